@@ -1,0 +1,55 @@
+# make demo       the whole way once, on real data
+# make test       every test that is not slow
+# make test-fast  the same with fewer random examples, stopping at the first failure
+# make test-slow  the tests that take long
+# make lint       style and types
+# make clean      remove what the other targets made, the environment included
+#
+# Each target first brings .venv up to date; a second call installs nothing.
+# Another interpreter: make PYTHON=/path/to/python3.12 test
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := test
+
+PYTHON ?= $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+# The small matrices of the tests gain nothing from threads, and threads change the last bits.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: demo test test-fast test-slow lint clean
+
+demo: $(STAMP)
+	$(BIN)/celldit demo
+
+test: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(ONE_THREAD) HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q --exitfirst --failed-first
+
+test-slow: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check celldit tests
+	$(BIN)/ruff format --check celldit tests
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis demo_output lightning_logs
+	find celldit tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and alone: once its pinned build is there, nothing asks for another one, whose
+# CUDA packages weigh gigabytes.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "celldit needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1 || true);" \
+	    "install one and name it: make PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable ".[dev]"
+	@touch $(STAMP)

@@ -1,0 +1,84 @@
+"""The errors that celldit raises on purpose.
+
+Each derives from :class:`CellditError`, so that one ``except`` clause catches them all, and from
+the built-in error that Python programmers expect in its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CellditError",
+    "FileError",
+    "InputError",
+    "NotTrainedError",
+    "UnknownNameError",
+    "closest",
+    "examples",
+]
+
+
+class CellditError(Exception):
+    """Any error that celldit raises on purpose."""
+
+
+class InputError(CellditError, ValueError):
+    """Something in the input cannot be used."""
+
+
+class UnknownNameError(CellditError, KeyError):
+    """A name (gene, perturbation, column, ...) that is not known."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; a sentence should read as a sentence.
+        return str(self.args[0]) if self.args else ""
+
+    @classmethod
+    def among(cls, kind: str, name: object, known: Iterable[object]) -> UnknownNameError:
+        """Build the error for a name that is not among the known ones.
+
+        Parameters
+        ----------
+        kind
+            What the name stands for, such as ``"perturbation"``.
+        name
+            The name that was asked for.
+        known
+            The names that exist.
+
+        Returns
+        -------
+        UnknownNameError
+            Its text names the closest known name, if one is close, and some of the others.
+        """
+        names = [str(item) for item in known]
+        near = closest(str(name), names)
+        hint = f" Did you mean {near!r}?" if near is not None else ""
+        listing = f"known: {examples(names, 10)}" if names else "none is known"
+        return cls(f"Unknown {kind} {str(name)!r} ({listing}).{hint}")
+
+
+class FileError(CellditError, OSError):
+    """A file cannot be read or written."""
+
+
+class NotTrainedError(CellditError, RuntimeError):
+    """The model must be trained before it can do what was asked."""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Find the known name that is spelt most like ``name``, or None when none is close."""
+    by_lower: dict[str, str] = {}
+    for item in known:
+        by_lower.setdefault(item.lower(), item)
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def examples(names: Iterable[object], limit: int = 3) -> str:
+    """Write the first few names as ``'A', 'B', 'C' and 12 more``."""
+    items = [repr(str(name)) for name in names]
+    shown, rest = items[:limit], len(items) - limit
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
