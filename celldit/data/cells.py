@@ -1,0 +1,204 @@
+"""The cell store: what the later stages see of an AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from celldit.data.columns import (
+    join_contexts,
+    number_column,
+    obs_column,
+    read_covariates,
+    read_size_factors,
+    text_column,
+)
+from celldit.data.counts import read_counts, select_matrix
+from celldit.data.doses import canonical_doses
+from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.labels import canonical_array
+from celldit.errors import InputError
+
+__all__ = ["COUNTS_PER_CELL", "Cells"]
+
+#: Library size to which :meth:`Cells.log_normalized` scales.
+COUNTS_PER_CELL = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """N cells x G genes of raw counts, with what was done to each cell.
+
+    Parameters
+    ----------
+    counts
+        Raw counts, float32 CSR, shape (N, G).
+    size_factors
+        Library size of each cell in counts, float32, shape (N,), all above 0.
+    genes
+        G gene names.
+    perturbations
+        Canonical label of each cell, object (str), shape (N,); see :mod:`celldit.data.labels`.
+    covariates
+        N rows, one column of strings for each covariate; may have no columns.
+    doses
+        Shape (N,): float64, or text such as ``"0.5+1"`` in the order of the label's parts; or None.
+    times
+        float64, shape (N,), or None.
+    names
+        Name of each cell, object (str), shape (N,).
+    control
+        The label of unperturbed cells.
+    """
+
+    counts: sparse.csr_matrix
+    size_factors: np.ndarray
+    genes: tuple[str, ...]
+    perturbations: np.ndarray
+    covariates: pd.DataFrame
+    doses: np.ndarray | None
+    times: np.ndarray | None
+    names: np.ndarray
+    control: str
+
+    def __post_init__(self) -> None:
+        n_cells, n_genes = self.counts.shape
+        if len(self.genes) != n_genes:
+            raise InputError(f"{len(self.genes)} gene names for {n_genes} columns of counts.")
+        per_cell = {
+            "size_factors": self.size_factors,
+            "perturbations": self.perturbations,
+            "covariates": self.covariates,
+            "doses": self.doses,
+            "times": self.times,
+            "names": self.names,
+        }
+        for name, values in per_cell.items():
+            if values is not None and len(values) != n_cells:
+                raise InputError(f"{name} has {len(values)} entries for {n_cells} cells.")
+
+    @classmethod
+    def from_anndata(
+        cls, adata: ad.AnnData, fields: Fields, genes: Sequence[str] | None = None
+    ) -> Cells:
+        """Read the cells of an AnnData.
+
+        Parameters
+        ----------
+        adata
+            In memory, a view, or backed; it is not changed.
+        fields
+            What its columns mean. It need not be the AnnData on which they were set up.
+        genes
+            The genes wanted, in the order wanted; None for all as they are.
+
+        Returns
+        -------
+        Cells
+
+        Raises
+        ------
+        InputError
+            If the counts, a column, or the genes cannot be used.
+        UnknownNameError
+            If a column or layer does not exist.
+        """
+        select_matrix(adata, fields.counts_layer)
+        columns = None if genes is None else match_genes(adata.var_names, genes)
+        perturbations = np.full(adata.n_obs, fields.control, dtype=object)
+        written = perturbations
+        if fields.perturbation_key is not None:
+            written = text_column(adata, fields.perturbation_key, "perturbation_key")
+            perturbations = canonical_array(written, fields.perturbation_sep, fields.control)
+        doses = None
+        if fields.dose_key is not None:
+            column = obs_column(adata, fields.dose_key, "dose_key")
+            doses = canonical_doses(
+                np.asarray(column, dtype=object), written, fields.perturbation_sep, fields.control
+            )
+        times = None
+        if fields.time_key is not None:
+            times = number_column(adata, fields.time_key, "time_key")
+        covariates = read_covariates(adata, fields.covariate_keys)
+        given = None
+        if fields.size_factor_key is not None:
+            given = read_size_factors(adata, fields.size_factor_key)
+        counts = read_counts(adata, fields.counts_layer, columns)
+        return cls(
+            counts=counts,
+            size_factors=_totals(counts) if given is None else given.astype(np.float32),
+            genes=tuple(str(g) for g in (adata.var_names if genes is None else genes)),
+            perturbations=perturbations,
+            covariates=covariates,
+            doses=doses,
+            times=times,
+            names=np.asarray(adata.obs_names.astype(str), dtype=object),
+            control=fields.control,
+        )
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells, N."""
+        return int(self.counts.shape[0])
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes, G."""
+        return int(self.counts.shape[1])
+
+    @cached_property
+    def is_control(self) -> np.ndarray:
+        """Whether each cell is unperturbed, bool, shape (N,)."""
+        return np.asarray(self.perturbations == self.control, dtype=bool)
+
+    @cached_property
+    def contexts(self) -> np.ndarray:
+        """Covariate values of each cell joined with ``" | "``, object (str), shape (N,)."""
+        return join_contexts(self.covariates)
+
+    def take(self, index: np.ndarray | Sequence[int] | slice) -> Cells:
+        """Pick cells by positions, a boolean mask or a slice; the order given is kept."""
+        rows = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]
+        return replace(
+            self,
+            counts=sparse.csr_matrix(self.counts[rows]),
+            size_factors=self.size_factors[rows],
+            perturbations=self.perturbations[rows],
+            covariates=self.covariates.iloc[rows].reset_index(drop=True),
+            doses=None if self.doses is None else self.doses[rows],
+            times=None if self.times is None else self.times[rows],
+            names=self.names[rows],
+        )
+
+    def log_normalized(self) -> sparse.csr_matrix:
+        """Log expression, log(1 + 10,000 counts / size factor).
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of float32, shape (N, G)
+            Zeros stay zeros, so it is as sparse as the counts.
+        """
+        scale = (COUNTS_PER_CELL / self.size_factors.astype(np.float64)).astype(np.float32)
+        result = self.counts.copy()
+        result.data *= np.repeat(scale, np.diff(result.indptr))
+        np.log1p(result.data, out=result.data)
+        return result
+
+
+def _totals(counts: sparse.csr_matrix) -> np.ndarray:
+    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    n_empty = int((totals == 0).sum())
+    if n_empty:
+        raise InputError(
+            f"{n_empty} cells have no counts in these genes; remove them with "
+            "sc.pp.filter_cells(adata, min_counts=1), or name a column of library sizes with "
+            "size_factor_key=..."
+        )
+    return totals.astype(np.float32)

@@ -1,0 +1,120 @@
+"""What must hold of an AnnData before any work starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+
+from celldit.data.columns import (
+    number_column,
+    obs_column,
+    read_covariates,
+    read_size_factors,
+    text_column,
+)
+from celldit.data.counts import check_counts, select_matrix
+from celldit.data.doses import canonical_doses
+from celldit.data.genes import check_unique_genes
+from celldit.data.labels import canonical_array
+from celldit.errors import InputError, closest, examples
+
+if TYPE_CHECKING:
+    from celldit.data.fields import Fields
+
+__all__ = ["check_setup"]
+
+
+def check_setup(adata: ad.AnnData, fields: Fields) -> None:
+    """Verify that an AnnData can be used with these fields; cheap checks come first.
+
+    Raises
+    ------
+    InputError
+        If the counts, the genes or the values of a column cannot be used.
+    UnknownNameError
+        If a column, a layer or the control label does not exist.
+    """
+    if not isinstance(adata, ad.AnnData):
+        raise InputError(
+            f"Expected an AnnData, got {type(adata).__name__}; read one with "
+            "scanpy.read_h5ad('file.h5ad')."
+        )
+    _check_arguments(fields)
+    select_matrix(adata, fields.counts_layer)
+    check_unique_genes(adata.var_names)
+    _check_columns(adata, fields)
+    totals = check_counts(adata, fields.counts_layer)
+    n_empty = int((totals == 0).sum())
+    if n_empty:
+        raise InputError(
+            f"{n_empty} of {adata.n_obs} cells have no counts at all; remove them with "
+            "sc.pp.filter_cells(adata, min_counts=1)."
+        )
+
+
+def _check_arguments(fields: Fields) -> None:
+    if not fields.perturbation_sep:
+        raise InputError("perturbation_sep is empty; give the text between two perturbations.")
+    if not fields.control:
+        raise InputError("control is empty; give the label of unperturbed cells.")
+    keys = {
+        "perturbation_key": fields.perturbation_key,
+        "size_factor_key": fields.size_factor_key,
+        "dose_key": fields.dose_key,
+        "time_key": fields.time_key,
+    }
+    roles: dict[str, str] = {}
+    named = [(role, key) for role, key in keys.items() if key is not None]
+    for role, key in named + [("covariate_keys", key) for key in fields.covariate_keys]:
+        if not isinstance(key, str):
+            raise InputError(f"{role} takes names of columns as text, not {key!r}.")
+        if key in roles:
+            raise InputError(
+                f"The column {key!r} is named twice, by {roles[key]} and by {role}; one column has "
+                "one meaning."
+            )
+        roles[key] = role
+    if fields.dose_key is not None and fields.perturbation_key is None:
+        raise InputError("dose_key needs perturbation_key: a dose is a dose of something.")
+
+
+def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
+    sep, control = fields.perturbation_sep, fields.control
+    if fields.perturbation_key is not None:
+        written = text_column(adata, fields.perturbation_key, "perturbation_key")
+        labels = canonical_array(written, sep, control)
+        _check_control(labels, fields)
+        if fields.dose_key is not None:
+            doses = np.asarray(obs_column(adata, fields.dose_key, "dose_key"), dtype=object)
+            canonical_doses(doses, written, sep, control)
+    read_covariates(adata, fields.covariate_keys)
+    if fields.time_key is not None:
+        number_column(adata, fields.time_key, "time_key")
+    if fields.size_factor_key is not None:
+        read_size_factors(adata, fields.size_factor_key)
+
+
+def _check_control(labels: np.ndarray, fields: Fields) -> None:
+    if (labels == fields.control).any():
+        return
+    known = sorted(set(labels))
+    near = closest(fields.control, known)
+    usual = [name for name in known if name.lower() in _USUAL_CONTROLS]
+    guess = near if near is not None else (usual[0] if usual else None)
+    hint = f"pass control={guess!r}" if guess is not None else "pass control=... with the label"
+    raise InputError(
+        f"No cell has the control label {fields.control!r} in "
+        f"adata.obs[{fields.perturbation_key!r}], which holds {examples(known)}; {hint} of the "
+        "unperturbed cells."
+    )
+
+
+# fmt: off
+_USUAL_CONTROLS = frozenset([
+    "0", "control", "ctl", "ctrl", "dmso", "mock", "neg", "negative", "non-targeting", "none", "nt",
+    "ntc", "pbs", "safe-targeting", "scramble", "scrambled", "unperturbed", "unstimulated",
+    "untreated", "vehicle", "wildtype", "wt",
+])
+# fmt: on

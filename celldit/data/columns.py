@@ -1,0 +1,165 @@
+"""Columns of ``adata.obs``, checked and brought to one form."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.errors import InputError, UnknownNameError
+
+__all__ = [
+    "CONTEXT_SEP",
+    "as_text",
+    "join_contexts",
+    "number_column",
+    "obs_column",
+    "read_covariates",
+    "read_size_factors",
+    "text_column",
+]
+
+#: Stands between the covariate values in the name of a context.
+CONTEXT_SEP = " | "
+
+
+def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
+    """Take a column of ``adata.obs``.
+
+    Parameters
+    ----------
+    adata
+        N cells.
+    key
+        Name of the column.
+    role
+        The argument that named it, such as ``"perturbation_key"``, for the error message.
+
+    Returns
+    -------
+    pandas.Series of length N
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such column.
+    InputError
+        If several columns have that name.
+    """
+    if key not in adata.obs.columns:
+        raise UnknownNameError.among(f"column for {role} in adata.obs", key, adata.obs.columns)
+    column = adata.obs[key]
+    if isinstance(column, pd.DataFrame):
+        raise InputError(
+            f"adata.obs has {column.shape[1]} columns named {key!r}; rename all but one."
+        )
+    return column
+
+
+def text_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
+    """Take a column of ``adata.obs`` as strings.
+
+    Returns
+    -------
+    numpy.ndarray of object (str), shape (N,)
+
+    Raises
+    ------
+    InputError
+        If values are missing.
+    UnknownNameError
+        If there is no such column.
+    """
+    column = obs_column(adata, key, role)
+    _refuse_missing(column, key, role)
+    codes, distinct = pd.factorize(column)
+    table = np.empty(len(distinct), dtype=object)
+    table[:] = [as_text(value) for value in distinct]
+    return table[codes] if len(codes) else np.empty(0, dtype=object)
+
+
+def number_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
+    """Take a column of ``adata.obs`` as finite numbers; categories and text may spell them.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (N,)
+
+    Raises
+    ------
+    InputError
+        If values are missing, infinite or not numbers.
+    UnknownNameError
+        If there is no such column.
+    """
+    column = obs_column(adata, key, role)
+    _refuse_missing(column, key, role)
+    values = pd.to_numeric(pd.Series(np.asarray(column)), errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(values).all():
+        bad = np.asarray(column)[~np.isfinite(values)][0]
+        raise InputError(
+            f"adata.obs[{key!r}], named by {role}, must hold finite numbers, but holds {bad!r}; "
+            "convert the column, for example 'day10.5' to 10.5."
+        )
+    return values
+
+
+def as_text(value: object) -> str:
+    """Write a label as text: 0, 0.0 and "0" are one label, surrounding blanks do not count."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def read_size_factors(adata: ad.AnnData, key: str) -> np.ndarray:
+    """Read library sizes, float64, shape (N,); InputError unless all are above 0."""
+    values = number_column(adata, key, "size_factor_key")
+    n_bad = int((values <= 0).sum())
+    if n_bad:
+        raise InputError(
+            f"adata.obs[{key!r}], named by size_factor_key, has {n_bad} values of 0 or less; a "
+            "library size is above 0, so drop those cells or name another column."
+        )
+    return values
+
+
+def read_covariates(adata: ad.AnnData, keys: tuple[str, ...]) -> pd.DataFrame:
+    """Read covariates as strings, N rows, one column for each key; see :func:`text_column`."""
+    columns = {key: text_column(adata, key, "covariate_keys") for key in keys}
+    if len(keys) > 1:
+        for key, values in columns.items():
+            # Two different contexts must not be written alike.
+            if any(CONTEXT_SEP in value for value in pd.unique(values)):
+                raise InputError(
+                    f"Values of adata.obs[{key!r}] contain {CONTEXT_SEP!r}, which joins "
+                    "covariates; rename them."
+                )
+    return pd.DataFrame(columns, index=pd.RangeIndex(adata.n_obs), dtype=object)
+
+
+def join_contexts(covariates: pd.DataFrame) -> np.ndarray:
+    """Name the context of each cell: its covariate values joined with ``" | "``.
+
+    Parameters
+    ----------
+    covariates
+        N rows of strings; without columns, every context is ``""``.
+
+    Returns
+    -------
+    numpy.ndarray of object (str), shape (N,)
+    """
+    joined = np.full(len(covariates), "", dtype=object)
+    for position, key in enumerate(covariates.columns):
+        values = covariates[key].to_numpy(dtype=object)
+        joined = values if position == 0 else joined + CONTEXT_SEP + values
+    return joined
+
+
+def _refuse_missing(column: pd.Series, key: str, role: str) -> None:
+    n_missing = int(column.isna().sum())
+    if n_missing:
+        raise InputError(
+            f"adata.obs[{key!r}], named by {role}, has {n_missing} missing values; fill them, or "
+            f"drop those cells: adata = adata[adata.obs[{key!r}].notna()].copy()"
+        )

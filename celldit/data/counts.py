@@ -1,0 +1,204 @@
+"""Raw counts out of an AnnData, whatever the storage, checked in one pass without a dense copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+from anndata.abc import CSCDataset, CSRDataset
+from scipy import sparse
+
+from celldit.errors import InputError, UnknownNameError
+
+__all__ = ["check_counts", "read_counts", "select_matrix", "where"]
+
+_BLOCK_ROWS = 4096
+_PROBE_ENTRIES = 100_000
+_INTEGER_TOLERANCE = 1e-6
+
+
+def where(counts_layer: str | None) -> str:
+    """Name the matrix as a user would write it."""
+    return "adata.X" if counts_layer is None else f"adata.layers[{counts_layer!r}]"
+
+
+def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
+    """Pick the matrix that should hold the counts, unread if it lies on disk.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such layer.
+    InputError
+        If the matrix is missing, has no cells or no genes, or is of a kind that cannot be read.
+    """
+    if counts_layer is not None and counts_layer not in adata.layers:
+        raise UnknownNameError.among("layer in adata.layers", counts_layer, adata.layers.keys())
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        lacking = "cells" if adata.n_obs == 0 else "genes"
+        raise InputError(f"The AnnData has no {lacking} (shape {adata.n_obs} x {adata.n_vars}).")
+    matrix = adata.X if counts_layer is None else adata.layers[counts_layer]
+    if matrix is None:
+        raise InputError(
+            "adata.X is empty; store raw counts in it, or name a layer that holds them with "
+            "counts_layer=..."
+        )
+    readable = (np.ndarray, h5py.Dataset, CSRDataset, CSCDataset)
+    if not (isinstance(matrix, readable) or sparse.issparse(matrix)):
+        raise InputError(
+            f"{where(counts_layer)} is a {type(matrix).__name__}, which cannot be read as a count "
+            "matrix; bring it into memory first, with adata = adata.to_memory()."
+        )
+    if np.dtype(matrix.dtype).kind not in "biuf":
+        raise InputError(
+            f"{where(counts_layer)} has the type {matrix.dtype}, not numbers; store raw counts."
+        )
+    return matrix
+
+
+def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
+    """Verify that a matrix holds raw counts, and sum each cell.
+
+    Parameters
+    ----------
+    adata
+        N cells x G genes; in memory, a view, or backed.
+    counts_layer
+        The layer to look at; None for ``X``.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (N,)
+        Total counts of each cell.
+
+    Raises
+    ------
+    InputError
+        If values are missing, infinite, negative or not whole numbers.
+    UnknownNameError
+        If there is no such layer.
+    """
+    matrix = select_matrix(adata, counts_layer)
+    if isinstance(matrix, CSCDataset):
+        matrix = matrix.to_memory()
+    if sparse.issparse(matrix):
+        _check_values(matrix.data, adata, counts_layer)
+        return np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+    totals = []
+    for block in _row_blocks(matrix):
+        values = block.data if sparse.issparse(block) else block
+        _check_values(values, adata, counts_layer)
+        totals.append(np.asarray(block.sum(axis=1, dtype=np.float64)).ravel())
+    return np.concatenate(totals)
+
+
+def read_counts(
+    adata: ad.AnnData, counts_layer: str | None, columns: np.ndarray | None = None
+) -> sparse.csr_matrix:
+    """Read raw counts as float32 CSR, checked as by :func:`check_counts`.
+
+    Parameters
+    ----------
+    adata
+        N cells x G genes; in memory, a view, or backed.
+    counts_layer
+        The layer to read; None for ``X``.
+    columns
+        Positions of the genes to keep, in the order wanted; None for all.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of float32, shape (N, G or len(columns))
+        Its memory is its own: changing it does not change ``adata``.
+    """
+    matrix = select_matrix(adata, counts_layer)
+    if isinstance(matrix, CSCDataset):
+        matrix = matrix.to_memory()
+    blocks = [matrix] if sparse.issparse(matrix) else _row_blocks(matrix)
+    parts = []
+    for block in blocks:
+        if sparse.issparse(block):
+            _check_values(block.data, adata, counts_layer)
+        else:
+            _check_values(block, adata, counts_layer)
+        parts.append(_as_float_csr(block, columns))
+    counts = parts[0] if len(parts) == 1 else sparse.csr_matrix(sparse.vstack(parts, format="csr"))
+    # Stored as floats, counts may be off by rounding errors; a likelihood wants whole numbers.
+    np.rint(counts.data, out=counts.data)
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
+    return counts
+
+
+def _as_float_csr(block: Any, columns: np.ndarray | None) -> sparse.csr_matrix:
+    if not sparse.issparse(block):
+        picked = block if columns is None else block[:, columns]
+        return sparse.csr_matrix(picked.astype(np.float32))
+    rows = sparse.csr_matrix(block)
+    data = rows.data.astype(np.float32)  # always a copy, so nothing is shared with the AnnData
+    floats = sparse.csr_matrix((data, rows.indices.copy(), rows.indptr.copy()), shape=rows.shape)
+    return floats if columns is None else sparse.csr_matrix(floats[:, columns])
+
+
+def _row_blocks(matrix: Any) -> Iterator[Any]:
+    for start in range(0, matrix.shape[0], _BLOCK_ROWS):
+        yield matrix[start : start + _BLOCK_ROWS]
+
+
+def _check_values(values: np.ndarray, adata: ad.AnnData, counts_layer: str | None) -> None:
+    if values.size == 0 or values.dtype.kind == "b":
+        return
+    name = where(counts_layer)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        n_bad = int(values.size - np.isfinite(values).sum())
+        raise InputError(
+            f"{name} holds NaN or infinite values ({n_bad} in the part read so far); "
+            "celldit needs raw counts, so replace or remove them."
+        )
+    if values.dtype.kind != "u" and values.min() < 0:
+        raise InputError(
+            f"{name} holds negative values (lowest {values.min():.4g}), as scaled data do; "
+            f"celldit needs raw counts. {_remedy(adata, counts_layer)}"
+        )
+    if values.dtype.kind == "f" and not _whole(values):
+        broken = values[np.abs(values - np.rint(values)) > _INTEGER_TOLERANCE][0]
+        raise InputError(
+            f"{name} holds values that are not whole numbers (such as {broken:.4g}), as normalised "
+            f"or log-transformed data do; celldit needs raw counts. {_remedy(adata, counts_layer)}"
+        )
+
+
+def _whole(values: np.ndarray) -> bool:
+    return bool((np.abs(values - np.rint(values)) <= _INTEGER_TOLERANCE).all())
+
+
+def _remedy(adata: ad.AnnData, counts_layer: str | None) -> str:
+    """Point at a matrix of the same AnnData that looks like counts."""
+    if counts_layer is not None and adata.X is not None and _looks_like_counts(adata.X):
+        return "adata.X looks like counts: leave counts_layer out."
+    for layer in adata.layers:
+        if layer != counts_layer and _looks_like_counts(adata.layers[layer]):
+            return f"adata.layers[{layer!r}] looks like counts: pass counts_layer={layer!r}."
+    if adata.raw is not None and _looks_like_counts(adata.raw.X):
+        return "adata.raw looks like counts: pass adata.raw.to_adata() instead of adata."
+    return "Store them in a layer and pass counts_layer=..., or load the unnormalised data."
+
+
+def _looks_like_counts(matrix: Any) -> bool:
+    """Guess from the first entries; a hint in an error message need not be certain."""
+    if isinstance(matrix, (CSRDataset, CSCDataset)):
+        matrix = matrix[:256] if isinstance(matrix, CSRDataset) else matrix[:, :256]
+    if sparse.issparse(matrix):
+        values = matrix.data[:_PROBE_ENTRIES]
+    elif isinstance(matrix, (np.ndarray, h5py.Dataset)) and matrix.ndim == 2:
+        rows = max(1, _PROBE_ENTRIES // max(1, matrix.shape[1]))
+        values = np.asarray(matrix[:rows]).ravel()
+    else:
+        return False
+    if values.size == 0 or values.dtype.kind not in "biuf":
+        return False
+    values = values.astype(np.float64)
+    return bool(np.isfinite(values).all() and values.min() >= 0 and _whole(values))

@@ -1,0 +1,179 @@
+"""Fields: what the columns of an AnnData mean, said once and kept in ``adata.uns``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import anndata as ad
+
+from celldit.data.checks import check_setup
+from celldit.data.columns import as_text
+from celldit.errors import InputError
+
+__all__ = ["Fields", "setup_anndata"]
+
+_ASK_FOR_SETUP = "call celldit.CellDiT.setup_anndata(adata, perturbation_key=..., ...) first"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What the columns of an AnnData mean.
+
+    Parameters
+    ----------
+    perturbation_key
+        Column of ``obs`` with the perturbation of each cell; None when every cell is a control.
+    control
+        The label of unperturbed cells.
+    covariate_keys
+        Columns of ``obs`` that make up a cell's context (cell type, donor, replicate, ...).
+    size_factor_key
+        Column of ``obs`` with library sizes in counts; None for the sum over the genes present.
+    counts_layer
+        Layer with raw counts; None for ``X``.
+    dose_key
+        Column of ``obs`` with doses.
+    time_key
+        Column of ``obs`` with times.
+    perturbation_sep
+        What stands between two perturbations of one cell.
+    """
+
+    perturbation_key: str | None = None
+    control: str = "control"
+    covariate_keys: tuple[str, ...] = ()
+    size_factor_key: str | None = None
+    counts_layer: str | None = None
+    dose_key: str | None = None
+    time_key: str | None = None
+    perturbation_sep: str = "+"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the fields as text and lists of text, which ``.h5ad`` and JSON both keep.
+
+        Returns
+        -------
+        dict
+            Without the fields that are not set.
+        """
+        entries = {**asdict(self), "covariate_keys": list(self.covariate_keys)}
+        return {key: value for key, value in entries.items() if value is not None and value != []}
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Fields:
+        """Read what :meth:`to_dict` wrote; a file turns lists into arrays.
+
+        Raises
+        ------
+        InputError
+            If an entry is not a field.
+        """
+        unknown = sorted(set(entries) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise InputError(f"The stored setup has entries that celldit does not know: {unknown}.")
+        read: dict[str, Any] = {
+            key: str(v) for key, v in entries.items() if key != "covariate_keys"
+        }
+        keys = entries.get("covariate_keys", ())
+        read["covariate_keys"] = (keys,) if isinstance(keys, str) else tuple(str(k) for k in keys)
+        return cls(**read)
+
+    @classmethod
+    def from_anndata(cls, adata: ad.AnnData) -> Fields:
+        """Read the fields that :func:`setup_anndata` stored.
+
+        Raises
+        ------
+        InputError
+            If ``adata`` was not set up.
+        """
+        stored = adata.uns.get("celldit")
+        setup = stored.get("setup") if isinstance(stored, Mapping) else None
+        if not isinstance(setup, Mapping):
+            raise InputError(f"This AnnData was not set up for celldit; {_ASK_FOR_SETUP}.")
+        return cls.from_dict(setup)
+
+
+def setup_anndata(
+    adata: ad.AnnData,
+    *,
+    perturbation_key: str | None = None,
+    control: object = "control",
+    covariate_keys: Sequence[str] = (),
+    size_factor_key: str | None = None,
+    counts_layer: str | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    perturbation_sep: str = "+",
+) -> Fields:
+    """Say what the columns of an AnnData mean, and check that the data can be used.
+
+    The fields are stored in ``adata.uns["celldit"]["setup"]`` and survive writing to a file.
+    Nothing else is changed, and nothing at all if a check fails.
+
+    Parameters
+    ----------
+    adata
+        N cells x G genes of raw counts; in memory, a view, or backed.
+    perturbation_key
+        Column of ``obs`` with the perturbation of each cell, ``"A+B"`` for a combination. None when
+        no cell is perturbed (data for generation only).
+    control
+        The label of unperturbed cells in that column.
+    covariate_keys
+        Columns of ``obs`` that make up a cell's context (cell type, donor, replicate, ...).
+    size_factor_key
+        Column of ``obs`` with the library size (total counts) of each cell. Needed when the genes
+        are a small subset of those measured; None for the sum over the genes present.
+    counts_layer
+        Layer with raw counts; None for ``X``.
+    dose_key
+        Column of ``obs`` with doses: a number, or one for each part of a combination (``"1+0.5"``).
+    time_key
+        Column of ``obs`` with times, as numbers.
+    perturbation_sep
+        What stands between two perturbations of one cell.
+
+    Returns
+    -------
+    Fields
+
+    Raises
+    ------
+    InputError
+        If the matrix does not hold raw counts, cells are empty, genes are named twice, or a column
+        has values that cannot be used.
+    UnknownNameError
+        If a column, a layer or the control label does not exist; names the closest.
+    """
+    keys = (covariate_keys,) if isinstance(covariate_keys, str) else tuple(covariate_keys)
+    fields = Fields(
+        perturbation_key=perturbation_key,
+        control=as_text(control),
+        covariate_keys=keys,
+        size_factor_key=size_factor_key,
+        counts_layer=counts_layer,
+        dose_key=dose_key,
+        time_key=time_key,
+        perturbation_sep=perturbation_sep,
+    )
+    check_setup(adata, fields)
+    _store(adata, fields)
+    return fields
+
+
+def _store(adata: ad.AnnData, fields: Fields) -> None:
+    if adata.is_view and adata.isbacked:
+        raise InputError(
+            "A view of a backed AnnData cannot be set up; bring it into memory first, with "
+            "adata = adata.to_memory()."
+        )
+    stored = adata.uns.get("celldit")
+    others = dict(stored) if isinstance(stored, Mapping) else {}
+    with warnings.catch_warnings():
+        # Writing to a view makes it an AnnData of its own, which is what the caller asks for here.
+        warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
+        adata.uns["celldit"] = {**others, "setup": fields.to_dict()}

@@ -1,0 +1,101 @@
+"""The grammar of perturbation labels.
+
+``"A+B"`` says that A and B were done to the same cell. Order, repetition and added controls carry
+no meaning, so each set of perturbations has one canonical label: its parts, sorted and joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from celldit.errors import InputError
+
+__all__ = ["canonical", "canonical_array", "join", "parts", "split_label"]
+
+
+def split_label(label: str, sep: str = "+") -> tuple[str, ...]:
+    """Cut a label into its parts as they are written, controls and repetitions included.
+
+    Raises
+    ------
+    InputError
+        If the label, or one of its parts, is empty.
+    """
+    pieces = tuple(piece.strip() for piece in label.split(sep))
+    if not all(pieces):
+        what = "is empty" if not label.strip() else f"has an empty part beside {sep!r}"
+        raise InputError(
+            f"The perturbation label {label!r} {what}; name what was done to the cell, "
+            f"or give another perturbation_sep if {sep!r} belongs to a name."
+        )
+    return pieces
+
+
+def parts(label: str, sep: str = "+", control: str = "control") -> tuple[str, ...]:
+    """List the perturbations in a label, sorted, each once.
+
+    Parameters
+    ----------
+    label
+        A label such as ``"A"``, ``"B+A"``, ``"A+control"`` or the control itself.
+    sep
+        What stands between two perturbations of one cell.
+    control
+        The label of unperturbed cells.
+
+    Returns
+    -------
+    tuple of str
+        The parts; empty for the control.
+
+    Raises
+    ------
+    InputError
+        If the label, or one of its parts, is empty.
+    """
+    # Compared whole first: the control's own name may contain the separator.
+    if label.strip() == control:
+        return ()
+    return tuple(sorted({piece for piece in split_label(label, sep) if piece != control}))
+
+
+def join(names: Iterable[str], sep: str = "+", control: str = "control") -> str:
+    """Make the canonical label of a set of perturbations (the control, when there are none)."""
+    kept = sorted({name for name in names if name != control})
+    return sep.join(kept) if kept else control
+
+
+def canonical(label: str, sep: str = "+", control: str = "control") -> str:
+    """Rewrite a label in its canonical form.
+
+    ``"B + A"`` becomes ``"A+B"``, ``"A+A"`` and ``"A+control"`` become ``"A"``.
+
+    Raises
+    ------
+    InputError
+        If the label, or one of its parts, is empty.
+    """
+    return join(parts(label, sep, control), sep, control)
+
+
+def canonical_array(labels: Iterable[str], sep: str = "+", control: str = "control") -> np.ndarray:
+    """Rewrite many labels in canonical form, parsing each distinct label once.
+
+    Parameters
+    ----------
+    labels
+        N labels.
+    sep, control
+        As in :func:`parts`.
+
+    Returns
+    -------
+    numpy.ndarray of object, shape (N,)
+    """
+    codes, distinct = pd.factorize(np.asarray(list(labels), dtype=object))
+    table = np.empty(len(distinct), dtype=object)
+    table[:] = [canonical(str(label), sep, control) for label in distinct]
+    return table[codes] if len(codes) else np.empty(0, dtype=object)

@@ -1,0 +1,77 @@
+"""Finding test cells among the training cells."""
+
+from __future__ import annotations
+
+import hashlib
+
+import anndata as ad
+import numpy as np
+
+from celldit.data.columns import read_size_factors, text_column
+from celldit.data.counts import read_counts
+from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.labels import canonical_array
+from celldit.errors import InputError, examples
+
+__all__ = ["check_no_leak"]
+
+
+def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
+    """Verify that no test cell is among the training cells, under its own name or another.
+
+    Parameters
+    ----------
+    train
+        Training cells, set up with ``setup_anndata``.
+    test
+        Test cells, with the same columns and at least the same genes.
+
+    Raises
+    ------
+    InputError
+        If cell names are shared, or a perturbed cell of ``test`` has the counts (and the library
+        size, where it is known) of a perturbed cell of ``train``. Names some of them.
+    UnknownNameError
+        If ``test`` lacks a column or layer that ``train`` was set up with.
+    """
+    fields = Fields.from_anndata(train)
+    shared = train.obs_names.intersection(test.obs_names)
+    if len(shared):
+        raise InputError(
+            f"{len(shared)} cells are in both training and test data ({examples(shared)}); split "
+            "again, or call adata.obs_names_make_unique() if they are different cells."
+        )
+    seen = _fingerprints(train, train, fields)
+    copies = [name for key, name in _fingerprints(test, train, fields).items() if key in seen]
+    if copies:
+        raise InputError(
+            f"{len(copies)} perturbed test cells have exactly the counts of a perturbed training "
+            f"cell ({examples(copies)}); they are copies under another name, so drop them."
+        )
+
+
+def _fingerprints(adata: ad.AnnData, reference: ad.AnnData, fields: Fields) -> dict[bytes, str]:
+    """Digest of the counts of every perturbed cell, with the cell's name."""
+    if fields.perturbation_key is None:
+        rows = np.arange(adata.n_obs)
+    else:
+        written = text_column(adata, fields.perturbation_key, "perturbation_key")
+        labels = canonical_array(written, fields.perturbation_sep, fields.control)
+        rows = np.flatnonzero(labels != fields.control)
+    columns = match_genes(adata.var_names, reference.var_names)
+    counts = read_counts(adata, fields.counts_layer, columns)[rows]
+    counts.sort_indices()
+    sizes = np.zeros(len(rows))
+    if fields.size_factor_key is not None:
+        # In a small panel, different cells can agree by chance; hardly in library size as well.
+        sizes = read_size_factors(adata, fields.size_factor_key)[rows]
+    names = adata.obs_names.astype(str)[rows]
+    found: dict[bytes, str] = {}
+    for row, name in enumerate(names):
+        span = slice(counts.indptr[row], counts.indptr[row + 1])
+        digest = hashlib.blake2b(counts.indices[span].tobytes(), digest_size=16)
+        digest.update(counts.data[span].tobytes())
+        digest.update(sizes[row].tobytes())
+        found[digest.digest()] = name
+    return found

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import sparse
+
+from celldit.data import counts as module
+from celldit.data.counts import check_counts, read_counts
+from celldit.errors import InputError, UnknownNameError
+
+DTYPES = [np.int8, np.int32, np.int64, np.uint16, np.uint64, np.float16, np.float32, np.float64]
+FORMATS = {
+    "dense": np.asarray,
+    "csr": sparse.csr_matrix,
+    "csc": sparse.csc_matrix,
+    "csr_array": sparse.csr_array,
+    "csc_array": sparse.csc_array,
+}
+tables = hnp.arrays(
+    np.int8, st.tuples(st.integers(1, 9), st.integers(1, 7)), elements=st.integers(0, 9)
+)
+
+
+@given(tables, st.sampled_from(list(FORMATS)), st.sampled_from(DTYPES), st.integers(1, 4))
+def test_any_storage_gives_the_same_counts(table, kind, dtype, block_rows):
+    if kind != "dense" and dtype == np.float16:
+        dtype = np.float32  # scipy has no sparse float16
+    adata = ad.AnnData(FORMATS[kind](table.astype(dtype)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_ROWS", block_rows)
+        read = read_counts(adata, None)
+        totals = check_counts(adata, None)
+    assert sparse.isspmatrix_csr(read)
+    assert read.dtype == np.float32
+    assert read.nnz == np.count_nonzero(table)
+    np.testing.assert_array_equal(read.toarray(), table)
+    np.testing.assert_array_equal(totals, table.sum(axis=1))
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "csc"])
+def test_backed_files_are_read(kind, tmp_path):
+    table = np.arange(20).reshape(5, 4)
+    ad.AnnData(FORMATS[kind](table.astype(np.float32))).write_h5ad(tmp_path / "a.h5ad")
+    adata = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    np.testing.assert_array_equal(
+        read_counts(adata, None, np.array([3, 0])).toarray(), table[:, [3, 0]]
+    )
+    np.testing.assert_array_equal(check_counts(adata, None), table.sum(axis=1))
+    part = adata[[4, 1]]
+    np.testing.assert_array_equal(read_counts(part, None).toarray(), table[[4, 1]])
+    adata.file.close()
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_the_result_shares_no_memory_with_the_anndata(kind):
+    adata = ad.AnnData(FORMATS[kind](np.ones((3, 4), dtype=np.float32)))
+    read = read_counts(adata, None)
+    read.data[:] = 9
+    read.indices[:] = 0
+    assert (np.asarray(adata.X.sum(axis=1)) == 4).all()
+    assert set(sparse.csr_matrix(adata.X).indices) == {0, 1, 2, 3}
+
+
+def test_booleans_and_rounding_errors_count_as_counts():
+    assert check_counts(ad.AnnData(np.array([[True, False], [True, True]])), None).tolist() == [
+        1,
+        2,
+    ]
+    read = read_counts(ad.AnnData(np.array([[2.9999999, 1e-9]])), None)
+    assert read.toarray().tolist() == [[3.0, 0.0]]
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr", "csc"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, "NaN or infinite values"),
+        (np.inf, "NaN or infinite values"),
+        (-1.0, "negative values .lowest -1."),
+        (0.5, "not whole numbers .such as 0.5."),
+    ],
+)
+def test_what_is_no_count_is_refused(kind, value, message):
+    table = np.ones((4, 3))
+    table[2, 1] = value
+    for job in (read_counts, check_counts):
+        with pytest.raises(InputError, match=message):
+            job(ad.AnnData(FORMATS[kind](table)), None)
+
+
+def normalised() -> ad.AnnData:
+    return ad.AnnData(sparse.csr_matrix(np.log1p(np.arange(6.0).reshape(2, 3))))
+
+
+def test_the_error_points_at_counts_elsewhere():
+    raw = sparse.csr_matrix(np.arange(6.0).reshape(2, 3))
+    adata = normalised()
+    with pytest.raises(InputError, match="Store them in a layer"):
+        check_counts(adata, None)
+    adata.layers["scaled"] = np.full((2, 3), -0.5)
+    adata.layers["umis"] = raw
+    with pytest.raises(InputError, match="pass counts_layer='umis'"):
+        check_counts(adata, None)
+
+    adata = normalised()
+    adata.raw = ad.AnnData(raw)
+    with pytest.raises(InputError, match=r"adata\.raw\.to_adata\(\)"):
+        check_counts(adata, None)
+
+    adata = ad.AnnData(raw, layers={"lognorm": normalised().X})
+    with pytest.raises(InputError, match="leave counts_layer out"):
+        check_counts(adata, "lognorm")
+
+
+def test_missing_matrices_are_named():
+    with pytest.raises(UnknownNameError, match="Did you mean 'counts'"):
+        check_counts(ad.AnnData(np.ones((2, 2)), layers={"counts": np.ones((2, 2))}), "count")
+    with pytest.raises(InputError, match=r"adata\.X is empty"):
+        check_counts(ad.AnnData(shape=(2, 2)), None)
+    with pytest.raises(InputError, match="no cells"):
+        check_counts(ad.AnnData(np.ones((0, 2))), None)
+    with pytest.raises(InputError, match="no genes"):
+        check_counts(ad.AnnData(np.ones((2, 0))), None)
+
+
+def test_no_dense_copy_is_made(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a sparse matrix was made dense")
+
+    for kind in (sparse.csr_matrix, sparse.csc_matrix):
+        for method in ("toarray", "todense"):
+            monkeypatch.setattr(kind, method, refuse)
+        adata = ad.AnnData(kind(np.eye(5)))
+        check_counts(adata, None)
+        read_counts(adata, None, np.array([1, 2]))
