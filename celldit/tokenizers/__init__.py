@@ -1,0 +1,30 @@
+"""Tokenizers: the expression of a cell as a set of tokens.
+
+``GeneSets`` (known gene sets), ``Modules`` (gene modules found in the data), ``Genes`` (single
+genes) and ``Ranks`` (single genes by rank) share the interface :class:`Tokenizer`: ``fit(cells)``
+once, then ``tokenizer(cells)`` on mini-batches.
+"""
+
+from __future__ import annotations
+
+from celldit.tokenizers.base import Tokenizer
+from celldit.tokenizers.gene_sets import GeneSets
+from celldit.tokenizers.genes import Genes
+from celldit.tokenizers.gmt import read_gmt
+from celldit.tokenizers.modules import Modules
+from celldit.tokenizers.ranks import Ranks
+from celldit.tokenizers.registry import resolve, tokenizer_from_config
+from celldit.tokenizers.token_set import PackedTokens, TokenSet
+
+__all__ = [
+    "GeneSets",
+    "Genes",
+    "Modules",
+    "PackedTokens",
+    "Ranks",
+    "TokenSet",
+    "Tokenizer",
+    "read_gmt",
+    "resolve",
+    "tokenizer_from_config",
+]

@@ -1,0 +1,154 @@
+"""Cutting genes into modules of equal size whose eigengenes carry the data.
+
+Why this algorithm. A token should carry as much as it can of the expression of its genes, and
+tokens should be of equal size, so that none is idle and none a bottleneck. Plain k-means leaves
+modules of one gene beside modules of hundreds, since most genes correlate with little. So the
+modules maximise what their tokens hold: the variance that the leading eigengenes of each capture,
+at fixed sizes.
+
+1. Each gene is a point whose inner products approximate covariances: the leading right singular
+   vectors of the centred expression times their singular values, found by randomised subspace
+   iteration (Halko, Martinsson & Tropp 2011, SIAM Review 53:217) with the centring implicit, so
+   that the matrix stays sparse and no genes x genes matrix is made.
+2. Genes are dealt to the modules in the order of their variance, like cards, so that the few
+   genes of large variance do not compete for the components of one module. No random start is
+   needed.
+3. Rounds of k-subspaces (Bradley & Mangasarian 2000, Journal of Global Optimization 16:23) with
+   the sizes held fixed move each gene to the module whose leading subspace holds most of it, the
+   genes with most to gain first. A round that does not raise the captured variance ends it.
+
+What it gives up. Grouping genes by correlation instead gives modules that are more coherent, and
+that explain the average gene a little better on four of five data sets, but it crowds the genes
+of large variance into the same few components: on held-out cells its tokens explained less of the
+total variance than random modules of the same size on four of five data sets. These explained
+more than random ones on all five. Where coherent programmes matter more than reconstruction, use
+known gene sets.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+__all__ = ["balanced_modules", "gene_points"]
+
+_N_COMPONENTS = 50
+_N_POWER_ITERATIONS = 4
+_N_ROUNDS = 20
+
+
+def balanced_modules(
+    log_SG: sparse.csc_matrix, n_modules: int, n_values: int, seed: int
+) -> list[np.ndarray]:
+    """Cut genes into modules whose sizes differ by at most one.
+
+    Parameters
+    ----------
+    log_SG
+        Log expression, ``(S, G)`` CSC; genes without variance are allowed.
+    n_modules
+        From 1 to ``G``.
+    n_values
+        Number of eigengenes of each module that count as captured.
+    seed
+        Of the randomised decomposition.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        The columns of each module, sorted; modules in the order of their first gene.
+    """
+    points_GK = gene_points(log_SG, seed)
+    labels = _deal(_variances(log_SG), n_modules)
+    labels = _refine(points_GK, labels, n_modules, n_values)
+    modules = [np.flatnonzero(labels == label) for label in range(n_modules)]
+    return sorted(modules, key=lambda module: int(module[0]))
+
+
+def gene_points(log_SG: sparse.csc_matrix, seed: int) -> np.ndarray:
+    """Place each gene so that inner products approximate the covariances between genes.
+
+    Parameters
+    ----------
+    log_SG
+        Log expression, ``(S, G)``.
+    seed
+        Of the random start.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (G, K)
+        The squared length of a row is the part of the gene's variance that the ``K`` leading
+        components explain.
+    """
+    n_cells, n_genes = log_SG.shape
+    n_components = min(_N_COMPONENTS, n_cells, n_genes)
+    mean_G = np.asarray(log_SG.mean(axis=0, dtype=np.float64)).ravel().astype(np.float32)
+    cells_by_genes, genes_by_cells = log_SG.tocsr(), log_SG.T.tocsr()
+
+    def to_cells(a_GK: np.ndarray) -> np.ndarray:
+        return cells_by_genes @ a_GK - mean_G @ a_GK
+
+    def to_genes(a_SK: np.ndarray) -> np.ndarray:
+        return genes_by_cells @ a_SK - np.outer(mean_G, a_SK.sum(axis=0))
+
+    width = min(n_components + 10, n_cells, n_genes)
+    start = np.random.default_rng(seed).standard_normal((n_genes, width)).astype(np.float32)
+    basis_SK = np.linalg.qr(to_cells(start))[0]
+    for _ in range(_N_POWER_ITERATIONS):
+        basis_SK = np.linalg.qr(to_cells(np.linalg.qr(to_genes(basis_SK))[0]))[0]
+    # Columns are singular vectors times singular values, which is all that inner products need.
+    right_GK, lengths, _ = np.linalg.svd(to_genes(basis_SK).astype(np.float64), full_matrices=False)
+    return (right_GK * lengths)[:, :n_components] / np.sqrt(n_cells)
+
+
+def _variances(log_SG: sparse.csc_matrix) -> np.ndarray:
+    mean_G = np.asarray(log_SG.mean(axis=0, dtype=np.float64)).ravel()
+    square_G = np.asarray(log_SG.power(2).sum(axis=0, dtype=np.float64)).ravel() / log_SG.shape[0]
+    return square_G - mean_G**2
+
+
+def _deal(variance_G: np.ndarray, n_modules: int) -> np.ndarray:
+    labels = np.empty(len(variance_G), dtype=np.int64)
+    labels[np.argsort(-variance_G, kind="stable")] = np.arange(len(variance_G)) % n_modules
+    return labels
+
+
+def _refine(points_GK: np.ndarray, labels: np.ndarray, n_modules: int, n_values: int) -> np.ndarray:
+    """Move genes to the subspaces that hold most of them, sizes unchanged."""
+    sizes = np.bincount(labels, minlength=n_modules)
+    captured, held_GM = _subspaces(points_GK, labels, n_modules, n_values)
+    for _ in range(_N_ROUNDS):
+        proposed = _assign(held_GM, sizes)
+        proposed_captured, held_GM = _subspaces(points_GK, proposed, n_modules, n_values)
+        if proposed_captured <= captured * (1 + 1e-5):
+            break
+        labels, captured = proposed, proposed_captured
+    return labels
+
+
+def _subspaces(
+    points_GK: np.ndarray, labels: np.ndarray, n_modules: int, n_values: int
+) -> tuple[float, np.ndarray]:
+    """Variance captured in all, and the part of each gene that each module's subspace holds."""
+    captured = 0.0
+    held_GM = np.empty((len(points_GK), n_modules))
+    for module in range(n_modules):
+        _, lengths, axes = np.linalg.svd(points_GK[labels == module], full_matrices=False)
+        captured += float((lengths[:n_values] ** 2).sum())
+        held_GM[:, module] = ((points_GK @ axes[:n_values].T) ** 2).sum(axis=1)
+    return captured, held_GM
+
+
+def _assign(held_GM: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Give each gene the best module with room; who gains most over its average chooses first."""
+    gain_G = held_GM.max(axis=1) - held_GM.mean(axis=1)
+    preferences_GM = np.argsort(-held_GM, axis=1, kind="stable")
+    room = sizes.copy()
+    labels = np.empty(len(held_GM), dtype=np.int64)
+    for gene in np.argsort(-gain_G, kind="stable"):
+        choices = preferences_GM[gene]
+        label = choices[np.argmax(room[choices] > 0)]
+        labels[gene] = label
+        room[label] -= 1
+    return labels

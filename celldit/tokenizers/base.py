@@ -1,0 +1,147 @@
+"""What every tokenizer offers, and the checks that all of them share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from celldit.data.cells import Cells
+from celldit.errors import InputError, NotTrainedError, examples
+from celldit.tokenizers.token_set import TokenSet
+
+__all__ = ["Tokenizer", "check_distinct", "check_genes", "check_positive", "fitted_genes", "stored"]
+
+
+class Tokenizer(Protocol):
+    """Turns the expression of cells into sets of tokens.
+
+    ``fit`` once on the training cells, then call on mini-batches. ``to_config`` and ``arrays``
+    together are all of a fitted tokenizer: the first is JSON, the second a dictionary of plain
+    arrays, and ``from_config`` makes the same tokenizer of them.
+
+    Attributes
+    ----------
+    name
+        The name by which ``CellDiT(adata, tokenizer=...)`` knows this kind of tokenizer.
+    """
+
+    name: str
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes it was fitted on, in their order."""
+        ...
+
+    @property
+    def n_identities(self) -> int:
+        """Number of different tokens there are."""
+        ...
+
+    @property
+    def n_values(self) -> int:
+        """Number of values ``V`` of each token."""
+        ...
+
+    @property
+    def same_for_every_cell(self) -> bool:
+        """Whether each cell has every token, in the order of the identities."""
+        ...
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """What each identity stands for, length ``n_identities``."""
+        ...
+
+    def fit(self, cells: Cells) -> Self:
+        """Learn from training cells; changes this object and returns it."""
+        ...
+
+    def __call__(self, cells: Cells) -> TokenSet:
+        """Tokenize a mini-batch of cells that have exactly the fitted genes, in their order."""
+        ...
+
+    def to_config(self) -> dict[str, Any]:
+        """Describe a fitted tokenizer by values that JSON can hold."""
+        ...
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the numbers that were fitted."""
+        ...
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
+        ...
+
+
+def check_genes(tokenizer: str, fitted: tuple[str, ...], given: tuple[str, ...]) -> None:
+    """Refuse cells whose genes are not those the tokenizer was fitted on.
+
+    Raises
+    ------
+    InputError
+        If genes are missing, extra, or in another order; the text says which and how to align them.
+    """
+    if fitted == given:
+        return
+    remedy = "read the cells with Cells.from_anndata(adata, fields, genes=tokenizer.genes)"
+    present, expected = set(given), set(fitted)
+    missing = [gene for gene in fitted if gene not in present]
+    extra = [gene for gene in given if gene not in expected]
+    if missing:
+        raise InputError(
+            f"The tokenizer {tokenizer!r} was fitted on {len(fitted)} genes, of which these cells "
+            f"lack {len(missing)} ({examples(missing)}); give cells that have them all."
+        )
+    if extra:
+        raise InputError(
+            f"These cells have {len(extra)} genes that the tokenizer {tokenizer!r} was not fitted "
+            f"on ({examples(extra)}); {remedy}."
+        )
+    raise InputError(
+        f"These cells have the genes of the tokenizer {tokenizer!r} in another order; {remedy}."
+    )
+
+
+def check_distinct(tokenizer: str, genes: tuple[str, ...]) -> None:
+    """Refuse to be fitted on genes of the same name; InputError names some of them."""
+    if len(set(genes)) == len(genes):
+        return
+    doubled = [gene for gene, times in Counter(genes).items() if times > 1]
+    raise InputError(
+        f"The tokenizer {tokenizer!r} needs distinct gene names, but {len(doubled)} occur more "
+        f"than once ({examples(doubled)}); call adata.var_names_make_unique() first."
+    )
+
+
+def fitted_genes(tokenizer: str, genes: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the genes of a fitted tokenizer, or raise NotTrainedError when it was never fitted."""
+    if genes is None:
+        raise NotTrainedError(f"The tokenizer {tokenizer!r} has not been fitted; call .fit(cells).")
+    return genes
+
+
+def check_positive(tokenizer: str, **numbers: int | None) -> None:
+    """Refuse options that are not whole numbers of at least one; None stands for a default."""
+    for option, number in numbers.items():
+        if number is None:
+            continue
+        whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+        if not whole or number < 1:
+            raise InputError(
+                f"{option} of the tokenizer {tokenizer!r} must be a whole number of at least 1, "
+                f"not {number!r}."
+            )
+
+
+def stored(tokenizer: str, entries: Mapping[str, Any], key: str) -> Any:
+    """Take an entry of a stored tokenizer, or raise InputError saying that it is missing."""
+    if key not in entries:
+        raise InputError(
+            f"The stored tokenizer {tokenizer!r} lacks {key!r}; give from_config what to_config() "
+            "and arrays() of one fitted tokenizer returned."
+        )
+    return entries[key]

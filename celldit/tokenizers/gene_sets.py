@@ -1,0 +1,296 @@
+"""Tokens from known gene sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from celldit.data.cells import Cells
+from celldit.datasets import gene_set_file
+from celldit.errors import InputError
+from celldit.tokenizers.balanced import balanced_modules
+from celldit.tokenizers.base import (
+    check_distinct,
+    check_genes,
+    check_positive,
+    fitted_genes,
+    stored,
+)
+from celldit.tokenizers.canonical import SortedExpression, sorted_expression
+from celldit.tokenizers.eigengenes import Eigengenes, fit_eigengenes
+from celldit.tokenizers.gmt import check_sets, read_gmt
+from celldit.tokenizers.matching import SetMatch, explain_mismatch, match_sets
+from celldit.tokenizers.token_set import TokenSet
+
+__all__ = ["GeneSets"]
+
+
+class GeneSets:
+    """One token per gene set, its value the set's eigengenes; the other genes form modules.
+
+    A gene that is in many sets counts in each of them. Genes that are in no set are gathered in
+    modules of about ``remainder_size`` genes (see :mod:`celldit.tokenizers.balanced`), so that no
+    gene is lost. What a token's value is, is told in :mod:`celldit.tokenizers.eigengenes`.
+
+    Parameters
+    ----------
+    gmt
+        A GMT file, plain or gzipped, or the genes of each set by its name; None for the 50 hallmark
+        sets of MSigDB (Liberzon et al. 2015, Cell Systems 1:417) that come with the package.
+    min_size, max_size
+        Sets that list fewer or more genes are left out.
+    min_overlap
+        Sets with fewer genes in the data are left out.
+    n_values
+        Number of eigengenes ``V`` of each token; a token of fewer genes has zeros in the others.
+    remainder_size
+        Number of genes that a module of the genes in no set should have, at most.
+    scale
+        Whether to divide each gene by its standard deviation before the eigengenes are found.
+    ignore_case
+        Whether ``Stat1`` is ``STAT1``, as when human sets are used for mouse data.
+    seed
+        Of the remainder modules, and of the choice of cells when there are many.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    InputError
+        If the file is malformed, or an option is not a whole number of at least 1.
+    """
+
+    name = "gene_sets"
+    same_for_every_cell = True
+
+    def __init__(
+        self,
+        gmt: str | Path | Mapping[str, Sequence[str]] | None = None,
+        *,
+        min_size: int = 5,
+        max_size: int = 500,
+        min_overlap: int = 3,
+        n_values: int = 3,
+        remainder_size: int = 40,
+        scale: bool = False,
+        ignore_case: bool = False,
+        seed: int = 0,
+    ) -> None:
+        options = {
+            "min_size": min_size,
+            "max_size": max_size,
+            "min_overlap": min_overlap,
+            "n_values": n_values,
+            "remainder_size": remainder_size,
+        }
+        check_positive(self.name, **options)
+        if min_size > max_size:
+            raise InputError(
+                f"min_size={min_size} is above max_size={max_size}; no set has such a size."
+            )
+        self._options = {option: int(number) for option, number in options.items()}
+        self.scale, self.ignore_case, self.seed = bool(scale), bool(ignore_case), int(seed)
+        self.sets = _read_sets(gmt)
+        self._genes: tuple[str, ...] | None = None
+        self._token_names: tuple[str, ...] = ()
+        self._eigengenes: Eigengenes | None = None
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes it was fitted on."""
+        return fitted_genes(self.name, self._genes)
+
+    @property
+    def eigengenes(self) -> Eigengenes:
+        """The fitted loadings."""
+        fitted_genes(self.name, self._genes)
+        assert self._eigengenes is not None
+        return self._eigengenes
+
+    @property
+    def n_values(self) -> int:
+        """Number of eigengenes ``V`` of each token."""
+        return int(self._options["n_values"])
+
+    @property
+    def n_identities(self) -> int:
+        """Number of tokens ``T``: the sets that were kept, then the remainder modules."""
+        return self.eigengenes.n_groups
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """Names of the sets that were kept, then ``remainder_1`` and so on."""
+        fitted_genes(self.name, self._genes)
+        return self._token_names
+
+    def fit(self, cells: Cells) -> Self:
+        """Find the sets' genes and their eigengenes; changes this object and returns it.
+
+        Raises
+        ------
+        InputError
+            If no set has enough genes in the data (the text shows genes of both sides and guesses
+            why), if there are no cells, or genes of the same name.
+        """
+        check_distinct(self.name, cells.genes)
+        matches = match_sets(self.sets, cells.genes, ignore_case=self.ignore_case)
+        kept = {name: match for name, match in matches.items() if self._status(match) == "token"}
+        if not kept:
+            raise InputError(self._nothing_kept(matches, cells.genes))
+        expression = sorted_expression(cells, self.seed)
+        place = np.empty(cells.n_genes, dtype=np.int64)
+        place[expression.order] = np.arange(cells.n_genes)
+        groups = [place[match.found] for match in kept.values()]
+        remainder = self._remainder_modules(expression, groups)
+        self._eigengenes = fit_eigengenes(
+            expression, [*groups, *remainder], self.n_values, scale=self.scale
+        )
+        numbers = range(1, len(remainder) + 1)
+        self._token_names = (*kept, *(f"remainder_{number}" for number in numbers))
+        self._genes = cells.genes
+        return self
+
+    def __call__(self, cells: Cells) -> TokenSet:
+        """Tokenize a mini-batch.
+
+        Returns
+        -------
+        TokenSet
+            Values ``(B, n_identities, n_values)``, every token real.
+
+        Raises
+        ------
+        NotTrainedError
+            If it was not fitted.
+        InputError
+            If the genes are not the fitted ones in their order.
+        """
+        check_genes(self.name, self.genes, cells.genes)
+        return self.eigengenes.tokens(cells.log_normalized())
+
+    def genes_of(self, token: int) -> tuple[str, ...]:
+        """Return the names of the genes of a token."""
+        return tuple(self.genes[index] for index in self.eigengenes.genes_of(token))
+
+    def report(self) -> pd.DataFrame:
+        """Say what became of each set.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per set in the order of the file, then one per remainder module. ``listed``:
+            genes in the file; ``kept``: of these in the data; ``case_only``: in the data in another
+            case only, which ``ignore_case=True`` would keep; ``status``: ``token``, ``too small``,
+            ``too large``, ``too few genes in the data``, or ``remainder``.
+        """
+        matches = match_sets(self.sets, self.genes, ignore_case=self.ignore_case)
+        rows = [
+            (name, match.n_listed, len(match.found), match.n_case_only, self._status(match))
+            for name, match in matches.items()
+        ]
+        n_sets = sum(row[-1] == "token" for row in rows)
+        for token in range(n_sets, self.n_identities):
+            size = len(self.eigengenes.genes_of(token))
+            rows.append((self.token_names[token], size, size, 0, "remainder"))
+        columns = ["set", "listed", "kept", "case_only", "status"]
+        return pd.DataFrame(rows, columns=columns).set_index("set")
+
+    def to_config(self) -> dict[str, Any]:
+        """Describe the fitted tokenizer, its gene sets included, by values that JSON can hold."""
+        return {
+            "name": self.name,
+            "genes": list(self.genes),
+            "token_names": list(self.token_names),
+            "sets": {name: list(genes) for name, genes in self.sets.items()},
+            **self._options,
+            "scale": self.scale,
+            "ignore_case": self.ignore_case,
+            "seed": self.seed,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the fitted loadings; see :class:`celldit.tokenizers.eigengenes.Eigengenes`."""
+        return self.eigengenes.arrays()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
+        tokenizer = cls(
+            stored(cls.name, config, "sets"),
+            min_size=stored(cls.name, config, "min_size"),
+            max_size=stored(cls.name, config, "max_size"),
+            min_overlap=stored(cls.name, config, "min_overlap"),
+            n_values=stored(cls.name, config, "n_values"),
+            remainder_size=stored(cls.name, config, "remainder_size"),
+            scale=stored(cls.name, config, "scale"),
+            ignore_case=stored(cls.name, config, "ignore_case"),
+            seed=stored(cls.name, config, "seed"),
+        )
+        genes = tuple(stored(cls.name, config, "genes"))
+        token_names = tuple(stored(cls.name, config, "token_names"))
+        eigengenes = Eigengenes.from_arrays(cls.name, arrays)
+        if len(token_names) != eigengenes.n_groups:
+            raise InputError(
+                f"The stored tokenizer {cls.name!r} names {len(token_names)} tokens but has arrays "
+                f"for {eigengenes.n_groups}; give from_config what one fitted tokenizer returned."
+            )
+        tokenizer._eigengenes = eigengenes.checked(len(genes), tokenizer.n_values)
+        tokenizer._token_names = token_names
+        tokenizer._genes = genes
+        return tokenizer
+
+    def _status(self, match: SetMatch) -> str:
+        if match.n_listed < self._options["min_size"]:
+            return "too small"
+        if match.n_listed > self._options["max_size"]:
+            return "too large"
+        if len(match.found) < self._options["min_overlap"]:
+            return "too few genes in the data"
+        return "token"
+
+    def _remainder_modules(
+        self, expression: SortedExpression, groups: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Gather the genes in no group into modules, as columns of the sorted expression."""
+        rest = np.setdiff1d(np.arange(expression.log_SG.shape[1]), np.concatenate(groups))
+        if len(rest) == 0:
+            return []
+        n_modules = ceil(len(rest) / self._options["remainder_size"])
+        modules = balanced_modules(expression.log_SG[:, rest], n_modules, self.n_values, self.seed)
+        return [rest[module] for module in modules]
+
+    def _nothing_kept(self, matches: Mapping[str, SetMatch], genes: tuple[str, ...]) -> str:
+        """Say why no set became a token."""
+        fitting = [m for m in matches.values() if self._status(m) not in ("too small", "too large")]
+        if not fitting:
+            return (
+                f"None of the {len(matches)} gene sets lists between min_size="
+                f"{self._options['min_size']} and max_size={self._options['max_size']} genes; "
+                "widen these bounds."
+            )
+        most = max(len(match.found) for match in fitting)
+        overlap = (
+            "any gene" if most == 0 else f"{self._options['min_overlap']} genes (at most {most})"
+        )
+        listed = (gene for members in self.sets.values() for gene in members)
+        lower = f", lower min_overlap={self._options['min_overlap']}" if most else ""
+        return (
+            f"None of the {len(fitting)} gene sets has {overlap} in common with the data: "
+            f"{explain_mismatch(listed, genes)}; or give other gene sets{lower}, or choose "
+            'tokenizer="modules", which needs no gene sets.'
+        )
+
+
+def _read_sets(
+    gmt: str | Path | Mapping[str, Sequence[str]] | None,
+) -> dict[str, tuple[str, ...]]:
+    if gmt is None:
+        return read_gmt(gene_set_file("hallmark"))
+    if not isinstance(gmt, Mapping):
+        return read_gmt(gmt)
+    return check_sets(gmt)

@@ -1,0 +1,166 @@
+"""Tokens from gene modules found in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, sqrt
+from typing import Any, Self
+
+import numpy as np
+
+from celldit.data.cells import Cells
+from celldit.errors import InputError
+from celldit.tokenizers.balanced import balanced_modules
+from celldit.tokenizers.base import (
+    check_distinct,
+    check_genes,
+    check_positive,
+    fitted_genes,
+    stored,
+)
+from celldit.tokenizers.canonical import sorted_expression
+from celldit.tokenizers.eigengenes import Eigengenes, fit_eigengenes
+from celldit.tokenizers.token_set import TokenSet
+
+__all__ = ["Modules"]
+
+
+class Modules:
+    """One token per data-driven gene module, its value the module's eigengenes.
+
+    Every gene is in exactly one module, and the sizes of modules differ by at most one. How they
+    are found, and why so, is told in :mod:`celldit.tokenizers.balanced`; what a token's value is,
+    in :mod:`celldit.tokenizers.eigengenes`. It needs no gene names that anybody else knows.
+
+    Parameters
+    ----------
+    n_modules
+        Number of modules; None for the square root of the number of genes, rounded up, so that
+        neither the tokens nor the genes of one token become too many.
+    n_values
+        Number of eigengenes ``V`` of each module.
+    scale
+        Whether to divide each gene by its standard deviation before the eigengenes are found.
+    seed
+        Of the randomised decomposition, and of the choice of cells when there are many.
+
+    Raises
+    ------
+    InputError
+        If an option is not a whole number of at least 1.
+    """
+
+    name = "modules"
+    same_for_every_cell = True
+
+    def __init__(
+        self,
+        n_modules: int | None = None,
+        *,
+        n_values: int = 3,
+        scale: bool = False,
+        seed: int = 0,
+    ) -> None:
+        check_positive(self.name, n_modules=n_modules, n_values=n_values)
+        self.n_modules = n_modules
+        self.n_values = int(n_values)
+        self.scale = bool(scale)
+        self.seed = int(seed)
+        self._genes: tuple[str, ...] | None = None
+        self._eigengenes: Eigengenes | None = None
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes it was fitted on."""
+        return fitted_genes(self.name, self._genes)
+
+    @property
+    def eigengenes(self) -> Eigengenes:
+        """The fitted loadings."""
+        fitted_genes(self.name, self._genes)
+        assert self._eigengenes is not None
+        return self._eigengenes
+
+    @property
+    def n_identities(self) -> int:
+        """Number of modules ``T``."""
+        return self.eigengenes.n_groups
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """``module_1``, ``module_2`` and so on."""
+        return tuple(f"module_{number}" for number in range(1, self.n_identities + 1))
+
+    def fit(self, cells: Cells) -> Self:
+        """Find the modules and their eigengenes; changes this object and returns it.
+
+        Raises
+        ------
+        InputError
+            If there are more modules than genes, no cells, or genes of the same name.
+        """
+        check_distinct(self.name, cells.genes)
+        n_modules = ceil(sqrt(cells.n_genes)) if self.n_modules is None else self.n_modules
+        if n_modules > max(cells.n_genes, 1):
+            raise InputError(
+                f"{n_modules} modules cannot be made of {cells.n_genes} genes; ask for at most "
+                f"n_modules={cells.n_genes}."
+            )
+        expression = sorted_expression(cells, self.seed)
+        groups = balanced_modules(expression.log_SG, n_modules, self.n_values, self.seed)
+        self._eigengenes = fit_eigengenes(expression, groups, self.n_values, scale=self.scale)
+        self._genes = cells.genes
+        return self
+
+    def __call__(self, cells: Cells) -> TokenSet:
+        """Tokenize a mini-batch.
+
+        Returns
+        -------
+        TokenSet
+            Values ``(B, n_identities, n_values)``, every token real.
+
+        Raises
+        ------
+        NotTrainedError
+            If it was not fitted.
+        InputError
+            If the genes are not the fitted ones in their order.
+        """
+        check_genes(self.name, self.genes, cells.genes)
+        return self.eigengenes.tokens(cells.log_normalized())
+
+    def genes_of(self, token: int) -> tuple[str, ...]:
+        """Return the names of the genes of a module."""
+        return tuple(self.genes[index] for index in self.eigengenes.genes_of(token))
+
+    def to_config(self) -> dict[str, Any]:
+        """Describe the fitted tokenizer by values that JSON can hold."""
+        return {
+            "name": self.name,
+            "genes": list(self.genes),
+            "n_modules": None if self.n_modules is None else int(self.n_modules),
+            "n_values": self.n_values,
+            "scale": self.scale,
+            "seed": self.seed,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the fitted loadings; see :class:`celldit.tokenizers.eigengenes.Eigengenes`."""
+        return self.eigengenes.arrays()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
+        tokenizer = cls(
+            stored(cls.name, config, "n_modules"),
+            n_values=stored(cls.name, config, "n_values"),
+            scale=stored(cls.name, config, "scale"),
+            seed=stored(cls.name, config, "seed"),
+        )
+        genes = tuple(stored(cls.name, config, "genes"))
+        tokenizer._eigengenes = Eigengenes.from_arrays(cls.name, arrays).checked(
+            len(genes), tokenizer.n_values
+        )
+        tokenizer._genes = genes
+        return tokenizer

@@ -1,0 +1,72 @@
+"""Tokenizers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.tokenizers.base import Tokenizer
+from celldit.tokenizers.gene_sets import GeneSets
+from celldit.tokenizers.genes import Genes
+from celldit.tokenizers.modules import Modules
+from celldit.tokenizers.ranks import Ranks
+
+__all__ = ["resolve", "tokenizer_from_config"]
+
+_KINDS: dict[str, type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]] = {
+    kind.name: kind for kind in (GeneSets, Modules, Genes, Ranks)
+}
+
+
+def resolve(tokenizer: str | Tokenizer) -> Tokenizer:
+    """Give the tokenizer that a name stands for, or the tokenizer itself.
+
+    Parameters
+    ----------
+    tokenizer
+        ``"gene_sets"``, ``"modules"``, ``"genes"`` or ``"ranks"`` for one with its default options,
+        not fitted yet; or a tokenizer, which is returned as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If the name is none of the four.
+    InputError
+        If it is neither a name nor a tokenizer.
+    """
+    if isinstance(tokenizer, str):
+        return _kind(tokenizer)()
+    # Not isinstance with a runtime protocol: that would read `genes` of a tokenizer not fitted yet.
+    methods = ("fit", "__call__", "to_config", "arrays")
+    if isinstance(tokenizer, type) or not all(hasattr(tokenizer, name) for name in methods):
+        raise InputError(
+            f"A tokenizer must be one of {_names()} or a tokenizer object such as "
+            f"celldit.tokenizers.GeneSets(...), not {tokenizer!r}."
+        )
+    return tokenizer
+
+
+def tokenizer_from_config(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Tokenizer:
+    """Make a fitted tokenizer of any kind from its ``to_config()`` and ``arrays()``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the configuration names no known kind.
+    InputError
+        If an entry or array is missing or does not fit the rest.
+    """
+    return _kind(str(config.get("name"))).from_config(config, arrays)
+
+
+def _kind(name: str) -> type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]:
+    if name not in _KINDS:
+        raise UnknownNameError(f"There is no tokenizer {name!r}; use one of {_names()}.")
+    return _KINDS[name]
+
+
+def _names() -> str:
+    return ", ".join(repr(name) for name in _KINDS)
