@@ -1,0 +1,1 @@
+"""Neural building blocks. Torch only: nothing here knows what a cell is."""

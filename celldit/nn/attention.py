@@ -1,0 +1,85 @@
+"""Attention between the members of a set: no positions, padding masked, RMS-normalised."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class Attention(nn.Module):
+    """Multi-head attention from queries to a set of members.
+
+    Queries and keys are RMS-normalised per head, which keeps the logits bounded
+    (Dehghani et al. 2023, "Scaling vision transformers to 22 billion parameters").
+    Without positions the result does not depend on the order of the members.
+
+    Parameters
+    ----------
+    width
+        Width of queries, members and result.
+    n_heads
+        Number of heads; divides `width`.
+    dropout
+        Dropout on the attention weights while training.
+    """
+
+    def __init__(self, width: int, n_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % n_heads:
+            raise ValueError(f"width {width} is not a multiple of n_heads {n_heads}")
+        self.n_heads = n_heads
+        self.dropout = dropout
+        self.to_q = nn.Linear(width, width, bias=False)
+        self.to_kv = nn.Linear(width, 2 * width, bias=False)
+        self.norm_q = nn.RMSNorm(width // n_heads, eps=1e-6)
+        self.norm_k = nn.RMSNorm(width // n_heads, eps=1e-6)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, x_BNW: Tensor) -> Tensor:
+        batch, n, width = x_BNW.shape
+        return x_BNW.view(batch, n, self.n_heads, width // self.n_heads).transpose(1, 2)
+
+    def _queries_keys_values(self, x_BNW: Tensor, members_BMW: Tensor) -> tuple[Tensor, ...]:
+        k_BMW, v_BMW = self.to_kv(members_BMW).chunk(2, dim=-1)
+        q_BHNC = self.norm_q(self._split(self.to_q(x_BNW)))
+        k_BHMC = self.norm_k(self._split(k_BMW))
+        return q_BHNC, k_BHMC, self._split(v_BMW)
+
+    def forward(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
+        """Attend from `x_BNW` to `members_BMW`; False in `mask_BM` marks padding.
+
+        Returns
+        -------
+        Tensor
+            Shape (B, N, W).
+        """
+        q, k, v = self._queries_keys_values(x_BNW, members_BMW)
+        mask = None if mask_BM is None else mask_BM[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.out(y_BHNC.transpose(1, 2).reshape(x_BNW.shape))
+
+    def weights(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
+        """Attention weights averaged over heads, shape (B, N, M); rows sum to one."""
+        q, k, _ = self._queries_keys_values(x_BNW, members_BMW)
+        logits_BHNM = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        if mask_BM is not None:
+            logits_BHNM = logits_BHNM.masked_fill(~mask_BM[:, None, None, :], -torch.inf)
+        return logits_BHNM.softmax(-1).mean(1)
+
+
+class MLP(nn.Module):
+    """Two-layer perceptron with GELU."""
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

@@ -1,0 +1,96 @@
+"""From a set of tokens to a fixed number of slots, at a cost linear in the set's size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from celldit.nn.attention import MLP, Attention
+
+
+class SlotBlock(nn.Module):
+    """Slots read the set by cross-attention, then exchange what they read.
+
+    The induced set attention of Lee et al. 2019 ("Set Transformer") with the inducing points
+    kept from block to block: cost K·T + K² for K slots and T tokens.
+    """
+
+    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_read = nn.RMSNorm(width)
+        self.read = Attention(width, n_heads, dropout)
+        self.norm_mix = nn.RMSNorm(width)
+        self.mix = Attention(width, n_heads, dropout)
+        self.norm_mlp = nn.RMSNorm(width)
+        self.mlp = MLP(width, 2 * width, dropout)
+
+    def forward(self, slots_BKW: Tensor, tokens_BTW: Tensor, mask_BT: Tensor | None) -> Tensor:
+        slots_BKW = slots_BKW + self.read(self.norm_read(slots_BKW), tokens_BTW, mask_BT)
+        normed_BKW = self.norm_mix(slots_BKW)
+        slots_BKW = slots_BKW + self.mix(normed_BKW, normed_BKW)
+        return slots_BKW + self.mlp(self.norm_mlp(slots_BKW))
+
+
+class SetEncoder(nn.Module):
+    """Encode a token set into K slot vectors, invariant to the order of the tokens.
+
+    A token enters as its identity's embedding, plus its values mapped by a small network that the
+    identity modulates; K learned slots then read the set in `depth` blocks.
+
+    Parameters
+    ----------
+    n_identities
+        How many different tokens there are.
+    n_values
+        Values that each token carries.
+    n_slots, width, depth, n_heads, dropout
+        Size of the encoder.
+    """
+
+    def __init__(
+        self,
+        n_identities: int,
+        n_values: int,
+        *,
+        n_slots: int,
+        width: int,
+        depth: int,
+        n_heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.identity = nn.Embedding(n_identities, width)
+        self.scale = nn.Embedding(n_identities, width)
+        nn.init.normal_(self.identity.weight, std=0.02)
+        nn.init.ones_(self.scale.weight)
+        self.value = nn.Sequential(nn.Linear(n_values, width), nn.SiLU(), nn.Linear(width, width))
+        self.norm = nn.RMSNorm(width)
+        self.slots = nn.Parameter(torch.randn(n_slots, width) * 0.02)
+        self.blocks = nn.ModuleList(SlotBlock(width, n_heads, dropout) for _ in range(depth))
+
+    def tokens(self, values_BTV: Tensor, identities_BT: Tensor) -> Tensor:
+        """Embed the members of the set, shape (B, T, W)."""
+        value_BTW = self.value(values_BTV) * self.scale(identities_BT)
+        return self.norm(value_BTW + self.identity(identities_BT))
+
+    def forward(
+        self, values_BTV: Tensor, identities_BT: Tensor, mask_BT: Tensor | None = None
+    ) -> Tensor:
+        tokens_BTW = self.tokens(values_BTV, identities_BT)
+        slots_BKW = self.slots.expand(len(values_BTV), -1, -1)
+        for block in self.blocks:
+            slots_BKW = block(slots_BKW, tokens_BTW, mask_BT)
+        return slots_BKW  # (B, K, W)
+
+    def attention(
+        self, values_BTV: Tensor, identities_BT: Tensor, mask_BT: Tensor | None = None
+    ) -> Tensor:
+        """How much each slot reads from each token, averaged over blocks, shape (B, K, T)."""
+        tokens_BTW = self.tokens(values_BTV, identities_BT)
+        slots_BKW = self.slots.expand(len(values_BTV), -1, -1)
+        total_BKT = torch.zeros(())
+        for block in self.blocks:
+            read = block.read.weights(block.norm_read(slots_BKW), tokens_BTW, mask_BT)
+            total_BKT = total_BKT + read
+            slots_BKW = block(slots_BKW, tokens_BTW, mask_BT)
+        return total_BKT / len(self.blocks)
