@@ -1,0 +1,125 @@
+"""The linear start of the latent: principal components of what the tokens carry.
+
+Set attention trained freely on a small screen throws away what matters (DESIGN §2), so the encoder
+begins as a principal component analysis and the network only adds to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
+
+MAX_CELLS = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Anchor:
+    """Linear map from F features to K tokens of D dimensions.
+
+    Attributes
+    ----------
+    loadings
+        Orthogonal columns divided by their token's scale, float32, shape (F, K·D). Columns beyond
+        the rank of the data are zero.
+    offset
+        What the mean cell maps to, shape (K·D,).
+    scale
+        Root mean square over the cells of each token before scaling, shape (K,).
+    explained
+        Share of the total variance that the components keep.
+    """
+
+    loadings: np.ndarray
+    offset: np.ndarray
+    scale: np.ndarray
+    explained: float
+
+
+def fit_anchor(
+    features: sparse.csr_matrix | np.ndarray, n_tokens: int, token_dim: int, seed: int
+) -> Anchor:
+    """Find the principal components of N cells without a dense copy of a sparse matrix.
+
+    Parameters
+    ----------
+    features
+        Shape (N, F), sparse or dense.
+    n_tokens, token_dim
+        K and D. Neighbouring components share a token, so each token has a size of its own;
+        every token is then scaled to unit root mean square.
+    seed
+        Of the randomised decomposition (Halko et al. 2011).
+    """
+    n_cells, n_features = features.shape
+    if n_cells > MAX_CELLS:
+        rows = np.random.default_rng(seed).choice(n_cells, MAX_CELLS, replace=False)
+        features = features[np.sort(rows)]
+        n_cells = MAX_CELLS
+    n_dims = n_tokens * token_dim
+    rank = min(n_dims, n_features, n_cells)
+    mean_F = np.asarray(features.mean(axis=0), dtype=np.float64).ravel()
+    centred = _CentredGram(features, mean_F)
+    # The eigenvectors of the F x F scatter matrix are the components.
+    if n_features <= 4 * MAX_CELLS // 50:
+        values, vectors = np.linalg.eigh(centred.scatter())
+        order = np.argsort(values)[::-1][:rank]
+        variances, components = values[order] / n_cells, vectors[:, order].T
+        total = max(values.sum() / n_cells, 1e-12)
+    else:
+        # Too many features for a scatter matrix: randomised SVD of the uncentred matrix, whose
+        # first direction is close to the mean and is turned out of the rest by centring the scores.
+        _, _, components = randomized_svd(features, rank, random_state=seed, n_iter=4)
+        scores = features @ components.T - mean_F @ components.T
+        values, turn = np.linalg.eigh(np.asarray(scores.T @ scores, dtype=np.float64))
+        components = turn[:, ::-1].T @ components
+        variances = values[::-1] / n_cells
+        total = max(centred.total_variance(), 1e-12)
+    variances = np.maximum(variances, 0)
+    # A sign that does not depend on the solver.
+    strongest = np.abs(components).argmax(axis=1)
+    components = components * np.sign(components[np.arange(rank), strongest])[:, None]
+    loadings = np.zeros((n_features, n_dims))
+    loadings[:, :rank] = components.T
+    padded = np.zeros(n_dims)
+    padded[:rank] = variances
+    scale = np.sqrt(padded.reshape(n_tokens, token_dim).mean(axis=1))
+    scale = np.where(scale > 1e-8, scale, 1.0)
+    loadings /= np.repeat(scale, token_dim)[None]
+    return Anchor(
+        loadings.astype(np.float32),
+        (mean_F @ loadings).astype(np.float32),
+        scale.astype(np.float32),
+        float(variances.sum() / total),
+    )
+
+
+class _CentredGram:
+    """Second moments about the mean, from a sparse or dense matrix."""
+
+    def __init__(self, features: sparse.csr_matrix | np.ndarray, mean_F: np.ndarray) -> None:
+        self.features, self.mean_F = features, mean_F
+
+    def scatter(self) -> np.ndarray:
+        gram = self.features.T @ self.features
+        gram = gram.toarray() if sparse.issparse(gram) else np.asarray(gram)
+        return gram.astype(np.float64) - len_rows(self.features) * np.outer(
+            self.mean_F, self.mean_F
+        )
+
+    def total_variance(self) -> float:
+        squares = self.features.power(2) if sparse.issparse(self.features) else self.features**2
+        return float(squares.sum() / len_rows(self.features) - (self.mean_F**2).sum())
+
+
+def len_rows(features: sparse.csr_matrix | np.ndarray) -> int:
+    """Number of rows of a sparse or dense matrix."""
+    return int(features.shape[0])
+
+
+def choose_n_dims(n_cells: int, n_genes: int) -> int:
+    """How many latent dimensions data of a size can carry: 48, fewer for few cells or genes."""
+    return max(2, min(48, n_genes - 1, math.ceil(n_cells / 10)))

@@ -1,0 +1,120 @@
+"""From latent tokens to expected counts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from celldit.latent.likelihoods import MAX_LOG_RATE, CountModel
+
+
+class Decoder(nn.Module):
+    """Log-linear in the latent, with a non-linear residual that starts at zero.
+
+    ``log μ = log(size factor / 10,000) + bias + z · loadings + residual(z)``
+
+    The linear part is a generalised linear model (readable as gene loadings per latent dimension)
+    that begins as the ridge regression of log expression on the latent, so that a shift of the latent
+    is a log fold change.
+
+    Parameters
+    ----------
+    n_dims, n_genes
+        Flattened latent dimensions F and genes G.
+    hidden
+        Width of the residual network; 0 for none.
+    dropout
+        In the residual network.
+    """
+
+    def __init__(self, n_dims: int, n_genes: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.loadings = nn.Parameter(torch.zeros(n_dims, n_genes))
+        self.bias = nn.Parameter(torch.zeros(n_genes))
+        self.log_theta = nn.Parameter(torch.zeros(n_genes))
+        self.residual: nn.Module | None = None
+        if hidden:
+            last = nn.Linear(hidden, n_genes, bias=False)
+            nn.init.zeros_(last.weight)
+            self.residual = nn.Sequential(
+                nn.Linear(n_dims, hidden),
+                nn.GELU(approximate="tanh"),
+                nn.Dropout(dropout),
+                last,
+            )
+
+    @torch.no_grad()
+    def start_at_ridge(self, moments: RidgeMoments) -> None:
+        """Set the linear part from a regression of log expression on the latent.
+
+        The mean of log(1 + y) of a rarely seen gene is proportional to its rate, that of a highly
+        expressed gene is its log rate; between the two, d log rate ≈ d E[log(1+y)] / (1 - exp(-m))
+        with m = E[log(1+y)].
+        """
+        slopes = moments.slopes()
+        m = moments.mean_log.clamp_min(1e-3)
+        self.loadings.copy_((slopes / (1 - torch.exp(-m))).clamp(-3, 3))
+        self.bias.copy_(torch.log(moments.rate.clamp_min(1e-3)))
+        # Half the variance of the linear predictor is what exp() adds to the mean.
+        spread_G = ((self.loadings.T @ moments.covariance) * self.loadings.T).sum(1)
+        self.bias.sub_(0.5 * spread_G.clamp_max(4))
+
+    def log_rate(self, z_BF: Tensor) -> Tensor:
+        """Log expected counts per 10,000, shape (B, G)."""
+        log_rate_BG = torch.addmm(self.bias, z_BF, self.loadings)
+        if self.residual is not None:
+            log_rate_BG = log_rate_BG + self.residual(z_BF)
+        return log_rate_BG.clamp_max(MAX_LOG_RATE)
+
+    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountModel:
+        """Expected counts at the given size factors (in counts)."""
+        mean_BG = torch.exp(self.log_rate(z_BF)) * (size_B[:, None] / 1e4)
+        return CountModel(mean_BG, torch.exp(self.log_theta.clamp(-5, 8)))
+
+
+class RidgeMoments:
+    """Sums over cells from which the ridge regression follows; one pass, any number of cells."""
+
+    def __init__(self, n_dims: int, n_genes: int) -> None:
+        self.n = 0
+        self.zz = torch.zeros(n_dims, n_dims, dtype=torch.float64)
+        self.zy = torch.zeros(n_dims, n_genes, dtype=torch.float64)
+        self.z = torch.zeros(n_dims, dtype=torch.float64)
+        self.y = torch.zeros(n_genes, dtype=torch.float64)
+        self.counts = torch.zeros(n_genes, dtype=torch.float64)
+        self.size = 0.0
+
+    def add(self, z_BF: Tensor, log_BG: Tensor, counts_BG: Tensor, size_B: Tensor) -> None:
+        """Add a batch of latents, log expression, counts and size factors."""
+        z, y = z_BF.double(), log_BG.double()
+        self.n += len(z)
+        self.zz += z.T @ z
+        self.zy += z.T @ y
+        self.z += z.sum(0)
+        self.y += y.sum(0)
+        self.counts += counts_BG.double().sum(0)
+        self.size += float(size_B.double().sum())
+
+    @property
+    def mean_log(self) -> Tensor:
+        """Mean log expression of each gene."""
+        return (self.y / self.n).float()
+
+    @property
+    def rate(self) -> Tensor:
+        """Counts per 10,000 of each gene over all cells."""
+        return (1e4 * self.counts / self.size).float()
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the latent, shape (F, F)."""
+        mean = self.z / self.n
+        return (self.zz / self.n - mean[:, None] * mean[None]).float()
+
+    def slopes(self, strength: float = 1.0) -> Tensor:
+        """Ridge slopes of log expression on the centred latent, shape (F, G)."""
+        mean_z, mean_y = self.z / self.n, self.y / self.n
+        cross = self.zy - self.n * mean_z[:, None] * mean_y[None]
+        scatter = self.zz - self.n * mean_z[:, None] * mean_z[None]
+        scatter = scatter + strength * torch.eye(len(scatter), dtype=torch.float64)
+        return torch.linalg.solve(scatter, cross).float()
