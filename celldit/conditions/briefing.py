@@ -1,0 +1,58 @@
+"""What the velocity network is told of conditions: estimates looked up once, then by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions.condition import Condition
+from celldit.conditions.population import Population, Surroundings
+from celldit.flow.anchored import FlowCondition
+
+
+@dataclass(frozen=True, eq=False)
+class Briefing:
+    """Estimates for Q conditions as tensors.
+
+    Attributes
+    ----------
+    effects_QKD, positions_QKD, doubts_Q
+        Mean shift, mean, and size of the standard deviation of the shift.
+    """
+
+    effects_QKD: Tensor
+    positions_QKD: Tensor
+    doubts_Q: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        population: Population,
+        conditions: Sequence[Condition],
+        shape: Sequence[int],
+        references: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> Briefing:
+        """Look up Q conditions; `shape` is (K, D), `references` as in `Population.estimate`."""
+        estimate = population.estimate(conditions, references)
+        return cls(
+            torch.from_numpy(estimate.effect).view(-1, *shape),
+            torch.from_numpy(estimate.position).view(-1, *shape),
+            torch.from_numpy(estimate.doubt),
+        )
+
+    def tell(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
+        """What the network is told of cells in the conditions `rows`, shape (B,)."""
+        at = torch.as_tensor(rows, dtype=torch.int64)
+        positions_BKD = self.positions_QKD[at]
+        flags_B = torch.full((len(at),), from_noise)
+        return FlowCondition(
+            self.effects_QKD[at],
+            positions_BKD if from_noise else torch.zeros_like(positions_BKD),
+            self.doubts_Q[at],
+            flags_B,
+            torch.zeros_like(flags_B),
+        )

@@ -1,0 +1,112 @@
+"""A condition: which perturbations, at which dose, at which time, in which context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from celldit.data.cells import Cells
+from celldit.data.doses import dose_parts
+from celldit.data.labels import join, parts
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition.
+
+    Attributes
+    ----------
+    parts
+        Names of the perturbations done to one cell, sorted; empty for a control.
+    doses
+        One dose for each part, or None where the data have no doses.
+    context
+        The covariate values of the cell joined with ``" | "``; empty where there are none.
+    time
+        The time, or None where the data have no times.
+    """
+
+    parts: tuple[str, ...] = ()
+    doses: tuple[float, ...] | None = None
+    context: str = ""
+    time: float | None = None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing was done to the cell."""
+        return not self.parts
+
+    @property
+    def surroundings(self) -> tuple[str, float | None]:
+        """Context and time: what the cells share with their own controls."""
+        return self.context, self.time
+
+    def control(self) -> Condition:
+        """The same surroundings with nothing done."""
+        return Condition(context=self.context, time=self.time)
+
+    def label(self, sep: str, control: str) -> str:
+        """Write the perturbation as a label."""
+        return join(self.parts, sep, control)
+
+    def to_list(self) -> list[Any]:
+        """Write as a list that JSON keeps."""
+        doses = None if self.doses is None else list(self.doses)
+        return [list(self.parts), doses, self.context, self.time]
+
+    @classmethod
+    def from_list(cls, entry: list[Any]) -> Condition:
+        """Read what :meth:`to_list` wrote."""
+        names, doses, context, time = entry
+        return cls(tuple(names), None if doses is None else tuple(doses), context, time)
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionTable:
+    """The conditions that occur among N cells.
+
+    Attributes
+    ----------
+    conditions
+        The C distinct conditions, controls included, in a fixed order.
+    index
+        The condition of each cell, int64, shape (N,).
+    """
+
+    conditions: tuple[Condition, ...]
+    index: np.ndarray
+
+    @classmethod
+    def from_cells(cls, cells: Cells, sep: str) -> ConditionTable:
+        """Find the distinct conditions among the cells."""
+        columns: dict[str, Any] = {"perturbation": cells.perturbations, "context": cells.contexts}
+        columns["dose"] = 0.0 if cells.doses is None else cells.doses
+        columns["time"] = 0.0 if cells.times is None else cells.times
+        frame = pd.DataFrame(columns, index=range(cells.n_cells))
+        # A control has no parts, so its dose means nothing and must not make two conditions of one.
+        frame.loc[cells.is_control, "dose"] = 0.0
+        groups = frame.groupby(["perturbation", "context", "dose", "time"], sort=True)
+        index = groups.ngroup().to_numpy(dtype=np.int64)
+        first = frame.iloc[np.unique(index, return_index=True)[1]]
+        conditions = []
+        for row in first.itertuples(index=False):
+            names = parts(row.perturbation, sep, cells.control)
+            doses = None if cells.doses is None else dose_parts(row.dose, len(names), sep)
+            time = None if cells.times is None else float(row.time)
+            conditions.append(Condition(names, doses, str(row.context), time))
+        return cls(tuple(conditions), index)
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Cells of each condition, int64, shape (C,)."""
+        return np.bincount(self.index, minlength=len(self))
+
+    def cells_of(self, condition: int) -> np.ndarray:
+        """Positions of the cells of one condition."""
+        return np.flatnonzero(self.index == condition)

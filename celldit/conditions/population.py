@@ -1,0 +1,169 @@
+"""Where the cells of a condition lie in the latent, and how they scatter, by simple estimates.
+
+This is the baseline that the flow starts from: the effect prior for the means, the covariance of
+each context for the scatter, and a regression for the library sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from celldit.conditions.condition import Condition, ConditionTable
+from celldit.conditions.effect_prior import EffectPrior, reference_means
+
+Surroundings = tuple[str, float | None]
+N_QUANTILES = 101
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What is known of Q conditions before the flow; all float32 but the effect's own estimate.
+
+    Attributes
+    ----------
+    effect
+        Mean shift against the controls, shape (Q, F).
+    position
+        Mean of the condition's cells, shape (Q, F).
+    doubt
+        Root mean square over latent directions of the effect's standard deviation, in units of the
+        spread between cells, shape (Q,).
+    """
+
+    effect: np.ndarray
+    position: np.ndarray
+    doubt: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Simple estimates of mean, scatter and library size for any condition.
+
+    Attributes
+    ----------
+    prior
+        Effects of the perturbations.
+    references
+        Mean latent of the controls of each (context, time).
+    factors
+        Cholesky factor of the scatter within conditions, by (context, time); ``None`` as key for
+        all cells together.
+    size_slopes, size_quantiles
+        Library size: log size = z · slopes + a residual with these quantiles (the constant is part
+        of the residual).
+    """
+
+    prior: EffectPrior
+    references: Mapping[Surroundings, np.ndarray]
+    factors: Mapping[Surroundings | None, np.ndarray]
+    size_slopes: np.ndarray
+    size_quantiles: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, z: np.ndarray, size_factors: np.ndarray, table: ConditionTable, prior: EffectPrior
+    ) -> Population:
+        """Estimate from training cells: latent (N, F), size factors (N,), conditions, effects."""
+        z = np.asarray(z, dtype=np.float64)
+        n_features = z.shape[1]
+        references, _ = reference_means(z, table)
+        counts = np.maximum(table.counts, 1)
+        sums = np.zeros((len(table), n_features))
+        np.add.at(sums, table.index, z)
+        residual = z - (sums / counts[:, None])[table.index]
+        # A condition with a single cell has no residual; degrees of freedom, not cells, count.
+        degrees = max(len(z) - len(table), 1)
+        pooled = residual.T @ residual / degrees + 1e-6 * np.eye(n_features)
+        factors: dict[Surroundings | None, np.ndarray] = {None: np.linalg.cholesky(pooled)}
+        where = [c.surroundings for c in table.conditions]
+        for key in references if len(references) > 1 else ():
+            own = [i for i, w in enumerate(where) if w == key]
+            cells = np.isin(table.index, own)
+            freedom = cells.sum() - len(own)
+            # Shrink to the pooled scatter as if that had been seen in 2 F cells.
+            scatter = residual[cells].T @ residual[cells] + 2 * n_features * pooled
+            factors[key] = np.linalg.cholesky(scatter / (max(freedom, 0) + 2 * n_features))
+        log_size = np.log(size_factors.astype(np.float64))
+        centred = z - z.mean(0)
+        gram = centred.T @ centred + len(z) * 0.01 * np.eye(n_features)
+        slopes = np.linalg.solve(gram, centred.T @ (log_size - log_size.mean()))
+        quantiles = np.quantile(log_size - z @ slopes, np.linspace(0, 1, N_QUANTILES))
+        return cls(prior, references, factors, slopes, quantiles)
+
+    def without(self, conditions: Sequence[Condition]) -> Population:
+        """The same had these conditions' effects not been observed."""
+        return replace(self, prior=self.prior.without(conditions))
+
+    def estimate(
+        self,
+        conditions: Sequence[Condition],
+        references: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> Estimate:
+        """Mean shift, mean and doubt of any conditions.
+
+        Parameters
+        ----------
+        conditions
+            Q conditions.
+        references
+            Mean latent of the controls of contexts that were not in training.
+        """
+        known = {**(references or {}), **self.references}
+        effects = self.prior.estimate(conditions, references)
+        position = np.array([known[c.surroundings] for c in conditions]) + effects.mean
+        doubt = np.sqrt(effects.variance.mean(1))
+        return Estimate(
+            effects.mean.astype(np.float32), position.astype(np.float32), doubt.astype(np.float32)
+        )
+
+    def factor(self, surroundings: Surroundings) -> np.ndarray:
+        """Cholesky factor of the scatter in a context, that of all cells where it is new."""
+        return self.factors.get(surroundings, self.factors[None])
+
+    def sizes(self, z: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        """Library sizes for cells at `z` (N, F), from uniform numbers (N,), in counts."""
+        grid = np.linspace(0, 1, len(self.size_quantiles))
+        residual = np.interp(uniform, grid, self.size_quantiles)
+        return np.exp(z @ self.size_slopes + residual).astype(np.float32)
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        keys = [list(key) for key in self.factors if key is not None]
+        return {
+            "prior": self.prior.to_config(),
+            "references": [list(key) for key in self.references],
+            "factors": keys,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors."""
+        own = [f for key, f in self.factors.items() if key is not None]
+        n_features = len(self.size_slopes)
+        return {
+            **{f"prior.{name}": array for name, array in self.prior.arrays().items()},
+            "references": np.array(list(self.references.values())),
+            "factor": self.factors[None],
+            "factors": np.array(own).reshape(len(own), n_features, n_features),
+            "size_slopes": self.size_slopes,
+            "size_quantiles": self.size_quantiles,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Population:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
+        own = {k.removeprefix("prior."): a for k, a in arrays.items() if k.startswith("prior.")}
+        keys = [(context, time) for context, time in config["references"]]
+        factors: dict[Surroundings | None, np.ndarray] = {None: arrays["factor"]}
+        for (context, time), factor in zip(config["factors"], arrays["factors"], strict=True):
+            factors[context, time] = factor
+        return cls(
+            EffectPrior.from_config(config["prior"], own),
+            dict(zip(keys, arrays["references"], strict=True)),
+            factors,
+            arrays["size_slopes"],
+            arrays["size_quantiles"],
+        )
