@@ -1,0 +1,68 @@
+"""How both stages are trained; None adapts to the size of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celldit.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of :meth:`celldit.CellDiT.train`.
+
+    Attributes
+    ----------
+    latent_batch, latent_rate, latent_epochs
+        Cells per step, peak learning rate and most epochs of stage one (the autoencoder).
+    latent_patience
+        Epochs without a better held-out likelihood after which stage one stops.
+    flow_batch, flow_rate, flow_epochs
+        Pairs per step, peak learning rate and most epochs of stage two (the flow).
+    flow_steps_per_epoch
+        Steps between two looks at the held-out conditions.
+    flow_patience
+        Epochs without improvement there after which stage two stops.
+    weight_decay
+        Of AdamW, in both stages.
+    ema_decay
+        Of the exponential moving average of the flow's weights.
+    noise_share
+        Share of each batch whose flow starts at noise, for ``generate``.
+    cross_fit
+        Probability that a training pair starts at the effect estimated without its own condition.
+    drop_condition
+        Probability that a pair's condition is withheld, for guidance.
+    held_out_cells, held_out_conditions
+        Share of the cells, and of the perturbed conditions, that training never sees and by which
+        it stops and chooses its trust.
+    n_trials
+        Trial runs, each with other held-out conditions, before the final run on everything.
+    """
+
+    latent_batch: int = 256
+    latent_rate: float = 2e-3
+    latent_epochs: int | None = None
+    latent_patience: int = 3
+    flow_batch: int = 192
+    flow_rate: float = 1e-3
+    flow_epochs: int = 12
+    flow_steps_per_epoch: int = 50
+    flow_patience: int = 4
+    weight_decay: float = 1e-2
+    ema_decay: float = 0.98
+    noise_share: float = 0.25
+    cross_fit: float = 0.8
+    drop_condition: float = 0.0
+    held_out_cells: float = 0.1
+    held_out_conditions: float = 0.15
+    n_trials: int = 2
+
+    def __post_init__(self) -> None:
+        shares = ("noise_share", "cross_fit", "drop_condition")
+        for name in (*shares, "held_out_cells", "held_out_conditions"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")
+        for name in ("latent_batch", "flow_batch", "flow_steps_per_epoch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1.")

@@ -1,0 +1,170 @@
+"""Stage one: the autoencoder learns the likelihood of counts, from its linear start."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from celldit.data.cells import Cells
+from celldit.latent.autoencoder import Autoencoder
+from celldit.tokenizers import TokenSet
+from celldit.training.config import TrainingConfig
+
+
+class CountBatch(NamedTuple):
+    """A mini-batch of cells, ready for the device."""
+
+    tokens: TokenSet | Tensor
+    counts_BG: Tensor
+    size_B: Tensor
+
+
+class CountBatches(Dataset[CountBatch]):
+    """Mini-batches of cells in an order that changes with every epoch.
+
+    Cells become dense only here, a batch at a time.
+    """
+
+    def __init__(self, cells: Cells, model: Autoencoder, size: int, *, seed: int | None) -> None:
+        self.cells, self.model, self.size, self.seed = cells, model, size, seed
+        self.epoch = 0
+        self.order = np.arange(cells.n_cells)
+        self.shuffle()
+
+    def shuffle(self) -> None:
+        """Draw the order of the next epoch."""
+        if self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            self.order = rng.permutation(self.cells.n_cells)
+            self.epoch += 1
+
+    def __len__(self) -> int:
+        return -(-self.cells.n_cells // self.size)
+
+    def __getitem__(self, i: int) -> CountBatch:
+        if i >= len(self):
+            raise IndexError(i)
+        batch = self.cells.take(self.order[i * self.size : (i + 1) * self.size])
+        return CountBatch(
+            self.model.tokenize(batch),
+            torch.from_numpy(batch.counts.toarray()),
+            torch.from_numpy(batch.size_factors),
+        )
+
+
+class LatentStage(pl.LightningModule):
+    """Negative log-likelihood of raw counts, plus a pull of the residual towards zero."""
+
+    def __init__(self, model: Autoencoder, config: TrainingConfig, n_steps: int) -> None:
+        super().__init__()
+        self.model, self.config, self.n_steps = model, config, n_steps
+        self.best = float("inf")
+        self.best_state: dict[str, Tensor] = copy.deepcopy(model.state_dict())
+        self.epochs_without_gain = 0
+        self.history: list[dict[str, float]] = []
+
+    def nll(self, batch: CountBatch) -> Tensor:
+        """Mean negative log-likelihood of a cell, in nats per gene."""
+        counts = self.model.decode(self.model(batch.tokens), batch.size_B)
+        return -counts.log_prob(batch.counts_BG).mean()
+
+    def training_step(self, batch: CountBatch) -> Tensor:
+        loss = self.nll(batch)
+        self.log("nll", loss, prog_bar=True)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        self.trainer.train_dataloader.dataset.shuffle()
+
+    def validation_step(self, batch: CountBatch) -> None:
+        self.log("held_out_nll", self.nll(batch), prog_bar=True, batch_size=len(batch.size_B))
+
+    def on_validation_epoch_end(self) -> None:
+        value = float(self.trainer.callback_metrics["held_out_nll"])
+        if self.trainer.sanity_checking:
+            return
+        self.history.append({"epoch": float(self.current_epoch), "held_out_nll": value})
+        if value < self.best * (1 - 1e-3):
+            self.epochs_without_gain = 0
+        else:
+            self.epochs_without_gain += 1
+        if value < self.best:
+            self.best, self.best_state = value, copy.deepcopy(self.model.state_dict())
+        if self.epochs_without_gain >= self.config.latent_patience:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.config.latent_rate,
+            weight_decay=self.config.weight_decay,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.n_steps)}
+
+
+def warm_cosine(optimizer: torch.optim.Optimizer, n_steps: int) -> dict[str, Any]:
+    """Learning rate: linear warm-up over a twentieth of the steps, then half a cosine to a tenth."""
+    warm_up = max(1, n_steps // 20)
+
+    def factor(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        progress = min(1.0, (step - warm_up) / max(1, n_steps - warm_up))
+        return 0.1 + 0.45 * (1 + float(np.cos(np.pi * progress)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"scheduler": schedule, "interval": "step"}
+
+
+def train_latent(
+    model: Autoencoder,
+    cells: Cells,
+    config: TrainingConfig,
+    *,
+    max_epochs: int | None,
+    seed: int,
+    trainer_arguments: dict[str, Any],
+) -> list[dict[str, float]]:
+    """Train the autoencoder in place and return the held-out likelihood after each epoch.
+
+    Parameters
+    ----------
+    model
+        At its linear start.
+    cells
+        Training cells; a tenth is kept apart to stop by.
+    config
+        Settings.
+    max_epochs
+        Bound on the epochs.
+    seed
+        Of the held-out cells and the order of the rest.
+    trainer_arguments
+        For :class:`lightning.pytorch.Trainer`.
+    """
+    order = np.random.default_rng(seed).permutation(cells.n_cells)
+    n_held_out = max(1, round(config.held_out_cells * cells.n_cells))
+    held_out = cells.take(np.sort(order[:n_held_out]))
+    rest = cells.take(np.sort(order[n_held_out:])) if cells.n_cells > n_held_out else held_out
+    batches = CountBatches(rest, model, config.latent_batch, seed=seed)
+    # About 600 steps, but at least 4 epochs and at most 40.
+    adapted = config.latent_epochs or int(np.clip(600 // len(batches), 4, 40))
+    n_epochs = adapted if max_epochs is None else min(max_epochs, adapted)
+    stage = LatentStage(model, config, n_epochs * len(batches))
+    trainer = pl.Trainer(max_epochs=n_epochs, num_sanity_val_steps=0, **trainer_arguments)
+    validation = CountBatches(held_out, model, 1024, seed=None)
+    trainer.fit(
+        stage,
+        DataLoader(batches, batch_size=None),
+        DataLoader(validation, batch_size=None),
+    )
+    if n_epochs:
+        model.load_state_dict(stage.best_state)
+    model.eval()
+    return stage.history

@@ -1,0 +1,70 @@
+"""One progress bar per stage of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LABELS = {
+    "held_out_nll": "held-out nats per gene",
+    "error_over_prior": "error over the prior's",
+    "velocity_error": "velocity error",
+}
+
+
+class StageProgress(pl.callbacks.ProgressBar):
+    """A bar over the epochs of a stage with its latest numbers, drawn by rich.
+
+    Parameters
+    ----------
+    stage
+        Name shown at the left.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self.stage = stage
+        self.enabled = True
+        self.progress: Progress | None = None
+
+    def disable(self) -> None:
+        self.enabled = False
+
+    def enable(self) -> None:
+        self.enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.enabled:
+            return
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("epoch {task.completed:.0f}/{task.total}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+        )
+        self.progress.add_task(f"training {self.stage}", total=trainer.max_epochs, numbers="")
+        self.progress.start()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.progress is None:
+            return
+        shown = {n: v for n, v in trainer.callback_metrics.items() if n in LABELS}
+        numbers = "  ".join(f"{LABELS[n]} {float(v):.4g}" for n, v in shown.items())
+        self.progress.update(
+            self.progress.task_ids[0], completed=trainer.current_epoch + 1, numbers=numbers
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None

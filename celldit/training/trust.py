@@ -1,0 +1,159 @@
+"""When to stop and how far to trust: the flow against its own starting point on what it never saw.
+
+Cells held out from trained perturbations do not show overfitting; conditions do. So some conditions
+are kept from training, and the flow is compared with the prior's prediction of them, for every
+share λ of its displacement (λ = 0 is the prior).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.flow import resolve_solver, uniform_grid
+from celldit.flow.anchored import AnchoredFlow, FlowCondition
+from celldit.flow.losses import energy_distance_loss
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+MAX_CONDITIONS = 16
+MAX_CELLS = 160
+N_STEPS = 4
+WORTH = 0.98
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One held-out condition: where its prediction starts, and the cells it should reach."""
+
+    kind: Extrapolation
+    start_NKD: Tensor
+    condition: FlowCondition
+    truth_MKD: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Errors of the flow on the trials of each kind, for every share of its displacement.
+
+    Attributes
+    ----------
+    square
+        Squared error of the mean latent, without the truth's sampling noise, shape (S,).
+    energy
+        Energy distance, shape (S,).
+    """
+
+    square: dict[Extrapolation, np.ndarray]
+    energy: dict[Extrapolation, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How far the flow deserves trust.
+
+    Attributes
+    ----------
+    trust
+        The best λ for each kind of extrapolation that was tried.
+    gain
+        Its error over the prior's (mean over squared error and energy distance); below 1 is better
+        than the prior.
+    """
+
+    trust: dict[Extrapolation, float]
+    gain: dict[Extrapolation, float]
+
+    @property
+    def overall(self) -> float:
+        """Mean gain over the kinds that are real extrapolations; what training stops by."""
+        far = [g for kind, g in self.gain.items() if kind is not Extrapolation.SEEN]
+        return float(np.mean(far or list(self.gain.values()) or [1.0]))
+
+
+@torch.no_grad()
+def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> Comparison:
+    """Measure the flow and its starting point on every trial."""
+    was_training = flow.training
+    flow.eval()
+    device = next(flow.parameters()).device
+    solver, grid = resolve_solver("euler"), uniform_grid(N_STEPS)
+    square: dict[Extrapolation, np.ndarray] = {}
+    energy: dict[Extrapolation, np.ndarray] = {}
+    for trial in trials:
+        told, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
+        end_NKD = solver.solve(lambda x, t, c=told: flow(x, t, c), start_NKD, grid)
+        start_NF, step_NF = start_NKD.flatten(1), (end_NKD - start_NKD).flatten(1)
+        truth_MF = trial.truth_MKD.to(device).flatten(1)
+        # What two halves of the truth would differ by: errors below that mean nothing.
+        noise = float(truth_MF.var(0).sum() / len(truth_MF))
+        unit = float((truth_MF - truth_MF.mean(0)).norm(dim=1).mean() / len(truth_MF))
+        errors, energies = [], []
+        for share in SHARES:
+            x_NF = start_NF + share * step_NF
+            errors.append(float((x_NF.mean(0) - truth_MF.mean(0)).square().sum()) - noise)
+            energies.append(float(energy_distance_loss(x_NF, truth_MF)))
+        kind = trial.kind
+        square[kind] = square.get(kind, 0.0) + np.maximum(errors, 0.25 * noise)
+        energy[kind] = energy.get(kind, 0.0) + np.maximum(energies, 0.25 * unit) + unit
+    flow.train(was_training)
+    return Comparison(square, energy)
+
+
+def average_courses(courses: Sequence[Sequence[Comparison]]) -> list[Verdict]:
+    """Pool trial runs epoch by epoch and choose the share for each kind.
+
+    Parameters
+    ----------
+    courses
+        One comparison per epoch for each trial run; longer runs are cut to the shortest.
+    """
+    verdicts = []
+    for epoch in zip(*courses, strict=False):
+        trust, gain = {}, {}
+        for kind in {k for c in epoch for k in c.square}:
+            square = sum(c.square[kind] for c in epoch if kind in c.square)
+            energy = sum(c.energy[kind] for c in epoch if kind in c.energy)
+            ratio = (square / square[0] + energy / energy[0]) / 2
+            best = int(ratio.argmin())
+            # A share that is hardly better than none is luck.
+            best = best if ratio[best] < WORTH else 0
+            trust[kind], gain[kind] = SHARES[best], float(ratio[best])
+        verdicts.append(Verdict(trust, gain))
+    return verdicts
+
+
+def hold_out(
+    conditions: Sequence[Condition], share: float, rng: np.random.Generator
+) -> list[Condition]:
+    """Choose conditions to keep from training, such that the rest can still predict them.
+
+    A condition may be held out if every one of its perturbations stays in another condition.
+
+    Parameters
+    ----------
+    conditions
+        The perturbed conditions of training.
+    share
+        Of the conditions.
+    rng
+        Of the choice.
+    """
+    wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
+    left = list(conditions)
+    chosen: list[Condition] = []
+    for i in rng.permutation(len(conditions)):
+        if len(chosen) >= wanted:
+            break
+        candidate = conditions[i]
+        rest = [c for c in left if c != candidate]
+        if classify(candidate, rest) in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
+            left = rest
+            chosen.append(candidate)
+    return chosen
