@@ -1,0 +1,220 @@
+"""What the user asked for, as conditions: checked before any work starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.data.cells import Cells
+from celldit.data.columns import CONTEXT_SEP
+from celldit.data.doses import dose_parts
+from celldit.data.fields import Fields
+from celldit.data.labels import canonical, parts
+from celldit.errors import InputError, UnknownNameError, closest, examples
+
+
+def check_perturbations(
+    labels: Sequence[str] | str,
+    fields: Fields,
+    known: Sequence[str],
+    featured: frozenset[str] = frozenset(),
+) -> list[str]:
+    """Bring labels into canonical form and refuse those of which nothing is known.
+
+    Raises
+    ------
+    UnknownNameError
+        If a perturbation was not in training and has no features; names the closest.
+    InputError
+        If nothing is asked for.
+    """
+    asked = [labels] if isinstance(labels, str) else list(labels)
+    if not asked:
+        raise InputError('No perturbation was asked for; pass perturbations=["NAME", ...].')
+    known_set = set(known)
+    result = []
+    for label in asked:
+        for part in parts(str(label), fields.perturbation_sep, fields.control):
+            if part in known_set or part in featured:
+                continue
+            near = closest(part, list(known))
+            hint = f" Did you mean {near!r}?" if near else ""
+            raise UnknownNameError(
+                f"The perturbation {part!r} was not in training and has no features, so nothing is "
+                f"known of it (known: {examples(known, 8)}).{hint} Give features of it, "
+                "CellDiT(adata, features=...), or ask for a known one."
+            )
+        result.append(canonical(str(label), fields.perturbation_sep, fields.control))
+    return list(dict.fromkeys(result))
+
+
+def counterfactual_conditions(
+    controls: Cells,
+    perturbation: str,
+    fields: Fields,
+    dose: object = None,
+    time: float | None = None,
+) -> list[Condition]:
+    """The condition of each control cell after a perturbation, in its own context.
+
+    Parameters
+    ----------
+    controls
+        N control cells.
+    perturbation
+        Canonical label.
+    fields
+        Meaning of the columns.
+    dose
+        A number, or text with one for each part; required where the training data have doses.
+    time
+        None keeps each cell's own time.
+    """
+    names = parts(perturbation, fields.perturbation_sep, fields.control)
+    doses = resolve_dose(dose, len(names), fields, perturbation)
+    times: Sequence[float | None] = [time] * controls.n_cells
+    if time is None and controls.times is not None:
+        times = controls.times.tolist()
+    if fields.time_key is None and time is not None:
+        raise InputError("time= was given, but the model was trained without time_key.")
+    return [
+        Condition(names, doses, str(context), when)
+        for context, when in zip(controls.contexts, times, strict=True)
+    ]
+
+
+def resolve_dose(
+    dose: object, n_parts: int, fields: Fields, perturbation: str
+) -> tuple[float, ...] | None:
+    """One dose for each part, or None where the data have no doses."""
+    if fields.dose_key is None:
+        if dose is not None:
+            raise InputError("dose= was given, but the model was trained without dose_key.")
+        return None
+    if n_parts == 0:
+        return ()
+    if dose is None:
+        raise InputError(
+            f"The model was trained with doses ({fields.dose_key!r}), so say at which dose "
+            f"{perturbation!r} is given: dose=1.0."
+        )
+    return dose_parts(dose, n_parts, fields.perturbation_sep)
+
+
+def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) -> None:
+    """Warn of times outside those of training."""
+    known = [c.time for c in trained if c.time is not None]
+    asked = {c.time for c in conditions if c.time is not None}
+    outside = sorted(t for t in asked if not min(known) <= t <= max(known))
+    if outside:
+        warnings.warn(
+            f"Time {outside[0]:g} lies outside the trained range {min(known):g} to {max(known):g}; "
+            "the prediction is an extrapolation.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def composition(
+    frequencies: Mapping[Condition, int],
+    perturbation: str | None,
+    covariates: Mapping[str, str] | None,
+    fields: Fields,
+    dose: object = None,
+    time: float | None = None,
+) -> tuple[list[Condition], np.ndarray]:
+    """Conditions to generate, and the share of each.
+
+    Parameters
+    ----------
+    frequencies
+        Cells of each condition in training.
+    perturbation
+        Canonical label; None for all, as they occur.
+    covariates
+        Wanted values of some covariates, such as ``{"cell_type": "B"}``.
+    fields
+        Meaning of the columns.
+    dose, time
+        Wanted dose and time; None for all, as they occur.
+
+    Returns
+    -------
+    conditions, shares
+        The shares follow the training data; a perturbation that was not seen in the wanted contexts
+        follows the controls.
+    """
+    wanted = dict(covariates or {})
+    unknown = [key for key in wanted if key not in fields.covariate_keys]
+    if unknown:
+        raise UnknownNameError.among("covariate", unknown[0], fields.covariate_keys)
+    positions = {fields.covariate_keys.index(key): str(value) for key, value in wanted.items()}
+    values = [c.context.split(CONTEXT_SEP) if c.context else [] for c in frequencies]
+    for position, value in positions.items():
+        seen = sorted({v[position] for v in values})
+        if value not in seen:
+            raise UnknownNameError.among(fields.covariate_keys[position], value, seen)
+    inside = {
+        c: n
+        for (c, n), v in zip(frequencies.items(), values, strict=True)
+        if all(v[position] == value for position, value in positions.items())
+        and (time is None or c.time == time)
+    }
+    if not inside and time is not None:
+        # A time between those of training: every context, as at all times.
+        inside = {Condition(c.parts, c.doses, c.context, time): n for c, n in frequencies.items()}
+    if perturbation is None:
+        chosen = inside
+    else:
+        names = parts(perturbation, fields.perturbation_sep, fields.control)
+        doses = None
+        if dose is not None:
+            doses = resolve_dose(dose, len(names), fields, perturbation)
+        chosen = {
+            c: n
+            for c, n in inside.items()
+            if c.parts == names and (doses is None or c.doses == doses)
+        }
+        if not chosen:
+            doses = resolve_dose(dose, len(names), fields, perturbation) if names else None
+            base = {c: n for c, n in inside.items() if c.is_control} or inside
+            chosen = {}
+            for c, n in base.items():
+                moved = Condition(names, doses, c.context, c.time)
+                chosen[moved] = chosen.get(moved, 0) + n
+    if not chosen:
+        raise InputError(
+            f"No training cells have {dict(wanted)!r} together; ask for a combination of covariates "
+            "that occurs."
+        )
+    counts = np.array(list(chosen.values()), dtype=np.float64)
+    return list(chosen), counts / counts.sum()
+
+
+def obs_of(
+    conditions: Sequence[Condition], kinds: Sequence[Extrapolation], fields: Fields
+) -> pd.DataFrame:
+    """Columns that say what each predicted cell is, under the names of the training data."""
+    columns: dict[str, object] = {}
+    sep = fields.perturbation_sep
+    if fields.perturbation_key is not None:
+        labels = [c.label(sep, fields.control) for c in conditions]
+        columns[fields.perturbation_key] = pd.Categorical(labels)
+    contexts = [c.context.split(CONTEXT_SEP) for c in conditions]
+    if len(fields.covariate_keys) == 1:
+        contexts = [[c.context] for c in conditions]
+    for i, key in enumerate(fields.covariate_keys):
+        columns[key] = pd.Categorical([values[i] for values in contexts])
+    if fields.dose_key is not None:
+        texts = [sep.join(f"{d:g}" for d in c.doses or ()) or "0" for c in conditions]
+        single = all(len(c.doses or ()) <= 1 for c in conditions)
+        columns[fields.dose_key] = [float(t) for t in texts] if single else pd.Categorical(texts)
+    if fields.time_key is not None:
+        columns[fields.time_key] = [c.time for c in conditions]
+    columns["extrapolation"] = pd.Categorical([str(k) for k in kinds])
+    return pd.DataFrame(columns)

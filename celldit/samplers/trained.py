@@ -1,0 +1,186 @@
+"""A trained model as the samplers see it, and the questions they all ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from celldit import __version__
+from celldit.conditions import Condition
+from celldit.conditions.briefing import Briefing
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.features import Features
+from celldit.conditions.population import Population, Surroundings
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.flow.anchored import AnchoredFlow
+from celldit.latent.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The trained parts, and what was in training.
+
+    Attributes
+    ----------
+    fields, genes
+        Meaning of the columns, and the G genes.
+    autoencoder, population, flow
+        Latent space, simple estimates, velocity network.
+    trust
+        Share of the flow's displacement for each kind of extrapolation.
+    frequencies
+        Cells of each condition of training.
+    features
+        Features of perturbations by source.
+    trained_with
+        Arguments of training.
+    history
+        Its course.
+    model_id
+        Fingerprint of the weights.
+    """
+
+    fields: Fields
+    genes: tuple[str, ...]
+    autoencoder: Autoencoder
+    population: Population
+    flow: AnchoredFlow
+    trust: Mapping[Extrapolation, float]
+    frequencies: Mapping[Condition, int]
+    features: Features
+    trained_with: Mapping[str, Any]
+    history: Mapping[str, list[dict[str, float]]]
+    model_id: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Latent tokens K and their dimensions D."""
+        return self.autoencoder.n_tokens, self.autoencoder.token_dim
+
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        """Single perturbations of training, alone or in combination."""
+        return tuple(sorted({part for c in self.frequencies for part in c.parts}))
+
+    @property
+    def featured(self) -> frozenset[str]:
+        """Perturbations that every source of features knows."""
+        tables = [frozenset(names) for names, _ in self.features.values()]
+        return frozenset.intersection(*tables) if tables else frozenset()
+
+    @property
+    def drops_conditions(self) -> bool:
+        """Whether training withheld conditions, without which there is no guidance."""
+        return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
+
+    def read(self, adata: Any) -> Cells:
+        """Read an AnnData with the model's genes; without a perturbation column all are controls."""
+        fields = self.fields
+        if fields.perturbation_key is not None and fields.perturbation_key not in adata.obs:
+            fields = replace(fields, perturbation_key=None, dose_key=None)
+        return Cells.from_anndata(adata, fields, genes=self.genes)
+
+    def made_by(self, **how: Any) -> dict[str, Any]:
+        """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""
+        own = replace(self.fields, counts_layer="counts", size_factor_key="size_factor")
+        return {
+            "setup": own.to_dict(),
+            "made_by": {"model": self.model_id, "version": __version__, **how},
+            "trust": {str(kind): share for kind, share in self.trust.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Conditions of the cells to sample, looked up once.
+
+    Attributes
+    ----------
+    conditions
+        The Q distinct conditions.
+    kinds
+        How far each is from training.
+    row
+        Condition of each cell, int64, shape (N,).
+    briefing
+        What the network is told of each condition.
+    trust_Q
+        Share of the flow's displacement for each condition.
+    """
+
+    conditions: list[Condition]
+    kinds: list[Extrapolation]
+    row: np.ndarray
+    briefing: Briefing
+    trust_Q: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        trained: Trained,
+        conditions: Sequence[Condition],
+        controls: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> Asked:
+        """Look up the condition of every cell.
+
+        Parameters
+        ----------
+        trained
+            The model.
+        conditions
+            One for each of N cells.
+        controls
+            Mean latent of controls at hand, for contexts that training did not see.
+        """
+        distinct = list(dict.fromkeys(conditions))
+        row_of = {c: i for i, c in enumerate(distinct)}
+        known = list(trained.frequencies)
+        kinds = [classify(c, known, trained.featured) for c in distinct]
+        references = references_for(trained.population, distinct, controls or {})
+        # Nothing was done to a control, so nothing may happen to it.
+        shares = [
+            0.0 if c.is_control else trained.trust[kind]
+            for c, kind in zip(distinct, kinds, strict=True)
+        ]
+        return cls(
+            distinct,
+            kinds,
+            np.array([row_of[c] for c in conditions], dtype=np.int64),
+            Briefing.of(trained.population, distinct, trained.shape, references),
+            torch.tensor(shares),
+        )
+
+    def per_cell(self) -> tuple[list[Condition], list[Extrapolation]]:
+        """Condition and kind of every cell."""
+        return [self.conditions[i] for i in self.row], [self.kinds[i] for i in self.row]
+
+
+def references_for(
+    population: Population,
+    conditions: Sequence[Condition],
+    controls: Mapping[Surroundings, np.ndarray],
+) -> dict[Surroundings, np.ndarray]:
+    """Mean latent of the controls for surroundings that training did not see.
+
+    A new time of a known context lies between the nearest known times. A new context is where its
+    controls at hand are, and without any at the mean of all known contexts.
+    """
+    known = population.references
+    references: dict[Surroundings, np.ndarray] = {}
+    for key in {c.surroundings for c in conditions} - set(known):
+        context, time = key
+        same = {k[1]: v for k, v in known.items() if k[0] == context}
+        if same:
+            times = sorted(t for t in same if t is not None)
+            values = np.array([same[t] for t in times])
+            references[key] = np.array([np.interp(time, times, column) for column in values.T])
+        elif key in controls:
+            references[key] = controls[key]
+        else:
+            references[key] = np.mean(list(known.values()), axis=0)
+    return references
