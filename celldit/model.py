@@ -1,0 +1,481 @@
+"""CellDiT: the one class a user needs."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.compute import threads
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.features import FeatureTable, read_features
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields, setup_anndata
+from celldit.data.labels import parts
+from celldit.errors import InputError, NotTrainedError, UnknownNameError
+from celldit.latent.autoencoder import LatentConfig
+from celldit.model_folder import arrays_of, fingerprint, from_folder, to_folder
+from celldit.nn.dit import DiTConfig
+from celldit.samplers import request
+from celldit.samplers.effects import effect_table
+from celldit.samplers.flow import SolverConfig
+from celldit.samplers.generate import generate
+from celldit.samplers.predict import predict
+from celldit.samplers.trained import Trained
+from celldit.storage import read_folder, write_folder
+from celldit.tokenizers import Tokenizer, resolve
+
+if TYPE_CHECKING:
+    from celldit.training.config import TrainingConfig
+
+__all__ = ["CellDiT"]
+
+
+class CellDiT:
+    """Predict what cells would do if they were perturbed, and generate cells that never were.
+
+    Parameters
+    ----------
+    adata
+        Training data, set up with :meth:`setup_anndata`; N cells x G genes of raw counts. It is not
+        changed.
+    tokenizer
+        ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object.
+    latent
+        ``"pca"`` (default: it measured at least as well on the bundled data and is faster) or
+        ``"set"``, set attention over the tokens, anchored at the same linear start; or a
+        :class:`~celldit.latent.LatentConfig`.
+    features
+        What is known of perturbations, for those never seen: a table with one row per perturbation,
+        or several by source, ``{"reactome": table, ...}``.
+    dit
+        Size of the transformer.
+
+    Raises
+    ------
+    InputError
+        If the data were not set up or cannot be used.
+
+    Examples
+    --------
+    >>> import celldit as cd
+    >>> adata = cd.datasets.papalexi()
+    >>> cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", control="control",
+    ...                          covariate_keys=["replicate"], size_factor_key="total_umis")
+    >>> model = cd.CellDiT(adata)
+    >>> model.train()                                      # doctest: +SKIP
+    >>> predicted = model.predict(perturbations=["STAT1"])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        adata: ad.AnnData,
+        tokenizer: str | Tokenizer = "gene_sets",
+        latent: Literal["pca", "set"] | LatentConfig = "pca",
+        *,
+        features: FeatureTable | Mapping[str, FeatureTable] | None = None,
+        dit: DiTConfig | None = None,
+    ) -> None:
+        self._trained: Trained | None = None
+        self._cells: Cells | None = Cells.from_anndata(adata, Fields.from_anndata(adata))
+        self.fields = Fields.from_anndata(adata)
+        self.genes = self._cells.genes
+        self._tokenizer = copy.deepcopy(resolve(tokenizer))
+        self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
+        self._dit = dit or DiTConfig()
+        self._features = read_features(features)
+        table = ConditionTable.from_cells(self._cells, self.fields.perturbation_sep)
+        self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
+
+    @staticmethod
+    def setup_anndata(
+        adata: ad.AnnData,
+        *,
+        perturbation_key: str | None = None,
+        control: object = "control",
+        covariate_keys: Sequence[str] = (),
+        size_factor_key: str | None = None,
+        counts_layer: str | None = None,
+        dose_key: str | None = None,
+        time_key: str | None = None,
+        perturbation_sep: str = "+",
+    ) -> None:
+        """Say what the columns of `adata` mean; see :func:`celldit.data.setup_anndata`."""
+        setup_anndata(
+            adata,
+            perturbation_key=perturbation_key,
+            control=control,
+            covariate_keys=covariate_keys,
+            size_factor_key=size_factor_key,
+            counts_layer=counts_layer,
+            dose_key=dose_key,
+            time_key=time_key,
+            perturbation_sep=perturbation_sep,
+        )
+
+    # --- what the model knows ------------------------------------------------------------------
+
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        """Single perturbations that were in training, alone or in combination."""
+        return tuple(sorted({part for c in self._frequencies for part in c.parts}))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Conditions that were in training, controls included."""
+        return tuple(self._frequencies)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether :meth:`train` has run, or the model was loaded."""
+        return self._trained is not None
+
+    @property
+    def trained(self) -> Trained:
+        """The trained parts, for samplers and the curious."""
+        if self._trained is None:
+            raise NotTrainedError("The model is not trained yet; call model.train() first.")
+        return self._trained
+
+    @property
+    def trust(self) -> dict[str, float]:
+        """Share of the flow's displacement used for each kind of extrapolation.
+
+        0 is the effect prior alone: training did not improve on it for held-out conditions.
+        """
+        return {str(kind): share for kind, share in self.trained.trust.items()}
+
+    @property
+    def history(self) -> dict[str, list[dict[str, float]]]:
+        """Course of each stage of training: held-out numbers after each epoch."""
+        return dict(self.trained.history)
+
+    def __repr__(self) -> str:
+        state = "trained" if self.is_trained else "not trained"
+        return (
+            f"CellDiT({len(self.genes)} genes, {len(self.perturbations)} perturbations, "
+            f"{len(self._frequencies)} conditions, {state})"
+        )
+
+    # --- training ------------------------------------------------------------------------------
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        seed: int = 0,
+        config: TrainingConfig | None = None,
+        **trainer_arguments: Any,
+    ) -> None:
+        """Train both stages: the latent space on counts, then the flow on what the prior lacks.
+
+        Parameters
+        ----------
+        max_epochs
+            Bound on the epochs of each stage; the default adapts to the size of the data, and both
+            stages stop by what they hold out. 0 leaves the model at its linear start: it then
+            predicts the effect prior exactly.
+        seed
+            Of everything random.
+        config
+            Settings of training.
+        **trainer_arguments
+            Arguments of :class:`lightning.pytorch.Trainer`, such as ``accelerator="gpu"``,
+            ``devices=2`` or ``enable_progress_bar=False``.
+
+        Raises
+        ------
+        InputError
+            If an argument is not known, or a number cannot be used.
+        """
+        from celldit.training.config import TrainingConfig
+        from celldit.training.fit import check_trainer_arguments, fit
+
+        check_trainer_arguments(trainer_arguments)
+        if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
+            raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")
+        config = config or TrainingConfig()
+        with threads():
+            fitted = fit(
+                self._training_cells("train"),
+                self._tokenizer,
+                self._latent,
+                self._dit,
+                config,
+                sep=self.fields.perturbation_sep,
+                features=self._features,
+                max_epochs=max_epochs,
+                seed=seed,
+                trainer_arguments=trainer_arguments,
+            )
+        arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population)
+        self._trained = Trained(
+            self.fields,
+            self.genes,
+            fitted.autoencoder,
+            fitted.population,
+            fitted.flow,
+            fitted.trust,
+            self._frequencies,
+            self._features,
+            {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)},
+            fitted.history,
+            fingerprint(arrays),
+        )
+
+    def _training_cells(self, what: str) -> Cells:
+        if self._cells is None:
+            raise InputError(
+                f"This model was loaded from a folder, which holds no cells, and {what}() needs "
+                "some: pass adata."
+            )
+        return self._cells
+
+    # --- prediction ----------------------------------------------------------------------------
+
+    def predict(
+        self,
+        adata: ad.AnnData | None = None,
+        *,
+        perturbations: Sequence[str] | str,
+        dose: object = None,
+        time: float | None = None,
+        sampler: Literal["transport"] = "transport",
+        solver: str = "heun",
+        n_steps: int = 8,
+        guidance: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 512,
+    ) -> ad.AnnData:
+        """Predict each control cell as if it had been perturbed.
+
+        Parameters
+        ----------
+        adata
+            Cells to perturb: its control cells, or all where it has no perturbation column. Contexts
+            never seen perturbed, or never seen at all, are allowed. None takes the training controls.
+        perturbations
+            Labels such as ``"STAT1"`` or ``"IRF1+JAK2"``; unseen combinations are allowed.
+        dose, time
+            Dose (a number, or ``"1+0.5"``) and time of the perturbation, where the data have them.
+        sampler
+            ``"transport"``: the flow starts at the cell moved by the estimated effect.
+        solver, n_steps, guidance
+            How the flow is integrated.
+        seed
+            Of the drawn counts.
+        batch_size
+            Cells at a time; the result does not depend on it beyond rounding.
+
+        Returns
+        -------
+        AnnData
+            One cell for each control cell and perturbation, ordered by perturbation; the fields are
+            those of :mod:`celldit.samplers.write`. ``obs["control_cell"]`` says which cell it was,
+            ``obs["extrapolation"]`` how far from training the condition is.
+
+        Raises
+        ------
+        UnknownNameError
+            If nothing is known of a perturbation; names the closest.
+        InputError
+            If genes are missing, there are no control cells, or a number cannot be used.
+        """
+        trained = self.trained
+        if sampler != "transport":
+            raise UnknownNameError.among("sampler", sampler, ["transport"])
+        config = self._solver(solver, n_steps, guidance, batch_size)
+        labels = self._labels(perturbations)
+        cells = self._training_cells("predict") if adata is None else trained.read(adata)
+        if not cells.is_control.any():
+            raise InputError(
+                f"No cell is labelled {self.fields.control!r} in "
+                f"adata.obs[{self.fields.perturbation_key!r}]; predictions start from controls."
+            )
+        with threads():
+            return predict(
+                trained,
+                cells.take(cells.is_control),
+                labels,
+                dose=dose,
+                time=time,
+                config=config,
+                seed=seed,
+                batch_size=batch_size,
+            )
+
+    def generate(
+        self,
+        n_cells: int,
+        *,
+        perturbation: str | None = None,
+        covariates: Mapping[str, str] | None = None,
+        like: ad.AnnData | None = None,
+        dose: object = None,
+        time: float | None = None,
+        solver: str = "heun",
+        n_steps: int = 16,
+        guidance: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 512,
+    ) -> ad.AnnData:
+        """Generate new cells.
+
+        Parameters
+        ----------
+        n_cells
+            How many.
+        perturbation
+            Their perturbation; None for all, in the proportions of the training data.
+        covariates
+            Values of some covariates, such as ``{"cell_type": "B"}``; the rest as in training.
+        like
+            Data whose composition and library sizes to follow (cells are drawn from its rows);
+            excludes `perturbation`, `covariates`, `dose` and `time`.
+        dose, time
+            Where the data have them.
+        solver, n_steps, guidance
+            How the flow is integrated.
+        seed
+            Of everything drawn; cell 17 is the same whether 20 or 20,000 are drawn.
+        batch_size
+            Cells at a time.
+
+        Returns
+        -------
+        AnnData
+            The fields of :mod:`celldit.samplers.write`.
+
+        Raises
+        ------
+        UnknownNameError
+            If a perturbation or covariate is not known.
+        InputError
+            If a number cannot be used.
+        """
+        trained = self.trained
+        config = self._solver(solver, n_steps, guidance, batch_size)
+        if isinstance(n_cells, bool) or int(n_cells) != n_cells or n_cells < 1:
+            raise InputError(f"n_cells={n_cells!r} must be a whole number of at least 1.")
+        label, model_cells = None, None
+        if like is not None:
+            if any(x is not None for x in (perturbation, covariates, dose, time)):
+                raise InputError("like= says what to generate; leave out the other conditions.")
+            model_cells = trained.read(like)
+            others = sorted(set(model_cells.perturbations) - {self.fields.control})
+            if others:
+                self._labels(others)
+        elif perturbation is not None:
+            label = self._labels([perturbation])[0]
+        with threads():
+            return generate(
+                trained,
+                int(n_cells),
+                perturbation=label,
+                covariates=covariates,
+                like=model_cells,
+                dose=dose,
+                time=time,
+                config=config,
+                seed=seed,
+                batch_size=batch_size,
+            )
+
+    def predict_effects(
+        self, perturbations: Sequence[str] | str, *, dose: object = None, time: float | None = None
+    ) -> pd.DataFrame:
+        """Predict the log fold change of every gene, with its uncertainty.
+
+        Parameters
+        ----------
+        perturbations
+            Labels, as for :meth:`predict`.
+        dose, time
+            Where the data have them.
+
+        Returns
+        -------
+        DataFrame
+            One row per perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
+            ``log_fold_change`` (natural logarithm of expected counts over the context's control),
+            ``sd`` (its posterior standard deviation), ``extrapolation``.
+        """
+        trained = self.trained
+        sep, control = self.fields.perturbation_sep, self.fields.control
+        conditions = []
+        for label in self._labels(perturbations):
+            names = parts(label, sep, control)
+            doses = request.resolve_dose(dose, len(names), self.fields, label)
+            for context, when in sorted({c.surroundings for c in self._frequencies}, key=str):
+                conditions.append(Condition(names, doses, context, when if time is None else time))
+        request.warn_outside(conditions, trained.frequencies)
+        with threads():
+            return effect_table(trained, list(dict.fromkeys(conditions)))
+
+    def get_latent_representation(self, adata: ad.AnnData | None = None) -> np.ndarray:
+        """Latent of cells, float32, shape (N, K·D).
+
+        Parameters
+        ----------
+        adata
+            Any AnnData with the same genes; None for the training cells.
+        """
+        trained = self.trained
+        if adata is None:
+            cells = self._training_cells("get_latent_representation")
+        else:
+            cells = trained.read(adata)
+        with threads():
+            return trained.autoencoder.encode(cells).flatten(1).numpy()
+
+    def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
+        return request.check_perturbations(
+            perturbations, self.fields, self.perturbations, self.trained.featured
+        )
+
+    def _solver(self, solver: str, n_steps: int, guidance: float, batch_size: int) -> SolverConfig:
+        if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
+            raise InputError(f"batch_size={batch_size!r} must be a whole number of at least 1.")
+        config = SolverConfig(solver, n_steps, guidance)
+        if guidance != 1 and not self.trained.drops_conditions:
+            raise InputError(
+                f"guidance={guidance:g} needs a model that was trained with conditions withheld; "
+                "train with config=TrainingConfig(drop_condition=0.1), or use guidance=1."
+            )
+        return config
+
+    # --- storage -------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model to a folder that a person can read; cells are not stored.
+
+        Raises
+        ------
+        FileError
+            If the folder exists (unless `overwrite`) or cannot be written.
+        """
+        write_folder(path, *to_folder(self.trained), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CellDiT:
+        """Read a model that :meth:`save` wrote. Nothing in the folder is executed.
+
+        Raises
+        ------
+        FileError
+            If a file is missing, damaged, or of another version.
+        """
+        trained = from_folder(read_folder(path), os.fspath(path))
+        model = cls.__new__(cls)
+        model._trained, model._cells = trained, None
+        model.fields, model.genes = trained.fields, trained.genes
+        model._tokenizer = trained.autoencoder.tokenizer
+        model._latent, model._dit = trained.autoencoder.config, trained.flow.config
+        model._features, model._frequencies = trained.features, dict(trained.frequencies)
+        return model

@@ -1,0 +1,121 @@
+"""A trained model to and from the parts of its folder (see :mod:`celldit.storage`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from celldit import __version__
+from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.population import Population
+from celldit.data.fields import Fields
+from celldit.errors import CellditError, FileError
+from celldit.flow.anchored import AnchoredFlow
+from celldit.latent.autoencoder import Autoencoder, LatentConfig
+from celldit.nn.dit import DiTConfig
+from celldit.samplers.trained import Trained
+from celldit.storage import prefixed, under
+from celldit.tokenizers import tokenizer_from_config
+
+Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """Twelve hexadecimal digits that name these arrays."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def arrays_of(
+    autoencoder: Autoencoder, flow: AnchoredFlow, population: Population
+) -> dict[str, Any]:
+    """The arrays of the trained parts."""
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, module in (("autoencoder", autoencoder), ("flow", flow)):
+        state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+        arrays.update(prefixed(prefix, state))
+    arrays.update(prefixed("population", population.arrays()))
+    arrays.update(prefixed("tokenizer", autoencoder.tokenizer.arrays()))
+    return arrays
+
+
+def to_folder(trained: Trained) -> Folder:
+    """Config, vocabulary and arrays of a trained model."""
+    config = {
+        "celldit": __version__,
+        "model": trained.model_id,
+        "fields": trained.fields.to_dict(),
+        "latent": trained.autoencoder.to_config(),
+        "dit": asdict(trained.flow.config),
+        "population": trained.population.to_config(),
+        "trust": {str(kind): share for kind, share in trained.trust.items()},
+        "trained_with": dict(trained.trained_with),
+        "history": dict(trained.history),
+        "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
+    }
+    vocab = {
+        "genes": list(trained.genes),
+        "perturbations": list(trained.perturbations),
+        "contexts": sorted({c.context for c in trained.frequencies}),
+        "features": {source: list(names) for source, (names, _) in trained.features.items()},
+    }
+    arrays = arrays_of(trained.autoencoder, trained.flow, trained.population)
+    arrays.update(prefixed("features", {s: matrix for s, (_, matrix) in trained.features.items()}))
+    return config, vocab, arrays
+
+
+def from_folder(folder: Folder, name: str) -> Trained:
+    """Rebuild what :func:`to_folder` wrote.
+
+    Raises
+    ------
+    FileError
+        If the parts do not fit together; `name` is the folder's, for the message.
+    """
+    try:
+        return _from_folder(*folder)
+    except CellditError:
+        raise
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
+
+
+def _from_folder(
+    config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> Trained:
+    latent, genes = config["latent"], tuple(vocab["genes"])
+    n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
+    tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
+    autoencoder = Autoencoder(
+        tokenizer, genes, n_tokens, token_dim, LatentConfig(**latent["config"])
+    )
+    autoencoder.explained = latent["explained"]
+    flow = AnchoredFlow(n_tokens, token_dim, DiTConfig(**config["dit"]))
+    for module, prefix in ((autoencoder, "autoencoder"), (flow, "flow")):
+        state = {name: torch.from_numpy(array) for name, array in under(prefix, arrays).items()}
+        module.load_state_dict(state)
+        module.eval()
+    features = under("features", arrays)
+    return Trained(
+        Fields.from_dict(config["fields"]),
+        genes,
+        autoencoder,
+        Population.from_config(config["population"], under("population", arrays)),
+        flow,
+        {Extrapolation(kind): float(share) for kind, share in config["trust"].items()},
+        {Condition.from_list(e[:-1]): int(e[-1]) for e in config["frequencies"]},
+        {source: (tuple(names), features[source]) for source, names in vocab["features"].items()},
+        config["trained_with"],
+        config["history"],
+        config["model"],
+    )
