@@ -1,0 +1,25 @@
+"""Honest evaluation: measures, baselines, a ceiling, and the three side by side."""
+
+from __future__ import annotations
+
+from celldit.evaluation import baselines, metrics
+from celldit.evaluation.catalogue import DEFAULT, METRICS, Metric
+from celldit.evaluation.ceiling import ceiling, score
+from celldit.evaluation.compare import compare
+from celldit.evaluation.evaluate import evaluate, mean_over_conditions
+from celldit.evaluation.uncertainty import bootstrap_interval, detectable
+
+__all__ = [
+    "DEFAULT",
+    "METRICS",
+    "Metric",
+    "baselines",
+    "bootstrap_interval",
+    "ceiling",
+    "compare",
+    "detectable",
+    "evaluate",
+    "mean_over_conditions",
+    "metrics",
+    "score",
+]

@@ -1,0 +1,25 @@
+"""Simple predictors that every model must beat before it is worth its cost."""
+
+from __future__ import annotations
+
+from celldit.evaluation.baselines.additive import Additive
+from celldit.evaluation.baselines.base import Baseline
+from celldit.evaluation.baselines.constant import MeanShift, NoChange
+from celldit.evaluation.baselines.effects import Effects, measure_effects
+from celldit.evaluation.baselines.features import FeatureRidge
+from celldit.evaluation.baselines.frame import predict_anndata
+from celldit.evaluation.baselines.latent import LatentArithmetic
+from celldit.evaluation.baselines.nearest import NearestPerturbation
+
+__all__ = [
+    "Additive",
+    "Baseline",
+    "Effects",
+    "FeatureRidge",
+    "LatentArithmetic",
+    "MeanShift",
+    "NearestPerturbation",
+    "NoChange",
+    "measure_effects",
+    "predict_anndata",
+]

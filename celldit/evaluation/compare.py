@@ -1,0 +1,173 @@
+"""Several methods side by side, with the ceiling, on the same conditions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.errors import InputError, UnknownNameError, examples
+from celldit.evaluation.catalogue import COUNTS, resolve
+from celldit.evaluation.ceiling import average_tables, score, split_halves
+from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.metrics.classifiers import thin
+from celldit.evaluation.task import Task
+
+__all__ = ["CEILING", "compare"]
+
+CEILING = "ceiling"
+
+
+def compare(
+    predictions: Mapping[str, ad.AnnData],
+    truth: ad.AnnData,
+    control: ad.AnnData,
+    *,
+    metrics: Sequence[str] | str | None = ("pearson", "nmse", "energy"),
+    baseline: str | None = None,
+    equal_cells: bool = False,
+    n_repeats: int = 5,
+    min_cells: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score several predictions on the same conditions, the ceiling beside them.
+
+    Parameters
+    ----------
+    predictions
+        Predictions by the name of the method, each as in :func:`celldit.evaluation.evaluate`.
+    truth, control, metrics, min_cells, seed
+        As in :func:`celldit.evaluation.evaluate`.
+    baseline
+        The method that scores 0; adds a column ``<metric>_score`` for each metric. Scores compare
+        like with like: in each of the splits, every method is thinned to the number of cells of the
+        replicate, and all are measured against the same other half.
+    equal_cells
+        Whether the methods' rows, too, are measured on the halves with equal numbers of cells. By
+        default they are what :func:`celldit.evaluation.evaluate` gives, with all cells: a good
+        method may then pass the ceiling row, which has half the cells on either side.
+    n_repeats
+        Random splits for ceiling and scores.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each method and one for the ceiling (one half of the cells against the other), a
+        column for each metric: the mean over the conditions for which every row has a value, so
+        that all rows average the same conditions. ``attrs["n_conditions"]`` says how many.
+
+    Raises
+    ------
+    InputError
+        As :func:`celldit.evaluation.evaluate`, or if there is nothing to compare.
+    UnknownNameError
+        If a metric, a column, a predicted perturbation or the baseline is not known.
+
+    Warns
+    -----
+    UserWarning
+        If conditions are left out because they lack a score in some row.
+    """
+    names = tuple(name for name in resolve(metrics) if name not in COUNTS)
+    _check(predictions, baseline, n_repeats, names)
+    for adata in predictions.values():
+        check_genes(adata, truth, "predicted")
+    task = Task.prepare(truth, control, seed=seed)
+    cells = {method: task.read(adata) for method, adata in predictions.items()}
+    on_halves = cells if equal_cells or baseline is not None else {}
+    halved = _halved(task, on_halves, names, n_repeats, min_cells, seed)
+    tables = dict(halved)
+    if not equal_cells:
+        tables = {m: task.score(x, names, min_cells=min_cells) for m, x in cells.items()}
+        tables[CEILING] = halved[CEILING]
+    wide = _average(tables, names)
+    _warn_left_out(tables)
+    if baseline is not None:
+        means = _average(halved, names)
+        for name in names:
+            base, top = means.loc[baseline, name], means.loc[CEILING, name]
+            wide[f"{name}_score"] = [score(means.loc[m, name], base, top, name) for m in wide.index]
+    return wide
+
+
+def _check(
+    predictions: Mapping[str, ad.AnnData],
+    baseline: str | None,
+    n_repeats: int,
+    names: Sequence[str],
+) -> None:
+    if not predictions or CEILING in predictions:
+        raise InputError(
+            f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "
+            "the row of the split halves."
+        )
+    if baseline is not None and baseline not in predictions:
+        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
+    if n_repeats < 1 or not names:
+        raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
+
+
+def _halved(
+    task: Task,
+    cells: Mapping[str, Expression],
+    names: Sequence[str],
+    n_repeats: int,
+    min_cells: int,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Score replicate and methods against halves of the truth, averaged over splits."""
+    runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
+    for repeat in range(n_repeats):
+        first, second = split_halves(task.truth, seed=seed + repeat)
+        half = task.against(second)
+        sizes = {key: len(rows) for key, rows in first.conditions().items()}
+        for method, predicted in cells.items():
+            thinned = _thin_to(predicted, sizes, seed + repeat)
+            runs[method].append(half.score(thinned, names, min_cells=min_cells))
+        runs[CEILING].append(half.score(first, names, min_cells=min_cells))
+    return {method: average_tables(repeats) for method, repeats in runs.items()}
+
+
+def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:
+    kept = [
+        rows[thin(len(rows), sizes.get(key, 0), seed)] for key, rows in cells.conditions().items()
+    ]
+    return cells.take(np.sort(np.concatenate(kept)))
+
+
+def _average(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    wide = pd.DataFrame(index=pd.Index(list(tables), name="method"), columns=list(names))
+    n_conditions = {}
+    for name in names:
+        values = _values(tables, name).dropna(axis=0)
+        wide[name] = values.mean(axis=0).reindex(wide.index).astype(np.float64)
+        n_conditions[name] = len(values)
+    wide.attrs["n_conditions"] = n_conditions
+    return wide
+
+
+def _values(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
+    """One measure: conditions in rows, methods in columns."""
+    columns = {
+        method: table[table["metric"] == name].set_index(["perturbation", "context"])["value"]
+        for method, table in tables.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def _warn_left_out(tables: Mapping[str, pd.DataFrame]) -> None:
+    reasons = {
+        f"{condition} ({method}: {why})"
+        for method, table in tables.items()
+        for condition, why in table.attrs["not_scored"].items()
+    }
+    if reasons:
+        warnings.warn(
+            f"{len(reasons)} scores are missing, and their conditions left out of every row: "
+            f"{examples(sorted(reasons), 8)}.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,111 @@
+"""Score a prediction against measured cells."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.errors import examples
+from celldit.evaluation.catalogue import resolve
+from celldit.evaluation.expression import check_genes
+from celldit.evaluation.task import Task
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData,
+    *,
+    metrics: Sequence[str] | str | None = None,
+    min_cells: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score predicted cells against measured ones, condition by condition.
+
+    A condition is a perturbation in a context (the covariate values of ``setup_anndata``). Like is
+    compared with like: counts sampled from the prediction, and measured counts, both as
+    ``log(1 + 10,000 counts / size factor)``. Shifts are taken from the measured control cells of
+    the same context on both sides. Distances between samples are taken in 50 principal components,
+    fitted on the measured cells only. Doses and times are not told apart: subset all three AnnData
+    to score one.
+
+    Parameters
+    ----------
+    predicted
+        What :meth:`celldit.CellDiT.predict` or a baseline writes: ``layers["counts"]`` with
+        ``obs["size_factor"]``, or without that layer log expression in ``X``; the truth's columns
+        of perturbation and covariates in ``obs``.
+    truth
+        Measured cells, raw counts, set up with :meth:`celldit.CellDiT.setup_anndata`. Its control
+        cells, if it has any, are left out.
+    control
+        Measured control cells, raw counts. Cells with another label are left out, so the whole data
+        set will do.
+    metrics
+        Names from :data:`celldit.evaluation.METRICS`; None for the default table, which leaves out
+        what is slow (``classifier_auc``, ``w2``) or says much the same; ``"all"`` for everything.
+        The table also holds ``n_predicted`` and ``n_measured``, the numbers of cells.
+    min_cells
+        A condition with fewer predicted, measured or control cells is not scored.
+    seed
+        Of everything random.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``perturbation``, ``context``, ``metric``, ``value``, one row for each condition and
+        metric. A condition that is predicted or measured but not scored keeps its rows, with value
+        NaN; ``attrs["not_scored"]`` says why, and so does a warning. A measure that is undefined
+        for a condition (nothing is differentially expressed, no second perturbation in the context)
+        is NaN without a warning.
+
+    Raises
+    ------
+    InputError
+        If genes or their order differ, values are missing, normalisation does not match, a context
+        has no control cells, or the truth was not set up.
+    UnknownNameError
+        If a metric, a column, or a predicted perturbation is not known.
+    """
+    names = resolve(metrics)
+    check_genes(predicted, truth, "predicted")
+    task = Task.prepare(truth, control, seed=seed)
+    table = task.score(task.read(predicted), names, min_cells=min_cells)
+    warn_not_scored(table)
+    return table
+
+
+def warn_not_scored(table: pd.DataFrame, stacklevel: int = 3) -> None:
+    """Warn of the conditions that have no score, with the reason of each."""
+    reasons = table.attrs.get("not_scored", {})
+    if reasons:
+        listed = examples((f"{name}: {why}" for name, why in reasons.items()), 8)
+        warnings.warn(
+            f"{len(reasons)} conditions are not scored (value NaN): {listed}.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def mean_over_conditions(table: pd.DataFrame) -> pd.Series:
+    """Average each metric over the conditions where it is defined.
+
+    Parameters
+    ----------
+    table
+        What :func:`evaluate` returns.
+
+    Returns
+    -------
+    pandas.Series
+        Value of each metric, in the order of the table.
+    """
+    order = list(dict.fromkeys(table["metric"]))
+    means = table.groupby("metric", sort=False)["value"].mean()
+    return means.reindex(order).astype(np.float64)

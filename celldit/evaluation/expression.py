@@ -1,0 +1,226 @@
+"""What evaluation sees of an AnnData: log expression, and the condition of each cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from celldit.data.cells import Cells
+from celldit.data.columns import join_contexts, read_covariates, text_column
+from celldit.data.fields import Fields
+from celldit.data.labels import canonical_array
+from celldit.errors import InputError, UnknownNameError, examples
+
+__all__ = ["Expression", "check_genes", "check_labels", "read_measured", "read_predicted"]
+
+COUNTS_LAYER = "counts"
+SIZE_FACTOR = "size_factor"
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """N cells in log expression, log(1 + 10,000 counts / size factor).
+
+    Parameters
+    ----------
+    log
+        Shape (N, G), CSR or dense, float32.
+    perturbations, contexts
+        Canonical labels of each cell, object (str), shape (N,).
+    genes
+        G gene names.
+    """
+
+    log: sparse.csr_matrix | np.ndarray
+    perturbations: np.ndarray
+    contexts: np.ndarray
+    genes: tuple[str, ...]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells, N."""
+        return len(self.perturbations)
+
+    def take(self, rows: np.ndarray) -> Expression:
+        """Pick cells by positions or by a mask."""
+        return replace(
+            self,
+            log=self.log[rows],
+            perturbations=self.perturbations[rows],
+            contexts=self.contexts[rows],
+        )
+
+    def dense(self, rows: np.ndarray) -> np.ndarray:
+        """Log expression of some cells, float32, shape (len(rows), G)."""
+        some: Any = self.log[rows]
+        return np.asarray(some.toarray() if sparse.issparse(some) else some, dtype=np.float32)
+
+    def conditions(self) -> dict[tuple[str, str], np.ndarray]:
+        """Positions of the cells of each (perturbation, context), in sorted order of the pairs."""
+        frame = pd.DataFrame({"p": self.perturbations, "c": self.contexts})
+        found = frame.groupby(["p", "c"], sort=True).indices
+        return {(str(p), str(c)): np.asarray(rows) for (p, c), rows in found.items()}
+
+
+def read_measured(adata: ad.AnnData, fields: Fields, name: str) -> Expression:
+    """Read measured cells: raw counts, divided by their size factors.
+
+    Parameters
+    ----------
+    adata
+        With the columns and the count matrix that ``fields`` names.
+    fields
+        What the columns mean.
+    name
+        ``"truth"`` or ``"control"``, for error messages.
+
+    Raises
+    ------
+    InputError
+        If the counts or columns cannot be used.
+    UnknownNameError
+        If a column or layer does not exist.
+    """
+    _check_columns(adata, fields, name)
+    # Doses and times do not make conditions, so flaws in them are no reason to refuse.
+    cells = Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None))
+    return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+
+
+def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Expression:
+    """Read predicted cells: sampled counts when there are any, else log expression in ``X``.
+
+    Parameters
+    ----------
+    adata
+        As :meth:`celldit.CellDiT.predict` or a baseline writes it.
+    fields
+        The fields of the truth.
+    largest_log
+        Largest log expression measured, by which ``X`` is judged to be log expression at all.
+
+    Raises
+    ------
+    InputError
+        If values are missing or infinite, or ``X`` is not log expression.
+    UnknownNameError
+        If a column does not exist.
+    """
+    _check_columns(adata, fields, "predicted")
+    if adata.isbacked:
+        adata = adata.to_memory()
+    matrix = adata.layers.get(COUNTS_LAYER, adata.X)
+    where = f"layers[{COUNTS_LAYER!r}]" if COUNTS_LAYER in adata.layers else "X"
+    _check_finite(matrix, f"predicted.{where}")
+    if COUNTS_LAYER in adata.layers:
+        key = SIZE_FACTOR if SIZE_FACTOR in adata.obs else fields.size_factor_key
+        if key is not None and key not in adata.obs:
+            raise InputError(
+                f"predicted.obs has neither {SIZE_FACTOR!r} nor {key!r}, so its counts cannot be "
+                f"normalised as the truth's; add predicted.obs[{SIZE_FACTOR!r}], the library sizes."
+            )
+        layout = replace(
+            fields, counts_layer=COUNTS_LAYER, size_factor_key=key, dose_key=None, time_key=None
+        )
+        cells = Cells.from_anndata(adata, layout)
+        return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+    _check_log(matrix, largest_log)
+    assert fields.perturbation_key is not None
+    written = text_column(adata, fields.perturbation_key, "perturbation_key")
+    log = (
+        sparse.csr_matrix(matrix, dtype=np.float32)
+        if sparse.issparse(matrix)
+        else np.asarray(matrix, dtype=np.float32)
+    )
+    return Expression(
+        log=log,
+        perturbations=canonical_array(written, fields.perturbation_sep, fields.control),
+        contexts=join_contexts(read_covariates(adata, fields.covariate_keys)),
+        genes=tuple(str(g) for g in adata.var_names),
+    )
+
+
+def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
+    """Refuse genes that are not the truth's genes in the truth's order.
+
+    Raises
+    ------
+    InputError
+        How many differ, which, and how to align.
+    """
+    theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
+    if theirs.equals(ours):
+        return
+    lacking, extra = ours.difference(theirs), theirs.difference(ours)
+    if len(lacking) == 0 and theirs.is_unique:
+        what = f"has {len(extra)} more genes ({examples(extra)})" if len(extra) else "orders them"
+        what += "" if len(extra) else " differently"
+        raise InputError(
+            f"The genes of {name} are not those of truth: {name} {what}; align it with "
+            f"{name} = {name}[:, truth.var_names].copy()."
+        )
+    raise InputError(
+        f"The genes of {name} are not those of truth: it lacks {len(lacking)} of {len(ours)} "
+        f"({examples(lacking)}) and has {len(extra)} others ({examples(extra)}); restrict all "
+        "three AnnData to shared = truth.var_names.intersection(predicted.var_names), with "
+        "[:, shared].copy() and a size_factor_key, or predict the truth's genes."
+    )
+
+
+def check_labels(predicted: Expression, truth: Expression, control: str) -> None:
+    """Refuse predictions of perturbations that the truth does not hold.
+
+    Raises
+    ------
+    UnknownNameError
+        Names the first such perturbation and the closest that the truth holds.
+    """
+    known = sorted(set(truth.perturbations) - {control})
+    unknown = sorted(set(predicted.perturbations) - set(known) - {control})
+    if unknown:
+        error = UnknownNameError.among(
+            "perturbation in predicted, not in truth:", unknown[0], known
+        )
+        raise error
+
+
+def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:
+    wanted = [fields.perturbation_key, *fields.covariate_keys]
+    missing = [key for key in wanted if key is not None and key not in adata.obs.columns]
+    if missing:
+        raise UnknownNameError(
+            f"{name}.obs lacks {examples(missing)}, named by truth.uns['celldit']['setup'] "
+            f"({name} has {examples(adata.obs.columns, 6) or 'no columns'}); rename its columns."
+        )
+
+
+def _check_finite(matrix: Any, where: str) -> None:
+    if matrix is None:
+        raise InputError(f"{where} is empty; store log expression in it, or counts in a layer.")
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise InputError(
+            f"{where} has {int((~finite).sum())} values that are NaN or infinite; a prediction "
+            "with holes is not scored, so find out where they come from."
+        )
+
+
+def _check_log(matrix: Any, largest_log: float) -> None:
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    top = float(values.max()) if values.size else 0.0
+    # Shifting a measured cell by an effect may exceed what was measured, but not by a factor.
+    limit = 1.5 * max(largest_log, 1.0)
+    whole = values.size > 0 and top >= 2.0 and bool(np.all(values == np.rint(values)))
+    if top > limit or whole:
+        raise InputError(
+            f"predicted.X does not hold log expression, log(1 + 10,000 counts / size factor): it "
+            f"reaches {top:.4g} where the measured cells reach {largest_log:.4g}"
+            f"{' and holds whole numbers only' if whole else ''}; if these are counts, store them "
+            f"in predicted.layers[{COUNTS_LAYER!r}] with predicted.obs[{SIZE_FACTOR!r}]."
+        )

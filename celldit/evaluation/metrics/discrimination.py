@@ -1,0 +1,82 @@
+"""Perturbation discrimination: is a predicted effect closest to the effect it stands for?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from celldit.errors import InputError
+
+__all__ = ["discrimination_scores"]
+
+
+def discrimination_scores(
+    predicted_PG: np.ndarray,
+    true_PG: np.ndarray,
+    *,
+    metric: Literal["cosine", "l1"] = "cosine",
+    targets: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Perturbation discrimination score of each of P predicted shifts.
+
+    The true shifts are ranked by their distance to the predicted shift of perturbation p; with
+    ``rank`` the number of others that lie closer than p's own, the score is ``1 - rank / P``.
+    Others at the same distance count one half each (mid-rank), so that a constant prediction scores
+    at chance, ``(P + 1) / (2 P)``, whatever the order of the perturbations.
+
+    Parameters
+    ----------
+    predicted_PG, true_PG
+        Shifts of P perturbations in log expression, shape (P, G), in the same order.
+    metric
+        ``"cosine"`` (1 - cosine; 1 when a shift is zero) or ``"l1"`` (sum of absolute differences).
+    targets
+        For each perturbation the positions of the genes it acts on, left out when its prediction is
+        compared: a knocked-out gene gives its perturbation away. None leaves nothing out.
+
+    Returns
+    -------
+    numpy.ndarray of float, shape (P,)
+        1 is best. All NaN when there are fewer than two perturbations.
+
+    Raises
+    ------
+    InputError
+        If ``metric`` is neither of the two or the shapes differ.
+
+    Notes
+    -----
+    The definition of cell-eval (``discrimination_score``), which breaks ties by order instead.
+    """
+    u_PG = np.asarray(predicted_PG, dtype=np.float64)
+    v_PG = np.asarray(true_PG, dtype=np.float64)
+    if u_PG.shape != v_PG.shape:
+        raise InputError(
+            f"The predicted shifts have shape {u_PG.shape} and the true ones {v_PG.shape}; "
+            "give one row for each perturbation and one column for each gene in both."
+        )
+    if metric not in ("cosine", "l1"):
+        raise InputError(f"Discrimination has no metric {metric!r}; use 'cosine' or 'l1'.")
+    n = len(u_PG)
+    if n < 2:
+        return np.full(n, np.nan)
+    scores = np.empty(n)
+    for p in range(n):
+        kept = np.ones(u_PG.shape[1], dtype=bool)
+        if targets is not None:
+            kept[np.asarray(targets[p], dtype=np.int64)] = False
+        distances_P = _distances(u_PG[p, kept], v_PG[:, kept], metric)
+        own = distances_P[p]
+        tied = np.isclose(distances_P, own, rtol=1e-9, atol=1e-12)
+        rank = np.sum((distances_P < own) & ~tied) + 0.5 * (np.sum(tied) - 1)
+        scores[p] = 1.0 - rank / n
+    return scores
+
+
+def _distances(u_G: np.ndarray, v_PG: np.ndarray, metric: str) -> np.ndarray:
+    if metric == "l1":
+        return np.abs(v_PG - u_G).sum(axis=1)
+    lengths_P = np.linalg.norm(v_PG, axis=1) * np.linalg.norm(u_G)
+    return 1.0 - np.divide(v_PG @ u_G, lengths_P, out=np.zeros(len(v_PG)), where=lengths_P > 0)

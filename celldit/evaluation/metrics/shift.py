@@ -1,0 +1,102 @@
+"""Measures of the mean shift: how the average cell moves from control to perturbed.
+
+A shift is the mean log expression of the perturbed cells minus that of the control cells. All three
+measures here are plain plug-in definitions: the noise of the means is not corrected for, which is
+why a split-half ceiling belongs beside them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["cosine_shift", "largest", "normalized_squared_error", "pearson_shift"]
+
+
+def pearson_shift(
+    predicted_G: np.ndarray, true_G: np.ndarray, genes: np.ndarray | None = None
+) -> float:
+    """Pearson correlation of two shifts over genes.
+
+    Parameters
+    ----------
+    predicted_G, true_G
+        Shifts in log expression, shape (G,).
+    genes
+        Positions or mask of the genes to use; None for all.
+
+    Returns
+    -------
+    float
+        In [-1, 1]. A constant shift (no change, for one) says nothing about genes: 0 by definition.
+        NaN when no gene is left.
+    """
+    u, v = _pair(predicted_G, true_G, genes)
+    return _cosine(u - u.mean(), v - v.mean()) if u.size else float("nan")
+
+
+def cosine_shift(
+    predicted_G: np.ndarray, true_G: np.ndarray, genes: np.ndarray | None = None
+) -> float:
+    """Cosine of the angle between two shifts.
+
+    Parameters
+    ----------
+    predicted_G, true_G
+        Shifts in log expression, shape (G,).
+    genes
+        Positions or mask of the genes to use; None for all.
+
+    Returns
+    -------
+    float
+        In [-1, 1]; 0 by definition when either shift is zero, NaN when no gene is left.
+    """
+    u, v = _pair(predicted_G, true_G, genes)
+    return _cosine(u, v) if u.size else float("nan")
+
+
+def normalized_squared_error(
+    predicted_G: np.ndarray, true_G: np.ndarray, genes: np.ndarray | None = None
+) -> float:
+    """Squared error of a shift over the squared true effect, ``|u - v|^2 / |v|^2``.
+
+    Parameters
+    ----------
+    predicted_G, true_G
+        Shifts in log expression, shape (G,).
+    genes
+        Positions or mask of the genes to use; None for all.
+
+    Returns
+    -------
+    float
+        0 for a perfect prediction, 1 for "no change"; without upper bound. NaN when the true shift
+        is exactly zero.
+    """
+    u, v = _pair(predicted_G, true_G, genes)
+    effect = float(v @ v)
+    return float((u - v) @ (u - v)) / effect if effect > 0 else float("nan")
+
+
+def largest(true_G: np.ndarray, n: int = 20) -> np.ndarray:
+    """Positions of the n genes with the largest absolute true shift, largest first.
+
+    Ties go to the gene that stands first, so the choice is reproducible.
+    """
+    return np.argsort(-np.abs(true_G), kind="stable")[:n]
+
+
+def _pair(
+    predicted_G: np.ndarray, true_G: np.ndarray, genes: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    u, v = np.asarray(predicted_G, dtype=np.float64), np.asarray(true_G, dtype=np.float64)
+    return (u, v) if genes is None else (u[genes], v[genes])
+
+
+def _cosine(u: np.ndarray, v: np.ndarray) -> float:
+    length_u, length_v = float(np.linalg.norm(u)), float(np.linalg.norm(v))
+    # A constant vector minus its mean leaves rounding errors: a direction without meaning.
+    floor = 1e-12 * np.sqrt(u.size)
+    if length_u <= floor or length_v <= floor:
+        return 0.0
+    return float(np.clip((u / length_u) @ (v / length_v), -1.0, 1.0))

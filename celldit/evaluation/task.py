@@ -1,0 +1,183 @@
+"""The measured side of an evaluation, prepared once and used for every prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from celldit.data.fields import Fields
+from celldit.data.labels import parts
+from celldit.errors import InputError, examples
+from celldit.evaluation.catalogue import DISCRIMINATION, FUNCTIONS
+from celldit.evaluation.condition import Condition
+from celldit.evaluation.expression import (
+    Expression,
+    check_genes,
+    check_labels,
+    read_measured,
+    read_predicted,
+)
+from celldit.evaluation.metrics import discrimination_scores
+from celldit.evaluation.representation import PrincipalComponents
+
+__all__ = ["Task"]
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Measured cells that predictions are scored against.
+
+    Parameters
+    ----------
+    truth, control
+        Perturbed and control cells.
+    components
+        Fitted on both.
+    fields
+        What the columns of their AnnData mean.
+    seed
+        Of everything random in a measure.
+    """
+
+    truth: Expression
+    control: Expression
+    components: PrincipalComponents
+    fields: Fields
+    seed: int = 0
+
+    @classmethod
+    def prepare(cls, truth: ad.AnnData, control: ad.AnnData, *, seed: int = 0) -> Task:
+        """Read and check the measured cells; see :func:`celldit.evaluation.evaluate`."""
+        fields = Fields.from_anndata(truth)
+        if fields.perturbation_key is None:
+            raise InputError(
+                "The truth was set up without a perturbation_key, so it has no conditions to "
+                "score; call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
+            )
+        check_genes(control, truth, "control")
+        measured = read_measured(truth, fields, "truth")
+        measured = measured.take(measured.perturbations != fields.control)
+        controls = read_measured(control, fields, "control")
+        controls = controls.take(controls.perturbations == fields.control)
+        if measured.n_cells == 0:
+            raise InputError(
+                f"truth has no perturbed cells: all are labelled {fields.control!r}; pass the "
+                "measured cells of the perturbations that were predicted."
+            )
+        if controls.n_cells == 0:
+            raise InputError(
+                f"control has no cells labelled {fields.control!r} in "
+                f"obs[{fields.perturbation_key!r}]; pass the measured control cells."
+            )
+        both = sparse.vstack([controls.log, measured.log], format="csr")
+        return cls(measured, controls, PrincipalComponents.fit(both, seed=seed), fields, seed)
+
+    def read(self, predicted: ad.AnnData) -> Expression:
+        """Read and check a prediction, control cells left out."""
+        largest = max(float(side.log.max()) for side in (self.truth, self.control))
+        cells = read_predicted(predicted, self.fields, largest)
+        if cells.genes != self.truth.genes:
+            raise InputError("The genes of predicted are not those of truth.")
+        check_labels(cells, self.truth, self.fields.control)
+        perturbed = cells.take(cells.perturbations != self.fields.control)
+        if perturbed.n_cells == 0:
+            raise InputError(
+                f"predicted has no perturbed cells: all are labelled {self.fields.control!r}; pass "
+                "the cells that were predicted for the truth's perturbations."
+            )
+        return perturbed
+
+    def against(self, truth: Expression) -> Task:
+        """Score against some of the measured cells; the principal components stay."""
+        return replace(self, truth=truth)
+
+    def score(
+        self, predicted: Expression, names: Sequence[str], *, min_cells: int = 10
+    ) -> pd.DataFrame:
+        """Compute measures of every condition; see :func:`celldit.evaluation.evaluate`."""
+        found, expected = predicted.conditions(), self.truth.conditions()
+        controls = {key[1]: rows for key, rows in self.control.conditions().items()}
+        counts = {
+            key: (
+                len(found.get(key, ())),
+                len(expected.get(key, ())),
+                len(controls.get(key[1], ())),
+            )
+            for key in sorted({*found, *expected})
+        }
+        self._check_controls(counts)
+        reasons = {key: _why_not(n, min_cells) for key, n in counts.items()}
+        values: dict[Key, dict[str, float]] = {
+            key: {"n_predicted": n[0], "n_measured": n[1]} for key, n in counts.items()
+        }
+        shifts: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
+        dense_controls: tuple[str, np.ndarray] | None = None
+        for key in sorted((k for k, why in reasons.items() if not why), key=lambda k: k[::-1]):
+            if dense_controls is None or dense_controls[0] != key[1]:
+                dense_controls = (key[1], self.control.dense(controls[key[1]]))
+            condition = Condition(
+                predicted_NG=predicted.dense(found[key]),
+                true_MG=self.truth.dense(expected[key]),
+                control_KG=dense_controls[1],
+                components=self.components,
+                seed=self.seed,
+            )
+            values[key].update((n, FUNCTIONS[n](condition)) for n in names if n in FUNCTIONS)
+            shifts[key] = (condition.predicted_shift, condition.true_shift)
+        for name in names:
+            if name in DISCRIMINATION:
+                for key, value in self._discriminate(shifts, name).items():
+                    values[key][name] = value
+        table = pd.DataFrame(
+            [(*key, n, values[key].get(n, float("nan"))) for key in counts for n in names],
+            columns=["perturbation", "context", "metric", "value"],
+        ).astype({"value": np.float64})
+        table.attrs["not_scored"] = {
+            f"{p} in {c}" if c else p: why for (p, c), why in reasons.items() if why
+        }
+        return table
+
+    def _check_controls(self, counts: dict[Key, tuple[int, int, int]]) -> None:
+        bare = sorted({c for (_, c), n in counts.items() if n[0] and n[1] and not n[2]})
+        if bare:
+            raise InputError(
+                f"{len(bare)} contexts have predictions but no control cells ({examples(bare)}); "
+                "pass measured control cells of the same "
+                f"{', '.join(self.fields.covariate_keys) or 'experiment'} as control."
+            )
+
+    def _discriminate(
+        self, shifts: dict[Key, tuple[np.ndarray, np.ndarray]], name: str
+    ) -> dict[Key, float]:
+        position = {gene: i for i, gene in enumerate(self.truth.genes)}
+        scores: dict[Key, float] = {}
+        for context in dict.fromkeys(key[1] for key in shifts):
+            keys = [key for key in shifts if key[1] == context]
+            labels = [
+                parts(key[0], self.fields.perturbation_sep, self.fields.control) for key in keys
+            ]
+            targets = [
+                np.array([position[part] for part in label if part in position], dtype=np.int64)
+                for label in labels
+            ]
+            ranked = discrimination_scores(
+                np.stack([shifts[key][0] for key in keys]),
+                np.stack([shifts[key][1] for key in keys]),
+                metric=DISCRIMINATION[name],
+                targets=targets,
+            )
+            scores.update(zip(keys, map(float, ranked), strict=True))
+        return scores
+
+
+def _why_not(n: tuple[int, int, int], min_cells: int) -> str:
+    kinds = ("predicted", "measured", "control")
+    few = [f"{count} {kind}" for count, kind in zip(n, kinds, strict=True) if count < min_cells]
+    return f"{' and '.join(few)} cells" if few else ""

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from celldit.errors import CellditError, InputError, UnknownNameError
+from celldit.evaluation import DEFAULT, METRICS, evaluate, mean_over_conditions
+
+QUICK = ("pearson", "nmse")
+
+# cell-eval 0.8.2 (pearson_delta, discrimination_score by cosine and l1, overlap_at_N,
+# de_direction_match) on the halves of the fixture `norman`.
+CELL_EVAL = {
+    "pearson": {
+        "KLF1": 0.9734800143511481,
+        "MAP2K6": 0.6046708339203661,
+        "KLF1+SET": 0.9681839001362414,
+        "PLK4": 0.46409658341786186,
+        "TMSB4X": 0.9433739531896844,
+        "MAP2K3+SLC38A2": 0.7450032704692193,
+    },
+    "discrimination": {"KLF1": 1.0, "MAP2K6": 27 / 31, "PLK4": 25 / 31, "TMSB4X": 11 / 31},
+    "discrimination_l1": {"KLF1": 1.0, "MAP2K6": 30 / 31, "PLK4": 24 / 31, "TMSB4X": 25 / 31},
+    "de_overlap": {"KLF1": 1.0, "KLF1+SET": 2 / 3, "TMSB4X": 1.0},
+    "de_direction": {"KLF1": 1.0, "KLF1+SET": 1.0, "TMSB4X": 1.0},
+}
+
+
+def test_values_are_those_of_cell_eval(cell_eval_halves: Any) -> None:
+    halves = cell_eval_halves
+    table = evaluate(halves.replicate, halves.truth, halves.control, metrics=list(CELL_EVAL))
+    found = table.set_index(["metric", "perturbation"])["value"]
+    for metric, values in CELL_EVAL.items():
+        for perturbation, value in values.items():
+            assert found[metric, perturbation] == pytest.approx(value, abs=1e-6)
+
+
+def test_the_table_is_tidy_and_repeats(papalexi: Any) -> None:
+    halves = papalexi
+    table = evaluate(halves.replicate, halves.truth, halves.control)
+    again = evaluate(halves.replicate, halves.truth, halves.whole)
+    assert list(table.columns) == ["perturbation", "context", "metric", "value"]
+    assert not table.duplicated(["perturbation", "context", "metric"]).any()
+    assert set(table["metric"]) == {"n_predicted", "n_measured", *DEFAULT}
+    assert set(table["context"]) == {"rep_1", "rep_2"}
+    assert len(table) == 6 * 2 * (2 + len(DEFAULT))
+    # Control cells are picked out of the whole data set by their label.
+    assert table.equals(again)
+    assert table.attrs["not_scored"] == {}
+    means = mean_over_conditions(table)
+    assert means["pearson"] > 0.8
+    assert abs(means["energy"]) < 0.02
+    assert means["variance_ratio"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_counts_and_log_expression_agree(papalexi: Any) -> None:
+    one = evaluate(papalexi.replicate, papalexi.truth, papalexi.control)
+    other = evaluate(papalexi.log_replicate(), papalexi.truth, papalexi.control)
+    np.testing.assert_allclose(one["value"], other["value"], rtol=1e-4, atol=1e-5)
+
+
+def test_every_metric_is_computed_by_name(papalexi: Any) -> None:
+    one = papalexi.replicate[papalexi.replicate.obs["perturbation"].isin(["STAT1", "SMAD4"])]
+    two = papalexi.truth[papalexi.truth.obs["perturbation"].isin(["STAT1", "SMAD4"])]
+    keep = (one.obs["replicate"] == "rep_1").to_numpy(), (two.obs["replicate"] == "rep_1")
+    table = evaluate(one[keep[0]].copy(), two[keep[1]].copy(), papalexi.control, metrics="all")
+    assert set(table["metric"]) == {"n_predicted", "n_measured", *METRICS}
+    assert table["value"].notna().all()
+
+
+def test_few_cells_are_reported_not_dropped(papalexi: Any) -> None:
+    truth = papalexi.truth
+    stat1 = np.flatnonzero(truth.obs["perturbation"] == "STAT1")
+    few = truth[np.setdiff1d(np.arange(truth.n_obs), stat1[5:])].copy()
+    with pytest.warns(UserWarning, match="not scored.*STAT1"):
+        table = evaluate(papalexi.replicate, few, papalexi.control, metrics=QUICK)
+    rows = table[table["perturbation"] == "STAT1"]
+    assert len(rows) == 2 * len(QUICK)
+    assert rows["value"].isna().all()
+    assert table[table["perturbation"] != "STAT1"]["value"].notna().all()
+    assert any("measured cells" in why for why in table.attrs["not_scored"].values())
+
+
+def test_conditions_that_were_not_predicted_are_reported(papalexi: Any) -> None:
+    predicted = papalexi.replicate[papalexi.replicate.obs["perturbation"] != "IRF1"].copy()
+    with pytest.warns(UserWarning, match="IRF1 in rep_1: 0 predicted"):
+        table = evaluate(predicted, papalexi.truth, papalexi.control, metrics=QUICK)
+    assert table[table["perturbation"] == "IRF1"]["value"].isna().all()
+
+
+def test_a_prediction_on_disk_is_read(papalexi: Any, tmp_path: Path) -> None:
+    papalexi.log_replicate().write_h5ad(tmp_path / "predicted.h5ad")
+    on_disk = ad.read_h5ad(tmp_path / "predicted.h5ad", backed="r")
+    args = (papalexi.truth, papalexi.control)
+    in_memory = evaluate(papalexi.log_replicate(), *args, metrics=QUICK)
+    assert evaluate(on_disk, *args, metrics=QUICK).equals(in_memory)
+
+
+def small(halves: Any, name: str) -> ad.AnnData:
+    return getattr(halves, name)[::5].copy()
+
+
+def break_genes(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    return p[:, 3:].copy(), t, c
+
+
+def break_order(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    return p[:, ::-1].copy(), t, c
+
+
+def break_control_genes(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    return p, t, c[:, ::-1].copy()
+
+
+def break_context(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    return p, t, c[c.obs["replicate"] == "rep_1"].copy()
+
+
+def break_label(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    p.obs["perturbation"] = p.obs["perturbation"].astype(str).replace("STAT1", "STAT_1")
+    return p, t, c
+
+
+def break_values(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    counts = p.layers["counts"].toarray().astype(np.float32)
+    counts[3, 4] = np.nan
+    p.layers["counts"] = counts
+    return p, t, c
+
+
+def break_scale(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    del p.layers["counts"]
+    return p, t, c
+
+
+def break_column(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    del p.obs["replicate"]
+    return p, t, c
+
+
+def break_sizes(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    del p.obs["size_factor"], p.obs["total_umis"]
+    return p, t, c
+
+
+def break_setup(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    del t.uns["celldit"]
+    return p, t, c
+
+
+def break_truth(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    c.uns = t.uns
+    return p, c, c
+
+
+def break_prediction(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    c.layers["counts"] = c.X.copy()
+    return c, t, c
+
+
+def break_controls(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
+    return p, t, t
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        (break_genes, InputError, "lacks 3 of 299"),
+        (break_order, InputError, r"predicted = predicted\[:, truth.var_names\]"),
+        (break_control_genes, InputError, r"control = control\[:, truth.var_names\]"),
+        (break_context, InputError, "no control cells .*'rep_2'"),
+        (break_label, UnknownNameError, "STAT_1.*Did you mean 'STAT1'"),
+        (break_values, InputError, "1 values that are NaN"),
+        (break_scale, InputError, "whole numbers"),
+        (break_column, UnknownNameError, "predicted.obs lacks 'replicate'"),
+        (break_sizes, InputError, "size_factor"),
+        (break_setup, InputError, "setup_anndata"),
+        (break_truth, InputError, "no perturbed cells"),
+        (break_prediction, InputError, "predicted has no perturbed cells"),
+        (break_controls, InputError, "no cells labelled 'control'"),
+    ],
+)
+def test_bad_input_is_an_error_that_says_what_to_do(
+    change: Any, error: type[CellditError], text: str, papalexi: Any
+) -> None:
+    parts = change(*(small(papalexi, name) for name in ("replicate", "truth", "control")))
+    before = [part.copy() for part in parts]
+    with pytest.raises(error, match=text):
+        evaluate(*parts, metrics=QUICK, min_cells=2)
+    for part, copy in zip(parts, before, strict=True):
+        assert part.obs.equals(copy.obs)
+        assert list(part.layers) == list(copy.layers)
+
+
+def test_unknown_metrics_are_named(papalexi: Any) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'pearson'"):
+        evaluate(papalexi.replicate, papalexi.truth, papalexi.control, metrics=["Pearsson"])
+    with pytest.raises(InputError, match="No metric"):
+        evaluate(papalexi.replicate, papalexi.truth, papalexi.control, metrics=[])
+
+
+def test_size_factors_default_to_the_sum_of_counts(papalexi: Any) -> None:
+    truth, control, predicted = (
+        x.copy() for x in (papalexi.truth, papalexi.control, papalexi.truth)
+    )
+    for adata in (truth, control):
+        del adata.uns["celldit"]["setup"]["size_factor_key"]
+    predicted.layers["counts"] = predicted.X
+    del predicted.obs["total_umis"]
+    table = evaluate(predicted, truth, control, metrics=["nmse", "pearson"])
+    assert table[table["metric"] == "nmse"]["value"].max() == 0.0
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=3)
+def test_order_of_cells_does_not_matter(papalexi: Any, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(papalexi.replicate.n_obs)
+    one = evaluate(papalexi.replicate, papalexi.truth, papalexi.control, metrics=["energy", "nmse"])
+    other = evaluate(
+        papalexi.replicate[order].copy(),
+        papalexi.truth,
+        papalexi.control,
+        metrics=["energy", "nmse"],
+    )
+    np.testing.assert_allclose(one["value"], other["value"], atol=1e-6)
