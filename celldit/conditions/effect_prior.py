@@ -7,9 +7,9 @@ size (within-condition covariance over the number of cells). A Gaussian process 
 
 is the Bayesian form of the weighted ridge regression on the multi-hot perturbation design: its
 covariance is a sum of terms for additivity, pooling over contexts and features (see
-:mod:`celldit.conditions.kernel`), whose weights the evidence picks. The latent is rotated first so
-that noise is white and the dimensions in which conditions differ most come first; each dimension k
-then has its own signal-to-noise ratio λ_k.
+:mod:`celldit.conditions.kernel`), whose weights cross-validation picks. The latent is rotated
+first so that noise is white and the dimensions in which conditions differ most come first; each
+dimension k then has its own signal-to-noise ratio λ_k.
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
@@ -26,18 +26,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.kernel import ConditionKernel
+from celldit.conditions.shifts import condition_means, reference_means, rotation_of, unit_doses
 
 MIN_CELLS = 3
-MIN_CONTROLS = 5
-MAX_CELLS_FOR_COVARIANCE = 20_000
-MAX_CONDITIONS_FOR_EVIDENCE = 120
-EVIDENCE_STEPS = 150
+MAX_CONDITIONS_TO_TUNE = 120
+TUNING_STEPS = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +55,11 @@ class EffectEstimate:
     mean: np.ndarray
     variance: np.ndarray
     basis: np.ndarray
+
+    @property
+    def doubt(self) -> np.ndarray:
+        """Root mean square of the standard deviations, in units of the spread between cells."""
+        return np.sqrt(self.variance.mean(axis=1))
 
     def project(self, loadings_FG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation after a linear map, each of shape (Q, G)."""
@@ -83,7 +86,7 @@ class EffectPrior:
     rotation
         Latent to rotated coordinates, shape (F, F).
     weights, reach, signal
-        What the evidence picked: one weight per kernel term, the reach of similarity between
+        What cross-validation picked: one weight per kernel term, the reach of similarity between
         contexts, and λ of each rotated dimension.
     """
 
@@ -128,8 +131,8 @@ class EffectPrior:
         ]
         conditions = tuple(table.conditions[i] for i in enough)
         names = tuple(sorted({part for c in conditions for part in c.parts}))
-        kernel = ConditionKernel(names, _unit_doses(names, conditions), features or {}, positions)
-        means, n_cells = _means(z, table.index, len(table))
+        kernel = ConditionKernel(names, unit_doses(names, conditions), features or {}, positions)
+        means, n_cells = condition_means(z, table.index, len(table))
         n_features = z.shape[1]
         if not conditions:
             empty = np.zeros((0, n_features))
@@ -141,7 +144,7 @@ class EffectPrior:
         noise = np.array(
             [1 / n_cells[i] + 1 / n_references[table.conditions[i].surroundings] for i in enough]
         )
-        rotation = _rotation(z, table, means, shifts, noise, seed)
+        rotation = rotation_of(z, table, means, shifts, noise, seed)
         unfitted = cls(
             kernel, conditions, shifts @ rotation, noise, rotation,
             np.ones(len(kernel.terms)), 0.5, np.ones(n_features),
@@ -149,14 +152,20 @@ class EffectPrior:
         return unfitted._pick_strengths(seed)
 
     def _pick_strengths(self, seed: int) -> EffectPrior:
-        """Choose weights, reach and signal by the evidence (type-II maximum likelihood)."""
+        """Choose weights, reach and signal by how well each condition follows from the others.
+
+        The leave-one-out predictive likelihood (Rasmussen & Williams 2006, section 5.4.2) is what
+        the prior is used for. It measured better than the marginal likelihood: over ten held-out
+        splits of the bundled data, mean nmse .284 instead of .293, energy distance .62 instead of
+        .73.
+        """
         chosen = np.arange(len(self.conditions))
-        if len(chosen) > MAX_CONDITIONS_FOR_EVIDENCE:
+        if len(chosen) > MAX_CONDITIONS_TO_TUNE:
             # Whole families of conditions, so that pooling and additivity can still be seen.
             order = np.random.default_rng(seed).permutation(len(self.kernel.parts))
             rank = {part: order[i] for i, part in enumerate(self.kernel.parts)}
             by_family = sorted(chosen, key=lambda i: min(rank[p] for p in self.conditions[i].parts))
-            chosen = np.array(sorted(by_family[:MAX_CONDITIONS_FOR_EVIDENCE]))
+            chosen = np.array(sorted(by_family[:MAX_CONDITIONS_TO_TUNE]))
         conditions = [self.conditions[i] for i in chosen]
         design = self.kernel.design(conditions, conditions)
         shifts_CF = torch.tensor(self.shifts[chosen])
@@ -166,18 +175,18 @@ class EffectPrior:
         log_reach = torch.tensor(np.log(0.5), requires_grad=True)
         log_signal = (shifts_CF**2).mean(0).clamp_min(1e-4).log().requires_grad_()
         optimizer = torch.optim.Adam([raw_weights, log_reach, log_signal], lr=0.05)
-        for _ in range(EVIDENCE_STEPS):
+        for _ in range(TUNING_STEPS):
             covariance_CC = self.kernel.covariance(design, softplus(raw_weights), log_reach.exp())
             total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_CC
             factor_FCC = torch.linalg.cholesky(total_FCC)
             solved_FC = torch.cholesky_solve(shifts_CF.T[:, :, None], factor_FCC)[:, :, 0]
-            fit = 0.5 * (shifts_CF.T * solved_FC).sum()
-            volume = torch.diagonal(factor_FCC, dim1=1, dim2=2).log().sum()
+            precision_FC = torch.diagonal(torch.cholesky_inverse(factor_FCC), dim1=1, dim2=2)
+            surprise = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
             # Weak ties keep what the data do not decide near its start.
             ties = 0.02 * ((log_signal - log_signal.mean()) ** 2).sum()
             ties = ties + 0.5 * (log_reach - np.log(0.5)) ** 2
             optimizer.zero_grad()
-            (fit + volume + ties).backward()
+            (surprise + ties).backward()
             optimizer.step()
         return replace(
             self,
@@ -228,15 +237,17 @@ class EffectPrior:
         basis = np.linalg.inv(self.rotation)
         return EffectEstimate(mean @ basis, variance, basis)
 
-    def leave_one_out(self) -> np.ndarray:
-        """The effect of each observed condition, estimated without its own cells, shape (C, F)."""
-        result = np.zeros_like(self.shifts)
+    def leave_one_out(self) -> EffectEstimate:
+        """The effect of each observed condition, estimated without its own cells: C estimates."""
+        mean, variance = np.zeros_like(self.shifts), np.zeros_like(self.shifts)
         for k, factor_CC in enumerate(self._factors() if self.conditions else []):
             inverse_CC = torch.cholesky_inverse(factor_CC)
+            precision_C = torch.diagonal(inverse_CC)
             shifts_C = torch.tensor(self.shifts[:, k])
-            without_C = shifts_C - (inverse_CC @ shifts_C) / torch.diagonal(inverse_CC)
-            result[:, k] = without_C.numpy()
-        return result @ np.linalg.inv(self.rotation)
+            mean[:, k] = (shifts_C - (inverse_CC @ shifts_C) / precision_C).numpy()
+            variance[:, k] = (1 / precision_C).numpy() - self.noise
+        basis = np.linalg.inv(self.rotation)
+        return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
 
     def without(self, conditions: Sequence[Condition]) -> EffectPrior:
         """The same prior had these conditions not been observed (strengths kept)."""
@@ -295,65 +306,3 @@ class EffectPrior:
             float(config["reach"]),
             arrays["signal"],
         )
-
-
-def _means(z: np.ndarray, index: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    counts = np.bincount(index, minlength=n)
-    sums = np.zeros((n, z.shape[1]))
-    np.add.at(sums, index, z)
-    return sums / np.maximum(counts, 1)[:, None], counts
-
-
-def reference_means(
-    z: np.ndarray, table: ConditionTable
-) -> tuple[dict[tuple[str, float | None], np.ndarray], dict[tuple[str, float | None], int]]:
-    """Mean latent of the controls of each (context, time), and the cells it was taken over.
-
-    Where a context has fewer than five controls of its own, those of the same context at other
-    times stand in, and failing these all controls (or, without any control, all cells).
-    """
-    of_condition = np.array([c.is_control for c in table.conditions])
-    is_control = of_condition[table.index]
-    if not is_control.any():
-        is_control = np.ones(len(z), dtype=bool)
-    context = np.array([c.context for c in table.conditions], dtype=object)[table.index]
-    time = np.array([c.time for c in table.conditions], dtype=object)[table.index]
-    means, counts = {}, {}
-    for key in sorted({c.surroundings for c in table.conditions}, key=str):
-        own = is_control & (context == key[0])
-        for cells in (own & (time == key[1]), own, is_control):
-            if cells.sum() >= MIN_CONTROLS:
-                break
-        means[key], counts[key] = z[cells].mean(0), int(cells.sum())
-    return means, counts
-
-
-def _unit_doses(names: Sequence[str], conditions: Sequence[Condition]) -> tuple[float, ...]:
-    smallest: dict[str, float] = {}
-    for condition in conditions:
-        for part, dose in zip(condition.parts, condition.doses or (), strict=False):
-            if dose > 0:
-                smallest[part] = min(dose, smallest.get(part, np.inf))
-    return tuple(smallest.get(name, 1.0) for name in names)
-
-
-def _rotation(
-    z: np.ndarray,
-    table: ConditionTable,
-    means: np.ndarray,
-    shifts: np.ndarray,
-    noise: np.ndarray,
-    seed: int,
-) -> np.ndarray:
-    """Whiten the variation within conditions, then turn towards the largest shifts."""
-    rows = np.arange(len(z))
-    if len(rows) > MAX_CELLS_FOR_COVARIANCE:
-        rows = np.random.default_rng(seed).choice(rows, MAX_CELLS_FOR_COVARIANCE, replace=False)
-    within, _ = ledoit_wolf(z[rows] - means[table.index[rows]], assume_centered=True)
-    values, vectors = np.linalg.eigh(within)
-    floor = 1e-6 * values.max()
-    whiten = vectors / np.sqrt(np.maximum(values, floor)) @ vectors.T
-    white = shifts @ whiten
-    share = (1 / noise) / (1 / noise).sum()
-    _, turn = np.linalg.eigh((white * share[:, None]).T @ white)
-    return whiten @ turn[:, ::-1]

@@ -26,8 +26,8 @@ def read_features(features: FeatureTable | Mapping[str, FeatureTable] | None) ->
     Returns
     -------
     dict
-        ``{source: (names, matrix of shape (P, n_columns))}``. Columns are centred and rows scaled to
-        unit length, so that the inner product of two rows is their correlation.
+        ``{source: (names, matrix of shape (P, n_columns))}``. Columns are centred and rows scaled
+        to unit length, so that the inner product of two rows is their correlation.
 
     Raises
     ------

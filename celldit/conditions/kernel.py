@@ -35,28 +35,37 @@ class ConditionKernel:
     Parameters
     ----------
     parts
-        All perturbations with an identity of their own (those measured in training), P of them.
+        The perturbations of training, P of them.
     unit_doses
         For each part its smallest positive dose, which counts as 1; 1 where there are none.
     features
         Feature matrices by source, rows of unit length, indexed by perturbation:
         ``{source: (names, matrix)}``.
     positions
-        Where the control cells of each (context, time) lie in the latent, on average, and how far
-        apart two of them typically are: ``{(context, time): vector}``.
+        Where the control cells of each (context, time) lie in the latent, on average:
+        ``{(context, time): vector}``. Those of training come first.
+    n_trained
+        How many of the positions are of training; None for all. They alone set the unit of distance
+        and decide whether contexts can differ, so that a new one changes nothing for the others.
     """
 
     parts: tuple[str, ...]
     unit_doses: tuple[float, ...]
     features: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
     positions: Mapping[tuple[str, float | None], np.ndarray]
+    n_trained: int | None = None
+
+    @property
+    def trained_positions(self) -> list[np.ndarray]:
+        """Positions of the contexts of training."""
+        return list(self.positions.values())[: self.n_trained]
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the terms that can differ in these data."""
         base = ["common", "part", *(f"feature:{source}" for source in self.features)]
         names = [*base, "interaction"]
-        if len(self.positions) > 1:
+        if len(self.trained_positions) > 1:
             names += [f"{term} @ {where}" for where in ("context", "similar") for term in base[:2]]
         return tuple(names)
 
@@ -64,8 +73,12 @@ class ConditionKernel:
         self, positions: Mapping[tuple[str, float | None], np.ndarray]
     ) -> ConditionKernel:
         """The same kernel that knows further contexts."""
-        merged = {**positions, **self.positions}
-        return ConditionKernel(self.parts, self.unit_doses, self.features, merged)
+        merged = {
+            **self.positions,
+            **{k: v for k, v in positions.items() if k not in self.positions},
+        }
+        n_trained = len(self.trained_positions)
+        return ConditionKernel(self.parts, self.unit_doses, self.features, merged, n_trained)
 
     def amounts(self, conditions: Sequence[Condition], names: Sequence[str]) -> Tensor:
         """How much of each named perturbation each condition has, shape (C, len(names))."""
@@ -84,8 +97,9 @@ class ConditionKernel:
         """Squared distance between the controls of two conditions, in units of the median."""
         known = torch.tensor(np.array(list(self.positions.values())), dtype=torch.float64)
         row = {key: i for i, key in enumerate(self.positions)}
-        apart = torch.cdist(known, known) ** 2
-        between = apart[~torch.eye(len(known), dtype=torch.bool)]
+        apart = torch.cdist(known, known, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        n_trained = len(self.trained_positions)
+        between = apart[:n_trained, :n_trained][~torch.eye(n_trained, dtype=torch.bool)]
         scale = between.median() if len(between) and between.median() > 0 else torch.tensor(1.0)
         rows_a = torch.tensor([row[c.surroundings] for c in a])
         rows_b = torch.tensor([row[c.surroundings] for c in b])
@@ -94,10 +108,9 @@ class ConditionKernel:
     def design(self, a: Sequence[Condition], b: Sequence[Condition]) -> dict[str, Tensor]:
         """The parts of the covariance that do not depend on what is learned, each (A, B)."""
         every = sorted({part for c in (*a, *b) for part in c.parts})
-        total_a, total_b = (self.amounts(c, every).sum(1) for c in (a, b))
-        common = total_a[:, None] * total_b[None]
-        known_a, known_b = (self.amounts(c, self.parts) for c in (a, b))
-        design = {"common": common, "part": known_a @ known_b.T}
+        own_a, own_b = (self.amounts(c, every) for c in (a, b))
+        common = own_a.sum(1)[:, None] * own_b.sum(1)[None]
+        design = {"common": common, "part": own_a @ own_b.T}
         for source, (names, matrix) in self.features.items():
             missing = [p for p in every if p not in set(names)]
             if missing:
@@ -111,7 +124,7 @@ class ConditionKernel:
         sets_a, sets_b = ([frozenset(c.parts) for c in cs] for cs in (a, b))
         equal = [[float(x == y and len(x) > 1) for y in sets_b] for x in sets_a]
         design["interaction"] = torch.tensor(equal, dtype=torch.float64).view(len(a), len(b))
-        if len(self.positions) > 1:
+        if len(self.trained_positions) > 1:
             where_a, where_b = ([c.surroundings for c in cs] for cs in (a, b))
             same = [[float(x == y) for y in where_b] for x in where_a]
             design["same"] = torch.tensor(same, dtype=torch.float64).view(len(a), len(b))

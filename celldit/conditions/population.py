@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.effect_prior import EffectPrior, reference_means
+from celldit.conditions.effect_prior import EffectPrior
+from celldit.conditions.shifts import reference_means
 
 Surroundings = tuple[str, float | None]
 N_QUANTILES = 101
@@ -115,9 +116,10 @@ class Population:
         known = {**(references or {}), **self.references}
         effects = self.prior.estimate(conditions, references)
         position = np.array([known[c.surroundings] for c in conditions]) + effects.mean
-        doubt = np.sqrt(effects.variance.mean(1))
         return Estimate(
-            effects.mean.astype(np.float32), position.astype(np.float32), doubt.astype(np.float32)
+            effects.mean.astype(np.float32),
+            position.astype(np.float32),
+            effects.doubt.astype(np.float32),
         )
 
     def factor(self, surroundings: Surroundings) -> np.ndarray:

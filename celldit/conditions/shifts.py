@@ -1,0 +1,77 @@
+"""What is observed of conditions: mean latents, their controls, and the scatter of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.covariance import ledoit_wolf
+
+from celldit.conditions.condition import Condition, ConditionTable
+
+MIN_CONTROLS = 5
+MAX_CELLS_FOR_COVARIANCE = 20_000
+
+
+def condition_means(z: np.ndarray, index: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean latent and number of cells of each of n conditions."""
+    counts = np.bincount(index, minlength=n)
+    sums = np.zeros((n, z.shape[1]))
+    np.add.at(sums, index, z)
+    return sums / np.maximum(counts, 1)[:, None], counts
+
+
+def reference_means(
+    z: np.ndarray, table: ConditionTable
+) -> tuple[dict[tuple[str, float | None], np.ndarray], dict[tuple[str, float | None], int]]:
+    """Mean latent of the controls of each (context, time), and the cells it was taken over.
+
+    Where a context has fewer than five controls of its own, those of the same context at other
+    times stand in, and failing these all controls (or, without any control, all cells).
+    """
+    of_condition = np.array([c.is_control for c in table.conditions])
+    is_control = of_condition[table.index]
+    if not is_control.any():
+        is_control = np.ones(len(z), dtype=bool)
+    context = np.array([c.context for c in table.conditions], dtype=object)[table.index]
+    time = np.array([c.time for c in table.conditions], dtype=object)[table.index]
+    means, counts = {}, {}
+    for key in sorted({c.surroundings for c in table.conditions}, key=str):
+        own = is_control & (context == key[0])
+        for cells in (own & (time == key[1]), own, is_control):
+            if cells.sum() >= MIN_CONTROLS:
+                break
+        means[key], counts[key] = z[cells].mean(0), int(cells.sum())
+    return means, counts
+
+
+def unit_doses(names: Sequence[str], conditions: Sequence[Condition]) -> tuple[float, ...]:
+    """Smallest positive dose of each perturbation, 1 where it has none."""
+    smallest: dict[str, float] = {}
+    for condition in conditions:
+        for part, dose in zip(condition.parts, condition.doses or (), strict=False):
+            if dose > 0:
+                smallest[part] = min(dose, smallest.get(part, np.inf))
+    return tuple(smallest.get(name, 1.0) for name in names)
+
+
+def rotation_of(
+    z: np.ndarray,
+    table: ConditionTable,
+    means: np.ndarray,
+    shifts: np.ndarray,
+    noise: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Whiten the variation within conditions, then turn towards the largest shifts."""
+    rows = np.arange(len(z))
+    if len(rows) > MAX_CELLS_FOR_COVARIANCE:
+        rows = np.random.default_rng(seed).choice(rows, MAX_CELLS_FOR_COVARIANCE, replace=False)
+    within, _ = ledoit_wolf(z[rows] - means[table.index[rows]], assume_centered=True)
+    values, vectors = np.linalg.eigh(within)
+    floor = 1e-6 * values.max()
+    whiten = vectors / np.sqrt(np.maximum(values, floor)) @ vectors.T
+    white = shifts @ whiten
+    share = (1 / noise) / (1 / noise).sum()
+    _, turn = np.linalg.eigh((white * share[:, None]).T @ white)
+    return whiten @ turn[:, ::-1]

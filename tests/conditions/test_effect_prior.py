@@ -1,0 +1,254 @@
+"""The effect prior adds up what it has seen, knows what it does not know, and is exact about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from celldit.conditions import Condition, EffectPrior
+from celldit.conditions.features import read_features
+
+Make = Callable[..., object]
+
+
+@pytest.fixture(scope="module")
+def fitted(world: Make, crossed: list[Condition]) -> tuple[object, EffectPrior]:
+    made = world(crossed)
+    return made, EffectPrior.fit(made.z, made.table)
+
+
+def pair(*parts: str, where: str = "") -> Condition:
+    return Condition(tuple(sorted(parts)), None, where)
+
+
+def close(estimate: np.ndarray, truth: np.ndarray, share: float) -> None:
+    """The squared error is at most this share of the squared effect."""
+    assert np.square(estimate - truth).sum() < share * np.square(truth).sum()
+
+
+def test_unseen_pairs_add_up(world: Make) -> None:
+    """Where effects are additive and exactly measured, a pair never seen is the sum."""
+    singles = [(name,) for name in "ABCDEFGH"]
+    pairs = [("A", "B"), ("C", "D"), ("E", "F"), ("G", "H"), ("B", "C")]
+    made = world([Condition(p) for p in [(), *singles, *pairs]], n_cells=400)
+    prior = EffectPrior.fit(made.z, made.table)
+    asked = [pair("A", "C"), pair("D", "H"), pair("F", "G"), pair("A", "D", "E")]
+    for condition, mean in zip(asked, prior.estimate(asked).mean, strict=True):
+        close(mean, made.truth(*condition.parts), 0.02)
+
+
+def test_observed_conditions_are_recovered(fitted: tuple) -> None:
+    made, prior = fitted
+    estimate = prior.estimate(prior.conditions)
+    for condition, mean in zip(prior.conditions, estimate.mean, strict=True):
+        close(mean, made.truth(*condition.parts), 0.05)
+
+
+def test_a_new_context_gets_the_pooled_effect(fitted: tuple) -> None:
+    made, prior = fitted
+    mean = prior.estimate([pair("A", where="new")], {("new", None): made.z.mean(0)}).mean[0]
+    close(mean, made.truth("A"), 0.2)
+
+
+def test_controls_have_no_effect_and_no_doubt(fitted: tuple) -> None:
+    _, prior = fitted
+    estimate = prior.estimate([Condition(context="x"), Condition(context="y")])
+    assert (estimate.mean == 0).all()
+    assert (estimate.variance == 0).all()
+
+
+def test_leave_one_out_is_an_explicit_refit(fitted: tuple) -> None:
+    _, prior = fitted
+    shortcut = prior.leave_one_out()
+    for i, condition in enumerate(prior.conditions):
+        refit = prior.without([condition]).estimate([condition])
+        np.testing.assert_allclose(shortcut.mean[i], refit.mean[0], atol=1e-8)
+        np.testing.assert_allclose(shortcut.variance[i], refit.variance[0], atol=1e-8)
+
+
+def test_without_forgets_what_was_left_out(fitted: tuple) -> None:
+    _, prior = fitted
+    gone = [c for c in prior.conditions if "F" in c.parts]
+    reduced = prior.without(gone)
+    assert set(reduced.conditions) == set(prior.conditions) - set(gone)
+    other = replace(prior, shifts=prior.shifts.copy())
+    for i, condition in enumerate(prior.conditions):
+        if condition in gone:
+            other.shifts[i] = 1e3
+    np.testing.assert_array_equal(
+        reduced.estimate(gone).mean, other.without(gone).estimate(gone).mean
+    )
+    assert (reduced.estimate(gone).variance > prior.estimate(gone).variance).all()
+
+
+def test_doubt_shrinks_with_more_cells(fitted: tuple) -> None:
+    _, prior = fitted
+    asked = [*prior.conditions, pair("A", "F", where="x")]
+    variances = [replace(prior, noise=prior.noise / n).estimate(asked).variance for n in (1, 4, 16)]
+    assert (variances[0] > variances[1]).all()
+    assert (variances[1] > variances[2]).all()
+
+
+def test_doubt_is_larger_for_a_new_combination(fitted: tuple) -> None:
+    _, prior = fitted
+    seen, new = prior.estimate([pair("A", where="x"), pair("A", "F", where="x")]).doubt
+    assert seen < new
+
+
+def test_doubt_covers_the_error(world: Make, crossed: list[Condition]) -> None:
+    """Errors of leave-one-out estimates, in units of their standard deviation, are about one."""
+    made = world(crossed, exact=False, seed=3)
+    prior = EffectPrior.fit(made.z, made.table)
+    left_out = prior.leave_one_out()
+    truth = np.array([made.truth(*c.parts) for c in prior.conditions])
+    errors = (left_out.mean - truth) @ prior.rotation
+    assert 0.4 < np.sqrt(np.mean(errors**2 / left_out.variance)) < 2
+
+
+def test_noise_alone_is_shrunk(world: Make, crossed: list[Condition]) -> None:
+    """Where nothing has an effect, the estimates are smaller than what was measured."""
+    made = world(crossed, size=0.0, exact=False, n_cells=20)
+    prior = EffectPrior.fit(made.z, made.table)
+    measured = prior.shifts @ np.linalg.inv(prior.rotation)
+    estimate = prior.estimate(prior.conditions).mean
+    assert np.square(estimate).sum() < 0.7 * np.square(measured).sum()
+
+
+def test_units_of_the_latent_do_not_matter(world: Make, crossed: list[Condition]) -> None:
+    made = world(crossed, exact=False)
+    asked = [pair("A", where="x"), pair("A", "F", where="y")]
+    plain, scaled = (EffectPrior.fit(u * made.z, made.table).estimate(asked) for u in (1.0, 7.0))
+    np.testing.assert_allclose(scaled.mean, 7 * plain.mean, rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(scaled.doubt, plain.doubt, rtol=0.05)
+
+
+def test_project_is_the_linear_map(fitted: tuple) -> None:
+    _, prior = fitted
+    estimate = prior.estimate(prior.conditions[:3])
+    loadings = np.random.default_rng(0).normal(size=(4, 6))
+    mean, sd = estimate.project(loadings)
+    np.testing.assert_allclose(mean, estimate.mean @ loadings)
+    for row in range(3):
+        covariance = estimate.basis.T @ np.diag(estimate.variance[row]) @ estimate.basis
+        np.testing.assert_allclose(sd[row] ** 2, np.diag(loadings.T @ covariance @ loadings))
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [Condition(), Condition(("A",))],
+        [Condition(), Condition(("A",)), Condition(("B",)), Condition(("A", "B"))],
+        [Condition(context=w) for w in "xyz"] + [Condition(("A",), None, w) for w in "xy"],
+        [Condition(time=t) for t in (1.0, 2.0)] + [Condition(("A",), None, "", 1.0)],
+        [Condition(("A",)), Condition(("B",))],
+        [Condition(context="x"), Condition(("A",), None, "x"), Condition(("A",), None, "y")],
+    ],
+    ids=["one", "one context", "contexts", "times", "no controls", "a context without controls"],
+)
+def test_small_designs(world: Make, conditions: list[Condition]) -> None:
+    made = world(conditions)
+    prior = EffectPrior.fit(made.z, made.table)
+    estimate = prior.estimate(conditions)
+    assert np.isfinite(estimate.mean).all()
+    assert np.isfinite(estimate.doubt).all()
+    assert np.isfinite(prior.leave_one_out().mean).all()
+    assert len(prior.conditions) == sum(not c.is_control for c in conditions)
+
+
+def test_one_perturbation_is_learned(world: Make) -> None:
+    made = world([Condition(), Condition(("A",))], n_cells=400)
+    estimate = EffectPrior.fit(made.z, made.table).estimate([pair("A")])
+    close(estimate.mean[0], made.truth("A"), 0.05)
+
+
+@pytest.mark.parametrize("conditions", [[Condition()], [Condition(context=w) for w in "xy"]])
+def test_without_any_perturbation_nothing_happens(world: Make, conditions: list[Condition]) -> None:
+    made = world(conditions)
+    prior = EffectPrior.fit(made.z, made.table)
+    assert prior.conditions == ()
+    estimate = prior.estimate(conditions)
+    assert (estimate.mean == 0).all()
+    assert prior.leave_one_out().mean.shape == (0, 4)
+
+
+def test_conditions_of_very_few_cells_are_not_believed(world: Make) -> None:
+    made = world([Condition(), Condition(("A",)), Condition(("B",))])
+    keep = np.concatenate([np.arange(120), [120, 121]])
+    table = replace(made.table, index=made.table.index[keep])
+    assert EffectPrior.fit(made.z[keep], table).conditions == (pair("A"),)
+
+
+def test_doses_interpolate_on_the_log_scale(world: Make) -> None:
+    def strength(condition: Condition, part: str) -> float:
+        return float(np.log2(1 + condition.doses[0]))
+
+    doses = (1.0, 3.0, 15.0)
+    trained = [Condition(), *(Condition(("A",), (d,)) for d in doses)]
+    made = world(trained, n_cells=400, strength=strength)
+    prior = EffectPrior.fit(made.z, made.table)
+    asked = [Condition(("A",), (d,)) for d in (0.0, 7.0)]
+    mean = prior.estimate(asked).mean
+    np.testing.assert_allclose(mean[0], 0, atol=1e-12)
+    close(mean[1], 3 * made.truth("A"), 0.02)
+
+
+def test_features_predict_what_was_never_seen(world: Make) -> None:
+    rng = np.random.default_rng(0)
+    names = [f"p{i:02d}" for i in range(24)]
+    conditions = [Condition(), *(pair(name) for name in names)]
+    made = world(conditions, n_cells=200, n_dims=6, seed=2)
+    effects = np.array([made.effects[name] for name in names])
+    table = pd.DataFrame(effects + rng.normal(0, 0.01, (24, 6)), index=names)
+    unseen = [pair(name) for name in names[:4]]
+    kept = ~np.isin(made.table.index, [conditions.index(c) for c in unseen])
+    reduced = replace(made.table, index=made.table.index[kept])
+    informed, blind = (
+        EffectPrior.fit(made.z[kept], reduced, features=features).estimate(unseen).mean
+        for features in (read_features(table), None)
+    )
+    truth = effects[:4]
+    assert np.square(informed - truth).sum() < 0.5 * np.square(blind - truth).sum()
+
+
+def test_saved_and_read_again_it_is_the_same(world: Make, crossed: list[Condition]) -> None:
+    made = world(crossed)
+    features = read_features(pd.DataFrame(np.eye(6), index=list("ABCDEF")))
+    prior = EffectPrior.fit(made.z, made.table, features={"one.two": features["features"]})
+    config = json.loads(json.dumps(prior.to_config()))
+    again = EffectPrior.from_config(config, prior.arrays())
+    asked = [*prior.conditions, pair("A", "F", where="x"), Condition(context="x")]
+    for one, two in ((prior, again), (prior.without(asked[:3]), again.without(asked[:3]))):
+        a, b = one.estimate(asked), two.estimate(asked)
+        assert np.array_equal(a.mean, b.mean)
+        assert np.array_equal(a.variance, b.variance)
+
+
+def test_the_same_data_give_the_same_prior(fitted: tuple) -> None:
+    made, prior = fitted
+    again = EffectPrior.fit(made.z, made.table)
+    assert np.array_equal(again.weights, prior.weights)
+    assert np.array_equal(again.signal, prior.signal)
+
+
+# --- contexts that training did not see ---------------------------------------------------------
+
+
+def test_a_new_context_beside_them_does_not_change_known_ones(fitted: tuple) -> None:
+    made, prior = fitted
+    asked = [pair("A", where="x"), pair("A", "F", where="y")]
+    alone = prior.estimate(asked)
+    beside = prior.estimate([*asked, pair("A", where="new")], {("new", None): made.z[0] + 9})
+    np.testing.assert_allclose(beside.mean[:2], alone.mean, atol=1e-10)
+    np.testing.assert_allclose(beside.variance[:2], alone.variance, atol=1e-10)
+
+
+def test_a_new_context_after_training_in_one(world: Make) -> None:
+    made = world([Condition(p, None, "x") for p in [(), ("A",), ("B",)]])
+    prior = EffectPrior.fit(made.z, made.table)
+    estimate = prior.estimate([pair("A", where="new")], {("new", None): made.z[0]})
+    close(estimate.mean[0], made.truth("A"), 0.2)

@@ -1,0 +1,126 @@
+"""Mean, scatter and library size of a condition by simple estimates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from celldit.conditions import Condition, EffectPrior
+from celldit.conditions.population import Population
+
+Make = Callable[..., object]
+
+
+def fit(made: object, sizes: np.ndarray | None = None) -> Population:
+    if sizes is None:
+        sizes = np.random.default_rng(0).lognormal(8, 0.5, len(made.z))
+    return Population.fit(made.z, sizes, made.table, EffectPrior.fit(made.z, made.table))
+
+
+@pytest.fixture(scope="module")
+def fitted(world: Make, crossed: list[Condition]) -> tuple[object, Population]:
+    made = world(crossed, n_cells=200)
+    return made, fit(made)
+
+
+def test_position_is_reference_plus_effect(fitted: tuple) -> None:
+    made, population = fitted
+    estimate = population.estimate(made.table.conditions)
+    for i, condition in enumerate(made.table.conditions):
+        cells = made.z[made.table.index == i]
+        np.testing.assert_allclose(estimate.position[i], cells.mean(0), atol=0.3)
+        reference = population.references[condition.surroundings]
+        np.testing.assert_allclose(estimate.position[i], reference + estimate.effect[i], atol=1e-5)
+        if condition.is_control:
+            np.testing.assert_allclose(estimate.position[i], cells.mean(0), atol=1e-5)
+
+
+def test_scatter_is_that_within_conditions(world: Make, crossed: list[Condition]) -> None:
+    made = world(crossed, n_cells=200)
+    widths = np.array([1.0, 2.0, 0.5, 1.0])
+    means = np.array([made.z[made.table.index == i].mean(0) for i in range(len(made.table))])
+    centre = means[made.table.index]
+    made.z[:] = centre + (made.z - centre) * widths
+    population = fit(made)
+    for place in (("x", None), ("y", None), ("never seen", None)):
+        factor = population.factor(place)
+        np.testing.assert_allclose(factor @ factor.T, np.diag(widths**2), atol=0.25)
+    assert np.array_equal(population.factor(("never seen", None)), population.factors[None])
+
+
+def test_contexts_scatter_by_themselves(world: Make) -> None:
+    made = world([Condition(context=w) for w in "xy"], n_cells=400)
+    wide = made.table.index == 1
+    made.z[wide] = made.z[wide].mean(0) + 3 * (made.z[wide] - made.z[wide].mean(0))
+    population = fit(made)
+    narrow, broad = (np.trace(np.square(population.factor((w, None)))) for w in "xy")
+    assert broad > 4 * narrow
+
+
+def test_sizes_follow_their_distribution(world: Make) -> None:
+    made = world([Condition()], n_cells=2000)
+    sizes = np.random.default_rng(1).lognormal(8, 0.5, 2000)
+    population = fit(made, sizes)
+    drawn = population.sizes(made.z, np.random.default_rng(2).random(2000))
+    assert drawn.dtype == np.float32
+    for q in (0.05, 0.5, 0.95):
+        assert np.quantile(drawn, q) == pytest.approx(np.quantile(sizes, q), rel=0.1)
+
+
+def test_sizes_depend_on_the_latent(world: Make) -> None:
+    made = world([Condition()], n_cells=1000)
+    sizes = np.exp(8 + made.z[:, 0])
+    drawn = fit(made, sizes).sizes(made.z, np.full(1000, 0.5))
+    np.testing.assert_allclose(np.log(drawn), np.log(sizes), atol=0.15)
+
+
+def test_sizes_rise_with_the_uniform_number(fitted: tuple) -> None:
+    _, population = fitted
+    sizes = population.sizes(np.zeros((11, 4)), np.linspace(0, 1, 11))
+    assert (np.diff(sizes) > 0).all()
+    assert (sizes > 0).all()
+
+
+def test_without_keeps_references(fitted: tuple) -> None:
+    made, population = fitted
+    gone = [c for c in made.table.conditions if c.parts == ("A",)]
+    reduced = population.without(gone)
+    assert reduced.references is population.references
+    assert not set(gone) & set(reduced.prior.conditions)
+
+
+def test_saved_and_read_again_it_is_the_same(fitted: tuple) -> None:
+    made, population = fitted
+    config = json.loads(json.dumps(population.to_config()))
+    again = Population.from_config(config, population.arrays())
+    one, two = (p.estimate(made.table.conditions) for p in (population, again))
+    for name in ("effect", "position", "doubt"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
+    uniform = np.random.default_rng(0).random(len(made.z))
+    assert np.array_equal(population.sizes(made.z, uniform), again.sizes(made.z, uniform))
+    for place in (("x", None), ("y", None), ("new", None)):
+        assert np.array_equal(population.factor(place), again.factor(place))
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [Condition()],
+        [Condition(time=t) for t in (1.0, 2.0)],
+        [Condition(("A",)), Condition(("B",))],
+        [Condition(context="x"), Condition(("A",), None, "y")],
+    ],
+    ids=["controls only", "times", "no controls", "no controls in a context"],
+)
+def test_small_designs(world: Make, conditions: list[Condition]) -> None:
+    made = world(conditions, n_cells=8)
+    population = fit(made)
+    estimate = population.estimate(conditions)
+    assert np.isfinite(estimate.position).all()
+    assert np.isfinite(population.sizes(made.z, np.full(len(made.z), 0.5))).all()
+    config = json.loads(json.dumps(population.to_config()))
+    again = Population.from_config(config, population.arrays())
+    assert np.array_equal(again.estimate(conditions).position, estimate.position)
