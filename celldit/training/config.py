@@ -46,13 +46,13 @@ class TrainingConfig:
     latent_patience: int = 3
     flow_batch: int = 192
     flow_rate: float = 1e-3
-    flow_epochs: int = 12
+    flow_epochs: int = 8
     flow_steps_per_epoch: int = 50
-    flow_patience: int = 4
+    flow_patience: int = 3
     weight_decay: float = 1e-2
     ema_decay: float = 0.98
     noise_share: float = 0.25
-    cross_fit: float = 0.8
+    cross_fit: float = 0.5
     drop_condition: float = 0.0
     held_out_cells: float = 0.1
     held_out_conditions: float = 0.15
@@ -63,6 +63,9 @@ class TrainingConfig:
         for name in (*shares, "held_out_cells", "held_out_conditions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")
+        for name in ("held_out_cells", "held_out_conditions"):
+            if getattr(self, name) == 1:
+                raise InputError(f"{name}=1 would leave nothing to train on; use less than 1.")
         for name in ("latent_batch", "flow_batch", "flow_steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")

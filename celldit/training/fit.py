@@ -116,7 +116,7 @@ def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]
 
 
 def complete_trust(verdict: Verdict) -> dict[Extrapolation, float]:
-    """Trust for every kind of extrapolation; a kind that was not tried gets the least of those tried.
+    """Trust for every kind of extrapolation; an untried kind gets the least of those tried.
 
     Without any trial (a single condition with too few cells) the flow is not trusted at all.
     """

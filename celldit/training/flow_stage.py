@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.flow import LinearPath, Stratified, velocity_loss
-from celldit.flow.anchored import AnchoredFlow, FlowCondition
+from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
+from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, control_of, make_tables
 from celldit.training.latent_stage import warm_cosine
 from celldit.training.trust import (
     MAX_CELLS,
@@ -31,152 +32,6 @@ from celldit.training.trust import (
     compare,
     hold_out,
 )
-
-
-class FlowBatch(NamedTuple):
-    """Pairs of start and end points with what the network is told of them."""
-
-    x0_BKD: Tensor
-    x1_BKD: Tensor
-    condition: FlowCondition
-
-
-@dataclass(frozen=True, eq=False)
-class FlowTables:
-    """All that stage two needs, in memory: latents by condition, and the prior's estimates.
-
-    Attributes
-    ----------
-    z_NKD
-        Latents of the training cells, sorted by condition.
-    first, size
-        Where each condition's cells begin among them, and how many there are, shape (C,).
-    controls
-        The condition that holds the controls of each condition, shape (C,).
-    effects, positions
-        Estimates with the condition's own cells and, second, without: shape (2, C, K, D).
-    doubts
-        Shape (2, C).
-    factors
-        Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
-    """
-
-    z_NKD: Tensor
-    first: np.ndarray
-    size: np.ndarray
-    controls: np.ndarray
-    effects: Tensor
-    positions: Tensor
-    doubts: Tensor
-    factors: Tensor
-    factor_row: np.ndarray
-
-
-def make_tables(
-    z_NKD: Tensor, rows: np.ndarray, table: ConditionTable, population: Population
-) -> FlowTables:
-    """Lay out the training rows by condition and look up every estimate once."""
-    order = rows[np.argsort(table.index[rows], kind="stable")]
-    size = np.bincount(table.index[rows], minlength=len(table))
-    first = np.concatenate([[0], np.cumsum(size)[:-1]])
-    shape = z_NKD.shape[1:]
-    estimate = population.estimate(table.conditions)
-    prior = population.prior
-    crossed = dict(zip(prior.conditions, prior.leave_one_out(), strict=True))
-    without = np.array(
-        [crossed.get(c, own) for c, own in zip(table.conditions, estimate.effect, strict=True)],
-        dtype=np.float32,
-    )
-    effects = torch.from_numpy(np.stack([estimate.effect, without])).view(2, -1, *shape)
-    base = torch.from_numpy(estimate.position - estimate.effect).view(-1, *shape)
-    surroundings = sorted({c.surroundings for c in table.conditions}, key=str)
-    factors = np.stack([population.factor(key) for key in surroundings]).astype(np.float32)
-    return FlowTables(
-        z_NKD[torch.from_numpy(order)],
-        first,
-        size,
-        _controls(table, size),
-        effects,
-        base + effects,
-        torch.from_numpy(np.stack([estimate.doubt, np.maximum(estimate.doubt, 0.1)])),
-        torch.from_numpy(factors),
-        np.array([surroundings.index(c.surroundings) for c in table.conditions]),
-    )
-
-
-def _controls(table: ConditionTable, size: np.ndarray) -> np.ndarray:
-    """The control condition nearest in context and time to each condition, -1 where none is."""
-    controls = [i for i, c in enumerate(table.conditions) if c.is_control and size[i] > 0]
-    nearest = np.full(len(table), -1)
-    for i, condition in enumerate(table.conditions):
-        own = [j for j in controls if table.conditions[j].surroundings == condition.surroundings]
-        context = [j for j in controls if table.conditions[j].context == condition.context]
-        choice = own or context or controls
-        nearest[i] = choice[0] if choice else -1
-    return nearest
-
-
-class FlowBatches(IterableDataset[FlowBatch]):
-    """Endless pairs, a given number of batches an epoch.
-
-    A perturbed condition is drawn with probability proportional to the square root of its cells, so
-    that large conditions do not drown small ones; one of its cells is the end point. The start is a
-    random control cell of the same context plus the estimated effect or, for `noise_share` of the
-    pairs (controls among them), noise about the estimated position.
-    """
-
-    def __init__(self, tables: FlowTables, config: TrainingConfig, seed: int) -> None:
-        self.tables, self.config, self.seed = tables, config, seed
-        self.epoch = 0
-
-    def __iter__(self) -> Iterator[FlowBatch]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self.epoch += 1
-        for _ in range(self.config.flow_steps_per_epoch):
-            yield self.draw(rng, generator)
-
-    def draw(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
-        """Draw one batch."""
-        tables, config = self.tables, self.config
-        perturbed = (tables.controls >= 0) & (tables.controls != np.arange(len(tables.size)))
-        n_noise = round(config.noise_share * config.flow_batch) if perturbed.any() else None
-        n_noise = config.flow_batch if n_noise is None else n_noise
-        weight = np.sqrt(tables.size)
-        from_control = _pick(rng, weight * perturbed, config.flow_batch - n_noise)
-        from_noise = _pick(rng, weight, n_noise)
-        condition = np.concatenate([from_control, from_noise])
-        crossed = (rng.random(len(condition)) < config.cross_fit).astype(int)
-        x1_BKD = tables.z_NKD[self._cells(rng, condition)]
-        at = torch.from_numpy(crossed), torch.from_numpy(condition)
-        effect_BKD, position_BKD = tables.effects[at], tables.positions[at]
-        x0_BKD = torch.empty_like(x1_BKD)
-        n = len(from_control)
-        if n:
-            controls = tables.z_NKD[self._cells(rng, tables.controls[from_control])]
-            x0_BKD[:n] = controls + effect_BKD[:n]
-        noise_BF = torch.randn(n_noise, tables.factors.shape[-1], generator=generator)
-        factors_BFF = tables.factors[torch.from_numpy(tables.factor_row[from_noise])]
-        scatter_BF = torch.bmm(factors_BFF, noise_BF[:, :, None])[:, :, 0]
-        x0_BKD[n:] = position_BKD[n:] + scatter_BF.view_as(x0_BKD[n:])
-        is_noise = torch.arange(len(condition)) >= n
-        position_BKD = position_BKD * is_noise[:, None, None]
-        withheld = torch.from_numpy(rng.random(len(condition)) < config.drop_condition)
-        return FlowBatch(
-            x0_BKD,
-            x1_BKD,
-            FlowCondition(effect_BKD, position_BKD, tables.doubts[at], is_noise, withheld),
-        )
-
-    def _cells(self, rng: np.random.Generator, condition: np.ndarray) -> np.ndarray:
-        within = (rng.random(len(condition)) * self.tables.size[condition]).astype(np.int64)
-        return self.tables.first[condition] + within
-
-
-def _pick(rng: np.random.Generator, weight: np.ndarray, n: int) -> np.ndarray:
-    if n == 0:
-        return np.zeros(0, dtype=np.int64)
-    return rng.choice(len(weight), size=n, p=weight / weight.sum())
 
 
 class FlowStage(pl.LightningModule):
@@ -206,13 +61,13 @@ class FlowStage(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         if not self.trials:
             return
-        self.course.append(compare(self.ema.module, self.trials))
+        self.course.append(compare(cast(AnchoredFlow, self.ema.module), self.trials))
         overall = [average_courses([[c]])[0].overall for c in self.course]
         self.log("error_over_prior", overall[-1], prog_bar=True)
         if len(overall) - 1 - int(np.argmin(overall)) >= self.config.flow_patience:
             self.trainer.should_stop = True
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(
             self.flow.parameters(), lr=self.config.flow_rate, weight_decay=self.config.weight_decay
         )
@@ -229,7 +84,7 @@ def make_trials(
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
     counts = table.counts
-    controls = _controls(table, counts)
+    controls = control_of(table, counts)
     trained = [c for c in population.prior.conditions if c not in set(held_out)]
     reduced = population.without(held_out)
     is_held_out = np.array([c in set(held_out) for c in table.conditions])
@@ -272,10 +127,10 @@ def train_flow(
 ) -> tuple[AnchoredFlow, Verdict, list[dict[str, float]]]:
     """Train the flow: trial runs say how long and how far to trust, a final run uses all cells.
 
-    In each trial run some conditions, and some cells of the others, are held out; the runs' verdicts
-    are averaged. The final run sees every cell and takes as many epochs as were best in the trials.
-    (Training only on what the trials leave was measured to cost more than it saves: Kang's CD14
-    monocytes, normalised squared error .11 instead of .02.)
+    In each trial run some conditions, and some cells of the others, are held out; the runs'
+    verdicts are averaged. The final run sees every cell and takes as many epochs as were best in
+    the trials. (Training only on what the trials leave was measured to cost more than it
+    saves: Kang's CD14 monocytes, normalised squared error .11 instead of .02.)
 
     Parameters
     ----------

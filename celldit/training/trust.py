@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> Comparison:
     energy: dict[Extrapolation, np.ndarray] = {}
     for trial in trials:
         told, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
-        end_NKD = solver.solve(lambda x, t, c=told: flow(x, t, c), start_NKD, grid)
+        end_NKD = solver.solve(partial(flow, condition=told), start_NKD, grid)
         start_NF, step_NF = start_NKD.flatten(1), (end_NKD - start_NKD).flatten(1)
         truth_MF = trial.truth_MKD.to(device).flatten(1)
         # What two halves of the truth would differ by: errors below that mean nothing.

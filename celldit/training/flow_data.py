@@ -1,0 +1,164 @@
+"""Pairs for the flow: drawn from tables that fit in memory, whatever the number of genes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population
+from celldit.flow.anchored import FlowCondition
+from celldit.training.config import TrainingConfig
+
+
+class FlowBatch(NamedTuple):
+    """Pairs of start and end points with what the network is told of them."""
+
+    x0_BKD: Tensor
+    x1_BKD: Tensor
+    condition: FlowCondition
+
+
+@dataclass(frozen=True, eq=False)
+class FlowTables:
+    """All that stage two needs, in memory: latents by condition, and the prior's estimates.
+
+    Attributes
+    ----------
+    z_NKD
+        Latents of the training cells, sorted by condition.
+    first, size
+        Where each condition's cells begin among them, and how many there are, shape (C,).
+    controls
+        The condition that holds the controls of each condition, shape (C,).
+    effects, positions
+        Estimates with the condition's own cells and, second, without: shape (2, C, K, D).
+    doubts
+        Shape (2, C).
+    factors
+        Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
+    """
+
+    z_NKD: Tensor
+    first: np.ndarray
+    size: np.ndarray
+    controls: np.ndarray
+    effects: Tensor
+    positions: Tensor
+    doubts: Tensor
+    factors: Tensor
+    factor_row: np.ndarray
+
+
+def make_tables(
+    z_NKD: Tensor, rows: np.ndarray, table: ConditionTable, population: Population
+) -> FlowTables:
+    """Lay out the training rows by condition and look up every estimate once."""
+    order = rows[np.argsort(table.index[rows], kind="stable")]
+    size = np.bincount(table.index[rows], minlength=len(table))
+    first = np.concatenate([[0], np.cumsum(size)[:-1]])
+    shape = z_NKD.shape[1:]
+    estimate = population.estimate(table.conditions)
+    # Estimates without the condition's own cells; one too small for the prior has no others.
+    prior, crossed = population.prior, estimate.effect.copy()
+    crossed_doubt = estimate.doubt.copy()
+    left_out, row = prior.leave_one_out(), {c: i for i, c in enumerate(table.conditions)}
+    for i, condition in enumerate(prior.conditions):
+        crossed[row[condition]] = left_out.mean[i]
+        crossed_doubt[row[condition]] = left_out.doubt[i]
+    effects = torch.from_numpy(np.stack([estimate.effect, crossed])).view(2, -1, *shape)
+    base = torch.from_numpy(estimate.position - estimate.effect).view(-1, *shape)
+    surroundings = sorted({c.surroundings for c in table.conditions}, key=str)
+    factors = np.stack([population.factor(key) for key in surroundings]).astype(np.float32)
+    return FlowTables(
+        z_NKD[torch.from_numpy(order)],
+        first,
+        size,
+        control_of(table, size),
+        effects,
+        base + effects,
+        torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
+        torch.from_numpy(factors),
+        np.array([surroundings.index(c.surroundings) for c in table.conditions]),
+    )
+
+
+def control_of(table: ConditionTable, size: np.ndarray) -> np.ndarray:
+    """The control condition nearest in context and time to each condition, -1 where none is."""
+    controls = [i for i, c in enumerate(table.conditions) if c.is_control and size[i] > 0]
+    nearest = np.full(len(table), -1)
+    for i, condition in enumerate(table.conditions):
+        own = [j for j in controls if table.conditions[j].surroundings == condition.surroundings]
+        context = [j for j in controls if table.conditions[j].context == condition.context]
+        choice = own or context or controls
+        nearest[i] = choice[0] if choice else -1
+    return nearest
+
+
+class FlowBatches(IterableDataset[FlowBatch]):
+    """Endless pairs, a given number of batches an epoch.
+
+    A perturbed condition is drawn with probability proportional to the square root of its cells, so
+    that large conditions do not drown small ones; one of its cells is the end point. The start is a
+    random control cell of the same context plus the estimated effect or, for `noise_share` of the
+    pairs (controls among them), noise about the estimated position.
+    """
+
+    def __init__(self, tables: FlowTables, config: TrainingConfig, seed: int) -> None:
+        self.tables, self.config, self.seed = tables, config, seed
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        self.epoch += 1
+        for _ in range(self.config.flow_steps_per_epoch):
+            yield self.draw(rng, generator)
+
+    def draw(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
+        """Draw one batch."""
+        tables, config = self.tables, self.config
+        perturbed = (tables.controls >= 0) & (tables.controls != np.arange(len(tables.size)))
+        n_noise = round(config.noise_share * config.flow_batch) if perturbed.any() else None
+        n_noise = config.flow_batch if n_noise is None else n_noise
+        weight = np.sqrt(tables.size)
+        from_control = _pick(rng, weight * perturbed, config.flow_batch - n_noise)
+        from_noise = _pick(rng, weight, n_noise)
+        condition = np.concatenate([from_control, from_noise])
+        crossed = (rng.random(len(condition)) < config.cross_fit).astype(int)
+        x1_BKD = tables.z_NKD[self._cells(rng, condition)]
+        at = torch.from_numpy(crossed), torch.from_numpy(condition)
+        effect_BKD, position_BKD = tables.effects[at], tables.positions[at]
+        x0_BKD = torch.empty_like(x1_BKD)
+        n = len(from_control)
+        if n:
+            controls = tables.z_NKD[self._cells(rng, tables.controls[from_control])]
+            x0_BKD[:n] = controls + effect_BKD[:n]
+        noise_BF = torch.randn(n_noise, tables.factors.shape[-1], generator=generator)
+        factors_BFF = tables.factors[torch.from_numpy(tables.factor_row[from_noise])]
+        scatter_BF = torch.bmm(factors_BFF, noise_BF[:, :, None])[:, :, 0]
+        x0_BKD[n:] = position_BKD[n:] + scatter_BF.view_as(x0_BKD[n:])
+        is_noise = torch.arange(len(condition)) >= n
+        position_BKD = position_BKD * is_noise[:, None, None]
+        withheld = torch.from_numpy(rng.random(len(condition)) < config.drop_condition)
+        return FlowBatch(
+            x0_BKD,
+            x1_BKD,
+            FlowCondition(effect_BKD, position_BKD, tables.doubts[at], is_noise, withheld),
+        )
+
+    def _cells(self, rng: np.random.Generator, condition: np.ndarray) -> np.ndarray:
+        within = (rng.random(len(condition)) * self.tables.size[condition]).astype(np.int64)
+        return self.tables.first[condition] + within
+
+
+def _pick(rng: np.random.Generator, weight: np.ndarray, n: int) -> np.ndarray:
+    if n == 0:
+        return np.zeros(0, dtype=np.int64)
+    return rng.choice(len(weight), size=n, p=weight / weight.sum())

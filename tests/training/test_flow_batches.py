@@ -1,0 +1,155 @@
+"""Pairs for the flow: ends are cells of the condition, starts are its own controls, moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions.population import Population
+from celldit.training import TrainingConfig
+from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
+
+CONDITIONS = tuple(
+    Condition(parts, None, where) for where in "xy" for parts in [(), ("A",), ("B",), ("A", "B")]
+)
+N = 30
+
+
+def number_of(z: torch.Tensor) -> np.ndarray:
+    """The first latent dimension is the number of the cell, so that cells can be recognised."""
+    return z[:, 0, 0].round().long().numpy()
+
+
+@pytest.fixture(scope="module")
+def setting() -> tuple[torch.Tensor, ConditionTable, Population]:
+    rng = np.random.default_rng(0)
+    table = ConditionTable(CONDITIONS, rng.permutation(np.repeat(np.arange(8), N)))
+    z = rng.normal(size=(8 * N, 6)) + np.arange(8)[table.index, None]
+    z[:, 0] = np.arange(8 * N)
+    population = Population.fit(z, np.full(8 * N, 1e3), table, EffectPrior.fit(z, table))
+    return torch.from_numpy(z.astype(np.float32)).view(-1, 2, 3), table, population
+
+
+def tables_of(setting: tuple, rows: np.ndarray | None = None) -> FlowTables:
+    z, table, population = setting
+    return make_tables(z, np.arange(len(z)) if rows is None else rows, table, population)
+
+
+def batches(tables: FlowTables, seed: int = 0, **config: object) -> list:
+    settings = {"flow_batch": 40, "flow_steps_per_epoch": 5, **config}
+    return list(FlowBatches(tables, TrainingConfig(**settings), seed))
+
+
+def test_shapes(setting: tuple) -> None:
+    drawn = batches(tables_of(setting), noise_share=0.25)
+    assert len(drawn) == 5
+    for batch in drawn:
+        assert batch.x0_BKD.shape == batch.x1_BKD.shape == (40, 2, 3)
+        assert batch.x0_BKD.dtype == batch.x1_BKD.dtype == torch.float32
+        assert batch.condition.effect_BKD.shape == batch.condition.position_BKD.shape == (40, 2, 3)
+        assert batch.condition.doubt_B.shape == (40,)
+        assert batch.condition.from_noise_B.sum() == 10
+        assert not batch.condition.withheld_B.any()
+        assert all(torch.isfinite(t).all() for t in (batch.x0_BKD, batch.x1_BKD))
+
+
+def test_starts_are_controls_of_the_same_context(setting: tuple) -> None:
+    _, table, _ = setting
+    for batch in batches(tables_of(setting), noise_share=0.0):
+        start = number_of(batch.x0_BKD - batch.condition.effect_BKD)
+        for a, b in zip(start, number_of(batch.x1_BKD), strict=True):
+            one, other = (table.conditions[table.index[i]] for i in (a, b))
+            assert one.is_control
+            assert not other.is_control
+            assert one.context == other.context
+        assert (batch.condition.position_BKD == 0).all()
+
+
+@pytest.mark.parametrize("cross_fit", [0.0, 1.0])
+def test_effects_are_those_of_the_end_point(setting: tuple, cross_fit: float) -> None:
+    _, table, population = setting
+    own = population.estimate(table.conditions).effect
+    left_out = population.prior.leave_one_out().mean.astype(np.float32)
+    crossed = dict(zip(population.prior.conditions, left_out, strict=True))
+    for batch in batches(tables_of(setting), cross_fit=cross_fit, noise_share=0.0):
+        for i, cell in enumerate(number_of(batch.x1_BKD)):
+            row = table.index[cell]
+            expected = crossed[table.conditions[row]] if cross_fit else own[row]
+            np.testing.assert_allclose(batch.condition.effect_BKD[i].flatten(), expected, rtol=1e-5)
+
+
+def test_noise_lies_about_the_position(setting: tuple) -> None:
+    _, table, population = setting
+    position = population.estimate(table.conditions).position
+    residuals = []
+    for batch in batches(tables_of(setting), noise_share=1.0, cross_fit=0.0, flow_batch=400):
+        rows = table.index[number_of(batch.x1_BKD)]
+        told = batch.condition.position_BKD.flatten(1).numpy()
+        np.testing.assert_allclose(told, position[rows], rtol=1e-5)
+        residuals.append(batch.x0_BKD.flatten(1).numpy() - told)
+        assert {table.conditions[i].is_control for i in rows} == {True, False}
+    residual = np.concatenate(residuals)
+    expected = np.mean(
+        [population.factor((w, None)) @ population.factor((w, None)).T for w in "xy"], axis=0
+    )
+    scale = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(residual.mean(0) / scale, 0, atol=0.1)
+    np.testing.assert_allclose(residual.std(0) / scale, 1, atol=0.1)
+
+
+def test_only_the_given_rows_are_drawn(setting: tuple) -> None:
+    _, table, _ = setting
+    is_control = np.array([c.is_control for c in table.conditions])[table.index]
+    rows = np.flatnonzero(is_control | (np.arange(len(table.index)) % 3 == 0))
+    ends = np.concatenate(
+        [number_of(b.x1_BKD) for b in batches(tables_of(setting, rows), flow_batch=200)]
+    )
+    assert set(ends) <= set(rows)
+    assert len(set(ends)) > 0.8 * len(rows)
+
+
+def test_small_conditions_are_not_drowned(setting: tuple) -> None:
+    z, table, population = setting
+    is_control = np.array([c.is_control for c in table.conditions])[table.index]
+    small = table.conditions.index(Condition(("A",), None, "x"))
+    keep = is_control | (table.index != small)
+    keep[table.cells_of(small)[:3]] = True
+    tables = make_tables(z, np.flatnonzero(keep), table, population)
+    drawn = batches(tables, flow_batch=600, noise_share=0.0)
+    ends = table.index[np.concatenate([number_of(b.x1_BKD) for b in drawn])]
+    share = np.mean(ends == small)
+    expected = np.sqrt(3) / (np.sqrt(3) + 5 * np.sqrt(N))
+    assert share == pytest.approx(expected, rel=0.25)
+    assert share > 1.5 * 3 / (3 + 5 * N)
+
+
+def test_conditions_are_withheld_for_guidance(setting: tuple) -> None:
+    drawn = batches(tables_of(setting), drop_condition=0.5, flow_batch=400)
+    share = torch.cat([b.condition.withheld_B for b in drawn]).float().mean()
+    assert 0.4 < float(share) < 0.6
+
+
+def test_the_same_seed_gives_the_same_pairs(setting: tuple) -> None:
+    tables = tables_of(setting)
+    one, two, other = (batches(tables, seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(one.x0_BKD, two.x0_BKD)
+    assert torch.equal(one.x1_BKD, two.x1_BKD)
+    assert not torch.equal(one.x1_BKD, other.x1_BKD)
+    stream = FlowBatches(tables, TrainingConfig(flow_batch=8, flow_steps_per_epoch=1), 1)
+    assert not torch.equal(next(iter(stream)).x1_BKD, next(iter(stream)).x1_BKD)
+
+
+def test_without_perturbations_every_pair_starts_at_noise(setting: tuple) -> None:
+    z, table, _ = setting
+    rows = np.isin(table.index, [0, 4])
+    table = replace(table, conditions=(CONDITIONS[0], CONDITIONS[4]), index=table.index[rows] // 4)
+    z = z[torch.from_numpy(rows)]
+    flat = z.flatten(1).double().numpy()
+    population = Population.fit(flat, np.ones(len(flat)), table, EffectPrior.fit(flat, table))
+    for batch in batches(make_tables(z, np.arange(len(z)), table, population)):
+        assert batch.condition.from_noise_B.all()
+        assert (batch.condition.effect_BKD == 0).all()

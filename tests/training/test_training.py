@@ -1,0 +1,227 @@
+"""What training promises: it starts at the prior, is repeatable, and sees only its own cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+from celldit import CellDiT
+from celldit.errors import InputError
+from celldit.flow.anchored import AnchoredFlow
+from celldit.nn.dit import DiTConfig
+from celldit.training import TrainingConfig
+from celldit.training.flow_stage import FlowStage
+from celldit.training.latent_stage import CountBatches
+
+Train = Callable[..., CellDiT]
+
+
+def weights(model: CellDiT) -> dict[str, torch.Tensor]:
+    trained = model.trained
+    return {**trained.autoencoder.state_dict(), **trained.flow.state_dict()}
+
+
+def same(one: CellDiT, two: CellDiT) -> bool:
+    a, b = weights(one), weights(two)
+    return one.trained.model_id == two.trained.model_id and all(
+        torch.equal(a[name], b[name]) for name in a
+    )
+
+
+@pytest.fixture(scope="module")
+def screen(_tiny_screen: ad.AnnData) -> ad.AnnData:
+    return _tiny_screen
+
+
+def test_zero_epochs_predict_the_prior_exactly(screen: ad.AnnData, train_tiny: Train) -> None:
+    model = train_tiny(screen, max_epochs=0)
+    assert set(model.trust.values()) == {0.0}
+    z = model.get_latent_representation(screen)
+    names = dict(zip(screen.obs_names, z, strict=True))
+    for label in ("A", "A+B", "B+C"):
+        predicted = model.predict(perturbations=[label])
+        population = model.trained.population
+        effects = {c.context: e for c, e in _effects(population, label)}
+        for i, cell in enumerate(predicted.obs["control_cell"]):
+            expected = names[cell] + effects[predicted.obs["donor"].iloc[i]]
+            np.testing.assert_allclose(predicted.obsm["X_celldit"][i], expected, atol=1e-5)
+
+
+def _effects(population: Any, label: str) -> list[tuple[Any, np.ndarray]]:
+    from celldit.conditions import Condition
+
+    asked = [Condition(tuple(label.split("+")), None, d) for d in ("d1", "d2", "d3")]
+    return list(zip(asked, population.estimate(asked).effect, strict=True))
+
+
+def test_an_untrained_flow_is_the_prior_even_when_trusted(
+    screen: ad.AnnData, train_tiny: Train
+) -> None:
+    model = train_tiny(screen, max_epochs=0)
+    before = model.predict(perturbations=["A"]).obsm["X_celldit"]
+    for kind in model.trained.trust:
+        model.trained.trust[kind] = 1.0
+    np.testing.assert_array_equal(model.predict(perturbations=["A"]).obsm["X_celldit"], before)
+
+
+@pytest.mark.parametrize("kind", ["pca", "set"])
+def test_the_same_seed_gives_the_same_weights(
+    screen: ad.AnnData, train_tiny: Train, kind: str
+) -> None:
+    torch.manual_seed(1)
+    one = train_tiny(screen, kind=kind)
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    two = train_tiny(screen, kind=kind)
+    assert same(one, two)
+    assert one.trust == two.trust
+    assert not same(one, train_tiny(screen, kind=kind, seed=1))
+
+
+def test_training_leaves_random_numbers_of_others_alone(
+    screen: ad.AnnData, train_tiny: Train
+) -> None:
+    before = torch.random.get_rng_state()
+    train_tiny(screen)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_dropout_is_on_in_stage_one(
+    screen: ad.AnnData, train_tiny: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celldit.training.latent_stage import LatentStage
+
+    modes = []
+    step = LatentStage.training_step
+
+    def spy(self: LatentStage, batch: object) -> torch.Tensor:
+        modes.append(self.model.training)
+        return step(self, batch)
+
+    monkeypatch.setattr(LatentStage, "training_step", spy)
+    train_tiny(screen)
+    assert modes
+    assert all(modes)
+
+
+def test_training_moves_the_flow(tiny_model: CellDiT, train_tiny: Train, screen: Any) -> None:
+    start, moved = weights(train_tiny(screen, max_epochs=0)), weights(tiny_model)
+    assert not torch.equal(start["dit.project_out.weight"], moved["dit.project_out.weight"])
+    assert all(torch.isfinite(w).all() for w in moved.values() if w.is_floating_point())
+
+
+def test_stage_one_never_ends_below_its_start(train_tiny: Train, screen: ad.AnnData) -> None:
+    """It may hand back the start, when what it learned is not worth the cells it held out."""
+
+    def nll(model: CellDiT) -> float:
+        cells, autoencoder = model._cells, model.trained.autoencoder
+        counts = autoencoder.decode(autoencoder.encode(cells), torch.from_numpy(cells.size_factors))
+        return -float(counts.log_prob(torch.from_numpy(cells.counts.toarray())).mean().detach())
+
+    steps = {"latent_batch": 32, "flow_steps_per_epoch": 1}
+    start, trained = (train_tiny(screen, max_epochs=n, config=steps) for n in (0, 8))
+    assert nll(trained) < nll(start) + 2e-3
+
+
+def test_history_is_finite_numbers(tiny_model: CellDiT) -> None:
+    history = tiny_model.history
+    assert set(history) == {"latent", "flow"}
+    assert len(history["latent"]) == 1
+    assert all(np.isfinite(v) for stage in history.values() for row in stage for v in row.values())
+
+
+def test_held_out_cells_cannot_leak(screen: ad.AnnData, train_tiny: Train) -> None:
+    """Test cells of the same object, replaced by garbage, change nothing: no pass sees them."""
+    adata = screen.copy()
+    adata.obs["split"] = np.where(np.arange(adata.n_obs) % 4 == 0, "test", "train")
+    test = (adata.obs["split"] == "test").to_numpy()
+    spoilt = adata.copy()
+    counts = spoilt.X.toarray()
+    counts[test] = np.random.default_rng(0).poisson(50, counts[test].shape)
+    spoilt.X = type(spoilt.X)(counts)
+    views = [a[a.obs["split"] == "train"] for a in (adata, spoilt)]
+    one, two = (train_tiny(view) for view in views)
+    assert same(one, two)
+    assert same(one, train_tiny(views[0].copy()))
+
+
+def test_order_of_columns_in_obs_does_not_matter(screen: ad.AnnData, train_tiny: Train) -> None:
+    other = screen.copy()
+    other.obs = other.obs[other.obs.columns[::-1]]
+    other.obs["noise"] = 1.0
+    assert same(train_tiny(screen, max_epochs=0), train_tiny(other, max_epochs=0))
+
+
+def test_average_of_weights_follows_training() -> None:
+    torch.manual_seed(0)
+    flow = AnchoredFlow(2, 3, DiTConfig(width=8, depth=1, n_heads=2))
+    stage = FlowStage(flow, [], TrainingConfig(ema_decay=0.5), 10)
+    weight = flow.dit.project_out.weight
+    values = []
+    for value in (1.0, 3.0, 3.0):
+        with torch.no_grad():
+            weight.fill_(value)
+        stage.on_train_batch_end()
+        values.append(float(stage.ema.module.dit.project_out.weight.detach().mean()))
+    assert values == pytest.approx([1.0, 2.0, 2.5])
+
+
+def test_stage_one_sees_every_cell_once_an_epoch(tiny_model: CellDiT) -> None:
+    cells, model = tiny_model._cells, tiny_model.trained.autoencoder
+    batches = CountBatches(cells, model, 100, seed=0)
+    orders = []
+    for _ in range(2):
+        batches.shuffle()
+        assert [len(b.size_B) for b in batches] == [100, 100, 100, 100, 80]
+        assert sorted(batches.order) == list(range(cells.n_cells))
+        orders.append(batches.order.copy())
+        first = batches[0]
+        np.testing.assert_array_equal(first.counts_BG, cells.counts[batches.order[:100]].toarray())
+    assert not np.array_equal(*orders)
+
+
+@pytest.mark.parametrize(
+    ("labels", "donors"),
+    [
+        (("control",), ("d1", "d2")),
+        (("control", "A"), ("d1",)),
+        (("control", "A", "B"), ("d1",)),
+        (("control", "control", "control", "A+B"), ("d1", "d2")),
+    ],
+    ids=["controls only", "one perturbation", "no relatives", "one pair"],
+)
+def test_small_designs_train(
+    simulate_screen: Callable[..., ad.AnnData],
+    train_tiny: Train,
+    labels: tuple[str, ...],
+    donors: tuple[str, ...],
+) -> None:
+    adata = simulate_screen(120, 12, labels, donors)
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["donor"])
+    model = train_tiny(adata)
+    assert np.isfinite(model.generate(5).obsm["X_celldit"]).all()
+    for label in labels[-1:]:
+        assert np.isfinite(model.predict(perturbations=[label]).obsm["X_celldit"]).all()
+
+
+def test_config_names_what_is_wrong() -> None:
+    with pytest.raises(InputError, match=r"cross_fit=1\.5 is not between 0 and 1"):
+        TrainingConfig(cross_fit=1.5)
+    with pytest.raises(InputError, match="flow_batch=0 must be at least 1"):
+        TrainingConfig(flow_batch=0)
+
+
+@pytest.mark.parametrize("epochs", [-1, 1.5])
+def test_epochs_are_whole_numbers(tiny_model: CellDiT, epochs: float) -> None:
+    with pytest.raises(InputError, match="max_epochs"):
+        tiny_model.train(epochs)
+
+
+def test_misspelt_trainer_arguments_are_refused(tiny_model: CellDiT) -> None:
+    with pytest.raises(InputError, match="no argument 'acelerator'; did you mean 'accelerator'"):
+        tiny_model.train(1, acelerator="gpu")
