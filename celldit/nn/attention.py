@@ -49,24 +49,38 @@ class Attention(nn.Module):
     def forward(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
         """Attend from `x_BNW` to `members_BMW`; False in `mask_BM` marks padding.
 
+        From a set without members nothing is read: attention is zero before the output's bias.
+
         Returns
         -------
         Tensor
             Shape (B, N, W).
         """
         q, k, v = self._queries_keys_values(x_BNW, members_BMW)
-        mask = None if mask_BM is None else mask_BM[:, None, None, :]
+        mask = None
+        if mask_BM is not None:
+            # What a kernel makes of a row without any member differs between devices (zero or not
+            # a number), so such a row reads its padding, which then counts for nothing.
+            filled_B1 = mask_BM.any(dim=1, keepdim=True)
+            mask = (mask_BM | ~filled_B1)[:, None, None, :]
+            v = v * filled_B1[:, None, :, None]
         dropout = self.dropout if self.training else 0.0
         y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out(y_BHNC.transpose(1, 2).reshape(x_BNW.shape))
 
     def weights(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
-        """Attention weights averaged over heads, shape (B, N, M); rows sum to one."""
+        """Attention weights averaged over heads, shape (B, N, M).
+
+        Rows sum to one, or to zero where there is no member to read from.
+        """
         q, k, _ = self._queries_keys_values(x_BNW, members_BMW)
         logits_BHNM = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        if mask_BM is not None:
-            logits_BHNM = logits_BHNM.masked_fill(~mask_BM[:, None, None, :], -torch.inf)
-        return logits_BHNM.softmax(-1).mean(1)
+        if mask_BM is None:
+            return logits_BHNM.softmax(-1).mean(1)
+        padding_B11M = ~mask_BM[:, None, None, :]
+        # Finite, so that a row of padding alone is no number divided by zero.
+        logits_BHNM = logits_BHNM.masked_fill(padding_B11M, torch.finfo(logits_BHNM.dtype).min)
+        return logits_BHNM.softmax(-1).masked_fill(padding_B11M, 0).mean(1)
 
 
 class MLP(nn.Module):

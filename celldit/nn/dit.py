@@ -38,6 +38,14 @@ class DiTConfig:
     dropout: float = 0.1
 
 
+def zero_linear(n_in: int, n_out: int) -> nn.Linear:
+    """A linear layer that returns zero until trained."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class DiTBlock(nn.Module):
     """Pre-norm attention and perceptron, scaled, shifted and gated by the condition.
 
@@ -52,9 +60,7 @@ class DiTBlock(nn.Module):
         self.attention = Attention(width, config.n_heads, config.dropout)
         self.norm_mlp = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = MLP(width, int(config.mlp_ratio * width), config.dropout)
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        nn.init.zeros_(self.modulation[1].weight)
-        nn.init.zeros_(self.modulation[1].bias)
+        self.modulation = nn.Sequential(nn.SiLU(), zero_linear(width, 6 * width))
 
     def forward(self, x_BKW: Tensor, condition_BW: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(condition_BW)[
@@ -102,9 +108,7 @@ class DiT(nn.Module):
             nn.Linear(n_features, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        nn.init.zeros_(self.modulation[1].weight)
-        nn.init.zeros_(self.modulation[1].bias)
+        self.modulation = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
         self.norm_out = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.project_out = PerTokenLinear(n_tokens, width, token_dim, zero=True)
 

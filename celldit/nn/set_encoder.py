@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from celldit.nn.attention import MLP, Attention
+from celldit.nn.packed_attention import read_packed
 
 
 class SlotBlock(nn.Module):
@@ -25,7 +29,19 @@ class SlotBlock(nn.Module):
         self.mlp = MLP(width, 2 * width, dropout)
 
     def forward(self, slots_BKW: Tensor, tokens_BTW: Tensor, mask_BT: Tensor | None) -> Tensor:
-        slots_BKW = slots_BKW + self.read(self.norm_read(slots_BKW), tokens_BTW, mask_BT)
+        read_BKW = self.read(self.norm_read(slots_BKW), tokens_BTW, mask_BT)
+        return self._exchange(slots_BKW + read_BKW)
+
+    def packed(
+        self, slots_BKW: Tensor, tokens_SW: Tensor, cu_lengths: Tensor, max_length: int
+    ) -> Tensor:
+        """The same over sets laid end to end."""
+        read_BKW = read_packed(
+            self.read, self.norm_read(slots_BKW), tokens_SW, cu_lengths, max_length
+        )
+        return self._exchange(slots_BKW + read_BKW)
+
+    def _exchange(self, slots_BKW: Tensor) -> Tensor:
         normed_BKW = self.norm_mix(slots_BKW)
         slots_BKW = slots_BKW + self.mix(normed_BKW, normed_BKW)
         return slots_BKW + self.mlp(self.norm_mlp(slots_BKW))
@@ -68,8 +84,11 @@ class SetEncoder(nn.Module):
         self.slots = nn.Parameter(torch.randn(n_slots, width) * 0.02)
         self.blocks = nn.ModuleList(SlotBlock(width, n_heads, dropout) for _ in range(depth))
 
+    def _each(self) -> Iterator[SlotBlock]:
+        return cast(Iterator[SlotBlock], iter(self.blocks))
+
     def tokens(self, values_BTV: Tensor, identities_BT: Tensor) -> Tensor:
-        """Embed the members of the set, shape (B, T, W)."""
+        """Embed the members of the set, shape (B, T, W); or (S, W) from (S, V) and (S,)."""
         value_BTW = self.value(values_BTV) * self.scale(identities_BT)
         return self.norm(value_BTW + self.identity(identities_BT))
 
@@ -78,9 +97,29 @@ class SetEncoder(nn.Module):
     ) -> Tensor:
         tokens_BTW = self.tokens(values_BTV, identities_BT)
         slots_BKW = self.slots.expand(len(values_BTV), -1, -1)
-        for block in self.blocks:
+        for block in self._each():
             slots_BKW = block(slots_BKW, tokens_BTW, mask_BT)
         return slots_BKW  # (B, K, W)
+
+    def packed(
+        self, values_SV: Tensor, identities_S: Tensor, cu_lengths: Tensor, max_length: int
+    ) -> Tensor:
+        """Encode sets laid end to end without padding, shape (B, K, W).
+
+        Parameters
+        ----------
+        values_SV, identities_S
+            The S tokens of all cells.
+        cu_lengths
+            int32, shape (B + 1,): cell i owns the rows ``cu_lengths[i]`` to ``cu_lengths[i + 1]``.
+        max_length
+            The largest number of tokens of a cell.
+        """
+        tokens_SW = self.tokens(values_SV, identities_S)
+        slots_BKW = self.slots.expand(len(cu_lengths) - 1, -1, -1)
+        for block in self._each():
+            slots_BKW = block.packed(slots_BKW, tokens_SW, cu_lengths, max_length)
+        return slots_BKW
 
     def attention(
         self, values_BTV: Tensor, identities_BT: Tensor, mask_BT: Tensor | None = None
@@ -89,7 +128,7 @@ class SetEncoder(nn.Module):
         tokens_BTW = self.tokens(values_BTV, identities_BT)
         slots_BKW = self.slots.expand(len(values_BTV), -1, -1)
         total_BKT = torch.zeros(())
-        for block in self.blocks:
+        for block in self._each():
             read = block.read.weights(block.norm_read(slots_BKW), tokens_BTW, mask_BT)
             total_BKT = total_BKT + read
             slots_BKW = block(slots_BKW, tokens_BTW, mask_BT)

@@ -1,0 +1,65 @@
+"""The set encoder sees a set: no order, no padding, any number of members, none included."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celldit.nn.set_encoder import SetEncoder
+
+
+def encoder(depth: int = 2, dropout: float = 0.0) -> SetEncoder:
+    torch.manual_seed(0)
+    return SetEncoder(
+        9, 2, n_slots=3, width=8, depth=depth, n_heads=2, dropout=dropout
+    ).eval()  # fmt: skip
+
+
+def a_set(m: int, seed: int, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(n, m, 2, generator=draw), torch.randint(9, (n, m), generator=draw)
+
+
+@given(st.integers(1, 12), st.integers(0, 1000))
+def test_order_does_not_matter(m: int, seed: int) -> None:
+    model, (values, identities) = encoder(), a_set(m, seed)
+    order = torch.randperm(m, generator=torch.Generator().manual_seed(seed))
+    slots = model(values, identities)
+    assert slots.shape == (2, 3, 8)
+    again = model(values[:, order], identities[:, order])
+    torch.testing.assert_close(again, slots, rtol=0, atol=1e-5)
+
+
+@given(st.integers(0, 6), st.integers(1, 6), st.integers(0, 1000))
+def test_padding_does_not_matter(m: int, n_padding: int, seed: int) -> None:
+    model, (values, identities) = encoder(), a_set(m + n_padding, seed)
+    mask = torch.arange(m + n_padding).expand(2, -1) < m
+    padded = model(values, identities, mask)
+    assert torch.isfinite(padded).all()
+    alone = model(values[:, :m], identities[:, :m], mask[:, :m])
+    torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
+    weights = model.attention(values, identities, mask)
+    assert (weights[:, :, m:] == 0).all()
+    torch.testing.assert_close(weights.sum(-1), torch.full((2, 3), float(m > 0)))
+
+
+def test_an_empty_cell_does_not_disturb_its_batch() -> None:
+    model, (values, identities) = encoder(), a_set(5, 0, n=3)
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    mask[1] = False
+    slots = model(values, identities, mask)
+    assert torch.isfinite(slots).all()
+    full = model(values, identities)
+    torch.testing.assert_close(slots[[0, 2]], full[[0, 2]], rtol=0, atol=1e-6)
+    slots.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_values_and_identities_both_matter() -> None:
+    model, (values, identities) = encoder(), a_set(6, 0)
+    before = model(values, identities)
+    assert (model(values + 1, identities) - before).abs().max() > 1e-3
+    assert (model(values, (identities + 1) % 9) - before).abs().max() > 1e-3
+    slots = before[0]
+    assert torch.cdist(slots, slots).add(torch.eye(3)).min() > 1e-3
