@@ -25,6 +25,8 @@ class Anchor:
     loadings
         Orthogonal columns divided by their token's scale, float32, shape (F, K·D). Columns beyond
         the rank of the data are zero.
+    mean
+        The mean cell's features, shape (F,).
     offset
         What the mean cell maps to, shape (K·D,).
     scale
@@ -34,6 +36,7 @@ class Anchor:
     """
 
     loadings: np.ndarray
+    mean: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
     explained: float
@@ -91,6 +94,7 @@ def fit_anchor(
     loadings /= np.repeat(scale, token_dim)[None]
     return Anchor(
         loadings.astype(np.float32),
+        mean_F.astype(np.float32),
         (mean_F @ loadings).astype(np.float32),
         scale.astype(np.float32),
         float(variances.sum() / total),

@@ -6,20 +6,25 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 from celldit.data.cells import Cells
-from celldit.errors import InputError
+from celldit.errors import InputError, UnknownNameError
 from celldit.latent.anchor import choose_n_dims, fit_anchor
+from celldit.latent.calibration import thin
 from celldit.latent.decoder import Decoder, RidgeMoments
-from celldit.latent.likelihoods import CountModel
+from celldit.latent.heads import LIKELIHOODS, Likelihood
+from celldit.latent.likelihoods import CountDistribution
 from celldit.nn.per_token import PerTokenLinear
 from celldit.nn.set_encoder import SetEncoder
-from celldit.tokenizers import Tokenizer, TokenSet
+from celldit.tokenizers import PackedTokens, Tokenizer, TokenSet
 
 ENCODE_BATCH = 1024
+DECODERS = ("bilinear", "cross_attention")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class LatentConfig:
         Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
     dropout
         In encoder and decoder residuals.
+    likelihood
+        ``"nb"`` (negative binomial), ``"zinb"`` (zero-inflated), ``"poisson"``, or ``"gaussian"``
+        on log expression.
+    decoder
+        What is added to the log-linear decoder: ``"bilinear"``, a small perceptron (see
+        `decoder_hidden`); ``"cross_attention"``, queries of the genes to the latent tokens.
     """
 
     kind: Literal["pca", "set"] = "pca"
@@ -51,12 +62,18 @@ class LatentConfig:
     n_heads: int = 4
     decoder_hidden: int = 64
     dropout: float = 0.1
+    likelihood: Likelihood = "nb"
+    decoder: Literal["bilinear", "cross_attention"] = "bilinear"
 
     def __post_init__(self) -> None:
         if self.kind not in ("pca", "set"):
             raise InputError(f"latent={self.kind!r} is not known; use 'pca' or 'set'.")
         if self.n_dims is not None and self.n_dims < 1:
             raise InputError(f"n_dims={self.n_dims} must be at least 1.")
+        if self.likelihood not in LIKELIHOODS:
+            raise UnknownNameError.among("likelihood", self.likelihood, LIKELIHOODS)
+        if self.decoder not in DECODERS:
+            raise UnknownNameError.among("decoder", self.decoder, DECODERS)
 
 
 class Autoencoder(nn.Module):
@@ -94,8 +111,12 @@ class Autoencoder(nn.Module):
         self.offset: Tensor
         self.scale: Tensor
         self.register_buffer("loadings", torch.zeros(n_features, n_dims))
+        self.feature_mean: Tensor
+        self.register_buffer("feature_mean", torch.zeros(n_features))
         self.register_buffer("offset", torch.zeros(n_dims))
+        self.token_scale: Tensor
         self.register_buffer("scale", torch.ones(n_tokens))
+        self.register_buffer("token_scale", torch.ones(n_tokens))
         self.set_encoder: SetEncoder | None = None
         if config.kind == "set":
             self.set_encoder = SetEncoder(
@@ -108,7 +129,14 @@ class Autoencoder(nn.Module):
                 dropout=config.dropout,
             )
             self.project = PerTokenLinear(n_tokens, config.width, token_dim, zero=True)
-        self.decoder = Decoder(n_dims, len(genes), config.decoder_hidden, config.dropout)
+        self.decoder = Decoder(
+            n_dims,
+            len(genes),
+            config.decoder_hidden,
+            config.dropout,
+            likelihood=config.likelihood,
+            query_tokens=n_tokens if config.decoder == "cross_attention" else None,
+        )
         self.explained = 0.0
 
     @classmethod
@@ -131,25 +159,94 @@ class Autoencoder(nn.Module):
         n_dims = config.n_dims or choose_n_dims(cells.n_cells, cells.n_genes)
         token_dim = min(config.token_dim, n_dims)
         n_tokens = -(-n_dims // token_dim)
+        if config.kind == "set" and n_tokens > tokenizer.n_identities:
+            if config.n_dims is not None:
+                raise InputError(
+                    f"{n_tokens} latent tokens (n_dims={n_dims} in tokens of {token_dim}) are more "
+                    f"than the {tokenizer.n_identities} tokens that they summarise; use n_dims of "
+                    f"at most {tokenizer.n_identities * token_dim}, or a larger token_dim."
+                )
+            n_tokens = tokenizer.n_identities
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(tokenizer, cells.genes, n_tokens, token_dim, config)
-        anchor = fit_anchor(model.features(cells), n_tokens, token_dim, seed)
-        model.loadings.copy_(torch.from_numpy(anchor.loadings))
-        model.offset.copy_(torch.from_numpy(anchor.offset))
-        model.scale.copy_(torch.from_numpy(anchor.scale))
-        model.explained = anchor.explained
-        moments = RidgeMoments(n_tokens * token_dim, cells.n_genes)
+        model.restart(cells, seed)
+        return model
+
+    @torch.no_grad()
+    def restart(self, cells: Cells, seed: int) -> None:
+        """Fit the linear start to other training cells; networks stay as they are.
+
+        Parameters
+        ----------
+        cells
+            Training cells.
+        seed
+            Of randomised decompositions.
+        """
+        anchor = fit_anchor(self.features(cells), self.n_tokens, self.token_dim, seed)
+        self.loadings.copy_(torch.from_numpy(anchor.loadings))
+        self.feature_mean.copy_(torch.from_numpy(anchor.mean))
+        self.offset.copy_(torch.from_numpy(anchor.offset))
+        self.scale.copy_(torch.from_numpy(anchor.scale))
+        self.explained = anchor.explained
+        z_NKD = self.encode(cells)
+        moments = RidgeMoments(self.n_tokens * self.token_dim, cells.n_genes)
         for start in range(0, cells.n_cells, ENCODE_BATCH):
             batch = cells.take(slice(start, start + ENCODE_BATCH))
             moments.add(
-                model.encode(batch).flatten(1),
+                z_NKD[start : start + ENCODE_BATCH].flatten(1),
                 torch.from_numpy(batch.log_normalized().toarray()),
                 torch.from_numpy(batch.counts.toarray()),
                 torch.from_numpy(batch.size_factors),
             )
-        model.decoder.start_at_ridge(moments)
-        return model
+        self.decoder.start_at_ridge(moments)
+        some = thin(cells.n_cells, cells.n_genes, seed)
+        self.decoder.start_at_regression(
+            z_NKD[torch.from_numpy(some)].flatten(1),
+            torch.from_numpy(cells.counts[some].toarray()),
+            torch.from_numpy(cells.size_factors[some]),
+        )
+
+    @torch.no_grad()
+    def normalize(self, cells: Cells) -> Tensor:
+        """Give every latent token unit root mean square over some cells, and change nothing else.
+
+        Set attention adds to the linear start, after which the tokens are larger. The flow needs
+        them at unit scale, so the size moves into the decoder's weights.
+
+        Returns
+        -------
+        Tensor
+            The size that each token had, shape (K,); also in the buffer ``token_scale``, divided
+            out of ``scale``.
+        """
+        size_K = self.encode(cells).square().mean(dim=(0, 2)).sqrt()
+        # A token without content has no size to speak of.
+        size_K = torch.where(size_K > 1e-3, size_K, torch.ones_like(size_K)).to(self.device)
+        self.token_scale.copy_(size_K)
+        size_F = size_K.repeat_interleave(self.token_dim)
+        self.loadings.div_(size_F)
+        self.offset.div_(size_F)
+        self.scale.mul_(size_K)
+        if self.set_encoder is not None:
+            self.project.weight.div_(size_K[:, None, None])
+            self.project.bias.div_(size_K[:, None])
+        self.decoder.rescale(size_K)
+        return size_K
+
+    def gene_loadings(self) -> pd.DataFrame:
+        """Loadings of the log-linear decoder, for ``varm``.
+
+        Returns
+        -------
+        DataFrame
+            G genes x K·D latent dimensions named ``token.dimension``; the change of a gene's log
+            expectation when the dimension rises by one.
+        """
+        names = [f"{k}.{d}" for k in range(self.n_tokens) for d in range(self.token_dim)]
+        loadings_GF = self.decoder.loadings.detach().cpu().T.numpy()
+        return pd.DataFrame(loadings_GF.copy(), index=list(self.genes), columns=names)
 
     @property
     def device(self) -> torch.device:
@@ -166,8 +263,7 @@ class Autoencoder(nn.Module):
         for start in range(0, cells.n_cells, ENCODE_BATCH):
             tokens = self.tokenizer(cells.take(slice(start, start + ENCODE_BATCH)))
             row, column = torch.nonzero(tokens.mask, as_tuple=True)
-            n_values = tokens.values.shape[-1]
-            at = tokens.identities[row, column][:, None] * n_values + torch.arange(n_values)
+            at = _features(tokens.identities[row, column], tokens.values.shape[-1])
             rows = row[:, None].expand_as(at)
             blocks.append(
                 sparse.csr_matrix(
@@ -183,20 +279,39 @@ class Autoencoder(nn.Module):
             return self.tokenizer(cells)
         return torch.from_numpy(cells.log_normalized().toarray())
 
-    def forward(self, tokens: TokenSet | Tensor) -> Tensor:
-        """Encode a tokenized mini-batch into latent tokens, shape (B, K, D)."""
+    def forward(self, tokens: TokenSet | PackedTokens | Tensor) -> Tensor:
+        """Encode a tokenized mini-batch, padded or packed, into latent tokens, shape (B, K, D)."""
         if isinstance(tokens, Tensor):
             return self._shape(tokens @ self.loadings - self.offset)
-        values_BTV = tokens.values * tokens.mask[..., None]
-        n_values = values_BTV.shape[-1]
-        if self.tokenizer.same_for_every_cell:
-            linear_BF = values_BTV.flatten(1) @ self.loadings
-        else:
-            by_identity = self.loadings.view(-1, n_values, self.loadings.shape[1])
-            linear_BF = torch.einsum("btv,btvf->bf", values_BTV, by_identity[tokens.identities])
         assert self.set_encoder is not None
-        slots_BKW = self.set_encoder(tokens.values, tokens.identities, tokens.mask)
+        if isinstance(tokens, PackedTokens):
+            n_values = tokens.values.shape[-1]
+            linear_BF = self._linear(
+                tokens.values.flatten(),
+                _features(tokens.identities, n_values).flatten(),
+                tokens.cu_lengths[:-1].long() * n_values,
+            )
+            slots_BKW = self.set_encoder.packed(
+                tokens.values, tokens.identities, tokens.cu_lengths, tokens.max_length
+            )
+        else:
+            values_BTV = tokens.values * tokens.mask[..., None]
+            if self.tokenizer.same_for_every_cell:
+                linear_BF = values_BTV.flatten(1) @ self.loadings
+            else:
+                at_BTV = _features(tokens.identities, values_BTV.shape[-1])
+                linear_BF = self._linear(values_BTV.flatten(1), at_BTV.flatten(1), None)
+            slots_BKW = self.set_encoder(tokens.values, tokens.identities, tokens.mask)
         return self._shape(linear_BF - self.offset) + self.project(slots_BKW)
+
+    def _linear(self, values: Tensor, features: Tensor, offsets: Tensor | None) -> Tensor:
+        """Sum over a cell's features of value times loadings, shape (B, F)."""
+        if features.numel() == 0:
+            n_cells = len(features) if offsets is None else len(offsets)
+            return self.loadings.new_zeros(n_cells, self.loadings.shape[1])
+        return embedding_bag(
+            features, self.loadings, offsets, mode="sum", per_sample_weights=values
+        )
 
     def _shape(self, z_BF: Tensor) -> Tensor:
         return z_BF.view(-1, self.n_tokens, self.token_dim)
@@ -213,7 +328,7 @@ class Autoencoder(nn.Module):
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)
 
-    def decode(self, z_BKD: Tensor, size_B: Tensor) -> CountModel:
+    def decode(self, z_BKD: Tensor, size_B: Tensor) -> CountDistribution:
         """Distribution of the counts at the given size factors."""
         return self.decoder(z_BKD.flatten(1), size_B)
 
@@ -226,3 +341,9 @@ class Autoencoder(nn.Module):
             "explained": self.explained,
             "tokenizer": self.tokenizer.to_config(),
         }
+
+
+def _features(identities: Tensor, n_values: int) -> Tensor:
+    """Feature of each value of each token, one more dimension of length V."""
+    steps = torch.arange(n_values, device=identities.device)
+    return identities[..., None] * n_values + steps

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from celldit.latent.likelihoods import MAX_LOG_RATE, CountModel
+from celldit.latent.calibration import LogLinear, calibrate
+from celldit.latent.heads import Head, make_head
+from celldit.latent.likelihoods import MAX_LOG_RATE, CountDistribution
+from celldit.nn.gene_queries import GeneQueries
+
+QUERY_WIDTH, QUERY_HEADS = 32, 4
+# Regression slopes of sparse counts overshoot; Newton steps mend them faster from below.
+SLOPE_SHARE = 0.3
 
 
 class Decoder(nn.Module):
@@ -14,26 +23,55 @@ class Decoder(nn.Module):
     ``log μ = log(size factor / 10,000) + bias + z · loadings + residual(z)``
 
     The linear part is a generalised linear model (readable as gene loadings per latent dimension)
-    that begins as the ridge regression of log expression on the latent, so that a shift of the latent
-    is a log fold change.
+    that begins as the regression of the counts on the latent, so that a shift of the latent is a
+    log fold change. The residual is a small perceptron, or attention of gene queries to latent
+    tokens.
 
     Parameters
     ----------
     n_dims, n_genes
         Flattened latent dimensions F and genes G.
     hidden
-        Width of the residual network; 0 for none.
+        Width of the residual perceptron; 0 for none.
     dropout
         In the residual network.
+    likelihood
+        ``"nb"``, ``"zinb"``, ``"poisson"`` or ``"gaussian"``.
+    query_tokens
+        Number of latent tokens K for a residual of gene queries instead; None for the perceptron.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such likelihood.
     """
 
-    def __init__(self, n_dims: int, n_genes: int, hidden: int, dropout: float) -> None:
+    def __init__(
+        self,
+        n_dims: int,
+        n_genes: int,
+        hidden: int,
+        dropout: float,
+        *,
+        likelihood: str = "nb",
+        query_tokens: int | None = None,
+    ) -> None:
         super().__init__()
         self.loadings = nn.Parameter(torch.zeros(n_dims, n_genes))
         self.bias = nn.Parameter(torch.zeros(n_genes))
-        self.log_theta = nn.Parameter(torch.zeros(n_genes))
-        self.residual: nn.Module | None = None
-        if hidden:
+        self.head: Head = make_head(likelihood, n_genes)
+        self.residual: nn.Sequential | None = None
+        self.queries: GeneQueries | None = None
+        if query_tokens is not None:
+            self.queries = GeneQueries(
+                query_tokens,
+                n_dims // query_tokens,
+                n_genes,
+                width=QUERY_WIDTH,
+                n_heads=QUERY_HEADS,
+                dropout=dropout,
+            )
+        elif hidden:
             last = nn.Linear(hidden, n_genes, bias=False)
             nn.init.zeros_(last.weight)
             self.residual = nn.Sequential(
@@ -59,17 +97,53 @@ class Decoder(nn.Module):
         spread_G = ((self.loadings.T @ moments.covariance) * self.loadings.T).sum(1)
         self.bias.sub_(0.5 * spread_G.clamp_max(4))
 
+    @torch.no_grad()
+    def start_at_regression(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
+        """Improve the linear part and the head by a count regression (see `calibration`).
+
+        Parameters
+        ----------
+        z_NF, counts_NG, size_N
+            Latents, counts and size factors of some cells.
+        """
+        rate_G = 1e4 * counts_NG.sum(0) / size_N.sum()
+        start = LogLinear(
+            torch.log(rate_G.clamp_min(1e-3)),
+            SLOPE_SHARE * self.loadings,
+            torch.ones_like(rate_G),
+        )
+        fitted = calibrate(z_NF, counts_NG, size_N, start)
+        self.loadings.copy_(fitted.slopes_FG)
+        self.bias.copy_(fitted.bias_G)
+        scale_N1 = 1e4 / size_N[:, None]
+        error_NG = torch.log1p(counts_NG * scale_N1) - torch.log1p(torch.exp(self.log_rate(z_NF)))
+        sigma_G = error_NG.square().mean(0).sqrt().clamp(0.05, 5)
+        self.head.start(fitted.theta_G, sigma_G)
+
     def log_rate(self, z_BF: Tensor) -> Tensor:
         """Log expected counts per 10,000, shape (B, G)."""
         log_rate_BG = torch.addmm(self.bias, z_BF, self.loadings)
         if self.residual is not None:
             log_rate_BG = log_rate_BG + self.residual(z_BF)
+        if self.queries is not None:
+            n_tokens = len(self.queries.project.weight)
+            log_rate_BG = log_rate_BG + self.queries(z_BF.view(len(z_BF), n_tokens, -1))
         return log_rate_BG.clamp_max(MAX_LOG_RATE)
 
-    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountModel:
+    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountDistribution:
         """Expected counts at the given size factors (in counts)."""
         mean_BG = torch.exp(self.log_rate(z_BF)) * (size_B[:, None] / 1e4)
-        return CountModel(mean_BG, torch.exp(self.log_theta.clamp(-5, 8)))
+        return self.head(mean_BG, size_B)
+
+    @torch.no_grad()
+    def rescale(self, scale_K: Tensor) -> None:
+        """Decode the same from latent tokens that were divided by `scale_K`, shape (K,)."""
+        scale_F = scale_K.repeat_interleave(len(self.loadings) // len(scale_K))
+        self.loadings.mul_(scale_F[:, None])
+        if self.residual is not None:
+            cast(nn.Linear, self.residual[0]).weight.mul_(scale_F)
+        if self.queries is not None:
+            self.queries.rescale(scale_K)
 
 
 class RidgeMoments:

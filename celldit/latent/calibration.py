@@ -1,0 +1,143 @@
+"""Where the decoder starts: a negative binomial regression of counts on the latent.
+
+For each gene, ``log μ = log(size / 10,000) + bias + z · slopes``, by iteratively reweighted least
+squares (Nelder & Wedderburn 1972) with a Gaussian prior on the slopes whose variance, one per
+latent dimension and shared by all genes, is estimated from the data (empirical Bayes with the
+update of MacKay 1992, "Bayesian interpolation"). Trailing principal components of few cells are
+mostly noise; their variance comes out small, and so do their slopes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_ENTRIES = 20_000_000
+MIN_CELLS = 2_000
+GENES_AT_ONCE = 2_048
+MAX_STEP = 1.0
+MAX_SLOPE = 4.0
+MAX_THETA = 1e3
+MIN_THETA = 1e-2
+PRIOR_PRECISION = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class LogLinear:
+    """A log-linear model of counts.
+
+    Attributes
+    ----------
+    bias_G
+        Log counts per 10,000 at the origin of the latent.
+    slopes_FG
+        Change of that with each of F latent dimensions.
+    theta_G
+        Inverse dispersion.
+    """
+
+    bias_G: Tensor
+    slopes_FG: Tensor
+    theta_G: Tensor
+
+
+def thin(n_cells: int, n_genes: int, seed: int) -> np.ndarray:
+    """Positions of the cells to calibrate on: all, or as many as keep it within seconds."""
+    most = max(MIN_CELLS, MAX_ENTRIES // max(1, n_genes))
+    if n_cells <= most:
+        return np.arange(n_cells)
+    return np.sort(np.random.default_rng(seed).choice(n_cells, most, replace=False))
+
+
+@torch.no_grad()
+def calibrate(
+    z_NF: Tensor,
+    counts_NG: Tensor,
+    size_N: Tensor,
+    start: LogLinear,
+    *,
+    n_steps: int = 4,
+    overdispersed: bool = True,
+) -> LogLinear:
+    """Take Newton steps for all genes at once.
+
+    Parameters
+    ----------
+    z_NF
+        Latent of N cells.
+    counts_NG
+        Their counts, dense float32.
+    size_N
+        Their size factors, in counts.
+    start
+        Where to start.
+    n_steps
+        Newton steps; each costs about N·G·F² operations.
+    overdispersed
+        Estimate the dispersion by moments; otherwise the counts are Poisson.
+
+    Returns
+    -------
+    LogLinear
+    """
+    n_dims, n_genes = start.slopes_FG.shape
+    design_NP = torch.cat([z_NF, torch.ones(len(z_NF), 1)], dim=1)
+    rows, columns = torch.triu_indices(n_dims + 1, n_dims + 1)
+    products_NQ = design_NP[:, rows] * design_NP[:, columns]
+    offset_N1 = torch.log(size_N / 1e4)[:, None]
+    weights_PG = torch.cat([start.slopes_FG, start.bias_G[None]])
+    theta_G = start.theta_G.clone()
+    variance_F = start.slopes_FG.square().mean(1).clamp_min(1e-4)
+    for _ in range(n_steps):
+        # The bias has a prior, too, but so wide that only genes never seen feel it.
+        precision_P = torch.cat([1 / variance_F, torch.tensor([1e-2])])
+        squares_F, freedom_F = torch.zeros(n_dims), torch.zeros(n_dims)
+        for begin in range(0, n_genes, GENES_AT_ONCE):
+            some = slice(begin, begin + GENES_AT_ONCE)
+            x_NG, w_PG = counts_NG[:, some], weights_PG[:, some]
+            mean_NG = torch.exp((design_NP @ w_PG + offset_N1).clamp(-20, 12))
+            if overdispersed:
+                theta_G[some] = dispersion(x_NG, mean_NG)
+            ratio_NG = 1 / (1 + mean_NG / theta_G[some])
+            gradient_PG = design_NP.T @ ((x_NG - mean_NG) * ratio_NG)
+            gradient_PG -= precision_P[:, None] * (w_PG - _centre(w_PG, start.bias_G[some]))
+            curvature_QG = products_NQ.T @ (mean_NG * ratio_NG)
+            curvature_GPP = torch.zeros(x_NG.shape[1], n_dims + 1, n_dims + 1)
+            curvature_GPP[:, rows, columns] = curvature_QG.T
+            curvature_GPP[:, columns, rows] = curvature_QG.T
+            curvature_GPP += torch.diag(precision_P)
+            factor_GPP = torch.linalg.cholesky(curvature_GPP)
+            step_PG = torch.cholesky_solve(gradient_PG.T[:, :, None], factor_GPP)[..., 0].T
+            weights_PG[:, some] += step_PG.clamp(-MAX_STEP, MAX_STEP)
+            spread_GF = torch.cholesky_inverse(factor_GPP).diagonal(dim1=1, dim2=2)[:, :-1]
+            squares_F += weights_PG[:-1, some].square().sum(1)
+            freedom_F += (1 - spread_GF / variance_F).sum(0)
+        variance_F = (squares_F / freedom_F.clamp_min(1)).clamp(1e-5, 1)
+    slopes_FG = weights_PG[:-1].clamp(-MAX_SLOPE, MAX_SLOPE)
+    return LogLinear(weights_PG[-1].clone(), slopes_FG, theta_G)
+
+
+def _centre(w_PG: Tensor, bias_G: Tensor) -> Tensor:
+    """The prior's centre: zero for slopes, the start for the bias."""
+    centre_PG = torch.zeros_like(w_PG)
+    centre_PG[-1] = bias_G
+    return centre_PG
+
+
+def dispersion(counts_NG: Tensor, mean_NG: Tensor) -> Tensor:
+    """Inverse dispersion θ of each gene by moments: Var = μ + μ²/θ.
+
+    A gene with few counts says little; 1/θ is drawn towards the mean over genes, each weighted by
+    the precision that its moments would have if the counts were Poisson.
+    """
+    squares_G = mean_NG.square().sum(0).clamp_min(1e-12)
+    inverse_G = ((counts_NG - mean_NG).square() - mean_NG).sum(0) / squares_G
+    precision_G = squares_G.square() / (2 * squares_G + mean_NG.sum(0))
+    shared = (precision_G * inverse_G).sum() / precision_G.sum()
+    inverse_G = (precision_G * inverse_G + PRIOR_PRECISION * shared) / (
+        precision_G + PRIOR_PRECISION
+    )
+    return 1 / inverse_G.clamp(1 / MAX_THETA, 1 / MIN_THETA)

@@ -1,0 +1,236 @@
+"""An autoencoder trained on one data set, for the genes of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.data.cells import Cells
+from celldit.errors import InputError, examples
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.calibration import LogLinear, calibrate, thin
+from celldit.tokenizers import Tokenizer, tokenizer_from_config
+from celldit.tokenizers.matching import explain_mismatch
+
+
+@dataclass(frozen=True, eq=False)
+class GeneMatch:
+    """How the genes of a data set and of an autoencoder correspond.
+
+    Attributes
+    ----------
+    genes
+        The data set's genes, in its order.
+    position
+        int64, shape (G,): where each of them is among the autoencoder's genes; -1 for a new one.
+    missing
+        Genes of the autoencoder that the data set lacks.
+    """
+
+    genes: tuple[str, ...]
+    position: np.ndarray
+    missing: tuple[str, ...]
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Genes of the data set that the autoencoder does not know."""
+        return tuple(gene for gene, at in zip(self.genes, self.position, strict=True) if at < 0)
+
+    @property
+    def n_shared(self) -> int:
+        """Number of genes that both have."""
+        return int((self.position >= 0).sum())
+
+    @property
+    def overlap(self) -> float:
+        """Share of the autoencoder's genes that the data set has."""
+        return self.n_shared / max(1, self.n_shared + len(self.missing))
+
+    def __str__(self) -> str:
+        n_known = self.n_shared + len(self.missing)
+        return (
+            f"{self.n_shared} of the model's {n_known} genes are in the data ({self.overlap:.0%}); "
+            f"{len(self.new)} genes of the data are new to the model"
+        )
+
+
+def match_genes_of(known: Sequence[str], genes: Sequence[str]) -> GeneMatch:
+    """Look up the genes of a data set among the genes of an autoencoder, by name.
+
+    Raises
+    ------
+    InputError
+        If a gene of the data occurs twice.
+    """
+    genes = tuple(str(gene) for gene in genes)
+    if len(set(genes)) < len(genes):
+        doubled = [gene for gene in dict.fromkeys(genes) if genes.count(gene) > 1]
+        raise InputError(
+            f"{len(doubled)} genes occur more than once ({examples(doubled)}); call "
+            "adata.var_names_make_unique() first."
+        )
+    at = {gene: i for i, gene in enumerate(known)}
+    position = np.array([at.get(gene, -1) for gene in genes], dtype=np.int64)
+    present = set(genes)
+    return GeneMatch(genes, position, tuple(gene for gene in known if gene not in present))
+
+
+def match_autoencoder(
+    autoencoder: Autoencoder,
+    genes: Sequence[str],
+    *,
+    cells: Cells | None = None,
+    min_overlap: float = 0.5,
+) -> tuple[Autoencoder, GeneMatch]:
+    """Carry a trained autoencoder over to a data set with other genes.
+
+    Genes are matched by name, in whatever order. A gene that the data lack counts as lying at its
+    mean over the old training cells. A new gene is not read by the encoder (its loadings are zero
+    until trained); the decoder gives it no dependence on the latent and the level of the
+    median gene, or, given `cells`, what a regression of its counts on their latents finds.
+
+    Parameters
+    ----------
+    autoencoder
+        Trained; it is not changed.
+    genes
+        Genes of the new data.
+    cells
+        Cells with these genes, to fit the new ones on.
+    min_overlap
+        Least share of the autoencoder's genes that must be among them; 0 takes any.
+
+    Returns
+    -------
+    autoencoder
+        For the new genes, in their order.
+    match
+        What was found; ``str(match)`` says it in a sentence.
+
+    Raises
+    ------
+    InputError
+        If the overlap is too small, a gene occurs twice, or `cells` have other genes.
+    """
+    match = match_genes_of(autoencoder.genes, genes)
+    if cells is not None and cells.genes != match.genes:
+        raise InputError("cells must have exactly the given genes, in their order.")
+    if match.n_shared == 0 or match.overlap < min_overlap:
+        hint = explain_mismatch(autoencoder.genes, match.genes)
+        hint = hint.replace("the sets name genes", "the model knows genes")
+        hint = hint.split(", so pass GeneSets")[0]
+        raise InputError(
+            f"Only {match.n_shared} of the model's {len(autoencoder.genes)} genes are in the data "
+            f"({match.overlap:.0%}, at least {min_overlap:.0%} are needed); {hint}. Rename the "
+            "genes, or pass a smaller min_overlap."
+        )
+    old = autoencoder
+    tokenizer = match_tokenizer(old.tokenizer, match)
+    new = Autoencoder(tokenizer, match.genes, old.n_tokens, old.token_dim, old.config)
+    new.explained = old.explained
+    by_gene = _axes_of_genes(old)
+    state = {
+        name: _matched(tensor, by_gene[name], match) if name in by_gene else tensor.clone()
+        for name, tensor in old.state_dict().items()
+    }
+    if "loadings" in by_gene:
+        shared = match.position[match.position >= 0]
+        state["offset"] = old.offset - _means_left_out(old, shared)
+    new.load_state_dict(state)
+    new.to(old.device).eval()
+    if cells is not None and match.new:
+        _fit_new_genes(new, cells, np.flatnonzero(match.position < 0))
+    return new, match
+
+
+def match_tokenizer(tokenizer: Tokenizer, match: GeneMatch) -> Tokenizer:
+    """The same tokens from other genes: loadings of genes that the data lack are left out.
+
+    A new gene belongs to no set; as a token of its own its typical level is the median.
+    """
+    arrays = dict(tokenizer.arrays())
+    at, known = match.position, match.position >= 0
+    if "members" in arrays:
+        new_index = np.full(len(tokenizer.genes), -1, dtype=np.int64)
+        new_index[at[known]] = np.flatnonzero(known)
+        members = new_index[arrays["members"]]
+        kept = members >= 0
+        ends = np.concatenate([[0], np.cumsum(kept)])
+        arrays["members"] = members[kept]
+        arrays["offsets"] = ends[arrays["offsets"]].astype(np.int64)
+        arrays["loadings"] = arrays["loadings"][kept]
+        arrays["center"] = np.where(known, arrays["center"][at], 0).astype(np.float32)
+        arrays["scale"] = np.where(known, arrays["scale"][at], 1).astype(np.float32)
+    else:
+        typical = arrays["typical"]
+        arrays["typical"] = np.where(known, typical[at], np.median(typical))
+    config = {**tokenizer.to_config(), "genes": list(match.genes)}
+    return tokenizer_from_config(config, arrays)
+
+
+def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
+    """Tensors of the state that have an axis of genes, and what a new gene gets there."""
+    axes = {"decoder.loadings": (1, "zero"), "decoder.bias": (0, "median")}
+    for name in ("log_theta", "zero_logit", "log_sigma"):
+        axes[f"decoder.head.{name}"] = (0, "median")
+    axes["decoder.residual.3.weight"] = (0, "zero")
+    axes["decoder.queries.queries"] = (1, "mean")
+    axes["decoder.queries.read"] = (1, "zero")
+    tokens_are_genes = "typical" in model.tokenizer.arrays()
+    if model.config.kind == "pca" or tokens_are_genes:
+        axes |= {"loadings": (0, "zero"), "feature_mean": (0, "zero")}
+    if model.config.kind == "set" and tokens_are_genes:
+        axes |= {
+            "set_encoder.identity.weight": (0, "mean"),
+            "set_encoder.scale.weight": (0, "mean"),
+        }
+    return axes
+
+
+def _matched(tensor: Tensor, axis_and_fill: tuple[int, str], match: GeneMatch) -> Tensor:
+    """Reorder along the axis of genes; new genes get zero, or the median or mean of the known."""
+    axis, fill = axis_and_fill
+    position = torch.from_numpy(match.position).to(tensor.device)
+    result = tensor.index_select(axis, position.clamp_min(0))
+    new = torch.nonzero(position < 0).flatten()
+    if not len(new):
+        return result
+    if fill == "zero":
+        return result.index_fill(axis, new, 0)
+    typical = tensor.median(axis, keepdim=True).values if fill == "median" else None
+    if typical is None:
+        typical = tensor.mean(axis, keepdim=True)
+    shape = list(tensor.shape)
+    shape[axis] = len(new)
+    return result.index_copy(axis, new, typical.expand(shape).contiguous())
+
+
+def _means_left_out(model: Autoencoder, shared: np.ndarray) -> Tensor:
+    """What the genes that the data lack would add to a cell that has them at their mean."""
+    left_out = torch.ones(len(model.feature_mean), dtype=torch.bool)
+    left_out[torch.from_numpy(shared)] = False
+    left_out = left_out.to(model.device)
+    return model.feature_mean[left_out] @ model.loadings[left_out]
+
+
+@torch.no_grad()
+def _fit_new_genes(model: Autoencoder, cells: Cells, new: np.ndarray) -> None:
+    """Regress the counts of new genes on the latents of cells."""
+    some = thin(cells.n_cells, len(new), 0)
+    z_NF = model.encode(cells.take(some)).flatten(1)
+    counts_NG = torch.from_numpy(cells.counts[some][:, new].toarray())
+    size_N = torch.from_numpy(cells.size_factors[some])
+    rate_G = (1e4 * counts_NG.sum(0) / size_N.sum()).clamp_min(1e-3)
+    slopes_FG = torch.full((z_NF.shape[1], len(new)), 0.1)
+    start = LogLinear(rate_G.log(), slopes_FG, torch.ones(len(new)))
+    fitted = calibrate(z_NF, counts_NG, size_N, start)
+    at = torch.from_numpy(new).to(model.device)
+    model.decoder.loadings[:, at] = fitted.slopes_FG.to(model.device)
+    model.decoder.bias[at] = fitted.bias_G.to(model.device)
+    log_theta = getattr(model.decoder.head, "log_theta", None)
+    if log_theta is not None:
+        log_theta[at] = fitted.theta_G.log().to(model.device)

@@ -1,0 +1,82 @@
+"""The decoder starts at the ridge regression of log expression on the latent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from celldit.latent.decoder import Decoder, RidgeMoments
+
+
+@pytest.fixture
+def data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents (N, F), counts (N, G) and sizes (N,) of a log-linear model."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 3))
+    log_rate = np.log(rng.gamma(2, 60, 8)) + z @ rng.normal(0, 0.3, (3, 8))
+    size = rng.uniform(5e3, 2e4, 400)
+    counts = rng.poisson(np.exp(log_rate) * size[:, None] / 1e4)
+    return tuple(torch.from_numpy(a.astype(np.float32)) for a in (z, counts, size))
+
+
+def moments_of(data: tuple[torch.Tensor, ...], batch: int = 150) -> RidgeMoments:
+    z, counts, size = data
+    log = torch.log1p(1e4 * counts / size[:, None])
+    moments = RidgeMoments(z.shape[1], counts.shape[1])
+    for i in range(0, len(z), batch):
+        rows = slice(i, i + batch)
+        moments.add(z[rows], log[rows], counts[rows], size[rows])
+    return moments
+
+
+def test_slopes_are_those_of_ridge(data: tuple[torch.Tensor, ...]) -> None:
+    z, counts, size = data
+    log = torch.log1p(1e4 * counts / size[:, None])
+    expected = Ridge(alpha=1.0).fit(z.numpy(), log.numpy()).coef_.T
+    np.testing.assert_allclose(moments_of(data).slopes(), expected, atol=1e-4)
+
+
+def test_moments_do_not_depend_on_batches(data: tuple[torch.Tensor, ...]) -> None:
+    one, many = moments_of(data, 400), moments_of(data, 7)
+    for name in ("mean_log", "rate", "covariance"):
+        torch.testing.assert_close(getattr(one, name), getattr(many, name))
+    np.testing.assert_allclose(one.covariance, np.cov(data[0].numpy().T, ddof=0), atol=1e-5)
+    torch.testing.assert_close(one.rate, 1e4 * data[1].sum(0) / data[2].sum())
+
+
+def test_the_start_explains_the_counts(data: tuple[torch.Tensor, ...]) -> None:
+    z, counts, size = data
+    decoder = Decoder(3, 8, 16, 0.0)
+    decoder.start_at_ridge(moments_of(data))
+    with torch.no_grad():
+        mean = decoder(z, size).mean_BG
+    # Half the variance of the linear predictor is only about what exp() adds to the mean.
+    np.testing.assert_allclose(mean.mean(0), counts.mean(0), rtol=0.1)
+    for gene in range(8):
+        assert np.corrcoef(mean[:, gene], counts[:, gene])[0, 1] > 0.7
+
+
+def test_residual_starts_silent_and_can_learn(data: tuple[torch.Tensor, ...]) -> None:
+    z, counts, size = data
+    decoder, plain = Decoder(3, 8, 16, 0.0), Decoder(3, 8, 0, 0.0)
+    for module in (decoder, plain):
+        module.start_at_ridge(moments_of(data))
+    assert plain.residual is None
+    assert torch.equal(decoder.log_rate(z), plain.log_rate(z))
+    (-decoder(z, size).log_prob(counts).mean()).backward()
+    assert decoder.residual[-1].weight.grad.abs().max() > 0
+
+
+def test_expected_counts_follow_the_library_size(data: tuple[torch.Tensor, ...]) -> None:
+    z, _, size = data
+    decoder = Decoder(3, 8, 0, 0.0)
+    decoder.start_at_ridge(moments_of(data))
+    torch.testing.assert_close(decoder(z, 2 * size).mean_BG, 2 * decoder(z, size).mean_BG)
+
+
+def test_far_latents_stay_finite(data: tuple[torch.Tensor, ...]) -> None:
+    decoder = Decoder(3, 8, 0, 0.0)
+    decoder.start_at_ridge(moments_of(data))
+    assert torch.isfinite(decoder(1e6 * data[0], data[2]).mean_BG).all()

@@ -1,0 +1,76 @@
+"""The count model equals scipy's negative binomial, and counterfactual counts follow its law."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import nbinom
+
+from celldit.latent.likelihoods import CountModel
+
+means = st.floats(1e-3, 1e3)
+thetas = st.floats(1e-2, 1e4)
+counts = st.integers(0, 2000)
+
+
+def model(mean: float, theta: float) -> CountModel:
+    return CountModel(
+        torch.tensor([[mean]], dtype=torch.float64), torch.tensor([theta], dtype=torch.float64)
+    )
+
+
+def column(value: float) -> torch.Tensor:
+    return torch.tensor([[value]], dtype=torch.float64)
+
+
+@given(means, thetas, counts)
+def test_log_prob_is_scipys(mean: float, theta: float, count: int) -> None:
+    expected = nbinom.logpmf(count, theta, theta / (theta + mean))
+    got = float(model(mean, theta).log_prob(column(count)))
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_log_prob_of_many_genes_at_once() -> None:
+    rng = np.random.default_rng(0)
+    mean, theta, x = (
+        rng.gamma(1, 3, (5, 7)),
+        rng.gamma(1, 3, 7),
+        rng.poisson(3.0, (5, 7)).astype(float),
+    )
+    got = CountModel(torch.from_numpy(mean), torch.from_numpy(theta)).log_prob(torch.from_numpy(x))
+    np.testing.assert_allclose(got, nbinom.logpmf(x, theta, theta / (theta + mean)), rtol=1e-8)
+
+
+def test_log_prob_stays_finite_at_the_edges_in_float32() -> None:
+    mean = torch.tensor([[0.0, 1e-30, 1e6, 1e6]])
+    theta = torch.tensor([1e-3, 3e3, 1e-3, 3e3])
+    x = torch.tensor([[0.0, 3.0, 0.0, 1e6]])
+    assert torch.isfinite(CountModel(mean, theta).log_prob(x)).all()
+
+
+@given(means, thetas, counts)
+def test_an_unchanged_mean_gives_the_cell_back(mean: float, theta: float, count: int) -> None:
+    same = model(mean, theta).counterfactual_mean(column(count), column(mean))
+    assert float(same) == count
+
+
+@given(means, means, thetas, counts)
+def test_the_edit_goes_the_way_of_the_mean(
+    mean: float, new: float, theta: float, count: int
+) -> None:
+    edited = float(model(mean, theta).counterfactual_mean(column(count), column(new)))
+    assert np.isfinite(edited)
+    assert edited >= 0
+    if new > mean:
+        assert edited > count
+    if new < mean:
+        np.testing.assert_allclose(edited, count * new / mean, rtol=1e-9)
+
+
+@given(means, means, thetas)
+def test_averaged_over_cells_it_is_the_new_mean(mean: float, new: float, theta: float) -> None:
+    """It is linear in the count, so at the old mean it must give the new one exactly."""
+    edited = float(model(mean, theta).counterfactual_mean(column(mean), column(new)))
+    np.testing.assert_allclose(edited, new, rtol=1e-6)
