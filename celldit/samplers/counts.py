@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from celldit.latent.likelihoods import CountModel
+from celldit.latent.likelihoods import CountDistribution
 
 
 def cell_generator(seed: int, key: int) -> np.random.Generator:
@@ -17,8 +17,8 @@ def cell_generator(seed: int, key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed % 2**64, key % 2**64]))
 
 
-def draw_counts(model: CountModel, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
-    """Draw negative binomial counts.
+def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
+    """Draw counts.
 
     Parameters
     ----------
@@ -33,17 +33,14 @@ def draw_counts(model: CountModel, keys: np.ndarray, seed: int) -> sparse.csr_ma
     -------
     scipy.sparse.csr_matrix of int32, shape (B, G)
     """
-    mean_BG = model.mean_BG.double().numpy()
-    theta_G = model.theta_G.double().numpy()
-    rows = []
-    for mean_G, key in zip(mean_BG, keys, strict=True):
-        rng = cell_generator(seed, int(key))
-        rows.append(sparse.csr_matrix(_negative_binomial(rng, mean_G, theta_G)[None]))
-    return _stack(rows, len(theta_G))
+    drawn_BG = np.empty(tuple(model.mean_BG.shape), dtype=np.int32)
+    for i, key in enumerate(keys):
+        drawn_BG[i] = model.draw(i, cell_generator(seed, int(key)))
+    return sparse.csr_matrix(drawn_BG)
 
 
 def draw_counterfactual_counts(
-    model: CountModel,
+    model: CountDistribution,
     counts: sparse.csr_matrix,
     new_mean_BG: np.ndarray,
     keys: np.ndarray,
@@ -51,9 +48,9 @@ def draw_counterfactual_counts(
 ) -> sparse.csr_matrix:
     """Draw the counts that observed cells would have had under another expectation.
 
-    The expectation of the draw is :meth:`CountModel.counterfactual_mean`: transcripts that were seen
-    stay with probability new / old where the expectation falls; where it rises, new ones come at the
-    cell's own rate. An unchanged expectation gives the observed counts back exactly.
+    The expectation of the draw is the distribution's ``counterfactual_mean``: transcripts that were
+    seen stay with probability new / old where the expectation falls; where it rises, new ones come
+    at the cell's own rate. An unchanged expectation gives the observed counts back exactly.
 
     Parameters
     ----------
@@ -70,32 +67,10 @@ def draw_counterfactual_counts(
     -------
     scipy.sparse.csr_matrix of int32, shape (B, G)
     """
-    mean_BG = model.mean_BG.double().numpy()
-    theta_G = model.theta_G.double().numpy()
-    rows = []
+    seen_BG = counts.toarray().astype(np.int64)
+    drawn_BG = np.empty(seen_BG.shape, dtype=np.int32)
     for i, key in enumerate(keys):
         rng = cell_generator(seed, int(key))
-        seen_G = counts[i].toarray()[0].astype(np.int64)
-        new_G = new_mean_BG[i].astype(np.float64)
-        drawn_G = seen_G.copy()
-        falls = np.flatnonzero((seen_G > 0) & (new_G < mean_BG[i]))
-        drawn_G[falls] = rng.binomial(seen_G[falls], new_G[falls] / mean_BG[i, falls])
-        rises = np.flatnonzero(new_G > mean_BG[i])
-        shape = seen_G[rises] + theta_G[rises]
-        rate = shape / (mean_BG[i, rises] + theta_G[rises])
-        rise = (new_G[rises] - mean_BG[i, rises]) * rate
-        drawn_G[rises] += _negative_binomial(rng, rise, shape)
-        rows.append(sparse.csr_matrix(drawn_G[None]))
-    return _stack(rows, len(theta_G))
-
-
-def _negative_binomial(rng: np.random.Generator, mean: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """A Poisson with a gamma rate; means beyond what integers hold are bounded."""
-    rate = mean * rng.standard_gamma(theta) / theta
-    return rng.poisson(np.minimum(rate, 1e9))
-
-
-def _stack(rows: list[sparse.csr_matrix], n_genes: int) -> sparse.csr_matrix:
-    if not rows:
-        return sparse.csr_matrix((0, n_genes), dtype=np.int32)
-    return sparse.vstack(rows, format="csr").astype(np.int32)
+        new_mean_G = new_mean_BG[i].astype(np.float64)
+        drawn_BG[i] = model.draw_counterfactual(i, seen_BG[i], new_mean_G, rng)
+    return sparse.csr_matrix(drawn_BG)

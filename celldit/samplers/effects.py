@@ -6,22 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
+from torch import Tensor
 
 from celldit.conditions import Condition
-from celldit.flow import cell_noise
+from celldit.flow.anchored import FlowCondition
 from celldit.samplers.flow import SolverConfig, transport
+from celldit.samplers.fold_change import N_CELLS, decoded_fold_change
 from celldit.samplers.trained import Asked, Trained, references_for
-
-N_CELLS = 256
-EFFECT_STREAM = 1 << 21
 
 
 def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
     """Predict the log fold change of every gene in every condition.
 
-    The mean is that of the decoded flow over cells drawn about the controls' mean; the standard
-    deviation is that of the effect prior, carried to genes by the decoder's loadings.
+    The mean is that of the decoded flow over cells drawn about the controls' mean. The standard
+    deviation is that of the effect prior, carried to genes by the decoder's loadings and calibrated
+    on training conditions (:mod:`celldit.samplers.calibration`).
 
     Parameters
     ----------
@@ -35,37 +34,35 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     DataFrame
         Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation.
     """
-    autoencoder, population, shape = trained.autoencoder, trained.population, trained.shape
-    fields = trained.fields
+    population, fields, calibration = trained.population, trained.fields, trained.calibration
     asked = Asked.of(trained, conditions)
     references = references_for(population, asked.conditions, {})
     estimate = population.prior.estimate(asked.conditions, references)
-    loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
-    _, sd_QG = estimate.project(loadings_FG)
-    keys = torch.arange(N_CELLS)
-    noise_NF = cell_noise(keys, (shape[0] * shape[1],), 0, EFFECT_STREAM).double().numpy()
-    size_N = torch.full((N_CELLS,), 1e4)
+    _, sd_QG = estimate.project(trained.autoencoder.decoder.loadings.detach().double().numpy())
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
         told = asked.briefing.tell(np.full(N_CELLS, row), from_noise=False)
-        briefing = asked.briefing
-        mean_F = (briefing.positions_QKD[row] - briefing.effects_QKD[row]).flatten()
-        factor_FF = population.factor(condition.surroundings)
-        control_NF = mean_F.double().numpy() + noise_NF @ factor_FF.T
-        control = torch.from_numpy(control_NF.astype(np.float32)).view(-1, *shape)
-        trust = asked.trust_Q[row].expand(N_CELLS)
-        moved = transport(trained.flow, control + told.effect_BKD, told, trust, SolverConfig())
-        with torch.no_grad():
-            before = autoencoder.decode(control, size_N).mean_BG.double().mean(0)
-            after = autoencoder.decode(moved, size_N).mean_BG.double().mean(0)
+        trust_B = asked.trust_Q[row].expand(N_CELLS)
+
+        def move(x: Tensor, told: FlowCondition = told, trust_B: Tensor = trust_B) -> Tensor:
+            return transport(trained.flow, x, told, trust_B, SolverConfig())
+
+        fold_G = decoded_fold_change(
+            trained.autoencoder,
+            population,
+            condition.surroundings,
+            estimate.mean[row],
+            references.get(condition.surroundings),
+            move,
+        )
         frames.append(
             pd.DataFrame(
                 {
                     "perturbation": condition.label(fields.perturbation_sep, fields.control),
                     "context": condition.context,
                     "gene": list(trained.genes),
-                    "log_fold_change": torch.log((after + 1e-8) / (before + 1e-8)).numpy(),
-                    "sd": sd_QG[row],
+                    "log_fold_change": fold_G,
+                    "sd": 0.0 if condition.is_control else calibration.sd(sd_QG[row], fold_G),
                     "extrapolation": str(kind),
                 }
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from celldit.errors import InputError
-from celldit.flow import GuidedVelocity, resolve_solver, uniform_grid
+from celldit.flow import GuidedVelocity, Solver, Velocity, resolve_grid, resolve_solver
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 
 
@@ -20,30 +20,122 @@ class SolverConfig:
     Attributes
     ----------
     solver
-        ``"euler"``, ``"heun"``, ``"midpoint"``, ``"rk4"`` or ``"dopri5"``.
+        ``"euler"``, ``"heun"``, ``"midpoint"``, ``"rk4"``, ``"dopri5"``, or ``"sde"`` (from noise
+        only).
     n_steps
         Steps of a fixed-step solver.
     guidance
         Scale of joint classifier-free guidance; 1 is none.
+    guidance_interval
+        Flow times [lo, hi] within [0, 1] at which guidance acts.
+    grid
+        How the steps are spread: ``"uniform"``, ``"quadratic"`` or ``"cosine"``.
+
+    Raises
+    ------
+    InputError
+        If a number cannot be used.
+    UnknownNameError
+        If no solver or grid has that name.
     """
 
     solver: str = "heun"
     n_steps: int = 8
     guidance: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    grid: str = "uniform"
 
     def __post_init__(self) -> None:
         resolve_solver(self.solver)
+        resolve_grid(self.grid)
         if isinstance(self.n_steps, bool) or int(self.n_steps) != self.n_steps or self.n_steps < 1:
             raise InputError(f"n_steps={self.n_steps!r} must be a whole number of at least 1.")
         if not (0 <= self.guidance < float("inf")):
             raise InputError(f"guidance={self.guidance!r} must be a number of at least 0.")
+        interval = tuple(self.guidance_interval)
+        if len(interval) != 2 or not (0 <= interval[0] <= interval[1] <= 1):
+            raise InputError(
+                f"guidance_interval={self.guidance_interval!r} must be two flow times with "
+                "0 <= lo <= hi <= 1, such as (0.2, 0.8)."
+            )
+
+    @property
+    def times(self) -> Tensor:
+        """Flow times from source to data, shape (n_steps + 1,)."""
+        return resolve_grid(self.grid)(int(self.n_steps), 0.0, 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``uns``."""
-        return asdict(self)
+        return {**asdict(self), "guidance_interval": list(self.guidance_interval)}
+
+
+def velocity_of(flow: AnchoredFlow, told: FlowCondition, config: SolverConfig) -> Velocity:
+    """The network under a condition as a field ``velocity(x, t)``, guided where that is asked for.
+
+    Parameters
+    ----------
+    flow
+        The velocity network.
+    told
+        What it is told of the B cells, on the network's device.
+    config
+        For guidance.
+    """
+
+    def conditional(x: Tensor, t: Tensor) -> Tensor:
+        return flow(x, t, told)
+
+    if config.guidance == 1:
+        return conditional
+    withheld = told.withheld()
+    return GuidedVelocity(
+        conditional,
+        lambda x, t: flow(x, t, withheld),
+        scale=config.guidance,
+        interval=config.guidance_interval,
+    )
 
 
 @torch.no_grad()
+def carry(
+    flow: AnchoredFlow,
+    x_BKD: Tensor,
+    condition: FlowCondition,
+    config: SolverConfig,
+    *,
+    backward: bool = False,
+    solver: Solver | None = None,
+) -> Tensor:
+    """Carry states from the source to the data, or back.
+
+    Parameters
+    ----------
+    flow
+        The velocity network.
+    x_BKD
+        States at t = 0 (t = 1 to go backward).
+    condition
+        What the network is told.
+    config
+        Solver, steps, grid and guidance.
+    backward
+        Run from the data to the source.
+    solver
+        Used instead of the one that `config` names (for ``"sde"``, which needs its source).
+
+    Returns
+    -------
+    Tensor
+        States at the other end, shape (B, K, D), on the CPU.
+    """
+    device = next(flow.parameters()).device
+    flow.eval()
+    velocity = velocity_of(flow, condition.to(device), config)
+    times_T = config.times.flip(0) if backward else config.times
+    solver = solver or resolve_solver(config.solver)
+    return solver.solve(velocity, x_BKD.to(device), times_T).cpu()
+
+
 def transport(
     flow: AnchoredFlow,
     x0_BKD: Tensor,
@@ -71,19 +163,15 @@ def transport(
     Tensor
         ``x0 + λ (flow(x0) - x0)``, shape (B, K, D), on the CPU.
     """
-    device = next(flow.parameters()).device
-    flow.eval()
-    told, start = condition.to(device), x0_BKD.to(device)
+    if not bool(trust_B.any()):
+        return x0_BKD
+    return trusted(x0_BKD, carry(flow, x0_BKD, condition, config), trust_B)
 
-    def conditional(x: Tensor, t: Tensor) -> Tensor:
-        return flow(x, t, told)
 
-    velocity = conditional
-    if config.guidance != 1:
-        withheld = told.withheld()
-        velocity = GuidedVelocity(
-            conditional, lambda x, t: flow(x, t, withheld), scale=config.guidance
-        )
-    end = resolve_solver(config.solver).solve(velocity, start, uniform_grid(config.n_steps))
-    share_B11 = trust_B.to(device)[:, None, None]
-    return (start + share_B11 * (end - start)).cpu()
+def trusted(baseline_BKD: Tensor, moved_BKD: Tensor, trust_B: Tensor) -> Tensor:
+    """The share λ of the way from the baseline's prediction to the flow's, shape (B, K, D).
+
+    A cell whose λ is 0 or 1 gets one of the two exactly.
+    """
+    share_B11 = trust_B[:, None, None].to(baseline_BKD.dtype)
+    return torch.lerp(baseline_BKD, moved_BKD, share_B11)

@@ -1,4 +1,4 @@
-"""Counterfactuals by transport: each control cell, had it been perturbed."""
+"""Counterfactuals: each control cell, had it been perturbed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import pandas as pd
 import torch
 from scipy import sparse
 
+from celldit.conditions import Condition
 from celldit.conditions.population import Surroundings
 from celldit.data.cells import Cells
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counterfactual_counts
-from celldit.samplers.flow import SolverConfig, transport
+from celldit.samplers.edit import EditConfig
+from celldit.samplers.flow import SolverConfig
+from celldit.samplers.roads import Journey, Road, road
+from celldit.samplers.sampling import Sampling, collect
 from celldit.samplers.trained import Asked, Trained
-from celldit.samplers.write import PredictedCells, concatenate, to_anndata
+from celldit.samplers.write import PredictedCells
 
 
 def predict(
@@ -31,7 +35,40 @@ def predict(
     seed: int,
     batch_size: int,
 ) -> ad.AnnData:
-    """Predict every control cell under every perturbation; see :meth:`celldit.CellDiT.predict`.
+    """Predict every control cell under every perturbation by transport, in memory.
+
+    Parameters
+    ----------
+    trained, controls, perturbations, dose, time, config, seed, batch_size
+        As in :func:`plan`.
+    """
+    planned = plan(
+        trained,
+        controls,
+        perturbations,
+        dose=dose,
+        time=time,
+        config=config,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return collect(planned)
+
+
+def plan(
+    trained: Trained,
+    controls: Cells,
+    perturbations: Sequence[str],
+    *,
+    dose: object,
+    time: float | None,
+    config: SolverConfig,
+    seed: int,
+    batch_size: int,
+    sampler: str = "transport",
+    edit: EditConfig | None = None,
+) -> Sampling:
+    """Plan every control cell under every perturbation; see :meth:`celldit.CellDiT.predict`.
 
     Parameters
     ----------
@@ -45,6 +82,8 @@ def predict(
         As the user gave them.
     config, seed, batch_size
         Of the solver, the drawn counts, and cells at a time.
+    sampler, edit
+        Which road the cells take, and the settings of ``"edit"``.
     """
     conditions = [
         condition
@@ -55,32 +94,74 @@ def predict(
     ]
     request.warn_outside(conditions, trained.frequencies)
     z_NKD = trained.autoencoder.encode(controls)
-    asked = Asked.of(trained, conditions, control_means(controls, z_NKD))
-    batches: list[PredictedCells] = []
-    for start in range(0, len(conditions), batch_size):
-        at = np.arange(start, min(start + batch_size, len(conditions)))
-        cell, row = at % controls.n_cells, asked.row[at]
-        z_BKD = z_NKD[torch.from_numpy(cell)]
-        told = asked.briefing.tell(row, from_noise=False)
-        moved = transport(
-            trained.flow,
-            z_BKD + told.effect_BKD,
-            told,
-            asked.trust_Q[torch.from_numpy(row)],
-            config,
-        )
-        batches.append(edit(trained.autoencoder, controls.take(cell), z_BKD, moved, at, seed))
-    of_cell, kinds = asked.per_cell()
-    obs = request.obs_of(of_cell, kinds, trained.fields)
+    means = control_means(controls, z_NKD)
+    there = Asked.of(trained, conditions, means)
+    own = own_conditions(controls) * len(perturbations)
+    keys = np.tile(np.arange(controls.n_cells), len(perturbations))
+    journey = Journey(Asked.of(trained, own, means), there, keys, there.trust_Q)
+    edit = edit or EditConfig()
+    way = road(trained, journey, sampler, config, edit, seed)
+    obs = there.obs(trained.fields, len(conditions))
     obs["control_cell"] = np.tile(controls.names, len(perturbations))
-    obs["trust"] = asked.trust_Q.numpy()[asked.row]
-    obs["effect_sd"] = asked.briefing.doubts_Q.numpy()[asked.row]
+    obs["trust"] = there.trust_Q.numpy()[there.row]
+    obs["effect_sd"] = there.briefing.doubts_Q.numpy()[there.row]
     names = [f"{name}|{label}" for label in perturbations for name in controls.names]
     obs.index = pd.Index(names, dtype=object)
     made_by = trained.made_by(
-        sampler="transport", perturbations=list(perturbations), seed=seed, **config.to_dict()
+        sampler=sampler,
+        perturbations=list(perturbations),
+        seed=seed,
+        **config.to_dict(),
+        **(edit.to_dict() if sampler == "edit" else {}),
     )
-    return to_anndata(concatenate(batches), trained.genes, obs, made_by)
+    return Sampling(
+        trained.genes,
+        obs,
+        made_by,
+        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed),
+        batch_size,
+    )
+
+
+def edited_tile(
+    autoencoder: Autoencoder,
+    cells: Cells,
+    z_NKD: torch.Tensor,
+    way: Road,
+    keys: np.ndarray,
+    at: np.ndarray,
+    seed: int,
+) -> PredictedCells:
+    """Send the cells at some positions of a request on their way and write it as an edit of them.
+
+    Parameters
+    ----------
+    autoencoder
+        For its decoder.
+    cells, z_NKD
+        N observed cells, and their latents.
+    way
+        Where they go.
+    keys
+        Which cell is at each position of the request.
+    at
+        Positions of a whole tile; those beyond the request repeat its last.
+    seed
+        Of the drawn counts.
+    """
+    at = at.clip(max=len(keys) - 1)
+    cell = keys[at]
+    z_BKD = z_NKD[torch.from_numpy(cell)]
+    return edit(autoencoder, cells.take(cell), z_BKD, way(z_BKD, at), at, seed)
+
+
+def own_conditions(cells: Cells) -> list[Condition]:
+    """The condition of control cells: nothing done, in their own context at their own time."""
+    times = [None] * cells.n_cells if cells.times is None else cells.times.tolist()
+    return [
+        Condition(context=str(context), time=when)
+        for context, when in zip(cells.contexts, times, strict=True)
+    ]
 
 
 def control_means(controls: Cells, z_NKD: torch.Tensor) -> dict[Surroundings, np.ndarray]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from celldit.data.doses import dose_parts
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical, parts
 from celldit.errors import InputError, UnknownNameError, closest, examples
+
+NO_TIME = "time= was given, but the model was trained without time_key."
 
 
 def check_perturbations(
@@ -42,6 +45,11 @@ def check_perturbations(
         for part in parts(str(label), fields.perturbation_sep, fields.control):
             if part in known_set or part in featured:
                 continue
+            if not known and not featured:
+                raise InputError(
+                    "This model was trained on unperturbed cells, so it can generate cells but "
+                    "knows no perturbation; train on data with a perturbation_key."
+                )
             near = closest(part, list(known))
             hint = f" Did you mean {near!r}?" if near else ""
             raise UnknownNameError(
@@ -81,7 +89,7 @@ def counterfactual_conditions(
     if time is None and controls.times is not None:
         times = controls.times.tolist()
     if fields.time_key is None and time is not None:
-        raise InputError("time= was given, but the model was trained without time_key.")
+        raise InputError(NO_TIME)
     return [
         Condition(names, doses, str(context), when)
         for context, when in zip(controls.contexts, times, strict=True)
@@ -159,15 +167,19 @@ def composition(
         seen = sorted({v[position] for v in values})
         if value not in seen:
             raise UnknownNameError.among(fields.covariate_keys[position], value, seen)
+    if dose is not None and fields.dose_key is None:
+        raise InputError("dose= was given, but the model was trained without dose_key.")
+    if time is not None and fields.time_key is None:
+        raise InputError(NO_TIME)
     inside = {
         c: n
         for (c, n), v in zip(frequencies.items(), values, strict=True)
         if all(v[position] == value for position, value in positions.items())
-        and (time is None or c.time == time)
     }
-    if not inside and time is not None:
-        # A time between those of training: every context, as at all times.
-        inside = {Condition(c.parts, c.doses, c.context, time): n for c, n in frequencies.items()}
+    if time is not None:
+        at_time = {c: n for c, n in inside.items() if c.time == time}
+        # A time between those of training: the composition of all times.
+        inside = at_time or _moved(inside, lambda c: replace(c, time=time))
     if perturbation is None:
         chosen = inside
     else:
@@ -183,17 +195,24 @@ def composition(
         if not chosen:
             doses = resolve_dose(dose, len(names), fields, perturbation) if names else None
             base = {c: n for c, n in inside.items() if c.is_control} or inside
-            chosen = {}
-            for c, n in base.items():
-                moved = Condition(names, doses, c.context, c.time)
-                chosen[moved] = chosen.get(moved, 0) + n
+            chosen = _moved(base, lambda c: replace(c, parts=names, doses=doses))
     if not chosen:
         raise InputError(
-            f"No training cells have {dict(wanted)!r} together; ask for a combination of covariates "
-            "that occurs."
+            f"No training cells have {dict(wanted)!r} together; ask for a combination of "
+            "covariates that occurs."
         )
     counts = np.array(list(chosen.values()), dtype=np.float64)
     return list(chosen), counts / counts.sum()
+
+
+def _moved(
+    frequencies: Mapping[Condition, int], move: Callable[[Condition], Condition]
+) -> dict[Condition, int]:
+    """Frequencies after every condition was changed; those that became equal add up."""
+    result: dict[Condition, int] = {}
+    for condition, n in frequencies.items():
+        result[move(condition)] = result.get(move(condition), 0) + n
+    return result
 
 
 def obs_of(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from celldit import __version__
@@ -19,6 +20,9 @@ from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.calibration import EffectCalibration
+from celldit.samplers.noise import NoiseSources
+from celldit.samplers.request import obs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,8 @@ class Trained:
         Arguments of training.
     history
         Its course.
+    calibration
+        How far log fold changes are off.
     model_id
         Fingerprint of the weights.
     """
@@ -55,6 +61,7 @@ class Trained:
     features: Features
     trained_with: Mapping[str, Any]
     history: Mapping[str, list[dict[str, float]]]
+    calibration: EffectCalibration
     model_id: str
 
     @property
@@ -79,10 +86,12 @@ class Trained:
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
 
     def read(self, adata: Any) -> Cells:
-        """Read an AnnData with the model's genes; without a perturbation column all are controls."""
+        """Read an AnnData with the model's genes; without perturbations all are controls."""
         fields = self.fields
         if fields.perturbation_key is not None and fields.perturbation_key not in adata.obs:
             fields = replace(fields, perturbation_key=None, dose_key=None)
+        if "made_by" in adata.uns.get("celldit", {}):  # a prediction keeps its counts in a layer
+            fields = replace(fields, counts_layer="counts", size_factor_key="size_factor")
         return Cells.from_anndata(adata, fields, genes=self.genes)
 
     def made_by(self, **how: Any) -> dict[str, Any]:
@@ -139,6 +148,30 @@ class Asked:
         """
         distinct = list(dict.fromkeys(conditions))
         row_of = {c: i for i, c in enumerate(distinct)}
+        row = np.array([row_of[c] for c in conditions], dtype=np.int64)
+        return cls.of_rows(trained, distinct, row, controls)
+
+    @classmethod
+    def of_rows(
+        cls,
+        trained: Trained,
+        distinct: list[Condition],
+        row: np.ndarray,
+        controls: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> Asked:
+        """Look up conditions of which each cell names one by its row.
+
+        Parameters
+        ----------
+        trained
+            The model.
+        distinct
+            Q different conditions.
+        row
+            Condition of each cell, int64, shape (N,).
+        controls
+            As in :meth:`of`.
+        """
         known = list(trained.frequencies)
         kinds = [classify(c, known, trained.featured) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
@@ -150,14 +183,21 @@ class Asked:
         return cls(
             distinct,
             kinds,
-            np.array([row_of[c] for c in conditions], dtype=np.int64),
+            row,
             Briefing.of(trained.population, distinct, trained.shape, references),
             torch.tensor(shares),
         )
 
-    def per_cell(self) -> tuple[list[Condition], list[Extrapolation]]:
-        """Condition and kind of every cell."""
-        return [self.conditions[i] for i in self.row], [self.kinds[i] for i in self.row]
+    def sources(self, population: Population) -> NoiseSources:
+        """Where the flow from noise starts for each condition."""
+        return NoiseSources.of(population, self.conditions, self.briefing.positions_QKD)
+
+    def obs(self, fields: Fields, n_cells: int) -> pd.DataFrame:
+        """What each of the first `n_cells` is, as columns under the names of the training data."""
+        used, place = np.unique(self.row[:n_cells], return_inverse=True)
+        conditions = [self.conditions[i] for i in used]
+        frame = obs_of(conditions, [self.kinds[i] for i in used], fields)
+        return frame.iloc[place].reset_index(drop=True)
 
 
 def references_for(
@@ -178,7 +218,9 @@ def references_for(
         if same:
             times = sorted(t for t in same if t is not None)
             values = np.array([same[t] for t in times])
-            references[key] = np.array([np.interp(time, times, column) for column in values.T])
+            references[key] = np.array(
+                [np.interp(float(time or 0.0), times, column) for column in values.T]
+            )
         elif key in controls:
             references[key] = controls[key]
         else:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,37 @@ class PredictedCells:
     size_factors: np.ndarray
     z: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: slice) -> PredictedCells:
+        return PredictedCells(
+            self.mean[rows], self.counts[rows], self.size_factors[rows], self.z[rows]
+        )
+
+    @property
+    def expression(self) -> sparse.csr_matrix:
+        """log(1 + expected counts per 10,000), float32 CSR, shape (B, G)."""
+        expression = self.mean.copy()
+        per_count = (1e4 / self.size_factors.astype(np.float64)).astype(np.float32)
+        repeats = np.diff(expression.indptr)
+        expression.data = np.log1p(expression.data * np.repeat(per_count, repeats))
+        return expression
+
+    def check_finite(self) -> None:
+        """Refuse what is not finite.
+
+        Raises
+        ------
+        CellditError
+            Such an output is never written.
+        """
+        if not (np.isfinite(self.mean.data).all() and np.isfinite(self.z).all()):
+            raise CellditError(
+                "The prediction holds values that are not finite; train again with another seed, "
+                "and please report this with the data set's size and celldit's version."
+            )
+
 
 def concatenate(batches: list[PredictedCells]) -> PredictedCells:
     """Join batches in their order."""
@@ -57,7 +89,10 @@ def concatenate(batches: list[PredictedCells]) -> PredictedCells:
 
 
 def to_anndata(
-    cells: PredictedCells, genes: tuple[str, ...], obs: pd.DataFrame, made_by: dict[str, Any]
+    cells: PredictedCells,
+    genes: tuple[str, ...],
+    obs: pd.DataFrame,
+    made_by: Mapping[str, Any],
 ) -> ad.AnnData:
     """Write predicted cells.
 
@@ -66,21 +101,17 @@ def to_anndata(
     CellditError
         If a prediction is not finite; such an output is never written.
     """
-    if not (np.isfinite(cells.mean.data).all() and np.isfinite(cells.z).all()):
-        raise CellditError(
-            "The prediction holds values that are not finite; train again with another seed, and "
-            "please report this with the data set's size and celldit's version."
-        )
-    expression = cells.mean.copy()
-    per_count = (1e4 / cells.size_factors.astype(np.float64)).astype(np.float32)
-    expression.data = np.log1p(expression.data * np.repeat(per_count, np.diff(expression.indptr)))
-    obs = obs.copy()
-    obs["size_factor"] = cells.size_factors.astype(np.float32)
+    cells.check_finite()
     return ad.AnnData(
-        X=expression,
-        obs=obs,
-        var=pd.DataFrame(index=pd.Index(genes, name=None, dtype=object)),
+        X=cells.expression,
+        obs=obs.assign(size_factor=cells.size_factors.astype(np.float32)),
+        var=var_of(genes),
         layers={"counts": cells.counts, "mean": cells.mean},
         obsm={"X_celldit": cells.z.astype(np.float32)},
-        uns={"celldit": made_by},
+        uns={"celldit": dict(made_by)},
     )
+
+
+def var_of(genes: tuple[str, ...]) -> pd.DataFrame:
+    """The table of genes, with no columns."""
+    return pd.DataFrame(index=pd.Index(genes, name=None, dtype=object))

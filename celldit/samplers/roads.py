@@ -1,0 +1,131 @@
+"""The roads from a cell to its counterfactual, behind one interface.
+
+===============  =================================================================================
+``transport``    from the cell moved by the estimated effect (the anchored source)
+``inversion``    to the cell's noise under its own condition, and back under the other
+``edit``         along the difference of the two conditions' flows, without inversion
+===============  =================================================================================
+
+Each moves the latent of cell *i* to that of cell *i*, gives it back under its own condition, and
+goes only the trusted share of the way from the effect prior's prediction to the flow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.flow.draws import EDIT_STREAM, CellNoise
+from celldit.samplers.edit import EditConfig, flow_edit
+from celldit.samplers.flow import SolverConfig, transport
+from celldit.samplers.inversion import invert
+from celldit.samplers.trained import Asked, Trained
+
+SAMPLERS = ("transport", "inversion", "edit")
+
+Road: TypeAlias = Callable[[Tensor, np.ndarray], Tensor]
+"""``road(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go."""
+
+
+@dataclass(frozen=True, eq=False)
+class Journey:
+    """Cells on their way from one condition to another.
+
+    Attributes
+    ----------
+    here, there
+        Own condition, and the one asked for, of each of N positions of the request.
+    keys
+        The cell at each position; the same cell has the same noise wherever it goes.
+    trust_Q
+        Share of the flow's displacement for each of the conditions in `there`.
+    """
+
+    here: Asked
+    there: Asked
+    keys: np.ndarray
+    trust_Q: Tensor
+
+
+def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -> None:
+    """Refuse a sampler that is not known or cannot use the settings.
+
+    Raises
+    ------
+    UnknownNameError
+        If no sampler has the name.
+    InputError
+        If a setting does not belong to it.
+    """
+    if sampler not in SAMPLERS:
+        raise UnknownNameError.among("sampler", sampler, SAMPLERS)
+    if edit is not None and sampler != "edit":
+        raise InputError(f'edit= is for sampler="edit", not {sampler!r}; leave it out.')
+    if sampler == "edit" and config.solver != "euler":
+        raise InputError(
+            f'sampler="edit" takes Euler steps; use solver="euler" instead of {config.solver!r}.'
+        )
+    if config.solver == "sde":
+        raise InputError(
+            f'solver="sde" needs a flow from noise, and sampler={sampler!r} must be able to come '
+            'back; use "heun", or generate(solver="sde").'
+        )
+
+
+def road(
+    trained: Trained,
+    journey: Journey,
+    sampler: str,
+    config: SolverConfig,
+    edit: EditConfig,
+    seed: int,
+) -> Road:
+    """The road that `sampler` names, for the cells of a journey.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    journey
+        Who goes where.
+    sampler
+        Checked name.
+    config, edit
+        Settings of the solver, and of ``"edit"``.
+    seed
+        Of the noise of ``"edit"``.
+    """
+    flow, here, there = trained.flow, journey.here, journey.there
+    if sampler == "transport":
+
+        def by_transport(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+            row_B = there.row[at_B]
+            told = there.briefing.tell(row_B, from_noise=False)
+            trust_B = journey.trust_Q[torch.from_numpy(row_B)]
+            return transport(flow, z_BKD + told.effect_BKD, told, trust_B, config)
+
+        return by_transport
+    sources_here = here.sources(trained.population)
+    sources_there = there.sources(trained.population)
+
+    def through_noise(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+        row_here, row_there = here.row[at_B], there.row[at_B]
+        ends = (
+            here.briefing.tell(row_here, from_noise=True),
+            there.briefing.tell(row_there, from_noise=True),
+            sources_here.rows(row_here),
+            sources_there.rows(row_there),
+            journey.trust_Q[torch.from_numpy(row_there)],
+        )
+        if sampler == "inversion":
+            return invert(flow, z_BKD, *ends, config)
+        noise = CellNoise(torch.from_numpy(journey.keys[at_B]), seed, EDIT_STREAM)
+        return flow_edit(flow, z_BKD, *ends, config, edit, noise)
+
+    return through_noise

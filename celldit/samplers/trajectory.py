@@ -1,0 +1,174 @@
+"""Cells along a path: through time, and from one condition to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from celldit.conditions import ConditionTable
+from celldit.data.cells import Cells
+from celldit.errors import InputError
+from celldit.samplers import request
+from celldit.samplers.edit import EditConfig
+from celldit.samplers.flow import SolverConfig
+from celldit.samplers.predict import control_means, edited_tile, own_conditions
+from celldit.samplers.roads import Journey, road
+from celldit.samplers.sampling import Sampling
+from celldit.samplers.trained import Asked, Trained
+
+
+def plan_trajectory(
+    trained: Trained,
+    cells: Cells,
+    times: Sequence[float],
+    *,
+    sampler: str,
+    config: SolverConfig,
+    seed: int,
+    batch_size: int,
+) -> Sampling:
+    """Plan every cell at every time; see :meth:`celldit.CellDiT.trajectory`.
+
+    Time has no anchored source, since no pair of cells is the same cell twice; the road leads
+    through noise. Between trained times the source lies between theirs, and the flow, which
+    generation trusts wholly, is trusted wholly here.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    cells
+        N cells, of any condition, at times of their own.
+    times
+        Where to show them.
+    sampler
+        ``"inversion"`` or ``"edit"``.
+    config, seed, batch_size
+        Of the solver, the drawn counts, and cells at a time.
+    """
+    table = ConditionTable.from_cells(cells, trained.fields.perturbation_sep)
+    own = [table.conditions[i] for i in table.index]
+    wanted = [replace(c, time=float(time)) for time in times for c in own]
+    request.warn_outside(wanted, trained.frequencies)
+    z_NKD = trained.autoencoder.encode(cells)
+    means = control_means(cells.take(cells.is_control), z_NKD[torch.from_numpy(cells.is_control)])
+    there = Asked.of(trained, wanted, means)
+    here = Asked.of(trained, own * len(times), means)
+    keys = np.tile(np.arange(cells.n_cells), len(times))
+    journey = Journey(here, there, keys, torch.ones(len(there.conditions)))
+    way = road(trained, journey, sampler, config, EditConfig(), seed)
+    obs = there.obs(trained.fields, len(wanted))
+    obs["source_cell"] = np.tile(cells.names, len(times))
+    obs["source_time"] = [c.time for c in own] * len(times)
+    obs.index = pd.Index([f"{n}|{t:g}" for t in times for n in cells.names], dtype=object)
+    made_by = trained.made_by(
+        sampler=f"trajectory by {sampler}",
+        times=[float(t) for t in times],
+        seed=seed,
+        **config.to_dict(),
+    )
+    return Sampling(
+        trained.genes,
+        obs,
+        made_by,
+        lambda at: edited_tile(trained.autoencoder, cells, z_NKD, way, keys, at, seed),
+        batch_size,
+    )
+
+
+def check_times(times: Sequence[float], trained: Trained) -> list[float]:
+    """Refuse times that cannot be used.
+
+    Raises
+    ------
+    InputError
+        If the model knows no time, or a time is no finite number.
+    """
+    if trained.fields.time_key is None:
+        raise InputError("trajectory() needs a model that was set up with time_key=.")
+    numbers = [float(t) for t in np.atleast_1d(np.asarray(times, dtype=np.float64))]
+    if not numbers or not np.isfinite(numbers).all():
+        raise InputError(f"times={times!r} must be finite numbers, such as [10, 10.5, 11].")
+    return list(dict.fromkeys(numbers))
+
+
+def plan_interpolation(
+    trained: Trained,
+    controls: Cells,
+    start: str,
+    end: str,
+    shares: Sequence[float],
+    *,
+    config: SolverConfig,
+    seed: int,
+    batch_size: int,
+) -> Sampling:
+    """Plan each control cell on the straight way between two of its counterfactuals.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    controls
+        N control cells.
+    start, end
+        Canonical labels of the conditions at shares 0 and 1.
+    shares
+        How far along, each in [0, 1]. At 0 and 1 the latent is exactly what predict() gives.
+    config, seed, batch_size
+        Of the solver, the drawn counts, and cells at a time.
+    """
+    z_NKD = trained.autoencoder.encode(controls)
+    means = control_means(controls, z_NKD)
+    own = own_conditions(controls)
+    n, here = controls.n_cells, Asked.of(trained, own, means)
+    ways = []
+    for label in (start, end):
+        conditions = request.counterfactual_conditions(controls, label, trained.fields)
+        there = Asked.of(trained, conditions, means)
+        journey = Journey(here, there, np.arange(n), there.trust_Q)
+        ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
+    keys = np.tile(np.arange(n), len(shares))
+    share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
+
+    def way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+        cell_B = keys[at_B]
+        first_BKD, last_BKD = (one_way(z_BKD, cell_B) for one_way in ways)
+        return torch.lerp(first_BKD, last_BKD, share_P[torch.from_numpy(at_B)][:, None, None])
+
+    obs = here.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
+    key = trained.fields.perturbation_key
+    if key is not None:
+        obs[key] = f"{start} to {end}"
+    obs["share"] = share_P.numpy()
+    obs["control_cell"] = controls.names[keys]
+    obs.index = pd.Index([f"{c}|{s:g}" for s in shares for c in controls.names], dtype=object)
+    made_by = trained.made_by(
+        sampler="interpolation", start=start, end=end, seed=seed, **config.to_dict()
+    )
+    return Sampling(
+        trained.genes,
+        obs,
+        made_by,
+        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed),
+        batch_size,
+    )
+
+
+def check_shares(shares: Sequence[float]) -> list[float]:
+    """Refuse shares of the way that are not within it.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one outside [0, 1].
+    """
+    numbers = [float(s) for s in shares]
+    if not numbers or not all(0 <= s <= 1 for s in numbers):
+        raise InputError(f"shares={shares!r} must be numbers in [0, 1], such as [0, 0.5, 1].")
+    return list(dict.fromkeys(numbers))

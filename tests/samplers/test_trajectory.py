@@ -1,0 +1,85 @@
+"""Cells through time, and between two conditions."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from celldit import CellDiT
+from celldit.errors import InputError, UnknownNameError
+
+
+@pytest.fixture(scope="module")
+def timed(simulate_screen, train_tiny):
+    """A model of three days whose later cells express one gene more and more, and its cells."""
+    adata = simulate_screen(360, labels=("control",))
+    adata.obs["day"] = np.repeat([1.0, 2.0, 4.0], 120)
+    raised = adata.X.toarray()
+    raised[:, 5] = np.random.default_rng(1).poisson(8 * adata.obs["day"].to_numpy() ** 2)
+    adata.X = type(adata.X)(raised)
+    CellDiT.setup_anndata(adata, covariate_keys=(), time_key="day")
+    return train_tiny(adata), adata
+
+
+@pytest.mark.parametrize("sampler", ["inversion", "edit"])
+def test_cells_move_with_time_and_stay_themselves(timed, sampler):
+    model, adata = timed
+    early = adata[adata.obs["day"] == 1].copy()
+    course = model.trajectory(early, times=[1, 1.5, 2, 3, 4], sampler=sampler, n_steps=4)
+    assert list(course.obs["day"].unique()) == [1, 1.5, 2, 3, 4]
+    assert list(course.obs["source_cell"]) == list(early.obs_names) * 5
+    assert (course.obs["source_time"] == 1).all()
+    n = early.n_obs
+    assert (course.layers["counts"][:n] != early.X).nnz == 0  # at its own time a cell is itself
+    level = [float(course.layers["mean"][i * n : (i + 1) * n, 5].mean()) for i in range(5)]
+    assert level == sorted(level)
+    assert level[-1] > 1.3 * level[0]  # the tiny latent keeps a part of the change
+
+
+def test_a_time_outside_warns_and_one_inside_does_not(timed):
+    model, adata = timed
+    with pytest.warns(UserWarning, match="outside the trained range 1 to 4"):
+        model.trajectory(adata[:3].copy(), times=[9], n_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.trajectory(adata[:3].copy(), times=[3], n_steps=1)
+
+
+def test_what_cannot_be_shown(timed, tiny_model):
+    model, _ = timed
+    with pytest.raises(InputError, match="time_key"):
+        tiny_model.trajectory(times=[1])
+    with pytest.raises(InputError, match="finite"):
+        model.trajectory(times=[])
+    with pytest.raises(InputError, match="finite"):
+        model.trajectory(times=[float("nan")])
+    with pytest.raises(InputError, match="through noise"):
+        model.trajectory(times=[2], sampler="transport")
+
+
+def test_the_ends_of_an_interpolation_are_the_predictions(flowing_model):
+    way = flowing_model.interpolate(start="A", end="B", shares=[0, 0.5, 1])
+    ends = flowing_model.predict(perturbations=["A", "B"])
+    n = ends.n_obs // 2
+    z = way.obsm["X_celldit"]
+    assert np.array_equal(z[:n], ends.obsm["X_celldit"][:n])
+    assert np.array_equal(z[2 * n :], ends.obsm["X_celldit"][n:])
+    np.testing.assert_allclose(z[n : 2 * n], (z[:n] + z[2 * n :]) / 2, atol=1e-5)
+    assert list(way.obs["share"]) == [0.0] * n + [0.5] * n + [1.0] * n
+
+
+def test_interpolation_from_the_control_starts_at_the_cell(flowing_model, tiny_screen):
+    way = flowing_model.interpolate(tiny_screen, start="control", end="A", shares=[0])
+    controls = tiny_screen[tiny_screen.obs["perturbation"] == "control"]
+    assert (way.layers["counts"] != controls.X).nnz == 0
+
+
+def test_shares_and_labels_are_checked(tiny_model):
+    with pytest.raises(InputError, match="shares"):
+        tiny_model.interpolate(start="A", end="B", shares=[1.2])
+    with pytest.raises(InputError, match="shares"):
+        tiny_model.interpolate(start="A", end="B", shares=[])
+    with pytest.raises(UnknownNameError, match="Q"):
+        tiny_model.interpolate(start="A", end="Q")
