@@ -18,16 +18,26 @@ from celldit.conditions.features import FeatureTable, read_features
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields, setup_anndata
 from celldit.data.labels import parts
-from celldit.errors import InputError, NotTrainedError, UnknownNameError
+from celldit.errors import InputError, NotTrainedError
 from celldit.latent.autoencoder import LatentConfig
 from celldit.model_folder import arrays_of, fingerprint, from_folder, to_folder
 from celldit.nn.dit import DiTConfig
+from celldit.samplers import generate as generation
+from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
+from celldit.samplers.calibration import calibrate_effects
+from celldit.samplers.edit import EditConfig
 from celldit.samplers.effects import effect_table
 from celldit.samplers.flow import SolverConfig
-from celldit.samplers.generate import generate
-from celldit.samplers.predict import predict
+from celldit.samplers.roads import check_sampler
+from celldit.samplers.stream import check_out, deliver
 from celldit.samplers.trained import Trained
+from celldit.samplers.trajectory import (
+    check_shares,
+    check_times,
+    plan_interpolation,
+    plan_trajectory,
+)
 from celldit.storage import read_folder, write_folder
 from celldit.tokenizers import Tokenizer, resolve
 
@@ -201,9 +211,10 @@ class CellDiT:
         if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
             raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")
         config = config or TrainingConfig()
+        cells = self._training_cells("train")
         with threads():
             fitted = fit(
-                self._training_cells("train"),
+                cells,
                 self._tokenizer,
                 self._latent,
                 self._dit,
@@ -213,6 +224,10 @@ class CellDiT:
                 max_epochs=max_epochs,
                 seed=seed,
                 trainer_arguments=trainer_arguments,
+            )
+            table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
+            calibration = calibrate_effects(
+                cells, table, fitted.population, fitted.autoencoder, seed
             )
         arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population)
         self._trained = Trained(
@@ -226,6 +241,7 @@ class CellDiT:
             self._features,
             {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)},
             fitted.history,
+            calibration,
             fingerprint(arrays),
         )
 
@@ -233,7 +249,7 @@ class CellDiT:
         if self._cells is None:
             raise InputError(
                 f"This model was loaded from a folder, which holds no cells, and {what}() needs "
-                "some: pass adata."
+                f"some: {'set up a new CellDiT(adata)' if what == 'train' else 'pass adata'}."
             )
         return self._cells
 
@@ -246,32 +262,51 @@ class CellDiT:
         perturbations: Sequence[str] | str,
         dose: object = None,
         time: float | None = None,
-        sampler: Literal["transport"] = "transport",
-        solver: str = "heun",
+        sampler: Literal["transport", "inversion", "edit"] = "transport",
+        solver: str | None = None,
         n_steps: int = 8,
+        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        edit: EditConfig | None = None,
         seed: int = 0,
         batch_size: int = 512,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> ad.AnnData:
         """Predict each control cell as if it had been perturbed.
 
         Parameters
         ----------
         adata
-            Cells to perturb: its control cells, or all where it has no perturbation column. Contexts
-            never seen perturbed, or never seen at all, are allowed. None takes the training controls.
+            Cells to perturb: its control cells, or all where it has no perturbation column.
+            Contexts never seen perturbed, or never seen at all, are allowed. None takes the
+            training controls.
         perturbations
             Labels such as ``"STAT1"`` or ``"IRF1+JAK2"``; unseen combinations are allowed.
         dose, time
             Dose (a number, or ``"1+0.5"``) and time of the perturbation, where the data have them.
         sampler
-            ``"transport"``: the flow starts at the cell moved by the estimated effect.
-        solver, n_steps, guidance
-            How the flow is integrated.
+            Each road gives a cell back under its own condition (all to the last bit; see
+            :mod:`celldit.samplers.roads`). ``"transport"``: the flow starts at the cell moved by
+            the estimated effect. ``"inversion"``: through the noise that explains the cell.
+            ``"edit"``: along the difference of two flows, without inversion.
+        solver, n_steps, grid
+            How the flow is integrated: ``"heun"`` (default), ``"euler"`` (default and only choice
+            of ``"edit"``), ``"midpoint"``, ``"rk4"`` or ``"dopri5"``.
+        guidance, guidance_interval
+            Scale of classifier-free guidance, and the flow times within which it acts.
+        edit
+            Averages and start of ``sampler="edit"``.
         seed
-            Of the drawn counts.
+            Of the drawn counts, and the noise of ``"edit"``.
         batch_size
-            Cells at a time; the result does not depend on it beyond rounding.
+            Cells at a time; the result does not depend on it.
+        out
+            Path ending in ``.h5ad`` or ``.zarr``: cells go there batch by batch, and what is
+            returned reads its X and layers from there. The file appears when it is whole.
+        overwrite
+            Whether `out` may replace a file.
 
         Returns
         -------
@@ -286,29 +321,32 @@ class CellDiT:
             If nothing is known of a perturbation; names the closest.
         InputError
             If genes are missing, there are no control cells, or a number cannot be used.
+        FileError
+            If `out` exists (unless `overwrite`) or cannot be written; before any work starts.
         """
         trained = self.trained
-        if sampler != "transport":
-            raise UnknownNameError.among("sampler", sampler, ["transport"])
-        config = self._solver(solver, n_steps, guidance, batch_size)
+        solver = solver or ("euler" if sampler == "edit" else "heun")
+        config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
+        self._check(config, batch_size)
+        check_sampler(sampler, config, edit)
+        target = check_out(out, overwrite)
         labels = self._labels(perturbations)
         cells = self._training_cells("predict") if adata is None else trained.read(adata)
-        if not cells.is_control.any():
-            raise InputError(
-                f"No cell is labelled {self.fields.control!r} in "
-                f"adata.obs[{self.fields.perturbation_key!r}]; predictions start from controls."
-            )
+        controls = self._controls(cells)
         with threads():
-            return predict(
+            planned = counterfactuals.plan(
                 trained,
-                cells.take(cells.is_control),
+                controls,
                 labels,
                 dose=dose,
                 time=time,
                 config=config,
                 seed=seed,
                 batch_size=batch_size,
+                sampler=sampler,
+                edit=edit,
             )
+            return deliver(planned, target)
 
     def generate(
         self,
@@ -321,9 +359,13 @@ class CellDiT:
         time: float | None = None,
         solver: str = "heun",
         n_steps: int = 16,
+        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         seed: int = 0,
         batch_size: int = 512,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> ad.AnnData:
         """Generate new cells.
 
@@ -340,12 +382,13 @@ class CellDiT:
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
             Where the data have them.
-        solver, n_steps, guidance
-            How the flow is integrated.
+        solver, n_steps, grid, guidance, guidance_interval
+            As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way and keeps the same
+            distribution.
         seed
             Of everything drawn; cell 17 is the same whether 20 or 20,000 are drawn.
-        batch_size
-            Cells at a time.
+        batch_size, out, overwrite
+            As for :meth:`predict`.
 
         Returns
         -------
@@ -358,9 +401,13 @@ class CellDiT:
             If a perturbation or covariate is not known.
         InputError
             If a number cannot be used.
+        FileError
+            If `out` exists (unless `overwrite`) or cannot be written; before any work starts.
         """
         trained = self.trained
-        config = self._solver(solver, n_steps, guidance, batch_size)
+        config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
+        self._check(config, batch_size)
+        target = check_out(out, overwrite)
         if isinstance(n_cells, bool) or int(n_cells) != n_cells or n_cells < 1:
             raise InputError(f"n_cells={n_cells!r} must be a whole number of at least 1.")
         label, model_cells = None, None
@@ -374,7 +421,7 @@ class CellDiT:
         elif perturbation is not None:
             label = self._labels([perturbation])[0]
         with threads():
-            return generate(
+            planned = generation.plan(
                 trained,
                 int(n_cells),
                 perturbation=label,
@@ -386,6 +433,113 @@ class CellDiT:
                 seed=seed,
                 batch_size=batch_size,
             )
+            return deliver(planned, target)
+
+    def trajectory(
+        self,
+        adata: ad.AnnData | None = None,
+        *,
+        times: Sequence[float],
+        sampler: Literal["inversion", "edit"] = "inversion",
+        solver: str | None = None,
+        n_steps: int = 8,
+        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
+        seed: int = 0,
+        batch_size: int = 512,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> ad.AnnData:
+        """Show each cell at other times, those between the trained ones included.
+
+        Parameters
+        ----------
+        adata
+            Cells of any condition, at times of their own; None takes the training cells.
+        times
+            Where to show them. Outside the trained range the nearest trained time is used, and a
+            warning says so.
+        sampler
+            ``"inversion"`` or ``"edit"``, as for :meth:`predict`.
+        solver, n_steps, grid, seed, batch_size, out, overwrite
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        AnnData
+            One cell for each cell and time, ordered by time; ``obs["source_cell"]`` and
+            ``obs["source_time"]`` say which cell it was, and when.
+
+        Raises
+        ------
+        InputError
+            If the model knows no time, or a number cannot be used.
+        """
+        trained = self.trained
+        config = SolverConfig(
+            solver or ("euler" if sampler == "edit" else "heun"), n_steps, grid=grid
+        )
+        self._check(config, batch_size)
+        check_sampler(sampler, config, None)
+        if sampler == "transport":
+            raise InputError('trajectory() goes through noise; use "inversion" or "edit".')
+        numbers, target = check_times(times, trained), check_out(out, overwrite)
+        cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
+        with threads():
+            planned = plan_trajectory(
+                trained,
+                cells,
+                numbers,
+                sampler=sampler,
+                config=config,
+                seed=seed,
+                batch_size=batch_size,
+            )
+            return deliver(planned, target)
+
+    def interpolate(
+        self,
+        adata: ad.AnnData | None = None,
+        *,
+        start: str,
+        end: str,
+        shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        seed: int = 0,
+        batch_size: int = 512,
+    ) -> ad.AnnData:
+        """Show each control cell on the way from one condition to another.
+
+        Parameters
+        ----------
+        adata
+            As for :meth:`predict`.
+        start, end
+            Labels of the two conditions; the control label is allowed.
+        shares
+            How far along the way, in [0, 1]; 0 and 1 are what :meth:`predict` gives.
+        seed, batch_size
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        AnnData
+            One cell for each share and control cell; ``obs["share"]``, ``obs["control_cell"]``.
+        """
+        trained, config, numbers = self.trained, SolverConfig(), check_shares(shares)
+        self._check(config, batch_size)
+        (first,), (last,) = self._labels(start), self._labels(end)
+        cells = self._training_cells("interpolate") if adata is None else trained.read(adata)
+        with threads():
+            planned = plan_interpolation(
+                trained,
+                self._controls(cells),
+                first,
+                last,
+                numbers,
+                config=config,
+                seed=seed,
+                batch_size=batch_size,
+            )
+            return deliver(planned, None)
 
     def predict_effects(
         self, perturbations: Sequence[str] | str, *, dose: object = None, time: float | None = None
@@ -407,6 +561,8 @@ class CellDiT:
             ``sd`` (its posterior standard deviation), ``extrapolation``.
         """
         trained = self.trained
+        if time is not None and self.fields.time_key is None:
+            raise InputError(request.NO_TIME)
         sep, control = self.fields.perturbation_sep, self.fields.control
         conditions = []
         for label in self._labels(perturbations):
@@ -434,21 +590,27 @@ class CellDiT:
         with threads():
             return trained.autoencoder.encode(cells).flatten(1).numpy()
 
+    def _controls(self, cells: Cells) -> Cells:
+        if not cells.is_control.any():
+            raise InputError(
+                f"No cell is labelled {self.fields.control!r} in "
+                f"adata.obs[{self.fields.perturbation_key!r}]; predictions start from controls."
+            )
+        return cells.take(cells.is_control)
+
     def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
         return request.check_perturbations(
             perturbations, self.fields, self.perturbations, self.trained.featured
         )
 
-    def _solver(self, solver: str, n_steps: int, guidance: float, batch_size: int) -> SolverConfig:
+    def _check(self, config: SolverConfig, batch_size: int) -> None:
         if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
             raise InputError(f"batch_size={batch_size!r} must be a whole number of at least 1.")
-        config = SolverConfig(solver, n_steps, guidance)
-        if guidance != 1 and not self.trained.drops_conditions:
+        if config.guidance != 1 and not self.trained.drops_conditions:
             raise InputError(
-                f"guidance={guidance:g} needs a model that was trained with conditions withheld; "
+                f"guidance={config.guidance:g} needs a model trained with conditions withheld; "
                 "train with config=TrainingConfig(drop_condition=0.1), or use guidance=1."
             )
-        return config
 
     # --- storage -------------------------------------------------------------------------------
 

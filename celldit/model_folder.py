@@ -19,6 +19,7 @@ from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.nn.dit import DiTConfig
+from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.trained import Trained
 from celldit.storage import prefixed, under
 from celldit.tokenizers import tokenizer_from_config
@@ -58,6 +59,7 @@ def to_folder(trained: Trained) -> Folder:
         "dit": asdict(trained.flow.config),
         "population": trained.population.to_config(),
         "trust": {str(kind): share for kind, share in trained.trust.items()},
+        "effect_calibration": trained.calibration.to_dict(),
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
         "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
@@ -93,6 +95,9 @@ def from_folder(folder: Folder, name: str) -> Trained:
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
+    own = {name: array for name, array in arrays.items() if not name.startswith("features.")}
+    if fingerprint(own) != config["model"]:
+        raise ValueError("its weights are not those that config.json describes")
     latent, genes = config["latent"], tuple(vocab["genes"])
     n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
     tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
@@ -117,5 +122,6 @@ def _from_folder(
         {source: (tuple(names), features[source]) for source, names in vocab["features"].items()},
         config["trained_with"],
         config["history"],
+        EffectCalibration(**config["effect_calibration"]),
         config["model"],
     )

@@ -68,16 +68,29 @@ def write_folder(
             _sync(temporary / name)
         temporary.chmod(0o755)
         if target.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            target.rename(retired / target.name)
-            temporary.rename(target)
-            shutil.rmtree(retired)
+            _replace(target, temporary)
         else:
             temporary.rename(target)
-    except OSError as error:
-        raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"Cannot write {target}: {reason}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(target: Path, temporary: Path) -> None:
+    """Put a new folder in the place of an old one, which stays if that fails."""
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    kept = retired / target.name
+    try:
+        target.rename(kept)
+        temporary.rename(target)
+    except BaseException:
+        if kept.exists():
+            kept.rename(target)
+        retired.rmdir()
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def read_folder(

@@ -7,14 +7,20 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from scipy import sparse
+
+torch.set_num_threads(1)
 
 _SHARED = {
     "deadline": None,
@@ -49,3 +55,119 @@ def make_screen() -> Callable[..., ad.AnnData]:
         return ad.AnnData(sparse.csr_matrix(counts.astype(np.int32)), obs=obs, var=var)
 
     return make
+
+
+def simulate(
+    n_cells: int = 480,
+    n_genes: int = 40,
+    labels: Sequence[str] = ("control", "control", "A", "B", "C", "A+B"),
+    donors: Sequence[str] = ("d1", "d2", "d3"),
+    seed: int = 0,
+) -> ad.AnnData:
+    """Overdispersed counts with gene programmes, donors and additive effects of perturbations."""
+    rng = np.random.default_rng(seed)
+    label = np.array([labels[i % len(labels)] for i in range(n_cells)])
+    donor = np.array([donors[i // len(labels) % len(donors)] for i in range(n_cells)])
+    log_rate_NG = np.log(rng.gamma(1.0, 2.0, n_genes)) + rng.normal(size=(n_cells, 2)) @ rng.normal(
+        0, 0.3, (2, n_genes)
+    )
+    for name in donors:
+        log_rate_NG[donor == name] += rng.normal(0, 0.3, n_genes)
+    for name in sorted({part for text in labels for part in text.split("+")} - {"control"}):
+        effect_G = rng.normal(0, 0.8, n_genes) * (rng.random(n_genes) < 0.3)
+        log_rate_NG[[name in text.split("+") for text in label]] += effect_G
+    counts = rng.poisson(np.exp(log_rate_NG) * rng.gamma(5, 0.2, (n_cells, 1)))
+    counts[:, 0] += 1  # no empty cell
+    return ad.AnnData(
+        sparse.csr_matrix(counts.astype(np.int32)),
+        obs=pd.DataFrame(
+            {"perturbation": label, "donor": donor}, index=[f"cell{i}" for i in range(n_cells)]
+        ),
+        var=pd.DataFrame(index=[f"gene{i}" for i in range(n_genes)]),
+    )
+
+
+@pytest.fixture(scope="session")
+def simulate_screen() -> Callable[..., ad.AnnData]:
+    """A function that simulates a small screen; it still has to be set up."""
+    return simulate
+
+
+@pytest.fixture(scope="session")
+def train_tiny() -> Callable[..., Any]:
+    """A function that trains a very small model in about half a second."""
+    from celldit import CellDiT
+    from celldit.latent import LatentConfig
+    from celldit.nn.dit import DiTConfig
+    from celldit.training import TrainingConfig
+
+    def train(
+        adata: ad.AnnData, *, max_epochs: int = 1, seed: int = 0, kind: str = "pca", **options: Any
+    ) -> CellDiT:
+        settings_of_training = {
+            "flow_steps_per_epoch": 4,
+            "n_trials": 1,
+            "flow_batch": 32,
+            "latent_batch": 128,
+            **options.pop("config", {}),
+        }
+        model = CellDiT(
+            adata,
+            options.pop("tokenizer", "modules"),
+            LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, decoder_hidden=8),
+            dit=DiTConfig(width=16, depth=1, n_heads=2),
+            **options,
+        )
+        config = TrainingConfig(**settings_of_training)
+        model.train(max_epochs, seed=seed, config=config, enable_progress_bar=False)
+        return model
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def _tiny_screen() -> ad.AnnData:
+    from celldit import CellDiT
+
+    adata = simulate()
+    CellDiT.setup_anndata(
+        adata, perturbation_key="perturbation", control="control", covariate_keys=["donor"]
+    )
+    return adata
+
+
+@pytest.fixture
+def tiny_screen(_tiny_screen: ad.AnnData) -> ad.AnnData:
+    """480 cells x 40 genes, set up: A, B, C, A+B and controls in three donors; the test's own."""
+    return _tiny_screen.copy()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(_tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]) -> Any:
+    """A model trained on `tiny_screen` for one epoch; not to be changed."""
+    return train_tiny(_tiny_screen)
+
+
+@pytest.fixture(scope="session")
+def flowing_model(tiny_model: Any) -> Any:
+    """`tiny_model` with a flow that moves cells visibly and is trusted wholly; not to be changed.
+
+    One epoch leaves the flow close to silent and without trust, which would hide what it does.
+    """
+    from celldit.model_folder import arrays_of, fingerprint
+
+    trained = tiny_model.trained
+    flow = copy.deepcopy(trained.flow)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in flow.named_parameters():
+            if "modulation" in name or "project_out" in name:
+                weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    model = copy.copy(tiny_model)
+    model._trained = replace(
+        trained,
+        flow=flow,
+        trust=dict.fromkeys(trained.trust, 1.0),
+        model_id=fingerprint(arrays_of(trained.autoencoder, flow, trained.population)),
+    )
+    return model
