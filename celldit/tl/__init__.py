@@ -1,0 +1,28 @@
+"""Tools, in scanpy's idiom: the AnnData first, results written into it under documented keys.
+
+What belongs to cells is written in place (``copy=True`` gives a changed copy instead). What is a
+table is written to ``uns`` and returned as well.
+"""
+
+from __future__ import annotations
+
+from celldit.evaluation import ceiling, compare, detectable, evaluate
+from celldit.tl.attention import attention
+from celldit.tl.counterfactual import counterfactual
+from celldit.tl.effects import effects
+from celldit.tl.embed import embed
+from celldit.tl.rank_perturbations import rank_perturbations
+from celldit.tl.token_activity import token_activity
+
+__all__ = [
+    "attention",
+    "ceiling",
+    "compare",
+    "counterfactual",
+    "detectable",
+    "effects",
+    "embed",
+    "evaluate",
+    "rank_perturbations",
+    "token_activity",
+]

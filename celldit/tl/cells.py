@@ -1,0 +1,88 @@
+"""What every tool asks first: is the model trained, and which cells does the AnnData hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.errors import InputError
+
+if TYPE_CHECKING:
+    from celldit.model import CellDiT
+    from celldit.samplers.trained import Trained
+
+__all__ = ["read_cells", "trained_parts", "writable"]
+
+
+def trained_parts(model: CellDiT) -> Trained:
+    """Return the trained parts of a model.
+
+    Raises
+    ------
+    InputError
+        If `model` is something else, most often because the arguments were exchanged.
+    NotTrainedError
+        If it was not trained.
+    """
+    from celldit.model import CellDiT
+
+    if not isinstance(model, CellDiT):
+        raise InputError(
+            f"model must be a CellDiT, not {type(model).__name__}; the AnnData comes first: "
+            "cd.tl.name(adata, model)."
+        )
+    return model.trained
+
+
+def fields_for(adata: ad.AnnData, trained: Trained) -> Fields:
+    """What the columns of `adata` mean: its own account if celldit wrote it, else the model's."""
+    own = adata.uns.get("celldit")
+    if isinstance(own, Mapping) and "made_by" in own and "setup" in own:
+        return Fields.from_anndata(adata)
+    fields = trained.fields
+    if fields.perturbation_key is not None and fields.perturbation_key not in adata.obs:
+        fields = replace(fields, perturbation_key=None, dose_key=None)
+    return fields
+
+
+def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
+    """Read measured or predicted cells with the model's genes in the model's order.
+
+    Raises
+    ------
+    InputError
+        If genes are missing, or counts or columns cannot be used.
+    UnknownNameError
+        If a column or layer does not exist.
+    """
+    return Cells.from_anndata(adata, fields_for(adata, trained), genes=trained.genes)
+
+
+def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
+    """The AnnData to write to: a copy in memory, or `adata` itself.
+
+    Raises
+    ------
+    InputError
+        If `adata` is backed by a file and no copy is asked for.
+    """
+    if copy:
+        return adata.to_memory() if adata.isbacked else adata.copy()
+    if adata.isbacked:
+        raise InputError(
+            "adata is backed by a file, to which results are not written; pass copy=True, or bring "
+            "it into memory with adata = adata.to_memory()."
+        )
+    return adata
+
+
+def store(adata: ad.AnnData, key: str, entries: Mapping[str, Any]) -> None:
+    """Write to ``uns[key]`` beside what stands there, such as the setup of ``uns["celldit"]``."""
+    before = adata.uns.get(key)
+    others = dict(before) if isinstance(before, Mapping) else {}
+    adata.uns[key] = {**others, **entries}

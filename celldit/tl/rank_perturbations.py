@@ -1,0 +1,243 @@
+"""Which perturbation moves some cells towards others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+
+from celldit.compute import threads
+from celldit.conditions import Condition
+from celldit.conditions.population import Surroundings
+from celldit.data.cells import Cells
+from celldit.errors import InputError
+from celldit.samplers.request import check_perturbations, counterfactual_conditions
+from celldit.samplers.trained import Trained
+from celldit.tl.cells import read_cells, trained_parts, writable
+
+if TYPE_CHECKING:
+    from celldit.model import CellDiT
+
+__all__ = ["rank_perturbations"]
+
+Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
+
+
+def rank_perturbations(
+    adata: ad.AnnData,
+    model: CellDiT,
+    *,
+    source: Selection,
+    target: Selection,
+    perturbations: Sequence[str] | None = None,
+    dose: object = None,
+    time: float | None = None,
+    key_added: str = "rank_perturbations",
+    max_cells: int = 200,
+    batch_size: int = 512,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Rank perturbations by how far they move the source cells towards the target cells.
+
+    With d the difference between the mean log expression of target and source, and e the predicted
+    mean shift of the source cells, the score is the share of the squared distance that the
+    perturbation removes::
+
+        score = 1 - |d - e|² / |d|²
+
+    1 is arrival, 0 is no approach, and below 0 the cells end farther away than they began (in the
+    wrong direction, or beside it). Perturbations are predicted one after another, so memory does
+    not grow with their number.
+
+    Parameters
+    ----------
+    adata
+        Measured cells with the model's genes and columns; also the targets.
+    model
+        A trained model.
+    source, target
+        Cells: a query of ``obs`` such as ``"cell_type == 'B' and condition == 'control'"``, or a
+        boolean mask of length N. The control cells among the source are perturbed.
+    perturbations
+        Labels to try, new combinations included; None for all of the training.
+    dose, time
+        Where the training data have them.
+    key_added
+        Key in ``uns``.
+    max_cells
+        Most source cells to predict; more are thinned.
+    batch_size
+        Cells at a time.
+    seed
+        Of the thinning and the drawn counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Also written to ``uns[key_added]``; one row per perturbation, best first. ``perturbation``,
+        ``score``, ``sd`` (of the score, by the delta method from the posterior of the effect;
+        contexts are taken to err together, which is the cautious side), ``p_closer`` (probability
+        of a score above 0 if the score is normal), ``progress`` (e·d / d·d: 1 goes the whole way
+        along the line), ``alignment`` (cosine of e and d),
+        ``extrapolation`` (the commonest among the source cells).
+
+    Raises
+    ------
+    InputError
+        If a selection is empty, cannot be read, or source and target do not differ.
+    UnknownNameError
+        If nothing is known of a perturbation.
+    NotTrainedError
+        If the model was not trained.
+    """
+    trained = trained_parts(model)
+    writable(adata, copy=False)
+    cells = read_cells(adata, trained)
+    is_source = _select(adata, source, "source") & cells.is_control
+    is_target = _select(adata, target, "target")
+    if not is_source.any():
+        raise InputError(
+            f"No source cell is labelled {trained.fields.control!r}; predictions start from "
+            "control cells, so let source= select some."
+        )
+    if max_cells < 1:
+        raise InputError(f"max_cells={max_cells!r} must be at least 1.")
+    labels = _labels(trained, perturbations)
+    rows = np.flatnonzero(is_source)
+    if len(rows) > max_cells:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))
+    start = cells.take(rows)
+    before_G = _mean_log(start.log_normalized())
+    way_G = _mean_log(cells.take(is_target).log_normalized()) - before_G
+    found = []
+    controls = adata[rows].to_memory() if adata.isbacked else adata[rows]
+    for label in labels:
+        predicted = model.predict(
+            controls,
+            perturbations=[label],
+            dose=dose,
+            time=time,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        approach, slope_G = _measure(label, predicted, before_G, way_G)
+        conditions = counterfactual_conditions(start, label, trained.fields, dose, time)
+        with threads():
+            sd = _sd_along(trained, start, conditions, slope_G)
+        found.append(replace(approach, sd=sd))
+    table = pd.DataFrame([approach.row() for approach in found])
+    table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    table.index = table.index.astype(str)
+    adata.uns[key_added] = table
+    return table
+
+
+@dataclass(frozen=True)
+class _Approach:
+    """How one perturbation moves the source."""
+
+    perturbation: str
+    score: float
+    sd: float
+    progress: float
+    alignment: float
+    extrapolation: str
+
+    def row(self) -> dict[str, Any]:
+        certain = float(self.score > 0)
+        p_closer = float(stats.norm.cdf(self.score / self.sd)) if self.sd > 0 else certain
+        return {
+            "perturbation": self.perturbation,
+            "score": self.score,
+            "sd": self.sd,
+            "p_closer": p_closer,
+            "progress": self.progress,
+            "alignment": self.alignment,
+            "extrapolation": self.extrapolation,
+        }
+
+
+def _measure(
+    label: str, predicted: ad.AnnData, before_G: np.ndarray, way_G: np.ndarray
+) -> tuple[_Approach, np.ndarray]:
+    """Compare the predicted step with the way; also the score's slope in each log rate, (G,)."""
+    counts = sparse.csr_matrix(predicted.layers["counts"], dtype=np.float32)
+    scale = (1e4 / predicted.obs["size_factor"].to_numpy(np.float64)).astype(np.float32)
+    rates = sparse.csr_matrix(sparse.diags(scale) @ counts)
+    step_G = _mean_log(rates.log1p()) - before_G
+    left_G = way_G - step_G
+    squared, length = float(way_G @ way_G), float(np.linalg.norm(step_G))
+    # A change of the log rate changes log(1 + rate) by rate / (1 + rate) of it.
+    rate_G = np.asarray(rates.mean(axis=0), dtype=np.float64).ravel()
+    slope_G = 2 * left_G / squared * rate_G / (1 + rate_G)
+    approach = _Approach(
+        perturbation=label,
+        score=1 - float(left_G @ left_G) / squared,
+        sd=float("nan"),
+        progress=float(step_G @ way_G) / squared,
+        alignment=float(step_G @ way_G) / (length * squared**0.5) if length > 0 else 0.0,
+        extrapolation=str(predicted.obs["extrapolation"].astype(str).mode()[0]),
+    )
+    return approach, slope_G
+
+
+def _sd_along(
+    trained: Trained, start: Cells, conditions: Sequence[Condition], slope_G: np.ndarray
+) -> float:
+    """Posterior standard deviation of the mean effect along a linear function of the log rates."""
+    known, share = trained.population.references, Counter(conditions)
+    new = {c.surroundings for c in share} - set(known)
+    references: dict[Surroundings, np.ndarray] = {}
+    for key in new:
+        own = start.take([c.surroundings == key for c in conditions])
+        references[key] = trained.autoencoder.encode(own).flatten(1).double().numpy().mean(0)
+    estimate = trained.population.prior.estimate(list(share), references)
+    loadings_FG = trained.autoencoder.decoder.loadings.detach().double().cpu().numpy()
+    _, sd_Q1 = estimate.project((loadings_FG @ slope_G)[:, None])
+    return float(np.average(sd_Q1[:, 0], weights=list(share.values())))
+
+
+def _labels(trained: Trained, perturbations: Sequence[str] | None) -> list[str]:
+    fields = trained.fields
+    if perturbations is None:
+        seen = (c for c in trained.frequencies if not c.is_control)
+        labels = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
+        if not labels:
+            raise InputError("The model was trained without perturbations; there is none to rank.")
+        return labels
+    return check_perturbations(perturbations, fields, trained.perturbations, trained.featured)
+
+
+def _select(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:
+    """Read a query or a mask as a boolean array, shape (N,)."""
+    if isinstance(selection, str):
+        try:
+            # Looked up by position, since cell names may occur twice.
+            rows = adata.obs.reset_index(drop=True).query(selection).index
+        except Exception as error:
+            raise InputError(
+                f"{name}={selection!r} is not a query of adata.obs ({error}); write for example "
+                f"{name}=\"cell_type == 'B'\"."
+            ) from error
+        mask = np.zeros(adata.n_obs, dtype=bool)
+        mask[rows] = True
+    else:
+        mask = np.asarray(selection)
+        if mask.dtype != bool or mask.shape != (adata.n_obs,):
+            raise InputError(
+                f"{name} must be a query of adata.obs or a boolean mask with one entry for each of "
+                f"the {adata.n_obs} cells."
+            )
+    if not mask.any():
+        raise InputError(f"{name} selects no cell of adata; widen it.")
+    return mask
+
+
+def _mean_log(log: sparse.csr_matrix) -> np.ndarray:
+    return np.asarray(log.mean(axis=0), dtype=np.float64).ravel()

@@ -1,0 +1,164 @@
+"""Embeddings, effects, rankings, token activity and attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+
+import celldit as cd
+from celldit.errors import InputError, UnknownNameError
+
+
+def test_embed_gives_the_latent_of_measured_and_predicted_cells(
+    tiny_screen: ad.AnnData, tiny_model: Any
+) -> None:
+    cd.tl.embed(tiny_screen, tiny_model)
+    expected = tiny_model.get_latent_representation(tiny_screen)
+    np.testing.assert_array_equal(tiny_screen.obsm["X_celldit"], expected)
+    predicted = tiny_model.predict(tiny_screen, perturbations="A")
+    copy = cd.tl.embed(predicted, tiny_model, key_added="X_again", copy=True)
+    assert copy is not None
+    assert copy.obsm["X_again"].shape == predicted.obsm["X_celldit"].shape
+    assert "X_again" not in predicted.obsm
+
+
+def test_effects_are_those_of_the_model_in_the_contexts_at_hand(
+    tiny_screen: ad.AnnData, tiny_model: Any
+) -> None:
+    some = tiny_screen[tiny_screen.obs["donor"].isin(["d1", "d2"])].copy()
+    table = cd.tl.effects(some, tiny_model, ["A", "A+B"])
+    assert set(table["context"]) == {"d1", "d2"}
+    assert len(table) == 2 * 2 * some.n_vars
+    full = tiny_model.predict_effects(["A", "A+B"])
+    full = full[full["context"] != "d3"]
+    np.testing.assert_allclose(table["log_fold_change"], full["log_fold_change"])
+    assert some.uns["celldit_effects"] is table
+
+
+def test_effects_survive_a_file(tiny_screen: ad.AnnData, tiny_model: Any, tmp_path: Any) -> None:
+    table = cd.tl.effects(tiny_screen, tiny_model, "A")
+    tiny_screen.write_h5ad(tmp_path / "cells.h5ad")
+    read = ad.read_h5ad(tmp_path / "cells.h5ad").uns["celldit_effects"]
+    assert list(read["gene"]) == list(table["gene"])
+
+
+def test_effects_of_unknown_contexts_are_refused(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    tiny_screen.obs["donor"] = "d9"
+    with pytest.raises(InputError, match="d9"):
+        cd.tl.effects(tiny_screen, tiny_model, "A")
+    assert "celldit_effects" not in tiny_screen.uns
+
+
+@pytest.fixture
+def strong_screen(simulate_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
+    """Three perturbations in enough cells that their effects can be told apart."""
+    adata = simulate_screen(n_cells=900, labels=("control", "A", "B", "C"), donors=("d1",))
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", control="control")
+    return adata
+
+
+def test_ranking_finds_the_perturbation_that_made_the_target(
+    strong_screen: ad.AnnData, train_tiny: Callable[..., Any]
+) -> None:
+    # At its linear start the model predicts the measured mean shifts, so the answer is known.
+    model = train_tiny(strong_screen, max_epochs=0)
+    control = "perturbation == 'control'"
+    for name in ("A", "B", "C"):
+        target = (strong_screen.obs["perturbation"] == name).to_numpy()
+        table = cd.tl.rank_perturbations(strong_screen, model, source=control, target=target)
+        assert table["perturbation"].iloc[0] == name
+        assert table["score"].is_monotonic_decreasing
+        assert (table["sd"] > 0).all()
+        assert table["p_closer"].between(0, 1).all()
+        assert table["score"].iloc[0] <= 1
+    assert strong_screen.uns["rank_perturbations"] is table
+
+
+def test_ranking_identities(strong_screen: ad.AnnData, train_tiny: Callable[..., Any]) -> None:
+    model = train_tiny(strong_screen, max_epochs=0)
+    table = cd.tl.rank_perturbations(
+        strong_screen,
+        model,
+        source="perturbation == 'control'",
+        target="perturbation == 'B'",
+        perturbations=["A", "A+B", "control"],
+        max_cells=50,
+    ).set_index("perturbation")
+    # Of e.d / d.d = p and cos(e, d) = c the score 1 - |d - e|^2 / |d|^2 is 2 p - p^2 / c^2.
+    moved = table.drop(index="control")
+    expected = 2 * moved["progress"] - (moved["progress"] / moved["alignment"]) ** 2
+    np.testing.assert_allclose(moved["score"], expected, rtol=1e-5)
+    assert table.loc["control", "score"] == pytest.approx(0, abs=1e-6)
+
+
+def test_selections_that_cannot_be_used_are_refused(
+    tiny_screen: ad.AnnData, tiny_model: Any
+) -> None:
+    def rank(source: Any, target: Any, **options: Any) -> None:
+        cd.tl.rank_perturbations(tiny_screen, tiny_model, source=source, target=target, **options)
+
+    with pytest.raises(InputError, match="not a query"):
+        rank("nonsense ==", "donor == 'd1'")
+    with pytest.raises(InputError, match="selects no cell"):
+        rank("donor == 'd9'", "donor == 'd1'")
+    with pytest.raises(InputError, match="480"):
+        rank(np.ones(3, dtype=bool), "donor == 'd1'")
+    with pytest.raises(InputError, match="start from control"):
+        rank("perturbation == 'A'", "donor == 'd1'")
+    with pytest.raises(UnknownNameError, match="'Z'"):
+        rank("donor == 'd1'", "donor == 'd2'", perturbations=["Z"])
+    assert "rank_perturbations" not in tiny_screen.uns
+
+
+def test_token_activity_is_the_first_eigengene(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    cd.tl.token_activity(tiny_screen, tiny_model)
+    activity = tiny_screen.obsm["token_activity"]
+    names = tiny_screen.uns["token_activity"]["names"]
+    tokenizer = tiny_model.trained.autoencoder.tokenizer
+    assert activity.shape == (tiny_screen.n_obs, len(names)) == (480, tokenizer.n_identities)
+    # The training cells are its own, so each eigengene is centred on them.
+    np.testing.assert_allclose(activity.mean(0), 0, atol=1e-3)
+    assert (activity.std(0) > 0).all()
+
+
+@pytest.fixture(scope="module")
+def set_model(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., Any]
+) -> tuple[ad.AnnData, Any]:
+    adata = simulate_screen(n_cells=240)
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["donor"])
+    return adata, train_tiny(adata, kind="set", max_epochs=0)
+
+
+def test_attention_sums_to_one_and_controls_differ_by_nothing(
+    set_model: tuple[ad.AnnData, Any],
+) -> None:
+    adata, model = set_model
+    table = cd.tl.attention(adata, model, max_cells=15)
+    sums = table.groupby(["perturbation", "context", "slot"])["attention"].sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+    assert len(sums) == 5 * 3 * model.trained.shape[0]
+    assert (table.loc[table["perturbation"] == "control", "difference"] == 0).all()
+    assert (table.loc[table["perturbation"] == "A", "difference"].abs() > 0).any()
+
+
+def test_attention_needs_a_set_encoder(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    with pytest.raises(InputError, match='latent="set"'):
+        cd.tl.attention(tiny_screen, tiny_model)
+
+
+def test_token_activity_needs_sets(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., Any]
+) -> None:
+    adata = simulate_screen(n_cells=60)
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    model = train_tiny(adata, tokenizer="ranks", kind="set", max_epochs=0)
+    with pytest.raises(InputError, match="single genes"):
+        cd.tl.token_activity(adata, model)
+    table = cd.tl.attention(adata, model)
+    sums = table.groupby(["perturbation", "slot"])["attention"].sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
