@@ -1,0 +1,31 @@
+"""Figures, in scanpy's idiom: each function draws on ``ax=`` or a new figure and returns the axes.
+
+``save="figure.pdf"`` writes the figure to that file; ``show=True`` shows it. By default a figure is
+shown when matplotlib has a window to show it in and neither ``ax`` nor ``save`` is given; notebooks
+show it by themselves. Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
+"""
+
+from __future__ import annotations
+
+from celldit.pl.attention import attention
+from celldit.pl.calibration import calibration
+from celldit.pl.courses import dose_response, trajectory
+from celldit.pl.distributions import distributions
+from celldit.pl.effect import effect
+from celldit.pl.effect_heatmap import effect_heatmap
+from celldit.pl.embedding import embedding
+from celldit.pl.scores import scores
+from celldit.pl.training import training_curves
+
+__all__ = [
+    "attention",
+    "calibration",
+    "distributions",
+    "dose_response",
+    "effect",
+    "effect_heatmap",
+    "embedding",
+    "scores",
+    "training_curves",
+    "trajectory",
+]

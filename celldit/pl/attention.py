@@ -1,0 +1,118 @@
+"""Heat map of attention: tokens by latent slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.pl.style import finish, style
+
+__all__ = ["attention"]
+
+COLUMNS = ("perturbation", "context", "slot", "token", "attention", "difference")
+
+
+def attention(
+    table: pd.DataFrame,
+    perturbation: str | None = None,
+    *,
+    difference: bool = True,
+    n_tokens: int = 20,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> Axes:
+    """Draw which tokens the latent slots read, and how a perturbation changes that.
+
+    Parameters
+    ----------
+    table
+        What :func:`celldit.tl.attention` returns; contexts are averaged.
+    perturbation
+        Needed when the table holds several.
+    difference
+        Draw perturbed minus control (True) or the attention itself.
+    n_tokens
+        Tokens to draw, those with the largest values.
+    ax, show, save
+        See :mod:`celldit.pl`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If the table was made by something else, or holds no difference.
+    UnknownNameError
+        If the perturbation is not in it.
+    """
+    if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
+        raise InputError("table must be what cd.tl.attention returns.")
+    if n_tokens < 1:
+        raise InputError(f"n_tokens={n_tokens!r} must be at least 1.")
+    column = "difference" if difference else "attention"
+    label = _choose(table, perturbation, difference)
+    own = table[(table["perturbation"] == label) & table[column].notna()]
+    if own.empty:
+        raise InputError(
+            f"The table has no control cells in the contexts of {label!r}, so there is no "
+            "difference; pass difference=False."
+        )
+    # Tokens of one name, in the order of the tokenizer, are one row.
+    wide = own.pivot_table(index="token", columns="slot", values=column, sort=False)
+    strongest = wide.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:n_tokens]
+    wide = wide.loc[strongest]
+    with style():
+        new = ax is None
+        if ax is None:
+            size = (3.6 + 0.28 * wide.shape[1], 1.1 + 0.19 * len(wide))
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        values = wide.to_numpy()
+        bound = float(np.abs(values).max()) or 1.0
+        low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
+        image = ax.imshow(values, cmap=colors, vmin=low, vmax=bound, aspect="auto")
+        ax.set_yticks(range(len(wide)), [_short(name) for name in wide.index], fontsize=7)
+        ax.set_xticks(range(wide.shape[1]), [str(int(slot) + 1) for slot in wide.columns])
+        ax.set_xlabel("latent slot")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=16, pad=0.02)
+        bar.set_label("attention, minus control" if difference else "attention", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+        bar.outline.set_visible(False)
+        ax.set_title(str(label))
+        finish([ax], show=show, save=save, own=new)
+    return ax
+
+
+def _choose(table: pd.DataFrame, perturbation: str | None, difference: bool) -> str:
+    labels = list(dict.fromkeys(table["perturbation"]))
+    if perturbation is not None:
+        if perturbation not in labels:
+            raise UnknownNameError.among("perturbation in the table", perturbation, labels)
+        return perturbation
+    # A control differs from itself by nothing, so it is what to leave out.
+    moved = table.groupby("perturbation")["difference"].apply(lambda d: d.abs().max() > 0)
+    candidates = [label for label in labels if not difference or moved[label]]
+    if len(candidates) != 1:
+        raise InputError(
+            f"The table holds {len(candidates)} perturbations to draw; say which, such as "
+            f"perturbation={labels[-1]!r}."
+        )
+    return candidates[0]
+
+
+def _short(name: str) -> str:
+    """Names of gene sets as people read them: no prefix of the collection, no overlong line."""
+    text = str(name)
+    for prefix in ("HALLMARK_", "REACTOME_", "GOBP_", "GO_"):
+        text = text.removeprefix(prefix)
+    text = text.replace("_", " ")
+    return text if len(text) <= 34 else f"{text[:33]}…"

@@ -1,0 +1,133 @@
+"""Whether predicted standard deviations are as large as the errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy import sparse, stats
+
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.errors import InputError
+from celldit.pl.effect_heatmap import check_effects
+from celldit.pl.style import CYCLE, INK, finish, panels, style
+
+__all__ = ["calibration"]
+
+LEVELS = np.linspace(0.05, 0.95, 19)
+MIN_CELLS = 10
+
+
+def calibration(
+    adata: ad.AnnData,
+    effects: pd.DataFrame,
+    *,
+    min_rate: float = 0.5,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> Axes:
+    """Draw how often measured log fold changes lie inside the predicted intervals.
+
+    An interval is central under a normal distribution with the predicted mean, and as variance the
+    sum of the predicted one and the sampling variance of the measurement (delta method on the mean
+    counts). On the diagonal the uncertainty is as large as the errors; below it the prediction is
+    too sure of itself. One curve for each kind of extrapolation.
+
+    Parameters
+    ----------
+    adata
+        Measured perturbed and control cells, set up with :meth:`celldit.CellDiT.setup_anndata`.
+    effects
+        What :func:`celldit.tl.effects` or :meth:`celldit.CellDiT.predict_effects` returns.
+    min_rate
+        Genes with fewer mean counts per 10,000, in control or perturbed cells, are left out: of
+        them too little is measured to say anything.
+    ax, show, save
+        See :mod:`celldit.pl`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If `effects` lacks a column, or nothing in it was measured.
+    """
+    check_effects(effects)
+    fields = Fields.from_anndata(adata)
+    measured = _measured(Cells.from_anndata(adata, fields), min_rate)
+    keys = ["perturbation", "context", "gene"]
+    merged = effects.merge(measured, on=keys, how="inner")
+    if merged.empty:
+        raise InputError(
+            "No effect was measured: adata needs the perturbations and contexts of effects, with "
+            f"at least {MIN_CELLS} perturbed and control cells each, and genes above min_rate."
+        )
+    error = merged["measured"] - merged["log_fold_change"]
+    z = (error / np.sqrt(merged["sd"] ** 2 + merged["noise"] ** 2)).abs().to_numpy()
+    kinds = merged.get("extrapolation", pd.Series("", index=merged.index)).astype(str).to_numpy()
+    bounds = stats.norm.ppf(0.5 + LEVELS / 2)
+    with style():
+        axes = panels(1, ax, size=(3.6, 3.4))
+        axes[0].plot([0, 1], [0, 1], color=INK, lw=0.8, ls="--", zorder=0)
+        for i, kind in enumerate(sorted(set(kinds))):
+            own = z[kinds == kind]
+            covered = [(own <= bound).mean() for bound in bounds]
+            label = f"{kind or 'all'} ({len(own):,} genes x conditions)"
+            axes[0].plot(
+                LEVELS, covered, color=CYCLE[i], marker="o", markersize=3.5, lw=1.2, label=label
+            )
+        axes[0].set(
+            xlim=(0, 1),
+            ylim=(0, 1),
+            xlabel="predicted interval",
+            ylabel="share of measurements inside",
+            title="Calibration",
+        )
+        axes[0].set_aspect("equal")
+        axes[0].legend(loc="upper left", handlelength=1.4)
+        finish(axes, show=show, save=save, own=ax is None)
+    return axes[0]
+
+
+def _measured(cells: Cells, min_rate: float) -> pd.DataFrame:
+    """Measured log fold change of each gene and condition, with its sampling error."""
+    scale = sparse.diags(1e4 / cells.size_factors.astype(np.float64))
+    rates = sparse.csr_matrix(scale @ cells.counts)
+    frame = pd.DataFrame({"p": cells.perturbations, "c": cells.contexts})
+    rows = {(str(p), str(c)): r for (p, c), r in frame.groupby(["p", "c"]).indices.items()}
+    tables = []
+    for (perturbation, context), own in rows.items():
+        base = rows.get((cells.control, context), np.empty(0, dtype=np.int64))
+        if perturbation == cells.control or min(len(own), len(base)) < MIN_CELLS:
+            continue
+        (mean, variance), (mean_0, variance_0) = _moments(rates[own]), _moments(rates[base])
+        seen = (mean > min_rate) & (mean_0 > min_rate)
+        mean, mean_0 = mean[seen], mean_0[seen]
+        noise = variance[seen] / mean**2 / len(own) + variance_0[seen] / mean_0**2 / len(base)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "perturbation": perturbation,
+                    "context": context,
+                    "gene": np.array(cells.genes, dtype=object)[seen],
+                    "measured": np.log(mean / mean_0),
+                    "noise": np.sqrt(noise),
+                }
+            )
+        )
+    columns = ["perturbation", "context", "gene", "measured", "noise"]
+    return pd.concat(tables) if tables else pd.DataFrame(columns=columns)
+
+
+def _moments(rates: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    mean = np.asarray(rates.mean(axis=0)).ravel()
+    square = np.asarray(rates.power(2).mean(axis=0)).ravel()
+    n = rates.shape[0]
+    return mean, np.maximum(square - mean**2, 0) * n / max(n - 1, 1)

@@ -1,0 +1,150 @@
+"""Log fold changes along a dose or along time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.pl.effect_heatmap import check_effects
+from celldit.pl.style import CYCLE, INK, finish, panels, style
+
+__all__ = ["dose_response", "trajectory"]
+
+
+def dose_response(
+    effects: pd.DataFrame,
+    genes: Sequence[str] | str | None = None,
+    *,
+    n_genes: int = 5,
+    ax: Axes | Sequence[Axes] | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> list[Axes] | Axes:
+    """Draw the log fold change of some genes against the dose, with bands of one sd.
+
+    Parameters
+    ----------
+    effects
+        ``cd.tl.effects(adata, model, "NAME", dose=[0.1, 1, 10])``. Contexts are averaged.
+    genes
+        Genes; None for those of the largest changes.
+    n_genes
+        How many of these, at most 8.
+    ax, show, save
+        See :mod:`celldit.pl`; one axes for each perturbation.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or list of them
+        A single one for one perturbation.
+
+    Raises
+    ------
+    InputError
+        If `effects` holds fewer than two doses.
+    UnknownNameError
+        If a gene is not in it.
+    """
+    axes = _courses(effects, "dose", genes, n_genes, ax, show, save)
+    return axes if len(axes) > 1 else axes[0]
+
+
+def trajectory(
+    effects: pd.DataFrame,
+    genes: Sequence[str] | str | None = None,
+    *,
+    n_genes: int = 5,
+    ax: Axes | Sequence[Axes] | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> list[Axes] | Axes:
+    """Draw the log fold change of some genes against time, with bands of one sd.
+
+    Parameters
+    ----------
+    effects
+        ``cd.tl.effects(adata, model, "NAME", time=[10, 10.5, 11])``. Contexts are averaged.
+    genes, n_genes, ax, show, save
+        As in :func:`dose_response`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or list of them
+        A single one for one perturbation.
+
+    Raises
+    ------
+    InputError
+        If `effects` holds fewer than two times.
+    UnknownNameError
+        If a gene is not in it.
+    """
+    axes = _courses(effects, "time", genes, n_genes, ax, show, save)
+    return axes if len(axes) > 1 else axes[0]
+
+
+def _courses(
+    effects: pd.DataFrame,
+    along: str,
+    genes: Sequence[str] | str | None,
+    n_genes: int,
+    ax: Axes | Sequence[Axes] | None,
+    show: bool | None,
+    save: Any,
+) -> list[Axes]:
+    check_effects(effects)
+    if along not in effects.columns or effects[along].nunique() < 2:
+        raise InputError(
+            f"effects needs at least two values of {along}; make it with "
+            f"cd.tl.effects(adata, model, 'NAME', {along}=[...])."
+        )
+    try:
+        effects = effects.assign(**{along: effects[along].astype(float)})
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The column {along!r} of effects holds values that are not numbers."
+        ) from (error)
+    if not 1 <= n_genes <= len(CYCLE):
+        raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")
+    asked = [genes] if isinstance(genes, str) else genes
+    for gene in asked or ():
+        if gene not in set(effects["gene"]):
+            raise UnknownNameError.among("gene in effects", gene, effects["gene"].unique())
+    if asked is not None and len(asked) > len(CYCLE):
+        raise InputError(f"{len(asked)} genes cannot be told apart; draw at most {len(CYCLE)}.")
+    names = list(dict.fromkeys(effects["perturbation"]))
+    with style():
+        axes = panels(len(names), ax, size=(4.2, 3.0))
+        for one, name in zip(axes, names, strict=True):
+            _draw(one, effects[effects["perturbation"] == name], along, asked, n_genes)
+            one.set_title(str(name))
+        finish(axes, show=show, save=save, own=ax is None)
+    return axes
+
+
+def _draw(
+    ax: Axes, table: pd.DataFrame, along: str, genes: Sequence[str] | None, n_genes: int
+) -> None:
+    # Contexts share what is not known of the perturbation, so their variances do not average out.
+    mean = table.pivot_table(index=along, columns="gene", values="log_fold_change").sort_index()
+    sd = table.pivot_table(index=along, columns="gene", values="sd").sort_index()
+    if genes is None:
+        genes = list(mean.abs().max().sort_values(ascending=False, kind="stable").index[:n_genes])
+    x = mean.index.to_numpy(dtype=np.float64)
+    for gene, color in zip(genes, CYCLE, strict=False):
+        y, width = mean[gene].to_numpy(), sd[gene].to_numpy()
+        ax.fill_between(x, y - width, y + width, color=color, alpha=0.15, lw=0)
+        ax.plot(x, y, color=color, marker="o", markersize=4, lw=1.4, label=gene)
+    ax.axhline(0, color=INK, lw=0.8, ls="--", zorder=0)
+    if along == "dose" and (x > 0).all() and x.max() > 20 * x.min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set(xlabel=along, ylabel="log fold change (ln)")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1.4)

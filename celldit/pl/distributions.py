@@ -1,0 +1,123 @@
+"""Distributions of single genes: control, measured, predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anndata as ad
+import numpy as np
+from matplotlib.axes import Axes
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.evaluation.metrics.shift import largest
+from celldit.pl.measured import Pair, columns_of, read_pair, shifts
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, finish, panels, style
+
+__all__ = ["distributions"]
+
+
+def distributions(
+    adata: ad.AnnData,
+    predicted: ad.AnnData,
+    genes: Sequence[str] | str | None = None,
+    perturbation: str | None = None,
+    *,
+    n_genes: int = 8,
+    ax: Sequence[Axes] | Axes | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> list[Axes] | Axes:
+    """Draw how single genes are distributed over control, measured and predicted cells.
+
+    Each panel is a gene, each violin the log expression of a kind of cell, with its mean. The share
+    of cells without a count of the gene stands below.
+
+    Parameters
+    ----------
+    adata
+        Measured perturbed and control cells, set up with :meth:`celldit.CellDiT.setup_anndata`.
+    predicted
+        What :meth:`celldit.CellDiT.predict` or a baseline returns; its sampled counts are drawn.
+    genes
+        Genes; None for those with the largest measured shift.
+    perturbation
+        Needed when several were predicted.
+    n_genes
+        How many genes.
+    ax, show, save
+        See :mod:`celldit.pl`; one axes for each gene.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or list of them
+        A single one for one gene.
+
+    Raises
+    ------
+    InputError
+        If several perturbations were predicted and none is named.
+    UnknownNameError
+        If a gene or the perturbation is not there.
+    """
+    pair = read_pair(adata, predicted)
+    labels = pair.chosen(perturbation)
+    if len(labels) != 1:
+        raise InputError(
+            f"{len(labels)} perturbations were predicted; say which to draw, such as "
+            f"perturbation={labels[0]!r}."
+        )
+    columns = _columns(pair, genes, labels[0], n_genes)
+    values = _values(pair, labels[0], columns)
+    with style():
+        axes = panels(len(columns), ax, size=(2.0, 2.3))
+        for i, (one, column) in enumerate(zip(axes, columns, strict=True)):
+            _violins(one, {name: x[:, i] for name, x in values.items()})
+            one.set_title(pair.genes[column])
+            if i % 4 == 0:
+                one.set_ylabel("log expression")
+        finish(axes, show=show, save=save, own=ax is None)
+    return axes if len(axes) > 1 else axes[0]
+
+
+def _columns(pair: Pair, genes: Sequence[str] | str | None, label: str, n_genes: int) -> np.ndarray:
+    if genes is None:
+        if n_genes < 1:
+            raise InputError(f"n_genes={n_genes!r} must be at least 1.")
+        return largest(shifts(pair, label)[0], n_genes)
+    position = {gene: i for i, gene in enumerate(pair.genes)}
+    asked = [genes] if isinstance(genes, str) else list(genes)
+    for gene in asked:
+        if gene not in position:
+            raise UnknownNameError.among("gene", gene, pair.genes)
+    return np.array([position[gene] for gene in asked], dtype=np.int64)
+
+
+def _values(pair: Pair, label: str, columns: np.ndarray) -> dict[str, np.ndarray]:
+    measured, predicted = pair.measured.conditions(), pair.predicted.conditions()
+    contexts = pair.contexts(label)
+    control = np.concatenate([measured[pair.fields.control, c] for c in contexts])
+    true = np.concatenate([measured[label, c] for c in contexts])
+    new = np.concatenate([predicted[label, c] for c in contexts])
+    return {
+        "control": columns_of(pair.measured, control, columns),
+        "measured": columns_of(pair.measured, true, columns),
+        "predicted": columns_of(pair.predicted, new, columns),
+    }
+
+
+def _violins(ax: Axes, values: dict[str, np.ndarray]) -> None:
+    colors = (CONTROL, MEASURED, PREDICTED)
+    for at, (x, color) in enumerate(zip(values.values(), colors, strict=True)):
+        if np.ptp(x) > 0:
+            # A fixed width in log expression, so that violins of few and many cells are comparable.
+            drawn = ax.violinplot(x, [at], widths=0.85, showextrema=False, bw_method=0.25)
+            parts: Any = drawn["bodies"]
+            for part in parts:
+                part.set(facecolor=color, edgecolor="none", alpha=0.65)
+        ax.scatter([at], [x.mean()], s=22, color="white", edgecolor=INK, lw=0.9, zorder=3)
+    top = max(float(x.max()) for x in values.values())
+    ax.set_ylim(-0.06 * max(top, 0.1), 1.05 * max(top, 0.1))
+    shares = [f"{name}\n{np.mean(x == 0):.0%} zero" for name, x in values.items()]
+    ax.set_xticks(range(3), shares, fontsize=6.5)
+    ax.tick_params(axis="x", length=0)

@@ -1,0 +1,141 @@
+"""Log fold changes of many genes under many perturbations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.cluster.hierarchy import leaves_list, linkage
+
+from celldit.errors import InputError, UnknownNameError, examples
+from celldit.pl.style import finish, style
+
+__all__ = ["check_effects", "effect_heatmap"]
+
+COLUMNS = ("perturbation", "context", "gene", "log_fold_change", "sd")
+
+
+def effect_heatmap(
+    effects: pd.DataFrame,
+    genes: Sequence[str] | None = None,
+    *,
+    n_genes: int = 30,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> Axes:
+    """Draw predicted log fold changes: perturbations in rows, genes in columns.
+
+    Both are ordered by similarity. A dot marks a change larger than twice its standard deviation.
+
+    Parameters
+    ----------
+    effects
+        What :func:`celldit.tl.effects` or :meth:`celldit.CellDiT.predict_effects` returns; with
+        several contexts a row for each perturbation and context.
+    genes
+        Genes to draw; None for those of the largest changes that are sure (less two standard
+        deviations).
+    n_genes
+        How many of these.
+    ax, show, save
+        See :mod:`celldit.pl`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If `effects` lacks a column or is empty.
+    UnknownNameError
+        If a gene is not in it.
+    """
+    check_effects(effects)
+    if n_genes < 1:
+        raise InputError(f"n_genes={n_genes!r} must be at least 1.")
+    several = effects["context"].nunique() > 1
+    rows = effects["perturbation"].astype(str)
+    if several:
+        rows = rows + ", " + effects["context"].astype(str)
+    change = _wide(effects, rows, "log_fold_change")
+    sd = _wide(effects, rows, "sd")
+    chosen = _genes(change.abs() - 2 * sd, genes, n_genes)
+    change, sd = change[chosen], sd[chosen]
+    if genes is None:
+        change = change.iloc[:, _order(change.to_numpy().T)]
+    change = change.iloc[_order(change.to_numpy())]
+    sd = sd.loc[change.index, change.columns]
+    with style():
+        own = ax is None
+        if ax is None:
+            size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0])
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        _draw(ax, change, sd)
+        finish([ax], show=show, save=save, own=own)
+    return ax
+
+
+def check_effects(effects: object) -> None:
+    """Refuse a table that cd.tl.effects did not make; InputError says what it lacks."""
+    if not isinstance(effects, pd.DataFrame):
+        raise InputError(
+            f"effects must be the table that cd.tl.effects returns, not {type(effects).__name__}."
+        )
+    missing = [name for name in COLUMNS if name not in effects.columns]
+    if missing:
+        raise InputError(
+            f"effects lacks the columns {examples(missing)}; pass what cd.tl.effects returns."
+        )
+    if effects.empty:
+        raise InputError("effects has no row; pass what cd.tl.effects returns.")
+
+
+def _wide(effects: pd.DataFrame, rows: pd.Series, column: str) -> pd.DataFrame:
+    table = effects.assign(row=rows)
+    if table.duplicated(["row", "gene"]).any():
+        raise InputError(
+            "effects holds several doses or times; draw these with cd.pl.dose_response or "
+            "cd.pl.trajectory, or select one."
+        )
+    return table.pivot(index="row", columns="gene", values=column)
+
+
+def _genes(sure: pd.DataFrame, genes: Sequence[str] | None, n_genes: int) -> list[str]:
+    if genes is None:
+        strongest = sure.max(axis=0).sort_values(ascending=False, kind="stable")
+        return list(strongest.index[:n_genes])
+    for gene in genes:
+        if gene not in sure.columns:
+            raise UnknownNameError.among("gene in effects", gene, sure.columns)
+    return list(genes)
+
+
+def _order(values: np.ndarray) -> np.ndarray:
+    if len(values) < 3:
+        return np.arange(len(values))
+    return leaves_list(linkage(values, "average", optimal_ordering=True))
+
+
+def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame) -> None:
+    values = change.to_numpy()
+    # A few extreme values must not bleach the rest; the bar's points say that it was cut.
+    bound = float(np.quantile(np.abs(values), 0.98)) or float(np.abs(values).max()) or 1.0
+    image = ax.imshow(values, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+    sure_row, sure_column = np.nonzero(np.abs(values) > 2 * sd.to_numpy())
+    dark = np.abs(values[sure_row, sure_column]) > 0.6 * bound
+    ax.scatter(sure_column, sure_row, s=3, c=np.where(dark, "white", "black"), lw=0)
+    ax.set_xticks(range(values.shape[1]), change.columns, rotation=90, fontsize=7)
+    ax.set_yticks(range(values.shape[0]), change.index, fontsize=7.5)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=14, pad=0.02, extend="both")
+    bar.set_label("log fold change (ln)", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+    ax.set_title("dot: more than 2 sd from 0", fontsize=8)

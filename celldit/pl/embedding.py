@@ -1,0 +1,166 @@
+"""Measured, predicted and generated cells in one plane."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import anndata as ad
+import numpy as np
+from matplotlib.axes import Axes
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.evaluation.expression import Expression, check_genes, read_predicted
+from celldit.pl.measured import Pair, read_pair
+from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, finish, panels, style
+
+__all__ = ["embedding"]
+
+MAX_CELLS = 3000
+
+
+def embedding(
+    adata: ad.AnnData,
+    predicted: ad.AnnData,
+    generated: ad.AnnData | None = None,
+    perturbation: str | Sequence[str] | None = None,
+    *,
+    basis: Literal["pca", "umap"] = "pca",
+    max_cells: int = MAX_CELLS,
+    seed: int = 0,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> Axes:
+    """Draw measured, predicted and generated cells in the plane of the measured ones.
+
+    Principal components of log expression are fitted on the measured cells alone, so a prediction
+    cannot bend the plane towards itself. A UMAP is made of 30 of them, of all cells together.
+
+    Parameters
+    ----------
+    adata
+        Measured perturbed and control cells, set up with :meth:`celldit.CellDiT.setup_anndata`.
+    predicted
+        What :meth:`celldit.CellDiT.predict` or a baseline returns.
+    generated
+        What :meth:`celldit.CellDiT.generate` returns.
+    perturbation
+        One or several; None for all that were predicted and measured. Contexts that were not
+        predicted are left out.
+    basis
+        ``"pca"`` or ``"umap"``.
+    max_cells
+        Most cells of each kind; more are thinned.
+    seed
+        Of thinning, decomposition and drawing order.
+    ax, show, save
+        See :mod:`celldit.pl`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If genes differ, or nothing predicted was measured.
+    UnknownNameError
+        If a perturbation was not predicted.
+    """
+    if basis not in ("pca", "umap"):
+        raise UnknownNameError.among("basis", basis, ["pca", "umap"])
+    if max_cells < 2:
+        raise InputError(f"max_cells={max_cells!r} must be at least 2.")
+    pair = read_pair(adata, predicted)
+    groups = _groups(pair, pair.chosen(perturbation))
+    if generated is not None:
+        check_genes(generated, adata, "generated")
+        largest = float(pair.measured.log.max())
+        cells = read_predicted(generated, pair.fields, largest)
+        groups["generated"] = cells.log
+    rng = np.random.default_rng(seed)
+    thinned = {name: _thin(log, max_cells, rng) for name, log in groups.items() if log.shape[0]}
+    points = _plane(thinned, basis, seed)
+    with style():
+        axes = panels(1, ax, size=(4.4, 3.7))
+        _draw(axes[0], points, rng)
+        name = "PC" if basis == "pca" else "UMAP"
+        axes[0].set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
+        finish(axes, show=show, save=save, own=ax is None)
+    return axes[0]
+
+
+def _groups(pair: Pair, labels: Sequence[str]) -> dict[str, Any]:
+    """Log expression of control, measured and predicted cells, in the predicted contexts."""
+
+    def rows(cells: Expression, wanted: Sequence[str]) -> Any:
+        found = cells.conditions()
+        keys = [(w, c) for w in wanted for c in contexts if (w, c) in found]
+        picked = [found[key] for key in keys]
+        return cells.log[np.sort(np.concatenate(picked)) if picked else []]
+
+    contexts = sorted({c for label in labels for c in pair.contexts(label)})
+    what = labels[0] if len(labels) == 1 else "perturbed"
+    return {
+        pair.fields.control: rows(pair.measured, [pair.fields.control]),
+        f"{what}, measured": rows(pair.measured, labels),
+        f"{what}, predicted": rows(pair.predicted, labels),
+    }
+
+
+def _thin(log: Any, n: int, rng: np.random.Generator) -> Any:
+    if log.shape[0] <= n:
+        return log
+    return log[np.sort(rng.choice(log.shape[0], n, replace=False))]
+
+
+def _plane(groups: dict[str, Any], basis: str, seed: int) -> dict[str, np.ndarray]:
+    names = list(groups)
+    dense = {k: _dense(v) for k, v in groups.items()}
+    measured = np.concatenate([dense[name] for name in names[:2]])
+    n_components = 2 if basis == "pca" else 30
+    n_components = min(n_components, *measured.shape)
+    if n_components < 2:
+        raise InputError("An embedding needs at least two measured cells and two genes.")
+    pca = PCA(n_components, svd_solver="randomized", random_state=seed).fit(measured)
+    flat = np.concatenate([pca.transform(dense[name]) for name in names])
+    if basis == "umap":
+        flat = _umap(flat, seed)
+    ends = np.cumsum([len(dense[name]) for name in names])[:-1]
+    return dict(zip(names, np.split(flat[:, :2], ends), strict=True))
+
+
+def _dense(log: Any) -> np.ndarray:
+    return np.asarray(log.toarray() if sparse.issparse(log) else log, dtype=np.float32)
+
+
+def _umap(points_ND: np.ndarray, seed: int) -> np.ndarray:
+    import scanpy as sc
+
+    cells = ad.AnnData(obsm={"X_pca": points_ND}, shape=(len(points_ND), 0))
+    with warnings.catch_warnings():
+        # UMAP announces that a fixed seed runs on one thread, which is what is wanted here.
+        warnings.simplefilter("ignore", UserWarning)
+        neighbors = min(15, len(points_ND) - 1)
+        sc.pp.neighbors(cells, n_neighbors=neighbors, use_rep="X_pca", random_state=seed)
+        sc.tl.umap(cells, random_state=seed)
+    return np.asarray(cells.obsm["X_umap"])
+
+
+def _draw(ax: Axes, points: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    colors = [CONTROL, MEASURED, PREDICTED, GENERATED]
+    names = list(points)
+    everything = np.concatenate(list(points.values()))
+    color = np.repeat(np.array(colors[: len(names)]), [len(points[n]) for n in names])
+    # In random order, so that the kind drawn last does not hide the others.
+    order = rng.permutation(len(everything))
+    size = float(np.clip(9000 / len(everything), 4, 16))
+    x, y = everything[order].T
+    ax.scatter(x, y, c=color[order], s=size, alpha=0.6, lw=0, rasterized=True)
+    for name, one in zip(names, colors, strict=False):
+        ax.scatter([], [], s=26, color=one, label=f"{name} ({len(points[name])})")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)

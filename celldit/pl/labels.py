@@ -1,0 +1,125 @@
+"""Names beside points, without one name covering another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from celldit.pl.style import INK
+
+__all__ = ["place_labels"]
+
+DISTANCES = (7, 13, 20, 29, 40, 53, 68)
+ANGLES = np.deg2rad([0, 180, 30, 150, -30, -150, 60, 120, -60, -120, 90, -90])
+
+
+def place_labels(
+    ax: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    names: Sequence[str],
+    *,
+    avoid: np.ndarray | None = None,
+    size: float = 7.5,
+) -> list[str]:
+    """Write each name at the nearest free place around its point, with a thin line to it.
+
+    The limits of the axes must not change afterwards. A name that fits nowhere is left out.
+
+    Parameters
+    ----------
+    ax
+        Where to write.
+    x, y
+        Points in data coordinates, the most important first.
+    names
+        One for each point.
+    avoid
+        Further points that names should not cover, shape (n, 2), in data coordinates.
+    size
+        Font size in points.
+
+    Returns
+    -------
+    list of str
+        The names that were written.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    points = ax.transData.transform(np.column_stack([x, y]))
+    unit = figure.dpi / 72
+    inside = ax.get_window_extent(renderer)
+    taken = [
+        Bbox.from_bounds(px - 2 * unit, py - 2 * unit, 4 * unit, 4 * unit) for px, py in points
+    ]
+    others = ax.transData.transform(avoid) if avoid is not None else np.empty((0, 2))
+    taken += [text.get_window_extent(renderer) for text in ax.texts if text.get_text()]
+    written = []
+    for (px, py), name, at in zip(points, names, zip(x, y, strict=True), strict=True):
+        text = ax.annotate(
+            name,
+            at,
+            xytext=(0, 0),
+            textcoords="offset points",
+            ha="left",
+            va="bottom",
+            fontsize=size,
+            color=INK,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "#888888",
+                "lw": 0.5,
+                "shrinkA": 0,
+                "shrinkB": 1,
+            },
+        )
+        # Of the text alone; an annotation's own extent includes its line.
+        extent = Text.get_window_extent(text, renderer)
+        width, height = extent.width, extent.height
+        # Rather over a point than not at all.
+        spot = _free_spot(px, py, width, height, unit, taken, inside, others)
+        if spot is None:
+            spot = _free_spot(px, py, width, height, unit, taken, inside, others[:0])
+        if spot is None:
+            text.remove()
+            continue
+        text.set_position(((spot.x0 - px) / unit, (spot.y0 - py) / unit))
+        taken.append(spot)
+        written.append(name)
+    return written
+
+
+def _free_spot(
+    px: float,
+    py: float,
+    width: float,
+    height: float,
+    unit: float,
+    taken: Sequence[Bbox],
+    inside: Bbox,
+    others: np.ndarray,
+) -> Bbox | None:
+    for distance in DISTANCES:
+        for angle in ANGLES:
+            dx, dy = distance * unit * np.cos(angle), distance * unit * np.sin(angle)
+            # The side of the text that faces the point touches the circle, whatever its length.
+            left = px + dx - (width if np.cos(angle) < -0.1 else 0)
+            if abs(np.cos(angle)) <= 0.1:
+                left = px - width / 2
+            box = Bbox.from_bounds(left, py + dy - height / 2, width, height)
+            fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
+            fits = fits and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            if not fits or any(box.overlaps(other) for other in taken):
+                continue
+            covered = (others > box.min).all(axis=1) & (others < box.max).all(axis=1)
+            if not covered.any():
+                return box
+    return None

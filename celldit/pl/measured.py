@@ -1,0 +1,143 @@
+"""What the figures compare: measured, predicted and control cells of one perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+
+from celldit.data.fields import Fields
+from celldit.data.labels import canonical
+from celldit.errors import InputError, UnknownNameError, examples
+from celldit.evaluation.expression import Expression, check_genes, read_measured, read_predicted
+
+__all__ = ["Pair", "read_pair", "shifts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Measured and predicted cells in log expression, of the same genes.
+
+    Attributes
+    ----------
+    measured, predicted
+        Controls are among the measured.
+    fields
+        Of the measured cells.
+    """
+
+    measured: Expression
+    predicted: Expression
+    fields: Fields
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Names of the G genes."""
+        return self.measured.genes
+
+    def chosen(self, perturbation: str | Sequence[str] | None) -> list[str]:
+        """Perturbations to draw: the given one, or those both measured and predicted.
+
+        Raises
+        ------
+        UnknownNameError
+            If one is not predicted.
+        InputError
+            If no perturbation is both measured and predicted.
+        """
+        fields = self.fields
+        available = sorted(set(self.predicted.perturbations) - {fields.control})
+        if perturbation is None:
+            both = [p for p in available if p in set(self.measured.perturbations)]
+            if not both:
+                raise InputError(
+                    f"None of the predicted perturbations ({examples(available)}) was measured in "
+                    "adata; pass the measured cells of one of them."
+                )
+            return both
+        asked = [perturbation] if isinstance(perturbation, str) else list(perturbation)
+        labels = [canonical(p, fields.perturbation_sep, fields.control) for p in asked]
+        for label in labels:
+            if label not in available:
+                raise UnknownNameError.among("perturbation in predicted", label, available)
+            if label not in set(self.measured.perturbations):
+                raise InputError(f"adata has no measured cell with the perturbation {label!r}.")
+        return labels
+
+    def contexts(self, perturbation: str) -> list[str]:
+        """Contexts with predicted, measured and control cells.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        found = set(self.measured.conditions()), set(self.predicted.conditions())
+        here = [
+            context
+            for label, context in sorted(found[1])
+            if label == perturbation
+            and (label, context) in found[0]
+            and (self.fields.control, context) in found[0]
+        ]
+        if not here:
+            raise InputError(
+                f"No context has predicted, measured and control cells of {perturbation!r}; adata "
+                "must hold measured cells with that perturbation and controls of the same contexts."
+            )
+        return here
+
+
+def read_pair(adata: ad.AnnData, predicted: ad.AnnData) -> Pair:
+    """Read measured cells and a prediction of the same genes; genes are brought to one order.
+
+    Raises
+    ------
+    InputError
+        If `adata` was not set up, or the genes differ.
+    """
+    fields = Fields.from_anndata(adata)
+    if fields.perturbation_key is None:
+        raise InputError(
+            "adata was set up without perturbation_key, so there is no measured perturbation to "
+            "compare with; call CellDiT.setup_anndata(adata, perturbation_key=...)."
+        )
+    measured = read_measured(adata, fields, "adata")
+    check_genes(predicted, adata, "predicted")
+    largest = float(measured.log.max()) if measured.n_cells else 0.0
+    return Pair(measured, read_predicted(predicted, fields, largest), fields)
+
+
+def shifts(pair: Pair, perturbation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Measured and predicted mean shift from the measured controls, each of shape (G,).
+
+    Contexts are averaged by their number of measured cells.
+    """
+    measured, predicted = pair.measured.conditions(), pair.predicted.conditions()
+    contexts = pair.contexts(perturbation)
+    weights = np.array([len(measured[perturbation, c]) for c in contexts], dtype=np.float64)
+    true_G = predicted_G = np.zeros(len(pair.genes))
+    for context, weight in zip(contexts, weights / weights.sum(), strict=True):
+        base_G = mean_of(pair.measured, measured[pair.fields.control, context])
+        true_G = true_G + weight * (
+            mean_of(pair.measured, measured[perturbation, context]) - base_G
+        )
+        predicted_G = predicted_G + weight * (
+            mean_of(pair.predicted, predicted[perturbation, context]) - base_G
+        )
+    return true_G, predicted_G
+
+
+def mean_of(cells: Expression, rows: np.ndarray) -> np.ndarray:
+    """Mean log expression, float64, shape (G,)."""
+    mean = cells.log[rows].mean(axis=0, dtype=np.float64)
+    return np.asarray(mean).ravel()
+
+
+def columns_of(cells: Expression, rows: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """Log expression of some genes in some cells, shape (len(rows), len(genes))."""
+    some = cells.log[rows][:, genes]
+    return np.asarray(some.toarray() if sparse.issparse(some) else some)

@@ -1,0 +1,98 @@
+"""The course of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from celldit.errors import InputError
+from celldit.pl.style import CYCLE, INK, finish, panels, style
+
+if TYPE_CHECKING:
+    from celldit.model import CellDiT
+
+__all__ = ["training_curves"]
+
+LABELS = {
+    "latent": ("Latent space", "held-out nats per gene"),
+    "flow": ("Flow, on held-out conditions", "error / prior's error"),
+}
+MARKERS = "osD^vP"
+
+
+def training_curves(
+    model: CellDiT,
+    *,
+    ax: Sequence[Axes] | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> list[Axes]:
+    """Draw what both stages of training were stopped by.
+
+    Left the negative log likelihood of held-out cells, in nats per count. Right, for each kind of
+    held-out condition, the error of the flow over that of the effect prior it starts from: below
+    the line at 1 the flow adds something.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    ax
+        One matplotlib axes for each stage that ran; None for a new figure.
+    show, save
+        See :mod:`celldit.pl`.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+
+    Raises
+    ------
+    NotTrainedError
+        If the model was not trained.
+    InputError
+        If it was trained for no epoch at all, so that there is no course.
+    """
+    history = {stage: rows for stage, rows in model.history.items() if rows}
+    if not history:
+        raise InputError(
+            "This model was trained for 0 epochs and has no course to draw; call model.train() "
+            "without max_epochs=0."
+        )
+    with style():
+        axes = panels(len(history), ax, size=(3.6, 2.9))
+        for one, (stage, rows) in zip(axes, history.items(), strict=True):
+            _draw(one, stage, rows)
+        finish(axes, show=show, save=save, own=ax is None)
+    return axes
+
+
+def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]]) -> None:
+    title, label = LABELS.get(stage, (stage, ""))
+    epochs = [row.get("epoch", float(i)) for i, row in enumerate(rows)]
+    # The first stage counts epochs from 0, the second from 1; people count from 1.
+    shift = 1 - min(epochs)
+    names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "epoch"]
+    for i, name in enumerate(names):
+        values = [row.get(name, float("nan")) for row in rows]
+        x = [epoch + shift for epoch in epochs]
+        ax.plot(
+            x,
+            values,
+            color=CYCLE[i % len(CYCLE)],
+            marker=MARKERS[i % len(MARKERS)],
+            # Courses that coincide stay visible: each later one is smaller.
+            markersize=max(6 - 1.5 * i, 2.5),
+            lw=1.2,
+            label=name,
+        )
+    if stage == "flow":
+        ax.axhline(1, color=INK, lw=0.8, ls="--", zorder=0, label="effect prior")
+    if len(names) > 1 or stage == "flow":
+        ax.legend(loc="best")
+    ax.set(title=title, xlabel="epoch", ylabel=label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.margins(y=0.15)

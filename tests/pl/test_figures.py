@@ -1,0 +1,235 @@
+"""Figures: what is drawn is what the data say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anndata as ad
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+
+import celldit as cd
+from celldit.errors import InputError, UnknownNameError
+from celldit.evaluation.metrics import pearson_shift
+from celldit.pl.labels import place_labels
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def predicted(tiny_screen: ad.AnnData, tiny_model: Any) -> ad.AnnData:
+    return tiny_model.predict(tiny_screen, perturbations=["A", "A+B"])
+
+
+def offsets(ax: Axes) -> np.ndarray:
+    return np.asarray(ax.collections[0].get_offsets())
+
+
+def test_effect_draws_mean_shifts(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
+    ax = cd.pl.effect(tiny_screen, predicted, "A")
+    assert isinstance(ax, Axes)
+    xy = offsets(ax)
+    assert xy.shape == (tiny_screen.n_vars, 2)
+    assert ax.get_title(loc="left").startswith("A (3 contexts), r = ")
+    assert f"{pearson_shift(xy[:, 1], xy[:, 0]):.2f}" in ax.get_title(loc="left")
+    names = {t.get_text() for t in ax.texts}
+    assert tiny_screen.var_names[np.abs(xy).max(1).argmax()] in names
+
+
+def test_effect_in_one_context_agrees_with_evaluate(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData
+) -> None:
+    chosen = (tiny_screen.obs["donor"] == "d1") & tiny_screen.obs["perturbation"].isin(
+        ["control", "A", "A+B"]
+    )
+    one = tiny_screen[chosen].copy()
+    part = predicted[predicted.obs["donor"] == "d1"].copy()
+    xy = offsets(cd.pl.effect(one, part, "A"))
+    table = cd.tl.evaluate(part, one, one, metrics=["pearson"])
+    value = table.query("perturbation == 'A' and metric == 'pearson'")["value"].iloc[0]
+    assert pearson_shift(xy[:, 1], xy[:, 0]) == pytest.approx(value, abs=1e-6)
+
+
+def test_effect_makes_a_panel_for_each_perturbation(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData
+) -> None:
+    axes = cd.pl.effect(tiny_screen, predicted)
+    assert isinstance(axes, list)
+    assert [ax.get_title(loc="left").split(" ")[0] for ax in axes] == ["A", "A+B"]
+    with pytest.raises(InputError, match="2 matplotlib axes"):
+        cd.pl.effect(tiny_screen, predicted, ax=axes[0])
+    with pytest.raises(UnknownNameError, match="'C'"):
+        cd.pl.effect(tiny_screen, predicted, "C")
+
+
+def test_labels_never_cover_each_other() -> None:
+    _, ax = plt.subplots(figsize=(4, 4))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 15)) * 0.1
+    ax.scatter(x, y)
+    ax.set(xlim=(-1, 1), ylim=(-1, 1))
+    written = place_labels(ax, x, y, [f"GENE{i}" for i in range(15)])
+    assert len(written) >= 12
+    ax.figure.canvas.draw()
+    renderer = ax.figure.canvas.get_renderer()
+    boxes = [Text.get_window_extent(text, renderer) for text in ax.texts]
+    overlaps = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert not any(overlaps)
+
+
+def test_embedding_draws_every_cell_once(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData, tiny_model: Any
+) -> None:
+    generated = tiny_model.generate(30)
+    ax = cd.pl.embedding(tiny_screen, predicted, generated, "A")
+    n_controls = int((tiny_screen.obs["perturbation"] == "control").sum())
+    n_measured = int((tiny_screen.obs["perturbation"] == "A").sum())
+    assert len(offsets(ax)) == 2 * n_controls + n_measured + 30
+    assert len(ax.get_legend().get_texts()) == 4
+    with pytest.raises(UnknownNameError, match="basis"):
+        cd.pl.embedding(tiny_screen, predicted, basis="tsne")  # type: ignore[arg-type]
+
+
+def test_embedding_plane_does_not_depend_on_the_prediction(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData
+) -> None:
+    def measured_points(cells: ad.AnnData) -> np.ndarray:
+        ax = cd.pl.embedding(tiny_screen, cells, perturbation="A")
+        xy, color = offsets(ax), ax.collections[0].get_facecolors()
+        grey = np.isclose(color[:, 0], color[:, 1])
+        return np.sort(xy[grey], axis=0)
+
+    worse = predicted.copy()
+    worse.layers["counts"] = (worse.layers["counts"] * 3).tocsr()
+    np.testing.assert_allclose(measured_points(predicted), measured_points(worse), atol=1e-5)
+
+
+def test_distributions(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
+    genes = list(tiny_screen.var_names[:3])
+    axes = cd.pl.distributions(tiny_screen, predicted, genes, "A")
+    assert [ax.get_title(loc="left") for ax in axes] == genes
+    with pytest.raises(InputError, match="say which"):
+        cd.pl.distributions(tiny_screen, predicted, genes)
+    with pytest.raises(UnknownNameError, match="gene"):
+        cd.pl.distributions(tiny_screen, predicted, "NOPE", "A")
+
+
+def test_scores_puts_the_best_on_top_and_marks_the_ceiling() -> None:
+    table = pd.DataFrame(
+        {"pearson": [0.2, 0.9, 0.5, 0.95], "nmse": [1.0, 0.2, np.nan, 0.1]},
+        index=["no change", "celldit", "ridge", "ceiling"],
+    )
+    axes = cd.pl.scores(table)
+    assert isinstance(axes, list)
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["no change", "ridge", "celldit"]
+    assert axes[0].lines[0].get_xdata()[0] == pytest.approx(0.95)
+    assert any(t.get_text() == "no value" for t in axes[1].texts)
+    assert isinstance(cd.pl.scores(table, "nmse"), Axes)
+    with pytest.raises(UnknownNameError, match="energy"):
+        cd.pl.scores(table, ["energy"])
+    with pytest.raises(InputError):
+        cd.pl.scores(table.loc[["ceiling"]])
+
+
+def test_training_curves(tiny_model: Any, tiny_screen: ad.AnnData, train_tiny: Any) -> None:
+    axes = cd.pl.training_curves(tiny_model)
+    assert len(axes) == sum(bool(rows) for rows in tiny_model.history.values())
+    first = tiny_model.history["latent"]
+    drawn = axes[0].lines[0]
+    np.testing.assert_allclose(drawn.get_ydata(), [row["held_out_nll"] for row in first])
+    assert drawn.get_xdata()[0] == 1
+    with pytest.raises(InputError, match="0 epochs"):
+        cd.pl.training_curves(train_tiny(tiny_screen, max_epochs=0))
+
+
+def test_effect_heatmap_and_calibration(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    effects = cd.tl.effects(tiny_screen, tiny_model, ["A", "B", "C"])
+    ax = cd.pl.effect_heatmap(effects, n_genes=7)
+    assert ax.images[0].get_array().shape == (9, 7)
+    ax = cd.pl.effect_heatmap(effects, genes=["gene3", "gene1"])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["gene3", "gene1"]
+    ax = cd.pl.calibration(tiny_screen, effects)
+    covered = np.asarray(ax.lines[1].get_ydata())
+    assert (np.diff(covered) >= 0).all()
+    assert 0 <= covered[0] <= covered[-1] <= 1
+    with pytest.raises(InputError, match="sd"):
+        cd.pl.effect_heatmap(effects.drop(columns="sd"))
+
+
+def test_calibration_of_a_perfect_statement_lies_on_the_diagonal(
+    simulate_screen: Callable[..., ad.AnnData],
+) -> None:
+    adata = simulate_screen(n_cells=2000, n_genes=400, labels=("control", "A"), donors=("d1",))
+    # Labels are shuffled, so that no gene differs and all error is sampling.
+    adata.obs["perturbation"] = np.random.default_rng(0).permutation(adata.obs["perturbation"])
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", control="control")
+    effects = pd.DataFrame(
+        {
+            "perturbation": "A",
+            "context": "",
+            "gene": adata.var_names,
+            "log_fold_change": 0.0,
+            "sd": 0.0,
+        }
+    )
+    line = cd.pl.calibration(adata, effects).lines[1]
+    np.testing.assert_allclose(line.get_ydata(), line.get_xdata(), atol=0.1)
+
+
+def test_courses_need_several_values(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    effects = cd.tl.effects(tiny_screen, tiny_model, "A")
+    with pytest.raises(InputError, match="dose=\\["):
+        cd.pl.dose_response(effects)
+    doses = pd.concat([effects.assign(dose=d) for d in (0.1, 1.0, 10.0)])
+    ax = cd.pl.dose_response(doses, ["gene2"])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.1, 1, 10])
+    assert ax.get_xscale() == "log"
+    assert isinstance(cd.pl.trajectory(doses.rename(columns={"dose": "time"})), Axes)
+    with pytest.raises(InputError, match="dose_response"):
+        cd.pl.effect_heatmap(doses)
+
+
+def test_attention_heat_map() -> None:
+    table = pd.DataFrame(
+        {
+            "perturbation": ["A"] * 4 + ["control"] * 4,
+            "context": "",
+            "slot": [0, 0, 1, 1] * 2,
+            "token": ["HALLMARK_HYPOXIA", "other"] * 4,
+            "attention": [0.7, 0.3, 0.2, 0.8, 0.5, 0.5, 0.5, 0.5],
+            "difference": [0.2, -0.2, -0.3, 0.3, 0, 0, 0, 0],
+        }
+    )
+    ax = cd.pl.attention(table)
+    assert {t.get_text() for t in ax.get_yticklabels()} == {"HYPOXIA", "other"}
+    assert np.abs(ax.images[0].get_array()).max() == pytest.approx(0.3)
+    with pytest.raises(InputError, match="say which"):
+        cd.pl.attention(table, difference=False)
+    with pytest.raises(UnknownNameError, match="'B'"):
+        cd.pl.attention(table, "B")
+
+
+def test_save_show_and_ax(tmp_path: Any) -> None:
+    table = pd.DataFrame({"pearson": [0.2, 0.5]}, index=["no change", "ridge"])
+    _, mine = plt.subplots()
+    before = dict(mpl.rcParams)
+    assert cd.pl.scores(table, ax=mine, save=tmp_path / "scores.pdf") is mine
+    assert (tmp_path / "scores.pdf").stat().st_size > 0
+    assert dict(mpl.rcParams) == before
+    with pytest.raises(InputError, match="must end in"):
+        cd.pl.scores(table, save=tmp_path / "scores.docx")
+    with pytest.raises(OSError, match="Cannot write"):
+        cd.pl.scores(table, save=tmp_path / "missing" / "scores.pdf")
