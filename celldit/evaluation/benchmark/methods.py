@@ -1,0 +1,99 @@
+"""Methods of the benchmark: from training cells and controls to predicted cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.data.labels import parts
+from celldit.datasets import gene_set_file
+from celldit.errors import UnknownNameError
+from celldit.evaluation.baselines import (
+    Additive,
+    Baseline,
+    FeatureRidge,
+    MeanShift,
+    NearestPerturbation,
+    NoChange,
+    predict_anndata,
+)
+from celldit.evaluation.benchmark.problems import Posed
+from celldit.tokenizers.gmt import read_gmt
+
+__all__ = ["Method", "baseline_methods", "pathway_features"]
+
+#: Learns from ``posed.train``, predicts ``posed.perturbations`` of ``posed.controls``; the second
+#: argument is the seed. It never sees ``posed.truth``: that is taken out before the call.
+Method = Callable[[Posed, int], ad.AnnData]
+
+
+def baseline_methods() -> dict[str, Method]:
+    """The simple predictors, by the names used in tables."""
+    makers: dict[str, Callable[[Fields], Baseline]] = {
+        "no change": lambda f: NoChange(perturbation_sep=f.perturbation_sep),
+        "mean shift": lambda f: MeanShift(perturbation_sep=f.perturbation_sep),
+        "additive ridge": lambda f: Additive(perturbation_sep=f.perturbation_sep),
+        "nearest": lambda f: NearestPerturbation(perturbation_sep=f.perturbation_sep),
+    }
+    methods: dict[str, Method] = {name: partial(_baseline, make) for name, make in makers.items()}
+    return {**methods, "feature ridge": _feature_ridge}
+
+
+def _baseline(make: Callable[[Fields], Baseline], posed: Posed, seed: int) -> ad.AnnData:
+    fields = Fields.from_anndata(posed.train)
+    train = Cells.from_anndata(posed.train, fields)
+    controls = Cells.from_anndata(posed.controls, fields, genes=train.genes)
+    return predict_anndata(make(fields).fit(train), controls, posed.perturbations, fields)
+
+
+def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:
+    fields = Fields.from_anndata(posed.train)
+    written = {*posed.train.obs[fields.perturbation_key].astype(str), *posed.perturbations}
+    sep, control = fields.perturbation_sep, fields.control
+    names = sorted({part for label in written for part in parts(label, sep, control)})
+    features = pathway_features(names, seed=seed)
+    return _baseline(lambda f: FeatureRidge(features, perturbation_sep=sep), posed, seed)
+
+
+def pathway_features(
+    names: list[str], *, n_components: int = 32, seed: int = 0
+) -> Mapping[str, np.ndarray]:
+    """Features of genes: principal directions of their membership in Reactome pathways.
+
+    Parameters
+    ----------
+    names
+        Gene symbols.
+    n_components
+        Length of each vector.
+    seed
+        Of the solver.
+
+    Raises
+    ------
+    UnknownNameError
+        If genes are in no pathway; a vector of zeros in their place would look like knowledge.
+    """
+    sets = read_gmt(gene_set_file("reactome"))
+    genes = sorted({gene for members in sets.values() for gene in members})
+    position = {gene: i for i, gene in enumerate(genes)}
+    missing = [name for name in names if name not in position]
+    if missing:
+        raise UnknownNameError(
+            f"{len(missing)} of {len(names)} perturbations are in no Reactome pathway "
+            f"({', '.join(missing[:4])}), so they have no features."
+        )
+    rows = [position[gene] for members in sets.values() for gene in members]
+    columns = [i for i, members in enumerate(sets.values()) for _ in members]
+    member = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(genes), len(sets)))
+    # A pathway of a thousand genes says less about one of them than a pathway of ten.
+    member = member @ sparse.diags(1.0 / np.sqrt(np.asarray(member.sum(axis=0)).ravel()))
+    table = TruncatedSVD(n_components, random_state=seed).fit_transform(member)
+    return {name: table[position[name]] for name in names}
