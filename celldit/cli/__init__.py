@@ -1,0 +1,7 @@
+"""celldit through a terminal."""
+
+from __future__ import annotations
+
+from celldit.cli.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,44 @@
+"""The commands. Heavy imports wait until a command runs, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from celldit import __version__
+from celldit.cli.benchmark import benchmark
+from celldit.cli.demo import demo
+from celldit.cli.evaluate import evaluate
+from celldit.cli.generate import generate
+from celldit.cli.info import info
+from celldit.cli.predict import predict
+from celldit.cli.train import train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="celldit",
+    help="Predict what cells would do if they were perturbed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, train, predict, generate, evaluate, info, benchmark):
+    app.command(no_args_is_help=command not in (demo, benchmark))(command)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"celldit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Predict what cells would do if they were perturbed."""

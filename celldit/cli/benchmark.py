@@ -1,0 +1,129 @@
+"""``celldit benchmark``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from celldit.cli.guard import guard, say, say_json
+from celldit.cli.options import Debug, Json, Quiet
+from celldit.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from celldit.evaluation.benchmark import Method, Posed, Problem
+
+
+def benchmark(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; what is finished there is kept.")
+    ] = Path("results"),
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full/--quick",
+            help="Also leave out each cell type, combination and pair alone, with three seeds "
+            "(hours); or the six problems of the README (minutes).",
+        ),
+    ] = False,
+    dataset: Annotated[
+        list[str] | None, typer.Option(help="papalexi, kang or norman; repeat for several.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method, such as celldit; repeat for several.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Seed; repeat for several.", show_default="0; 0, 1, 2 with --full"),
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Most epochs of each stage.", show_default="by the data")
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="List what would run, and stop.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Compute again what is finished.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare celldit with simple baselines on conditions that were held out.
+
+    It can be stopped and started again: finished results stay. Writes benchmark.json, .csv and .md.
+    """
+    kept = f"Finished results stay in {output}; the same command goes on from there."
+    with guard(debug=debug, kept=kept):
+        from celldit.evaluation.benchmark import CELLDIT, baseline_methods, problems, run
+
+        ours: Method = partial(celldit_method, max_epochs=max_epochs)
+        methods: dict[str, Method] = {**baseline_methods(), CELLDIT: ours}
+        chosen = _choose("method", method, list(methods))
+        asked = problems(full=full)
+        datasets = _choose("data set", dataset, list(dict.fromkeys(p.dataset for p in asked)))
+        asked = [problem for problem in asked if problem.dataset in datasets]
+        seeds = list(dict.fromkeys(seed or ([0, 1, 2] if full else [0])))
+        if list_only:
+            _list(asked, chosen, seeds, as_json)
+            return
+        results = run(
+            asked,
+            {name: methods[name] for name in chosen},
+            output,
+            seeds=seeds,
+            overwrite=overwrite,
+            report=None if quiet or as_json else _report,
+        )
+        if as_json:
+            say_json(results)
+            return
+        say((output / "benchmark.md").read_text(encoding="utf-8"), quiet=quiet)
+        say(f"The tables are in {output}: benchmark.md, .csv and .json.", quiet=quiet)
+
+
+def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) -> ad.AnnData:
+    """celldit as a method of the benchmark: default settings, nothing tuned to a problem."""
+    from celldit.model import CellDiT
+
+    model = CellDiT(posed.train)
+    model.train(max_epochs, seed=seed, enable_progress_bar=False)
+    return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
+
+
+def _choose(kind: str, asked: Sequence[str] | None, known: list[str]) -> list[str]:
+    for name in asked or ():
+        if name not in known:
+            raise UnknownNameError.among(kind, name, known)
+    return list(dict.fromkeys(asked)) if asked else known
+
+
+def _report(done: int, total: int, cell: dict[str, Any]) -> None:
+    what = f"[{done}/{total}] {cell['dataset']}, {cell['problem']}, {cell['method']}"
+    if "skipped" in cell:
+        say(f"{what}: not run")
+        return
+    numbers = " / ".join("-" if v is None else f"{v:.3f}" for v in cell["all_cells"].values())
+    say(f"{what}, seed {cell['seed']}: {numbers} ({cell['seconds']:.1f} s)")
+
+
+def _list(
+    asked: Sequence[Problem], methods: Sequence[str], seeds: Sequence[int], as_json: bool
+) -> None:
+    if as_json:
+        say_json(
+            {
+                "problems": [{"dataset": p.dataset, "held_out": p.held_out} for p in asked],
+                "methods": list(methods),
+                "seeds": list(seeds),
+            }
+        )
+        return
+    for problem in asked:
+        say(f"{problem.dataset}: {', '.join(problem.held_out)}")
+    say(f"methods: {', '.join(methods)}; seeds: {', '.join(map(str, seeds))}")

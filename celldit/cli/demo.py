@@ -1,0 +1,48 @@
+"""``celldit demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from celldit.cli.guard import guard
+from celldit.cli.options import Debug, Overwrite, Quiet, Seed
+
+DEFAULT_FOLDER = Path("demo_output")
+
+
+def demo(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the results; the files of an earlier demo in demo_output are "
+            "replaced.",
+            show_default=str(DEFAULT_FOLDER),
+        ),
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run the whole way once on a real knock-out screen; takes some minutes."""
+    folder = DEFAULT_FOLDER if output is None else output
+    with guard(debug=debug, kept=lambda: _kept(folder)):
+        from rich.console import Console
+
+        from celldit.demo import run_demo
+
+        run_demo(
+            folder,
+            seed=seed,
+            overwrite=overwrite or output is None,
+            console=Console(quiet=quiet),
+        )
+
+
+def _kept(folder: Path) -> str:
+    return f"The demo writes its files at its end; none in {folder} is half written."

@@ -1,0 +1,148 @@
+"""``celldit evaluate``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from celldit.cli.guard import guard, say, say_json
+from celldit.cli.options import Debug, Json, Overwrite, Quiet, Seed
+from celldit.errors import InputError
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import pandas as pd
+
+
+def evaluate(
+    predicted: Annotated[
+        Path, typer.Argument(metavar="PREDICTED.h5ad", help="What celldit predict wrote.")
+    ],
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH.h5ad", help="Measured cells, raw counts.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Table to write (.csv).")
+    ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Measured control cells, if TRUTH.h5ad has none."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Measure; repeat for several; or all.")
+    ] = None,
+    perturbation_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
+    control_label: Annotated[str | None, typer.Option(metavar="LABEL")] = None,
+    covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
+    size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
+    counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
+    min_cells: Annotated[int, typer.Option(help="Smaller conditions are not scored.")] = 10,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score predicted cells against measured ones.
+
+    What the columns of TRUTH.h5ad mean is read from the file if it was set up, else taken from the
+    prediction; the options say otherwise.
+
+    Example: celldit evaluate predicted.h5ad screen.h5ad --size-factor-key total_umis -o scores.csv
+    """
+    if output is None and quiet and not as_json:
+        raise typer.BadParameter("--quiet without --output or --json has no result.")
+    given = {
+        "perturbation_key": perturbation_key,
+        "control": control_label,
+        "covariate_keys": tuple(covariate_key or ()),
+        "size_factor_key": size_factor_key,
+        "counts_layer": counts_layer,
+    }
+    with guard(debug=debug, kept=f"{output} was not written." if output else ""):
+        from celldit.evaluation import evaluate as score
+        from celldit.files import read_h5ad, refuse_existing, whole_file
+
+        refuse_existing([output] if output else [], overwrite=overwrite)
+        guess, measured = read_h5ad(predicted), read_h5ad(truth)
+        controls = measured if control is None else read_h5ad(control)
+        _set_up(measured, guess, given)
+        _check_library_sizes(measured, guess)
+        names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
+        with warnings.catch_warnings():
+            # A screen holds more than was predicted, which is nothing to warn of.
+            warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
+            table = score(
+                guess, measured, controls, metrics=names or None, min_cells=min_cells, seed=seed
+            )
+        table = _predicted_only(table)
+        if output is not None:
+            with whole_file(output) as path:
+                table.to_csv(path, index=False)
+        if as_json:
+            say_json(table.astype(object).where(table.notna(), None).to_dict("records"))
+        elif not quiet:
+            _show(table)
+            say(f"The table is in {output}." if output else "Keep the table with --output FILE.")
+
+
+def _set_up(measured: ad.AnnData, guess: ad.AnnData, given: Mapping[str, Any]) -> None:
+    from celldit.data import setup_anndata
+    from celldit.data.fields import Fields
+
+    said = {name: value for name, value in given.items() if value not in (None, ())}
+    try:
+        known: dict[str, Any] = Fields.from_anndata(measured).to_dict()
+    except InputError:
+        known = Fields.from_anndata(guess).to_dict()
+        # A prediction keeps its own counts and library sizes, under names of its own.
+        for name in ("counts_layer", "size_factor_key", "dose_key", "time_key"):
+            known.pop(name, None)
+    setup_anndata(measured, **{**known, **said})
+
+
+def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
+    """Refuse a truth that would be normalised to another library size than the prediction."""
+    import numpy as np
+
+    from celldit.data.cells import Cells
+    from celldit.data.fields import Fields
+
+    fields = Fields.from_anndata(measured)
+    if fields.size_factor_key is not None or "size_factor" not in guess.obs:
+        return
+    theirs = float(np.median(guess.obs["size_factor"]))
+    ours = float(np.median(Cells.from_anndata(measured, fields).size_factors))
+    if not 0.5 < theirs / ours < 2:
+        raise InputError(
+            f"The predicted cells have a library size of {theirs:,.0f} (median), but the counts of "
+            f"a measured cell sum to {ours:,.0f}; name the column of the measured library sizes "
+            "with --size-factor-key."
+        )
+
+
+def _predicted_only(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out what was measured but not predicted, and note what was but has no score."""
+    left_out = {}
+    for name, reason in table.attrs["not_scored"].items():
+        if reason.startswith("0 predicted"):
+            left_out[name] = reason
+        else:
+            typer.echo(f"Note: {name} is not scored: {reason}.", err=True)
+    names = table["perturbation"] + _in_context(table["context"])
+    return table[~names.isin(left_out)].reset_index(drop=True)
+
+
+def _in_context(contexts: pd.Series) -> pd.Series:
+    """The context as it stands in the name of a condition."""
+    return (" in " + contexts).where(contexts != "", "")
+
+
+def _show(table: pd.DataFrame) -> None:
+    wide = table.pivot(index=["perturbation", "context"], columns="metric", values="value")
+    wide = wide[list(dict.fromkeys(table["metric"]))]
+    typer.echo(wide.T.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-"))

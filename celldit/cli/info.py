@@ -1,0 +1,63 @@
+"""``celldit info``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from celldit.cli.guard import guard, say_json
+from celldit.cli.options import Debug, Json, ModelFolder
+from celldit.errors import CellditError, FileError
+
+
+def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
+    """Say what is in a model: genes, perturbations, contexts, and how far its flow is trusted."""
+    with guard(debug=debug):
+        from celldit.storage import read_folder
+
+        config, vocab, _ = read_folder(model)
+        try:
+            facts = _facts(config, vocab)
+        except CellditError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{model} does not hold a whole celldit model ({error}).") from error
+        if as_json:
+            say_json(facts)
+            return
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            typer.echo(f"{name:<{width}}  {_show(value)}")
+
+
+def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
+    trained = config["trained_with"]
+    return {
+        "model": config["model"],
+        "celldit": config["celldit"],
+        "setup": config["fields"],
+        "cells": sum(int(entry[-1]) for entry in config["frequencies"]),
+        "conditions": len(config["frequencies"]),
+        "genes": len(vocab["genes"]),
+        "perturbations": vocab["perturbations"],
+        "contexts": [context for context in vocab["contexts"] if context],
+        "features": sorted(vocab.get("features", {})),
+        "latent": {
+            "kind": config["latent"]["config"]["kind"],
+            "tokens": config["latent"]["n_tokens"],
+            "dimensions": config["latent"]["token_dim"],
+        },
+        "trust": config["trust"],
+        "seed": trained["seed"],
+        "max_epochs": trained["max_epochs"],
+    }
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_show(entry)}" for name, entry in value.items())
+    if isinstance(value, list):
+        more = f" and {len(value) - 30} more" if len(value) > 30 else ""
+        return (", ".join(map(str, value[:30])) + more) or "none"
+    return "by the data" if value is None else str(value)

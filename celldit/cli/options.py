@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Debug = Annotated[
+    bool, typer.Option("--debug", envvar="CELLDIT_DEBUG", help="Show the traceback of an error.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, nothing else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+ModelFolder = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Folder written by celldit train.")
+]
+Solver = Annotated[str, typer.Option(help="euler, midpoint, heun, rk4 or dopri5.")]
+Guidance = Annotated[float, typer.Option(help="Strength of guidance; 1 is none.")]
+BatchSize = Annotated[int, typer.Option(help="Cells at a time.")]
+Dose = Annotated[str | None, typer.Option(help='Dose, a number or one for each part ("1+0.5").')]
+Time = Annotated[float | None, typer.Option(help="Time of the perturbation.")]
+
+
+def read_dose(dose: str | None) -> float | str | None:
+    """A number where the text is one."""
+    try:
+        return None if dose is None else float(dose)
+    except ValueError:
+        return dose

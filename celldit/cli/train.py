@@ -1,0 +1,161 @@
+"""``celldit train``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from celldit.cli.guard import guard, say, say_json
+from celldit.cli.options import Debug, Json, Overwrite, Quiet
+from celldit.cli.train_settings import TrainSettings
+from celldit.errors import FileError
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA.h5ad", help="Cells with raw counts.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the model.")
+    ] = None,
+    perturbation_key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with the perturbation.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="Label of unperturbed cells.", show_default="control")
+    ] = None,
+    covariate_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column of the cell's context; repeat for several."),
+    ] = None,
+    size_factor_key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with library sizes.")
+    ] = None,
+    counts_layer: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="Layer with raw counts, if not X.")
+    ] = None,
+    dose_key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with doses.")
+    ] = None,
+    time_key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with times.")
+    ] = None,
+    perturbation_sep: Annotated[
+        str | None, typer.Option(help="Between the parts of a combination.", show_default="+")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="gene_sets, modules, genes or ranks.", show_default="gene_sets"),
+    ] = None,
+    latent: Annotated[str | None, typer.Option(help="pca or set.", show_default="pca")] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Most epochs of each stage.", show_default="by the data")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything random.", show_default="0")
+    ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="cpu, gpu, ... (Lightning).", show_default="auto")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Number of devices (Lightning).", show_default="auto")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="ddp, ... (Lightning).", show_default="auto")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with these settings and those of training.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model on an AnnData and write it to a folder.
+
+    Example: celldit train screen.h5ad -o model --perturbation-key perturbation
+    --covariate-key replicate --size-factor-key total_umis
+    """
+    given = {
+        "perturbation_key": perturbation_key,
+        "control": control,
+        "covariate_keys": tuple(covariate_key or ()),
+        "size_factor_key": size_factor_key,
+        "counts_layer": counts_layer,
+        "dose_key": dose_key,
+        "time_key": time_key,
+        "perturbation_sep": perturbation_sep,
+        "tokenizer": tokenizer,
+        "latent": latent,
+        "max_epochs": max_epochs,
+        "seed": seed,
+        "accelerator": accelerator,
+        "devices": devices,
+        "strategy": strategy,
+    }
+    kept = "No model was written: it is written only when training is done."
+    with guard(debug=debug, kept=kept):
+        settings = TrainSettings() if config is None else TrainSettings.from_toml(config)
+        settings = settings.updated(given)
+        if print_config:
+            typer.echo(settings.to_toml(), nl=False)
+            return
+        if data is None or output is None:
+            lacking = "DATA.h5ad" if data is None else "--output FOLDER"
+            raise typer.BadParameter(f"{lacking} is missing.")
+        _train(data, output, settings, overwrite, quiet, as_json)
+
+
+def _train(
+    data: Path,
+    output: Path,
+    settings: TrainSettings,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    from celldit.files import read_h5ad
+    from celldit.storage import CONFIG
+
+    if output.exists() and not overwrite:
+        raise FileError(f"{output} exists already; choose another folder, or pass --overwrite.")
+    if output.exists() and not (output / CONFIG).is_file():
+        raise FileError(f"{output} is not a celldit model, so it will not be replaced.")
+    adata = read_h5ad(data)
+    from celldit.model import CellDiT
+    from celldit.training.config import TrainingConfig
+
+    training = TrainingConfig(**settings.training)
+    CellDiT.setup_anndata(adata, **settings.setup_arguments())
+    model = CellDiT(adata, settings.tokenizer, settings.latent)  # type: ignore[arg-type]
+    say(f"Training on {adata.n_obs:,} cells x {adata.n_vars} genes.", quiet=quiet or as_json)
+    started = time.perf_counter()
+    model.train(
+        settings.max_epochs,
+        seed=settings.seed,
+        config=training,
+        enable_progress_bar=not (quiet or as_json),
+        **settings.trainer_arguments(),
+    )
+    model.save(output, overwrite=overwrite)
+    seconds = time.perf_counter() - started
+    if as_json:
+        say_json(
+            {
+                "model": str(output),
+                "id": model.trained.model_id,
+                "n_cells": adata.n_obs,
+                "n_genes": adata.n_vars,
+                "trust": model.trust,
+                "seconds": round(seconds, 1),
+            }
+        )
+        return
+    say(f"Trained in {seconds:.0f} s; the model is in {output}.", quiet=quiet)
+    say(f"What it can do: celldit info {output}", quiet=quiet)

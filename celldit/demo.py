@@ -1,0 +1,273 @@
+"""The whole way once, on real data: train, predict what was held out, generate, judge."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from celldit.errors import FileError
+from celldit.evaluation.benchmark import (
+    CELLDIT,
+    METRICS,
+    Posed,
+    Problem,
+    Verdict,
+    baseline_methods,
+    judge,
+    pose,
+    problems,
+)
+from celldit.evaluation.benchmark.verdict import LABELS
+from celldit.evaluation.compare import CEILING, compare
+from celldit.files import refuse_existing, whole_file, write_h5ad
+from celldit.model import CellDiT
+
+__all__ = ["FILES", "DemoResult", "run_demo"]
+
+#: What the demo writes, and what each file is.
+FILES = {
+    "predicted.h5ad": "control cells of replicate 3 as if each gene had been knocked out",
+    "generated.h5ad": "new cells of all perturbations",
+    "table.csv": "the table above",
+    "effects.png": "predicted against measured effects",
+}
+#: Ends the names of columns measured with equal numbers of cells.
+EQUAL = "_equal"
+_BASELINES = ("no change", "mean shift", "additive ridge", "nearest")
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """What the demo found.
+
+    Parameters
+    ----------
+    table
+        Method, measures on all cells, and the same with equal numbers of cells (``_equal``).
+    verdicts, verdicts_equal
+        celldit against the best baseline, on all cells and with equal numbers of cells.
+    paths
+        The files written.
+    seconds
+        Wall time.
+    """
+
+    table: pd.DataFrame
+    verdicts: list[Verdict]
+    verdicts_equal: list[Verdict]
+    paths: list[Path]
+    seconds: float
+
+
+def run_demo(
+    output: str | os.PathLike[str] = "demo_output",
+    *,
+    seed: int = 0,
+    adata: ad.AnnData | None = None,
+    problem: Problem | None = None,
+    tokenizer: str = "gene_sets",
+    max_epochs: int | None = None,
+    n_cells: int = 1000,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> DemoResult:
+    """Train on a knock-out screen, predict held-out knock-outs, and compare with baselines.
+
+    Parameters
+    ----------
+    output
+        Folder for the files of :data:`FILES`, each written whole or not at all.
+    seed
+        Of everything random.
+    adata, problem
+        Other data, set up, and what to hold out of them; by default eight knock-outs in one
+        replicate of :func:`celldit.datasets.papalexi`.
+    tokenizer, max_epochs
+        As in :class:`celldit.CellDiT` and :meth:`celldit.CellDiT.train`.
+    n_cells
+        New cells to generate.
+    overwrite
+        Whether files may be replaced.
+    console
+        Where to print; ``Console(quiet=True)`` for silence.
+
+    Returns
+    -------
+    DemoResult
+
+    Raises
+    ------
+    FileError
+        If a file exists already (unless `overwrite`), or cannot be written.
+    """
+    started = time.perf_counter()
+    console = console or Console()
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file, where the demo needs a folder; name another.")
+    paths = [folder / name for name in FILES]
+    refuse_existing(paths, overwrite=overwrite)
+    posed = pose(problem or problems()[0], adata)
+    _introduce(posed, console)
+    # From here on nothing sees the cells that were held out.
+    asked = replace(posed, truth=posed.truth[:0].copy())
+    model = CellDiT(asked.train, tokenizer)
+    model.train(max_epochs, seed=seed, enable_progress_bar=not console.quiet)
+    with working("predicting", console):
+        predicted = model.predict(asked.controls, perturbations=asked.perturbations, seed=seed)
+        predictions = {name: baseline_methods()[name](asked, seed) for name in _BASELINES}
+    predictions[CELLDIT] = predicted
+    with working(f"generating {n_cells:,} cells", console):
+        generated = model.generate(n_cells, seed=seed)
+    with working("comparing", console):
+        table = compare_both_ways(predictions, posed, seed)
+    _write(folder, predicted, generated, table, posed, console)
+    equal = table[[f"{metric}{EQUAL}" for metric in METRICS]].set_axis(list(METRICS), axis=1)
+    verdicts, verdicts_equal = (
+        judge(values.to_dict("index"), METRICS, CELLDIT) for values in (table, equal)
+    )
+    seconds = time.perf_counter() - started
+    result = DemoResult(table, verdicts, verdicts_equal, paths, seconds)
+    _conclude(result, model.trust, predicted, console)
+    return result
+
+
+def compare_both_ways(predictions: dict[str, ad.AnnData], posed: Posed, seed: int) -> pd.DataFrame:
+    """The measures on all cells, and beside them with equal numbers of cells."""
+    with warnings.catch_warnings():
+        # Conditions too small for two halves: left out of every row alike.
+        warnings.filterwarnings("ignore", message=".*scores are missing.*")
+        whole, equal = (
+            compare(
+                predictions,
+                posed.truth,
+                posed.controls,
+                metrics=METRICS,
+                equal_cells=flag,
+                seed=seed,
+            )
+            for flag in (False, True)
+        )
+    return whole.join(equal, rsuffix=EQUAL)
+
+
+@contextmanager
+def working(what: str, console: Console) -> Iterator[None]:
+    """Show that something goes on, and how long it took."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=console.quiet) as progress:
+        task = progress.add_task(what, total=None)
+        yield
+        progress.update(task, total=1, completed=1)
+
+
+def _introduce(posed: Posed, console: Console) -> None:
+    train = posed.train
+    console.print(
+        f"Training on {train.n_obs:,} cells x {train.n_vars} genes. Held out: "
+        f"{', '.join(posed.perturbations)}, {posed.truth.n_obs:,} cells, to be predicted from "
+        f"{posed.controls.n_obs:,} control cells.",
+        highlight=False,
+    )
+
+
+def _write(
+    folder: Path,
+    predicted: ad.AnnData,
+    generated: ad.AnnData,
+    table: pd.DataFrame,
+    posed: Posed,
+    console: Console,
+) -> None:
+    with working("writing", console):
+        write_h5ad(folder / "predicted.h5ad", predicted)
+        write_h5ad(folder / "generated.h5ad", generated)
+        with whole_file(folder / "table.csv") as path:
+            table.to_csv(path)
+        with whole_file(folder / "effects.png") as path:
+            draw_effects(path, posed, predicted)
+
+
+def draw_effects(path: Path, posed: Posed, predicted: ad.AnnData) -> None:
+    """Draw predicted against measured effects, a panel for each perturbation, as PNG."""
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+
+    from celldit import pl
+
+    measured = ad.concat([posed.controls, posed.truth])
+    measured.uns = posed.controls.uns
+    axes = pl.effect(measured, predicted, n_genes=6, show=False)
+    figure = (axes[0] if isinstance(axes, list) else axes).figure
+    assert isinstance(figure, Figure)
+    figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
+    pyplot.close(figure)
+
+
+def _conclude(
+    result: DemoResult, trust: dict[str, float], predicted: ad.AnnData, console: Console
+) -> None:
+    if console.quiet:
+        return
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    console.print(comparison_table(result.table))
+    say(
+        "Averages over the held-out conditions. The ceiling is half of the measured cells as a\n"
+        "prediction of the other half; with equal cells, every method has as many as it has."
+    )
+    for how, verdicts in (
+        ("all cells", result.verdicts),
+        ("equal cells", result.verdicts_equal),
+    ):
+        n_wins = sum(verdict.wins for verdict in verdicts)
+        say(f"\nOn {how}, celldit beats every baseline in {n_wins} of {len(verdicts)} measures:")
+        for verdict in verdicts:
+            say(f"  {verdict}")
+    for kind in dict.fromkeys(predicted.obs["extrapolation"].astype(str)):
+        say(f"\n{_say_trust(kind, trust[kind])}")
+    say("\nWritten:")
+    for path, about in zip(result.paths, FILES.values(), strict=True):
+        say(f"  {path}  {about}")
+    say(f"All in {result.seconds:.0f} s.")
+
+
+def _say_trust(kind: str, share: float) -> str:
+    if share == 0:
+        return (
+            f"Kind of prediction: {kind}. Trials on held-out conditions gave the flow no weight "
+            "here, so\nthese predictions are those of the effect prior."
+        )
+    return f"Kind of prediction: {kind}. The flow has weight {share:.2f} beside the effect prior."
+
+
+def comparison_table(table: pd.DataFrame) -> Table:
+    """Draw what :func:`compare_both_ways` returns."""
+    drawn = Table(title="What was held out, predicted")
+    drawn.add_column("method")
+    for metric in METRICS:
+        drawn.add_column(LABELS[metric], justify="right")
+    methods = [name for name in table.index if name != CEILING]
+    for title, suffix, names in (
+        ("all cells", "", methods),
+        ("equal cells", EQUAL, [*methods, CEILING]),
+    ):
+        drawn.add_section()
+        drawn.add_row(f"[italic]{title}[/italic]")
+        for name in names:
+            values = (table.loc[name, f"{metric}{suffix}"] for metric in METRICS)
+            drawn.add_row(f"  {name}", *(f"{value:.3f}" for value in values))
+    return drawn

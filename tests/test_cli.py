@@ -1,0 +1,275 @@
+"""The commands, through typer's runner, on data of a few hundred cells."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from celldit.cli import app
+from celldit.cli.guard import INTERRUPTED
+from celldit.cli.train_settings import TrainSettings
+from celldit.errors import FileError, InputError, UnknownNameError
+
+SETUP = ("--perturbation-key", "perturbation", "--covariate-key", "donor")
+
+
+def call(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result
+
+
+def sentence(*arguments: object) -> str:
+    """The one line of an error with exit code 1."""
+    lines = call(*arguments, code=1).stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("Error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, _tiny_screen, tiny_model) -> Path:
+    """A folder with data as a user has them, and a trained model."""
+    path = tmp_path_factory.mktemp("cli")
+    adata = _tiny_screen.copy()
+    adata.uns.clear()
+    adata.write_h5ad(path / "screen.h5ad")
+    tiny_model.save(path / "model")
+    call("predict", path / "model", path / "screen.h5ad", "-p", "A", "-o", path / "predicted.h5ad")
+    return path
+
+
+def test_help_is_fast_and_lists_every_command():
+    code = (
+        "import sys; from celldit.cli import app; "
+        "print(*[m for m in ('torch', 'lightning', 'scanpy', 'anndata', 'pandas', 'numpy')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    text = call("--help").stdout
+    commands = ("demo", "train", "predict", "generate", "evaluate", "info", "benchmark")
+    for name in commands:
+        assert name in text
+        assert "Usage" in call(name, "--help").stdout
+    assert "0." in call("--version").stdout
+
+
+def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        '[model]\ntokenizer = "modules"\n[train]\nmax_epochs = 0\nseed = 3\nn_trials = 1\n'
+    )
+    model = tmp_path / "model"
+    told = call(
+        "train", folder / "screen.h5ad", "-o", model, *SETUP, "--config", settings, "--seed", 5,
+        "--json",
+    )  # fmt: skip
+    report = json.loads(told.stdout)
+    assert report["model"] == str(model)
+    assert report["n_cells"] == 480
+    facts = json.loads(call("info", model, "--json").stdout)
+    assert facts["perturbations"] == ["A", "B", "C"]
+    assert facts["contexts"] == ["d1", "d2", "d3"]
+    assert facts["cells"] == 480
+    assert facts["seed"] == 5, "the command line comes before the file"
+    assert facts["max_epochs"] == 0
+    assert "d1, d2, d3" in call("info", model).stdout
+
+
+def test_predict_writes_what_the_model_predicts(folder, tmp_path):
+    arguments = ("predict", folder / "model", folder / "screen.h5ad", "-p", "A", "-p", "B+C")
+    output = tmp_path / "new" / "predicted.h5ad"
+    report = json.loads(call(*arguments, "-o", output, "--json").stdout)
+    assert report["predicted"] == {"A": "seen", "B+C": "new combination"}
+    predicted = ad.read_h5ad(output)
+    assert predicted.n_obs == report["n_cells"] == 2 * 160
+    assert set(predicted.obs["perturbation"]) == {"A", "B+C"}
+    again = tmp_path / "again.h5ad"
+    assert call(*arguments, "-o", again, "-q").output == ""
+    same = ad.read_h5ad(again)
+    assert (same.layers["counts"] != predicted.layers["counts"]).nnz == 0
+    other = tmp_path / "other.h5ad"
+    call(*arguments, "-o", other, "-q", "--seed", 1)
+    assert (ad.read_h5ad(other).layers["counts"] != predicted.layers["counts"]).nnz > 0
+    assert not [p for p in output.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_generate_takes_covariates_or_the_composition_of_a_file(folder, tmp_path):
+    output = tmp_path / "new.h5ad"
+    call("generate", folder / "model", 25, "-p", "B", "--covariate", "donor=d2", "-o", output)
+    new = ad.read_h5ad(output)
+    assert new.n_obs == 25
+    assert set(new.obs["perturbation"]) == {"B"}
+    assert set(new.obs["donor"]) == {"d2"}
+    like = tmp_path / "like.h5ad"
+    call("generate", folder / "model", 30, "--like", folder / "screen.h5ad", "-o", like)
+    assert ad.read_h5ad(like).n_obs == 30
+    call("generate", folder / "model", 5, "--covariate", "donor", "-o", tmp_path / "x", code=2)
+    assert "d9" in sentence(
+        "generate", folder / "model", 5, "--covariate", "donor=d9", "-o", tmp_path / "x.h5ad"
+    )
+
+
+def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
+    scores = tmp_path / "scores.csv"
+    arguments = ("evaluate", folder / "predicted.h5ad", folder / "screen.h5ad")
+    shown = call(*arguments, "-o", scores)
+    table = pd.read_csv(scores)
+    assert list(table.columns) == ["perturbation", "context", "metric", "value"]
+    assert set(table["perturbation"]) == {"A"}
+    assert set(table["context"]) == {"d1", "d2", "d3"}
+    assert "pearson" in shown.stdout
+    assert "Note" not in shown.stderr
+    told = json.loads(call(*arguments, "--metric", "nmse", "--json").stdout)
+    assert {row["metric"] for row in told} == {"nmse"}
+    few = call(*arguments, "--min-cells", 500)
+    assert few.stderr.count("is not scored") == 3
+
+
+def test_evaluate_refuses_another_normalisation(folder, tmp_path):
+    screen = ad.read_h5ad(folder / "screen.h5ad")
+    screen.obs["umis"] = np.asarray(screen.X.sum(axis=1)).ravel() * 10.0
+    screen.X = screen.X * 10
+    screen.write_h5ad(tmp_path / "deeper.h5ad")
+    text = sentence("evaluate", folder / "predicted.h5ad", tmp_path / "deeper.h5ad")
+    assert "--size-factor-key" in text
+
+
+@pytest.mark.parametrize("command", ["predict", "generate", "evaluate", "train"])
+def test_outputs_that_exist_are_refused_before_any_work(folder, tmp_path, command):
+    output = tmp_path / "output"
+    if command == "train":
+        output.mkdir()
+    else:
+        output.write_text("mine")
+    # What comes after the output is missing, which would be the error if work had started.
+    nothing = tmp_path / "nothing"
+    arguments = {
+        "predict": ("predict", nothing, nothing, "-p", "A", "-o", output),
+        "generate": ("generate", nothing, 5, "-o", output),
+        "evaluate": ("evaluate", nothing, nothing, "-o", output),
+        "train": ("train", nothing, "-o", output, *SETUP),
+    }[command]
+    assert "exists already" in sentence(*arguments)
+    if command == "train":
+        assert "is not a celldit model" in sentence(*arguments, "--overwrite")
+    else:
+        assert "nothing" in sentence(*arguments, "--overwrite")
+        assert output.read_text() == "mine"
+
+
+def test_errors_are_one_sentence(folder, tmp_path):
+    model, screen, output = folder / "model", folder / "screen.h5ad", tmp_path / "x.h5ad"
+    assert "There is no file" in sentence("predict", model, "gone.h5ad", "-p", "A", "-o", output)
+    assert "is not a celldit model" in sentence("info", tmp_path)
+    assert "Did you mean 'perturbation'" in sentence(
+        "train", screen, "-o", tmp_path / "m", "--perturbation-key", "perturbatio"
+    )
+    assert "'A9'" in sentence("predict", model, screen, "-p", "A9", "-o", output)
+    assert "solver" in sentence("predict", model, screen, "-p", "A", "--solver", "h", "-o", output)
+    broken = tmp_path / "broken.h5ad"
+    broken.write_text("no HDF5")
+    assert "cannot be read as .h5ad" in sentence(
+        "train", broken, "-o", tmp_path / "m", "--perturbation-key", "p"
+    )
+    assert "Did you mean 'pearson'" in sentence(
+        "evaluate", folder / "predicted.h5ad", screen, "--metric", "pearsom"
+    )
+    assert "Did you mean 'kang'" in sentence("benchmark", "--dataset", "kangg", "-o", tmp_path)
+    assert not output.exists()
+
+
+def test_usage_errors_exit_with_2(folder):
+    call("train", folder / "screen.h5ad", code=2)
+    call("predict", folder / "model", "-p", "A", "-o", "x.h5ad", code=2)
+    call("predict", folder / "model", folder / "screen.h5ad", "-o", "x.h5ad", code=2)
+    call("generate", folder / "model", "many", "-o", "x.h5ad", code=2)
+    call("trian", code=2)
+
+
+def test_debug_keeps_the_traceback(folder):
+    result = CliRunner().invoke(app, ["info", str(folder / "gone"), "--debug"])
+    assert isinstance(result.exception, FileError)
+
+
+@pytest.mark.parametrize("answer", ["raise", "exit"])
+def test_interruption_says_what_is_kept_and_exits_with_130(folder, tmp_path, monkeypatch, answer):
+    def interrupted(self, *arguments, **named):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if answer == "raise":
+                raise
+            sys.exit(1)  # what Lightning does when training is interrupted
+
+    monkeypatch.setattr("celldit.model.CellDiT.train", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    model = tmp_path / "model"
+    result = call("train", folder / "screen.h5ad", "-o", model, *SETUP, code=INTERRUPTED)
+    assert "No model was written" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_settings_survive_printing_and_reading(tmp_path):
+    printed = call(
+        "train", "--print-config", *SETUP, "--covariate-key", "batch", "--devices", "2",
+        "--max-epochs", "7", "--control", 'a "b"',
+    ).stdout  # fmt: skip
+    tomllib.loads(printed)
+    path = tmp_path / "settings.toml"
+    path.write_text(printed)
+    read = TrainSettings.from_toml(path)
+    assert read.covariate_keys == ("donor", "batch")
+    assert read.control == 'a "b"'
+    assert read.trainer_arguments() == {"devices": 2}
+    assert read.max_epochs == 7
+    assert read.to_toml() == printed
+    assert call("train", "--print-config", "--config", path).stdout == printed
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("[train]\nmax_epoch = 3\n", UnknownNameError, "max_epochs"),
+        ("[trian]\nseed = 3\n", UnknownNameError, "'train'"),
+        ('[train]\nseed = "3"\n', InputError, "whole number"),
+        ("[train]\nflow_batch = true\n", InputError, "whole number"),
+        ("[data]\ncontrol = 3\n", InputError, "a text"),
+        ("train = 3\n", InputError, r"\[train\]"),
+        ("[train\n", FileError, "TOML"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(tmp_path, text, error, says):
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    with pytest.raises(error, match=says):
+        TrainSettings.from_toml(path)
+
+
+def test_demo_command_keeps_other_files(tmp_path):
+    (tmp_path / "table.csv").write_text("mine")
+    assert "exists already" in sentence("demo", "--output", tmp_path)
+    assert (tmp_path / "table.csv").read_text() == "mine"
+
+
+def test_benchmark_lists_what_would_run():
+    quick = json.loads(call("benchmark", "--list", "--json").stdout)
+    assert len(quick["problems"]) == 6
+    assert quick["seeds"] == [0]
+    full = json.loads(call("benchmark", "--list", "--json", "--full", "--dataset", "kang").stdout)
+    assert len(full["problems"]) > 8
+    assert full["seeds"] == [0, 1, 2]
