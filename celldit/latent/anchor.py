@@ -115,7 +115,8 @@ class _CentredGram:
         )
 
     def total_variance(self) -> float:
-        squares = self.features.power(2) if sparse.issparse(self.features) else self.features**2
+        features = self.features
+        squares = features**2 if isinstance(features, np.ndarray) else features.power(2)
         return float(squares.sum() / len_rows(self.features) - (self.mean_F**2).sum())
 
 

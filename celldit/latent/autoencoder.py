@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,67 +13,17 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from celldit.data.cells import Cells
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.latent.anchor import choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
+from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
-from celldit.latent.heads import LIKELIHOODS, Likelihood
 from celldit.latent.likelihoods import CountDistribution
 from celldit.nn.per_token import PerTokenLinear
 from celldit.nn.set_encoder import SetEncoder
 from celldit.tokenizers import PackedTokens, Tokenizer, TokenSet
 
 ENCODE_BATCH = 1024
-DECODERS = ("bilinear", "cross_attention")
-
-
-@dataclass(frozen=True)
-class LatentConfig:
-    """Shape of the latent space and size of the networks around it.
-
-    Attributes
-    ----------
-    kind
-        ``"pca"``: the encoder is linear in log expression. ``"set"``: it is linear in the tokens,
-        plus set attention that starts at zero.
-    n_dims
-        Dimensions in all; None chooses from the data (48, fewer for few cells or genes).
-    token_dim
-        Dimensions of one latent token.
-    width, depth, n_heads
-        Size of the set encoder.
-    decoder_hidden
-        Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
-    dropout
-        In encoder and decoder residuals.
-    likelihood
-        ``"nb"`` (negative binomial), ``"zinb"`` (zero-inflated), ``"poisson"``, or ``"gaussian"``
-        on log expression.
-    decoder
-        What is added to the log-linear decoder: ``"bilinear"``, a small perceptron (see
-        `decoder_hidden`); ``"cross_attention"``, queries of the genes to the latent tokens.
-    """
-
-    kind: Literal["pca", "set"] = "pca"
-    n_dims: int | None = None
-    token_dim: int = 8
-    width: int = 64
-    depth: int = 2
-    n_heads: int = 4
-    decoder_hidden: int = 64
-    dropout: float = 0.1
-    likelihood: Likelihood = "nb"
-    decoder: Literal["bilinear", "cross_attention"] = "bilinear"
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("pca", "set"):
-            raise InputError(f"latent={self.kind!r} is not known; use 'pca' or 'set'.")
-        if self.n_dims is not None and self.n_dims < 1:
-            raise InputError(f"n_dims={self.n_dims} must be at least 1.")
-        if self.likelihood not in LIKELIHOODS:
-            raise UnknownNameError.among("likelihood", self.likelihood, LIKELIHOODS)
-        if self.decoder not in DECODERS:
-            raise UnknownNameError.among("decoder", self.decoder, DECODERS)
 
 
 class Autoencoder(nn.Module):
@@ -175,15 +125,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def restart(self, cells: Cells, seed: int) -> None:
-        """Fit the linear start to other training cells; networks stay as they are.
-
-        Parameters
-        ----------
-        cells
-            Training cells.
-        seed
-            Of randomised decompositions.
-        """
+        """Fit the linear start to other training cells; networks stay as they are."""
         anchor = fit_anchor(self.features(cells), self.n_tokens, self.token_dim, seed)
         self.loadings.copy_(torch.from_numpy(anchor.loadings))
         self.feature_mean.copy_(torch.from_numpy(anchor.mean))
@@ -253,6 +195,12 @@ class Autoencoder(nn.Module):
         """Where the weights are."""
         return self.loadings.device
 
+    @property
+    def batch_size(self) -> int:
+        """Cells to encode at a time; thousands of tokens per cell take memory."""
+        few_tokens = self.config.kind == "pca" or self.tokenizer.same_for_every_cell
+        return ENCODE_BATCH if few_tokens else ENCODE_BATCH // 4
+
     def features(self, cells: Cells) -> sparse.csr_matrix | np.ndarray:
         """What the linear part of the encoder sees, shape (N, F)."""
         if self.config.kind == "pca":
@@ -321,8 +269,8 @@ class Autoencoder(nn.Module):
         """Encode any number of cells in mini-batches, float32, shape (N, K, D), on the CPU."""
         self.eval()
         parts = []
-        for start in range(0, cells.n_cells, ENCODE_BATCH):
-            tokens = self.tokenize(cells.take(slice(start, start + ENCODE_BATCH)))
+        for start in range(0, cells.n_cells, self.batch_size):
+            tokens = self.tokenize(cells.take(slice(start, start + self.batch_size)))
             parts.append(self(tokens.to(self.device)).cpu())
         if not parts:
             return torch.zeros(0, self.n_tokens, self.token_dim)

@@ -60,7 +60,6 @@ def calibrate(
     start: LogLinear,
     *,
     n_steps: int = 4,
-    overdispersed: bool = True,
 ) -> LogLinear:
     """Take Newton steps for all genes at once.
 
@@ -76,8 +75,6 @@ def calibrate(
         Where to start.
     n_steps
         Newton steps; each costs about N·G·F² operations.
-    overdispersed
-        Estimate the dispersion by moments; otherwise the counts are Poisson.
 
     Returns
     -------
@@ -95,12 +92,12 @@ def calibrate(
         # The bias has a prior, too, but so wide that only genes never seen feel it.
         precision_P = torch.cat([1 / variance_F, torch.tensor([1e-2])])
         squares_F, freedom_F = torch.zeros(n_dims), torch.zeros(n_dims)
+        inverse_G, moment_precision_G = torch.empty(n_genes), torch.empty(n_genes)
         for begin in range(0, n_genes, GENES_AT_ONCE):
             some = slice(begin, begin + GENES_AT_ONCE)
             x_NG, w_PG = counts_NG[:, some], weights_PG[:, some]
             mean_NG = torch.exp((design_NP @ w_PG + offset_N1).clamp(-20, 12))
-            if overdispersed:
-                theta_G[some] = dispersion(x_NG, mean_NG)
+            inverse_G[some], moment_precision_G[some] = excess(x_NG, mean_NG)
             ratio_NG = 1 / (1 + mean_NG / theta_G[some])
             gradient_PG = design_NP.T @ ((x_NG - mean_NG) * ratio_NG)
             gradient_PG -= precision_P[:, None] * (w_PG - _centre(w_PG, start.bias_G[some]))
@@ -115,6 +112,8 @@ def calibrate(
             spread_GF = torch.cholesky_inverse(factor_GPP).diagonal(dim1=1, dim2=2)[:, :-1]
             squares_F += weights_PG[:-1, some].square().sum(1)
             freedom_F += (1 - spread_GF / variance_F).sum(0)
+        # One step behind the slopes, so that all genes share one prior however they are grouped.
+        theta_G = dispersion(inverse_G, moment_precision_G)
         variance_F = (squares_F / freedom_F.clamp_min(1)).clamp(1e-5, 1)
     slopes_FG = weights_PG[:-1].clamp(-MAX_SLOPE, MAX_SLOPE)
     return LogLinear(weights_PG[-1].clone(), slopes_FG, theta_G)
@@ -127,17 +126,20 @@ def _centre(w_PG: Tensor, bias_G: Tensor) -> Tensor:
     return centre_PG
 
 
-def dispersion(counts_NG: Tensor, mean_NG: Tensor) -> Tensor:
-    """Inverse dispersion θ of each gene by moments: Var = μ + μ²/θ.
-
-    A gene with few counts says little; 1/θ is drawn towards the mean over genes, each weighted by
-    the precision that its moments would have if the counts were Poisson.
-    """
+def excess(counts_NG: Tensor, mean_NG: Tensor) -> tuple[Tensor, Tensor]:
+    """1/θ of each gene by moments (Var = μ + μ²/θ), and its precision if θ were infinite."""
     squares_G = mean_NG.square().sum(0).clamp_min(1e-12)
     inverse_G = ((counts_NG - mean_NG).square() - mean_NG).sum(0) / squares_G
-    precision_G = squares_G.square() / (2 * squares_G + mean_NG.sum(0))
+    return inverse_G, squares_G.square() / (2 * squares_G + mean_NG.sum(0))
+
+
+def dispersion(inverse_G: Tensor, precision_G: Tensor) -> Tensor:
+    """Inverse dispersion θ of each gene, bounded, from what :func:`excess` gave.
+
+    A gene with few counts says little; 1/θ is drawn towards the mean over genes, each weighted by
+    its precision.
+    """
     shared = (precision_G * inverse_G).sum() / precision_G.sum()
-    inverse_G = (precision_G * inverse_G + PRIOR_PRECISION * shared) / (
-        precision_G + PRIOR_PRECISION
-    )
-    return 1 / inverse_G.clamp(1 / MAX_THETA, 1 / MIN_THETA)
+    drawn_G = precision_G * inverse_G + PRIOR_PRECISION * shared
+    drawn_G = drawn_G / (precision_G + PRIOR_PRECISION)
+    return 1 / drawn_G.clamp(1 / MAX_THETA, 1 / MIN_THETA)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from celldit.latent.calibration import LogLinear, calibrate
-from celldit.latent.heads import Head, make_head
+from celldit.latent.heads import GaussianHead, Head, NegativeBinomialHead, make_head
 from celldit.latent.likelihoods import MAX_LOG_RATE, CountDistribution
 from celldit.nn.gene_queries import GeneQueries
 
@@ -106,6 +106,13 @@ class Decoder(nn.Module):
         z_NF, counts_NG, size_N
             Latents, counts and size factors of some cells.
         """
+        if isinstance(self.head, GaussianHead):
+            # Expected log expression is log(1 + rate), of which ridge has the slopes already.
+            log_NG = torch.log1p(counts_NG * (1e4 / size_N[:, None]))
+            self.bias.copy_(torch.log(torch.expm1(log_NG.mean(0).clamp_min(1e-3))))
+            error_NG = log_NG - torch.log1p(torch.exp(self.log_rate(z_NF)))
+            self.head.start(error_NG.square().mean(0).sqrt().clamp(0.05, 5))
+            return
         rate_G = 1e4 * counts_NG.sum(0) / size_N.sum()
         start = LogLinear(
             torch.log(rate_G.clamp_min(1e-3)),
@@ -115,10 +122,8 @@ class Decoder(nn.Module):
         fitted = calibrate(z_NF, counts_NG, size_N, start)
         self.loadings.copy_(fitted.slopes_FG)
         self.bias.copy_(fitted.bias_G)
-        scale_N1 = 1e4 / size_N[:, None]
-        error_NG = torch.log1p(counts_NG * scale_N1) - torch.log1p(torch.exp(self.log_rate(z_NF)))
-        sigma_G = error_NG.square().mean(0).sqrt().clamp(0.05, 5)
-        self.head.start(fitted.theta_G, sigma_G)
+        if isinstance(self.head, NegativeBinomialHead):
+            self.head.start(fitted.theta_G)
 
     def log_rate(self, z_BF: Tensor) -> Tensor:
         """Log expected counts per 10,000, shape (B, G)."""

@@ -31,16 +31,8 @@ class NegativeBinomialHead(nn.Module):
         return torch.exp(self.log_theta.clamp(MIN_LOG_THETA, MAX_LOG_THETA))
 
     @torch.no_grad()
-    def start(self, theta_G: Tensor, sigma_G: Tensor) -> None:
-        """Start at what a regression left unexplained.
-
-        Parameters
-        ----------
-        theta_G
-            Inverse dispersion of the counts.
-        sigma_G
-            Standard deviation of log expression about its expectation.
-        """
+    def start(self, theta_G: Tensor) -> None:
+        """Start at the inverse dispersion that a regression found."""
         self.log_theta.copy_(theta_G.log())
 
     def forward(self, mean_BG: Tensor, size_B: Tensor) -> CountDistribution:
@@ -66,9 +58,6 @@ class PoissonHead(nn.Module):
     def __init__(self, n_genes: int) -> None:
         super().__init__()
 
-    def start(self, theta_G: Tensor, sigma_G: Tensor) -> None:
-        """Nothing to start."""
-
     def forward(self, mean_BG: Tensor, size_B: Tensor) -> CountDistribution:
         return PoissonModel(mean_BG)
 
@@ -81,8 +70,8 @@ class GaussianHead(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(n_genes))
 
     @torch.no_grad()
-    def start(self, theta_G: Tensor, sigma_G: Tensor) -> None:
-        """Start at the observed scatter of log expression."""
+    def start(self, sigma_G: Tensor) -> None:
+        """Start at the observed scatter of log expression about its expectation."""
         self.log_sigma.copy_(sigma_G.log())
 
     def forward(self, mean_BG: Tensor, size_B: Tensor) -> CountDistribution:

@@ -90,7 +90,8 @@ class CountModel:
         have shown? Where the expectation falls, each transcript that was seen stays with the
         probability new / old. Where it rises, those seen stay and new ones come at the cell's own
         rate, whose posterior mean is (x + θ) / (μ + θ). Counts that follow the old distribution
-        become counts that follow the new one, and an unchanged expectation gives the cell back exactly.
+        become counts that follow the new one, and an unchanged expectation gives the cell back
+        exactly.
 
         Parameters
         ----------

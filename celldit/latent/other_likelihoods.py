@@ -133,7 +133,8 @@ class GaussianModel:
     """Normally distributed log expression, y = log(1 + 10,000 counts / size factor).
 
     Its likelihood is a density of log expression and no probability of counts: the numbers of the
-    other likelihoods do not compare.
+    other likelihoods do not compare. Counts drawn from it are log-normal, which suits deep data; of
+    sparse counts it makes too many high ones.
 
     Attributes
     ----------

@@ -19,8 +19,8 @@ from celldit.training.config import TrainingConfig
 
 # Share of the learning rate for the decoder's linear part.
 LINEAR_RATE = 0.25
-# Least relative gain in held-out likelihood for which training is kept.
-MIN_GAIN = 2e-3
+# Least relative gain in held-out likelihood for which training is kept over the start on all cells.
+MIN_GAIN = 5e-3
 
 
 class CountBatch(NamedTuple):
@@ -189,7 +189,7 @@ def train_latent(
     # The linear start is one of the candidates, so it must not have seen the cells that judge it.
     whole, explained = copy.deepcopy(model.state_dict()), model.explained
     model.restart(rest, seed)
-    validation = CountBatches(held_out, model, 1024, seed=None)
+    validation = CountBatches(held_out, model, model.batch_size, seed=None)
     stage = LatentStage(model, batches, config, n_epochs * len(batches))
     stage.start_from(validation)
     trainer = pl.Trainer(max_epochs=n_epochs, num_sanity_val_steps=0, **trainer_arguments)

@@ -8,7 +8,7 @@ import torch
 
 from celldit.data.cells import Cells
 from celldit.latent import Autoencoder, CountModel, LatentConfig
-from celldit.latent.calibration import LogLinear, calibrate, dispersion, thin
+from celldit.latent.calibration import LogLinear, calibrate, dispersion, excess, thin
 from celldit.tokenizers import resolve
 
 
@@ -69,7 +69,7 @@ def test_dispersion_of_known_means() -> None:
     mean = rng.uniform(2, 20, (4000, 3))
     theta = np.array([0.5, 4.0, 1e5])
     counts = rng.poisson(mean * rng.gamma(theta, 1 / theta, mean.shape))
-    found = dispersion(torch.from_numpy(counts).float(), torch.from_numpy(mean).float())
+    found = dispersion(*(excess(torch.from_numpy(counts).float(), torch.from_numpy(mean).float())))
     np.testing.assert_allclose(found[:2], theta[:2], rtol=0.25)
     assert found[2] > 50
 

@@ -1,0 +1,60 @@
+"""Shape of the latent space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from celldit.errors import InputError, UnknownNameError
+from celldit.latent.heads import LIKELIHOODS, Likelihood
+
+DECODERS = ("bilinear", "cross_attention")
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """Shape of the latent space and size of the networks around it.
+
+    Attributes
+    ----------
+    kind
+        ``"pca"``: the encoder is linear in log expression. ``"set"``: it is linear in the tokens,
+        plus set attention that starts at zero.
+    n_dims
+        Dimensions in all; None chooses from the data (48, fewer for few cells or genes).
+    token_dim
+        Dimensions of one latent token.
+    width, depth, n_heads
+        Size of the set encoder.
+    decoder_hidden
+        Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
+    dropout
+        In encoder and decoder residuals.
+    likelihood
+        ``"nb"`` (negative binomial), ``"zinb"`` (zero-inflated), ``"poisson"``, or ``"gaussian"``
+        on log expression.
+    decoder
+        What is added to the log-linear decoder: ``"bilinear"``, a small perceptron (see
+        `decoder_hidden`); ``"cross_attention"``, queries of the genes to the latent tokens.
+    """
+
+    kind: Literal["pca", "set"] = "pca"
+    n_dims: int | None = None
+    token_dim: int = 8
+    width: int = 64
+    depth: int = 2
+    n_heads: int = 4
+    decoder_hidden: int = 64
+    dropout: float = 0.1
+    likelihood: Likelihood = "nb"
+    decoder: Literal["bilinear", "cross_attention"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("pca", "set"):
+            raise InputError(f"latent={self.kind!r} is not known; use 'pca' or 'set'.")
+        if self.n_dims is not None and self.n_dims < 1:
+            raise InputError(f"n_dims={self.n_dims} must be at least 1.")
+        if self.likelihood not in LIKELIHOODS:
+            raise UnknownNameError.among("likelihood", self.likelihood, LIKELIHOODS)
+        if self.decoder not in DECODERS:
+            raise UnknownNameError.among("decoder", self.decoder, DECODERS)
