@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
 from celldit.data.fields import Fields
 from celldit.errors import CellditError, FileError
-from celldit.flow.anchored import AnchoredFlow
+from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
-from celldit.nn.dit import DiTConfig
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.trained import Trained
 from celldit.storage import prefixed, under
@@ -56,7 +54,7 @@ def to_folder(trained: Trained) -> Folder:
         "model": trained.model_id,
         "fields": trained.fields.to_dict(),
         "latent": trained.autoencoder.to_config(),
-        "dit": asdict(trained.flow.config),
+        "dit": network_to_dict(trained.flow.config),
         "population": trained.population.to_config(),
         "trust": {str(kind): share for kind, share in trained.trust.items()},
         "effect_calibration": trained.calibration.to_dict(),
@@ -105,7 +103,7 @@ def _from_folder(
         tokenizer, genes, n_tokens, token_dim, LatentConfig(**latent["config"])
     )
     autoencoder.explained = latent["explained"]
-    flow = AnchoredFlow(n_tokens, token_dim, DiTConfig(**config["dit"]))
+    flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]))
     for module, prefix in ((autoencoder, "autoencoder"), (flow, "flow")):
         state = {name: torch.from_numpy(array) for name, array in under(prefix, arrays).items()}
         module.load_state_dict(state)

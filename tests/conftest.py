@@ -115,7 +115,7 @@ def train_tiny() -> Callable[..., Any]:
             adata,
             options.pop("tokenizer", "modules"),
             LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, decoder_hidden=8),
-            dit=DiTConfig(width=16, depth=1, n_heads=2),
+            dit=options.pop("dit", DiTConfig(width=16, depth=1, n_heads=2)),
             **options,
         )
         config = TrainingConfig(**settings_of_training)

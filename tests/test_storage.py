@@ -17,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 from celldit import CellDiT, storage
 from celldit.errors import FileError, InputError
+from celldit.nn.mlp import MLPConfig
+from celldit.nn.unet import UNetConfig
 from celldit.storage import read_folder, write_folder
 
 FILES = ["config.json", "vocab.json", "weights.safetensors"]
@@ -297,3 +299,14 @@ def test_not_trained(tiny_screen: ad.AnnData, tmp_path: Path) -> None:
     with pytest.raises(NotTrainedError, match=r"call model\.train\(\) first"):
         CellDiT(tiny_screen).save(tmp_path / "model")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("network", [MLPConfig(width=16, depth=1), UNetConfig(width=16)])
+def test_every_velocity_network_survives_a_folder(
+    train_tiny: Callable[..., CellDiT], tiny_screen: ad.AnnData, tmp_path: Path, network: Any
+) -> None:
+    model = train_tiny(tiny_screen, dit=network)
+    model.save(tmp_path / "m")
+    again = CellDiT.load(tmp_path / "m")
+    assert again.trained.flow.config == network
+    assert_same_model(model, again, tiny_screen)

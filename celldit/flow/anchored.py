@@ -1,21 +1,61 @@
 """The anchored rectified flow: one velocity network, two sources.
 
-From a control cell the flow starts at ``x0 = z_control + effect``: the best simple prediction of what
-the perturbation does to this cell. From noise it starts at ``x0 = position + spread · ε``: a Gaussian
-about the best simple estimate of where the condition's cells lie. Either way the network, which is
-silent until trained, only has to add what the simple estimate lacks.
+From a control cell the flow starts at ``x0 = z_control + effect``: the best simple prediction of
+what the perturbation does to this cell. From noise it starts at ``x0 = position + spread · ε``: a
+Gaussian about the best simple estimate of where the condition's cells lie. Either way the network,
+which is silent until trained, only has to add what the simple estimate lacks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from celldit.errors import UnknownNameError
 from celldit.nn.dit import DiT, DiTConfig
+from celldit.nn.mlp import MLPConfig, VelocityMLP
+from celldit.nn.unet import TokenUNet, UNetConfig
 
 N_FEATURES = 4
+NetworkConfig: TypeAlias = DiTConfig | MLPConfig | UNetConfig
+"""What selects the velocity network, and its size."""
+
+_CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
+
+
+def make_network(n_tokens: int, token_dim: int, config: NetworkConfig) -> nn.Module:
+    """Make the velocity network that a configuration stands for; all return zero until trained."""
+    sizes = n_tokens, token_dim, 2 * token_dim, N_FEATURES
+    if isinstance(config, MLPConfig):
+        return VelocityMLP(*sizes, config)
+    if isinstance(config, UNetConfig):
+        return TokenUNet(*sizes, config)
+    return DiT(*sizes, config)
+
+
+def network_to_dict(config: NetworkConfig) -> dict[str, Any]:
+    """Write a configuration of a velocity network with its name, for JSON."""
+    name = next(name for name, kind in _CONFIGS.items() if isinstance(config, kind))
+    return {"network": name, **asdict(config)}
+
+
+def network_from_dict(entries: Mapping[str, Any]) -> NetworkConfig:
+    """Read what :func:`network_to_dict` wrote; without a name it is a DiT.
+
+    Raises
+    ------
+    UnknownNameError
+        If no network has the name.
+    """
+    settings = dict(entries)
+    name = settings.pop("network", "dit")
+    if name not in _CONFIGS:
+        raise UnknownNameError.among("network", name, _CONFIGS)
+    return _CONFIGS[name](**settings)
 
 
 @dataclass(frozen=True)
@@ -57,7 +97,7 @@ class FlowCondition:
         """Move to a device."""
         return FlowCondition(*(getattr(self, f.name).to(device) for f in fields(self)))
 
-    def __getitem__(self, rows: slice) -> FlowCondition:
+    def __getitem__(self, rows: slice | Tensor) -> FlowCondition:
         return FlowCondition(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
@@ -69,13 +109,14 @@ class AnchoredFlow(nn.Module):
     n_tokens, token_dim
         K and D.
     config
-        Size of the transformer.
+        Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
+        comparators, :class:`~celldit.nn.mlp.MLPConfig` and :class:`~celldit.nn.unet.UNetConfig`.
     """
 
-    def __init__(self, n_tokens: int, token_dim: int, config: DiTConfig) -> None:
+    def __init__(self, n_tokens: int, token_dim: int, config: NetworkConfig) -> None:
         super().__init__()
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
-        self.dit = DiT(n_tokens, token_dim, 2 * token_dim, N_FEATURES, config)
+        self.dit = make_network(n_tokens, token_dim, config)
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""

@@ -40,7 +40,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.first = nn.Linear(width, width)
+        self.layers = nn.Sequential(self.first, nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t_B: Tensor) -> Tensor:
-        return self.layers(sinusoid(t_B, self.width).to(self.layers[0].weight.dtype))  # (B, W)
+        return self.layers(sinusoid(t_B, self.width).to(self.first.weight.dtype))  # (B, W)

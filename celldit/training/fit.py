@@ -20,9 +20,8 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
 from celldit.data.cells import Cells
 from celldit.errors import InputError, closest
-from celldit.flow.anchored import AnchoredFlow
+from celldit.flow.anchored import AnchoredFlow, NetworkConfig
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
-from celldit.nn.dit import DiTConfig
 from celldit.tokenizers import Tokenizer
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_stage import train_flow
@@ -90,6 +89,8 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*IterableDataset.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        # The moving average of the weights is never trained, so it stays in evaluation mode.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         try:
             yield
         finally:
@@ -128,7 +129,7 @@ def fit(
     cells: Cells,
     tokenizer: Tokenizer,
     latent: LatentConfig,
-    dit: DiTConfig,
+    dit: NetworkConfig,
     config: TrainingConfig,
     *,
     sep: str,
