@@ -2,8 +2,8 @@
 
 Latent tokens of a small screen make small matrices, on which threads cost more than they gain: two
 busy OpenMP threads on two busy cores were measured 5 to 20 times slower than one. celldit therefore
-computes with one thread on the CPU unless the environment variable ``CELLDIT_THREADS`` says otherwise,
-and gives torch its own setting back afterwards.
+computes with one thread on the CPU unless the environment variable ``CELLDIT_THREADS`` says
+otherwise, and gives torch its own setting back afterwards.
 """
 
 from __future__ import annotations

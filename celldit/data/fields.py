@@ -144,10 +144,10 @@ def setup_anndata(
     Raises
     ------
     InputError
-        If the matrix does not hold raw counts, cells are empty, genes are named twice, or a column
-        has values that cannot be used.
+        If the matrix does not hold raw counts, cells are empty, genes are named twice, the control
+        label does not occur, or a column has values that cannot be used.
     UnknownNameError
-        If a column, a layer or the control label does not exist; names the closest.
+        If a column or a layer does not exist; names the closest.
     """
     keys = (covariate_keys,) if isinstance(covariate_keys, str) else tuple(covariate_keys)
     fields = Fields(
