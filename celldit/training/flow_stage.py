@@ -129,8 +129,8 @@ def train_flow(
 
     In each trial run some conditions, and some cells of the others, are held out; the runs'
     verdicts are averaged. The final run sees every cell and takes as many epochs as were best in
-    the trials. (Training only on what the trials leave was measured to cost more than it
-    saves: Kang's CD14 monocytes, normalised squared error .11 instead of .02.)
+    the trials. (Training only on what the trials leave costs more than it saves: with few
+    contexts, each one counts.)
 
     Parameters
     ----------
