@@ -41,7 +41,7 @@ from celldit.samplers.trajectory import (
     plan_trajectory,
 )
 from celldit.storage import read_folder, write_folder
-from celldit.tokenizers import Tokenizer, resolve
+from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
 
 if TYPE_CHECKING:
     from celldit.training.config import TrainingConfig
@@ -58,7 +58,9 @@ class CellDiT:
         Training data, set up with :meth:`setup_anndata`; N cells x G genes of raw counts. It is not
         changed.
     tokenizer
-        ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object.
+        ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
+        gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
+        with a warning where the genes are not in them, as with Ensembl ids.
     latent
         ``"pca"`` (default: it measured at least as well on the bundled data and is faster) or
         ``"set"``, set attention over the tokens, anchored at the same linear start; or a
@@ -89,7 +91,7 @@ class CellDiT:
     def __init__(
         self,
         adata: ad.AnnData,
-        tokenizer: str | Tokenizer = "gene_sets",
+        tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca", "set"] | LatentConfig = "pca",
         *,
         features: FeatureTable | Mapping[str, FeatureTable] | None = None,
@@ -99,6 +101,8 @@ class CellDiT:
         self._cells: Cells | None = Cells.from_anndata(adata, Fields.from_anndata(adata))
         self.fields = Fields.from_anndata(adata)
         self.genes = self._cells.genes
+        if tokenizer is None:
+            tokenizer = default_tokenizer(self._cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
         self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
         self._dit: NetworkConfig = dit or DiTConfig()

@@ -13,7 +13,7 @@ from celldit.tokenizers.genes import Genes
 from celldit.tokenizers.gmt import read_gmt
 from celldit.tokenizers.modules import Modules
 from celldit.tokenizers.ranks import Ranks
-from celldit.tokenizers.registry import resolve, tokenizer_from_config
+from celldit.tokenizers.registry import default_tokenizer, resolve, tokenizer_from_config
 from celldit.tokenizers.token_set import PackedTokens, TokenSet
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Ranks",
     "TokenSet",
     "Tokenizer",
+    "default_tokenizer",
     "read_gmt",
     "resolve",
     "tokenizer_from_config",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
 from celldit.tokenizers.base import Tokenizer
 from celldit.tokenizers.gene_sets import GeneSets
@@ -14,7 +16,7 @@ from celldit.tokenizers.genes import Genes
 from celldit.tokenizers.modules import Modules
 from celldit.tokenizers.ranks import Ranks
 
-__all__ = ["resolve", "tokenizer_from_config"]
+__all__ = ["default_tokenizer", "resolve", "tokenizer_from_config"]
 
 _KINDS: dict[str, type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]] = {
     kind.name: kind for kind in (GeneSets, Modules, Genes, Ranks)
@@ -47,6 +49,40 @@ def resolve(tokenizer: str | Tokenizer) -> Tokenizer:
             f"celldit.tokenizers.GeneSets(...), not {tokenizer!r}."
         )
     return tokenizer
+
+
+def default_tokenizer(cells: Cells) -> Tokenizer:
+    """Choose a tokenizer for data: Hallmark gene sets, or modules where the genes are not in them.
+
+    Case is ignored, so that mouse symbols find their human namesakes.
+
+    Parameters
+    ----------
+    cells
+        The data; a few of them are looked at.
+
+    Returns
+    -------
+    Tokenizer
+        Not fitted yet.
+
+    Warns
+    -----
+    UserWarning
+        If the gene names share too little with the gene sets.
+    """
+    try:
+        GeneSets(ignore_case=True).fit(cells.take(slice(0, 50)))
+    except InputError as error:
+        reason = str(error).partition(";")[0]
+        warnings.warn(
+            f"{reason}. Tokens will be gene modules found in the data; pass tokenizer='modules' to "
+            "choose them without this warning, or GeneSets(gmt=...) with sets of such names.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return Modules()
+    return GeneSets(ignore_case=True)
 
 
 def tokenizer_from_config(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Tokenizer:
