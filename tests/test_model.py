@@ -147,7 +147,7 @@ def test_what_a_model_knows(tiny_model: CellDiT) -> None:
     ids=["predict", "generate", "predict_effects", "latent", "trust", "history"],
 )
 def test_before_training(tiny_screen: ad.AnnData, call: Callable[[CellDiT], object]) -> None:
-    model = CellDiT(tiny_screen)
+    model = CellDiT(tiny_screen, "modules")
     assert not model.is_trained
     assert "not trained" in repr(model)
     with pytest.raises(NotTrainedError, match=r"call model\.train\(\) first"):
@@ -198,7 +198,7 @@ def test_training_changes_neither_data_nor_tokenizer(
 
 
 def test_later_changes_of_the_data_do_not_reach_the_model(tiny_screen: ad.AnnData) -> None:
-    model = CellDiT(tiny_screen)
+    model = CellDiT(tiny_screen, "modules")
     before = model._cells.counts.copy()
     tiny_screen.X.data[:] = 99
     tiny_screen.obs["perturbation"] = "control"

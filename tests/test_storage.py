@@ -297,7 +297,7 @@ def test_not_trained(tiny_screen: ad.AnnData, tmp_path: Path) -> None:
     from celldit.errors import NotTrainedError
 
     with pytest.raises(NotTrainedError, match=r"call model\.train\(\) first"):
-        CellDiT(tiny_screen).save(tmp_path / "model")
+        CellDiT(tiny_screen, "modules").save(tmp_path / "model")
     assert os.listdir(tmp_path) == []
 
 

@@ -7,8 +7,8 @@ from the others (leave-one-out) and compared with what was measured:
     variance = a · prior variance + b · (predicted log fold change)² + c
 
 with a, b, c at least 0 by robust least squares, then scaled until 90% intervals cover 90% of the
-genes that respond in training (the split-conformal idea of Vovk et al. 2005, with leave-one-out
-predictions in place of a split).
+genes that respond in training, each condition counting the same (the split-conformal idea of Vovk
+et al. 2005, with leave-one-out predictions in place of a split).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def calibrate_effects(
     loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
     _, sd_CG = left_out.project(loadings_FG)
     index = {c: i for i, c in enumerate(table.conditions)}
-    error, model, relative, noise = [], [], [], []
+    error, model, relative, noise, share = [], [], [], [], []
     for i in rows:
         condition = prior.conditions[i]
         control = index.get(condition.control())
@@ -104,6 +104,7 @@ def calibrate_effects(
         model.append(sd_CG[i, responds] ** 2)
         relative.append(predicted_G[responds] ** 2)
         noise.append(noise_G[responds])
+        share.append(np.full(responds.sum(), 1 / max(responds.sum(), 1)))
     if not error or sum(map(len, error)) < MIN_RESPONDING:
         return EffectCalibration()
     squared, noise_R = np.concatenate(error) ** 2, np.concatenate(noise)
@@ -116,9 +117,16 @@ def calibrate_effects(
     # Scale until 90% intervals, with the measurement's own noise, cover 90%.
     variance = design @ coefficients
     needed = np.maximum(squared / Z_90**2 - noise_R, 0) / variance
-    scale = float(np.quantile(needed, 0.9))
+    scale = weighted_quantile(needed, np.concatenate(share), 0.9)
     a, b, c = (coefficients * scale).tolist()
     return EffectCalibration(a, b, c, len(squared))
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
+    """The smallest value such that those up to it have at least a share q of the weight."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][min(int(np.searchsorted(reached, q)), len(values) - 1)])
 
 
 def measured_fold_change(
