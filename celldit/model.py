@@ -62,9 +62,10 @@ class CellDiT:
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
         with a warning where the genes are not in them, as with Ensembl ids.
     latent
-        ``"pca"`` (default: it measured at least as well on the bundled data and is faster) or
-        ``"set"``, set attention over the tokens, anchored at the same linear start; or a
-        :class:`~celldit.latent.LatentConfig`.
+        ``"pca"`` (default) or ``"set"``, set attention over the tokens, anchored at the same linear
+        start; or a :class:`~celldit.latent.LatentConfig`. On the bundled data ``"set"`` is level
+        with ``"pca"`` or slightly better within a context, clearly worse across Kang's cell types,
+        and takes twice as long (``docs/results/latent_choice.csv``).
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
         or several by source, ``{"reactome": table, ...}``.
