@@ -48,7 +48,7 @@ class TrainingConfig:
     flow_rate: float = 1e-3
     flow_epochs: int = 8
     flow_steps_per_epoch: int = 50
-    flow_patience: int = 3
+    flow_patience: int = 8
     weight_decay: float = 1e-2
     ema_decay: float = 0.98
     noise_share: float = 0.25
