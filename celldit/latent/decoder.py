@@ -59,6 +59,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.loadings = nn.Parameter(torch.zeros(n_dims, n_genes))
         self.bias = nn.Parameter(torch.zeros(n_genes))
+        self.log_ceiling: Tensor
+        self.register_buffer("log_ceiling", torch.full((n_genes,), MAX_LOG_RATE))
         self.head: Head = make_head(likelihood, n_genes)
         self.residual: nn.Sequential | None = None
         self.queries: GeneQueries | None = None
@@ -89,6 +91,8 @@ class Decoder(nn.Module):
         expressed gene is its log rate; between the two, d log rate ≈ d E[log(1+y)] / (1 - exp(-m))
         with m = E[log(1+y)].
         """
+        # exp() of a far extrapolation explodes; no gene has more than twice its highest rate seen.
+        self.log_ceiling.copy_(torch.log(2 * moments.peak.clamp_min(1)))
         slopes = moments.slopes()
         m = moments.mean_log.clamp_min(1e-3)
         self.loadings.copy_((slopes / (1 - torch.exp(-m))).clamp(-3, 3))
@@ -133,7 +137,7 @@ class Decoder(nn.Module):
         if self.queries is not None:
             n_tokens = len(self.queries.project.weight)
             log_rate_BG = log_rate_BG + self.queries(z_BF.view(len(z_BF), n_tokens, -1))
-        return log_rate_BG.clamp_max(MAX_LOG_RATE)
+        return torch.minimum(log_rate_BG, self.log_ceiling)
 
     def forward(self, z_BF: Tensor, size_B: Tensor) -> CountDistribution:
         """Expected counts at the given size factors (in counts)."""
@@ -156,6 +160,7 @@ class RidgeMoments:
 
     def __init__(self, n_dims: int, n_genes: int) -> None:
         self.n = 0
+        self.peak = torch.zeros(n_genes)  # highest rate of each gene, counts per 10,000
         self.zz = torch.zeros(n_dims, n_dims, dtype=torch.float64)
         self.zy = torch.zeros(n_dims, n_genes, dtype=torch.float64)
         self.z = torch.zeros(n_dims, dtype=torch.float64)
@@ -171,6 +176,8 @@ class RidgeMoments:
         self.zy += z.T @ y
         self.z += z.sum(0)
         self.y += y.sum(0)
+        rate_BG = counts_BG * (1e4 / size_B[:, None])
+        self.peak = torch.maximum(self.peak, rate_BG.amax(0))
         self.counts += counts_BG.double().sum(0)
         self.size += float(size_B.double().sum())
 

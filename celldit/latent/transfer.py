@@ -175,6 +175,7 @@ def match_tokenizer(tokenizer: Tokenizer, match: GeneMatch) -> Tokenizer:
 def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
     """Tensors of the state that have an axis of genes, and what a new gene gets there."""
     axes = {"decoder.loadings": (1, "zero"), "decoder.bias": (0, "median")}
+    axes["decoder.log_ceiling"] = (0, "max")
     for name in ("log_theta", "zero_logit", "log_sigma"):
         axes[f"decoder.head.{name}"] = (0, "median")
     axes["decoder.residual.3.weight"] = (0, "zero")
@@ -192,7 +193,7 @@ def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
 
 
 def _matched(tensor: Tensor, axis_and_fill: tuple[int, str], match: GeneMatch) -> Tensor:
-    """Reorder along the axis of genes; new genes get zero, or the median or mean of the known."""
+    """Reorder along the axis of genes; new ones get zero, or a typical value of the known."""
     axis, fill = axis_and_fill
     position = torch.from_numpy(match.position).to(tensor.device)
     result = tensor.index_select(axis, position.clamp_min(0))
@@ -201,8 +202,11 @@ def _matched(tensor: Tensor, axis_and_fill: tuple[int, str], match: GeneMatch) -
         return result
     if fill == "zero":
         return result.index_fill(axis, new, 0)
-    typical = tensor.median(axis, keepdim=True).values if fill == "median" else None
-    if typical is None:
+    if fill == "median":
+        typical = tensor.median(axis, keepdim=True).values
+    elif fill == "max":
+        typical = tensor.amax(axis, keepdim=True)
+    else:
         typical = tensor.mean(axis, keepdim=True)
     shape = list(tensor.shape)
     shape[axis] = len(new)
@@ -231,6 +235,8 @@ def _fit_new_genes(model: Autoencoder, cells: Cells, new: np.ndarray) -> None:
     at = torch.from_numpy(new).to(model.device)
     model.decoder.loadings[:, at] = fitted.slopes_FG.to(model.device)
     model.decoder.bias[at] = fitted.bias_G.to(model.device)
+    peak_G = (counts_NG * (1e4 / size_N[:, None])).amax(0)
+    model.decoder.log_ceiling[at] = torch.log(2 * peak_G.clamp_min(1)).to(model.device)
     log_theta = getattr(model.decoder.head, "log_theta", None)
     if log_theta is not None:
         log_theta[at] = fitted.theta_G.log().to(model.device)

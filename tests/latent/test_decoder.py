@@ -80,3 +80,20 @@ def test_far_latents_stay_finite(data: tuple[torch.Tensor, ...]) -> None:
     decoder = Decoder(3, 8, 0, 0.0)
     decoder.start_at_ridge(moments_of(data))
     assert torch.isfinite(decoder(1e6 * data[0], data[2]).mean_BG).all()
+
+
+def test_no_gene_is_decoded_far_beyond_what_was_seen() -> None:
+    """exp() of a latent far outside the data would else promise more counts than cells have."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(200, 3, generator=generator)
+    counts = torch.poisson(
+        torch.exp(z @ torch.randn(3, 5, generator=generator)), generator=generator
+    )
+    size = torch.full((200,), 1000.0)
+    moments = RidgeMoments(3, 5)
+    moments.add(z, torch.log1p(counts * 10), counts, size)
+    decoder = Decoder(3, 5, 0, 0.0)
+    decoder.start_at_ridge(moments)
+    far = decoder(50 * z, size).mean_BG
+    assert (far <= 2.001 * counts.amax(0).clamp_min(0.1)).all()
+    assert (decoder(50 * z, size).mean_BG.amax(0) > counts.amax(0)).any()

@@ -86,7 +86,7 @@ def test_a_prediction_reads_as_data(predicted: ad.AnnData) -> None:
     assert fields.perturbation_key == "perturbation"
     assert fields.counts_layer == "counts"
     assert fields.size_factor_key == "size_factor"
-    CellDiT(predicted)
+    CellDiT(predicted, "modules")
 
 
 def test_a_model_reads_its_own_predictions(predicted: ad.AnnData, tiny_model: CellDiT) -> None:
