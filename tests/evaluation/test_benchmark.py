@@ -49,13 +49,22 @@ def test_nothing_that_is_held_out_is_trained_on(problem):
 
 
 def test_full_leaves_out_one_thing_at_a_time():
-    more = problems(full=True)[len(problems()) :]
+    more = problems(full=True)
     assert len({(p.dataset, p.name) for p in more}) == len(more)
-    assert all(len(p.test) == 1 for p in more)
+    assert len({(p.dataset, p.by, p.test) for p in more}) == len(more)
+    assert {(p.dataset, p.test) for p in problems()} <= {(p.dataset, p.test) for p in more}
+    assert {p.name for p in more if len(p.test) > 1} == {
+        "3 combinations",
+        *(f"8 knock-outs in {replicate}" for replicate in ("rep_1", "rep_2", "rep_3")),
+    }
     assert {p.dataset for p in more} == set(DATASETS)
-    combinations = [p.test[0] for p in more if p.dataset == "norman"]
+    combinations = [p.test[0] for p in more if p.by == "combination" and len(p.test) == 1]
     assert {"KLF1+MAP2K6", "MAP2K3+MAP2K6", "MAP2K3+SLC38A2"} <= set(combinations)
     assert "BPGM+SAMD1" not in combinations, "BPGM occurs nowhere else"
+    never_seen = {p.test[0] for p in more if p.by == "perturbation"}
+    assert {"KLF1", "STAT1"} <= never_seen
+    assert not any("+" in name for name in never_seen)
+    assert len([p for p in more if p.by == "context"]) == 9
 
 
 def test_a_held_out_context_without_controls_is_refused(tiny_screen):
