@@ -216,7 +216,10 @@ def draw_effects(path: Path, posed: Posed, predicted: ad.AnnData) -> None:
 
 
 def _conclude(
-    result: DemoResult, trust: dict[str, float], predicted: ad.AnnData, console: Console
+    result: DemoResult,
+    trust: dict[str, dict[str, float]],
+    predicted: ad.AnnData,
+    console: Console,
 ) -> None:
     if console.quiet:
         return
@@ -245,13 +248,17 @@ def _conclude(
     say(f"All in {result.seconds:.0f} s.")
 
 
-def _say_trust(kind: str, share: float) -> str:
-    if share == 0:
+def _say_trust(kind: str, shares: dict[str, float]) -> str:
+    if not any(shares.values()):
         return (
             f"Kind of prediction: {kind}. Trials on held-out conditions gave the flow no weight "
             "here, so\nthese predictions are those of the effect prior."
         )
-    return f"Kind of prediction: {kind}. The flow has weight {share:.2f} beside the effect prior."
+    return (
+        f"Kind of prediction: {kind}. By trials on held-out conditions, {shares['shift']:.0%} of\n"
+        f"the shift that the flow adds to the effect prior is used, and {shares['cells']:.0%} of\n"
+        "what it does to single cells."
+    )
 
 
 def comparison_table(table: pd.DataFrame) -> Table:

@@ -162,12 +162,14 @@ class CellDiT:
         return self._trained
 
     @property
-    def trust(self) -> dict[str, float]:
-        """Share of the flow's displacement used for each kind of extrapolation.
+    def trust(self) -> dict[str, dict[str, float]]:
+        """Shares of the flow's displacement used for each kind of extrapolation.
 
-        0 is the effect prior alone: training did not improve on it for held-out conditions.
+        ``shift`` is the share of what all cells of a condition are moved by, ``cells`` that of what
+        differs between them (:class:`celldit.conditions.trust.Trust`). Both 0 is the effect prior
+        alone: training did not improve on it for held-out conditions.
         """
-        return {str(kind): share for kind, share in self.trained.trust.items()}
+        return {str(kind): trust.to_dict() for kind, trust in self.trained.trust.items()}
 
     @property
     def history(self) -> dict[str, list[dict[str, float]]]:

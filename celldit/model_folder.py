@@ -13,6 +13,7 @@ from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
+from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
@@ -56,7 +57,7 @@ def to_folder(trained: Trained) -> Folder:
         "latent": trained.autoencoder.to_config(),
         "dit": network_to_dict(trained.flow.config),
         "population": trained.population.to_config(),
-        "trust": {str(kind): share for kind, share in trained.trust.items()},
+        "trust": {str(kind): trust.to_dict() for kind, trust in trained.trust.items()},
         "effect_calibration": trained.calibration.to_dict(),
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
@@ -115,7 +116,7 @@ def _from_folder(
         autoencoder,
         Population.from_config(config["population"], under("population", arrays)),
         flow,
-        {Extrapolation(kind): float(share) for kind, share in config["trust"].items()},
+        {Extrapolation(kind): Trust(**shares) for kind, shares in config["trust"].items()},
         {Condition.from_list(e[:-1]): int(e[-1]) for e in config["frequencies"]},
         {source: (tuple(names), features[source]) for source, names in vocab["features"].items()},
         config["trained_with"],

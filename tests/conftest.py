@@ -154,6 +154,7 @@ def flowing_model(tiny_model: Any) -> Any:
 
     One epoch leaves the flow close to silent and without trust, which would hide what it does.
     """
+    from celldit.conditions.trust import Trust
     from celldit.model_folder import arrays_of, fingerprint
 
     trained = tiny_model.trained
@@ -167,7 +168,7 @@ def flowing_model(tiny_model: Any) -> Any:
     model._trained = replace(
         trained,
         flow=flow,
-        trust=dict.fromkeys(trained.trust, 1.0),
+        trust=dict.fromkeys(trained.trust, Trust(1.0, 1.0)),
         model_id=fingerprint(arrays_of(trained.autoencoder, flow, trained.population)),
     )
     return model

@@ -131,7 +131,9 @@ def test_what_a_model_knows(tiny_model: CellDiT) -> None:
         "seen", "new context", "new combination",
         "unseen with features", "unseen without features",
     }  # fmt: skip
-    assert all(0 <= share <= 1 for share in tiny_model.trust.values())
+    for shares in tiny_model.trust.values():
+        assert set(shares) == {"shift", "cells"}
+        assert all(0 <= share <= 1 for share in shares.values())
 
 
 @pytest.mark.parametrize(

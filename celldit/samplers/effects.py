@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from celldit.conditions import Condition
-from celldit.flow.anchored import FlowCondition
-from celldit.samplers.flow import SolverConfig, transport
-from celldit.samplers.fold_change import N_CELLS, decoded_fold_change
-from celldit.samplers.trained import Asked, Trained, references_for
+from celldit.samplers.edit import EditConfig
+from celldit.samplers.flow import SolverConfig
+from celldit.samplers.fold_change import decoded_fold_change
+from celldit.samplers.roads import Journey, Road, road
+from celldit.samplers.standins import N_CELLS
+from celldit.samplers.trained import Asked, Trained
+
+
+def _at(way: Road, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
+    return way(z_NKD, at_N)
 
 
 def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
@@ -36,24 +44,22 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     """
     population, fields, calibration = trained.population, trained.fields, trained.calibration
     asked = Asked.of(trained, conditions)
-    references = references_for(population, asked.conditions, {})
-    estimate = population.prior.estimate(asked.conditions, references)
+    n = len(asked.conditions)
+    estimate = population.prior.estimate(asked.conditions, asked.references)
     _, sd_QG = estimate.project(trained.autoencoder.decoder.loadings.detach().double().numpy())
+    each = replace(asked, row=np.arange(n))
+    here = Asked.of_rows(trained, [c.control() for c in asked.conditions], each.row)
+    journey = Journey(here, each, each.row, asked.shares)
+    way = road(trained, journey, "transport", SolverConfig(), EditConfig(), seed=0)
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
-        told = asked.briefing.tell(np.full(N_CELLS, row), from_noise=False)
-        trust_B = asked.trust_Q[row].expand(N_CELLS)
-
-        def move(x: Tensor, told: FlowCondition = told, trust_B: Tensor = trust_B) -> Tensor:
-            return transport(trained.flow, x, told, trust_B, SolverConfig())
-
+        at_N = np.full(N_CELLS, row)
         fold_G = decoded_fold_change(
             trained.autoencoder,
             population,
             condition.surroundings,
-            estimate.mean[row],
-            references.get(condition.surroundings),
-            move,
+            reference_F=asked.references.get(condition.surroundings),
+            move=partial(_at, way, at_N),
         )
         frames.append(
             pd.DataFrame(

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from celldit.conditions.population import Population, Surroundings
-from celldit.flow import cell_noise
 from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.standins import N_CELLS, control_draws
 
-N_CELLS = 256
-EFFECT_STREAM = 1 << 21
 PSEUDO_RATE = 0.05  # counts per 10,000: below this a gene counts as hardly expressed
 
 
@@ -21,7 +19,7 @@ def decoded_fold_change(
     autoencoder: Autoencoder,
     population: Population,
     surroundings: Surroundings,
-    effect_F: np.ndarray,
+    effect_F: np.ndarray | None = None,
     reference_F: np.ndarray | None = None,
     move: Callable[[Tensor], Tensor] | None = None,
 ) -> np.ndarray:
@@ -39,20 +37,17 @@ def decoded_fold_change(
     surroundings
         Context and time.
     effect_F
-        Shift of the latent.
+        Shift of the latent, the same for every cell; None for none.
     reference_F
         Mean latent of the controls where training had none.
     move
-        What the flow adds: shifted cells (B, K, D) to predicted cells; None adds nothing.
+        Control cells (N, K, D) to predicted cells, before the shift; None moves nothing.
     """
     shape = autoencoder.n_tokens, autoencoder.token_dim
-    noise_NF = cell_noise(torch.arange(N_CELLS), (shape[0] * shape[1],), 0, EFFECT_STREAM)
-    mean_F = population.references.get(surroundings, reference_F)
-    control_NF = mean_F + noise_NF.double().numpy() @ population.factor(surroundings).T
-    control = torch.from_numpy(control_NF.astype(np.float32)).view(-1, *shape)
-    moved = control + torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
-    if move is not None:
-        moved = move(moved)
+    control = control_draws(population, shape, surroundings, reference_F)
+    moved = control if move is None else move(control)
+    if effect_F is not None:
+        moved = moved + torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
     size_N = torch.full((N_CELLS,), 1e4)
     with torch.no_grad():
         before_G = autoencoder.decode(control, size_N).mean_BG.double().mean(0)

@@ -98,12 +98,12 @@ def plan(
     there = Asked.of(trained, conditions, means)
     own = own_conditions(controls) * len(perturbations)
     keys = np.tile(np.arange(controls.n_cells), len(perturbations))
-    journey = Journey(Asked.of(trained, own, means), there, keys, there.trust_Q)
+    journey = Journey(Asked.of(trained, own, means), there, keys, there.shares)
     edit = edit or EditConfig()
     way = road(trained, journey, sampler, config, edit, seed)
     obs = there.obs(trained.fields, len(conditions))
     obs["control_cell"] = np.tile(controls.names, len(perturbations))
-    obs["trust"] = there.trust_Q.numpy()[there.row]
+    obs["trust"] = there.shares.shift_Q.numpy()[there.row]
     obs["effect_sd"] = there.briefing.doubts_Q.numpy()[there.row]
     names = [f"{name}|{label}" for label in perturbations for name in controls.names]
     obs.index = pd.Index(names, dtype=object)

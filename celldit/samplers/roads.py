@@ -7,7 +7,8 @@
 ===============  =================================================================================
 
 Each moves the latent of cell *i* to that of cell *i*, gives it back under its own condition, and
-goes only the trusted share of the way from the effect prior's prediction to the flow's.
+goes only the trusted share of the way from the effect prior's prediction to the flow's: one share
+of what the cells of a condition are moved by in common, another of what differs between them.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ from celldit.flow.draws import EDIT_STREAM, CellNoise
 from celldit.samplers.edit import EditConfig, flow_edit
 from celldit.samplers.flow import SolverConfig, transport
 from celldit.samplers.inversion import invert
-from celldit.samplers.trained import Asked, Trained
+from celldit.samplers.standins import N_CELLS, control_draws
+from celldit.samplers.trained import Asked, Shares, Trained
 
 SAMPLERS = ("transport", "inversion", "edit")
 
 Road: TypeAlias = Callable[[Tensor, np.ndarray], Tensor]
 """``road(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go."""
+
+_Way: TypeAlias = Callable[[Tensor, np.ndarray, np.ndarray, Tensor], Tensor]
+"""``way(z_BKD, at_B, keys_B, share_B)``: the same for cells with keys of their own, each going a
+share of the way from the prior's prediction to the flow's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +49,14 @@ class Journey:
         Own condition, and the one asked for, of each of N positions of the request.
     keys
         The cell at each position; the same cell has the same noise wherever it goes.
-    trust_Q
-        Share of the flow's displacement for each of the conditions in `there`.
+    shares
+        How much of the flow's displacement to believe for each of the conditions in `there`.
     """
 
     here: Asked
     there: Asked
     keys: np.ndarray
-    trust_Q: Tensor
+    shares: Shares
 
 
 def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -> None:
@@ -101,31 +107,72 @@ def road(
     seed
         Of the noise of ``"edit"``.
     """
+    way = _whole_way(trained, journey, sampler, config, edit, seed)
+    shares = journey.shares
+    beyond_Q = shares.shift_Q - shares.cells_Q
+    common_QKD = _common_displacements(trained, journey, way, beyond_Q)
+
+    def trusted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+        row_B = torch.from_numpy(journey.there.row[at_B])
+        moved_BKD = way(z_BKD, at_B, journey.keys[at_B], shares.cells_Q[row_B])
+        return moved_BKD + beyond_Q[row_B][:, None, None] * common_QKD[row_B]
+
+    return trusted_way
+
+
+def _common_displacements(
+    trained: Trained, journey: Journey, way: _Way, beyond_Q: Tensor
+) -> Tensor:
+    """What the flow moves the controls of a context by in common, shape (Q, K, D).
+
+    Only where that is trusted more than what differs between cells; zero elsewhere.
+    """
+    there = journey.there
+    common_QKD = torch.zeros(len(there.conditions), *trained.shape)
+    keys, all_of_it = np.arange(N_CELLS), torch.ones(N_CELLS)
+    for q in torch.nonzero(beyond_Q).flatten().tolist():
+        at = np.full(N_CELLS, int(np.argmax(there.row == q)))
+        surroundings = there.conditions[q].surroundings
+        reference = there.references.get(surroundings)
+        z_NKD = control_draws(trained.population, trained.shape, surroundings, reference)
+        prior_NKD = way(z_NKD, at, keys, torch.zeros(N_CELLS))
+        common_QKD[q] = (way(z_NKD, at, keys, all_of_it) - prior_NKD).mean(0)
+    return common_QKD
+
+
+def _whole_way(
+    trained: Trained,
+    journey: Journey,
+    sampler: str,
+    config: SolverConfig,
+    edit: EditConfig,
+    seed: int,
+) -> _Way:
     flow, here, there = trained.flow, journey.here, journey.there
     if sampler == "transport":
 
-        def by_transport(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-            row_B = there.row[at_B]
-            told = there.briefing.tell(row_B, from_noise=False)
-            trust_B = journey.trust_Q[torch.from_numpy(row_B)]
-            return transport(flow, z_BKD + told.effect_BKD, told, trust_B, config)
+        def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
+            told = there.briefing.tell(there.row[at_B], from_noise=False)
+            return transport(flow, z_BKD + told.effect_BKD, told, share_B, config)
 
         return by_transport
     sources_here = here.sources(trained.population)
     sources_there = there.sources(trained.population)
 
-    def through_noise(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+    def through_noise(
+        z_BKD: Tensor, at_B: np.ndarray, keys_B: np.ndarray, share_B: Tensor
+    ) -> Tensor:
         row_here, row_there = here.row[at_B], there.row[at_B]
         ends = (
             here.briefing.tell(row_here, from_noise=True),
             there.briefing.tell(row_there, from_noise=True),
             sources_here.rows(row_here),
             sources_there.rows(row_there),
-            journey.trust_Q[torch.from_numpy(row_there)],
+            share_B,
         )
         if sampler == "inversion":
             return invert(flow, z_BKD, *ends, config)
-        noise = CellNoise(torch.from_numpy(journey.keys[at_B]), seed, EDIT_STREAM)
+        noise = CellNoise(torch.from_numpy(keys_B), seed, EDIT_STREAM)
         return flow_edit(flow, z_BKD, *ends, config, edit, noise)
 
     return through_noise

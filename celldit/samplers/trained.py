@@ -16,6 +16,7 @@ from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.features import Features
 from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.flow.anchored import AnchoredFlow
@@ -36,7 +37,7 @@ class Trained:
     autoencoder, population, flow
         Latent space, simple estimates, velocity network.
     trust
-        Share of the flow's displacement for each kind of extrapolation.
+        How much of the flow's displacement to believe, for each kind of extrapolation.
     frequencies
         Cells of each condition of training.
     features
@@ -56,7 +57,7 @@ class Trained:
     autoencoder: Autoencoder
     population: Population
     flow: AnchoredFlow
-    trust: Mapping[Extrapolation, float]
+    trust: Mapping[Extrapolation, Trust]
     frequencies: Mapping[Condition, int]
     features: Features
     trained_with: Mapping[str, Any]
@@ -100,8 +101,30 @@ class Trained:
         return {
             "setup": own.to_dict(),
             "made_by": {"model": self.model_id, "version": __version__, **how},
-            "trust": {str(kind): share for kind, share in self.trust.items()},
+            "trust": {str(kind): trust.to_dict() for kind, trust in self.trust.items()},
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Trust in the flow for each of Q conditions.
+
+    Attributes
+    ----------
+    shift_Q, cells_Q
+        As in :class:`celldit.conditions.trust.Trust`.
+    """
+
+    shift_Q: torch.Tensor
+    cells_Q: torch.Tensor
+
+    @classmethod
+    def of(cls, trusts: Sequence[Trust]) -> Shares:
+        """Stack one trust per condition."""
+        return cls(
+            torch.tensor([trust.shift for trust in trusts]),
+            torch.tensor([trust.cells for trust in trusts]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,15 +141,18 @@ class Asked:
         Condition of each cell, int64, shape (N,).
     briefing
         What the network is told of each condition.
-    trust_Q
-        Share of the flow's displacement for each condition.
+    shares
+        How much of the flow's displacement to believe for each condition.
+    references
+        Mean latent of the controls of surroundings that training did not see.
     """
 
     conditions: list[Condition]
     kinds: list[Extrapolation]
     row: np.ndarray
     briefing: Briefing
-    trust_Q: torch.Tensor
+    shares: Shares
+    references: Mapping[Surroundings, np.ndarray]
 
     @classmethod
     def of(
@@ -176,8 +202,8 @@ class Asked:
         kinds = [classify(c, known, trained.featured) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
-        shares = [
-            0.0 if c.is_control else trained.trust[kind]
+        trusts = [
+            Trust() if c.is_control else trained.trust[kind]
             for c, kind in zip(distinct, kinds, strict=True)
         ]
         return cls(
@@ -185,7 +211,8 @@ class Asked:
             kinds,
             row,
             Briefing.of(trained.population, distinct, trained.shape, references),
-            torch.tensor(shares),
+            Shares.of(trusts),
+            references,
         )
 
     def sources(self, population: Population) -> NoiseSources:

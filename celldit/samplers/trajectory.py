@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from celldit.conditions import ConditionTable
+from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.samplers import request
@@ -19,7 +20,7 @@ from celldit.samplers.flow import SolverConfig
 from celldit.samplers.predict import control_means, edited_tile, own_conditions
 from celldit.samplers.roads import Journey, road
 from celldit.samplers.sampling import Sampling
-from celldit.samplers.trained import Asked, Trained
+from celldit.samplers.trained import Asked, Shares, Trained
 
 
 def plan_trajectory(
@@ -60,7 +61,8 @@ def plan_trajectory(
     there = Asked.of(trained, wanted, means)
     here = Asked.of(trained, own * len(times), means)
     keys = np.tile(np.arange(cells.n_cells), len(times))
-    journey = Journey(here, there, keys, torch.ones(len(there.conditions)))
+    wholly = Shares.of([Trust(1.0, 1.0)] * len(there.conditions))
+    journey = Journey(here, there, keys, wholly)
     way = road(trained, journey, sampler, config, EditConfig(), seed)
     obs = there.obs(trained.fields, len(wanted))
     obs["source_cell"] = np.tile(cells.names, len(times))
@@ -131,7 +133,7 @@ def plan_interpolation(
     for label in (start, end):
         conditions = request.counterfactual_conditions(controls, label, trained.fields)
         there = Asked.of(trained, conditions, means)
-        journey = Journey(here, there, np.arange(n), there.trust_Q)
+        journey = Journey(here, there, np.arange(n), there.shares)
         ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
     keys = np.tile(np.arange(n), len(shares))
     share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)

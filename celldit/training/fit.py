@@ -18,6 +18,7 @@ from torch import Tensor
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
+from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.errors import InputError, closest
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig
@@ -41,7 +42,7 @@ class Fitted:
     autoencoder, population, flow
         The trained parts.
     trust
-        Share of the flow's displacement that each kind of extrapolation deserves.
+        How much of the flow's displacement each kind of extrapolation deserves.
     history
         For each stage, one dictionary per epoch.
     """
@@ -49,7 +50,7 @@ class Fitted:
     autoencoder: Autoencoder
     population: Population
     flow: AnchoredFlow
-    trust: dict[Extrapolation, float]
+    trust: dict[Extrapolation, Trust]
     history: dict[str, list[dict[str, float]]]
 
 
@@ -116,12 +117,16 @@ def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]
     return merged
 
 
-def complete_trust(verdict: Verdict) -> dict[Extrapolation, float]:
+def complete_trust(verdict: Verdict) -> dict[Extrapolation, Trust]:
     """Trust for every kind of extrapolation; an untried kind gets the least of those tried.
 
     Without any trial (a single condition with too few cells) the flow is not trusted at all.
     """
-    least = min(verdict.trust.values(), default=0.0)
+    tried = verdict.trust.values()
+    least = Trust(
+        min((trust.shift for trust in tried), default=0.0),
+        min((trust.cells for trust in tried), default=0.0),
+    )
     return {kind: verdict.trust.get(kind, least) for kind in Extrapolation}
 
 

@@ -1,8 +1,8 @@
 """When to stop and how far to trust: the flow against its own starting point on what it never saw.
 
 Cells held out from trained perturbations do not show overfitting; conditions do. So some conditions
-are kept from training, and the flow is compared with the prior's prediction of them, for every
-share λ of its displacement (λ = 0 is the prior).
+are kept from training, and the flow is compared with the prior's prediction of them, for several
+shares of its displacement (none is the prior; see :class:`celldit.conditions.trust.Trust`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,28 @@ from torch import Tensor
 
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.trust import Trust
 from celldit.flow import resolve_solver, uniform_grid
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.losses import energy_distance_loss
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: From the least to the most of the flow; the first is the prior.
+TRUSTS = (
+    Trust(),
+    Trust(0.25),
+    Trust(0.5),
+    Trust(0.75),
+    Trust(1.0),
+    Trust(0.5, 0.5),
+    Trust(1.0, 0.5),
+    Trust(1.0, 1.0),
+)
 MAX_CONDITIONS = 16
 MAX_CELLS = 160
 N_STEPS = 4
+#: What each of the two parts must lower the error to before it is used: less is luck.
 WORTH = 0.98
+HURDLES = np.array([WORTH ** (bool(t.shift) + bool(t.cells)) for t in TRUSTS])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +54,14 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Errors of the flow on the trials of each kind, for every share of its displacement.
+    """Errors of the flow on the trials of each kind, for each of ``TRUSTS``.
 
     Attributes
     ----------
     square
-        Squared error of the mean latent, without the truth's sampling noise, shape (S,).
+        Squared error of the mean latent, without the truth's sampling noise, shape (T,).
     energy
-        Energy distance, shape (S,).
+        Energy distance, shape (T,).
     """
 
     square: dict[Extrapolation, np.ndarray]
@@ -62,13 +75,13 @@ class Verdict:
     Attributes
     ----------
     trust
-        The best λ for each kind of extrapolation that was tried.
+        The best for each kind of extrapolation that was tried.
     gain
         Its error over the prior's (mean over squared error and energy distance); below 1 is better
         than the prior.
     """
 
-    trust: dict[Extrapolation, float]
+    trust: dict[Extrapolation, Trust]
     gain: dict[Extrapolation, float]
 
     @property
@@ -91,13 +104,15 @@ def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> Comparison:
         told, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
         end_NKD = solver.solve(partial(flow, condition=told), start_NKD, grid)
         start_NF, step_NF = start_NKD.flatten(1), (end_NKD - start_NKD).flatten(1)
+        common_F = step_NF.mean(0)
+        own_NF = step_NF - common_F
         truth_MF = trial.truth_MKD.to(device).flatten(1)
         # What two halves of the truth would differ by: errors below that mean nothing.
         noise = float(truth_MF.var(0).sum() / len(truth_MF))
         unit = float((truth_MF - truth_MF.mean(0)).norm(dim=1).mean() / len(truth_MF))
         errors, energies = [], []
-        for share in SHARES:
-            x_NF = start_NF + share * step_NF
+        for trust in TRUSTS:
+            x_NF = start_NF + trust.shift * common_F + trust.cells * own_NF
             errors.append(float((x_NF.mean(0) - truth_MF.mean(0)).square().sum()) - noise)
             energies.append(float(energy_distance_loss(x_NF, truth_MF)))
         kind = trial.kind
@@ -108,7 +123,7 @@ def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> Comparison:
 
 
 def average_courses(courses: Sequence[Sequence[Comparison]]) -> list[Verdict]:
-    """Pool trial runs epoch by epoch and choose the share for each kind.
+    """Pool trial runs epoch by epoch and choose the trust for each kind.
 
     Parameters
     ----------
@@ -122,10 +137,8 @@ def average_courses(courses: Sequence[Sequence[Comparison]]) -> list[Verdict]:
             square = sum(c.square[kind] for c in epoch if kind in c.square)
             energy = sum(c.energy[kind] for c in epoch if kind in c.energy)
             ratio = (square / square[0] + energy / energy[0]) / 2
-            best = int(ratio.argmin())
-            # A share that is hardly better than none is luck.
-            best = best if ratio[best] < WORTH else 0
-            trust[kind], gain[kind] = SHARES[best], float(ratio[best])
+            best = int((ratio / HURDLES).argmin())
+            trust[kind], gain[kind] = TRUSTS[best], float(ratio[best])
         verdicts.append(Verdict(trust, gain))
     return verdicts
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,12 @@ from hypothesis import strategies as st
 from celldit.conditions import Condition, ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
+from celldit.conditions.trust import Trust
 from celldit.flow.anchored import FlowCondition
 from celldit.training.flow_stage import make_trials
 from celldit.training.trust import (
     MAX_CONDITIONS,
-    SHARES,
+    TRUSTS,
     Comparison,
     Trial,
     average_courses,
@@ -80,14 +83,14 @@ def test_trials_hold_no_training_rows() -> None:
 
 
 class Constant(torch.nn.Module):
-    """A flow that moves every cell by the same step."""
+    """A flow that moves every cell by the same step, and towards the mean of all."""
 
-    def __init__(self, step: float) -> None:
+    def __init__(self, step: float, pull: float = 0.0) -> None:
         super().__init__()
-        self.step = torch.nn.Parameter(torch.tensor(step))
+        self.step, self.pull = torch.nn.Parameter(torch.tensor(step)), pull
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, condition: FlowCondition) -> torch.Tensor:
-        return self.step.expand_as(x)
+        return self.step - self.pull * (x - x.mean(0))
 
 
 def trial(shift: float, kind: Extrapolation = Extrapolation.CONTEXT) -> Trial:
@@ -105,13 +108,22 @@ def trial(shift: float, kind: Extrapolation = Extrapolation.CONTEXT) -> Trial:
 )
 def test_the_best_share_is_found(step: float, trust: float) -> None:
     (verdict,) = average_courses([[compare(Constant(step), [trial(1.0)])]])
-    assert verdict.trust == {Extrapolation.CONTEXT: trust}
+    assert verdict.trust == {Extrapolation.CONTEXT: Trust(trust)}
     assert (verdict.overall < 0.5) if trust else (verdict.overall == 1)
+
+
+def test_a_right_shift_is_used_without_the_wrong_shape() -> None:
+    (verdict,) = average_courses([[compare(Constant(1.0, pull=1.0), [trial(1.0)])]])
+    assert verdict.trust == {Extrapolation.CONTEXT: Trust(1.0, 0.0)}
+    narrow = trial(1.0)
+    narrow = replace(narrow, truth_MKD=1 + 0.2 * (narrow.truth_MKD - 1))
+    (verdict,) = average_courses([[compare(Constant(1.0, pull=1.5), [narrow])]])
+    assert verdict.trust[Extrapolation.CONTEXT].cells > 0
 
 
 def test_a_flow_that_only_disturbs_is_not_trusted() -> None:
     (verdict,) = average_courses([[compare(Constant(0.3), [trial(0.0)])]])
-    assert verdict.trust == {Extrapolation.CONTEXT: 0.0}
+    assert verdict.trust == {Extrapolation.CONTEXT: Trust()}
     assert verdict.overall == 1
 
 
@@ -123,18 +135,23 @@ def test_compare_leaves_the_mode_alone() -> None:
 
 def test_runs_are_pooled_by_epoch() -> None:
     def course(values: list[float]) -> list[Comparison]:
-        errors = [np.array([1.0, 1.0, 1.0, 1.0, v]) for v in values]
+        errors = [best_of_all(v) for v in values]
         return [Comparison({Extrapolation.CONTEXT: e}, {Extrapolation.CONTEXT: e}) for e in errors]
 
     verdicts = average_courses([course([0.5, 0.9, 0.2]), course([0.7, 0.3])])
     assert [v.gain[Extrapolation.CONTEXT] for v in verdicts] == pytest.approx([0.6, 0.6])
-    assert [v.trust[Extrapolation.CONTEXT] for v in verdicts] == [SHARES[-1]] * 2
+    assert [v.trust[Extrapolation.CONTEXT] for v in verdicts] == [TRUSTS[-1]] * 2
     assert average_courses([]) == []
 
 
 def test_what_is_seen_does_not_decide_when_extrapolations_can() -> None:
-    poor, good = (np.array([1.0] * 4 + [v]) for v in (3.0, 0.5))
+    poor, good = best_of_all(3.0), best_of_all(0.5)
     kinds = {Extrapolation.SEEN: good, Extrapolation.CONTEXT: poor}
     (verdict,) = average_courses([[Comparison(kinds, kinds)]])
     assert verdict.overall == 1
-    assert verdict.trust == {Extrapolation.SEEN: 1.0, Extrapolation.CONTEXT: 0.0}
+    assert verdict.trust == {Extrapolation.SEEN: TRUSTS[-1], Extrapolation.CONTEXT: Trust()}
+
+
+def best_of_all(value: float) -> np.ndarray:
+    """Errors of which only the last, where the flow is trusted wholly, differs."""
+    return np.array([1.0] * (len(TRUSTS) - 1) + [value])

@@ -1,0 +1,46 @@
+"""Draws that stand in for the control cells of a context."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions.population import Population, Surroundings
+from celldit.flow import cell_noise
+
+N_CELLS = 256
+STREAM = 1 << 21
+
+
+def control_draws(
+    population: Population,
+    shape: tuple[int, int],
+    surroundings: Surroundings,
+    reference_F: np.ndarray | None = None,
+) -> Tensor:
+    """Draw latents about the mean of a context's controls, always the same ones.
+
+    What is said of a condition as a whole must not depend on which cells were passed in which
+    batch, and a loaded model holds no cells.
+
+    Parameters
+    ----------
+    population
+        Where controls lie and how they scatter.
+    shape
+        Latent tokens K and dimensions D.
+    surroundings
+        Context and time.
+    reference_F
+        Mean latent of the controls where training had none.
+
+    Returns
+    -------
+    Tensor
+        Shape (256, K, D), float32.
+    """
+    noise_NF = cell_noise(torch.arange(N_CELLS), (shape[0] * shape[1],), 0, STREAM)
+    mean_F = population.references.get(surroundings, reference_F)
+    drawn_NF = mean_F + noise_NF.double().numpy() @ population.factor(surroundings).T
+    return torch.from_numpy(drawn_NF.astype(np.float32)).view(-1, *shape)
