@@ -23,20 +23,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import softplus
 
 from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.kernel import ConditionKernel
-from celldit.conditions.shifts import condition_means, reference_means, rotation_of, unit_doses
+from celldit.conditions.kernel import ConditionKernel, Lengths
+from celldit.conditions.shifts import condition_means, dose_ranges, reference_means, rotation_of
+from celldit.conditions.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
-MAX_CONDITIONS_TO_TUNE = 120
-TUNING_STEPS = 150
+BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +85,10 @@ class EffectPrior:
         Variance of these, shape (C,).
     rotation
         Latent to rotated coordinates, shape (F, F).
-    weights, reach, signal
-        What cross-validation picked: one weight per kernel term, the reach of similarity between
-        contexts, and λ of each rotated dimension.
+    weights, lengths, signal
+        What cross-validation picked (:mod:`celldit.conditions.tuning`): one weight per kernel term,
+        how far similarity between contexts, times and doses reaches, and λ of each rotated
+        dimension.
     """
 
     kernel: ConditionKernel
@@ -97,7 +97,7 @@ class EffectPrior:
     noise: np.ndarray
     rotation: np.ndarray
     weights: np.ndarray
-    reach: float
+    lengths: tuple[float, float, float]
     signal: np.ndarray
 
     @classmethod
@@ -132,78 +132,56 @@ class EffectPrior:
         ]
         conditions = tuple(table.conditions[i] for i in enough)
         names = tuple(sorted({part for c in conditions for part in c.parts}))
-        kernel = ConditionKernel(names, unit_doses(names, conditions), features or {}, positions)
+        lowest, highest = dose_ranges(names, conditions)
+        kernel = ConditionKernel(names, lowest, features or {}, positions, top_doses=highest)
         means, n_cells = condition_means(z, table.index, len(table))
         n_features = z.shape[1]
         if not conditions:
             empty = np.zeros((0, n_features))
             return cls(
                 kernel, (), empty, np.zeros(0), np.eye(n_features), np.ones(len(kernel.terms)),
-                1.0, np.ones(n_features),
+                START_LENGTHS, np.ones(n_features),
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
         noise = np.array(
             [1 / n_cells[i] + 1 / n_references[table.conditions[i].surroundings] for i in enough]
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
-        unfitted = cls(
-            kernel, conditions, shifts @ rotation, noise, rotation,
-            np.ones(len(kernel.terms)), 0.5, np.ones(n_features),
+        rotated = shifts @ rotation
+        picked = tune(kernel, conditions, rotated, noise, seed)
+        return cls(
+            kernel, conditions, rotated, noise, rotation,
+            picked.weights, picked.lengths, picked.signal,
         )  # fmt: skip
-        return unfitted._pick_strengths(seed)
 
-    def _pick_strengths(self, seed: int) -> EffectPrior:
-        """Choose weights, reach and signal by how well each condition follows from the others.
+    def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
+        lengths = Lengths(*torch.tensor(self.lengths, dtype=torch.float64))
+        weights = torch.tensor(self.weights)
+        return self.kernel.covariance(self.kernel.design(a, b), weights, lengths).numpy()
 
-        The leave-one-out predictive likelihood (Rasmussen & Williams 2006, section 5.4.2) is what
-        the prior is used for. It did slightly better on the bundled splits than the marginal
-        likelihood, which shrinks effects in distant contexts too far.
+    def _variances(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Prior variance of Q conditions, up to λ, shape (Q,)."""
+        blocks = [conditions[i : i + BLOCK] for i in range(0, len(conditions), BLOCK)]
+        return np.concatenate([np.diag(self._covariance(block, block)) for block in blocks])
+
+    @cached_property
+    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """One decomposition that inverts the covariance of the shifts in every dimension.
+
+        With N the noise and K the kernel, ``N^-1/2 K N^-1/2 = U Λ Uᵀ``, so that
+        ``(λ_k K + N)⁻¹ = V diag(1 / (λ_k Λ + 1)) Vᵀ`` with ``V = N^-1/2 U``: cubic in the number of
+        conditions once, not once per dimension.
         """
-        chosen = np.arange(len(self.conditions))
-        if len(chosen) > MAX_CONDITIONS_TO_TUNE:
-            # Whole families of conditions, so that pooling and additivity can still be seen.
-            order = np.random.default_rng(seed).permutation(len(self.kernel.parts))
-            rank = {part: order[i] for i, part in enumerate(self.kernel.parts)}
-            by_family = sorted(chosen, key=lambda i: min(rank[p] for p in self.conditions[i].parts))
-            chosen = np.array(sorted(by_family[:MAX_CONDITIONS_TO_TUNE]))
-        conditions = [self.conditions[i] for i in chosen]
-        design = self.kernel.design(conditions, conditions)
-        shifts_CF = torch.tensor(self.shifts[chosen])
-        noise_CC = torch.diag(torch.tensor(self.noise[chosen]))
-        start = [-1.0 if t == "common" else 0.0 if t == "part" else -2.0 for t in self.kernel.terms]
-        raw_weights = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-        log_reach = torch.tensor(np.log(0.5), requires_grad=True)
-        log_signal = (shifts_CF**2).mean(0).clamp_min(1e-4).log().requires_grad_()
-        optimizer = torch.optim.Adam([raw_weights, log_reach, log_signal], lr=0.05)
-        for _ in range(TUNING_STEPS):
-            covariance_CC = self.kernel.covariance(design, softplus(raw_weights), log_reach.exp())
-            total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_CC
-            factor_FCC = torch.linalg.cholesky(total_FCC)
-            solved_FC = torch.cholesky_solve(shifts_CF.T[:, :, None], factor_FCC)[:, :, 0]
-            precision_FC = torch.diagonal(torch.cholesky_inverse(factor_FCC), dim1=1, dim2=2)
-            surprise = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
-            # Weak ties keep what the data do not decide near its start.
-            ties = 0.02 * ((log_signal - log_signal.mean()) ** 2).sum()
-            ties = ties + 0.5 * (log_reach - np.log(0.5)) ** 2
-            optimizer.zero_grad()
-            (surprise + ties).backward()
-            optimizer.step()
-        return replace(
-            self,
-            weights=softplus(raw_weights).detach().numpy(),
-            reach=float(log_reach.detach().exp()),
-            signal=log_signal.exp().detach().numpy(),
-        )
+        scale_C = 1 / np.sqrt(self.noise)
+        white_CC = self._covariance(self.conditions, self.conditions)
+        white_CC *= scale_C[:, None]
+        white_CC *= scale_C[None]
+        values_C, vectors_CC = np.linalg.eigh(white_CC)
+        return values_C.clip(min=0), vectors_CC * scale_C[:, None]
 
-    def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> Tensor:
-        design = self.kernel.design(a, b)
-        return self.kernel.covariance(design, torch.tensor(self.weights), torch.tensor(self.reach))
-
-    def _factors(self) -> list[Tensor]:
-        """Cholesky factor of the covariance of the observed shifts, for each dimension."""
-        covariance_CC = self._covariance(self.conditions, self.conditions)
-        noise_CC = torch.diag(torch.tensor(self.noise))
-        return [torch.linalg.cholesky(s * covariance_CC + noise_CC) for s in self.signal]
+    @property
+    def _shrink_CF(self) -> np.ndarray:
+        return 1 / (self._spectrum[0][:, None] * self.signal + 1)
 
     def estimate(
         self,
@@ -225,27 +203,25 @@ class EffectPrior:
         n, n_features = len(conditions), len(self.signal)
         mean, variance = np.zeros((n, n_features)), np.zeros((n, n_features))
         if n and self.conditions:
-            cross_QC = prior._covariance(conditions, self.conditions)
-            own_Q = torch.cat([prior._covariance([c], [c]).view(1) for c in conditions])
-            for k, factor_CC in enumerate(self._factors()):
-                signal = self.signal[k]
-                solved_C = torch.cholesky_solve(torch.tensor(self.shifts[:, k : k + 1]), factor_CC)
-                mean[:, k] = signal * (cross_QC @ solved_C)[:, 0]
-                explained = torch.linalg.solve_triangular(factor_CC, cross_QC.T, upper=False)
-                left_Q = signal * own_Q - signal**2 * (explained**2).sum(0)
-                variance[:, k] = left_Q.clamp_min(0)
+            _, vectors_CC = self._spectrum
+            shrink_CF = self._shrink_CF
+            seen_QC = prior._covariance(conditions, self.conditions) @ vectors_CC
+            mean = self.signal * (seen_QC @ (shrink_CF * (vectors_CC.T @ self.shifts)))
+            explained = self.signal**2 * (seen_QC**2 @ shrink_CF)
+            variance = self.signal * prior._variances(conditions)[:, None] - explained
         basis = np.linalg.inv(self.rotation)
-        return EffectEstimate(mean @ basis, variance, basis)
+        return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
         mean, variance = np.zeros_like(self.shifts), np.zeros_like(self.shifts)
-        for k, factor_CC in enumerate(self._factors() if self.conditions else []):
-            inverse_CC = torch.cholesky_inverse(factor_CC)
-            precision_C = torch.diagonal(inverse_CC)
-            shifts_C = torch.tensor(self.shifts[:, k])
-            mean[:, k] = (shifts_C - (inverse_CC @ shifts_C) / precision_C).numpy()
-            variance[:, k] = (1 / precision_C).numpy() - self.noise
+        if self.conditions:
+            _, vectors_CC = self._spectrum
+            shrink_CF = self._shrink_CF
+            solved_CF = vectors_CC @ (shrink_CF * (vectors_CC.T @ self.shifts))
+            precision_CF = vectors_CC**2 @ shrink_CF
+            mean = self.shifts - solved_CF / precision_CF
+            variance = 1 / precision_CF - self.noise[:, None]
         basis = np.linalg.inv(self.rotation)
         return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
 
@@ -262,16 +238,18 @@ class EffectPrior:
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
+        tops = self.kernel.top_doses
         return {
             "parts": list(self.kernel.parts),
             "unit_doses": list(self.kernel.unit_doses),
+            "top_doses": None if tops is None else list(tops),
             "features": {
                 source: list(names) for source, (names, _) in self.kernel.features.items()
             },
             "surroundings": [list(key) for key in self.kernel.positions],
             "conditions": [c.to_list() for c in self.conditions],
             "terms": dict(zip(self.kernel.terms, self.weights.tolist(), strict=True)),
-            "reach": self.reach,
+            "lengths": list(self.lengths),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -293,8 +271,13 @@ class EffectPrior:
         features = {s: (tuple(n), arrays[f"features.{s}"]) for s, n in config["features"].items()}
         keys = [(context, time) for context, time in config["surroundings"]]
         positions = dict(zip(keys, arrays["positions"], strict=True))
+        tops = config["top_doses"]
         kernel = ConditionKernel(
-            tuple(config["parts"]), tuple(config["unit_doses"]), features, positions
+            tuple(config["parts"]),
+            tuple(config["unit_doses"]),
+            features,
+            positions,
+            top_doses=None if tops is None else tuple(tops),
         )
         return cls(
             kernel,
@@ -303,6 +286,6 @@ class EffectPrior:
             arrays["noise"],
             arrays["rotation"],
             np.array([config["terms"][term] for term in kernel.terms]),
-            float(config["reach"]),
+            tuple(config["lengths"]),
             arrays["signal"],
         )

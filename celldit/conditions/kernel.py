@@ -6,26 +6,60 @@ Every term says one sentence about effects, and its learned weight says how true
 ``common``                all perturbations share one effect (the mean shift)
 ``part``                  conditions share the effects of the perturbations they have in common,
                           so combinations add up
-``feature:NAME``          perturbations with similar features have similar effects
+``feature:NAME``          perturbations with similar features have similar effects, as this source
+                          of features sees them
 ``interaction``           a combination has an effect of its own beyond the sum, in all contexts
 ``... @ context``         the same, but only within one context (partial pooling over contexts)
 ``... @ similar``         the same, the more so the more similar the control cells of the contexts
+``... @ time``            the same, the more so the closer the times
+``... @ context, time``   the same within one context, the more so the closer the times
+``part @ dose``           the same perturbation at close doses: the course over log dose may bend
 ========================  =====================================================================
 
-Doses scale a part's share by log(1 + dose / d₀), d₀ the smallest positive dose of that part.
+Doses scale a part's share by log2(1 + dose / d₀), d₀ the smallest positive dose of that part.
+Beyond the trained doses the course goes on in proportion to that share, hence monotonically;
+beyond the trained times the effect stays what it is at the nearest one.
+
+A source of features says nothing of a perturbation that it does not hold. That is not a vector of
+zeros, which would claim that the perturbation is an average one: to such a source the perturbation
+is like itself and like no other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.errors import InputError
+
+Position = tuple[str, float | None]
+# exp(-FAR) is zero, and so is its derivative; an infinite distance would have none.
+FAR = 1e6
+
+
+class Lengths(NamedTuple):
+    """Squared distances at which similarity has fallen to exp(-1/2), each in its own unit.
+
+    Attributes
+    ----------
+    context
+        Between the control cells of two contexts; the unit is the median of training.
+    time
+        Between two times; the unit is the median of those of training, squared.
+    dose
+        Between two doses on the log scale; the unit is the widest range of training, squared.
+    """
+
+    context: Tensor
+    time: Tensor
+    dose: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,91 +81,160 @@ class ConditionKernel:
     n_trained
         How many of the positions are of training; None for all. They alone set the unit of distance
         and decide whether contexts can differ, so that a new one changes nothing for the others.
+    top_doses
+        For each part its largest dose; None where the data have no doses.
     """
 
     parts: tuple[str, ...]
     unit_doses: tuple[float, ...]
     features: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
-    positions: Mapping[tuple[str, float | None], np.ndarray]
+    positions: Mapping[Position, np.ndarray]
     n_trained: int | None = None
+    top_doses: tuple[float, ...] | None = None
 
     @property
-    def trained_positions(self) -> list[np.ndarray]:
-        """Positions of the contexts of training."""
-        return list(self.positions.values())[: self.n_trained]
+    def _trained_keys(self) -> list[Position]:
+        return list(self.positions)[: self.n_trained]
 
-    @property
+    @cached_property
+    def trained_times(self) -> list[float]:
+        """The distinct times of training, sorted."""
+        return sorted({time for _, time in self._trained_keys if time is not None})
+
+    @cached_property
+    def dose_range(self) -> float:
+        """Widest range of log doses of one part; 0 where every part has one dose."""
+        tops = zip(self.unit_doses, self.top_doses or (), strict=False)
+        return max((float(np.log2(1 + top / unit)) - 1 for unit, top in tops), default=0.0)
+
+    @cached_property
     def terms(self) -> tuple[str, ...]:
         """Names of the terms that can differ in these data."""
         base = ["common", "part", *(f"feature:{source}" for source in self.features)]
         names = [*base, "interaction"]
-        if len(self.trained_positions) > 1:
-            names += [f"{term} @ {where}" for where in ("context", "similar") for term in base[:2]]
+        several_contexts = len({context for context, _ in self._trained_keys}) > 1
+        several_times = len(self.trained_times) > 1
+        wheres = ["context", "similar"] if several_contexts else []
+        wheres += ["time"] if several_times else []
+        wheres += ["context, time"] if several_contexts and several_times else []
+        names += [f"{term} @ {where}" for where in wheres for term in base[:2]]
+        if self.dose_range > 0:
+            names.append("part @ dose")
         return tuple(names)
 
-    def with_positions(
-        self, positions: Mapping[tuple[str, float | None], np.ndarray]
-    ) -> ConditionKernel:
+    def with_positions(self, positions: Mapping[Position, np.ndarray]) -> ConditionKernel:
         """The same kernel that knows further contexts."""
-        merged = {
-            **self.positions,
-            **{k: v for k, v in positions.items() if k not in self.positions},
-        }
-        n_trained = len(self.trained_positions)
-        return ConditionKernel(self.parts, self.unit_doses, self.features, merged, n_trained)
+        new = {key: where for key, where in positions.items() if key not in self.positions}
+        return ConditionKernel(
+            self.parts,
+            self.unit_doses,
+            self.features,
+            {**self.positions, **new},
+            len(self._trained_keys),
+            self.top_doses,
+        )
 
     def amounts(self, conditions: Sequence[Condition], names: Sequence[str]) -> Tensor:
         """How much of each named perturbation each condition has, shape (C, len(names))."""
         column = {name: i for i, name in enumerate(names)}
-        unit = dict(zip(self.parts, self.unit_doses, strict=True))
-        amounts = torch.zeros(len(conditions), len(names), dtype=torch.float64)
-        for row, condition in enumerate(conditions):
-            doses = condition.doses or (None,) * len(condition.parts)
-            for part, dose in zip(condition.parts, doses, strict=True):
-                if part in column:
-                    share = 1.0 if dose is None else float(np.log2(1 + dose / unit.get(part, 1.0)))
-                    amounts[row, column[part]] = share
-        return amounts
+        return torch.from_numpy(self._amounts(conditions, column).toarray())
 
-    def distances(self, a: Sequence[Condition], b: Sequence[Condition]) -> Tensor:
-        """Squared distance between the controls of two conditions, in units of the median."""
-        known = torch.tensor(np.array(list(self.positions.values())), dtype=torch.float64)
-        row = {key: i for i, key in enumerate(self.positions)}
-        apart = torch.cdist(known, known, compute_mode="donot_use_mm_for_euclid_dist") ** 2
-        n_trained = len(self.trained_positions)
-        between = apart[:n_trained, :n_trained][~torch.eye(n_trained, dtype=torch.bool)]
-        scale = between.median() if len(between) and between.median() > 0 else torch.tensor(1.0)
-        rows_a = torch.tensor([row[c.surroundings] for c in a])
-        rows_b = torch.tensor([row[c.surroundings] for c in b])
-        return apart[rows_a][:, rows_b] / scale
+    def _amounts(
+        self, conditions: Sequence[Condition], column: Mapping[str, int]
+    ) -> sparse.csr_matrix:
+        entries = [
+            (row, column[part], self._share(part, dose))
+            for row, condition in enumerate(conditions)
+            for part, dose in _parts_and_doses(condition)
+            if part in column
+        ]
+        return _matrix(entries, (len(conditions), len(column)))
+
+    @cached_property
+    def _range_of(self) -> dict[str, tuple[float, float]]:
+        tops = self.top_doses or self.unit_doses
+        return {p: (u, t) for p, u, t in zip(self.parts, self.unit_doses, tops, strict=True)}
+
+    def _share(self, part: str, dose: float | None) -> float:
+        if dose is None:
+            return 1.0
+        unit, _ = self._range_of.get(part, (1.0, 1.0))
+        return float(np.log2(1 + dose / unit))
 
     def design(self, a: Sequence[Condition], b: Sequence[Condition]) -> dict[str, Tensor]:
-        """The parts of the covariance that do not depend on what is learned, each (A, B)."""
-        every = sorted({part for c in (*a, *b) for part in c.parts})
-        own_a, own_b = (self.amounts(c, every) for c in (a, b))
-        common = own_a.sum(1)[:, None] * own_b.sum(1)[None]
-        design = {"common": common, "part": own_a @ own_b.T}
+        """The parts of the covariance that do not depend on what is learned, most (A, B)."""
+        every = {p: i for i, p in enumerate(sorted({p for c in (*a, *b) for p in c.parts}))}
+        own_a, own_b = (self._amounts(c, every) for c in (a, b))
+        total_a, total_b = (np.asarray(own.sum(axis=1)).ravel() for own in (own_a, own_b))
+        found = {"common": np.outer(total_a, total_b), "part": (own_a @ own_b.T).toarray()}
         for source, (names, matrix) in self.features.items():
-            missing = [p for p in every if p not in set(names)]
-            if missing:
-                raise InputError(
-                    f"The features {source!r} have no row for {', '.join(missing[:5])}; add them "
-                    "(zeros are not filled in), or leave these perturbations out."
-                )
-            rows = torch.tensor(matrix, dtype=torch.float64)
-            features_a, features_b = (self.amounts(c, names) @ rows for c in (a, b))
-            design[f"feature:{source}"] = features_a @ features_b.T
-        sets_a, sets_b = ([frozenset(c.parts) for c in cs] for cs in (a, b))
-        equal = [[float(x == y and len(x) > 1) for y in sets_b] for x in sets_a]
-        design["interaction"] = torch.tensor(equal, dtype=torch.float64).view(len(a), len(b))
-        if len(self.trained_positions) > 1:
-            where_a, where_b = ([c.surroundings for c in cs] for cs in (a, b))
-            same = [[float(x == y) for y in where_b] for x in where_a]
-            design["same"] = torch.tensor(same, dtype=torch.float64).view(len(a), len(b))
-            design["distance"] = self.distances(a, b)
-        return design
+            column = {name: i for i, name in enumerate(names)}
+            features_a, features_b = (self._amounts(c, column) @ matrix for c in (a, b))
+            missing = {p: i for i, p in enumerate(p for p in every if p not in column)}
+            alone_a, alone_b = (self._amounts(c, missing) for c in (a, b))
+            likeness = np.asarray(features_a @ features_b.T)
+            found[f"feature:{source}"] = likeness + (alone_a @ alone_b.T).toarray()
+        sets = {parts: i for i, parts in enumerate({frozenset(c.parts) for c in (*a, *b)})}
+        set_a, set_b = (np.array([sets[frozenset(c.parts)] for c in x], dtype=int) for x in (a, b))
+        several = np.array([len(c.parts) > 1 for c in a], dtype=bool)
+        equal = (set_a[:, None] == set_b[None]) & several[:, None]
+        found["interaction"] = equal.astype(np.float64)
+        wheres = {term.partition(" @ ")[2] for term in self.terms}
+        if "context" in wheres:
+            contexts = {name: i for i, name in enumerate({c.context for c in (*a, *b)})}
+            at_a, at_b = (np.array([contexts[c.context] for c in x], dtype=int) for x in (a, b))
+            found["same"] = (at_a[:, None] == at_b[None]).astype(np.float64)
+            found["distance"] = self._distances(a, b)
+        if "time" in wheres:
+            when_a, when_b = (self._times(x) for x in (a, b))
+            found["time gap"] = (when_a[:, None] - when_b[None]) ** 2
+        if "dose" in wheres:
+            found |= self._doses(a, b)
+        return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in found.items()}
 
-    def covariance(self, design: Mapping[str, Tensor], weights: Tensor, reach: Tensor) -> Tensor:
+    def _distances(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
+        """Squared distance between the controls of two conditions, in units of the median."""
+        row = {key: i for i, key in enumerate(self.positions)}
+        rows_a, rows_b = (np.array([row[c.surroundings] for c in x], dtype=int) for x in (a, b))
+        return self._apart[np.ix_(rows_a, rows_b)]
+
+    @cached_property
+    def _apart(self) -> np.ndarray:
+        known = torch.tensor(np.array(list(self.positions.values())), dtype=torch.float64)
+        apart = torch.cdist(known, known, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        n_trained = len(self._trained_keys)
+        between = apart[:n_trained, :n_trained][~torch.eye(n_trained, dtype=torch.bool)]
+        scale = between.median() if len(between) and between.median() > 0 else torch.tensor(1.0)
+        return (apart / scale).numpy()
+
+    def _times(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Times in units of the median distance, those outside training moved to its ends."""
+        known = np.array(self.trained_times)
+        gaps = np.abs(known[:, None] - known[None])[~np.eye(len(known), dtype=bool)]
+        times = np.array([known[0] if c.time is None else c.time for c in conditions], dtype=float)
+        return times.clip(known[0], known[-1]) / np.median(gaps)
+
+    def _doses(self, a: Sequence[Condition], b: Sequence[Condition]) -> dict[str, np.ndarray]:
+        """Shares by (part, log dose) of both sides, and squared distances between log doses."""
+        levels: dict[tuple[str, float], int] = {}
+        sides = []
+        for conditions in (a, b):
+            entries = []
+            for row, condition in enumerate(conditions):
+                for part, dose in _parts_and_doses(condition):
+                    low, high = self._range_of.get(part, (0.0, np.inf))
+                    inside = None if dose is None else min(max(dose, low), high)
+                    level = levels.setdefault((part, self._share(part, inside)), len(levels))
+                    entries.append((row, level, self._share(part, dose)))
+            sides.append((entries, len(conditions)))
+        left, right = (_matrix(entries, (n, len(levels))).toarray() for entries, n in sides)
+        names = np.array([part for part, _ in levels], dtype=object)
+        logs = np.array([log for _, log in levels]) / self.dose_range
+        gap = (logs[:, None] - logs[None]) ** 2
+        gap[names[:, None] != names[None]] = FAR
+        return {"dose, left": left, "dose, right": right, "dose gap": gap}
+
+    def covariance(self, design: Mapping[str, Tensor], weights: Tensor, lengths: Lengths) -> Tensor:
         """Sum the weighted terms, shape (A, B).
 
         Parameters
@@ -140,17 +243,34 @@ class ConditionKernel:
             From :meth:`design`.
         weights
             One positive weight for each of :attr:`terms`.
-        reach
-            Squared distance, in units of the median, at which similarity between contexts has
-            fallen to exp(-1/2).
+        lengths
+            How far similarity reaches.
         """
+        factors: dict[str, Tensor] = {}
+        if "same" in design:
+            factors["context"] = design["same"]
+            factors["similar"] = torch.exp(-design["distance"] / (2 * lengths.context))
+        if "time gap" in design:
+            factors["time"] = torch.exp(-design["time gap"] / (2 * lengths.time))
+            if "same" in design:
+                factors["context, time"] = design["same"] * factors["time"]
         total = torch.zeros_like(design["common"])
         for weight, term in zip(weights, self.terms, strict=True):
             base, _, where = term.partition(" @ ")
-            value = design[base]
-            if where == "context":
-                value = value * design["same"]
-            elif where == "similar":
-                value = value * torch.exp(-design["distance"] / (2 * reach))
-            total = total + weight * value
+            if where == "dose":
+                likeness = torch.exp(-design["dose gap"] / (2 * lengths.dose))
+                total = total + weight * (design["dose, left"] @ likeness @ design["dose, right"].T)
+            else:
+                total = total + weight * (design[base] * factors[where] if where else design[base])
         return total
+
+
+def _parts_and_doses(condition: Condition) -> list[tuple[str, float | None]]:
+    doses = condition.doses or (None,) * len(condition.parts)
+    return list(zip(condition.parts, doses, strict=True))
+
+
+def _matrix(entries: list[tuple[int, int, float]], shape: tuple[int, int]) -> sparse.csr_matrix:
+    rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
+    data = np.array(values, dtype=np.float64)
+    return sparse.csr_matrix((data, (np.array(rows, int), np.array(columns, int))), shape=shape)

@@ -45,14 +45,20 @@ def reference_means(
     return means, counts
 
 
-def unit_doses(names: Sequence[str], conditions: Sequence[Condition]) -> tuple[float, ...]:
-    """Smallest positive dose of each perturbation, 1 where it has none."""
-    smallest: dict[str, float] = {}
+def dose_ranges(
+    names: Sequence[str], conditions: Sequence[Condition]
+) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+    """Smallest and largest positive dose of each perturbation, 1 where it has none.
+
+    The largest is None where no condition has a dose.
+    """
+    seen: dict[str, list[float]] = {}
     for condition in conditions:
         for part, dose in zip(condition.parts, condition.doses or (), strict=False):
             if dose > 0:
-                smallest[part] = min(dose, smallest.get(part, np.inf))
-    return tuple(smallest.get(name, 1.0) for name in names)
+                seen.setdefault(part, []).append(dose)
+    lowest = tuple(min(seen.get(name, [1.0])) for name in names)
+    return lowest, tuple(max(seen.get(name, [1.0])) for name in names) if seen else None
 
 
 def rotation_of(
