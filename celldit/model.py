@@ -14,7 +14,7 @@ import pandas as pd
 
 from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.features import FeatureTable, read_features
+from celldit.conditions.features import FeatureTable, read_features, warn_undescribed
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields, setup_anndata
 from celldit.data.labels import parts
@@ -68,7 +68,8 @@ class CellDiT:
         and takes twice as long (``docs/results/latent_choice.csv``).
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
-        or several by source, ``{"reactome": table, ...}``.
+        or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
+        weight of each; a perturbation never seen needs a row in one of them.
     dit
         Size of the transformer; or another velocity network, a
         :class:`~celldit.nn.mlp.MLPConfig` or :class:`~celldit.nn.unet.UNetConfig`.
@@ -95,7 +96,7 @@ class CellDiT:
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca", "set"] | LatentConfig = "pca",
         *,
-        features: FeatureTable | Mapping[str, FeatureTable] | None = None,
+        features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
         dit: NetworkConfig | None = None,
     ) -> None:
         self._trained: Trained | None = None
@@ -110,6 +111,7 @@ class CellDiT:
         self._features = read_features(features)
         table = ConditionTable.from_cells(self._cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
+        warn_undescribed(self._features, self.perturbations)
 
     @staticmethod
     def setup_anndata(

@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import overload
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 
+from celldit.conditions.gene_sources import Source, describe, name_of
 from celldit.data.cells import Cells
+from celldit.data.columns import text_column
 from celldit.data.fields import Fields
+from celldit.data.guides import CONTROL_GUIDES, GUIDE, merge_guide_labels
 from celldit.data.labels import parts
 from celldit.data.splits import split
-from celldit.datasets import gene_set_file
-from celldit.errors import CellditError, InputError, UnknownNameError, examples
-from celldit.tokenizers.gmt import check_sets, read_gmt
+from celldit.errors import CellditError, InputError, examples
 
-__all__ = ["drug_features", "gene_features", "split"]
+__all__ = ["drug_features", "gene_features", "merge_guides", "split"]
 
-BUNDLED = ("reactome", "hallmark")
-MIN_SET, MAX_SET = 3, 500
-MAX_CONTROLS = 5000
+
+@overload
+def gene_features(
+    adata: ad.AnnData,
+    source: Source = ...,
+    *,
+    n_components: int = ...,
+    allow_missing: bool = ...,
+    key_added: str = ...,
+    seed: int = ...,
+) -> pd.DataFrame: ...
+
+
+@overload
+def gene_features(
+    adata: ad.AnnData,
+    source: list[Source] | list[str],
+    *,
+    n_components: int = ...,
+    allow_missing: bool = ...,
+    key_added: str = ...,
+    seed: int = ...,
+) -> dict[str, pd.DataFrame]: ...
 
 
 def gene_features(
     adata: ad.AnnData,
-    source: str | Path | pd.DataFrame | Mapping[str, Sequence[str]] = "reactome",
+    source: Source | list[Source] | list[str] = "reactome",
     *,
     n_components: int = 64,
     allow_missing: bool = False,
     key_added: str = "gene_features",
     seed: int = 0,
-) -> pd.DataFrame:
+) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Describe genes by what is known of them, so that unseen perturbations can be predicted.
 
     Parameters
@@ -47,16 +65,23 @@ def gene_features(
         ``"reactome"``, ``"hallmark"``
             Bundled gene sets.
         path to a GMT file, or a mapping from set names to genes
-            Other gene sets, such as GO.
+            Other gene sets.
+        ``"go"``
+            GO biological process, from ``go_bp.gmt.gz`` in the folder that the environment
+            variable ``CELLDIT_GENE_SETS`` names.
         ``"expression"``
             Co-expression in the control cells of `adata`; knows the measured genes only.
         DataFrame
             Any numbers, one row per gene (embeddings of a protein language model, dependencies).
+        list of these
+            Several sources. A model that is given all of them learns from its training
+            perturbations how much each tells; a gene needs to be in one of them only.
     n_components
         Columns of the result; fewer when there is less to describe.
     allow_missing
-        Return the table although it does not describe all perturbations of `adata`. A model cannot
-        be trained with it until these perturbations, or the table's gaps, are dealt with.
+        Warn, instead of raising, where perturbations of `adata` are in no source. A model can be
+        trained all the same, since what it has seen it need not look up; but such a perturbation
+        cannot be predicted where it was never seen.
     key_added
         Key in ``uns``.
     seed
@@ -64,14 +89,14 @@ def gene_features(
 
     Returns
     -------
-    pandas.DataFrame
+    pandas.DataFrame, or a dictionary of them by name of the source where there are several
         Also written to ``uns[key_added]``, for ``CellDiT(adata, features=table)``. One row per gene
-        that the source knows, whether measured or not.
+        that the source knows, whether measured or not; what it does not know has no row.
 
     Raises
     ------
     InputError
-        If the source does not describe a perturbation of `adata`, or cannot be used.
+        If no source describes a perturbation of `adata` (names it), or one cannot be used.
     UnknownNameError
         If the source is not known.
     FileError
@@ -90,16 +115,69 @@ def gene_features(
     if adata.isbacked:
         raise InputError("adata is backed by a file; bring it into memory with adata.to_memory().")
     fields = Fields.from_anndata(adata)
-    if isinstance(source, pd.DataFrame):
-        names, matrix = _given(source)
-    elif isinstance(source, str) and source == "expression":
-        names, matrix = _expression(Cells.from_anndata(adata, fields), seed)
-    else:
-        names, matrix = _membership(_gene_sets(source))
-    table = _reduce(names, matrix, int(n_components), seed)
-    _check_coverage(adata, fields, table, source, allow_missing)
-    adata.uns[key_added] = table
-    return table
+    cells = Cells.from_anndata(adata, fields)
+    sources: list[Source] = [*source] if isinstance(source, list) else [source]
+    if not sources:
+        raise InputError('source=[] names no source; pass source=["reactome", "expression"].')
+    tables: dict[str, pd.DataFrame] = {}
+    for one in sources:
+        tables[name_of(one, list(tables))] = describe(one, cells, int(n_components), seed)
+    _check_coverage(cells, fields, tables, allow_missing)
+    found = tables if isinstance(source, list) else next(iter(tables.values()))
+    adata.uns[key_added] = found
+    return found
+
+
+def merge_guides(
+    adata: ad.AnnData,
+    guide_key: str,
+    *,
+    pattern: str = GUIDE,
+    control: str = "control",
+    control_guides: Sequence[str] = CONTROL_GUIDES,
+    sep: str = "+",
+    key_added: str = "target",
+) -> None:
+    """Write the target of each cell's guides, so that guides of one target count as one.
+
+    ``"STAT1g2"`` and ``"STAT1_sg1"`` become ``"STAT1"``, ``"IFNGR1g1+NT"`` becomes ``"IFNGR1"``,
+    ``"NTg5"`` the control.
+
+    Parameters
+    ----------
+    adata
+        Cells; only ``obs[key_added]`` is written.
+    guide_key
+        Column of ``obs`` with the guide of each cell, or several joined by `sep`.
+    pattern
+        Regular expression that a whole guide's name matches, with a group ``target``. The default
+        knows ``g2``, ``sg2``, ``_sg2``, ``_guide2``, ``_2`` and the like; other names stay.
+    control
+        What cells are called in which nothing is targeted.
+    control_guides
+        Names of guides that target nothing, with or without a number; case does not matter.
+    sep
+        What stands between two guides of one cell.
+    key_added
+        Column to write, for ``setup_anndata(perturbation_key=...)``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the column does not exist; names the closest.
+    InputError
+        If `pattern` has no group ``target``, a label is empty, or `key_added` is `guide_key`.
+    """
+    labels = text_column(adata, guide_key, "guide_key")
+    if key_added == guide_key:
+        raise InputError(
+            f"key_added={key_added!r} would overwrite the guides; give another name, such as "
+            '"target".'
+        )
+    merged = merge_guide_labels(
+        labels, pattern=pattern, control=control, control_guides=control_guides, sep=sep
+    )
+    adata.obs[key_added] = pd.Categorical(merged)
 
 
 def drug_features(
@@ -185,113 +263,25 @@ DESCRIPTORS = (
 )
 
 
-def _gene_sets(source: Any) -> dict[str, tuple[str, ...]]:
-    if isinstance(source, Mapping):
-        return check_sets(source)
-    if isinstance(source, str) and source in BUNDLED:
-        return read_gmt(gene_set_file(source))
-    if isinstance(source, str) and source.lower() in ("go", "go_bp", "gobp"):
-        raise InputError(
-            "GO does not come with celldit; download its GMT file (c5.go.bp from MSigDB) and pass "
-            'the path, source="c5.go.bp.symbols.gmt".'
-        )
-    is_path = isinstance(source, Path) or (
-        isinstance(source, str) and (source.endswith((".gmt", ".gmt.gz")) or "/" in source)
-    )
-    if is_path:
-        return read_gmt(source)
-    known = [*BUNDLED, "expression", "a GMT file", "a DataFrame"]
-    if isinstance(source, str):
-        raise UnknownNameError.among("source of gene features", source, known)
-    raise InputError(
-        f"source must be one of {', '.join(known)}, or a mapping from set names to genes, not "
-        f"{type(source).__name__}."
-    )
-
-
-def _membership(sets: Mapping[str, Sequence[str]]) -> tuple[list[str], sparse.csr_matrix]:
-    """Weighted genes x sets matrix, rows of unit length."""
-    kept = [genes for genes in sets.values() if MIN_SET <= len(genes) <= MAX_SET]
-    names = sorted({gene for genes in kept for gene in genes})
-    if not names:
-        raise InputError(f"No gene set lists between {MIN_SET} and {MAX_SET} genes; give others.")
-    row_of = {gene: i for i, gene in enumerate(names)}
-    rows = np.array([row_of[gene] for genes in kept for gene in genes])
-    sizes = np.array([len(genes) for genes in kept])
-    columns = np.repeat(np.arange(len(kept)), sizes)
-    # A set of all genes would say nothing; the one keeps a single set from weighing nothing.
-    weights = np.repeat(np.log(1 + len(names) / sizes), sizes)
-    matrix = sparse.csr_matrix((weights, (rows, columns)), shape=(len(names), len(kept)))
-    lengths = np.sqrt(np.asarray(matrix.power(2).sum(axis=1)).ravel())
-    return names, sparse.csr_matrix(sparse.diags(1 / lengths) @ matrix)
-
-
-def _expression(cells: Cells, seed: int) -> tuple[list[str], np.ndarray]:
-    """Standardised log expression of the controls, genes x cells."""
-    controls = cells.take(cells.is_control)
-    if controls.n_cells < 10:
-        raise InputError(
-            f"adata has {controls.n_cells} control cells, too few for co-expression; use another "
-            'source, such as "reactome".'
-        )
-    if controls.n_cells > MAX_CONTROLS:
-        rows = np.random.default_rng(seed).choice(controls.n_cells, MAX_CONTROLS, replace=False)
-        controls = controls.take(np.sort(rows))
-    log_NG = controls.log_normalized().toarray().astype(np.float64)
-    log_NG -= log_NG.mean(axis=0)
-    spread = log_NG.std(axis=0)
-    # A gene that is never seen in controls has no co-expression; a row of zeros would claim one.
-    seen = spread > 0
-    names = [gene for gene, keep in zip(cells.genes, seen, strict=True) if keep]
-    scaled = log_NG[:, seen] / spread[seen] / np.sqrt(controls.n_cells)
-    return names, np.ascontiguousarray(scaled.T)
-
-
-def _given(table: pd.DataFrame) -> tuple[list[str], np.ndarray]:
-    names = [str(name) for name in table.index]
-    if len(set(names)) < len(names):
-        raise InputError("The table of source= names a gene twice; drop the duplicates.")
-    try:
-        matrix = table.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError("The table of source= holds values that are not numbers.") from error
-    if matrix.size == 0 or not np.isfinite(matrix).all():
-        raise InputError("The table of source= is empty or has missing values; fill or drop rows.")
-    matrix = matrix - matrix.mean(axis=0)
-    spread = matrix.std(axis=0)
-    return names, matrix[:, spread > 0] / spread[spread > 0]
-
-
-def _reduce(
-    names: Sequence[str], matrix: np.ndarray | sparse.csr_matrix, n_components: int, seed: int
-) -> pd.DataFrame:
-    """Leading singular vectors times singular values, of a fixed sign."""
-    n = min(n_components, *matrix.shape)
-    if n < 1:
-        raise InputError("The source tells no gene from another; give another source.")
-    left, lengths, _ = randomized_svd(matrix, n, n_iter=7, random_state=seed)
-    kept = lengths > 1e-9 * max(lengths.max(), 1e-300)
-    scores = (left * lengths)[:, kept]
-    columns = [f"component_{i + 1}" for i in range(scores.shape[1])]
-    return pd.DataFrame(scores, index=pd.Index(list(names), dtype=object), columns=columns)
-
-
 def _check_coverage(
-    adata: ad.AnnData, fields: Fields, table: pd.DataFrame, source: Any, allow_missing: bool
+    cells: Cells, fields: Fields, tables: Mapping[str, pd.DataFrame], allow_missing: bool
 ) -> None:
-    if fields.perturbation_key is None:
-        return
-    labels = adata.obs[fields.perturbation_key].astype(str).unique()
     sep, control = fields.perturbation_sep, fields.control
-    wanted = sorted({part for label in labels for part in parts(label, sep, control)})
-    missing = [name for name in wanted if name not in table.index]
+    labels = set(cells.perturbations)
+    wanted = sorted({part for label in labels for part in parts(str(label), sep, control)})
+    known = {name for table in tables.values() for name in table.index}
+    missing = [name for name in wanted if name not in known]
     if not missing:
         return
-    shown = source if isinstance(source, (str, Path)) else "the given source"
     text = (
-        f"{shown} does not describe {len(missing)} of {len(wanted)} perturbations "
-        f"({examples(missing, 6)}); use another source, or leave these perturbations out"
+        f"{len(missing)} of {len(wanted)} perturbations are not described by "
+        f"{' or '.join(tables)} ({examples(missing, 6)})"
     )
     if not allow_missing:
-        raise InputError(f"{text}, or pass allow_missing=True to get the table all the same.")
-    warnings.warn(f"{text} before training with the table.", UserWarning, stacklevel=3)
+        raise InputError(
+            f"{text}; add another source, such as source=['reactome', 'expression'], or pass "
+            "allow_missing=True: only perturbations never seen in training need features."
+        )
+    warnings.warn(
+        f"{text}; they can be predicted only where they are in training.", UserWarning, stacklevel=3
+    )

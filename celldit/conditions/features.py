@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -14,14 +15,16 @@ FeatureTable: TypeAlias = pd.DataFrame
 Features: TypeAlias = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
-def read_features(features: FeatureTable | Mapping[str, FeatureTable] | None) -> Features:
+def read_features(
+    features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None,
+) -> Features:
     """Check feature tables and scale their rows to unit length.
 
     Parameters
     ----------
     features
         One row per perturbation (its name is the index), any number of columns; or several such
-        tables by source.
+        tables, in a list or by source. They need not hold the same perturbations.
 
     Returns
     -------
@@ -36,7 +39,13 @@ def read_features(features: FeatureTable | Mapping[str, FeatureTable] | None) ->
     """
     if features is None:
         return {}
-    tables = features if isinstance(features, Mapping) else {"features": features}
+    tables: Mapping[str, FeatureTable]
+    if isinstance(features, Mapping):
+        tables = features
+    elif isinstance(features, (list, tuple)):
+        tables = {f"features_{i + 1}": table for i, table in enumerate(features)}
+    else:
+        tables = {"features": features}
     result: Features = {}
     for source, table in tables.items():
         if not isinstance(table, pd.DataFrame):
@@ -62,3 +71,20 @@ def read_features(features: FeatureTable | Mapping[str, FeatureTable] | None) ->
         length = np.linalg.norm(matrix, axis=1, keepdims=True)
         result[str(source)] = names, matrix / np.where(length > 0, length, 1)
     return result
+
+
+def described(features: Features) -> frozenset[str]:
+    """Perturbations that at least one source knows."""
+    return frozenset(name for names, _ in features.values() for name in names)
+
+
+def warn_undescribed(features: Features, trained: Iterable[str]) -> None:
+    """Name the perturbations of training that no source knows."""
+    missing = sorted(set(trained) - described(features)) if features else []
+    if missing:
+        warnings.warn(
+            f"{len(missing)} training perturbations have no features ({examples(missing, 6)}). "
+            "Their own effects are measured, so they are used; the features learn nothing of them.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -7,9 +7,7 @@ which shrinks effects in distant contexts too far.
 Where there are features, every perturbation is left out as well with all of its conditions at once:
 only then does its effect have to follow from its features. The joint predictive density of a left
 out block B, with K the covariance of all shifts y, has mean ``y_B - (K⁻¹)_BB⁻¹ (K⁻¹ y)_B`` and
-covariance ``(K⁻¹)_BB⁻¹``. A source of features pays a price in proportion to its weight, since
-features that tell nothing (all perturbations about equally unlike) could otherwise stand in for
-the perturbations' own effects.
+covariance ``(K⁻¹)_BB⁻¹``.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from celldit.conditions.kernel import ConditionKernel, Lengths
 MAX_CONDITIONS = 120
 STEPS = 150
 START_LENGTHS = (0.5, 0.5, 0.25)
-PRICE = 0.1
 
 
 class Strengths(NamedTuple):
@@ -63,9 +60,7 @@ def tune(
     design = kernel.design(conditions, conditions)
     shifts_CF = torch.tensor(shifts[chosen])
     noise_CC = torch.diag(torch.tensor(noise[chosen]))
-    is_feature = [t.startswith("feature:") for t in kernel.terms]
-    blocks = _blocks(conditions) if any(is_feature) else []
-    priced = torch.tensor(is_feature, dtype=torch.float64)
+    blocks = _blocks(conditions) if kernel.features else []
     start = [-1.0 if t == "common" else 0.0 if t == "part" else -2.0 for t in kernel.terms]
     raw_weights = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     log_start = torch.tensor(START_LENGTHS, dtype=torch.float64).log()
@@ -86,7 +81,6 @@ def tune(
         # Weak ties keep what the data do not decide near its start.
         ties = 0.02 * ((log_signal - log_signal.mean()) ** 2).sum()
         ties = ties + 0.5 * ((log_lengths - log_start) ** 2).sum()
-        ties = ties + PRICE * shifts_CF.numel() * (priced * weights).sum() / weights.sum()
         optimizer.zero_grad()
         (surprise + ties).backward()
         optimizer.step()
@@ -105,7 +99,7 @@ def _choose(kernel: ConditionKernel, conditions: Sequence[Condition], seed: int)
     # Whole families of conditions, so that pooling and additivity can still be seen.
     order = np.random.default_rng(seed).permutation(len(kernel.parts))
     rank = {part: order[i] for i, part in enumerate(kernel.parts)}
-    by_family = sorted(chosen, key=lambda i: min(rank[p] for p in conditions[i].parts))
+    by_family = sorted(chosen.tolist(), key=lambda i: min(rank[p] for p in conditions[i].parts))
     return np.array(sorted(by_family[:MAX_CONDITIONS]))
 
 

@@ -54,8 +54,10 @@ def check_perturbations(
             hint = f" Did you mean {near!r}?" if near else ""
             raise UnknownNameError(
                 f"The perturbation {part!r} was not in training and has no features, so nothing is "
-                f"known of it (known: {examples(known, 8)}).{hint} Give features of it, "
-                "CellDiT(adata, features=...), or ask for a known one."
+                f"known of it (known: {examples(known, 8)}).{hint} Ask for a known one, or train "
+                "with features that have a row for it: "
+                'CellDiT(adata, features=cd.pp.gene_features(adata, source="reactome")), or '
+                "features= a DataFrame of your own with one row per perturbation."
             )
         result.append(canonical(str(label), fields.perturbation_sep, fields.control))
     return list(dict.fromkeys(result))

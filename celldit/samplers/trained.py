@@ -14,7 +14,7 @@ from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.features import Features
+from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
@@ -77,9 +77,8 @@ class Trained:
 
     @property
     def featured(self) -> frozenset[str]:
-        """Perturbations that every source of features knows."""
-        tables = [frozenset(names) for names, _ in self.features.values()]
-        return frozenset.intersection(*tables) if tables else frozenset()
+        """Perturbations that at least one source of features knows."""
+        return described(self.features)
 
     @property
     def drops_conditions(self) -> bool:

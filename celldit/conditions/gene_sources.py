@@ -1,0 +1,158 @@
+"""Where knowledge of genes comes from, as matrices with a row for each gene."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
+
+from celldit.data.cells import Cells
+from celldit.datasets import gene_set_file
+from celldit.errors import InputError, UnknownNameError
+from celldit.tokenizers.gmt import check_sets, read_gmt
+
+Source: TypeAlias = str | Path | pd.DataFrame | Mapping[str, Sequence[str]]
+"""What :func:`celldit.pp.gene_features` takes as one source."""
+
+BUNDLED = ("reactome", "hallmark")
+GO = ("go", "go_bp", "gobp")
+GO_FOLDER = "CELLDIT_GENE_SETS"
+GO_FILE = "go_bp.gmt.gz"
+MIN_SET, MAX_SET = 3, 500
+MAX_CONTROLS = 5000
+
+
+def describe(source: Source, cells: Cells, n_components: int, seed: int) -> pd.DataFrame:
+    """What one source knows of genes: one row per gene, `n_components` columns or fewer.
+
+    Parameters
+    ----------
+    source
+        As for :func:`celldit.pp.gene_features`.
+    cells
+        Their controls are what ``"expression"`` looks at; nothing else is.
+    n_components, seed
+        Of the decomposition.
+    """
+    if isinstance(source, pd.DataFrame):
+        names, matrix = given(source)
+    elif isinstance(source, str) and source == "expression":
+        names, matrix = expression(cells, seed)
+    else:
+        names, matrix = membership(gene_sets(source))
+    return reduce(names, matrix, n_components, seed)
+
+
+def name_of(source: Source, taken: Sequence[str]) -> str:
+    """A short name for a source that no other has."""
+    name = "table" if isinstance(source, pd.DataFrame) else "gene_sets"
+    if isinstance(source, (str, Path)):
+        name = Path(source).name.split(".")[0] or "gene_sets"
+    if name not in taken:
+        return name
+    return next(f"{name}_{i}" for i in range(2, len(taken) + 3) if f"{name}_{i}" not in taken)
+
+
+def _go_file() -> Path:
+    folder = os.environ.get(GO_FOLDER, "")
+    path = Path(folder) / GO_FILE
+    if folder and path.is_file():
+        return path
+    raise InputError(
+        "GO does not come with celldit; download its GMT file (c5.go.bp from MSigDB) and pass the "
+        f'path, source="c5.go.bp.symbols.gmt", or set {GO_FOLDER} to a folder with {GO_FILE}.'
+    )
+
+
+def gene_sets(source: Any) -> dict[str, tuple[str, ...]]:
+    if isinstance(source, Mapping):
+        return check_sets(source)
+    if isinstance(source, str) and source in BUNDLED:
+        return read_gmt(gene_set_file(source))
+    if isinstance(source, str) and source.lower() in GO:
+        return read_gmt(_go_file())
+    is_path = isinstance(source, Path) or (
+        isinstance(source, str) and (source.endswith((".gmt", ".gmt.gz")) or "/" in source)
+    )
+    if is_path:
+        return read_gmt(source)
+    known = [*BUNDLED, "go", "expression", "a GMT file", "a DataFrame"]
+    if isinstance(source, str):
+        raise UnknownNameError.among("source of gene features", source, known)
+    raise InputError(
+        f"source must be one of {', '.join(known)}, or a mapping from set names to genes, not "
+        f"{type(source).__name__}."
+    )
+
+
+def membership(sets: Mapping[str, Sequence[str]]) -> tuple[list[str], sparse.csr_matrix]:
+    """Weighted genes x sets matrix, rows of unit length."""
+    kept = [genes for genes in sets.values() if MIN_SET <= len(genes) <= MAX_SET]
+    names = sorted({gene for genes in kept for gene in genes})
+    if not names:
+        raise InputError(f"No gene set lists between {MIN_SET} and {MAX_SET} genes; give others.")
+    row_of = {gene: i for i, gene in enumerate(names)}
+    rows = np.array([row_of[gene] for genes in kept for gene in genes])
+    sizes = np.array([len(genes) for genes in kept])
+    columns = np.repeat(np.arange(len(kept)), sizes)
+    # A set of all genes would say nothing; the one keeps a single set from weighing nothing.
+    weights = np.repeat(np.log(1 + len(names) / sizes), sizes)
+    matrix = sparse.csr_matrix((weights, (rows, columns)), shape=(len(names), len(kept)))
+    lengths = np.sqrt(np.asarray(matrix.power(2).sum(axis=1)).ravel())
+    return names, sparse.csr_matrix(sparse.diags(1 / lengths) @ matrix)
+
+
+def expression(cells: Cells, seed: int) -> tuple[list[str], np.ndarray]:
+    """Standardised log expression of the controls, genes x cells."""
+    controls = cells.take(cells.is_control)
+    if controls.n_cells < 10:
+        raise InputError(
+            f"adata has {controls.n_cells} control cells, too few for co-expression; use another "
+            'source, such as "reactome".'
+        )
+    if controls.n_cells > MAX_CONTROLS:
+        rows = np.random.default_rng(seed).choice(controls.n_cells, MAX_CONTROLS, replace=False)
+        controls = controls.take(np.sort(rows))
+    log_NG = controls.log_normalized().toarray().astype(np.float64)
+    log_NG -= log_NG.mean(axis=0)
+    spread = log_NG.std(axis=0)
+    # A gene that is never seen in controls has no co-expression; a row of zeros would claim one.
+    seen = spread > 0
+    names = [gene for gene, keep in zip(cells.genes, seen, strict=True) if keep]
+    scaled = log_NG[:, seen] / spread[seen] / np.sqrt(controls.n_cells)
+    return names, np.ascontiguousarray(scaled.T)
+
+
+def given(table: pd.DataFrame) -> tuple[list[str], np.ndarray]:
+    names = [str(name) for name in table.index]
+    if len(set(names)) < len(names):
+        raise InputError("The table of source= names a gene twice; drop the duplicates.")
+    try:
+        matrix = table.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("The table of source= holds values that are not numbers.") from error
+    if matrix.size == 0 or not np.isfinite(matrix).all():
+        raise InputError("The table of source= is empty or has missing values; fill or drop rows.")
+    matrix = matrix - matrix.mean(axis=0)
+    spread = matrix.std(axis=0)
+    return names, matrix[:, spread > 0] / spread[spread > 0]
+
+
+def reduce(
+    names: Sequence[str], matrix: np.ndarray | sparse.csr_matrix, n_components: int, seed: int
+) -> pd.DataFrame:
+    """Leading singular vectors times singular values, of a fixed sign."""
+    n = min(n_components, *matrix.shape)
+    if n < 1:
+        raise InputError("The source tells no gene from another; give another source.")
+    left, lengths, _ = randomized_svd(matrix, n, n_iter=7, random_state=seed)
+    kept = lengths > 1e-9 * max(lengths.max(), 1e-300)
+    scores = (left * lengths)[:, kept]
+    columns = [f"component_{i + 1}" for i in range(scores.shape[1])]
+    return pd.DataFrame(scores, index=pd.Index(list(names), dtype=object), columns=columns)

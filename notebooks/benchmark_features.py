@@ -1,0 +1,138 @@
+"""What do features tell of perturbations never seen? The effect prior alone, by source.
+
+Each perturbation that was measured alone is held out of training wherever it occurs, and its effect
+is predicted from the features of the others: gene sets (Reactome, and GO where its file is given),
+co-expression in the training controls, random numbers as a control of the method, and all of them.
+No network is trained. Scores are means over the held-out perturbations; weights are the shares of
+a perturbation's own variance (part and features), averaged over the splits.
+
+    python notebooks/benchmark_features.py docs/results/features.csv [go_bp.gmt.gz]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+import celldit as cd
+from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions.features import read_features
+from celldit.data import Cells, Fields
+from celldit.evaluation.baselines import MeanShift
+from celldit.latent.anchor import fit_anchor
+
+N_TOKENS, TOKEN_DIM = 6, 8
+KNOCK_OUTS = ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4")
+
+
+def screens() -> dict[str, tuple[ad.AnnData, tuple[str, ...]]]:
+    """Each screen, set up, and the perturbations to hold out."""
+    norman, papalexi = cd.datasets.norman(), cd.datasets.papalexi()
+    size = {"size_factor_key": "total_umis"}
+    cd.CellDiT.setup_anndata(norman, perturbation_key="perturbation", **size)
+    cd.CellDiT.setup_anndata(
+        papalexi, perturbation_key="perturbation", covariate_keys=["replicate"], **size
+    )
+    labels = norman.obs["perturbation"].astype(str)
+    singles = tuple(sorted({p for p in labels if "+" not in p and p != "control"}))
+    return {"norman": (norman, singles), "papalexi": (papalexi, KNOCK_OUTS)}
+
+
+def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.DataFrame]]:
+    """Feature tables of every set of sources."""
+    single: dict[str, pd.DataFrame] = {}
+    names = {"reactome": "reactome", "expression": "expression", **({"go": go} if go else {})}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # incomplete sources are what is measured here
+        for name, source in names.items():
+            single[name] = cd.pp.gene_features(adata, source, allow_missing=True)
+    labels = adata.obs["perturbation"].astype(str)
+    every = sorted({part for label in labels for part in label.split("+")} - {"control"})
+    rng = np.random.default_rng(0)
+    single["random"] = pd.DataFrame(rng.normal(size=(len(every), 64)), index=every)
+    informed = {name: table for name, table in single.items() if name != "random"}
+    return {
+        "none": {},
+        **{name: {name: table} for name, table in single.items()},
+        "all but random": informed,
+        "all": single,
+    }
+
+
+def scores(predicted_G: np.ndarray, measured_G: np.ndarray) -> tuple[float, float]:
+    """Pearson r (0 for a constant prediction) and squared error over squared effect."""
+    r = float(np.corrcoef(predicted_G, measured_G)[0, 1]) if predicted_G.std() > 0 else 0.0
+    return r, float(((predicted_G - measured_G) ** 2).sum() / (measured_G**2).sum())
+
+
+def shares(prior: EffectPrior) -> dict[str, float]:
+    """Share of each source, and of the perturbation's own part, in the variance of its effect."""
+    weight = dict(zip(prior.kernel.terms, prior.weights.tolist(), strict=True))
+    own = {t: w for t, w in weight.items() if t == "part" or t.startswith("feature:")}
+    return {t.removeprefix("feature:"): w / sum(own.values()) for t, w in own.items()}
+
+
+def measure(
+    name: str, adata: ad.AnnData, held_out: tuple[str, ...], go: Path | None
+) -> list[dict[str, object]]:
+    """Rows of one screen."""
+    rows: list[dict[str, object]] = []
+    for target in held_out:
+        has_it = np.array([target in p.split("+") for p in adata.obs["perturbation"].astype(str)])
+        training = adata[~has_it].copy()
+        train = Cells.from_anndata(training, Fields.from_anndata(training))
+        cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
+        log = cells.log_normalized()
+        places = sorted(set(cells.contexts[cells.perturbations == target]))
+        truth = {}
+        for where in places:
+            here = cells.contexts == where
+            treated = np.asarray(log[here & (cells.perturbations == target)].mean(0)).ravel()
+            truth[where] = treated - np.asarray(log[here & cells.is_control].mean(0)).ravel()
+        anchor = fit_anchor(train.log_normalized(), N_TOKENS, TOKEN_DIM, 0)
+        z = train.log_normalized() @ anchor.loadings - anchor.offset
+        table = ConditionTable.from_cells(train, "+")
+        readout = anchor.loadings * np.repeat(anchor.scale, TOKEN_DIM) ** 2
+        conditions = [Condition((target,), None, where) for where in places]
+        fitted = MeanShift().fit(train)
+        found = [scores(fitted.shift(target, where), truth[where]) for where in places]
+        r, nmse = np.mean(found, axis=0)
+        rows.append({"screen": name, "sources": "mean shift", "target": target, "known": True,
+                     "pearson": r, "nmse": nmse, "seconds": 0.0})  # fmt: skip
+        for label, tables in sources_of(training, go).items():
+            start = time.perf_counter()
+            prior = EffectPrior.fit(z, table, features=read_features(tables))
+            shifts = prior.estimate(conditions).mean @ readout.T
+            seconds = time.perf_counter() - start
+            found = [scores(s, truth[where]) for s, where in zip(shifts, places, strict=True)]
+            r, nmse = np.mean(found, axis=0)
+            known = any(target in t.index for k, t in tables.items() if k != "random")
+            weights = {f"weight_{k}": v for k, v in shares(prior).items()}
+            rows.append({"screen": name, "sources": label, "target": target, "known": known,
+                         "pearson": r, "nmse": nmse, "seconds": seconds, **weights})  # fmt: skip
+    return rows
+
+
+def main(out: Path, go: Path | None) -> None:
+    """Write one row per screen and set of sources."""
+    rows = []
+    for name, (adata, held_out) in screens().items():
+        rows += measure(name, adata, held_out, go)
+    frame = pd.DataFrame(rows)
+    groups = frame.groupby(["screen", "sources"], sort=False)
+    means = groups.mean(numeric_only=True).drop(columns="known")
+    means.insert(0, "held_out", groups.size())
+    means.insert(1, "described", groups["known"].sum())
+    means = means.round({c: 1 if c == "seconds" else 3 for c in means.columns})
+    print(means.to_string())
+    means.reset_index().to_csv(out, index=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
