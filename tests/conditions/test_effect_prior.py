@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celldit.conditions import Condition, EffectPrior
+from celldit.conditions import Condition, ConditionTable, EffectPrior
 from celldit.conditions.features import read_features
 
 Make = Callable[..., object]
@@ -252,3 +252,129 @@ def test_a_new_context_after_training_in_one(world: Make) -> None:
     prior = EffectPrior.fit(made.z, made.table)
     estimate = prior.estimate([pair("A", where="new")], {("new", None): made.z[0]})
     close(estimate.mean[0], made.truth("A"), 0.2)
+
+
+# --- several sources of features ----------------------------------------------------------------
+
+
+def share_of_sources(prior: EffectPrior) -> dict[str, float]:
+    """Share of each feature source in all weights."""
+    weight = dict(zip(prior.kernel.terms, prior.weights.tolist(), strict=True))
+    total = sum(weight.values())
+    sources = {t: w / total for t, w in weight.items() if t.startswith("feature:")}
+    return {term.removeprefix("feature:"): share for term, share in sources.items()}
+
+
+@pytest.fixture(scope="module")
+def informed(world: Make) -> tuple[object, dict[str, pd.DataFrame]]:
+    """Forty perturbations, and two tables of features: one that tells of effects, one random."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i:02d}" for i in range(40)]
+    made = world([Condition(), *(pair(name) for name in names)], n_cells=100, n_dims=6, seed=0)
+    effects = np.array([made.effects[name] for name in names])
+    knowing = effects @ rng.normal(size=(6, 10)) + rng.normal(0, 0.5, (40, 10))
+    tables = {"knowing": knowing, "random": rng.normal(size=(40, 12))}
+    return made, {source: pd.DataFrame(x, index=names) for source, x in tables.items()}
+
+
+def test_a_source_that_tells_gets_the_weight_and_noise_does_not(informed: tuple) -> None:
+    made, tables = informed
+    share = share_of_sources(EffectPrior.fit(made.z, made.table, features=read_features(tables)))
+    assert share["knowing"] > 0.4
+    assert share["random"] < 0.05
+
+
+def test_units_of_a_source_do_not_matter(informed: tuple) -> None:
+    made, tables = informed
+    scaled = {"knowing": 1e3 * tables["knowing"] - 7, "random": tables["random"]}
+    one, two = (EffectPrior.fit(made.z, made.table, features=read_features(t))
+                for t in (tables, scaled))  # fmt: skip
+    np.testing.assert_allclose(one.weights, two.weights, rtol=1e-6)
+
+
+def test_a_perturbation_in_one_source_only(informed: tuple) -> None:
+    """What one source lacks, another may know; trained ones may be in none."""
+    made, tables = informed
+    names = ["p00", "p01", "p02", "p03"]
+    gaps = {
+        "knowing": tables["knowing"].drop(index=["p05", "p06"]),
+        "random": tables["random"].drop(index=[*names, "p06", "p07"]),
+    }
+    unseen = [pair(name) for name in names]
+    rows = [i for i, c in enumerate(made.table.conditions) if c in unseen]
+    kept = ~np.isin(made.table.index, rows)
+    reduced = replace(made.table, index=made.table.index[kept])
+    prior = EffectPrior.fit(made.z[kept], reduced, features=read_features(gaps))
+    truth = np.array([made.truth(name) for name in names])
+    close(prior.estimate(unseen).mean, truth, 0.5)
+    trained = [pair(name) for name in ("p05", "p06", "p07")]
+    for condition, mean in zip(trained, prior.estimate(trained).mean, strict=True):
+        close(mean, made.truth(*condition.parts), 0.1)
+
+
+def test_whole_perturbations_are_left_out_for_features(world: Make) -> None:
+    """Seen in three contexts, an effect need not follow from features; left out whole, it does."""
+    names = [f"p{i:02d}" for i in range(12)]
+    conditions = [pair(*p, where=w) for w in "xyz" for p in [(), *((n,) for n in names)]]
+    made = world(conditions, n_cells=60, seed=1)
+    effects = np.array([made.effects[name] for name in names])
+    features = read_features(pd.DataFrame(effects, index=names))
+    prior = EffectPrior.fit(made.z, made.table, features=features)
+    assert share_of_sources(prior)["features"] > 0.3
+
+
+# --- times and doses between those of training --------------------------------------------------
+
+
+def test_a_time_in_between_is_in_between(world: Make) -> None:
+    """An effect that grows evenly is predicted at times never seen, with more doubt."""
+    times = [0.0, 1.0, 2.0, 3.0, 4.0]
+    conditions = [Condition(p, None, "", t) for t in times for p in [(), ("A",), ("B",)]]
+    made = world(
+        conditions, n_cells=200, size=2.0, strength=lambda c, part: 0.2 + 0.2 * (c.time or 0)
+    )
+    prior = EffectPrior.fit(made.z, made.table)
+    assert "part @ time" in prior.kernel.terms
+    position = {("", t): made.z.mean(0) for t in (1.5, 9.0)}
+    asked = [Condition(("A",), None, "", t) for t in (1.5, 2.0, 9.0, 4.0)]
+    found = prior.estimate(asked, position)
+    close(found.mean[0], 0.5 * made.truth("A"), 0.02)
+    np.testing.assert_allclose(found.mean[2], found.mean[3], atol=1e-9)
+    without = prior.without([Condition(("A",), None, "", 2.0)])
+    close(without.estimate([asked[1]]).mean[0], 0.6 * made.truth("A"), 0.02)
+    assert without.estimate([asked[1]]).doubt > found.doubt[1]
+
+
+def saturating(condition: Condition, part: str) -> float:
+    (dose,) = condition.doses or (0.0,)
+    return dose / (2 + dose)
+
+
+def test_the_course_over_dose_may_bend(world: Make) -> None:
+    """A response that saturates is predicted at a dose in between, and goes on beyond."""
+    doses = [0.5, 1.0, 2.0, 8.0, 32.0]
+    conditions = [Condition(), *(Condition((p,), (d,)) for p in "ABC" for d in doses)]
+    made = world(conditions, n_cells=300, size=2.0, strength=saturating)
+    prior = EffectPrior.fit(made.z, made.table)
+    assert "part @ dose" in prior.kernel.terms
+    asked = [Condition(("A",), (d,)) for d in (4.0, 32.0, 64.0, 128.0)]
+    mean = prior.estimate(asked).mean
+    close(mean[0], 4 / 6 * made.truth("A"), 0.02)
+    along = (mean @ made.truth("A")).tolist()
+    assert along[1] < along[2] < along[3]
+    again = EffectPrior.from_config(json.loads(json.dumps(prior.to_config())), prior.arrays())
+    assert np.array_equal(again.estimate(asked).mean, mean)
+
+
+def test_more_conditions_than_are_tuned_on(world: Make) -> None:
+    """One decomposition serves every dimension, whatever their number."""
+    rng = np.random.default_rng(0)
+    names = [f"p{i:04d}" for i in range(300)]
+    conditions = tuple([Condition(), *(pair(name) for name in names)])
+    index = np.repeat(np.arange(301), 4)
+    z = rng.normal(size=(len(index), 2)) + rng.normal(size=(301, 2))[index]
+    prior = EffectPrior.fit(z, ConditionTable(conditions, index))
+    left_out, asked = prior.leave_one_out(), prior.conditions[17]
+    refit = prior.without([asked]).estimate([asked])
+    np.testing.assert_allclose(left_out.mean[17], refit.mean[0], atol=1e-8)
+    np.testing.assert_allclose(left_out.variance[17], refit.variance[0], atol=1e-8)
