@@ -104,7 +104,8 @@ def _from_folder(
         tokenizer, genes, n_tokens, token_dim, LatentConfig(**latent["config"])
     )
     autoencoder.explained = latent["explained"]
-    flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]))
+    n_contexts = len(vocab["contexts"])
+    flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]), n_contexts)
     for module, prefix in ((autoencoder, "autoencoder"), (flow, "flow")):
         state = {name: torch.from_numpy(array) for name, array in under(prefix, arrays).items()}
         module.load_state_dict(state)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
+from celldit.conditions.part_tokens import PartTokens
 from celldit.conditions.population import Population, Surroundings
 from celldit.flow.anchored import FlowCondition
 
@@ -22,11 +23,17 @@ class Briefing:
     ----------
     effects_QKD, positions_QKD, doubts_Q
         Mean shift, mean, and size of the standard deviation of the shift.
+    contexts_Q
+        Number of the context, from 1; 0 for one that was not in training.
+    parts
+        Tokens of the parts, for a network that reads them.
     """
 
     effects_QKD: Tensor
     positions_QKD: Tensor
     doubts_Q: Tensor
+    contexts_Q: Tensor
+    parts: PartTokens | None = None
 
     @classmethod
     def of(
@@ -35,13 +42,31 @@ class Briefing:
         conditions: Sequence[Condition],
         shape: Sequence[int],
         references: Mapping[Surroundings, np.ndarray] | None = None,
+        *,
+        with_parts: bool = False,
     ) -> Briefing:
-        """Look up Q conditions; `shape` is (K, D), `references` as in `Population.estimate`."""
+        """Look up Q conditions.
+
+        Parameters
+        ----------
+        population
+            Simple estimates.
+        conditions
+            Q conditions.
+        shape
+            (K, D), the shape of a latent.
+        references
+            As in :meth:`Population.estimate`.
+        with_parts
+            Whether the network reads tokens of parts.
+        """
         estimate = population.estimate(conditions, references)
         return cls(
             torch.from_numpy(estimate.effect).view(-1, *shape),
             torch.from_numpy(estimate.position).view(-1, *shape),
             torch.from_numpy(estimate.doubt),
+            context_numbers(population, conditions),
+            PartTokens.of(population.prior, conditions, references) if with_parts else None,
         )
 
     def tell(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
@@ -55,4 +80,13 @@ class Briefing:
             self.doubts_Q[at],
             flags_B,
             torch.zeros_like(flags_B),
+            self.contexts_Q[at],
+            None if self.parts is None else self.parts.tokens_QMP[at],
+            None if self.parts is None else self.parts.is_part_QM[at],
         )
+
+
+def context_numbers(population: Population, conditions: Sequence[Condition]) -> Tensor:
+    """Number of each condition's context, from 1, and 0 for those not in training, int64 (Q,)."""
+    number = {context: i for i, context in enumerate(population.contexts, start=1)}
+    return torch.tensor([number.get(c.context, 0) for c in conditions], dtype=torch.int64)

@@ -225,6 +225,31 @@ class EffectPrior:
         basis = np.linalg.inv(self.rotation)
         return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
 
+    def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
+        """The effect of each of Q conditions had one observed condition, its own, been left out.
+
+        Parameters
+        ----------
+        conditions
+            Q conditions in trained surroundings.
+        rows
+            Which observed condition is left out for each, shape (Q,).
+        """
+        _, vectors_CC = self._spectrum
+        shrink_CF = self._shrink_CF
+        coefficients_CF = shrink_CF * (vectors_CC.T @ self.shifts)
+        seen_QC = self._covariance(conditions, self.conditions) @ vectors_CC
+        left_QC = vectors_CC[rows]
+        # Removing one row and column from the inverse is an update of rank one.
+        precision_QF = left_QC**2 @ shrink_CF
+        shared_QF = (seen_QC * left_QC) @ shrink_CF / precision_QF
+        solved_QF = left_QC @ coefficients_CF
+        mean = self.signal * (seen_QC @ coefficients_CF - shared_QF * solved_QF)
+        explained = self.signal**2 * (seen_QC**2 @ shrink_CF - shared_QF**2 * precision_QF)
+        variance = self.signal * self._variances(conditions)[:, None] - explained
+        basis = np.linalg.inv(self.rotation)
+        return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
+
     def without(self, conditions: Sequence[Condition]) -> EffectPrior:
         """The same prior had these conditions not been observed (strengths kept)."""
         left_out = set(conditions)

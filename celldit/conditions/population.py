@@ -95,6 +95,11 @@ class Population:
         quantiles = np.quantile(log_size - z @ slopes, np.linspace(0, 1, N_QUANTILES))
         return cls(prior, references, factors, slopes, quantiles)
 
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """Contexts of training, in a fixed order."""
+        return tuple(sorted({context for context, _ in self.references}))
+
     def without(self, conditions: Sequence[Condition]) -> Population:
         """The same had these conditions' effects not been observed."""
         return replace(self, prior=self.prior.without(conditions))

@@ -8,8 +8,8 @@ which is silent until trained, only has to add what the simple estimate lacks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -21,20 +21,29 @@ from celldit.nn.mlp import MLPConfig, VelocityMLP
 from celldit.nn.unet import TokenUNet, UNetConfig
 
 N_FEATURES = 4
+N_PART_EXTRA = 2
+"""Numbers in the token of a part beside its effect: dose and doubt."""
 NetworkConfig: TypeAlias = DiTConfig | MLPConfig | UNetConfig
 """What selects the velocity network, and its size."""
 
 _CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
 
 
-def make_network(n_tokens: int, token_dim: int, config: NetworkConfig) -> nn.Module:
+def reads_parts(config: NetworkConfig) -> bool:
+    """Whether a network with this configuration attends to the parts of a condition."""
+    return isinstance(config, DiTConfig) and config.conditioning != "adaln"
+
+
+def make_network(
+    n_tokens: int, token_dim: int, config: NetworkConfig, n_contexts: int = 0
+) -> nn.Module:
     """Make the velocity network that a configuration stands for; all return zero until trained."""
     sizes = n_tokens, token_dim, 2 * token_dim, N_FEATURES
     if isinstance(config, MLPConfig):
         return VelocityMLP(*sizes, config)
     if isinstance(config, UNetConfig):
         return TokenUNet(*sizes, config)
-    return DiT(*sizes, config)
+    return DiT(*sizes, config, n_tokens * token_dim + N_PART_EXTRA, n_contexts)
 
 
 def network_to_dict(config: NetworkConfig) -> dict[str, Any]:
@@ -75,6 +84,12 @@ class FlowCondition:
         Which source, bool.
     withheld_B
         Whether effect and position are withheld (for guidance), bool.
+    context_B
+        Number of the context, from 1, and 0 for one not in training; read only by a network with
+        an embedding of contexts.
+    parts_BMP, is_part_BM
+        One token for each of up to M parts of the condition, and which of them are there; read only
+        by a network that attends to them.
     """
 
     effect_BKD: Tensor
@@ -82,23 +97,35 @@ class FlowCondition:
     doubt_B: Tensor
     from_noise_B: Tensor
     withheld_B: Tensor
+    context_B: Tensor | None = None
+    parts_BMP: Tensor | None = None
+    is_part_BM: Tensor | None = None
 
     def withheld(self) -> FlowCondition:
         """The same cells with nothing told of their condition."""
-        return FlowCondition(
-            self.effect_BKD,
-            self.position_BKD,
-            self.doubt_B,
-            self.from_noise_B,
-            torch.ones_like(self.withheld_B),
-        )
+        return replace(self, withheld_B=torch.ones_like(self.withheld_B))
 
     def to(self, device: torch.device) -> FlowCondition:
         """Move to a device."""
-        return FlowCondition(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return self._each(lambda tensor: tensor.to(device))
 
     def __getitem__(self, rows: slice | Tensor) -> FlowCondition:
-        return FlowCondition(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> FlowCondition:
+        told: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {name: None if x is None else change(x) for name, x in told.items()}
+        return replace(self, **changed)  # type: ignore[arg-type]
+
+    @classmethod
+    def join(cls, told: Sequence[FlowCondition]) -> FlowCondition:
+        """What is told of several groups of cells, one after the other."""
+        columns = {f.name: [getattr(t, f.name) for t in told] for f in fields(cls)}
+        joined: dict[str, Any] = {
+            name: None if tensors[0] is None else torch.cat(tensors)
+            for name, tensors in columns.items()
+        }
+        return cls(**joined)
 
 
 class AnchoredFlow(nn.Module):
@@ -111,12 +138,21 @@ class AnchoredFlow(nn.Module):
     config
         Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
         comparators, :class:`~celldit.nn.mlp.MLPConfig` and :class:`~celldit.nn.unet.UNetConfig`.
+    n_contexts
+        Contexts of training, for a network with an embedding of them.
     """
 
-    def __init__(self, n_tokens: int, token_dim: int, config: NetworkConfig) -> None:
+    def __init__(
+        self, n_tokens: int, token_dim: int, config: NetworkConfig, n_contexts: int = 0
+    ) -> None:
         super().__init__()
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
-        self.dit = make_network(n_tokens, token_dim, config)
+        self.dit = make_network(n_tokens, token_dim, config, n_contexts)
+
+    @property
+    def reads_parts(self) -> bool:
+        """Whether the network attends to the parts of a condition."""
+        return reads_parts(self.config)
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
@@ -135,4 +171,13 @@ class AnchoredFlow(nn.Module):
             ],
             dim=1,
         )
-        return self.dit(x_BKD, t_B, token_features_BKF, features_BC)
+        told = x_BKD, t_B, token_features_BKF, features_BC
+        if not isinstance(self.dit, DiT):
+            return self.dit(*told)
+        is_part_BM = condition.is_part_BM
+        if is_part_BM is not None:
+            is_part_BM = is_part_BM & ~condition.withheld_B[:, None]
+        context_B = condition.context_B
+        if context_B is not None:
+            context_B = context_B * ~condition.withheld_B
+        return self.dit(*told, condition.parts_BMP, is_part_BM, context_B)

@@ -136,6 +136,4 @@ def draw_pairs(trained: Trained, n_pairs: int, seed: int) -> Pairs:
             starts.append(start)
             ends.append(carry(trained.flow, start, knows, PAIRS_BY))
             told.append(knows)
-    names = FlowCondition.__dataclass_fields__
-    joined = FlowCondition(*(torch.cat([getattr(t, name) for t in told]) for name in names))
-    return Pairs(torch.cat(starts), torch.cat(ends), joined)
+    return Pairs(torch.cat(starts), torch.cat(ends), FlowCondition.join(told))

@@ -209,7 +209,13 @@ class Asked:
             distinct,
             kinds,
             row,
-            Briefing.of(trained.population, distinct, trained.shape, references),
+            Briefing.of(
+                trained.population,
+                distinct,
+                trained.shape,
+                references,
+                with_parts=trained.flow.reads_parts,
+            ),
             Shares.of(trusts),
             references,
         )

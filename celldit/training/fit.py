@@ -184,7 +184,8 @@ def fit(
         def make_flow() -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                return AnchoredFlow(autoencoder.n_tokens, autoencoder.token_dim, dit)
+                n_contexts = len(population.contexts)
+                return AnchoredFlow(autoencoder.n_tokens, autoencoder.token_dim, dit, n_contexts)
 
         flow, verdict, flow_history = train_flow(
             make_flow,

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from celldit.conditions import ConditionTable
+from celldit.conditions.briefing import context_numbers
+from celldit.conditions.part_tokens import PartTokens
 from celldit.conditions.population import Population
 from celldit.flow.anchored import FlowCondition
 from celldit.training.config import TrainingConfig
@@ -43,6 +45,11 @@ class FlowTables:
         Shape (2, C).
     factors
         Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
+    contexts
+        Number of each condition's context, shape (C,).
+    parts
+        Tokens of the parts, with the condition's own cells and without, where the network reads
+        them.
     """
 
     z_NKD: Tensor
@@ -54,12 +61,39 @@ class FlowTables:
     doubts: Tensor
     factors: Tensor
     factor_row: np.ndarray
+    contexts: Tensor
+    parts: tuple[PartTokens, PartTokens] | None = None
+
+    def parts_of(self, crossed_B: Tensor, condition_B: Tensor) -> tuple[Tensor | None, ...]:
+        """Tokens of the parts of B pairs, and which are there; nothing where none are read."""
+        if self.parts is None:
+            return None, None
+        own, without = (parts.tokens_QMP[condition_B] for parts in self.parts)
+        tokens_BMP = torch.where(crossed_B[:, None, None] == 1, without, own)
+        return tokens_BMP, self.parts[0].is_part_QM[condition_B]
 
 
 def make_tables(
-    z_NKD: Tensor, rows: np.ndarray, table: ConditionTable, population: Population
+    z_NKD: Tensor,
+    rows: np.ndarray,
+    table: ConditionTable,
+    population: Population,
+    *,
+    with_parts: bool = False,
 ) -> FlowTables:
-    """Lay out the training rows by condition and look up every estimate once."""
+    """Lay out the training rows by condition and look up every estimate once.
+
+    Parameters
+    ----------
+    z_NKD
+        Latents of N cells.
+    rows
+        Those to train on.
+    table, population
+        Conditions of the N cells, and the simple estimates.
+    with_parts
+        Whether the network reads tokens of the conditions' parts.
+    """
     order = rows[np.argsort(table.index[rows], kind="stable")]
     size = np.bincount(table.index[rows], minlength=len(table))
     first = np.concatenate([[0], np.cumsum(size)[:-1]])
@@ -74,6 +108,12 @@ def make_tables(
         crossed_doubt[row[condition]] = left_out.doubt[i]
     effects = torch.from_numpy(np.stack([estimate.effect, crossed])).view(2, -1, *shape)
     base = torch.from_numpy(estimate.position - estimate.effect).view(-1, *shape)
+    parts = None
+    if with_parts:
+        own, without = (
+            PartTokens.of(prior, table.conditions, crossed=crossed) for crossed in (False, True)
+        )
+        parts = own, without
     surroundings = sorted({c.surroundings for c in table.conditions}, key=str)
     factors = np.stack([population.factor(key) for key in surroundings]).astype(np.float32)
     return FlowTables(
@@ -86,6 +126,8 @@ def make_tables(
         torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
         torch.from_numpy(factors),
         np.array([surroundings.index(c.surroundings) for c in table.conditions]),
+        context_numbers(population, table.conditions),
+        parts,
     )
 
 
@@ -147,11 +189,16 @@ class FlowBatches(IterableDataset[FlowBatch]):
         is_noise = torch.arange(len(condition)) >= n
         position_BKD = position_BKD * is_noise[:, None, None]
         withheld = torch.from_numpy(rng.random(len(condition)) < config.drop_condition)
-        return FlowBatch(
-            x0_BKD,
-            x1_BKD,
-            FlowCondition(effect_BKD, position_BKD, tables.doubts[at], is_noise, withheld),
+        told = FlowCondition(
+            effect_BKD,
+            position_BKD,
+            tables.doubts[at],
+            is_noise,
+            withheld,
+            tables.contexts[at[1]],
+            *tables.parts_of(*at),
         )
+        return FlowBatch(x0_BKD, x1_BKD, told)
 
     def _cells(self, rng: np.random.Generator, condition: np.ndarray) -> np.ndarray:
         within = (rng.random(len(condition)) * self.tables.size[condition]).astype(np.int64)

@@ -81,6 +81,8 @@ def make_trials(
     held_out: list[Condition],
     held_out_rows: np.ndarray,
     rng: np.random.Generator,
+    *,
+    with_parts: bool = False,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
     counts = table.counts
@@ -89,7 +91,7 @@ def make_trials(
     reduced = population.without(held_out)
     is_held_out = np.array([c in set(held_out) for c in table.conditions])
     of_row = table.index[held_out_rows]
-    briefing = Briefing.of(reduced, table.conditions, z_NKD.shape[1:])
+    briefing = Briefing.of(reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts)
     trials = []
     candidates = rng.permutation(len(table))
     n_seen = 0
@@ -157,6 +159,7 @@ def train_flow(
     n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
     if n_epochs == 0:
         return make_flow().eval(), Verdict({}, {}), []
+    with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     every_cell = np.arange(len(z_NKD))
     courses: list[list[Comparison]] = []
@@ -166,10 +169,13 @@ def train_flow(
         of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
         apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
         apart |= of_held_out
-        trials = make_trials(z_NKD, table, population, held_out, np.flatnonzero(apart), rng)
+        trials = make_trials(
+            z_NKD, table, population, held_out, np.flatnonzero(apart), rng, with_parts=with_parts
+        )
         if not trials:
             break
-        tables = make_tables(z_NKD, every_cell[~apart], table, population.without(held_out))
+        reduced = population.without(held_out)
+        tables = make_tables(z_NKD, every_cell[~apart], table, reduced, with_parts=with_parts)
         stage = FlowStage(make_flow(), trials, config, n_epochs * config.flow_steps_per_epoch)
         _run(stage, tables, config, n_epochs, seed, trainer_arguments(f"flow, trial {trial + 1}"))
         courses.append(stage.course)
@@ -178,7 +184,7 @@ def train_flow(
     verdict = verdicts[best] if verdicts else Verdict({}, {})
     flow = make_flow()
     stage = FlowStage(flow, [], config, n_epochs * config.flow_steps_per_epoch)
-    tables = make_tables(z_NKD, every_cell, table, population)
+    tables = make_tables(z_NKD, every_cell, table, population, with_parts=with_parts)
     _run(stage, tables, config, best + 1, seed, trainer_arguments("flow"))
     flow.load_state_dict(stage.ema.module.state_dict())
     history = [

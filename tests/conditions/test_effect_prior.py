@@ -370,7 +370,7 @@ def test_more_conditions_than_are_tuned_on(world: Make) -> None:
     """One decomposition serves every dimension, whatever their number."""
     rng = np.random.default_rng(0)
     names = [f"p{i:04d}" for i in range(300)]
-    conditions = tuple([Condition(), *(pair(name) for name in names)])
+    conditions = (Condition(), *(pair(name) for name in names))
     index = np.repeat(np.arange(301), 4)
     z = rng.normal(size=(len(index), 2)) + rng.normal(size=(301, 2))[index]
     prior = EffectPrior.fit(z, ConditionTable(conditions, index))

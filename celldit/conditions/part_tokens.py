@@ -1,0 +1,93 @@
+"""A condition as a set: one token for each of its parts, for a network that attends to them.
+
+The token of a part says what the part does alone in the same surroundings, at its own dose, by the
+effect prior. So it means the same for every perturbation of which something is known, those never
+seen but described by features included; a learned embedding of names could not say that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions.condition import Condition
+from celldit.conditions.effect_prior import EffectPrior
+from celldit.conditions.population import Surroundings
+from celldit.flow.anchored import N_PART_EXTRA
+
+
+@dataclass(frozen=True, eq=False)
+class PartTokens:
+    """Tokens of Q conditions, padded to the largest.
+
+    Attributes
+    ----------
+    tokens_QMP
+        Effect of each part alone (F numbers), its dose as log2(1 + dose), and the doubt of the
+        estimate; zero where there is no part.
+    is_part_QM
+        Whether there is a part, bool.
+    """
+
+    tokens_QMP: Tensor
+    is_part_QM: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        prior: EffectPrior,
+        conditions: Sequence[Condition],
+        references: Mapping[Surroundings, np.ndarray] | None = None,
+        *,
+        crossed: bool = False,
+    ) -> PartTokens:
+        """Look up the parts of Q conditions.
+
+        Parameters
+        ----------
+        prior
+            Effects.
+        conditions
+            Q conditions.
+        references
+            As in :meth:`celldit.conditions.population.Population.estimate`.
+        crossed
+            Estimate the parts of a condition without that condition's own cells, where it was
+            observed: what its tokens would be, had it been held out.
+        """
+        places = [(q, m) for q, c in enumerate(conditions) for m in range(len(c.parts))]
+        alone = [_alone(conditions[q], m) for q, m in places]
+        observed = {c: i for i, c in enumerate(prior.conditions)}
+        rows = np.array(
+            [observed.get(conditions[q], -1) if crossed else -1 for q, _ in places], dtype=np.int64
+        )
+        distinct = list(dict.fromkeys(alone))
+        row_of = {c: i for i, c in enumerate(distinct)}
+        found = prior.estimate(distinct, references)
+        at = np.array([row_of[c] for c in alone], dtype=np.int64)
+        effect, doubt = found.mean[at], found.doubt[at]
+        if (rows >= 0).any():
+            apart = np.flatnonzero(rows >= 0)
+            left_out = prior.estimate_without([alone[i] for i in apart], rows[apart])
+            effect[apart], doubt[apart] = left_out.mean, left_out.doubt
+        width = max((len(c.parts) for c in conditions), default=1)
+        tokens = np.zeros(
+            (len(conditions), max(width, 1), effect.shape[1] + N_PART_EXTRA), np.float32
+        )
+        is_part = np.zeros(tokens.shape[:2], dtype=bool)
+        for i, (q, m) in enumerate(places):
+            doses = alone[i].doses
+            amount = 1.0 if doses is None else np.log2(1 + doses[0])
+            tokens[q, m] = [*effect[i], amount, doubt[i]]
+            is_part[q, m] = True
+        return cls(torch.from_numpy(tokens), torch.from_numpy(is_part))
+
+
+def _alone(condition: Condition, which: int) -> Condition:
+    """One part of a condition by itself, in the same surroundings."""
+    doses = condition.doses and (condition.doses[which],)
+    return Condition((condition.parts[which],), doses, condition.context, condition.time)
