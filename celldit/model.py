@@ -350,7 +350,8 @@ class CellDiT:
         AnnData
             One cell for each control cell and perturbation, ordered by perturbation; the fields are
             those of :mod:`celldit.samplers.write`. ``obs["control_cell"]`` says which cell it was,
-            ``obs["extrapolation"]`` how far from training the condition is.
+            ``obs["extrapolation"]`` how far from training the condition is, and, with doses or
+            times, ``obs["beyond_range"]`` whether one of them lies outside those of training.
 
         Raises
         ------
@@ -596,11 +597,11 @@ class CellDiT:
         DataFrame
             One row per perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
             ``log_fold_change`` (natural logarithm of expected counts over the context's control),
-            ``sd`` (its posterior standard deviation), ``extrapolation``.
+            ``sd`` (its posterior standard deviation), ``extrapolation``; with doses or times also
+            ``beyond_range``, whether one lies outside those of training.
         """
         trained = self.trained
-        if time is not None and self.fields.time_key is None:
-            raise InputError(request.NO_TIME)
+        time = request.check_time(time, self.fields)
         sep, control = self.fields.perturbation_sep, self.fields.control
         conditions = []
         for label in self._labels(perturbations):

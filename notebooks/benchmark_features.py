@@ -45,7 +45,11 @@ def screens() -> dict[str, tuple[ad.AnnData, tuple[str, ...]]]:
 
 
 def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.DataFrame]]:
-    """Feature tables of every set of sources."""
+    """Feature tables of every set of sources.
+
+    They do not depend on what is held out: co-expression looks at control cells alone, and these
+    are in every training set.
+    """
     single: dict[str, pd.DataFrame] = {}
     names = {"reactome": "reactome", "expression": "expression", **({"go": go} if go else {})}
     with warnings.catch_warnings():
@@ -83,12 +87,11 @@ def measure(
 ) -> list[dict[str, object]]:
     """Rows of one screen."""
     rows: list[dict[str, object]] = []
+    cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
+    log, sources = cells.log_normalized(), sources_of(adata, go)
     for target in held_out:
         has_it = np.array([target in p.split("+") for p in adata.obs["perturbation"].astype(str)])
-        training = adata[~has_it].copy()
-        train = Cells.from_anndata(training, Fields.from_anndata(training))
-        cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
-        log = cells.log_normalized()
+        train = cells.take(~has_it)
         places = sorted(set(cells.contexts[cells.perturbations == target]))
         truth = {}
         for where in places:
@@ -105,7 +108,7 @@ def measure(
         r, nmse = np.mean(found, axis=0)
         rows.append({"screen": name, "sources": "mean shift", "target": target, "known": True,
                      "pearson": r, "nmse": nmse, "seconds": 0.0})  # fmt: skip
-        for label, tables in sources_of(training, go).items():
+        for label, tables in sources.items():
             start = time.perf_counter()
             prior = EffectPrior.fit(z, table, features=read_features(tables))
             shifts = prior.estimate(conditions).mean @ readout.T
@@ -116,6 +119,7 @@ def measure(
             weights = {f"weight_{k}": v for k, v in shares(prior).items()}
             rows.append({"screen": name, "sources": label, "target": target, "known": known,
                          "pearson": r, "nmse": nmse, "seconds": seconds, **weights})  # fmt: skip
+        print(name, target, flush=True)
     return rows
 
 
@@ -124,14 +128,14 @@ def main(out: Path, go: Path | None) -> None:
     rows = []
     for name, (adata, held_out) in screens().items():
         rows += measure(name, adata, held_out, go)
-    frame = pd.DataFrame(rows)
-    groups = frame.groupby(["screen", "sources"], sort=False)
-    means = groups.mean(numeric_only=True).drop(columns="known")
-    means.insert(0, "held_out", groups.size())
-    means.insert(1, "described", groups["known"].sum())
-    means = means.round({c: 1 if c == "seconds" else 3 for c in means.columns})
-    print(means.to_string())
-    means.reset_index().to_csv(out, index=False)
+        frame = pd.DataFrame(rows)
+        groups = frame.groupby(["screen", "sources"], sort=False)
+        means = groups.mean(numeric_only=True).drop(columns="known", errors="ignore")
+        means.insert(0, "held_out", groups.size())
+        means.insert(1, "described", groups["known"].sum())
+        means = means.round({c: 1 if c == "seconds" else 3 for c in means.columns})
+        means.reset_index().to_csv(out, index=False)
+        print(means.to_string(), flush=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     Returns
     -------
     DataFrame
-        Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation.
+        Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation, and
+        with doses or times beyond_range.
     """
     population, fields, calibration = trained.population, trained.fields, trained.calibration
     asked = Asked.of(trained, conditions)
@@ -61,6 +62,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             reference_F=asked.references.get(condition.surroundings),
             move=partial(_at, way, at_N),
         )
+        ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(
                 {
@@ -70,6 +72,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
                     "log_fold_change": fold_G,
                     "sd": 0.0 if condition.is_control else calibration.sd(sd_QG[row], fold_G),
                     "extrapolation": str(kind),
+                    **({"beyond_range": asked.beyond[row]} if ranged else {}),
                 }
             )
         )

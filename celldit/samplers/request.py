@@ -11,6 +11,7 @@ import pandas as pd
 
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.ranges import Ranges
 from celldit.data.cells import Cells
 from celldit.data.columns import CONTEXT_SEP
 from celldit.data.doses import dose_parts
@@ -87,11 +88,10 @@ def counterfactual_conditions(
     """
     names = parts(perturbation, fields.perturbation_sep, fields.control)
     doses = resolve_dose(dose, len(names), fields, perturbation)
+    time = check_time(time, fields)
     times: Sequence[float | None] = [time] * controls.n_cells
     if time is None and controls.times is not None:
         times = controls.times.tolist()
-    if fields.time_key is None and time is not None:
-        raise InputError(NO_TIME)
     return [
         Condition(names, doses, str(context), when)
         for context, when in zip(controls.contexts, times, strict=True)
@@ -117,17 +117,37 @@ def resolve_dose(
 
 
 def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) -> None:
-    """Warn of times outside those of training."""
-    known = [c.time for c in trained if c.time is not None]
-    asked = {c.time for c in conditions if c.time is not None}
-    outside = sorted(t for t in asked if not min(known) <= t <= max(known))
-    if outside:
-        warnings.warn(
-            f"Time {outside[0]:g} lies outside the trained range {min(known):g} to {max(known):g}; "
-            "the prediction is an extrapolation.",
-            UserWarning,
-            stacklevel=4,
+    """Warn of times and doses outside those of training."""
+    ranges = Ranges.of(trained)
+    found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.beyond(c))
+    for text in found:
+        course = (
+            "the effect there is taken to be that at the nearest trained time"
+            if text.startswith("Time")
+            else "the effect is taken to go on in proportion to log(1 + dose)"
         )
+        warnings.warn(f"{text}; {course}, an extrapolation.", UserWarning, stacklevel=4)
+
+
+def check_time(time: object, fields: Fields) -> float | None:
+    """A time as a number, or None.
+
+    Raises
+    ------
+    InputError
+        If it is not a finite number, or the data have no times.
+    """
+    if time is None:
+        return None
+    if fields.time_key is None:
+        raise InputError(NO_TIME)
+    try:
+        number = float(str(time))
+    except ValueError:
+        number = np.nan
+    if isinstance(time, bool) or not np.isfinite(number):
+        raise InputError(f"time={time!r} is not a finite number.")
+    return number
 
 
 def composition(
@@ -171,8 +191,7 @@ def composition(
             raise UnknownNameError.among(fields.covariate_keys[position], value, seen)
     if dose is not None and fields.dose_key is None:
         raise InputError("dose= was given, but the model was trained without dose_key.")
-    if time is not None and fields.time_key is None:
-        raise InputError(NO_TIME)
+    time = check_time(time, fields)
     inside = {
         c: n
         for (c, n), v in zip(frequencies.items(), values, strict=True)

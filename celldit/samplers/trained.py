@@ -16,6 +16,7 @@ from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.ranges import Ranges
 from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
@@ -144,6 +145,8 @@ class Asked:
         How much of the flow's displacement to believe for each condition.
     references
         Mean latent of the controls of surroundings that training did not see.
+    beyond
+        Whether a dose or the time of each lies outside those of training.
     """
 
     conditions: list[Condition]
@@ -152,6 +155,7 @@ class Asked:
     briefing: Briefing
     shares: Shares
     references: Mapping[Surroundings, np.ndarray]
+    beyond: list[bool]
 
     @classmethod
     def of(
@@ -198,6 +202,7 @@ class Asked:
             As in :meth:`of`.
         """
         known = list(trained.frequencies)
+        ranges = Ranges.of(known)
         kinds = [classify(c, known, trained.featured) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
@@ -218,6 +223,7 @@ class Asked:
             ),
             Shares.of(trusts),
             references,
+            [bool(ranges.beyond(c)) for c in distinct],
         )
 
     def sources(self, population: Population) -> NoiseSources:
@@ -229,6 +235,8 @@ class Asked:
         used, place = np.unique(self.row[:n_cells], return_inverse=True)
         conditions = [self.conditions[i] for i in used]
         frame = obs_of(conditions, [self.kinds[i] for i in used], fields)
+        if fields.dose_key is not None or fields.time_key is not None:
+            frame["beyond_range"] = [self.beyond[i] for i in used]
         return frame.iloc[place].reset_index(drop=True)
 
 

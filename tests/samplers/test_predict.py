@@ -301,7 +301,10 @@ def test_doses_and_times(
     predicted = model.predict(perturbations=["A"], dose=1.0)
     assert set(predicted.obs["day"]) == {1.0, 2.0}
     assert set(predicted.obs["dose"].astype(float)) == {1.0}
-    between = model.predict(perturbations=["A+B"], dose="1+4", time=1.5)
+    assert not predicted.obs["beyond_range"].any()
+    with pytest.warns(UserWarning, match="Dose 4 of B lies outside the trained range 1 to 2;"):
+        between = model.predict(perturbations=["A+B"], dose="1+4", time=1.5)
+    assert between.obs["beyond_range"].all()
     assert set(between.obs["day"]) == {1.5}
     assert set(between.obs["dose"].astype(str)) == {"1+4"}
     assert np.isfinite(between.obsm["X_celldit"]).all()
@@ -311,4 +314,13 @@ def test_doses_and_times(
         model.predict(perturbations=["A"], dose="1+2")
     with pytest.warns(UserWarning, match="Time 9 lies outside the trained range 1 to 2"):
         model.predict(perturbations=["A"], dose=1.0, time=9.0)
+    with pytest.warns(UserWarning, match="Time 9"):
+        effects = model.predict_effects(["A"], dose=1.0, time=9.0)
+    assert effects["beyond_range"].all()
+    for dose in ("much", -1, float("nan"), True):
+        with pytest.raises(InputError, match="not a number of at least 0"):
+            model.predict(perturbations=["A"], dose=dose)
+    for when in ("noon", float("inf"), True):
+        with pytest.raises(InputError, match="is not a finite number"):
+            model.predict(perturbations=["A"], dose=1.0, time=when)
     assert model.generate(10, perturbation="A", dose=1.0, time=2.0).n_obs == 10
