@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -104,6 +105,84 @@ def test_sources_that_cannot_be_used_say_what_to_do(screen: ad.AnnData) -> None:
         cd.pp.gene_features(screen, pd.DataFrame({"a": ["x"]}, index=["STAT1"]))
     with pytest.raises(InputError, match="source must be"):
         cd.pp.gene_features(screen, 3)  # type: ignore[arg-type]
+
+
+# --- several sources ----------------------------------------------------------------------------
+
+
+def test_several_sources_are_kept_apart(screen: ad.AnnData, tmp_path: Any) -> None:
+    own = pd.DataFrame({"a": [1.0, 2.0, 4.0]}, index=["JAK2", "P", "Q"])
+    sets = {"a": ["STAT1", "X", "Y"]}
+    tables = cd.pp.gene_features(screen, ["expression", own, sets, own], n_components=4)
+    assert list(tables) == ["expression", "table", "gene_sets", "table_2"]
+    pd.testing.assert_frame_equal(
+        tables["table"], cd.pp.gene_features(screen, own, n_components=4, allow_missing=True)
+    )
+    cd.pp.gene_features(screen, [own, sets], key_added="several")
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    again = ad.read_h5ad(tmp_path / "screen.h5ad").uns["several"]
+    assert set(again) == {"table", "gene_sets"}
+
+
+def test_one_source_suffices_for_a_gene(screen: ad.AnnData) -> None:
+    one = pd.DataFrame({"a": [1.0, 2.0]}, index=["JAK2", "P"])
+    two = pd.DataFrame({"a": [1.0, 2.0]}, index=["STAT1", "P"])
+    assert set(cd.pp.gene_features(screen, [one, two])) == {"table", "table_2"}
+    with pytest.raises(InputError, match=r"1 of 2 perturbations .* by table or table_2 \('JAK2'\)"):
+        cd.pp.gene_features(screen, [two, two])
+    with pytest.raises(InputError, match="names no source"):
+        cd.pp.gene_features(screen, [])
+
+
+def test_go_is_found_in_the_folder_of_gene_sets(
+    screen: ad.AnnData, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CELLDIT_GENE_SETS", raising=False)
+    with pytest.raises(InputError, match="CELLDIT_GENE_SETS"):
+        cd.pp.gene_features(screen, "go")
+    with gzip.open(tmp_path / "go_bp.gmt.gz", "wt") as file:
+        file.write("GO:1\t-\tSTAT1\tJAK2\tP\nGO:2\t-\tP\tQ\tR\n")
+    monkeypatch.setenv("CELLDIT_GENE_SETS", str(tmp_path))
+    assert set(cd.pp.gene_features(screen, "go").index) == {"STAT1", "JAK2", "P", "Q", "R"}
+
+
+@pytest.mark.filterwarnings("ignore:1 of 2 perturbations are not described")
+def test_expression_looks_at_controls_only(simulate_screen: Callable[..., ad.AnnData]) -> None:
+    adata = simulate_screen(n_cells=120, n_genes=12, labels=("control", "gene1", "gene2"))
+    other = adata.copy()
+    perturbed = (other.obs["perturbation"] != "control").to_numpy()
+    other.X[perturbed] *= 7
+    tables = []
+    for one in (adata, other):
+        cd.CellDiT.setup_anndata(one, perturbation_key="perturbation")
+        tables.append(cd.pp.gene_features(one, "expression", allow_missing=True))
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_what_is_known_decides_what_can_be_asked(
+    screen: ad.AnnData, train_tiny: Callable[..., Any], tmp_path: Any
+) -> None:
+    """Trained without features is fine; unseen needs a row in one source; unknown is refused."""
+    rng = np.random.default_rng(0)
+    one = pd.DataFrame(rng.normal(size=(3, 2)), index=["STAT1", "NEW1", "OTHER"])
+    two = pd.DataFrame(rng.normal(size=(3, 2)), index=["STAT1", "NEW2", "OTHER"])
+    with pytest.warns(UserWarning, match=r"1 training perturbations have no features \('JAK2'\)"):
+        model = train_tiny(screen, features=[one, two], max_epochs=0)
+    model.save(tmp_path / "model")
+    again = cd.CellDiT.load(tmp_path / "model")
+    for m, data in ((model, None), (again, screen)):
+        predicted = m.predict(data, perturbations=["NEW1", "NEW2+JAK2", "JAK2"])
+        kinds = predicted.obs.groupby("perturbation", observed=True)["extrapolation"].first()
+        assert kinds.to_dict() == {
+            "NEW1": "unseen with features",
+            "JAK2+NEW2": "unseen with features",
+            "JAK2": "seen",
+        }
+        assert np.isfinite(predicted.obsm["X_celldit"]).all()
+        with pytest.raises(UnknownNameError, match=r"'NEW3' .*gene_features.* a DataFrame of your"):
+            m.predict(data, perturbations=["NEW1", "JAK2+NEW3"])
+        with pytest.raises(UnknownNameError, match="'NEW3'"):
+            m.predict_effects(["NEW3"])
 
 
 def test_a_model_takes_the_features_and_knows_unseen_genes(
