@@ -1,4 +1,4 @@
-"""What do features tell of perturbations never seen? The effect prior alone, by source.
+"""What do features tell of perturbations never seen? The effect prior alone, by source, on Norman.
 
 Each perturbation that was measured alone is held out of training wherever it occurs, and its effect
 is predicted from the features of the others: gene sets (Reactome, and GO where its file is given),
@@ -28,20 +28,14 @@ from celldit.evaluation.baselines import MeanShift
 from celldit.latent.anchor import fit_anchor
 
 N_TOKENS, TOKEN_DIM = 6, 8
-KNOCK_OUTS = ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4")
 
 
-def screens() -> dict[str, tuple[ad.AnnData, tuple[str, ...]]]:
-    """Each screen, set up, and the perturbations to hold out."""
-    norman, papalexi = cd.datasets.norman(), cd.datasets.papalexi()
-    size = {"size_factor_key": "total_umis"}
-    cd.CellDiT.setup_anndata(norman, perturbation_key="perturbation", **size)
-    cd.CellDiT.setup_anndata(
-        papalexi, perturbation_key="perturbation", covariate_keys=["replicate"], **size
-    )
-    labels = norman.obs["perturbation"].astype(str)
-    singles = tuple(sorted({p for p in labels if "+" not in p and p != "control"}))
-    return {"norman": (norman, singles), "papalexi": (papalexi, KNOCK_OUTS)}
+def screen() -> tuple[ad.AnnData, list[str]]:
+    """Norman's screen, set up, and the perturbations that were measured alone."""
+    adata = cd.datasets.norman()
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", size_factor_key="total_umis")
+    labels = adata.obs["perturbation"].astype(str)
+    return adata, sorted({p for p in labels if "+" not in p and p != "control"})
 
 
 def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.DataFrame]]:
@@ -83,7 +77,7 @@ def shares(prior: EffectPrior) -> dict[str, float]:
 
 
 def measure(
-    name: str, adata: ad.AnnData, held_out: tuple[str, ...], go: Path | None
+    name: str, adata: ad.AnnData, held_out: list[str], go: Path | None
 ) -> list[dict[str, object]]:
     """Rows of one screen."""
     rows: list[dict[str, object]] = []
@@ -124,18 +118,15 @@ def measure(
 
 
 def main(out: Path, go: Path | None) -> None:
-    """Write one row per screen and set of sources."""
-    rows = []
-    for name, (adata, held_out) in screens().items():
-        rows += measure(name, adata, held_out, go)
-        frame = pd.DataFrame(rows)
-        groups = frame.groupby(["screen", "sources"], sort=False)
-        means = groups.mean(numeric_only=True).drop(columns="known", errors="ignore")
-        means.insert(0, "held_out", groups.size())
-        means.insert(1, "described", groups["known"].sum())
-        means = means.round({c: 1 if c == "seconds" else 3 for c in means.columns})
-        means.reset_index().to_csv(out, index=False)
-        print(means.to_string(), flush=True)
+    """Write one row per set of sources."""
+    frame = pd.DataFrame(measure("norman", *screen(), go))
+    groups = frame.groupby(["screen", "sources"], sort=False)
+    means = groups.mean(numeric_only=True).drop(columns="known", errors="ignore")
+    means.insert(0, "held_out", groups.size())
+    means.insert(1, "described", groups["known"].sum())
+    means = means.round({c: 1 if c == "seconds" else 3 for c in means.columns})
+    print(means.to_string())
+    means.reset_index().to_csv(out, index=False)
 
 
 if __name__ == "__main__":
