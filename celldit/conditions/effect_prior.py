@@ -30,41 +30,13 @@ import numpy as np
 import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
+from celldit.conditions.effect_estimate import EffectEstimate
 from celldit.conditions.kernel import ConditionKernel, Lengths
 from celldit.conditions.shifts import condition_means, dose_ranges, reference_means, rotation_of
 from celldit.conditions.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
 BLOCK = 64
-
-
-@dataclass(frozen=True, eq=False)
-class EffectEstimate:
-    """Effects of Q conditions in a latent of F dimensions.
-
-    Attributes
-    ----------
-    mean
-        Posterior mean shift, float64, shape (Q, F).
-    variance
-        Posterior variance along the rows of `basis`, shape (Q, F).
-    basis
-        The independent directions in the latent, shape (F, F).
-    """
-
-    mean: np.ndarray
-    variance: np.ndarray
-    basis: np.ndarray
-
-    @property
-    def doubt(self) -> np.ndarray:
-        """Root mean square of the standard deviations, in units of the spread between cells."""
-        return np.sqrt(self.variance.mean(axis=1))
-
-    def project(self, loadings_FG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation after a linear map, each of shape (Q, G)."""
-        directions_FG = self.basis @ loadings_FG
-        return self.mean @ loadings_FG, np.sqrt(self.variance @ directions_FG**2)
 
 
 @dataclass(frozen=True, eq=False)
