@@ -8,17 +8,20 @@ show it by themselves. Colours are those of Okabe & Ito (2008), which the colour
 from __future__ import annotations
 
 from celldit.pl.attention import attention
+from celldit.pl.attention_network import attention_network
 from celldit.pl.calibration import calibration
-from celldit.pl.courses import dose_response, trajectory
+from celldit.pl.courses import dose_response
 from celldit.pl.distributions import distributions
 from celldit.pl.effect import effect
 from celldit.pl.effect_heatmap import effect_heatmap
 from celldit.pl.embedding import embedding
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
+from celldit.pl.trajectory import trajectory
 
 __all__ = [
     "attention",
+    "attention_network",
     "calibration",
     "distributions",
     "dose_response",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.style import finish, style
 
-__all__ = ["attention"]
+__all__ = ["attention", "short_name", "wide_attention"]
 
 COLUMNS = ("perturbation", "context", "slot", "token", "attention", "difference")
 
@@ -53,6 +53,42 @@ def attention(
     UnknownNameError
         If the perturbation is not in it.
     """
+    wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
+    with style():
+        new = ax is None
+        if ax is None:
+            size = (3.6 + 0.28 * wide.shape[1], 1.1 + 0.19 * len(wide))
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        values = wide.to_numpy()
+        bound = float(np.abs(values).max()) or 1.0
+        low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
+        image = ax.imshow(values, cmap=colors, vmin=low, vmax=bound, aspect="auto")
+        ax.set_yticks(range(len(wide)), [short_name(str(name)) for name in wide.index], fontsize=7)
+        ax.set_xticks(range(wide.shape[1]), [str(int(slot) + 1) for slot in wide.columns])
+        ax.set_xlabel("latent slot")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=16, pad=0.02)
+        bar.set_label("attention, minus control" if difference else "attention", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+        bar.outline.set_visible(False)
+        ax.set_title(label)
+        finish([ax], show=show, save=save, own=new)
+    return ax
+
+
+def wide_attention(
+    table: object, perturbation: str | None, *, difference: bool, n_tokens: int
+) -> tuple[pd.DataFrame, str]:
+    """Attention, or its difference, of the strongest tokens: tokens x slots, and the perturbation.
+
+    Raises
+    ------
+    InputError
+        If the table was made by something else, or holds no difference.
+    UnknownNameError
+        If the perturbation is not in it.
+    """
     if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
         raise InputError("table must be what cd.tl.attention returns.")
     if n_tokens < 1:
@@ -68,28 +104,7 @@ def attention(
     # Tokens of one name, in the order of the tokenizer, are one row.
     wide = own.pivot_table(index="token", columns="slot", values=column, sort=False)
     strongest = wide.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:n_tokens]
-    wide = wide.loc[strongest]
-    with style():
-        new = ax is None
-        if ax is None:
-            size = (3.6 + 0.28 * wide.shape[1], 1.1 + 0.19 * len(wide))
-            _, ax = plt.subplots(figsize=size, layout="constrained")
-        values = wide.to_numpy()
-        bound = float(np.abs(values).max()) or 1.0
-        low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
-        image = ax.imshow(values, cmap=colors, vmin=low, vmax=bound, aspect="auto")
-        ax.set_yticks(range(len(wide)), [_short(name) for name in wide.index], fontsize=7)
-        ax.set_xticks(range(wide.shape[1]), [str(int(slot) + 1) for slot in wide.columns])
-        ax.set_xlabel("latent slot")
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=16, pad=0.02)
-        bar.set_label("attention, minus control" if difference else "attention", fontsize=8)
-        bar.ax.tick_params(labelsize=7)
-        bar.outline.set_visible(False)
-        ax.set_title(str(label))
-        finish([ax], show=show, save=save, own=new)
-    return ax
+    return wide.loc[strongest], str(label)
 
 
 def _choose(table: pd.DataFrame, perturbation: str | None, difference: bool) -> str:
@@ -109,10 +124,10 @@ def _choose(table: pd.DataFrame, perturbation: str | None, difference: bool) -> 
     return candidates[0]
 
 
-def _short(name: str) -> str:
+def short_name(name: str, longest: int = 34) -> str:
     """Names of gene sets as people read them: no prefix of the collection, no overlong line."""
-    text = str(name)
+    text = name
     for prefix in ("HALLMARK_", "REACTOME_", "GOBP_", "GO_"):
         text = text.removeprefix(prefix)
     text = text.replace("_", " ")
-    return text if len(text) <= 34 else f"{text[:33]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

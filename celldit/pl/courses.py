@@ -14,7 +14,7 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
 
-__all__ = ["dose_response", "trajectory"]
+__all__ = ["chosen_genes", "dose_response", "draw_courses"]
 
 
 def dose_response(
@@ -51,45 +51,11 @@ def dose_response(
     UnknownNameError
         If a gene is not in it.
     """
-    axes = _courses(effects, "dose", genes, n_genes, ax, show, save)
+    axes = draw_courses(effects, "dose", genes, n_genes, ax, show, save)
     return axes if len(axes) > 1 else axes[0]
 
 
-def trajectory(
-    effects: pd.DataFrame,
-    genes: Sequence[str] | str | None = None,
-    *,
-    n_genes: int = 5,
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
-) -> list[Axes] | Axes:
-    """Draw the log fold change of some genes against time, with bands of one sd.
-
-    Parameters
-    ----------
-    effects
-        ``cd.tl.effects(adata, model, "NAME", time=[10, 10.5, 11])``. Contexts are averaged.
-    genes, n_genes, ax, show, save
-        As in :func:`dose_response`.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
-    Raises
-    ------
-    InputError
-        If `effects` holds fewer than two times.
-    UnknownNameError
-        If a gene is not in it.
-    """
-    axes = _courses(effects, "time", genes, n_genes, ax, show, save)
-    return axes if len(axes) > 1 else axes[0]
-
-
-def _courses(
+def draw_courses(
     effects: pd.DataFrame,
     along: str,
     genes: Sequence[str] | str | None,
@@ -98,6 +64,7 @@ def _courses(
     show: bool | None,
     save: Any,
 ) -> list[Axes]:
+    """Draw effects along one of their columns, a panel for each perturbation."""
     check_effects(effects)
     if along not in effects.columns or effects[along].nunique() < 2:
         raise InputError(
@@ -110,14 +77,7 @@ def _courses(
         raise InputError(
             f"The column {along!r} of effects holds values that are not numbers."
         ) from (error)
-    if not 1 <= n_genes <= len(CYCLE):
-        raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")
-    asked = [genes] if isinstance(genes, str) else genes
-    for gene in asked or ():
-        if gene not in set(effects["gene"]):
-            raise UnknownNameError.among("gene in effects", gene, effects["gene"].unique())
-    if asked is not None and len(asked) > len(CYCLE):
-        raise InputError(f"{len(asked)} genes cannot be told apart; draw at most {len(CYCLE)}.")
+    asked = chosen_genes(genes, n_genes, effects["gene"].unique(), "effects")
     names = list(dict.fromkeys(effects["perturbation"]))
     with style():
         axes = panels(len(names), ax, size=(4.2, 3.0))
@@ -126,6 +86,31 @@ def _courses(
             one.set_title(str(name))
         finish(axes, show=show, save=save, own=ax is None)
     return axes
+
+
+def chosen_genes(
+    genes: Sequence[str] | str | None, n_genes: int, known: Sequence[str] | np.ndarray, where: str
+) -> list[str] | None:
+    """The genes asked for, as a list; None stays None, for those of the largest changes.
+
+    Raises
+    ------
+    InputError
+        If there are more than colours can tell apart.
+    UnknownNameError
+        If a gene is not among the known ones.
+    """
+    if not 1 <= n_genes <= len(CYCLE):
+        raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")
+    if genes is None:
+        return None
+    asked = [genes] if isinstance(genes, str) else list(genes)
+    for gene in asked:
+        if gene not in set(known):
+            raise UnknownNameError.among(f"gene in {where}", gene, known)
+    if len(asked) > len(CYCLE):
+        raise InputError(f"{len(asked)} genes cannot be told apart; draw at most {len(CYCLE)}.")
+    return asked
 
 
 def _draw(

@@ -222,6 +222,88 @@ def test_attention_heat_map() -> None:
         cd.pl.attention(table, "B")
 
 
+def attention_table(n_tokens: int = 9, n_slots: int = 3) -> pd.DataFrame:
+    """Tokens 0 to 2 gain attention in slot 0, tokens 3 to 5 in slot 1; the others change little."""
+    rng = np.random.default_rng(0)
+    difference = 0.001 * rng.random((n_slots, n_tokens))
+    difference[0, :3] += 0.1
+    difference[1, 3:6] += 0.1
+    rows = [
+        ("A", "", slot, f"SET_{token}", 0.1 + difference[slot, token], difference[slot, token])
+        for slot in range(n_slots)
+        for token in range(n_tokens)
+    ]
+    names = ["perturbation", "context", "slot", "token", "attention", "difference"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_attention_network_joins_what_is_read_together() -> None:
+    ax = cd.pl.attention_network(attention_table(), n_edges=6)
+    names = [text.get_text() for text in ax.texts]
+    assert sorted(names) == [f"SET {i}" for i in range(9)]
+    at = np.asarray(ax.collections[0].get_offsets())
+    groups = []
+    for patch in ax.patches:
+        ends = np.asarray(patch.get_path().vertices)[[0, 2]]
+        tokens = [names[np.linalg.norm(at - end, axis=1).argmin()] for end in ends]
+        groups.append({int(name.split()[1]) // 3 for name in tokens})
+    assert sorted(map(sorted, groups)) == [[0]] * 3 + [[1]] * 3
+    whole = cd.pl.attention_network(attention_table(), difference=False)
+    assert len(whole.texts) == 9
+    with pytest.raises(InputError, match="at least 3 tokens"):
+        cd.pl.attention_network(attention_table(n_tokens=2))
+    with pytest.raises(InputError, match="n_tokens"):
+        cd.pl.attention_network(attention_table(), n_tokens=2)
+
+
+def test_network_names_never_cover_each_other() -> None:
+    table = attention_table(n_tokens=20)
+    table["token"] = "HALLMARK_A_GENE_SET_OF_A_LONG_" + table["token"]
+    ax = cd.pl.attention_network(table)
+    ax.figure.canvas.draw()
+    inside = ax.get_tightbbox(ax.figure.canvas.get_renderer())
+    assert inside.x0 >= 0
+    assert inside.y0 >= 0
+    assert inside.y1 <= ax.figure.bbox.y1
+    at = np.asarray(ax.collections[0].get_offsets())
+    # Names run outward from points that are farther apart than the letters are high.
+    gap = np.linalg.norm(np.diff(ax.transData.transform(1.13 * at), axis=0), axis=1).min()
+    assert gap > 6.5 * ax.figure.dpi / 72
+
+
+def test_trajectory_of_cells_passes_through_their_means(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., Any]
+) -> None:
+    adata = simulate_screen(n_cells=240, labels=("control",), donors=("d1",))
+    adata.obs["day"] = np.arange(240) % 2 + 10.0
+    cd.CellDiT.setup_anndata(adata, time_key="day")
+    model = train_tiny(adata)
+    path = model.trajectory(adata[adata.obs["day"] == 10], times=[10, 10.5, 11])
+    ax = cd.pl.trajectory(path, ["gene1", "gene2"], measured=adata)
+    assert isinstance(ax, Axes)
+    line = ax.lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), [10, 10.5, 11])
+    assert line.get_label() == "gene1"
+    first = path[path.obs["day"] == 10]
+    counts = first.layers["counts"][:, 1].toarray().ravel() / first.obs["size_factor"] * 1e4
+    assert line.get_ydata()[0] == pytest.approx(np.log1p(counts).mean(), rel=1e-4)
+    assert len(ax.lines[1].get_xdata()) == 2
+    assert len(cd.pl.trajectory(path, n_genes=3).lines) == 3
+    with pytest.raises(UnknownNameError, match="NOPE"):
+        cd.pl.trajectory(path, "NOPE")
+    with pytest.raises(InputError, match="two times"):
+        cd.pl.trajectory(first)
+    with pytest.raises(InputError, match="time_key"):
+        cd.pl.trajectory(model.generate(5), measured=simulated_without_time(adata))
+
+
+def simulated_without_time(adata: ad.AnnData) -> ad.AnnData:
+    other = adata.copy()
+    other.uns.clear()
+    cd.CellDiT.setup_anndata(other)
+    return other
+
+
 def test_save_show_and_ax(tmp_path: Any) -> None:
     table = pd.DataFrame({"pearson": [0.2, 0.5]}, index=["no change", "ridge"])
     _, mine = plt.subplots()
