@@ -47,8 +47,14 @@ STYLE: dict[Any, Any] = {
 @contextmanager
 def style() -> Iterator[None]:
     """Celldit's settings within, the user's own again afterwards."""
-    with mpl.rc_context(STYLE):
+    # Not rc_context: it takes back all settings, so also that of the notebook's backend, which the
+    # first figure loads and which says that figures are to be shown.
+    before = {name: mpl.rcParams[name] for name in STYLE}
+    mpl.rcParams.update(STYLE)
+    try:
         yield
+    finally:
+        mpl.rcParams.update(before)
 
 
 def panels(

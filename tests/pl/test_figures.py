@@ -21,6 +21,7 @@ import celldit as cd
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.metrics import pearson_shift
 from celldit.pl.labels import place_labels
+from celldit.pl.style import style
 
 
 @pytest.fixture(autouse=True)
@@ -315,3 +316,13 @@ def test_save_show_and_ax(tmp_path: Any) -> None:
         cd.pl.scores(table, save=tmp_path / "scores.docx")
     with pytest.raises(OSError, match="Cannot write"):
         cd.pl.scores(table, save=tmp_path / "missing" / "scores.pdf")
+
+
+def test_a_backend_loaded_by_the_first_figure_stays_interactive() -> None:
+    before = dict(mpl.rcParams)
+    with style():
+        assert mpl.rcParams["axes.titlelocation"] == "left"
+        plt.ion()  # as the backend of notebooks does when it is loaded
+    assert mpl.is_interactive()
+    plt.ioff()
+    assert dict(mpl.rcParams) == before
