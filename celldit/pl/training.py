@@ -95,4 +95,6 @@ def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]]) -> None:
         ax.legend(loc="best")
     ax.set(title=title, xlabel="epoch", ylabel=label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # A course that hardly moves keeps its numbers whole, without an offset above the axis.
+    ax.ticklabel_format(axis="y", useOffset=False)
     ax.margins(y=0.15)

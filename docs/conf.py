@@ -1,0 +1,52 @@
+"""Sphinx: the pages of this folder, the notebooks, and the docstrings."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+from celldit import __version__
+
+# Sphinx reads only what lies in its own folder.
+(HERE / "notebooks").mkdir(exist_ok=True)
+for old in (HERE / "notebooks").glob("*.ipynb"):
+    old.unlink()
+for notebook in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+    shutil.copy(notebook, HERE / "notebooks" / notebook.name)
+
+project = "celldit"
+author = "the celldit authors"
+copyright = "2026, the celldit authors"
+version = release = __version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+exclude_patterns = ["_build", "results"]
+html_theme = "furo"
+html_title = f"celldit {version}"
+html_show_sourcelink = False
+
+# Notebooks carry their outputs; make test runs them.
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_class_signature = "mixed"
+autosummary_generate = False
+napoleon_google_docstring = False
+napoleon_numpy_docstring = True
+napoleon_use_rtype = False
+napoleon_use_ivar = True

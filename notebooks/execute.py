@@ -1,0 +1,105 @@
+"""Run the notebooks, and say whether they still work.
+
+    python notebooks/execute.py                 # run all, change nothing
+    python notebooks/execute.py 02 --write      # run one and keep its outputs
+
+A notebook fails if a cell fails or writes to standard error, so no warning goes unseen. Outputs
+are kept without times of execution and without paths of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parent
+SECONDS_PER_CELL = 300
+
+
+def notebooks(asked: list[str] | None = None) -> list[Path]:
+    """The numbered notebooks, or those whose names begin with what is asked for."""
+    found = sorted(FOLDER.glob("[0-9]*.ipynb"))
+    return [p for p in found if not asked or any(p.name.startswith(a) for a in asked)]
+
+
+def run(path: Path, seconds: int = SECONDS_PER_CELL) -> nbformat.NotebookNode:
+    """Execute a notebook with this interpreter, in its own folder, and return it with outputs.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=seconds,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(FOLDER)}},
+        record_timing=False,
+        # The kernel's advice on transport is not about the notebook.
+        extra_arguments=["--log-level=ERROR"],
+    )
+    client.execute()
+    return notebook
+
+
+def complaints(notebook: nbformat.NotebookNode) -> list[str]:
+    """What code cells wrote to standard error: warnings, above all."""
+    return [
+        output["text"].strip()
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if output["output_type"] == "stream" and output["name"] == "stderr"
+    ]
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The same without what differs from run to run or from machine to machine."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata = {}
+        for output in cell.get("outputs", ()):
+            output.pop("metadata", None)
+            if "data" in output:
+                output["metadata"] = {}
+                for kind, content in output["data"].items():
+                    if kind.startswith("text/"):
+                        output["data"][kind] = _without_addresses(content)
+            if "text" in output:
+                output["text"] = _without_addresses(output["text"])
+    return notebook
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="beginnings of names, such as 02; all by default")
+    parser.add_argument("--write", action="store_true", help="keep the outputs")
+    options = parser.parse_args()
+    failed = False
+    for path in notebooks(options.names):
+        started = time.perf_counter()
+        notebook = run(path)
+        found = complaints(notebook)
+        failed |= bool(found)
+        print(f"{path.name}: {time.perf_counter() - started:.0f} s", *found, sep="\n", flush=True)
+        if options.write:
+            nbformat.write(clean(notebook), path)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
