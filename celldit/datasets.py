@@ -57,6 +57,11 @@ def load(name: str) -> ad.AnnData:
         If there is no such data set.
     FileError
         If the installation lacks the file.
+
+    Examples
+    --------
+    >>> cd.datasets.load("kang").shape
+    (2800, 2000)
     """
     if name not in _CELLS:
         raise UnknownNameError.among("data set", name, _CELLS)

@@ -109,6 +109,12 @@ def gene_features(
     length; then its leading singular vectors times singular values. This is latent semantic
     analysis (Deerwester et al. 1990, JASIS 41:391). Of expression: the same of standardised log
     expression, so that the inner product of two genes is about their correlation.
+
+    Examples
+    --------
+    >>> table = cd.pp.gene_features(adata, source="hallmark", n_components=8, allow_missing=True)
+    >>> table.shape[1]
+    8
     """
     if isinstance(n_components, bool) or int(n_components) != n_components or n_components < 1:
         raise InputError(f"n_components={n_components!r} must be a whole number of at least 1.")
@@ -205,6 +211,10 @@ def drug_features(
         If RDKit is not installed.
     InputError
         If a SMILES cannot be read; names the drug.
+
+    Examples
+    --------
+    >>> table = cd.pp.drug_features({"aspirin": "CC(=O)Oc1ccccc1C(=O)O"})  # doctest: +SKIP
     """
     try:
         from rdkit import Chem, RDLogger

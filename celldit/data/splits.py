@@ -82,6 +82,11 @@ def split(
         If nothing can be held out in this way, or nothing perturbed would be left to train on.
     UnknownNameError
         If ``by`` or something in ``test`` is not known.
+
+    Examples
+    --------
+    >>> cd.pp.split(adata, by="pair", test=[("STAT1", "rep_3")])
+    >>> train = adata[adata.obs["split"] == "train"].copy()
     """
     fields = Fields.from_anndata(adata)
     _check_arguments(fields, by, test, fraction, n_seen, key_added)

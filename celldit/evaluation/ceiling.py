@@ -52,6 +52,12 @@ def ceiling(
         As :func:`celldit.evaluation.evaluate`, or if ``n_repeats`` is not above 0.
     UnknownNameError
         If a metric or a column is not known.
+
+    Examples
+    --------
+    >>> table = cd.tl.ceiling(adata, adata, metrics=["pearson"])
+    >>> list(table.columns)
+    ['perturbation', 'context', 'metric', 'value']
     """
     names = resolve(metrics)
     if n_repeats < 1:

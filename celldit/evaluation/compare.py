@@ -70,6 +70,13 @@ def compare(
     -----
     UserWarning
         If conditions are left out because they lack a score in some row.
+
+    Examples
+    --------
+    >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
+    >>> table = cd.tl.compare({"celldit": predicted}, measured, measured)
+    >>> list(table.index), list(table.columns)
+    (['celldit', 'ceiling'], ['pearson', 'nmse', 'energy'])
     """
     names = tuple(name for name in resolve(metrics) if name not in COUNTS)
     _check(predictions, baseline, n_repeats, names)

@@ -72,6 +72,13 @@ def evaluate(
         has no control cells, or the truth was not set up.
     UnknownNameError
         If a metric, a column, or a predicted perturbation is not known.
+
+    Examples
+    --------
+    >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
+    >>> table = cd.tl.evaluate(predicted, measured, measured, metrics=["pearson", "nmse"])
+    >>> list(table.columns)
+    ['perturbation', 'context', 'metric', 'value']
     """
     names = resolve(metrics)
     check_genes(predicted, truth, "predicted")

@@ -55,6 +55,13 @@ def detectable(
     ------
     InputError, UnknownNameError
         As :func:`celldit.evaluation.evaluate`, or if ``n_permutations`` is not above 0.
+
+    Examples
+    --------
+    >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
+    >>> table = cd.tl.detectable(measured, measured, n_permutations=50)
+    >>> bool(table["detectable"].all())
+    True
     """
     if n_permutations < 1:
         raise InputError(f"n_permutations must be above 0, but is {n_permutations}.")

@@ -30,6 +30,8 @@ class CountedVelocity:
 
     Examples
     --------
+    >>> import torch
+    >>> from celldit.flow import resolve_solver, uniform_grid
     >>> field = CountedVelocity(lambda x, t: -x)
     >>> _ = resolve_solver("heun").solve(field, torch.ones(3, 2), uniform_grid(10))
     >>> field.n_evaluations

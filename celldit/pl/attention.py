@@ -52,6 +52,11 @@ def attention(
         If the table was made by something else, or holds no difference.
     UnknownNameError
         If the perturbation is not in it.
+
+    Examples
+    --------
+    >>> table = cd.tl.attention(adata, set_model)  # a model with latent="set"
+    >>> ax = cd.pl.attention(table, "STAT1")
     """
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
     with style():

@@ -67,6 +67,11 @@ def attention_network(
         If the table was made by something else, or holds no difference.
     UnknownNameError
         If the perturbation is not in it.
+
+    Examples
+    --------
+    >>> table = cd.tl.attention(adata, set_model)  # a model with latent="set"
+    >>> ax = cd.pl.attention_network(table, "STAT1")
     """
     if n_tokens < 3 or n_edges < 0:
         raise InputError(f"n_tokens={n_tokens!r} and n_edges={n_edges!r} must be at least 3 and 0.")

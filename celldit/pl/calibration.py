@@ -58,6 +58,11 @@ def calibration(
     ------
     InputError
         If `effects` lacks a column, or nothing in it was measured.
+
+    Examples
+    --------
+    >>> effects = cd.tl.effects(adata, model, ["STAT1", "JAK2"])
+    >>> ax = cd.pl.calibration(adata, effects)
     """
     check_effects(effects)
     fields = Fields.from_anndata(adata)
@@ -91,7 +96,8 @@ def calibration(
             title="Calibration",
         )
         axes[0].set_aspect("equal")
-        axes[0].legend(loc="upper left", handlelength=1.4)
+        # Below, since a curve may run anywhere in the square.
+        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), handlelength=1.4)
         finish(axes, show=show, save=save, own=ax is None)
     return axes[0]
 

@@ -50,6 +50,11 @@ def dose_response(
         If `effects` holds fewer than two doses.
     UnknownNameError
         If a gene is not in it.
+
+    Examples
+    --------
+    >>> doses = cd.tl.effects(adata, model, "drug", dose=[0.1, 1, 10])  # doctest: +SKIP
+    >>> cd.pl.dose_response(doses, n_genes=4)                           # doctest: +SKIP
     """
     axes = draw_courses(effects, "dose", genes, n_genes, ax, show, save)
     return axes if len(axes) > 1 else axes[0]

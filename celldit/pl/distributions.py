@@ -59,6 +59,10 @@ def distributions(
         If several perturbations were predicted and none is named.
     UnknownNameError
         If a gene or the perturbation is not there.
+
+    Examples
+    --------
+    >>> axes = cd.pl.distributions(adata, predicted, ["STAT1", "PSMB9"])
     """
     pair = read_pair(adata, predicted)
     labels = pair.chosen(perturbation)

@@ -57,6 +57,10 @@ def effect(
         If genes differ, or nothing predicted was measured.
     UnknownNameError
         If a perturbation was not predicted.
+
+    Examples
+    --------
+    >>> ax = cd.pl.effect(adata, predicted, "STAT1")
     """
     if n_genes < 0:
         raise InputError(f"n_genes={n_genes!r} must be at least 0.")

@@ -55,6 +55,11 @@ def effect_heatmap(
         If `effects` lacks a column or is empty.
     UnknownNameError
         If a gene is not in it.
+
+    Examples
+    --------
+    >>> effects = cd.tl.effects(adata, model, ["STAT1", "IRF1", "JAK2"])
+    >>> ax = cd.pl.effect_heatmap(effects, n_genes=10)
     """
     check_effects(effects)
     if n_genes < 1:

@@ -70,6 +70,10 @@ def embedding(
         If genes differ, or nothing predicted was measured.
     UnknownNameError
         If a perturbation was not predicted.
+
+    Examples
+    --------
+    >>> ax = cd.pl.embedding(adata, predicted, perturbation="STAT1")
     """
     if basis not in ("pca", "umap"):
         raise UnknownNameError.among("basis", basis, ["pca", "umap"])

@@ -55,6 +55,12 @@ def scores(
         If a metric or the highlighted method is not in the table.
     InputError
         If the table has no method.
+
+    Examples
+    --------
+    >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
+    >>> table = cd.tl.compare({"celldit": predicted}, measured, measured)
+    >>> axes = cd.pl.scores(table)
     """
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")

@@ -55,6 +55,11 @@ def training_curves(
         If the model was not trained.
     InputError
         If it was trained for no epoch at all, so that there is no course.
+
+    Examples
+    --------
+    >>> model.train(max_epochs=4)                         # doctest: +SKIP
+    >>> cd.pl.training_curves(model)                      # doctest: +SKIP
     """
     history = {stage: rows for stage, rows in model.history.items() if rows}
     if not history:

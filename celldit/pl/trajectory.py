@@ -60,6 +60,11 @@ def trajectory(
         If there are fewer than two times, or `path` is neither cells nor effects.
     UnknownNameError
         If a gene is not in it.
+
+    Examples
+    --------
+    >>> path = model.trajectory(times=[10, 10.5, 11])     # doctest: +SKIP
+    >>> cd.pl.trajectory(path, measured=adata)            # doctest: +SKIP
     """
     if not isinstance(path, ad.AnnData):
         if measured is not None:

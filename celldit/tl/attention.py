@@ -62,6 +62,12 @@ def attention(
         If the model's latent has no set encoder, or genes are missing.
     NotTrainedError
         If the model was not trained.
+
+    Examples
+    --------
+    >>> table = cd.tl.attention(adata, set_model)  # a model with latent="set"
+    >>> bool(table["attention"].between(0, 1).all())
+    True
     """
     trained = trained_parts(model)
     encoder = trained.autoencoder.set_encoder

@@ -58,6 +58,12 @@ def effects(
         If nothing is known of a perturbation.
     NotTrainedError
         If the model was not trained.
+
+    Examples
+    --------
+    >>> table = cd.tl.effects(adata, model, ["STAT1", "IRF1+JAK2"])
+    >>> sorted(table["extrapolation"].unique())
+    ['new combination', 'seen']
     """
     trained = trained_parts(model)
     target = writable(adata, copy=False)

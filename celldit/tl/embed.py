@@ -41,6 +41,12 @@ def embed(
         If genes are missing, or counts or columns cannot be used.
     NotTrainedError
         If the model was not trained.
+
+    Examples
+    --------
+    >>> cd.tl.embed(adata, model)
+    >>> len(adata.obsm["X_celldit"]) == adata.n_obs
+    True
     """
     trained = trained_parts(model)
     target = writable(adata, copy)

@@ -95,6 +95,14 @@ def rank_perturbations(
         If nothing is known of a perturbation.
     NotTrainedError
         If the model was not trained.
+
+    Examples
+    --------
+    >>> ranking = cd.tl.rank_perturbations(
+    ...     adata, model, source="perturbation == 'control'", target="perturbation == 'STAT1'"
+    ... )
+    >>> ranking["perturbation"].iloc[0]
+    'STAT1'
     """
     trained = trained_parts(model)
     writable(adata, copy=False)

@@ -50,6 +50,12 @@ def token_activity(
         If the model's tokens are single genes, or genes are missing.
     NotTrainedError
         If the model was not trained.
+
+    Examples
+    --------
+    >>> cd.tl.token_activity(adata, model)
+    >>> "HALLMARK_INTERFERON_GAMMA_RESPONSE" in adata.uns["token_activity"]["names"]
+    True
     """
     trained = trained_parts(model)
     tokenizer = trained.autoencoder.tokenizer
