@@ -10,6 +10,7 @@ are kept without times of execution and without paths of the machine.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -46,7 +47,8 @@ def run(path: Path, seconds: int = SECONDS_PER_CELL) -> nbformat.NotebookNode:
         # The kernel's advice on transport is not about the notebook.
         extra_arguments=["--log-level=ERROR"],
     )
-    client.execute()
+    # tqdm, which other libraries load, misses widgets that nobody sees here.
+    client.execute(env={**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"})
     return notebook
 
 
