@@ -86,7 +86,12 @@ def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
     assert facts["cells"] == 480
     assert facts["seed"] == 5, "the command line comes before the file"
     assert facts["max_epochs"] == 0
-    assert "d1, d2, d3" in call("info", model).stdout
+    assert facts["genes"] == [f"gene{i}" for i in range(40)]
+    assert facts["n_genes"] == 40
+    assert facts["scores"] == {}, "nothing was measured in 0 epochs"
+    told = call("info", model).stdout
+    assert "d1, d2, d3" in told
+    assert "gene29 and 10 more" in told
 
 
 def test_predict_writes_what_the_model_predicts(folder, tmp_path):
@@ -190,6 +195,34 @@ def test_errors_are_one_sentence(folder, tmp_path):
     )
     assert "Did you mean 'kang'" in sentence("benchmark", "--dataset", "kangg", "-o", tmp_path)
     assert not output.exists()
+
+
+def test_info_tells_the_scores(folder, tiny_model):
+    scores = json.loads(call("info", folder / "model", "--json").stdout)["scores"]
+    history = tiny_model.history["latent"]
+    assert scores["held_out_nll"] == min(row["held_out_nll"] for row in history)
+
+
+def test_every_command_can_be_scripted():
+    for name in ("demo", "train", "predict", "generate", "evaluate", "info", "benchmark"):
+        text = call(name, "--help").stdout
+        for option in ("--json", "--debug"):
+            assert option in text, name
+        assert "--quiet" in text or name == "info"
+    assert "--install-completion" in call("--help").stdout
+
+
+def test_demo_tells_its_table_as_json(tmp_path, monkeypatch):
+    from celldit.demo import FILES, DemoResult
+
+    table = pd.DataFrame({"pearson": [0.5]}, index=["celldit"])
+    paths = [tmp_path / name for name in FILES]
+    monkeypatch.setattr(
+        "celldit.demo.run_demo", lambda *_, **__: DemoResult(table, [], [], paths, 1.23)
+    )
+    told = json.loads(call("demo", "--json", "--output", tmp_path).stdout)
+    assert told["table"] == {"celldit": {"pearson": 0.5}}
+    assert told["files"] == list(FILES)
 
 
 def test_usage_errors_exit_with_2(folder):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from celldit.cli.guard import guard
-from celldit.cli.options import Debug, Overwrite, Quiet, Seed
+from celldit.cli.guard import guard, say_json
+from celldit.cli.options import Debug, Json, Overwrite, Quiet, Seed
 
 DEFAULT_FOLDER = Path("demo_output")
 
@@ -27,6 +27,7 @@ def demo(
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run the whole way once on a real knock-out screen; takes some minutes."""
@@ -36,12 +37,21 @@ def demo(
 
         from celldit.demo import run_demo
 
-        run_demo(
+        result = run_demo(
             folder,
             seed=seed,
             overwrite=overwrite or output is None,
-            console=Console(quiet=quiet),
+            console=Console(quiet=quiet or as_json),
         )
+        if as_json:
+            say_json(
+                {
+                    "output": str(folder),
+                    "files": [path.name for path in result.paths],
+                    "table": result.table.to_dict("index"),
+                    "seconds": round(result.seconds, 1),
+                }
+            )
 
 
 def _kept(folder: Path) -> str:

@@ -10,9 +10,11 @@ from celldit.cli.guard import guard, say_json
 from celldit.cli.options import Debug, Json, ModelFolder
 from celldit.errors import CellditError, FileError
 
+LISTED = 30
+
 
 def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
-    """Say what is in a model: genes, perturbations, contexts, and how far its flow is trusted."""
+    """Say what is in a model: genes, perturbations, contexts, training, scores and trust."""
     with guard(debug=debug):
         from celldit.storage import read_folder
 
@@ -39,7 +41,8 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "setup": config["fields"],
         "cells": sum(int(entry[-1]) for entry in config["frequencies"]),
         "conditions": len(config["frequencies"]),
-        "genes": len(vocab["genes"]),
+        "n_genes": len(vocab["genes"]),
+        "genes": list(vocab["genes"]),
         "perturbations": vocab["perturbations"],
         "contexts": [context for context in vocab["contexts"] if context],
         "features": sorted(vocab.get("features", {})),
@@ -49,15 +52,31 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
             "dimensions": config["latent"]["token_dim"],
         },
         "trust": config["trust"],
+        "scores": _scores(config["history"]),
         "seed": trained["seed"],
         "max_epochs": trained["max_epochs"],
     }
 
 
+def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+    """The best that each number of the course of training reached, on what was held out."""
+    best: dict[str, float] = {}
+    for stage, rows in history.items():
+        for row in rows:
+            for name, value in row.items():
+                if name == "epoch":
+                    continue
+                label = f"{name}, error over the prior's" if stage == "flow" else name
+                best[label] = min(value, best.get(label, value))
+    return best
+
+
 def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_show(entry)}" for name, entry in value.items())
     if isinstance(value, list):
-        more = f" and {len(value) - 30} more" if len(value) > 30 else ""
-        return (", ".join(map(str, value[:30])) + more) or "none"
+        more = f" and {len(value) - LISTED} more" if len(value) > LISTED else ""
+        return (", ".join(map(str, value[:LISTED])) + more) or "none"
     return "by the data" if value is None else str(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import lightning.pytorch as pl
+from rich import get_console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LABELS = {
@@ -45,6 +47,7 @@ class StageProgress(pl.callbacks.ProgressBar):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
+            disable=without_widgets(),
         )
         self.progress.add_task(f"training {self.stage}", total=trainer.max_epochs, numbers="")
         self.progress.start()
@@ -68,3 +71,8 @@ class StageProgress(pl.callbacks.ProgressBar):
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+def without_widgets() -> bool:
+    """Whether this is a notebook that cannot draw a bar, where rich would warn at every step."""
+    return get_console().is_jupyter and find_spec("ipywidgets") is None

@@ -226,3 +226,16 @@ def test_epochs_are_whole_numbers(tiny_model: CellDiT, epochs: float) -> None:
 def test_misspelt_trainer_arguments_are_refused(tiny_model: CellDiT) -> None:
     with pytest.raises(InputError, match="no argument 'acelerator'; did you mean 'accelerator'"):
         tiny_model.train(1, acelerator="gpu")
+
+
+def test_no_bar_where_none_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from celldit.training import progress
+
+    class Notebook:
+        is_jupyter = True
+
+    monkeypatch.setattr(progress, "get_console", Notebook)
+    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+    assert progress.without_widgets()
+    monkeypatch.setattr(progress, "find_spec", lambda name: name)
+    assert not progress.without_widgets()
