@@ -20,8 +20,8 @@ from celldit.pl.style import INK, finish, style
 __all__ = ["attention_network"]
 
 # Room around the ring for the names, in radii.
-MARGIN = 2.1
-LONGEST_NAME = 26
+MARGIN = 2.3
+LONGEST_NAME = 24
 
 
 def attention_network(
@@ -143,7 +143,7 @@ def _tokens(ax: Axes, angle_T: np.ndarray, mean_T: np.ndarray, difference: bool)
         zorder=3,
         **colors,
     )
-    bar = ax.figure.colorbar(points, ax=ax, shrink=0.4, aspect=14, pad=0.0)
+    bar = ax.figure.colorbar(points, ax=ax, shrink=0.4, aspect=14, pad=0.02)
     bar.set_label("mean attention, minus control" if difference else "mean attention", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)

@@ -262,10 +262,13 @@ def test_network_names_never_cover_each_other() -> None:
     table["token"] = "HALLMARK_A_GENE_SET_OF_A_LONG_" + table["token"]
     ax = cd.pl.attention_network(table)
     ax.figure.canvas.draw()
-    inside = ax.get_tightbbox(ax.figure.canvas.get_renderer())
-    assert inside.x0 >= 0
-    assert inside.y0 >= 0
-    assert inside.y1 <= ax.figure.bbox.y1
+    inside = ax.get_window_extent()
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert inside.x0 <= box.x0
+        assert box.x1 <= inside.x1
+        assert inside.y0 <= box.y0
+        assert box.y1 <= inside.y1
     at = np.asarray(ax.collections[0].get_offsets())
     # Names run outward from points that are farther apart than the letters are high.
     gap = np.linalg.norm(np.diff(ax.transData.transform(1.13 * at), axis=0), axis=1).min()
