@@ -43,7 +43,7 @@ myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "description"
 autodoc_class_signature = "mixed"
 autosummary_generate = False
 napoleon_google_docstring = False

@@ -58,17 +58,17 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """The best that each number of the course of training reached, on what was held out."""
-    best: dict[str, float] = {}
+def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """The best that was reached on what training held out."""
+    best: dict[str, dict[str, float]] = {}
     for stage, rows in history.items():
         for row in rows:
             for name, value in row.items():
-                if name == "epoch":
-                    continue
-                label = f"{name}, error over the prior's" if stage == "flow" else name
-                best[label] = min(value, best.get(label, value))
-    return best
+                if name != "epoch":
+                    reached = best.setdefault(stage, {})
+                    reached[name] = min(value, reached.get(name, value))
+    flow = {"error_over_prior": best["flow"]} if "flow" in best else {}
+    return {**best.get("latent", {}), **flow}
 
 
 def _show(value: Any) -> str:

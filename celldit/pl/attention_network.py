@@ -21,7 +21,7 @@ __all__ = ["attention_network"]
 
 # Room around the ring for the names, in radii.
 MARGIN = 2.3
-LONGEST_NAME = 24
+LONGEST_NAME = 26
 
 
 def attention_network(
@@ -87,7 +87,7 @@ def attention_network(
     with style():
         new = ax is None
         if ax is None:
-            _, ax = plt.subplots(figsize=(6.6, 5.9), layout="constrained")
+            _, ax = plt.subplots(figsize=(7.4, 6.4), layout="constrained")
         _lines(ax, angle_T, x_TK @ x_TK.T, n_edges)
         _tokens(ax, angle_T, mean_T, difference)
         _names(ax, angle_T, [short_name(str(name), LONGEST_NAME) for name in wide.index])
@@ -161,6 +161,6 @@ def _names(ax: Axes, angle_T: np.ndarray, names: list[str]) -> None:
             rotation_mode="anchor",
             ha="right" if leftward else "left",
             va="center",
-            fontsize=6.5,
+            fontsize=6.2,
             color=INK,
         )
