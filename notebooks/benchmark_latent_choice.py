@@ -43,7 +43,7 @@ def main(out: Path) -> None:
             predicted = model.predict(control, perturbations=[label for label, _ in held_out])
             scores = cd.tl.evaluate(predicted, adata[is_held_out], control, metrics=MEASURES)
             means = scores.groupby("metric")["value"].mean().round(3)
-            trust = max(model.trust["new context"], model.trust["new combination"])
+            trust = max(model.trust[kind]["shift"] for kind in ("new context", "new combination"))
             rows.append((name, latent, *means[MEASURES], trust, round(seconds)))
             print(*rows[-1], flush=True)
     pd.DataFrame(rows, columns=["held_out", "latent", *MEASURES, "trust", "seconds"]).to_csv(

@@ -75,7 +75,10 @@ def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_show(entry)}" for name, entry in value.items())
+        entries = {
+            n: f"({_show(v)})" if isinstance(v, dict) else _show(v) for n, v in value.items()
+        }
+        return ", ".join(f"{name} {entry}" for name, entry in entries.items()) or "none"
     if isinstance(value, list):
         more = f" and {len(value) - LISTED} more" if len(value) > LISTED else ""
         return (", ".join(map(str, value[:LISTED])) + more) or "none"
