@@ -7,6 +7,7 @@ from celldit.evaluation.catalogue import DEFAULT, METRICS, Metric
 from celldit.evaluation.ceiling import ceiling, score
 from celldit.evaluation.compare import compare
 from celldit.evaluation.evaluate import evaluate, mean_over_conditions
+from celldit.evaluation.intervals import intervals
 from celldit.evaluation.uncertainty import bootstrap_interval, detectable
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "compare",
     "detectable",
     "evaluate",
+    "intervals",
     "mean_over_conditions",
     "metrics",
     "score",

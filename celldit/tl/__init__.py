@@ -6,7 +6,7 @@ table is written to ``uns`` and returned as well.
 
 from __future__ import annotations
 
-from celldit.evaluation import ceiling, compare, detectable, evaluate
+from celldit.evaluation import ceiling, compare, detectable, evaluate, intervals
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
 from celldit.tl.effects import effects
@@ -23,6 +23,7 @@ __all__ = [
     "effects",
     "embed",
     "evaluate",
+    "intervals",
     "rank_perturbations",
     "token_activity",
 ]

@@ -1,0 +1,160 @@
+"""How far a score would move with other cells of the same experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.errors import InputError
+from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
+from celldit.evaluation.evaluate import warn_not_scored
+from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.task import Task
+
+__all__ = ["half_sample_interval", "intervals"]
+
+#: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
+_UNBIASED = frozenset({"energy", "mmd", "correlation_error"})
+
+
+def intervals(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData,
+    *,
+    metrics: Sequence[str] | str | None = ("pearson", "nmse", "energy"),
+    n_resamples: int = 100,
+    level: float = 0.9,
+    min_cells: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score a prediction, with an interval over cells for every score.
+
+    Predicted, measured and control cells are resampled together. Each resample is a random half of
+    the cells of every condition, without replacement: its scores scatter about their mean as those
+    of repeated experiments do about theirs, and the scatter is put around the score of all cells.
+    The usual bootstrap draws some cells twice; two copies of a cell are at distance zero, which
+    biases every distance between samples.
+
+    Parameters
+    ----------
+    predicted, truth, control, metrics, min_cells, seed
+        As in :func:`celldit.evaluation.evaluate`.
+    n_resamples
+        Random halves.
+    level
+        Share of the interval, between 0 and 1.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`celldit.evaluation.evaluate` returns, with the columns ``low`` and ``high``.
+
+    Raises
+    ------
+    InputError, UnknownNameError
+        As :func:`celldit.evaluation.evaluate`, or if ``n_resamples`` or ``level`` cannot be used.
+
+    References
+    ----------
+    Politis, Romano & Wolf (1999), Subsampling, chapter 2. The variance of a mean over a random half
+    drawn without replacement, around the mean of all, equals that of the mean of all.
+    """
+    names = tuple(name for name in resolve(metrics) if name not in COUNTS)
+    _check(n_resamples, level)
+    check_genes(predicted, truth, "predicted")
+    task = Task.prepare(truth, control, seed=seed)
+    cells = task.read(predicted)
+    table = task.score(cells, names, min_cells=min_cells)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((n_resamples, len(table)))
+    for i in range(n_resamples):
+        half = replace(task, truth=_half(task.truth, rng), control=_half(task.control, rng))
+        # Conditions that are scored have cells enough; their halves need not be asked again.
+        scores = half.score(_half(cells, rng), names, min_cells=max(min_cells // 2, 1))
+        drawn[i] = _aligned(scores, table)
+    drawn[:, table["value"].isna().to_numpy()] = np.nan
+    low, high = _around(table["value"].to_numpy(), drawn, level)
+    best = table["metric"].map({n: m.ideal for n, m in METRICS.items()}).to_numpy(dtype=float)
+    kinds = table["metric"].map({n: m.better for n, m in METRICS.items()}).to_numpy()
+    bounded = (kinds == "lower") & ~table["metric"].isin(_UNBIASED).to_numpy()
+    low = np.where(bounded, np.maximum(low, best), low)
+    high = np.where(kinds == "higher", np.minimum(high, best), high)
+    result = table.assign(low=low, high=high)
+    result.attrs = dict(table.attrs)
+    warn_not_scored(result)
+    return result
+
+
+def half_sample_interval(
+    statistic: Callable[..., float],
+    samples: Sequence[np.ndarray],
+    *,
+    n_resamples: int = 200,
+    level: float = 0.9,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Interval of a statistic of independent samples, from random halves of each.
+
+    Parameters
+    ----------
+    statistic
+        Called with one array for each sample; gives a number.
+    samples
+        Arrays with a row for each cell.
+    n_resamples, level, seed
+        As in :func:`intervals`.
+
+    Returns
+    -------
+    low, high
+    """
+    _check(n_resamples, level)
+    rng = np.random.default_rng(seed)
+    drawn = np.array(
+        [
+            [statistic(*(sample[_rows(len(sample), rng)] for sample in samples))]
+            for _ in range(n_resamples)
+        ]
+    )
+    low, high = _around(np.array([statistic(*samples)]), drawn, level)
+    return float(low[0]), float(high[0])
+
+
+def _around(
+    value_C: np.ndarray, drawn_RC: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The value, plus the scatter of resamples about their own mean."""
+    shown = np.isfinite(drawn_RC).sum(axis=0) >= 2
+    low, high = np.full(len(value_C), np.nan), np.full(len(value_C), np.nan)
+    scatter = drawn_RC[:, shown] - np.nanmean(drawn_RC[:, shown], axis=0)
+    ends = np.nanquantile(scatter, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low[shown], high[shown] = value_C[shown] + ends[0], value_C[shown] + ends[1]
+    return low, high
+
+
+def _half(cells: Expression, rng: np.random.Generator) -> Expression:
+    kept = [rows[_rows(len(rows), rng)] for rows in cells.conditions().values()]
+    return cells.take(np.sort(np.concatenate(kept)))
+
+
+def _rows(n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation(n)[: max(n // 2, 1)]
+
+
+def _aligned(scores: pd.DataFrame, like: pd.DataFrame) -> np.ndarray:
+    keys = ["perturbation", "context", "metric"]
+    found = scores.set_index(keys)["value"]
+    return found.reindex(pd.MultiIndex.from_frame(like[keys])).to_numpy(dtype=np.float64)
+
+
+def _check(n_resamples: int, level: float) -> None:
+    if n_resamples < 2 or not 0 < level < 1:
+        raise InputError(
+            "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
+            f"n_resamples={n_resamples} and level={level}."
+        )
