@@ -97,8 +97,10 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
         ) from error
 
 
-def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> None:
-    """Refuse outputs that exist already, before any work starts.
+def refuse_existing(
+    paths: Iterable[str | os.PathLike[str]], *, overwrite: bool, how: str = "--overwrite"
+) -> None:
+    """Refuse outputs that exist already, before any work starts; ``how`` says how to replace them.
 
     Raises
     ------
@@ -114,5 +116,5 @@ def refuse_existing(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool)
     if found and not overwrite:
         verb = "exists" if len(found) == 1 else "exist"
         raise FileError(
-            f"{examples(found)} {verb} already; choose another path, or replace with --overwrite."
+            f"{examples(found)} {verb} already; choose another path, or replace with {how}."
         )

@@ -32,6 +32,20 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Measured control cells, if TRUTH.h5ad has none."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Report to write, with pictures; .csv, .json too."),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE.h5ad", help="Another prediction for the report; repeat for several."
+        ),
+    ] = None,
+    effects: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Predicted effects with sd, for the report."),
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Measure; repeat for several; or all.")
     ] = None,
@@ -54,8 +68,11 @@ def evaluate(
 
     Example: celldit evaluate predicted.h5ad screen.h5ad --size-factor-key total_umis -o scores.csv
     """
-    if output is None and quiet and not as_json:
-        raise typer.BadParameter("--quiet without --output or --json has no result.")
+    if output is None and report is None and quiet and not as_json:
+        raise typer.BadParameter("--quiet without --output, --report or --json has no result.")
+    if report is None and (baseline or effects is not None):
+        raise typer.BadParameter("--baseline and --effects belong to --report FILE.html.")
+    others = _named(baseline or [])
     given = {
         "perturbation_key": perturbation_key,
         "control": control_label,
@@ -68,6 +85,9 @@ def evaluate(
         from celldit.files import read_h5ad, refuse_existing, whole_file
 
         refuse_existing([output] if output else [], overwrite=overwrite)
+        if report is not None:
+            pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
+            refuse_existing(pages, overwrite=overwrite)
         guess, measured = read_h5ad(predicted), read_h5ad(truth)
         controls = measured if control is None else read_h5ad(control)
         _set_up(measured, guess, given)
@@ -83,11 +103,55 @@ def evaluate(
         if output is not None:
             with whole_file(output) as path:
                 table.to_csv(path, index=False)
+        if report is not None:
+            from celldit.report import report as write_report
+
+            write_report(
+                guess,
+                measured,
+                controls,
+                report,
+                name=predicted.stem,
+                baselines={name: read_h5ad(path) for name, path in others.items()},
+                effects=_read_effects(effects),
+                metrics=names or None,
+                min_cells=min_cells,
+                overwrite=overwrite,
+                seed=seed,
+            )
         if as_json:
             say_json(table.astype(object).where(table.notna(), None).to_dict("records"))
         elif not quiet:
             _show(table)
-            say(f"The table is in {output}." if output else "Keep the table with --output FILE.")
+            if report is not None:
+                say(f"The report is in {report}, its numbers beside it as .csv and .json.")
+            if output is not None or report is None:
+                say(f"The table is in {output}." if output else "Keep it with --output FILE.")
+
+
+def _named(pairs: list[str]) -> dict[str, Path]:
+    found = {}
+    for pair in pairs:
+        name, sign, path = pair.partition("=")
+        if not (name and sign and path):
+            raise typer.BadParameter(f"--baseline {pair!r} must be NAME=FILE.h5ad.")
+        found[name] = Path(path)
+    return found
+
+
+def _read_effects(path: Path | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    import pandas as pd
+
+    from celldit.errors import FileError
+
+    try:
+        # A gene named NA is a gene.
+        table = pd.read_csv(path, keep_default_na=False, na_values={"sd": [""]})
+    except (OSError, ValueError) as error:
+        raise FileError(f"The effects cannot be read from {path} ({error}).") from error
+    return table
 
 
 def _set_up(measured: ad.AnnData, guess: ad.AnnData, given: Mapping[str, Any]) -> None:

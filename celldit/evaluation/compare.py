@@ -16,7 +16,7 @@ from celldit.evaluation.expression import Expression, check_genes
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["CEILING", "compare"]
+__all__ = ["CEILING", "averages", "compare", "score_halves"]
 
 CEILING = "ceiling"
 
@@ -85,15 +85,15 @@ def compare(
     task = Task.prepare(truth, control, seed=seed)
     cells = {method: task.read(adata) for method, adata in predictions.items()}
     on_halves = cells if equal_cells or baseline is not None else {}
-    halved = _halved(task, on_halves, names, n_repeats, min_cells, seed)
+    halved = score_halves(task, on_halves, names, n_repeats, min_cells, seed)
     tables = dict(halved)
     if not equal_cells:
         tables = {m: task.score(x, names, min_cells=min_cells) for m, x in cells.items()}
         tables[CEILING] = halved[CEILING]
-    wide = _average(tables, names)
+    wide = averages(tables, names)
     _warn_left_out(tables)
     if baseline is not None:
-        means = _average(halved, names)
+        means = averages(halved, names)
         for name in names:
             base, top = means.loc[baseline, name], means.loc[CEILING, name]
             wide[f"{name}_score"] = [score(means.loc[m, name], base, top, name) for m in wide.index]
@@ -117,7 +117,7 @@ def _check(
         raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
 
 
-def _halved(
+def score_halves(
     task: Task,
     cells: Mapping[str, Expression],
     names: Sequence[str],
@@ -145,7 +145,8 @@ def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int)
     return cells.take(np.sort(np.concatenate(kept)))
 
 
-def _average(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+    """Mean of each metric over the conditions that every table has a value for."""
     wide = pd.DataFrame(index=pd.Index(list(tables), name="method"), columns=list(names))
     n_conditions = {}
     for name in names:

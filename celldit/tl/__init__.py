@@ -7,6 +7,7 @@ table is written to ``uns`` and returned as well.
 from __future__ import annotations
 
 from celldit.evaluation import ceiling, compare, detectable, evaluate, intervals
+from celldit.report import report
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
 from celldit.tl.effects import effects
@@ -25,5 +26,6 @@ __all__ = [
     "evaluate",
     "intervals",
     "rank_perturbations",
+    "report",
     "token_activity",
 ]

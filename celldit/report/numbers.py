@@ -1,0 +1,235 @@
+"""Everything that a report says in numbers, computed once."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.errors import InputError
+from celldit.evaluation.benchmark.verdict import Verdict, judge
+from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
+from celldit.evaluation.ceiling import score
+from celldit.evaluation.compare import CEILING, averages, score_halves
+from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.intervals import intervals
+from celldit.evaluation.task import Task
+from celldit.evaluation.uncertainty import detectable
+
+__all__ = ["NO_CHANGE", "Numbers", "measure"]
+
+NO_CHANGE = "no change"
+#: These get intervals and stand in the table of conditions.
+MAIN = ("pearson", "nmse", "energy")
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """The content of a report.
+
+    Parameters
+    ----------
+    name
+        Of the prediction.
+    table
+        ``method``, ``perturbation``, ``context``, ``metric``, ``value``, ``low``, ``high``: a row
+        for every number; the interval is given for the main metrics of the prediction.
+    summary
+        Mean over conditions, methods in rows and metrics in columns, every cell used.
+    equal
+        The same with as many cells for every method as the ceiling has, which is the last row.
+    scores
+        ``(u - b) / (r - b)`` of the prediction for each metric, from ``equal``.
+    effects
+        What :func:`celldit.evaluation.detectable` returns.
+    verdicts
+        The prediction against the best other method, metric by metric.
+    not_scored
+        Reason for each condition without a score.
+    not_predicted
+        Conditions that were measured and not predicted.
+    made_by
+        What wrote the prediction, as its ``uns`` says.
+    """
+
+    name: str
+    table: pd.DataFrame
+    summary: pd.DataFrame
+    equal: pd.DataFrame
+    scores: dict[str, float]
+    effects: pd.DataFrame
+    verdicts: list[Verdict]
+    not_scored: dict[str, str]
+    not_predicted: list[str]
+    made_by: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The same numbers for programs; missing ones are null."""
+        content = {
+            "name": self.name,
+            "summary": _records(self.summary.reset_index()),
+            "equal_cells": _records(self.equal.reset_index()),
+            "scores": {k: _number(v) for k, v in self.scores.items()},
+            "detectable": _records(self.effects),
+            "not_scored": self.not_scored,
+            "not_predicted": self.not_predicted,
+            "made_by": self.made_by,
+            "table": _records(self.table),
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def measure(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData,
+    *,
+    name: str,
+    baselines: Mapping[str, ad.AnnData],
+    metrics: Sequence[str] | str | None,
+    n_repeats: int,
+    n_resamples: int,
+    min_cells: int,
+    seed: int,
+) -> Numbers:
+    """Score a prediction, baselines and the ceiling; see :func:`celldit.tl.report`."""
+    names = tuple(n for n in resolve(metrics) if n not in COUNTS)
+    taken = {NO_CHANGE, CEILING, *baselines}
+    if name in taken or NO_CHANGE in baselines or CEILING in baselines:
+        raise InputError(
+            f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
+            f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
+        )
+    for key, adata in ((name, predicted), *baselines.items()):
+        check_genes(adata, truth, key)
+    whole = Task.prepare(truth, control, seed=seed)
+    cells = {name: whole.read(predicted)}
+    cells.update({key: whole.read(adata) for key, adata in baselines.items()})
+    asked = cells[name].conditions()
+    measured = whole.truth.conditions()
+    rows = [rows for key, rows in measured.items() if key in asked]
+    if not rows:
+        raise InputError(
+            "Nothing that was predicted was measured in the same context, so there is nothing to "
+            "report; compare obs of predicted and of truth."
+        )
+    task = whole.against(whole.truth.take(np.sort(np.concatenate(rows))))
+    cells = {key: one if key == name else _among(one, asked) for key, one in cells.items()}
+    cells = {name: cells.pop(name), NO_CHANGE: _unchanged(task.control, asked), **cells}
+
+    both = (*COUNTS, *names)
+    tables = {key: task.score(one, both, min_cells=min_cells) for key, one in cells.items()}
+    halves = score_halves(task, cells, names, n_repeats, min_cells, seed)
+    summary, equal = averages(tables, names), averages(halves, names)
+    summary.attrs, equal.attrs = {}, {}
+    own = tables[name]
+    if own[~own["metric"].isin(COUNTS)]["value"].isna().all():
+        reasons = "; ".join(f"{k}: {why}" for k, why in own.attrs["not_scored"].items())
+        raise InputError(f"No condition can be scored ({reasons}); lower min_cells, or add cells.")
+    with warnings.catch_warnings():
+        # The report itself says what is not scored.
+        warnings.filterwarnings("ignore", message=".*not scored.*")
+        main = tuple(m for m in MAIN if m in names)
+        wide = (
+            intervals(
+                predicted,
+                truth,
+                control,
+                metrics=main,
+                n_resamples=n_resamples,
+                min_cells=min_cells,
+                seed=seed,
+            )
+            if main and n_resamples
+            else None
+        )
+    return Numbers(
+        name=name,
+        table=_tidy({**tables, CEILING: halves[CEILING]}, name, wide),
+        summary=summary,
+        equal=equal,
+        scores=_scores(equal, name),
+        effects=_effects(truth, control, asked, min_cells, seed),
+        verdicts=judge({str(m): row for m, row in summary.iterrows()}, names, name),
+        not_scored=dict(own.attrs["not_scored"]),
+        not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in asked],
+        made_by=_made_by(predicted),
+    )
+
+
+def _unchanged(control: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:
+    """The control cells, under the label of every condition that is asked for."""
+    here = {key[1]: rows for key, rows in control.conditions().items()}
+    rows, labels = [], []
+    for perturbation, context in asked:
+        own = here.get(context, np.empty(0, dtype=np.int64))
+        rows.append(own)
+        labels += [perturbation] * len(own)
+    copies = control.take(np.concatenate(rows))
+    return Expression(copies.log, np.array(labels, dtype=object), copies.contexts, copies.genes)
+
+
+def _among(cells: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:
+    kept = [rows for key, rows in cells.conditions().items() if key in asked]
+    return cells.take(np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64))
+
+
+def _scores(equal: pd.DataFrame, name: str) -> dict[str, float]:
+    found = {}
+    for metric in equal.columns:
+        others = equal[metric].drop([name, CEILING]).dropna()
+        if others.empty:
+            continue
+        losses = others.map(METRICS[metric].loss)
+        base = float(others[losses.idxmin()])
+        found[metric] = score(equal.loc[name, metric], base, equal.loc[CEILING, metric], metric)
+    return found
+
+
+def _effects(
+    truth: ad.AnnData,
+    control: ad.AnnData,
+    asked: Mapping[tuple[str, str], Any],
+    min_cells: int,
+    seed: int,
+) -> pd.DataFrame:
+    table = detectable(truth, control, min_cells=min_cells, seed=seed)
+    keys = list(zip(table["perturbation"], table["context"], strict=True))
+    return table[[key in asked for key in keys]].reset_index(drop=True)
+
+
+def _tidy(tables: Mapping[str, pd.DataFrame], name: str, wide: pd.DataFrame | None) -> pd.DataFrame:
+    parts = [t.assign(method=method) for method, t in tables.items()]
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs = {}
+    if wide is None:
+        table = table.assign(low=np.nan, high=np.nan)
+    else:
+        keys = ["method", "perturbation", "context", "metric"]
+        ends = wide.assign(method=name)[[*keys, "low", "high"]]
+        table = table.merge(ends, on=keys, how="left")
+    return table[["method", "perturbation", "context", "metric", "value", "low", "high"]]
+
+
+def _made_by(predicted: ad.AnnData) -> dict[str, str]:
+    said = predicted.uns.get("celldit", {})
+    if not isinstance(said, Mapping):
+        return {}
+    flat = {k: v for k, v in said.items() if isinstance(v, (str, int, float, bool, np.generic))}
+    return {str(k): str(v) for k, v in flat.items()}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): _number(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,278 @@
+"""The page: numbers and pictures as HTML, every label escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from string import Template
+
+import numpy as np
+import pandas as pd
+
+from celldit.evaluation.catalogue import METRICS
+from celldit.evaluation.compare import CEILING
+from celldit.report.numbers import MAIN, Numbers
+from celldit.report.pictures import Picture
+from celldit.report.style import CSS
+
+__all__ = ["render"]
+
+_PAGE = Template(
+    """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>$title</title>
+<style>$css</style>
+</head>
+<body>
+<main>
+$body
+</main>
+</body>
+</html>
+"""
+)
+
+
+def render(
+    numbers: Numbers,
+    *,
+    title: str,
+    conditions: Sequence[Picture],
+    effects: dict[str, list[Picture]],
+    calibration: Picture | None,
+    made: str,
+) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    numbers
+        What to report.
+    title
+        Of the page.
+    conditions
+        Pictures of all conditions, metric by metric.
+    effects
+        Pictures by perturbation.
+    calibration
+        Of predicted intervals, if there are any.
+    made
+        Version and date.
+    """
+    blocks = [
+        f"<h1>{escape(title)}</h1>",
+        _verdict(numbers),
+        "<h2>All conditions together</h2>",
+        _summary(numbers),
+        "<h2>Condition by condition</h2>",
+        _pictures(conditions),
+        _conditions(numbers),
+        *_effects(numbers, effects),
+    ]
+    if calibration is not None:
+        blocks += [
+            "<h2>Are the predicted intervals right?</h2>",
+            "<p class='soft'>On the dashed line, intervals hold as many measurements as they "
+            "promise; below it they are too narrow.</p>",
+            _pictures([calibration]),
+        ]
+    blocks += [_left_out(numbers), _definitions(numbers), _made_by(numbers, made)]
+    body = "\n".join(block for block in blocks if block)
+    return _PAGE.substitute(title=escape(title), css=CSS, body=body)
+
+
+def _verdict(numbers: Numbers) -> str:
+    effects, own = numbers.effects, numbers.table["method"] == numbers.name
+    scored = numbers.table[own & (numbers.table["metric"] == numbers.summary.columns[0])]
+    n, n_scored = len(scored), len(scored) - len(numbers.not_scored)
+    n_there = int(effects["detectable"].sum())
+    lines = [
+        f"{n_scored} of {n} predicted conditions are scored. {n_there} of {len(effects)} have an "
+        "effect that can be told from noise (energy distance to control cells, permutation test, "
+        "false discovery rate below 5%)."
+    ]
+    main = [v for v in numbers.verdicts if v.metric in MAIN] or numbers.verdicts
+    for what, verdicts in (
+        ("Better", [v for v in main if v.wins]),
+        ("Not better", [v for v in main if not v.wins]),
+    ):
+        if verdicts:
+            said = "; ".join(
+                f"{_name(v.metric)} {_show(v.value)} ({escape(v.best)} {_show(v.best_value)})"
+                for v in verdicts
+            )
+            lines.append(f"{what} than the best of the others in: {said}.")
+    n_won = sum(v.wins for v in numbers.verdicts)
+    if len(numbers.verdicts) > len(main):
+        lines.append(f"Of all {len(numbers.verdicts)} measures it is better in {n_won}.")
+    return "\n".join(f"<p>{line}</p>" for line in lines)
+
+
+def _summary(numbers: Numbers) -> str:
+    metrics = list(numbers.summary.columns)
+    head = ["", *(_name(m) for m in metrics)]
+    ideal = ["<span class='soft'>ideal</span>", *(_ideal(m) for m in metrics)]
+    first = [
+        (str(name), [_show(v) for v in row]) for name, row in numbers.summary[metrics].iterrows()
+    ]
+    second = [
+        (str(name), [_show(v) for v in row]) for name, row in numbers.equal[metrics].iterrows()
+    ]
+    scores = ("score", [_show(numbers.scores.get(m, float("nan"))) for m in metrics])
+    return (
+        "<p class='soft'>Means over conditions, every cell used. Scroll sideways for all "
+        "measures.</p>"
+        + _table(head, first, numbers.name, lead=ideal)
+        + "<p class='soft'>The same with equal numbers of cells, beside the ceiling: one half of "
+        "the measured cells as a prediction of the other half. The score is 0 for the best of the "
+        "other methods and 1 for the ceiling, and not clipped; it is empty where the ceiling is no "
+        "better than the best method, so that nothing is left to gain.</p>"
+        + _table(head, [*second, scores], numbers.name)
+    )
+
+
+def _conditions(numbers: Numbers) -> str:
+    table, effects = numbers.table, numbers.effects
+    metrics = [m for m in MAIN if m in set(table["metric"])]
+    others = [m for m in dict.fromkeys(table["method"]) if m not in (numbers.name, CEILING)]
+    values = table.set_index(["method", "perturbation", "context", "metric"])
+    there = effects.set_index(["perturbation", "context"])
+    head = ["condition", "cells measured", "effect"]
+    for metric in metrics:
+        name = _name(metric)
+        head += [name, f"{name}, best of the others", f"{name}, ceiling"]
+    rows = []
+    own = table[(table["method"] == numbers.name) & (table["metric"] == "n_measured")]
+    for row in own.itertuples():
+        key = (row.perturbation, row.context)
+        cells = [f"{row.value:.0f}", _q(there, key)]
+        for metric in metrics:
+            cells.append(_with_ends(values.loc[(numbers.name, *key, metric)]))
+            cells.append(_best(values["value"], others, key, metric))
+            cells.append(_show(values["value"].get((CEILING, *key, metric), float("nan"))))
+        rows.append((f"{key[0]} in {key[1]}" if key[1] else str(key[0]), cells))
+    return (
+        "<p class='soft'>Brackets: 90% interval over cells. Effect: whether there is one at "
+        "all, by the test above. The ceiling has half the cells on either side.</p>"
+        + _table(head, rows, None, tall=True)
+    )
+
+
+def _effects(numbers: Numbers, effects: dict[str, list[Picture]]) -> list[str]:
+    if not effects:
+        return []
+    n_all = numbers.table[numbers.table["method"] == numbers.name]["perturbation"].nunique()
+    which = (
+        f"The {len(effects)} of {n_all} perturbations with the largest measured effect."
+        if len(effects) < n_all
+        else "Shift: mean log expression minus that of measured control cells."
+    )
+    blocks = ["<h2>Perturbation by perturbation</h2>", f"<p class='soft'>{which}</p>"]
+    for label, pictures in effects.items():
+        blocks += [f"<h3>{escape(label)}</h3>", _pictures(pictures)]
+    return blocks
+
+
+def _left_out(numbers: Numbers) -> str:
+    items = [f"{escape(k)}: {escape(why)}" for k, why in numbers.not_scored.items()]
+    blocks = []
+    if items:
+        blocks += ["<h2>Not scored</h2>", "<ul>", *(f"<li>{i}</li>" for i in items), "</ul>"]
+    if numbers.not_predicted:
+        names = [escape(name) for name in numbers.not_predicted]
+        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        blocks.append(f"<p class='soft'>Measured but not predicted: {shown}.</p>")
+    return "\n".join(blocks)
+
+
+def _definitions(numbers: Numbers) -> str:
+    rows = [(_name(m), [escape(METRICS[m].about), _ideal(m)]) for m in numbers.summary.columns]
+    return "<h2>What the measures are</h2>" + _table(
+        ["", "what it measures", "ideal"], rows, None, text=True
+    )
+
+
+def _made_by(numbers: Numbers, made: str) -> str:
+    said = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in numbers.made_by.items())
+    block = f"<h2>What made the prediction</h2><dl>{said}</dl>" if said else ""
+    return f"{block}\n<p class='soft'>{escape(made)}</p>"
+
+
+def _table(
+    head: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[str]]],
+    own: str | None,
+    *,
+    lead: Sequence[str] | None = None,
+    tall: bool = False,
+    text: bool = False,
+) -> str:
+    """Head and cells are HTML already; the names of rows are not."""
+    lines = ["<tr>" + "".join(f"<th scope='col'>{cell}</th>" for cell in head) + "</tr>"]
+    if lead:
+        lines.append("<tr class='soft'>" + "".join(f"<td>{c}</td>" for c in lead) + "</tr>")
+    body = []
+    for name, cells in rows:
+        kind = " class='own'" if name == own else ""
+        first = f"<th scope='row' title='{escape(name)}'>{escape(name)}</th>"
+        align = " class='text'" if text else ""
+        rest = "".join(f"<td{align}>{cell}</td>" for cell in cells)
+        body.append(f"<tr{kind}>{first}{rest}</tr>")
+    return (
+        f"<div class='scroll{' tall' if tall else ''}' tabindex='0'><table><thead>{lines[0]}"
+        f"</thead><tbody>{''.join(lines[1:])}{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _pictures(pictures: Sequence[Picture]) -> str:
+    shown = (
+        f"<figure role='img' aria-label='{escape(p.about)}'>{p.svg}</figure>" for p in pictures
+    )
+    return f"<div class='pictures'>{''.join(shown)}</div>"
+
+
+def _name(metric: str) -> str:
+    return escape(metric.replace("_", " "))
+
+
+def _ideal(metric: str) -> str:
+    known = METRICS[metric]
+    arrow = {"higher": "↑", "lower": "↓", "nearer": "→"}[known.better]
+    return f"{arrow} {known.ideal:g}"
+
+
+def _show(value: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text.replace("-", "\u2212")
+
+
+def _with_ends(row: pd.Series) -> str:
+    if not np.isfinite(row["low"]):
+        return _show(row["value"])
+    return (
+        f"{_show(row['value'])} <span class='soft'>[{_show(row['low'])}, "
+        f"{_show(row['high'])}]</span>"
+    )
+
+
+def _q(effects: pd.DataFrame, key: tuple[str, str]) -> str:
+    if key not in effects.index or pd.isna(effects.loc[key, "q_value"]):
+        return "-"
+    row = effects.loc[key]
+    return f"{'yes' if row['detectable'] else 'no'} (q {row['q_value']:.3f})"
+
+
+def _best(values: pd.Series, others: Sequence[str], key: tuple[str, str], metric: str) -> str:
+    found = {m: float(values.get((m, *key, metric), np.nan)) for m in others}
+    found = {m: v for m, v in found.items() if np.isfinite(v)}
+    if not found:
+        return "-"
+    best = min(found, key=lambda m: METRICS[metric].loss(found[m]))
+    return f"{_show(found[best])} <span class='soft'>{escape(best)}</span>"

@@ -1,0 +1,171 @@
+"""Writing a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import anndata as ad
+import pandas as pd
+
+import celldit
+from celldit.data.fields import Fields
+from celldit.data.labels import canonical_array
+from celldit.errors import InputError, UnknownNameError
+from celldit.files import refuse_existing, whole_file, write_text
+from celldit.report.numbers import Numbers, measure
+from celldit.report.page import render
+from celldit.report.pictures import calibration_picture, condition_pictures, effect_pictures
+
+__all__ = ["report"]
+
+
+def report(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData,
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    name: str = "prediction",
+    title: str | None = None,
+    baselines: Mapping[str, ad.AnnData] | None = None,
+    effects: pd.DataFrame | None = None,
+    metrics: Sequence[str] | str | None = None,
+    n_perturbations: int = 6,
+    basis: Literal["umap", "pca"] = "umap",
+    n_repeats: int = 3,
+    n_resamples: int = 50,
+    min_cells: int = 10,
+    overwrite: bool = False,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Write a report on a prediction: one HTML file, readable without a network.
+
+    Beside ``report.html``, the same numbers are written as ``report.csv`` (tidy, a row for every
+    number) and ``report.json``.
+
+    Parameters
+    ----------
+    predicted, truth, control, metrics, min_cells, seed
+        As in :func:`celldit.evaluation.evaluate`. Conditions that were measured but not predicted
+        are listed and nothing more.
+    path
+        The HTML file; must end in ``.html``.
+    name
+        What the prediction is called.
+    title
+        Of the page; None makes one of the name.
+    baselines
+        Other predictions of the same conditions by name, such as the baselines of
+        :mod:`celldit.evaluation.baselines`. ``"no change"``, the control cells themselves, and the
+        ceiling are always there.
+    effects
+        What :func:`celldit.tl.effects` returns; adds the calibration of its intervals.
+    n_perturbations
+        Perturbations to draw, those with the largest measured effect.
+    basis
+        Plane that the cells are drawn in.
+    n_repeats
+        Random halvings for the ceiling.
+    n_resamples
+        Random halves for the intervals of scores; 0 for no intervals.
+    overwrite
+        Whether to replace files that exist.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What the CSV holds: ``method``, ``perturbation``, ``context``, ``metric``, ``value``,
+        ``low``, ``high``; ``attrs["files"]`` names the files.
+
+    Raises
+    ------
+    InputError
+        As :func:`celldit.evaluation.evaluate`, if nothing can be scored, or if ``effects`` cannot
+        be used.
+    UnknownNameError
+        If a metric, a column or a predicted perturbation is not known.
+    FileError
+        If files exist already or cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"path={str(path)!r} must end in .html, such as 'report.html'.")
+    files = [target, target.with_suffix(".csv"), target.with_suffix(".json")]
+    refuse_existing(files, overwrite=overwrite, how="overwrite=True")
+    if basis not in ("umap", "pca"):
+        raise UnknownNameError.among("basis", basis, ["umap", "pca"])
+    if n_perturbations < 0 or n_repeats < 1 or n_resamples < 0 or n_resamples == 1:
+        raise InputError(
+            f"n_perturbations={n_perturbations}, n_repeats={n_repeats} and n_resamples="
+            f"{n_resamples} cannot be used: n_repeats must be above 0, n_resamples 0 or above 1."
+        )
+    numbers = measure(
+        predicted,
+        truth,
+        control,
+        name=name,
+        baselines=dict(baselines or {}),
+        metrics=metrics,
+        n_repeats=n_repeats,
+        n_resamples=n_resamples,
+        min_cells=min_cells,
+        seed=seed,
+    )
+    measured = _together(truth, control)
+    text = render(
+        numbers,
+        title=title or f"Report: {name}",
+        conditions=condition_pictures(numbers),
+        effects=effect_pictures(
+            measured, predicted, _largest(numbers, n_perturbations), basis, seed
+        ),
+        calibration=None if effects is None else calibration_picture(measured, effects),
+        made=f"celldit {celldit.__version__}, {datetime.now(UTC).date().isoformat()}, seed {seed}.",
+    )
+    with whole_file(files[1]) as temporary:
+        numbers.table.to_csv(temporary, index=False)
+    write_text(files[2], numbers.to_json())
+    # Last, so that a page is never without its numbers.
+    write_text(target, text)
+    table = numbers.table.copy()
+    table.attrs["files"] = [str(file) for file in files]
+    return table
+
+
+def _largest(numbers: Numbers, n: int) -> list[str]:
+    """Scored perturbations, the largest measured effect first."""
+    own = numbers.table[(numbers.table["method"] == numbers.name)]
+    scored = set(own[own["value"].notna() & ~own["metric"].str.startswith("n_")]["perturbation"])
+    sizes = numbers.effects.groupby("perturbation")["energy"].max()
+    return [str(p) for p in sizes.sort_values(ascending=False).index if p in scored][:n]
+
+
+def _together(truth: ad.AnnData, control: ad.AnnData) -> ad.AnnData:
+    """Measured perturbed and control cells in one AnnData, for the pictures."""
+    fields = Fields.from_anndata(truth)
+    assert fields.perturbation_key is not None
+    sides = []
+    for adata, wanted in ((truth, False), (control, True)):
+        labels = adata.obs[fields.perturbation_key].astype(str).to_numpy()
+        is_control = (
+            canonical_array(labels, fields.perturbation_sep, fields.control) == fields.control
+        )
+        some = adata[is_control == wanted]
+        sides.append(some.to_memory() if some.isbacked else some)
+    both = ad.concat(sides, join="inner", index_unique="-")
+    # Doses and times do not make conditions here, so flaws in them are no reason to refuse.
+    kept = replace(fields, dose_key=None, time_key=None)
+    return _with_fields(both, truth, kept)
+
+
+def _with_fields(adata: ad.AnnData, like: ad.AnnData, fields: Fields) -> ad.AnnData:
+    from celldit.data import setup_anndata
+
+    given = {k: v for k, v in fields.to_dict().items() if v is not None}
+    setup_anndata(adata, **given)
+    return adata
