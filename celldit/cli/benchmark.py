@@ -11,7 +11,7 @@ import typer
 
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import Debug, Json, Quiet
-from celldit.errors import UnknownNameError
+from celldit.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 
 def benchmark(
+    declared: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE.toml]", help="Data sets, problems, methods and seeds."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder; what is finished there is kept.")
     ] = Path("results"),
@@ -36,6 +40,14 @@ def benchmark(
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Method, such as celldit; repeat for several.")
+    ] = None,
+    peers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where published methods (cellflow, scgen, scvi, cpa) have or get their virtual "
+            "environments; name them with --method.",
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None,
@@ -57,25 +69,35 @@ def benchmark(
     """Compare celldit with simple baselines on conditions that were held out.
 
     It can be stopped and started again: finished results stay. Writes benchmark.json, .csv and .md.
+    Without FILE.toml it runs on the bundled data; docs/evaluation.md says what the file holds.
     """
     kept = f"Finished results stay in {output}; the same command goes on from there."
     with guard(debug=debug, kept=kept):
-        from celldit.evaluation.benchmark import CELLDIT, baseline_methods, problems, run
+        from celldit.evaluation.benchmark import (
+            Declaration,
+            problems,
+            read_declaration,
+            run,
+        )
 
-        ours: Method = partial(celldit_method, max_epochs=max_epochs)
-        methods: dict[str, Method] = {**baseline_methods(), CELLDIT: ours}
-        chosen = _choose("method", method, list(methods))
-        asked = problems(full=full)
+        if declared is None:
+            said = Declaration(problems(full=full), {}, seeds=(0, 1, 2) if full else (0,))
+        else:
+            said = read_declaration(declared)
+        epochs = said.max_epochs if max_epochs is None else max_epochs
+        methods = _methods(method or said.methods, peers or said.peers, epochs)
+        asked = said.problems
         datasets = _choose("data set", dataset, list(dict.fromkeys(p.dataset for p in asked)))
         asked = [problem for problem in asked if problem.dataset in datasets]
-        seeds = list(dict.fromkeys(seed or ([0, 1, 2] if full else [0])))
+        seeds = list(dict.fromkeys(seed or said.seeds))
         if list_only:
-            _list(asked, chosen, seeds, as_json)
+            _list(asked, list(methods), seeds, as_json)
             return
         results = run(
             asked,
-            {name: methods[name] for name in chosen},
+            methods,
             output,
+            data=said.data,
             seeds=seeds,
             overwrite=overwrite,
             report=None if quiet or as_json else _report,
@@ -94,6 +116,26 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     model = CellDiT(posed.train)
     model.train(max_epochs, seed=seed, enable_progress_bar=False)
     return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
+
+
+def _methods(asked: Sequence[str], peers: Path | None, max_epochs: int | None) -> dict[str, Method]:
+    """The methods asked for, in that order; all that need no environment when none is named."""
+    from celldit.evaluation.benchmark import CELLDIT, PEERS, baseline_methods, peer_methods
+
+    ours: Method = partial(celldit_method, max_epochs=max_epochs)
+    known: dict[str, Method] = {**baseline_methods(), CELLDIT: ours}
+    found: dict[str, Method] = {}
+    for name in _choose("method", asked, [*known, *PEERS]) if asked else known:
+        if name in known:
+            found[name] = known[name]
+        elif peers is None:
+            raise InputError(
+                f"{name} runs in a virtual environment of its own; say where that is, or shall be "
+                "made, with --peers DIR."
+            )
+        else:
+            found.update(peer_methods([name], peers))
+    return found
 
 
 def _choose(kind: str, asked: Sequence[str] | None, known: list[str]) -> list[str]:

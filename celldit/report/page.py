@@ -224,7 +224,7 @@ def _table(
         rest = "".join(f"<td{align}>{cell}</td>" for cell in cells)
         body.append(f"<tr{kind}>{first}{rest}</tr>")
     return (
-        f"<div class='scroll{' tall' if tall else ''}' tabindex='0'><table><thead>{lines[0]}"
+        f"<div class='scroll{' tall' if tall else ''}' tabindex='0'><table{' class=\"text\"' if text else ''}><thead>{lines[0]}"
         f"</thead><tbody>{''.join(lines[1:])}{''.join(body)}</tbody></table></div>"
     )
 

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 
 from celldit.evaluation.catalogue import METRICS
@@ -87,6 +88,7 @@ def effect_pictures(
     with _offscreen():
         for label in perturbations:
             axes = effect(measured, predicted, label, show=False)
+            assert isinstance(axes, Axes)  # one perturbation, one panel
             pictures = [
                 _picture(axes.figure, f"{label}: predicted against measured shift of genes")
             ]

@@ -24,7 +24,7 @@ p, ul { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
 .soft { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; border: 1px solid var(--line); border-radius: 6px; }
 .tall { max-height: 34rem; overflow-y: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem;
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .88rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .38rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -34,10 +34,10 @@ thead th { position: sticky; top: 0; background: var(--card); z-index: 1; vertic
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--paper); max-width: 15rem; overflow: hidden; text-overflow: ellipsis; }
 thead th:first-child { background: var(--card); z-index: 2; }
-td.text { text-align: left; white-space: normal; min-width: 12rem; overflow-wrap: anywhere; }
+td.text, table.text thead th { text-align: left; white-space: normal; min-width: 12rem; overflow-wrap: anywhere; }
 tr.own > * { color: var(--mark); }
 .pictures { display: grid; gap: 1rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
 figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: 6px;
   min-width: 0; background: var(--paper); }
 svg.plot { display: block; width: 100%; height: auto; max-width: 460px; margin: 0 auto;

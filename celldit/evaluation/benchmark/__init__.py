@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from celldit.evaluation.benchmark.methods import Method, baseline_methods
+from celldit.evaluation.benchmark.declared import Declaration, read_declaration
+from celldit.evaluation.benchmark.methods import CannotRun, Method, baseline_methods
+from celldit.evaluation.benchmark.peers import PEERS, peer_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.evaluation.benchmark.run import CELLDIT, METRICS, run
 from celldit.evaluation.benchmark.table import render_table
@@ -11,14 +13,19 @@ from celldit.evaluation.benchmark.verdict import Verdict, judge
 __all__ = [
     "CELLDIT",
     "METRICS",
+    "PEERS",
+    "CannotRun",
+    "Declaration",
     "Method",
     "Posed",
     "Problem",
     "Verdict",
     "baseline_methods",
     "judge",
+    "peer_methods",
     "pose",
     "problems",
+    "read_declaration",
     "render_table",
     "run",
 ]

@@ -14,7 +14,7 @@ from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.data.labels import parts
 from celldit.datasets import gene_set_file
-from celldit.errors import UnknownNameError
+from celldit.errors import CellditError, UnknownNameError
 from celldit.evaluation.baselines import (
     Additive,
     Baseline,
@@ -27,11 +27,16 @@ from celldit.evaluation.baselines import (
 from celldit.evaluation.benchmark.problems import Posed
 from celldit.tokenizers.gmt import read_gmt
 
-__all__ = ["Method", "baseline_methods", "pathway_features"]
+__all__ = ["CannotRun", "Method", "baseline_methods", "pathway_features"]
 
 #: Learns from ``posed.train``, predicts ``posed.perturbations`` of ``posed.controls``; the second
-#: argument is the seed. It never sees ``posed.truth``: that is taken out before the call.
-Method = Callable[[Posed, int], ad.AnnData]
+#: argument is the seed. It never sees ``posed.truth``: that is taken out before the call. Several
+#: predictions, by points of training, are judged each, and the best of them is reported.
+Method = Callable[[Posed, int], ad.AnnData | Mapping[str, ad.AnnData]]
+
+
+class CannotRun(CellditError, RuntimeError):
+    """A method cannot be run here; the benchmark goes on without it, and says why."""
 
 
 def baseline_methods() -> dict[str, Method]:

@@ -17,7 +17,7 @@ from celldit.data.holdout import Conditions
 from celldit.data.splits import By
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["DATASETS", "DEMO_PERTURBATIONS", "Posed", "Problem", "pose", "problems"]
+__all__ = ["DATASETS", "DEMO_PERTURBATIONS", "Posed", "Problem", "pose", "problems", "set_up"]
 
 #: Knock-outs that the demo and the benchmark hold out in one replicate.
 DEMO_PERTURBATIONS = ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4", "STAT2", "UBE2L6")
@@ -69,6 +69,8 @@ class Problem:
         As in :func:`celldit.data.split`.
     group
         Problems of one group are averaged in the table.
+    source
+        Digest of the user's own file, so that results of an older one are not taken for it.
     """
 
     dataset: str
@@ -76,6 +78,7 @@ class Problem:
     by: By
     test: tuple[Any, ...]
     group: str
+    source: str = ""
 
     @property
     def held_out(self) -> list[str]:
@@ -146,7 +149,7 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     UnknownNameError
         If the data set, or what is to be held out, does not exist.
     """
-    adata = _set_up(problem.dataset) if adata is None else adata.copy()
+    adata = set_up(problem.dataset) if adata is None else adata.copy()
     split(adata, problem.by, test=problem.test, key_added="_side")
     sides = adata.obs.pop("_side").to_numpy()
     train, truth = adata[sides == "train"].copy(), adata[sides == "test"].copy()
@@ -160,7 +163,8 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     return Posed(train, truth, train[rows].copy(), tuple(asked.perturbations))
 
 
-def _set_up(name: str) -> ad.AnnData:
+def set_up(name: str) -> ad.AnnData:
+    """Load a bundled data set and set it up."""
     if name not in DATASETS:
         raise UnknownNameError.among("data set of the benchmark", name, DATASETS)
     adata = datasets.load(name)
@@ -191,7 +195,7 @@ def _one_at_a_time(name: str) -> list[Problem]:
 
 
 def _conditions(name: str) -> Conditions:
-    adata = _set_up(name)
+    adata = set_up(name)
     return Conditions.from_anndata(adata, Fields.from_anndata(adata))
 
 

@@ -14,12 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import pandas as pd
 
 import celldit
-from celldit.errors import CellditError, FileError, UnknownNameError
+from celldit.errors import CellditError, FileError, InputError, UnknownNameError
 from celldit.evaluation.benchmark.machine import describe_machine
-from celldit.evaluation.benchmark.methods import Method
+from celldit.evaluation.benchmark.methods import CannotRun, Method
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose
 from celldit.evaluation.benchmark.table import render_table
 from celldit.evaluation.compare import CEILING, compare
@@ -161,6 +162,7 @@ def _compute(
         "group": problem.group,
         "by": problem.by,
         "held_out": problem.held_out,
+        **({"source": problem.source} if problem.source else {}),
         "method": name,
         "seed": seed,
         "code": source_fingerprint(),
@@ -170,10 +172,41 @@ def _compute(
     started = time.perf_counter()
     try:
         predicted = method(replace(posed, truth=posed.truth[:0].copy()), seed)
-    except UnknownNameError as error:
+    except (UnknownNameError, CannotRun) as error:
         # A method that knows nothing of what is asked has no row; that is a result, too.
         return {**cell, "skipped": str(error)}
     cell["seconds"] = round(time.perf_counter() - started, 2)
+    if isinstance(predicted, Mapping):
+        tried: dict[str, dict[str, Any]] = {}
+        failed: dict[str, str] = {}
+        for point, one in predicted.items():
+            try:
+                tried[point] = _scores(posed, name, one, seed)
+            except InputError as error:
+                failed[point] = str(error)  # a diverged point is no reason to drop the others
+        if not tried:
+            return {**cell, "skipped": "; ".join(f"{p}: {why}" for p, why in failed.items())}
+        best = min(tried, key=lambda point: _loss(tried[point]["all_cells"]))
+        trained = predicted[best].uns.get("seconds")
+        return {
+            **cell,
+            **tried[best],
+            "seconds": cell["seconds"] if trained is None else round(float(trained), 2),
+            "point": best,
+            "points": {point: scores["all_cells"] for point, scores in tried.items()},
+            **({"failed_points": failed} if failed else {}),
+        }
+    return {**cell, **_scores(posed, name, predicted, seed)}
+
+
+def _loss(scores: Mapping[str, float | None]) -> float:
+    # The squared error sees both direction and size; the measures seldom agree on one point.
+    value = scores["nmse"]
+    return float("inf") if value is None else value
+
+
+def _scores(posed: Posed, name: str, predicted: ad.AnnData, seed: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*scores are missing.*")
         for key, equal in (("all_cells", False), ("equal_cells", True)):
@@ -185,10 +218,10 @@ def _compute(
                 equal_cells=equal,
                 seed=seed,
             )
-            cell[key] = _numbers(table.loc[name])
-            cell["ceiling"] = _numbers(table.loc[CEILING])
-    cell["n_conditions"] = int(max(table.attrs["n_conditions"].values()))
-    return cell
+            found[key] = _numbers(table.loc[name])
+            found["ceiling"] = _numbers(table.loc[CEILING])
+    found["n_conditions"] = int(max(table.attrs["n_conditions"].values()))
+    return found
 
 
 def _numbers(row: pd.Series) -> dict[str, float | None]:
@@ -202,8 +235,8 @@ def _finished(path: Path, problem: Problem, name: str, seed: int) -> dict[str, A
         cell = _read(path)
     except CellditError:
         return None  # a damaged file is a cell that was not finished
-    wanted = (problem.dataset, problem.name, problem.held_out, name, seed)
-    keys = ("dataset", "problem", "held_out", "method", "seed")
+    wanted = (problem.dataset, problem.name, problem.held_out, problem.source or None, name, seed)
+    keys = ("dataset", "problem", "held_out", "source", "method", "seed")
     return cell if cell is not None and tuple(cell.get(k) for k in keys) == wanted else None
 
 
