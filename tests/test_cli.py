@@ -144,6 +144,22 @@ def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
     assert few.stderr.count("is not scored") == 3
 
 
+def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch):
+    # UMAP takes seconds to compile, and is tested where it is drawn.
+    monkeypatch.setattr("celldit.pl.embedding._umap", lambda points, seed: points[:, :2])
+    arguments = ("evaluate", folder / "predicted.h5ad", folder / "screen.h5ad", "--metric", "nmse")
+    page = tmp_path / "new" / "report.html"
+    shown = call(*arguments, "--report", page, "--baseline", f"again={folder / 'predicted.h5ad'}")
+    assert str(page) in shown.stdout
+    table = pd.read_csv(page.with_suffix(".csv"))
+    assert set(table["method"]) == {"predicted", "no change", "again", "ceiling"}
+    assert json.loads(page.with_suffix(".json").read_text())["name"] == "predicted"
+    assert "<svg" in page.read_text(encoding="utf-8")
+    assert "exist already" in sentence(*arguments, "--report", page)
+    call(*arguments, "--baseline", "a=b.h5ad", code=2)
+    call(*arguments, "--report", page, "--baseline", "nonsense", code=2)
+
+
 def test_evaluate_refuses_another_normalisation(folder, tmp_path):
     screen = ad.read_h5ad(folder / "screen.h5ad")
     screen.obs["umis"] = np.asarray(screen.X.sum(axis=1)).ravel() * 10.0
@@ -297,6 +313,21 @@ def test_demo_command_keeps_other_files(tmp_path):
     (tmp_path / "table.csv").write_text("mine")
     assert "exists already" in sentence("demo", "--output", tmp_path)
     assert (tmp_path / "table.csv").read_text() == "mine"
+
+
+def test_benchmark_runs_what_a_file_declares(folder, tmp_path):
+    declared = folder / "benchmark.toml"
+    declared.write_text(
+        'methods = ["no change"]\n[[data]]\nname = "mine"\npath = "screen.h5ad"\n'
+        'perturbation_key = "perturbation"\ncovariate_keys = ["donor"]\n'
+        '[[problem]]\ndata = "mine"\nby = "context"\ntest = ["d3"]\n'
+    )
+    arguments = ("benchmark", declared, "-o", tmp_path / "out")
+    results = json.loads(call(*arguments, "--json").stdout)
+    assert [cell["method"] for cell in results["results"]] == ["no change"]
+    assert "mine: d3" in call(*arguments).stdout
+    assert "--peers DIR" in sentence(*arguments, "--method", "cellflow")
+    assert "Did you mean 'scgen'" in sentence(*arguments, "--method", "scgan")
 
 
 def test_benchmark_lists_what_would_run():

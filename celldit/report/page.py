@@ -223,9 +223,10 @@ def _table(
         align = " class='text'" if text else ""
         rest = "".join(f"<td{align}>{cell}</td>" for cell in cells)
         body.append(f"<tr{kind}>{first}{rest}</tr>")
+    scroll, kind = ("scroll tall" if tall else "scroll"), (" class='text'" if text else "")
     return (
-        f"<div class='scroll{' tall' if tall else ''}' tabindex='0'><table{' class=\"text\"' if text else ''}><thead>{lines[0]}"
-        f"</thead><tbody>{''.join(lines[1:])}{''.join(body)}</tbody></table></div>"
+        f"<div class='{scroll}' tabindex='0'><table{kind}><thead>{lines[0]}</thead>"
+        f"<tbody>{''.join(lines[1:])}{''.join(body)}</tbody></table></div>"
     )
 
 

@@ -34,7 +34,8 @@ thead th { position: sticky; top: 0; background: var(--card); z-index: 1; vertic
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--paper); max-width: 15rem; overflow: hidden; text-overflow: ellipsis; }
 thead th:first-child { background: var(--card); z-index: 2; }
-td.text, table.text thead th { text-align: left; white-space: normal; min-width: 12rem; overflow-wrap: anywhere; }
+td.text, table.text thead th { text-align: left; }
+td.text { white-space: normal; min-width: 5rem; overflow-wrap: anywhere; }
 tr.own > * { color: var(--mark); }
 .pictures { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }

@@ -1,0 +1,227 @@
+"""Benchmarks declared in a file, and peers as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from celldit.errors import CellditError, FileError, InputError, UnknownNameError
+from celldit.evaluation.benchmark import (
+    PEERS,
+    CannotRun,
+    Problem,
+    peer_methods,
+    pose,
+    read_declaration,
+    run,
+)
+from celldit.evaluation.benchmark.peers import environment
+from celldit.evaluation.benchmark.peers import run as peers_run
+from celldit.evaluation.benchmark.peers.exchange import read_points, write_request
+
+SMALL = Problem("small", "A in d3", "pair", (("A", "d3"),), "A in d3")
+HEAD = """
+methods = ["no change", "mean shift"]
+seeds = [0, 3]
+[[data]]
+name = "mine"
+path = "screen.h5ad"
+perturbation_key = "perturbation"
+covariate_keys = ["donor"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_screen) -> Path:
+    adata = tiny_screen.copy()
+    adata.uns.clear()
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    return tmp_path
+
+
+def declare(folder: Path, problems: str, head: str = HEAD) -> Path:
+    path = folder / "benchmark.toml"
+    path.write_text(head + problems)
+    return path
+
+
+def test_a_declared_benchmark_runs_on_the_users_own_file_and_resumes(folder):
+    path = declare(
+        folder,
+        '[[problem]]\ndata = "mine"\nby = "pair"\ntest = [["A", "d3"], ["B", "d1"]]\n'
+        '[[problem]]\ndata = "mine"\nby = "perturbation"\ntest = ["A", "B"]\neach = true\n',
+    )
+    said = read_declaration(path)
+    assert said.methods == ("no change", "mean shift")
+    assert said.seeds == (0, 3)
+    assert [p.name for p in said.problems] == ["A in d3, B in d1", "A alone", "B alone"]
+    calls = []
+
+    def spy(posed, seed):
+        calls.append(seed)
+        return posed_no_change(posed)
+
+    results = run(said.problems[:1], {"spy": spy}, folder / "out", data=said.data)
+    assert results["results"][0]["all_cells"]["nmse"] == pytest.approx(1.0, abs=1e-6)
+    run(read_declaration(path).problems[:1], {"spy": spy}, folder / "out", data=said.data)
+    assert calls == [0]
+    # The same names in another file are another problem.
+    changed = ad.read_h5ad(folder / "screen.h5ad")
+    changed[:-3].copy().write_h5ad(folder / "screen.h5ad")
+    again = read_declaration(path)
+    run(again.problems[:1], {"spy": spy}, folder / "out", data=again.data)
+    assert calls == [0, 0]
+
+
+def posed_no_change(posed) -> ad.AnnData:
+    from celldit.evaluation.benchmark import baseline_methods
+
+    return baseline_methods()["no change"](posed, 0)
+
+
+@pytest.mark.parametrize("by", ["perturbation", "context", "pair"])
+def test_what_is_drawn_is_what_split_draws(folder, by):
+    path = declare(folder, f'[[problem]]\ndata = "mine"\nby = "{by}"\nfraction = 0.3\n')
+    said = read_declaration(path)
+    (problem,) = said.problems
+    assert problem == read_declaration(path).problems[0]
+    posed = pose(problem, said.data["mine"])
+    adata = said.data["mine"].copy()
+    from celldit.data import split
+
+    split(adata, by, fraction=0.3, seed=0)
+    test = adata[adata.obs["split"] == "test"]
+    assert set(posed.truth.obs_names) == set(test.obs_names)
+
+
+@pytest.mark.parametrize(
+    ("problems", "error", "text"),
+    [
+        ("", InputError, "no table"),
+        ('[[problem]]\ndata = "mine"\nby = "pair"', InputError, "either test.*or fraction"),
+        ('[[problem]]\ndata = "mina"\nby = "pair"', UnknownNameError, "Did you mean 'mine'"),
+        ('[[problem]]\ndata = "mine"\nby = "cells"', UnknownNameError, "by in benchmark.toml"),
+        ('[[problem]]\ndata = "mine"\nby = "pair"\ntest = []', InputError, "must be a list"),
+        ('[[problem]]\ndata = "mine"\nby = "pair"\ntset = [1]', UnknownNameError, "mean 'test'"),
+        ('[problem]\ndata = "mine"', InputError, "two brackets"),
+        ("[[problem]", FileError, "cannot be read as TOML"),
+        (
+            2 * '[[problem]]\ndata = "mine"\nby = "context"\ntest = ["d1"]\n',
+            InputError,
+            "two problems named 'd1'",
+        ),
+    ],
+)
+def test_a_file_that_makes_no_sense_says_where(problems, error, text, folder):
+    with pytest.raises(error, match=text):
+        read_declaration(declare(folder, problems))
+
+
+def test_a_data_set_needs_a_name_and_a_file_of_its_own(folder):
+    problem = '[[problem]]\ndata = "mine"\nby = "context"\ntest = ["d1"]\n'
+    for head, error, text in (
+        (HEAD.replace('"mine"', '"kang"'), InputError, "'kang' is taken"),
+        (HEAD.replace("screen.h5ad", "gone.h5ad"), FileError, "no file"),
+        (HEAD.replace("perturbation_key", "perturbation_kye"), UnknownNameError, "mean 'pert"),
+        (HEAD.replace("[0, 3]", '["a"]'), InputError, "list of whole numbers"),
+    ):
+        with pytest.raises(error, match=text):
+            read_declaration(declare(folder, problem, head))
+    with pytest.raises(FileError, match="cannot be read"):
+        read_declaration(folder / "gone.toml")
+
+
+FAKE = """
+from peer_files import Points, log_expression, read_request
+request = read_request()
+assert "truth" not in str(sorted(request.folder.iterdir()))
+log = log_expression(request.controls).toarray()
+points = Points(request)
+points.save("1_far", lambda label: log + 1.0)
+points.save("2_near", lambda label: log)
+if request.seed == 7:
+    raise SystemExit("it fell over")
+"""
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """A peer that runs in this very environment."""
+    home, scripts = tmp_path / "peers", tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "run_fake.py").write_text(FAKE)
+    helper = PEERS["scvi"].script.with_name("peer_files.py")
+    (scripts / "peer_files.py").write_text(helper.read_text())
+
+    class Fake(type(PEERS["scvi"])):
+        @property
+        def script(self) -> Path:
+            return scripts / "run_fake.py"
+
+    peer = Fake("fake", "Fake 1.0", "json", ("fake==1.0",))
+    monkeypatch.setitem(PEERS, "fake", peer)
+    monkeypatch.setattr(peers_run, "prepare", lambda peer, home: Path(sys.executable))
+    return peer_methods(["fake"], home)
+
+
+def test_a_peer_is_judged_at_every_point_and_reported_at_its_best(fake, tiny_screen, tmp_path):
+    results = run([SMALL], fake, tmp_path / "out", data={"small": tiny_screen})
+    (cell,) = results["results"]
+    assert cell["method"] == "Fake 1.0"
+    assert cell["point"] == "2_near"
+    assert set(cell["points"]) == {"1_far", "2_near"}
+    assert cell["all_cells"]["nmse"] == pytest.approx(1.0, abs=1e-4)
+    assert cell["points"]["1_far"]["nmse"] > 2
+    assert cell["seconds"] < 60
+
+
+def test_a_peer_that_fails_has_its_reason_in_the_table(fake, tiny_screen, tmp_path):
+    results = run([SMALL], fake, tmp_path / "out", seeds=[7], data={"small": tiny_screen})
+    assert results["results"][0]["skipped"] == "Fake 1.0 failed: it fell over"
+    assert "it fell over" in (tmp_path / "out" / "benchmark.md").read_text()
+
+
+def test_peers_are_told_everything_but_the_truth(tiny_screen, tmp_path):
+    posed = pose(SMALL, tiny_screen)
+    write_request(posed, tmp_path, seed=3)
+    request = json.loads((tmp_path / "request.json").read_text())
+    assert request["asked"] == ["A"]
+    assert request["parts"]["A+B"] == ["A", "B"]
+    train = ad.read_h5ad(tmp_path / "train.h5ad")
+    assert not set(train.obs_names) & set(posed.truth.obs_names)
+    assert set(train.obs) == {"perturbation", "context", "is_control", "size_factor"}
+    np.testing.assert_array_equal(train.X.toarray(), posed.train.X.toarray())
+    with pytest.raises(InputError, match="without a prediction"):
+        read_points(posed, tmp_path)
+
+
+def test_an_environment_that_cannot_be_made_is_a_reason_not_a_crash(tmp_path, monkeypatch):
+    old = replace(PEERS["cpa"], python="3.2")
+    with pytest.raises(CannotRun, match=r"CPA 0\.8\.1 needs Python 3\.2"):
+        environment.prepare(old, tmp_path)
+    here = replace(PEERS["scvi"], module="no_such_module", packages=())
+    home = tmp_path / "scvi" / ("Scripts" if os.name == "nt" else "bin")
+    home.mkdir(parents=True)
+    (home / "python").symlink_to(sys.executable)
+    with pytest.raises(CannotRun, match="No module named 'no_such_module'"):
+        environment.prepare(here, tmp_path)
+    ready = replace(here, module="json")
+    assert environment.prepare(ready, tmp_path).name == "python"
+    with pytest.raises(UnknownNameError, match="Did you mean 'scvi'"):
+        peer_methods(["scvl"], tmp_path)
+    assert issubclass(CannotRun, CellditError)
+
+
+def test_scripts_of_peers_import_nothing_of_celldit():
+    for peer in PEERS.values():
+        assert peer.script.is_file(), peer.name
+        text = peer.script.read_text(encoding="utf-8")
+        assert "celldit" not in text.split('"""', 2)[2]
+        compile(text, peer.script.name, "exec")
