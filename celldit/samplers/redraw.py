@@ -1,0 +1,178 @@
+"""Training cells drawn again from their latents and encoded: what sampling does to the latent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population, Surroundings
+from celldit.data.cells import Cells
+from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.new_counts import held_total
+
+MAX_ENTRIES = 3_000_000
+MIN_CELLS = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Redraw:
+    """Some training cells, about the means of their conditions.
+
+    Attributes
+    ----------
+    cells, counts_NG, size_N
+        The cells, their counts and, mixed within each context, their size factors: new cells get
+        latent and size independently.
+    mean_G, log_total_N
+        Mean of their log expression, and log of all counts per 10,000.
+    away_NF, position_NF
+        Latents from the means of their conditions, and these means.
+    surroundings, row_N
+        The X contexts, and that of each cell.
+    autoencoder, seed
+        Encodes and decodes; seed of the draws.
+    """
+
+    cells: Cells
+    counts_NG: np.ndarray
+    size_N: np.ndarray
+    mean_G: np.ndarray
+    log_total_N: np.ndarray
+    away_NF: np.ndarray
+    position_NF: np.ndarray
+    surroundings: tuple[Surroundings, ...]
+    row_N: np.ndarray
+    autoencoder: Autoencoder
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        cells: Cells,
+        table: ConditionTable,
+        population: Population,
+        autoencoder: Autoencoder,
+        seed: int,
+    ) -> Redraw:
+        """Take as many training cells as keep the work within seconds."""
+        rng = np.random.default_rng(seed)
+        most = max(MIN_CELLS, MAX_ENTRIES // max(1, cells.n_genes))
+        rows = np.sort(rng.permutation(cells.n_cells)[:most])
+        some, index = cells.take(rows), table.index[rows]
+        where = [c.surroundings for c in table.conditions]
+        surroundings = tuple(dict.fromkeys(where))
+        row_of = {key: x for x, key in enumerate(surroundings)}
+        row_N = np.array([row_of[key] for key in where])[index]
+        position_NF = population.estimate(table.conditions).position.astype(np.float64)[index]
+        away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
+        counts_NG = some.counts.toarray().astype(np.float32)
+        mean_G = log_mean(counts_NG, some.size_factors)
+        size_N = some.size_factors.copy()
+        for x in range(len(surroundings)):
+            own = np.flatnonzero(row_N == x)
+            size_N[own] = size_N[rng.permutation(own)]
+        mixed = replace(some, size_factors=size_N)
+        return cls(
+            mixed,
+            counts_NG,
+            size_N,
+            mean_G,
+            np.log((counts_NG.sum(1) + 1) * 1e4 / some.size_factors),
+            away_NF,
+            position_NF,
+            surroundings,
+            row_N,
+            autoencoder,
+            seed,
+        )
+
+    def scatter(self, away_NF: np.ndarray) -> np.ndarray:
+        """Covariance in each context, and last of all cells within theirs, (X + 1, F, F).
+
+        Small contexts are drawn to the pooled covariance as if that had been seen in 2 F cells.
+        """
+        n_dims = away_NF.shape[1]
+        centred_NF = away_NF - self._own_means(away_NF)[self.row_N]
+        n_contexts = len(self.surroundings)
+        freedom = max(len(centred_NF) - n_contexts, 1)
+        pooled = centred_NF.T @ centred_NF / freedom + 1e-6 * np.eye(n_dims)
+        scatter = []
+        for x in range(n_contexts):
+            own = centred_NF[self.row_N == x]
+            strength = 2 * n_dims
+            total = own.T @ own + strength * pooled
+            scatter.append(total / (max(len(own) - 1, 0) + strength))
+        return np.stack([*scatter, pooled])
+
+    def means(self, away_NF: np.ndarray) -> np.ndarray:
+        """Mean in each context, drawn to that of all cells as if seen in 10, (X + 1, F)."""
+        overall = away_NF.mean(0)
+        n_X = np.bincount(self.row_N, minlength=len(self.surroundings))[:, None]
+        own = (n_X * self._own_means(away_NF) + 10 * overall) / (n_X + 10)
+        return np.concatenate([own, overall[None]])
+
+    def _own_means(self, away_NF: np.ndarray) -> np.ndarray:
+        sums = np.zeros((len(self.surroundings), away_NF.shape[1]))
+        np.add.at(sums, self.row_N, away_NF)
+        n_X = np.bincount(self.row_N, minlength=len(self.surroundings))
+        return np.asarray(sums / np.maximum(n_X, 1)[:, None])
+
+    def log_rates(self, maps_XFF: np.ndarray, shifts_XF: np.ndarray) -> np.ndarray:
+        """Log counts per 10,000 of the cells after map and shift, shape (N, G)."""
+        z_NF = self.position_NF + shifts_XF[self.row_N]
+        for x in range(len(self.surroundings)):
+            own = self.row_N == x
+            z_NF[own] += self.away_NF[own] @ maps_XFF[x].T
+        with torch.no_grad():
+            return self.autoencoder.decoder.log_rate(torch.from_numpy(z_NF).float()).numpy()
+
+    def draw(
+        self,
+        rate_NG: np.ndarray,
+        theta_G: np.ndarray,
+        total_X: np.ndarray,
+        share: float,
+        round_: int,
+    ) -> Drawn:
+        """Draw counts from rates per 10,000, holding totals as `NewCounts` does, and encode."""
+        rng = np.random.default_rng([self.seed, round_])
+        theta_NG = np.broadcast_to(theta_G, rate_NG.shape)
+        rate_NG = rate_NG * rng.standard_gamma(theta_NG) / theta_NG
+        rate_NG *= held_total(rate_NG, total_X[self.row_N], share)[:, None]
+        drawn_NG = rng.poisson(rate_NG * (self.size_N / 1e4)[:, None])
+        counts = sparse.csr_matrix(drawn_NG.astype(self.cells.counts.dtype))
+        z_NKD = self.autoencoder.encode(replace(self.cells, counts=counts))
+        away_NF = z_NKD.flatten(1).double().numpy() - self.position_NF
+        return Drawn(away_NF, self.log_totals(drawn_NG), log_mean(drawn_NG, self.size_N))
+
+    def log_totals(self, counts_NG: np.ndarray) -> np.ndarray:
+        """Log of all counts per 10,000, at the mixed sizes, shape (N,)."""
+        return np.asarray(np.log((counts_NG.sum(1) + 1) * 1e4 / self.size_N))
+
+    def within(self, value_N: np.ndarray) -> tuple[np.ndarray, float]:
+        """Mean in each context, drawn to all cells as if seen in 10, and variance within them."""
+        n_X = np.bincount(self.row_N, minlength=len(self.surroundings))
+        sums_X = np.bincount(self.row_N, value_N, len(self.surroundings))
+        mean_X = (sums_X + 10 * value_N.mean()) / (n_X + 10)
+        own_X = sums_X / np.maximum(n_X, 1)
+        variance = float(((value_N - own_X[self.row_N]) ** 2).mean())
+        return np.append(mean_X, value_N.mean()), variance
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Drawn cells: latents from the means of their conditions, totals, mean log expression."""
+
+    away_NF: np.ndarray
+    log_total_N: np.ndarray
+    mean_G: np.ndarray
+
+
+def log_mean(counts_NG: np.ndarray, size_N: np.ndarray) -> np.ndarray:
+    """Mean over cells of log(1 + counts per 10,000), shape (G,)."""
+    log_NG = np.log1p(counts_NG * (1e4 / size_N[:, None]).astype(np.float32))
+    return np.asarray(log_NG.mean(0))

@@ -1,0 +1,205 @@
+"""Draw new cells so that, encoded again, they look like measured ones.
+
+The latent of a measured cell holds its counting noise: it is a function of its counts. A cell that
+is drawn from such a latent gets that noise a second time, so drawn cells scatter too widely, along
+every latent direction, and so do their totals. What has to be decoded is the latent without the
+noise, which nobody has measured; but its scatter is known, because adding the noise must give the
+scatter that was measured (deconvolution by moments):
+
+    z' = position + S (z - position) + shift        S, shift such that cov, mean(encode(draw(z')))
+                                                    are those of encode(measured cells)
+
+S and the shift are found for each context by drawing training cells, encoding what was drawn and
+correcting, a few rounds. In the same rounds each gene gets an offset of its log rate and a dispersion, with which its mean
+log expression and its share of zeros over drawn cells are those measured, and the totals of the
+cells are held to the scatter that measured totals have (:mod:`celldit.samplers.new_counts`).
+Counterfactuals, which edit measured cells, have no use for this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population, Surroundings
+from celldit.data.cells import Cells
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
+from celldit.latent.likelihoods import CountDistribution
+from celldit.samplers.dispersion import theta_of_zeros
+from celldit.samplers.new_counts import NewCounts, held_total
+from celldit.samplers.redraw import Redraw
+from celldit.samplers.sizes import SizeModel
+
+N_ROUNDS = 6
+STEP = 0.7
+LEAST, MOST = 0.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesis:
+    """What turns latents of the flow into latents to decode, and expectations into counts.
+
+    Attributes
+    ----------
+    surroundings
+        The X contexts (with their times) of training.
+    maps_XFF, shifts_XF
+        S and shift of each; one more at the end, for any other context.
+    offset_G, theta_G
+        What is added to each gene's log rate, and its inverse dispersion. Without entries the decoder's own distribution is drawn from.
+    total_X, share
+        Usual log total of rates per 10,000 in each context, and the share of a cell's deviation
+        from it that stays (see :class:`~celldit.samplers.new_counts.NewCounts`).
+    sizes
+        Library sizes of each context.
+    """
+
+    surroundings: tuple[Surroundings, ...]
+    maps_XFF: np.ndarray
+    shifts_XF: np.ndarray
+    offset_G: np.ndarray
+    theta_G: np.ndarray
+    total_X: np.ndarray
+    share: float
+    sizes: SizeModel
+
+    def row(self, surroundings: Surroundings) -> int:
+        """Which map and shift belong to a context; the last for one that was not in training."""
+        known = self.surroundings
+        return known.index(surroundings) if surroundings in known else len(known)
+
+    def latents(self, z_BKD: Tensor, positions_BKD: Tensor, row_B: np.ndarray) -> Tensor:
+        """Latents to decode, from those of the flow, the conditions' means and their contexts."""
+        at = torch.from_numpy(row_B)
+        away_BF1 = (z_BKD - positions_BKD).flatten(1).double()[:, :, None]
+        # One product per cell: its bytes must not depend on who else is in the batch.
+        moved_BF = (torch.from_numpy(self.maps_XFF)[at] @ away_BF1)[:, :, 0]
+        moved_BF = moved_BF + torch.from_numpy(self.shifts_XF)[at]
+        return positions_BKD + moved_BF.view(z_BKD.shape).to(z_BKD.dtype)
+
+    def counts(
+        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+    ) -> CountDistribution:
+        """Distribution of the counts of new cells, from their latents, sizes and contexts."""
+        if len(self.theta_G) == 0:
+            return autoencoder.decode(z_BKD, size_B)
+        log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
+        offset_G = torch.from_numpy(self.offset_G).to(log_rate_BG.dtype)
+        theta_G = torch.from_numpy(self.theta_G).to(log_rate_BG.dtype)
+        log_rate_BG = torch.minimum(log_rate_BG + offset_G, autoencoder.decoder.log_ceiling)
+        mean_BG = log_rate_BG.exp() * (size_B[:, None] / 1e4)
+        total_B = torch.from_numpy(self.total_X[row_B])
+        return NewCounts.held(mean_BG, theta_G, size_B, total_B, self.share)
+
+    @classmethod
+    def neutral(cls, sizes: SizeModel, n_dims: int) -> Synthesis:
+        """Latents and counts as flow and decoder have them."""
+        none = np.zeros(0)
+        still = np.eye(n_dims)[None], np.zeros((1, n_dims))
+        return cls((), *still, none, none, np.zeros(1), 1.0, sizes)
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        return {
+            "surroundings": [list(key) for key in self.surroundings],
+            "share": self.share,
+            "sizes": self.sizes.to_config(),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors."""
+        own = {name: getattr(self, name) for name in ARRAYS}
+        return {**own, **{f"sizes.{name}": a for name, a in self.sizes.arrays().items()}}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Synthesis:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
+        own = {name: arrays[name] for name in ARRAYS}
+        of_sizes = {n.removeprefix("sizes."): a for n, a in arrays.items() if n[:6] == "sizes."}
+        keys = tuple((context, time) for context, time in config["surroundings"])
+        sizes = SizeModel.from_config(config["sizes"], of_sizes)
+        return cls(keys, share=float(config["share"]), sizes=sizes, **own)
+
+
+ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
+
+
+@torch.no_grad()
+def fit_synthesis(
+    cells: Cells,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    seed: int,
+) -> Synthesis:
+    """Find maps, shifts, scales and dispersions by drawing training cells again.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+    seed
+        Of the cells chosen where there are very many, and of the draws.
+    """
+    sizes = SizeModel.fit(cells.size_factors, [c.surroundings for c in table.conditions], table)
+    n_dims = autoencoder.n_tokens * autoencoder.token_dim
+    head = autoencoder.decoder.head
+    if not isinstance(head, NegativeBinomialHead) or isinstance(head, ZeroInflatedHead):
+        return Synthesis.neutral(sizes, n_dims)
+    again = Redraw.of(cells, table, population, autoencoder, seed)
+    n_contexts = len(again.surroundings)
+    measured_XFF = again.scatter(again.away_NF)
+    factors_XFF = np.linalg.cholesky(measured_XFF)
+    shares_XFF = np.broadcast_to(np.eye(n_dims), measured_XFF.shape).copy()
+    mean_XF = again.means(again.away_NF)
+    shifts_XF = np.zeros((n_contexts + 1, n_dims))
+    offset_G = np.zeros(cells.n_genes)
+    start_G = head.theta_G.double().numpy()
+    ceiling_G = autoencoder.decoder.log_ceiling.double().numpy()
+    size_N1 = (again.size_N / 1e4)[:, None]
+    measured_X, measured_variance = again.within(again.log_total_N)
+    total_X, share = measured_X.copy(), 1.0
+    # How log expression answers to a log rate: little where a gene is hardly seen.
+    answer_G = 1 - np.exp(-again.mean_G.clip(0.02))
+    for round_ in range(N_ROUNDS + 1):
+        maps_XFF = np.stack([_map(f, s) for f, s in zip(factors_XFF, shares_XFF, strict=True)])
+        log_NG = again.log_rates(maps_XFF, shifts_XF)
+        rate_NG = np.exp(np.minimum(offset_G + log_NG, ceiling_G))
+        held_NG = rate_NG * held_total(rate_NG, total_X[again.row_N], share)[:, None]
+        theta_G = theta_of_zeros(held_NG * size_N1, again.counts_NG, start_G=start_G)
+        if round_ == N_ROUNDS:
+            break
+        drawn = again.draw(rate_NG, theta_G, total_X, share, round_)
+        scatter_XFF = again.scatter(drawn.away_NF)
+        shifts_XF += STEP * (mean_XF - again.means(drawn.away_NF))
+        for x, (factor, now) in enumerate(zip(factors_XFF, scatter_XFF, strict=True)):
+            relative = np.linalg.solve(factor, np.linalg.solve(factor, now).T)
+            shares_XFF[x] = _clipped(shares_XFF[x] + STEP * (np.eye(n_dims) - relative))
+        drawn_X, drawn_variance = again.within(drawn.log_total_N)
+        total_X += STEP * (measured_X - drawn_X)
+        share = float(np.clip(share * (measured_variance / drawn_variance) ** (STEP / 2), 0, 1))
+        offset_G += (STEP * (again.mean_G - drawn.mean_G) / answer_G).clip(-1, 1)
+    genes = offset_G, theta_G
+    return Synthesis(again.surroundings, maps_XFF, shifts_XF, *genes, total_X, share, sizes)
+
+
+def _map(factor_FF: np.ndarray, share_FF: np.ndarray) -> np.ndarray:
+    """The linear map that takes scatter L Lᵀ to L share Lᵀ and turns as little as it can."""
+    values, vectors = np.linalg.eigh(share_FF)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return np.asarray(factor_FF @ root @ np.linalg.inv(factor_FF))
+
+
+def _clipped(share_FF: np.ndarray) -> np.ndarray:
+    """The nearest share of the scatter that is one: symmetric, within bounds."""
+    values, vectors = np.linalg.eigh((share_FF + share_FF.T) / 2)
+    return np.asarray((vectors * np.clip(values, LEAST, MOST)) @ vectors.T)
