@@ -33,6 +33,7 @@ from celldit.samplers.flow import SolverConfig
 from celldit.samplers.reflow import ReflowConfig, rectify
 from celldit.samplers.roads import check_sampler
 from celldit.samplers.stream import check_out, deliver
+from celldit.samplers.synthesis import fit_synthesis
 from celldit.samplers.trained import Trained
 from celldit.samplers.trajectory import (
     check_shares,
@@ -238,9 +239,8 @@ class CellDiT:
                 trainer_arguments=trainer_arguments,
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-            calibration = calibrate_effects(
-                cells, table, fitted.population, fitted.autoencoder, seed
-            )
+            parts = cells, table, fitted.population, fitted.autoencoder, seed
+            calibration, synthesis = calibrate_effects(*parts), fit_synthesis(*parts)
         arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population)
         self._trained = Trained(
             self.fields,
@@ -254,6 +254,7 @@ class CellDiT:
             {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)},
             fitted.history,
             calibration,
+            synthesis,
             fingerprint(arrays),
         )
 

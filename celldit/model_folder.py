@@ -19,6 +19,7 @@ from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.samplers.calibration import EffectCalibration
+from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
 from celldit.storage import prefixed, under
 from celldit.tokenizers import tokenizer_from_config
@@ -59,6 +60,7 @@ def to_folder(trained: Trained) -> Folder:
         "population": trained.population.to_config(),
         "trust": {str(kind): trust.to_dict() for kind, trust in trained.trust.items()},
         "effect_calibration": trained.calibration.to_dict(),
+        "synthesis": trained.synthesis.to_config(),
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
         "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
@@ -71,6 +73,7 @@ def to_folder(trained: Trained) -> Folder:
     }
     arrays = arrays_of(trained.autoencoder, trained.flow, trained.population)
     arrays.update(prefixed("features", {s: matrix for s, (_, matrix) in trained.features.items()}))
+    arrays.update(prefixed("synthesis", trained.synthesis.arrays()))
     return config, vocab, arrays
 
 
@@ -94,7 +97,8 @@ def from_folder(folder: Folder, name: str) -> Trained:
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
-    own = {name: array for name, array in arrays.items() if not name.startswith("features.")}
+    apart = ("features.", "synthesis.")  # the fingerprint is that of the weights
+    own = {name: array for name, array in arrays.items() if not name.startswith(apart)}
     if fingerprint(own) != config["model"]:
         raise ValueError("its weights are not those that config.json describes")
     latent, genes = config["latent"], tuple(vocab["genes"])
@@ -123,5 +127,6 @@ def _from_folder(
         config["trained_with"],
         config["history"],
         EffectCalibration(**config["effect_calibration"]),
+        Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
         config["model"],
     )

@@ -56,13 +56,14 @@ def plan(
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
     asked = Asked.of_rows(trained, options, row_N)
     sources = asked.sources(trained.population)
+    contexts_Q = np.array([trained.synthesis.row(c.surroundings) for c in asked.conditions])
     obs = asked.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
         obs,
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        lambda keys: _tile(trained, asked, sources, keys, config, seed, sizes_N),
+        lambda keys: _tile(trained, asked, sources, contexts_Q, keys, config, seed, sizes_N),
         batch_size,
     )
 
@@ -71,6 +72,7 @@ def _tile(
     trained: Trained,
     asked: Asked,
     sources: NoiseSources,
+    contexts_Q: np.ndarray,
     keys: np.ndarray,
     config: SolverConfig,
     seed: int,
@@ -83,12 +85,15 @@ def _tile(
     solver = solver_from_noise(config, source, keys, seed)
     z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
     z_BF = z_BKD.flatten(1).numpy()
+    synthesis, context_B = trained.synthesis, contexts_Q[row_B]
     if sizes_N is None:
-        sizes_B = trained.population.sizes(z_BF, uniforms(keys, seed, SIZE_STREAM))
+        sizes_B = synthesis.sizes(context_B, uniforms(keys, seed, SIZE_STREAM))
     else:
         sizes_B = sizes_N[keys]
     with torch.no_grad():
-        model = trained.autoencoder.decode(z_BKD, torch.from_numpy(sizes_B))
+        clean_BKD = synthesis.latents(z_BKD, source.position, context_B)
+        size_B = torch.from_numpy(sizes_B)
+        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, context_B)
     return PredictedCells(
         sparse.csr_matrix(model.mean_BG.numpy()), draw_counts(model, keys, seed), sizes_B, z_BF
     )

@@ -63,10 +63,8 @@ class Redraw:
         most = max(MIN_CELLS, MAX_ENTRIES // max(1, cells.n_genes))
         rows = np.sort(rng.permutation(cells.n_cells)[:most])
         some, index = cells.take(rows), table.index[rows]
-        where = [c.surroundings for c in table.conditions]
-        surroundings = tuple(dict.fromkeys(where))
-        row_of = {key: x for x, key in enumerate(surroundings)}
-        row_N = np.array([row_of[key] for key in where])[index]
+        surroundings, row_N = contexts_of(table)
+        row_N = row_N[rows]
         position_NF = population.estimate(table.conditions).position.astype(np.float64)[index]
         away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
         counts_NG = some.counts.toarray().astype(np.float32)
@@ -161,6 +159,14 @@ class Redraw:
         own_X = sums_X / np.maximum(n_X, 1)
         variance = float(((value_N - own_X[self.row_N]) ** 2).mean())
         return np.append(mean_X, value_N.mean()), variance
+
+
+def contexts_of(table: ConditionTable) -> tuple[tuple[Surroundings, ...], np.ndarray]:
+    """The X contexts (with their times) of training, and which is that of each cell."""
+    where = [c.surroundings for c in table.conditions]
+    surroundings = tuple(dict.fromkeys(where))
+    row_of = {key: x for x, key in enumerate(surroundings)}
+    return surroundings, np.array([row_of[key] for key in where])[table.index]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,10 @@ scatter that was measured (deconvolution by moments):
                                                     are those of encode(measured cells)
 
 S and the shift are found for each context by drawing training cells, encoding what was drawn and
-correcting, a few rounds. In the same rounds each gene gets an offset of its log rate and a dispersion, with which its mean
-log expression and its share of zeros over drawn cells are those measured, and the totals of the
-cells are held to the scatter that measured totals have (:mod:`celldit.samplers.new_counts`).
+correcting, a few rounds. In the same rounds each gene gets an offset of its log rate and a
+dispersion, with which its mean log expression and its share of zeros over drawn cells are those
+measured, and the totals of the cells are held to the scatter that measured totals have
+(:mod:`celldit.samplers.new_counts`).
 Counterfactuals, which edit measured cells, have no use for this.
 """
 
@@ -34,7 +35,7 @@ from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
 from celldit.latent.likelihoods import CountDistribution
 from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.new_counts import NewCounts, held_total
-from celldit.samplers.redraw import Redraw
+from celldit.samplers.redraw import Redraw, contexts_of
 from celldit.samplers.sizes import SizeModel
 
 N_ROUNDS = 6
@@ -53,7 +54,8 @@ class Synthesis:
     maps_XFF, shifts_XF
         S and shift of each; one more at the end, for any other context.
     offset_G, theta_G
-        What is added to each gene's log rate, and its inverse dispersion. Without entries the decoder's own distribution is drawn from.
+        What is added to each gene's log rate, and its inverse dispersion. Without entries the
+        decoder's own distribution is drawn from.
     total_X, share
         Usual log total of rates per 10,000 in each context, and the share of a cell's deviation
         from it that stays (see :class:`~celldit.samplers.new_counts.NewCounts`).
@@ -99,19 +101,18 @@ class Synthesis:
         return NewCounts.held(mean_BG, theta_G, size_B, total_B, self.share)
 
     @classmethod
-    def neutral(cls, sizes: SizeModel, n_dims: int) -> Synthesis:
+    def neutral(
+        cls, surroundings: tuple[Surroundings, ...], sizes: SizeModel, n_dims: int
+    ) -> Synthesis:
         """Latents and counts as flow and decoder have them."""
-        none = np.zeros(0)
-        still = np.eye(n_dims)[None], np.zeros((1, n_dims))
-        return cls((), *still, none, none, np.zeros(1), 1.0, sizes)
+        n_rows, none = len(surroundings) + 1, np.zeros(0)
+        maps_XFF = np.tile(np.eye(n_dims), (n_rows, 1, 1))
+        shifts_XF = np.zeros((n_rows, n_dims))
+        return cls(surroundings, maps_XFF, shifts_XF, none, none, np.zeros(n_rows), 1.0, sizes)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
-        return {
-            "surroundings": [list(key) for key in self.surroundings],
-            "share": self.share,
-            "sizes": self.sizes.to_config(),
-        }
+        return {"surroundings": [list(key) for key in self.surroundings], "share": self.share}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
@@ -122,10 +123,10 @@ class Synthesis:
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Synthesis:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
         own = {name: arrays[name] for name in ARRAYS}
-        of_sizes = {n.removeprefix("sizes."): a for n, a in arrays.items() if n[:6] == "sizes."}
+        start = "sizes."
+        of_sizes = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
         keys = tuple((context, time) for context, time in config["surroundings"])
-        sizes = SizeModel.from_config(config["sizes"], of_sizes)
-        return cls(keys, share=float(config["share"]), sizes=sizes, **own)
+        return cls(keys, share=float(config["share"]), sizes=SizeModel(**of_sizes), **own)
 
 
 ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
@@ -150,13 +151,14 @@ def fit_synthesis(
     seed
         Of the cells chosen where there are very many, and of the draws.
     """
-    sizes = SizeModel.fit(cells.size_factors, [c.surroundings for c in table.conditions], table)
+    surroundings, row_N = contexts_of(table)
+    sizes = SizeModel.fit(cells.size_factors, row_N)
     n_dims = autoencoder.n_tokens * autoencoder.token_dim
     head = autoencoder.decoder.head
     if not isinstance(head, NegativeBinomialHead) or isinstance(head, ZeroInflatedHead):
-        return Synthesis.neutral(sizes, n_dims)
+        return Synthesis.neutral(surroundings, sizes, n_dims)
     again = Redraw.of(cells, table, population, autoencoder, seed)
-    n_contexts = len(again.surroundings)
+    n_contexts = len(surroundings)
     measured_XFF = again.scatter(again.away_NF)
     factors_XFF = np.linalg.cholesky(measured_XFF)
     shares_XFF = np.broadcast_to(np.eye(n_dims), measured_XFF.shape).copy()
@@ -189,7 +191,7 @@ def fit_synthesis(
         share = float(np.clip(share * (measured_variance / drawn_variance) ** (STEP / 2), 0, 1))
         offset_G += (STEP * (again.mean_G - drawn.mean_G) / answer_G).clip(-1, 1)
     genes = offset_G, theta_G
-    return Synthesis(again.surroundings, maps_XFF, shifts_XF, *genes, total_X, share, sizes)
+    return Synthesis(surroundings, maps_XFF, shifts_XF, *genes, total_X, share, sizes)
 
 
 def _map(factor_FF: np.ndarray, share_FF: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.noise import NoiseSources
 from celldit.samplers.request import obs_of
+from celldit.samplers.synthesis import Synthesis
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class Trained:
         Its course.
     calibration
         How far log fold changes are off.
+    synthesis
+        How new cells are drawn from their latents.
     model_id
         Fingerprint of the weights.
     """
@@ -64,6 +67,7 @@ class Trained:
     trained_with: Mapping[str, Any]
     history: Mapping[str, list[dict[str, float]]]
     calibration: EffectCalibration
+    synthesis: Synthesis
     model_id: str
 
     @property
