@@ -1,7 +1,10 @@
 """Generated cells against measured ones that training never saw.
 
     python notebooks/benchmark_generation.py baron --seeds 1
-    python notebooks/benchmark_generation.py papalexi --seeds 3
+    python notebooks/benchmark_generation.py papalexi --seeds 3 --scvi-python ENV/bin/python
+
+The second also trains scVI, in an environment of its own that has scvi-tools 1.3 or newer, whose
+interpreter it is given (see ``generation_scvi.py``).
 
 Half of the cells of every group (cell type, or perturbation) train the model, the other half judge
 it. Each row of the table compares one source of cells with that held-out half:
@@ -10,25 +13,36 @@ real           the training half: the ceiling
 generated      celldit, the composition and library sizes of the held-out half
 own sizes      celldit, with library sizes of its own
 noise source   celldit without its flow: a Gaussian for each group in the latent
-reconstructed  held-out cells, encoded, decoded and drawn: what the decoder and the count noise cost
+reconstructed  held-out cells, encoded, decoded and drawn as they are: the decoder without corrections
+scvi           scVI with its defaults, latents from its prior, library sizes of the held-out half
+scvi labels    the same with the group (perturbation and replicate) as batch covariate
 
 AUC, nearest neighbour, MMD (bandwidths 1/2, 1, 2 and more of the median distance, see
 ``celldit.evaluation.metrics.mmd``), energy and Wasserstein distance in 30 principal components of
-the training half, errors of variances, zeros and correlations, and the share of copies.
+the training half, errors of means, variances, zeros and correlations of log expression. For groups
+of 20 cells or more in each half: overlap of the 50 top markers (t-test) with those of the held-out
+half, and the balanced accuracy on it of a logistic regression of the group on principal components.
+Cells that scVI makes without labels have none. Copies are counted by group in a second table.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scanpy as sc
 import torch
 from scipy import sparse
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 
 import celldit as cd
 from celldit.evaluation import metrics as measure
@@ -92,10 +106,63 @@ def row(name: str, cells: np.ndarray, real: np.ndarray, pca: PCA, seed: int) -> 
     }
 
 
-def run(name: str, seed: int, max_cells: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def markers(cells: np.ndarray, labels: np.ndarray, groups: list[str]) -> dict[str, set[str]]:
+    """The 50 top markers of each group against all other cells."""
+    adata = ad.AnnData(cells, obs=pd.DataFrame({"group": pd.Categorical(labels)}))
+    adata.obs_names = adata.obs_names.astype(str)
+    sc.tl.rank_genes_groups(adata, "group", groups=groups, method="t-test", n_genes=50)
+    names = adata.uns["rank_genes_groups"]["names"]
+    return {group: set(names[group]) for group in groups}
+
+
+def by_group(
+    cells: np.ndarray,
+    labels: np.ndarray,
+    real: np.ndarray,
+    real_labels: np.ndarray,
+    pca: PCA,
+    groups: list[str],
+) -> dict[str, float]:
+    """What is measured of labelled cells, over the groups that are large enough."""
+    present = [g for g in groups if (labels == g).sum() >= 2]
+    if len(present) < len(groups):
+        return {}
+    ours, theirs = markers(cells, labels, groups), markers(real, real_labels, groups)
+    overlap = np.mean([len(ours[g] & theirs[g]) / 50 for g in groups])
+    own, judged = np.isin(labels, groups), np.isin(real_labels, groups)
+    classifier = LogisticRegression(max_iter=500)
+    classifier.fit(pca.transform(cells[own]), labels[own])
+    called = classifier.predict(pca.transform(real[judged]))
+    accuracy = balanced_accuracy_score(real_labels[judged], called)
+    return {"marker_overlap": float(overlap), "group_accuracy": float(accuracy)}
+
+
+def from_scvi(
+    python: str, folder: Path, name: str, train: ad.AnnData, test: ad.AnnData, seed: int
+) -> dict[str, ad.AnnData]:
+    """Cells from scVI, with and without labels; what is in the folder already is not made again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {n: folder / f"{n.replace(' ', '_')}.h5ad" for n in ("scvi", "scvi labels")}
+    if not all(file.exists() for file in files.values()):
+        group = [[GROUPS[name]], [GROUPS[name], "replicate"]][name == "papalexi"]
+        known = set(train.obs[group].astype(str).agg(" | ".join, axis=1))
+        for which, adata in (("train", train), ("like", test)):
+            small = ad.AnnData(adata.X, obs=adata.obs[["total_umis"]].copy(), var=adata.var[[]])
+            small.obs["group"] = adata.obs[group].astype(str).agg(" | ".join, axis=1)
+            small[small.obs["group"].isin(known)].write_h5ad(folder / f"{which}.h5ad")
+        script = Path(__file__).with_name("generation_scvi.py")
+        subprocess.run([python, str(script), str(folder), str(seed)], check=True)
+    return {n: ad.read_h5ad(file) for n, file in files.items()}
+
+
+def run(
+    name: str, seed: int, max_cells: int, scvi_python: str | None, work: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One split: the table of sources, and the copies by group."""
     key = GROUPS[name]
     train, test = halves(getattr(cd.datasets, name)(), key, seed)
+    some = np.sort(np.random.default_rng(seed).permutation(test.n_obs)[:max_cells])
+    test = test[some].copy()
     cd.CellDiT.setup_anndata(train, **SETUP[name])
     model = cd.CellDiT(train)
     start = time.perf_counter()
@@ -105,7 +172,7 @@ def run(name: str, seed: int, max_cells: int) -> tuple[pd.DataFrame, pd.DataFram
     real = log_expression(test.X, test.obs["total_umis"])
     known = log_expression(train.X, train.obs["total_umis"])
     pca = PCA(30, random_state=0).fit(known)
-    n_cells = min(test.n_obs, max_cells)
+    n_cells = test.n_obs
 
     def generated(**how: object) -> ad.AnnData:
         return model.generate(n_cells, seed=seed, **how)
@@ -116,9 +183,12 @@ def run(name: str, seed: int, max_cells: int) -> tuple[pd.DataFrame, pd.DataFram
     start = time.perf_counter()
     made = generated(like=test)
     rate = n_cells / (time.perf_counter() - start)
-    sources = {"real": known, "generated": expression(made), "own sizes": expression(generated())}
+    own = generated()
+    sources = {"real": known, "generated": expression(made), "own sizes": expression(own)}
+    labels = {"real": train.obs[key], "generated": made.obs[key], "own sizes": own.obs[key]}
     model._trained = replace(trained, flow=Silent())
-    sources["noise source"] = expression(generated(like=test))
+    silent = generated(like=test)
+    sources["noise source"], labels["noise source"] = expression(silent), silent.obs[key]
     model._trained = trained
     cells = trained.read(test)
     with torch.no_grad():
@@ -126,14 +196,34 @@ def run(name: str, seed: int, max_cells: int) -> tuple[pd.DataFrame, pd.DataFram
         counts = trained.autoencoder.decode(z_NKD, torch.from_numpy(cells.size_factors))
     drawn = draw_counts(counts, np.arange(cells.n_cells), seed)
     sources["reconstructed"] = log_expression(drawn, cells.size_factors)
+    labels["reconstructed"] = test.obs[key]
+    speed = {"generated": (seconds, rate)}
+    if scvi_python is not None:
+        peers = from_scvi(scvi_python, work / f"{name}_{seed}", name, train, test, seed)
+        for peer, theirs in peers.items():
+            sources[peer] = log_expression(theirs.X, theirs.obs["total_umis"])
+            speed[peer] = theirs.uns["seconds"], theirs.uns["cells_per_second"]
+            if peer == "scvi labels":
+                labels[peer] = theirs.obs["group"].astype(str).str.split(" | ", regex=False).str[0]
     table = pd.DataFrame([row(n, x, real, pca, seed) for n, x in sources.items()])
+    sizes = pd.concat([train.obs[key].value_counts(), test.obs[key].value_counts()], axis=1)
+    large = sorted(sizes.index[(sizes >= 20).all(axis=1)].astype(str))
+    truth = test.obs[key].astype(str).to_numpy()
+    more = [
+        by_group(x, labels[n].astype(str).to_numpy(), real, truth, pca, large)
+        if n in labels
+        else {}
+        for n, x in sources.items()
+    ]
+    table = pd.concat([table, pd.DataFrame(more)], axis=1)
     table.insert(0, "data", name)
     table.insert(1, "seed", seed)
-    table["seconds_of_training"], table["cells_per_second"] = seconds, rate
+    table["seconds_of_training"] = [speed.get(n, (np.nan, np.nan))[0] for n in sources]
+    table["cells_per_second"] = [speed.get(n, (np.nan, np.nan))[1] for n in sources]
     new = copies(
         pca.transform(sources["own sizes"]),
         pca.transform(known),
-        generated().obs[key].astype(str).to_numpy(),
+        own.obs[key].astype(str).to_numpy(),
         train.obs[key].astype(str).to_numpy(),
     )
     new.insert(0, "data", name)
@@ -145,10 +235,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=sorted(GROUPS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scvi-python", help="interpreter of an environment with scvi-tools")
+    parser.add_argument("--work", type=Path, help="keeps what scVI makes; default: a new folder")
     parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--out", default="generation_{data}.csv")
     options = parser.parse_args()
-    runs = [run(options.data, seed, options.max_cells) for seed in range(options.seeds)]
+    work = options.work or Path(tempfile.mkdtemp(prefix="celldit-generation-"))
+    runs = [
+        run(options.data, seed, options.max_cells, options.scvi_python, work)
+        for seed in range(options.seeds)
+    ]
     table = pd.concat([t for t, _ in runs])
     new = pd.concat([c for _, c in runs])
     path = options.out.format(data=options.data)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 N_QUANTILES = 101
 PRIOR_CELLS = 10
 
