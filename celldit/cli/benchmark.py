@@ -110,10 +110,29 @@ def benchmark(
 
 
 def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) -> ad.AnnData:
-    """celldit as a method of the benchmark: default settings, nothing tuned to a problem."""
-    from celldit.model import CellDiT
+    """celldit as a method of the benchmark: default settings, nothing tuned to a problem.
 
-    model = CellDiT(posed.train)
+    For perturbations that training lacks it is given what its users would give it: the bundled
+    pathways and the co-expression of the training controls.
+    """
+    from celldit.data.fields import Fields
+    from celldit.data.labels import parts
+    from celldit.model import CellDiT
+    from celldit.pp import gene_features
+
+    fields = Fields.from_anndata(posed.train)
+    seen, asked = (
+        {part for label in labels for part in parts(label, fields.perturbation_sep, fields.control)}
+        for labels in (
+            set(posed.train.obs[fields.perturbation_key].astype(str)),
+            posed.perturbations,
+        )
+    )
+    train, features = posed.train, None
+    if not asked <= seen:
+        train = train.copy()
+        features = gene_features(train, ["reactome", "expression"], allow_missing=True)
+    model = CellDiT(train, features=features)
     model.train(max_epochs, seed=seed, enable_progress_bar=False)
     return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import anndata as ad
@@ -60,45 +61,44 @@ def _baseline(make: Callable[[Fields], Baseline], posed: Posed, seed: int) -> ad
 
 def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:
     fields = Fields.from_anndata(posed.train)
-    written = {*posed.train.obs[fields.perturbation_key].astype(str), *posed.perturbations}
     sep, control = fields.perturbation_sep, fields.control
-    names = sorted({part for label in written for part in parts(label, sep, control)})
-    features = pathway_features(names, seed=seed)
-    return _baseline(lambda f: FeatureRidge(features, perturbation_sep=sep), posed, seed)
+    written = posed.train.obs[fields.perturbation_key].astype(str)
+    features = pathway_features(seed=seed)
+    asked = {part for label in posed.perturbations for part in parts(label, sep, control)}
+    missing = sorted(asked - set(features))
+    if missing:
+        raise UnknownNameError(
+            f"{len(missing)} of {len(asked)} perturbations to predict are in no Reactome pathway "
+            f"({', '.join(missing[:4])}), so they have no features."
+        )
+    # It learns from the training perturbations that pathways describe.
+    described = {label: set(parts(label, sep, control)) <= set(features) for label in set(written)}
+    kept = replace(posed, train=posed.train[written.map(described).to_numpy(dtype=bool)].copy())
+    return _baseline(lambda f: FeatureRidge(features, perturbation_sep=sep), kept, seed)
 
 
-def pathway_features(
-    names: list[str], *, n_components: int = 32, seed: int = 0
-) -> Mapping[str, np.ndarray]:
+def pathway_features(*, n_components: int = 32, seed: int = 0) -> Mapping[str, np.ndarray]:
     """Features of genes: principal directions of their membership in Reactome pathways.
 
     Parameters
     ----------
-    names
-        Gene symbols.
     n_components
         Length of each vector.
     seed
         Of the solver.
 
-    Raises
-    ------
-    UnknownNameError
-        If genes are in no pathway; a vector of zeros in their place would look like knowledge.
+    Returns
+    -------
+    mapping from gene symbols to vectors
+        A gene in no pathway is not there; zeros in its place would look like knowledge.
     """
     sets = read_gmt(gene_set_file("reactome"))
     genes = sorted({gene for members in sets.values() for gene in members})
     position = {gene: i for i, gene in enumerate(genes)}
-    missing = [name for name in names if name not in position]
-    if missing:
-        raise UnknownNameError(
-            f"{len(missing)} of {len(names)} perturbations are in no Reactome pathway "
-            f"({', '.join(missing[:4])}), so they have no features."
-        )
     rows = [position[gene] for members in sets.values() for gene in members]
     columns = [i for i, members in enumerate(sets.values()) for _ in members]
     member = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(genes), len(sets)))
     # A pathway of a thousand genes says less about one of them than a pathway of ten.
     member = member @ sparse.diags(1.0 / np.sqrt(np.asarray(member.sum(axis=0)).ravel()))
     table = TruncatedSVD(n_components, random_state=seed).fit_transform(member)
-    return {name: table[position[name]] for name in names}
+    return dict(zip(genes, table, strict=True))
