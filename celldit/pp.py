@@ -173,6 +173,12 @@ def merge_guides(
         If the column does not exist; names the closest.
     InputError
         If `pattern` has no group ``target``, a label is empty, or `key_added` is `guide_key`.
+
+    Examples
+    --------
+    >>> import celldit as cd
+    >>> cd.pp.merge_guides(adata, "guide")                              # doctest: +SKIP
+    >>> cd.CellDiT.setup_anndata(adata, perturbation_key="target")      # doctest: +SKIP
     """
     labels = text_column(adata, guide_key, "guide_key")
     if key_added == guide_key:
