@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,29 @@ from celldit.evaluation import DEFAULT, METRICS, evaluate, mean_over_conditions
 
 QUICK = ("pearson", "nmse")
 
-# cell-eval 0.8.2 (pearson_delta, discrimination_score by cosine and l1, overlap_at_N,
-# de_direction_match) on the halves of the fixture `norman`.
-CELL_EVAL = {
-    "pearson": {
-        "KLF1": 0.9734800143511481,
-        "MAP2K6": 0.6046708339203661,
-        "KLF1+SET": 0.9681839001362414,
-        "PLK4": 0.46409658341786186,
-        "TMSB4X": 0.9433739531896844,
-        "MAP2K3+SLC38A2": 0.7450032704692193,
-    },
-    "discrimination": {"KLF1": 1.0, "MAP2K6": 27 / 31, "PLK4": 25 / 31, "TMSB4X": 11 / 31},
-    "discrimination_l1": {"KLF1": 1.0, "MAP2K6": 30 / 31, "PLK4": 24 / 31, "TMSB4X": 25 / 31},
-    "de_overlap": {"KLF1": 1.0, "KLF1+SET": 2 / 3, "TMSB4X": 1.0},
-    "de_direction": {"KLF1": 1.0, "KLF1+SET": 1.0, "TMSB4X": 1.0},
-}
+# Every perturbation's pearson_delta, discrimination_score by cosine and l1, overlap_at_N and
+# de_direction_match on the halves of the fixture, as cell-eval gives them; written by
+# notebooks/compare_cell_eval.py.
+CELL_EVAL = json.loads((Path(__file__).parent / "cell_eval.json").read_text(encoding="utf-8"))
 
 
-def test_values_are_those_of_cell_eval(cell_eval_halves: Any) -> None:
+@pytest.mark.parametrize("metric", list(CELL_EVAL["values"]))
+def test_values_are_those_of_cell_eval(metric: str, cell_eval_halves: Any) -> None:
     halves = cell_eval_halves
-    table = evaluate(halves.replicate, halves.truth, halves.control, metrics=list(CELL_EVAL))
-    found = table.set_index(["metric", "perturbation"])["value"]
-    for metric, values in CELL_EVAL.items():
-        for perturbation, value in values.items():
-            assert found[metric, perturbation] == pytest.approx(value, abs=1e-6)
+    table = evaluate(halves.replicate, halves.truth, halves.control, metrics=[metric])
+    found = table.set_index("perturbation")["value"]
+    expected = CELL_EVAL["values"][metric]
+    assert set(found.index) == set(expected)
+    compared = 0
+    for perturbation, value in expected.items():
+        if np.isnan(found[perturbation]):
+            # Nothing is differentially expressed, which cell-eval writes as 0 or nothing.
+            assert metric.startswith("de_")
+            assert not value or np.isnan(value)
+            continue
+        assert found[perturbation] == pytest.approx(value, abs=1e-6), perturbation
+        compared += 1
+    assert compared >= 10
 
 
 def test_the_table_is_tidy_and_repeats(papalexi: Any) -> None:
