@@ -194,6 +194,8 @@ class CellDiT:
         *,
         seed: int = 0,
         config: TrainingConfig | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_minutes: float = 10.0,
         **trainer_arguments: Any,
     ) -> None:
         """Train both stages: the latent space on counts, then the flow on what the prior lacks.
@@ -208,6 +210,11 @@ class CellDiT:
             Of everything random.
         config
             Settings of training.
+        checkpoint_dir
+            Folder for checkpoints. The same call goes on from the last one, after an interruption
+            of any kind, and ends at the same weights; see ``docs/scaling.md``.
+        checkpoint_minutes
+            Time between two checkpoints; each stage ends with one, too.
         **trainer_arguments
             Arguments of :class:`lightning.pytorch.Trainer`, such as ``accelerator="gpu"``,
             ``devices=2`` or ``enable_progress_bar=False``.
@@ -215,16 +222,32 @@ class CellDiT:
         Raises
         ------
         InputError
-            If an argument is not known, or a number cannot be used.
+            If an argument is not known, a number cannot be used, there are fewer devices than
+            asked for, or the checkpoints in `checkpoint_dir` are of another training.
+        FileError
+            If `checkpoint_dir` cannot be used.
         """
         from celldit.training.config import TrainingConfig
-        from celldit.training.fit import check_trainer_arguments, fit
+        from celldit.training.fit import check_trainer_arguments, fit, open_checkpoints
 
         check_trainer_arguments(trainer_arguments)
         if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
             raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")
         config = config or TrainingConfig()
         cells = self._training_cells("train")
+        checkpoints = open_checkpoints(
+            checkpoint_dir,
+            checkpoint_minutes,
+            cells,
+            self._tokenizer,
+            self._latent,
+            self._dit,
+            config,
+            features=self._features,
+            max_epochs=max_epochs,
+            seed=seed,
+            trainer_arguments=trainer_arguments,
+        )
         with threads():
             fitted = fit(
                 cells,
@@ -237,6 +260,7 @@ class CellDiT:
                 max_epochs=max_epochs,
                 seed=seed,
                 trainer_arguments=trainer_arguments,
+                checkpoints=checkpoints,
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = cells, table, fitted.population, fitted.autoencoder, seed

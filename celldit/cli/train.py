@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,6 +66,19 @@ def train(
     strategy: Annotated[
         str | None, typer.Option(help="ddp, ... (Lightning).", show_default="auto")
     ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Number of machines (Lightning).", show_default="1")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for checkpoints; the same command goes on from the last one.",
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Minutes between two checkpoints.")
+    ] = 10.0,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with these settings and those of training.")
     ] = None,
@@ -98,8 +111,11 @@ def train(
         "accelerator": accelerator,
         "devices": devices,
         "strategy": strategy,
+        "nodes": nodes,
     }
     kept = "No model was written: it is written only when training is done."
+    if checkpoint is not None:
+        kept += f" The checkpoints in {checkpoint} are whole; the same command goes on from there."
     with guard(debug=debug, kept=kept):
         settings = TrainSettings() if config is None else TrainSettings.from_toml(config)
         settings = settings.updated(given)
@@ -109,13 +125,15 @@ def train(
         if data is None or output is None:
             lacking = "DATA.h5ad" if data is None else "--output FOLDER"
             raise typer.BadParameter(f"{lacking} is missing.")
-        _train(data, output, settings, overwrite, quiet, as_json)
+        keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
+        _train(data, output, settings, keep, overwrite, quiet, as_json)
 
 
 def _train(
     data: Path,
     output: Path,
     settings: TrainSettings,
+    keep: dict[str, Any],
     overwrite: bool,
     quiet: bool,
     as_json: bool,
@@ -129,6 +147,7 @@ def _train(
         raise FileError(f"{output} is not a celldit model, so it will not be replaced.")
     adata = read_h5ad(data)
     from celldit.model import CellDiT
+    from celldit.training.checkpoints import is_main_process
     from celldit.training.config import TrainingConfig
 
     training = TrainingConfig(**settings.training)
@@ -141,8 +160,11 @@ def _train(
         seed=settings.seed,
         config=training,
         enable_progress_bar=not (quiet or as_json),
+        **keep,
         **settings.trainer_arguments(),
     )
+    if not is_main_process():
+        return
     model.save(output, overwrite=overwrite)
     seconds = time.perf_counter() - started
     if as_json:

@@ -25,9 +25,9 @@ _TABLES: dict[str, tuple[str, ...]] = {
         "perturbation_sep",
     ),
     "model": ("tokenizer", "latent"),
-    "train": ("max_epochs", "seed", "accelerator", "devices", "strategy"),
+    "train": ("max_epochs", "seed", "accelerator", "devices", "strategy", "nodes"),
 }
-_NUMBERS = ("max_epochs", "seed")
+_NUMBERS = ("max_epochs", "seed", "nodes")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ perturbation_sep
         As in :class:`celldit.CellDiT`.
     max_epochs, seed
         As in :meth:`celldit.CellDiT.train`.
-    accelerator, devices, strategy
-        Of Lightning's Trainer; None for its own choice.
+    accelerator, devices, strategy, nodes
+        Of Lightning's Trainer (``num_nodes`` there); None for its own choice.
     training
         Entries of the training configuration, which stand in the table ``train``, too.
     """
@@ -64,6 +64,7 @@ perturbation_sep
     accelerator: str | None = None
     devices: str | int | None = None
     strategy: str | None = None
+    nodes: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -124,9 +125,12 @@ perturbation_sep
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of Lightning's Trainer that were given."""
-        named = {n: getattr(self, n) for n in ("accelerator", "devices", "strategy")}
+        named: dict[str, Any] = {
+            n: getattr(self, n) for n in ("accelerator", "devices", "strategy")
+        }
         if isinstance(self.devices, str) and self.devices.isdigit():
             named["devices"] = int(self.devices)
+        named["num_nodes"] = self.nodes
         return {name: value for name, value in named.items() if value is not None}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,16 +22,34 @@ from celldit.conditions.population import Population
 from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.errors import InputError, closest
-from celldit.flow.anchored import AnchoredFlow, NetworkConfig
+from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
-from celldit.tokenizers import Tokenizer
+from celldit.tokenizers import Tokenizer, tokenizer_from_config
+from celldit.training.checkpoints import (
+    Checkpoints,
+    Part,
+    check_minutes,
+    identity_of,
+    settings_of,
+)
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
+from celldit.training.parallel import check_devices
 from celldit.training.progress import StageProgress
 from celldit.training.trust import Verdict
 
 Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+
+# Arguments of Lightning's Trainer that change where training ends, not only how fast.
+MATTERS = (
+    "accumulate_grad_batches",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "max_steps",
+    "precision",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +79,7 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
     Raises
     ------
     InputError
-        Naming the closest that it knows.
+        Naming the closest that it knows; or if there are fewer devices than asked for.
     """
     known = set(inspect.signature(pl.Trainer).parameters) - {"self", "max_epochs"}
     for name in arguments:
@@ -68,6 +87,7 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
             near = closest(name, sorted(known))
             hint = f"; did you mean {near!r}?" if near else "."
             raise InputError(f"train() and lightning's Trainer have no argument {name!r}{hint}")
+    check_devices(arguments)
 
 
 @contextmanager
@@ -107,6 +127,8 @@ def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]
         "enable_model_summary": False,
         "log_every_n_steps": 10,
         "gradient_clip_val": 1.0,
+        # Batches are the same for any number of processes, and each takes its share of them.
+        "use_distributed_sampler": False,
     }
     merged = {**defaults, **arguments}
     callbacks = merged.get("callbacks") or []
@@ -130,6 +152,72 @@ def complete_trust(verdict: Verdict) -> dict[Extrapolation, Trust]:
     return {kind: verdict.trust.get(kind, least) for kind in Extrapolation}
 
 
+def open_checkpoints(
+    folder: str | os.PathLike[str] | None,
+    minutes: float,
+    cells: Cells,
+    tokenizer: Tokenizer,
+    latent: LatentConfig,
+    dit: NetworkConfig,
+    config: TrainingConfig,
+    *,
+    features: Features | None,
+    max_epochs: int | None,
+    seed: int,
+    trainer_arguments: Mapping[str, Any],
+) -> Checkpoints | None:
+    """Open a folder of checkpoints for exactly this training.
+
+    Raises
+    ------
+    InputError
+        If what is in the folder belongs to another training; says what differs.
+    FileError
+        If the folder cannot be used.
+    """
+    check_minutes(minutes)
+    if folder is None:
+        return None
+    settings = {
+        "seed": seed,
+        "max_epochs": max_epochs,
+        "tokenizer": settings_of(tokenizer),
+        "latent": asdict(latent),
+        "network": network_to_dict(dit),
+        "config": asdict(config),
+        "trainer": {name: trainer_arguments.get(name) for name in MATTERS},
+    }
+    matrices = {source: matrix for source, (_, matrix) in (features or {}).items()}
+    return Checkpoints(folder, minutes, identity_of(cells, settings, matrices))
+
+
+def write_autoencoder(autoencoder: Autoencoder, history: list[dict[str, float]]) -> dict[str, Any]:
+    """A trained autoencoder as a result for checkpoints."""
+    return {
+        "config": autoencoder.to_config(),
+        "tokenizer": autoencoder.tokenizer.arrays(),
+        "weights": autoencoder.state_dict(),
+        "history": history,
+    }
+
+
+def read_autoencoder(
+    result: Mapping[str, Any], genes: tuple[str, ...]
+) -> tuple[Autoencoder, list[dict[str, float]]]:
+    """Read what :func:`write_autoencoder` wrote."""
+    config = result["config"]
+    autoencoder = Autoencoder(
+        tokenizer_from_config(config["tokenizer"], result["tokenizer"]),
+        genes,
+        config["n_tokens"],
+        config["token_dim"],
+        LatentConfig(**config["config"]),
+    )
+    autoencoder.explained = config["explained"]
+    autoencoder.load_state_dict(result["weights"])
+    return autoencoder.eval(), result["history"]
+
+
 def fit(
     cells: Cells,
     tokenizer: Tokenizer,
@@ -142,6 +230,7 @@ def fit(
     max_epochs: int | None,
     seed: int,
     trainer_arguments: Mapping[str, Any],
+    checkpoints: Checkpoints | None = None,
 ) -> Fitted:
     """Train both stages on training cells.
 
@@ -163,17 +252,27 @@ def fit(
         Of everything random.
     trainer_arguments
         Checked arguments for Lightning's Trainer.
+    checkpoints
+        Where training keeps its state, and finds that of an earlier call; None for nowhere.
     """
     with quiet_lightning():
-        autoencoder = Autoencoder.start(cells, tokenizer.fit(cells), latent, seed)
-        latent_history = train_latent(
-            autoencoder,
-            cells,
-            config,
-            max_epochs=max_epochs,
-            seed=seed,
-            trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
-        )
+        part = None if checkpoints is None else Part(checkpoints, "latent")
+        finished = None if part is None else part.finished()
+        if finished is not None:
+            autoencoder, latent_history = read_autoencoder(finished, cells.genes)
+        else:
+            autoencoder = Autoencoder.start(cells, tokenizer.fit(cells), latent, seed)
+            latent_history = train_latent(
+                autoencoder,
+                cells,
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
+                trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
+                part=part,
+            )
+            if part is not None:
+                part.finish(write_autoencoder(autoencoder, latent_history))
         autoencoder.cpu()
         z_NKD: Tensor = autoencoder.encode(cells)
         table = ConditionTable.from_cells(cells, sep)
@@ -196,6 +295,7 @@ def fit(
             max_epochs=max_epochs,
             seed=seed,
             trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
+            checkpoints=checkpoints,
         )
         flow.cpu()
     return Fitted(

@@ -17,6 +17,7 @@ from celldit.conditions.part_tokens import PartTokens
 from celldit.conditions.population import Population
 from celldit.flow.anchored import FlowCondition
 from celldit.training.config import TrainingConfig
+from celldit.training.parallel import rank_and_world
 
 
 class FlowBatch(NamedTuple):
@@ -25,6 +26,11 @@ class FlowBatch(NamedTuple):
     x0_BKD: Tensor
     x1_BKD: Tensor
     condition: FlowCondition
+
+    def share(self, rank: int, world: int) -> FlowBatch:
+        """What one of several processes takes of the batch, both kinds of start included."""
+        own = slice(rank, None, world)
+        return FlowBatch(self.x0_BKD[own], self.x1_BKD[own], self.condition[own])
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,18 +156,28 @@ class FlowBatches(IterableDataset[FlowBatch]):
     that large conditions do not drown small ones; one of its cells is the end point. The start is a
     random control cell of the same context plus the estimated effect or, for `noise_share` of the
     pairs (controls among them), noise about the estimated position.
+
+    Of several processes each draws the same batch and keeps its share.
     """
 
     def __init__(self, tables: FlowTables, config: TrainingConfig, seed: int) -> None:
         self.tables, self.config, self.seed = tables, config, seed
-        self.epoch = 0
+        self.epoch, self.first = 0, 0
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Begin the next pass at this batch of this epoch."""
+        self.epoch, self.first = epoch, batch
 
     def __iter__(self) -> Iterator[FlowBatch]:
         rng = np.random.default_rng([self.seed, self.epoch])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        first, self.first = self.first, 0
         self.epoch += 1
-        for _ in range(self.config.flow_steps_per_epoch):
-            yield self.draw(rng, generator)
+        rank, world = rank_and_world()
+        for i in range(self.config.flow_steps_per_epoch):
+            batch = self.draw(rng, generator)
+            if i >= first:
+                yield batch if world == 1 else batch.share(rank, world)
 
     def draw(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
         """Draw one batch."""

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.briefing import Briefing
@@ -19,9 +18,12 @@ from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
+from celldit.training.checkpoints import Checkpoints, Part
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, control_of, make_tables
 from celldit.training.latent_stage import warm_cosine
+from celldit.training.parallel import rank_and_world
+from celldit.training.resume import ResumableLoader, run_stage
 from celldit.training.trust import (
     MAX_CELLS,
     MAX_CONDITIONS,
@@ -43,29 +45,52 @@ class FlowStage(pl.LightningModule):
         super().__init__()
         self.flow, self.trials, self.config, self.n_steps = flow, trials, config, n_steps
         average = get_ema_multi_avg_fn(config.ema_decay)
-        self.ema = AveragedModel(flow, multi_avg_fn=average)
+        self.ema = AveragedModel(flow, multi_avg_fn=average).requires_grad_(False)
         self.path, self.times = LinearPath(), Stratified()
         self.course: list[Comparison] = []
 
     def training_step(self, batch: FlowBatch) -> Tensor:
-        t_B = self.times(len(batch.x0_BKD), None, batch.x0_BKD.device)
+        rank, world = rank_and_world()
+        # Every process draws the times of the whole batch, so that together they cover [0, 1].
+        t_B = self.times(self.config.flow_batch, None, batch.x0_BKD.device)[rank::world]
         sample = self.path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
         velocity = self.flow(sample.x_t, sample.t, batch.condition)
         loss = velocity_loss(velocity, sample.velocity)
         self.log("velocity_error", loss, prog_bar=True, batch_size=len(t_B))
-        return loss
+        if world == 1:
+            return loss
+        # Processes average their gradients; shares that are not equal must not weigh the same.
+        return loss * (world * len(t_B) / self.config.flow_batch)
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        # Once for each step of the weights, however many batches it took.
+        self.average_weights()
+
+    def average_weights(self) -> None:
+        """Let the moving average follow the weights by one step."""
         self.ema.update_parameters(self.flow)
 
     def on_train_epoch_end(self) -> None:
         if not self.trials:
             return
-        self.course.append(compare(cast(AnchoredFlow, self.ema.module), self.trials))
+        comparison = None
+        if self.trainer.is_global_zero:
+            comparison = compare(cast(AnchoredFlow, self.ema.module), self.trials)
+        # One process decides for all: last bits that differ must not end one run before the other.
+        decided = self.trainer.strategy.broadcast(comparison)
+        assert decided is not None
+        self.course.append(decided)
         overall = [average_courses([[c]])[0].overall for c in self.course]
         self.log("error_over_prior", overall[-1], prog_bar=True)
         if len(overall) - 1 - int(np.argmin(overall)) >= self.config.flow_patience:
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["celldit"] = {"course": [c.to_dict() for c in self.course]}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.course = [Comparison.from_dict(c) for c in checkpoint["celldit"]["course"]]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = torch.optim.AdamW(
@@ -126,6 +151,7 @@ def train_flow(
     max_epochs: int | None,
     seed: int,
     trainer_arguments: Callable[[str], dict[str, Any]],
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[AnchoredFlow, Verdict, list[dict[str, float]]]:
     """Train the flow: trial runs say how long and how far to trust, a final run uses all cells.
 
@@ -150,6 +176,8 @@ def train_flow(
         Of what is held out and of the pairs.
     trainer_arguments
         For :class:`lightning.pytorch.Trainer`, given the name of the run.
+    checkpoints
+        Where the runs keep their states; None for nowhere.
 
     Returns
     -------
@@ -164,6 +192,11 @@ def train_flow(
     every_cell = np.arange(len(z_NKD))
     courses: list[list[Comparison]] = []
     for trial in range(config.n_trials):
+        part = None if checkpoints is None else Part(checkpoints, f"flow-trial-{trial + 1}")
+        finished = None if part is None else part.finished()
+        if finished is not None:
+            courses.append([Comparison.from_dict(c) for c in finished["course"]])
+            continue
         rng = np.random.default_rng([seed, trial])
         held_out = hold_out(population.prior.conditions, config.held_out_conditions, rng)
         of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
@@ -176,17 +209,35 @@ def train_flow(
             break
         reduced = population.without(held_out)
         tables = make_tables(z_NKD, every_cell[~apart], table, reduced, with_parts=with_parts)
-        stage = FlowStage(make_flow(), trials, config, n_epochs * config.flow_steps_per_epoch)
-        _run(stage, tables, config, n_epochs, seed, trainer_arguments(f"flow, trial {trial + 1}"))
+        stage = _run(
+            make_flow(),
+            trials,
+            tables,
+            config,
+            n_epochs,
+            n_epochs,
+            seed,
+            trainer_arguments(f"flow, trial {trial + 1}"),
+            part,
+        )
         courses.append(stage.course)
+        if part is not None:
+            part.finish({"course": [c.to_dict() for c in stage.course]})
     verdicts = average_courses(courses)
     best = min(range(len(verdicts)), key=lambda i: verdicts[i].overall, default=n_epochs - 1)
     verdict = verdicts[best] if verdicts else Verdict({}, {})
     flow = make_flow()
-    stage = FlowStage(flow, [], config, n_epochs * config.flow_steps_per_epoch)
-    tables = make_tables(z_NKD, every_cell, table, population, with_parts=with_parts)
-    _run(stage, tables, config, best + 1, seed, trainer_arguments("flow"))
-    flow.load_state_dict(stage.ema.module.state_dict())
+    part = None if checkpoints is None else Part(checkpoints, "flow")
+    finished = None if part is None else part.finished()
+    if finished is not None:
+        flow.load_state_dict(finished["flow"])
+    else:
+        tables = make_tables(z_NKD, every_cell, table, population, with_parts=with_parts)
+        arguments = trainer_arguments("flow")
+        stage = _run(flow, [], tables, config, best + 1, n_epochs, seed, arguments, part)
+        flow.load_state_dict(stage.ema.module.state_dict())
+        if part is not None:
+            part.finish({"flow": flow.state_dict()})
     history = [
         {"epoch": float(i + 1), **{str(kind): gain for kind, gain in v.gain.items()}}
         for i, v in enumerate(verdicts)
@@ -195,14 +246,28 @@ def train_flow(
 
 
 def _run(
-    stage: FlowStage,
+    flow: AnchoredFlow,
+    trials: list[Trial],
     tables: FlowTables,
     config: TrainingConfig,
     n_epochs: int,
+    n_epochs_planned: int,
     seed: int,
     trainer_arguments: dict[str, Any],
-) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        trainer = pl.Trainer(max_epochs=n_epochs, **trainer_arguments)
-        trainer.fit(stage, DataLoader(FlowBatches(tables, config, seed), batch_size=None))
+    part: Part | None,
+) -> FlowStage:
+    """One run of some epochs along the learning rates of the epochs planned."""
+    accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
+    steps_per_epoch = -(-config.flow_steps_per_epoch // accumulated)
+    stage = FlowStage(flow, trials, config, n_epochs_planned * steps_per_epoch)
+    batches = FlowBatches(tables, config, seed)
+    run_stage(
+        stage,
+        ResumableLoader(batches, batch_size=None),
+        batches,
+        n_epochs=n_epochs,
+        seed=seed,
+        trainer_arguments=trainer_arguments,
+        part=part,
+    )
+    return stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from celldit.data.cells import Cells
 from celldit.latent.autoencoder import Autoencoder
 from celldit.tokenizers import TokenSet
+from celldit.training.checkpoints import Part
 from celldit.training.config import TrainingConfig
+from celldit.training.parallel import rank_and_world
+from celldit.training.resume import ResumableLoader, run_stage
 
 # Share of the learning rate for the decoder's linear part.
 LINEAR_RATE = 0.25
@@ -39,7 +43,7 @@ class CountBatches(Dataset[CountBatch]):
 
     def __init__(self, cells: Cells, model: Autoencoder, size: int, *, seed: int | None) -> None:
         self.cells, self.model, self.size, self.seed = cells, model, size, seed
-        self.epoch = 0
+        self.epoch, self.first = 0, 0
         self.order = np.arange(cells.n_cells)
         self.shuffle()
 
@@ -50,18 +54,43 @@ class CountBatches(Dataset[CountBatch]):
             self.order = rng.permutation(self.cells.n_cells)
             self.epoch += 1
 
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Begin the next pass at this batch of this epoch of training."""
+        # The first order is drawn when the batches are made, the next as each epoch starts.
+        self.epoch, self.first = epoch + 1, batch
+        self.shuffle()
+
     def __len__(self) -> int:
         return -(-self.cells.n_cells // self.size)
 
     def __getitem__(self, i: int) -> CountBatch:
         if i >= len(self):
             raise IndexError(i)
-        batch = self.cells.take(self.order[i * self.size : (i + 1) * self.size])
+        rows = self.order[i * self.size : (i + 1) * self.size]
+        if self.seed is not None:
+            rank, world = rank_and_world()
+            # A process without a share takes a cell that then counts for nothing.
+            rows = rows[rank::world] if rank < len(rows) else rows[:1]
+        batch = self.cells.take(rows)
         return CountBatch(
             self.model.tokenize(batch),
             torch.from_numpy(batch.counts.toarray()),
             torch.from_numpy(batch.size_factors),
         )
+
+
+class CountOrder(Sampler[int]):
+    """Batches one after the other, the first pass from where :meth:`CountBatches.start_at` says."""
+
+    def __init__(self, batches: CountBatches) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[int]:
+        first, self.batches.first = self.batches.first, 0
+        return iter(range(first, len(self.batches)))
 
 
 class LatentStage(pl.LightningModule):
@@ -95,10 +124,16 @@ class LatentStage(pl.LightningModule):
         self.best = self.at_start = sum(x * n for x, n in losses) / sum(n for _, n in losses)
         self.best_state = copy.deepcopy(self.model.state_dict())
 
-    def training_step(self, batch: CountBatch) -> Tensor:
+    def training_step(self, batch: CountBatch, batch_idx: int = 0) -> Tensor:
         loss = self.nll(batch)
-        self.log("nll", loss, prog_bar=True)
-        return loss
+        self.log("nll", loss, prog_bar=True, batch_size=len(batch.size_B))
+        rank, world = rank_and_world()
+        if world == 1:
+            return loss
+        # Processes average their gradients; shares that are not equal must not weigh the same.
+        n_batch = min(self.batches.size, self.batches.cells.n_cells - batch_idx * self.batches.size)
+        n_own = len(batch.size_B) if rank < n_batch else 0
+        return loss * (world * n_own / n_batch)
 
     def on_train_epoch_start(self) -> None:
         self.batches.shuffle()
@@ -119,6 +154,19 @@ class LatentStage(pl.LightningModule):
             self.best, self.best_state = value, copy.deepcopy(self.model.state_dict())
         if self.epochs_without_gain >= self.config.latent_patience:
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["celldit"] = {
+            "best": self.best,
+            "at_start": self.at_start,
+            "best_state": self.best_state,
+            "epochs_without_gain": self.epochs_without_gain,
+            "history": self.history,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, value in checkpoint["celldit"].items():
+            setattr(self, name, value)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # The linear part starts at its optimum with a prior of its own; what is added to it pays.
@@ -158,6 +206,7 @@ def train_latent(
     max_epochs: int | None,
     seed: int,
     trainer_arguments: dict[str, Any],
+    part: Part | None = None,
 ) -> list[dict[str, float]]:
     """Train the autoencoder in place and return the held-out likelihood after each epoch.
 
@@ -175,6 +224,8 @@ def train_latent(
         Of the held-out cells and the order of the rest.
     trainer_arguments
         For :class:`lightning.pytorch.Trainer`.
+    part
+        Where checkpoints of this stage are; None for none.
     """
     order = np.random.default_rng(seed).permutation(cells.n_cells)
     n_held_out = max(1, round(config.held_out_cells * cells.n_cells))
@@ -190,17 +241,21 @@ def train_latent(
     whole, explained = copy.deepcopy(model.state_dict()), model.explained
     model.restart(rest, seed)
     validation = CountBatches(held_out, model, model.batch_size, seed=None)
-    stage = LatentStage(model, batches, config, n_epochs * len(batches))
+    accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
+    steps_per_epoch = -(-len(batches) // accumulated)
+    stage = LatentStage(model, batches, config, n_epochs * steps_per_epoch)
     stage.start_from(validation)
-    trainer = pl.Trainer(max_epochs=n_epochs, num_sanity_val_steps=0, **trainer_arguments)
     model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout draws from torch's global stream
-        trainer.fit(
-            stage,
-            DataLoader(batches, batch_size=None),
-            DataLoader(validation, batch_size=None),
-        )
+    run_stage(
+        stage,
+        ResumableLoader(batches, batch_size=None, sampler=CountOrder(batches)),
+        batches,
+        n_epochs=n_epochs,
+        seed=seed,
+        trainer_arguments={"num_sanity_val_steps": 0, **trainer_arguments},
+        part=part,
+        validation=DataLoader(validation, batch_size=None),
+    )
     if stage.best < (1 - MIN_GAIN) * stage.at_start:
         model.load_state_dict(stage.best_state)
     else:

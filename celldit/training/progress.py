@@ -49,7 +49,12 @@ class StageProgress(pl.callbacks.ProgressBar):
             TextColumn("{task.fields[numbers]}"),
             disable=without_widgets(),
         )
-        self.progress.add_task(f"training {self.stage}", total=trainer.max_epochs, numbers="")
+        self.progress.add_task(
+            f"training {self.stage}",
+            total=trainer.max_epochs,
+            completed=trainer.current_epoch,
+            numbers="",
+        )
         self.progress.start()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

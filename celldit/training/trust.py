@@ -8,7 +8,7 @@ shares of its displacement (none is the prior; see :class:`celldit.conditions.tr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,6 +66,19 @@ class Comparison:
 
     square: dict[Extrapolation, np.ndarray]
     energy: dict[Extrapolation, np.ndarray]
+
+    def to_dict(self) -> dict[str, dict[str, np.ndarray]]:
+        """The errors under the names of the kinds, for checkpoints."""
+        return {
+            name: {str(kind): np.asarray(values) for kind, values in errors.items()}
+            for name, errors in (("square", self.square), ("energy", self.energy))
+        }
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Mapping[str, np.ndarray]]) -> Comparison:
+        """Read what :meth:`to_dict` wrote."""
+        read = {n: {Extrapolation(k): v for k, v in e.items()} for n, e in entries.items()}
+        return cls(read["square"], read["energy"])
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def test_average_of_weights_follows_training() -> None:
     for value in (1.0, 3.0, 3.0):
         with torch.no_grad():
             weight.fill_(value)
-        stage.on_train_batch_end()
+        stage.average_weights()
         values.append(float(stage.ema.module.dit.project_out.weight.detach().mean()))
     assert values == pytest.approx([1.0, 2.0, 2.5])
 

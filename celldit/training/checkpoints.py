@@ -1,0 +1,239 @@
+"""A folder of checkpoints: one file for each part of training, in progress or finished.
+
+The parts are the autoencoder, each trial run of the flow, and its final run. The same command finds
+what is finished, goes on in the middle of what is not, and ends at the weights that it would have
+reached without interruption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from celldit import __version__
+from celldit.errors import FileError, InputError, examples
+from celldit.training.state_file import read_state, write_state
+
+if TYPE_CHECKING:
+    from celldit.data.cells import Cells
+
+SUFFIX = ".checkpoint"
+
+
+class Checkpoints:
+    """The files of one training.
+
+    Parameters
+    ----------
+    folder
+        Where they are; made if need be.
+    minutes
+        Time between two states of a part in progress; 0 for one after every batch.
+    identity
+        What must be the same for training to go on: settings, data and version, as texts.
+
+    Raises
+    ------
+    InputError
+        If `minutes` is no number of at least 0, or the folder belongs to another training; says
+        what differs.
+    FileError
+        If the folder cannot be written to, or a file in it is damaged.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], minutes: float, identity: Mapping[str, str]
+    ) -> None:
+        check_minutes(minutes)
+        self.folder, self.minutes, self.identity = Path(folder), float(minutes), dict(identity)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # What a killed process had begun to write has a hidden name and was never used.
+            for left_over in self.folder.glob(f".*{SUFFIX}"):
+                left_over.unlink()
+        except OSError as error:
+            raise FileError(f"Cannot write into {self.folder}: {error.strerror}.") from error
+        if not os.access(self.folder, os.W_OK):
+            raise FileError(f"Cannot write into {self.folder}; choose another folder.")
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            self._refuse_others(path, read_state(path))
+
+    def _refuse_others(self, path: Path, state: Mapping[str, Any]) -> None:
+        there = state.get("identity", {})
+        different = [
+            f"{name} ({there.get(name, 'none')} there, {self.identity.get(name, 'none')} here)"
+            for name in dict.fromkeys([*self.identity, *there])
+            if there.get(name) != self.identity.get(name)
+        ]
+        if different:
+            raise InputError(
+                f"{path} is a checkpoint of another training, which differs in "
+                f"{'; '.join(different[:4])}{' and more' if len(different) > 4 else ''}. Choose "
+                "another checkpoint folder, or delete this one."
+            )
+
+    def path(self, part: str) -> Path:
+        """The file of a part of training."""
+        return self.folder / f"{part}{SUFFIX}"
+
+    def finished(self, part: str) -> dict[str, Any] | None:
+        """What :meth:`finish` kept of a part; None where it is not finished."""
+        state = self._read(part)
+        return state["result"] if state is not None and state["finished"] else None
+
+    def in_progress(self, part: str) -> dict[str, Any] | None:
+        """What :meth:`keep` kept of a part; None where there is nothing or it is finished."""
+        state = self._read(part)
+        return None if state is None or state["finished"] else state["progress"]
+
+    def _read(self, part: str) -> dict[str, Any] | None:
+        path = self.path(part)
+        return read_state(path) if path.exists() else None
+
+    def keep(self, part: str, progress: Mapping[str, Any]) -> None:
+        """Keep the state of a part in progress, in place of the one before."""
+        self._write(part, {"finished": False, "progress": progress})
+
+    def finish(self, part: str, result: Mapping[str, Any]) -> None:
+        """Keep the result of a part, in place of its state in progress."""
+        self._write(part, {"finished": True, "result": result})
+
+    def _write(self, part: str, content: Mapping[str, Any]) -> None:
+        if is_main_process():
+            write_state(self.path(part), {"identity": self.identity, **content})
+
+    def parts(self) -> list[str]:
+        """Parts of which there is a file."""
+        with suppress(OSError):
+            return sorted(path.stem for path in self.folder.glob(f"*{SUFFIX}"))
+        return []
+
+
+def check_minutes(minutes: object) -> None:
+    """Refuse an interval that is no number of at least 0.
+
+    Raises
+    ------
+    InputError
+        Saying what to write instead.
+    """
+    good = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+    if not good or not math.isfinite(float(minutes)) or float(minutes) < 0:  # type: ignore[arg-type]
+        raise InputError(
+            f"checkpoint_minutes={minutes!r} must be a number of at least 0, such as 10."
+        )
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files; under several processes only the first does."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def identity_of(
+    cells: Cells, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """What names a training: version, data and settings, each as a short text.
+
+    Parameters
+    ----------
+    cells
+        Training cells.
+    settings
+        By name, such as ``{"seed": 0}``; nested settings are compared one by one.
+    arrays
+        More data, such as features of perturbations.
+    """
+    matrix = cells.counts
+    per_cell = [cells.size_factors, cells.perturbations, cells.contexts, cells.doses, cells.times]
+    identity = {
+        "celldit version": __version__,
+        "number of cells": str(cells.n_cells),
+        "genes": f"{cells.n_genes}, {examples(cells.genes, 1)}, {_short(cells.genes)}",
+        "counts": _short(matrix.data, matrix.indices, matrix.indptr),
+        "conditions of the cells": _short(*(a for a in per_cell if a is not None)),
+    }
+    if arrays:
+        identity["features"] = _short(*(array for _, array in sorted(arrays.items())))
+    return {**identity, **_flat(settings)}
+
+
+def settings_of(tokenizer: Any) -> dict[str, str]:
+    """Name and options of a tokenizer, fitted or not, as short texts."""
+    options = {n: str(v) for n, v in vars(tokenizer).items() if not n.startswith("_")}
+    short = {n: text if len(text) <= 60 else _short([text]) for n, text in options.items()}
+    return {"": str(tokenizer.name), **short}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name} ")
+        else:
+            flat[f"{prefix}{name}".strip()] = str(value)
+    return flat
+
+
+def _short(*arrays: Any) -> str:
+    """Twelve hexadecimal digits that name some arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.asarray(array)
+        if array.dtype.kind in "OU":
+            digest.update("\0".join(map(str, array.tolist())).encode())
+        else:
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update(b"\n")
+    return digest.hexdigest()[:12]
+
+
+class Part:
+    """One part of training in a folder of checkpoints.
+
+    Parameters
+    ----------
+    checkpoints
+        The folder.
+    name
+        Of the part, and of its file.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, name: str) -> None:
+        self.checkpoints, self.name = checkpoints, name
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.checkpoints.path(self.name)
+
+    def finished(self) -> dict[str, Any] | None:
+        """See :meth:`Checkpoints.finished`."""
+        return self.checkpoints.finished(self.name)
+
+    def in_progress(self) -> dict[str, Any] | None:
+        """See :meth:`Checkpoints.in_progress`."""
+        return self.checkpoints.in_progress(self.name)
+
+    def keep(self, progress: Mapping[str, Any]) -> None:
+        """See :meth:`Checkpoints.keep`; a disk that is full is a warning, training goes on."""
+        try:
+            self.checkpoints.keep(self.name, progress)
+        except FileError as error:
+            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=2)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """See :meth:`Checkpoints.finish`; a disk that is full is a warning, training goes on."""
+        try:
+            self.checkpoints.finish(self.name, result)
+        except FileError as error:
+            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=2)

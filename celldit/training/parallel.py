@@ -1,0 +1,73 @@
+"""Several processes, one batch: each takes its share of the batch that a single one would draw."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from celldit.errors import InputError
+
+SHARDED = ("fsdp", "deepspeed")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process and of all processes; (0, 1) when there is only one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def uses_cuda(arguments: Mapping[str, Any]) -> bool:
+    """Whether Lightning's Trainer will take a CUDA device with these arguments."""
+    kind = arguments.get("accelerator", "auto")
+    return kind in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def check_devices(arguments: Mapping[str, Any]) -> None:
+    """Refuse more devices than there are, before any work.
+
+    Parameters
+    ----------
+    arguments
+        Arguments for Lightning's Trainer.
+
+    Raises
+    ------
+    InputError
+        If there are not as many devices, or the strategy shards the weights.
+    """
+    kind, wanted = arguments.get("accelerator", "auto"), arguments.get("devices", "auto")
+    strategy = arguments.get("strategy", "auto")
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__.lower()
+    if any(sharded in name for sharded in SHARDED):
+        raise InputError(
+            f"strategy={name!r} is not supported: the moving average of the weights needs them "
+            'whole on each device, where the largest size fits; use strategy="ddp".'
+        )
+    if not isinstance(kind, str):
+        return
+    if kind in ("gpu", "cuda") and not torch.cuda.is_available() and not _has_mps(kind):
+        raise InputError(f'accelerator={kind!r}, but torch finds no GPU; use accelerator="cpu".')
+    if uses_cuda(arguments):
+        there, what = torch.cuda.device_count(), "GPU"
+    elif kind in ("auto", "cpu"):
+        there, what = os.cpu_count() or 1, "CPU core"
+    else:
+        return
+    if isinstance(wanted, str) and wanted.isdigit():
+        wanted = int(wanted)
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, list, tuple)):
+        return
+    asked = max(wanted, default=0) + 1 if isinstance(wanted, (list, tuple)) else wanted
+    if asked > there:
+        raise InputError(
+            f"devices={wanted} asks for {asked}, but this machine has {there} "
+            f"{what}{'' if there == 1 else 's'}; use devices={there} or less."
+        )
+
+
+def _has_mps(kind: str) -> bool:
+    return kind == "gpu" and torch.backends.mps.is_available()

@@ -1,0 +1,385 @@
+"""Training can be killed at any moment, and the same call ends at the same weights."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from celldit import CellDiT
+from celldit.errors import FileError, InputError
+from celldit.latent import LatentConfig
+from celldit.nn.dit import DiTConfig
+from celldit.training import TrainingConfig
+from celldit.training import state_file as state_file_module
+from celldit.training.state_file import read_state, write_state
+
+CONFIG = TrainingConfig(
+    flow_steps_per_epoch=6, n_trials=2, flow_batch=32, latent_batch=64, latent_patience=9
+)
+
+
+def model_of(adata: ad.AnnData, kind: str = "pca", **options: Any) -> CellDiT:
+    return CellDiT(
+        adata,
+        "modules",
+        LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, decoder_hidden=8),
+        dit=DiTConfig(width=16, depth=1, n_heads=2),
+        **options,
+    )
+
+
+def train(adata: ad.AnnData, folder: Path | None, kind: str = "pca", **options: Any) -> CellDiT:
+    model = model_of(adata, kind)
+    arguments = {"checkpoint_minutes": 0.0, "config": CONFIG, **options}
+    epochs = arguments.pop("max_epochs", 3)
+    model.train(epochs, checkpoint_dir=folder, enable_progress_bar=False, **arguments)
+    return model
+
+
+def in_a_process(adata: ad.AnnData, folder: Path, kind: str) -> multiprocessing.Process:
+    """Training in a process of its own, forked so that nothing has to be imported again."""
+    process = multiprocessing.get_context("fork").Process(
+        target=train, args=(adata, folder), kwargs={"kind": kind}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def screen(_tiny_screen: ad.AnnData) -> ad.AnnData:
+    return _tiny_screen
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(screen: ad.AnnData) -> CellDiT:
+    return train(screen, None)
+
+
+def equal(one: CellDiT, two: CellDiT) -> bool:
+    parts = ((m.trained.autoencoder.state_dict(), m.trained.flow.state_dict()) for m in (one, two))
+    for a, b in zip(*parts, strict=True):
+        if not all(torch.equal(a[name], b[name]) for name in a):
+            return False
+    return one.trained.model_id == two.trained.model_id and one.history == two.history
+
+
+@pytest.mark.parametrize("kind", ["pca", pytest.param("set", marks=pytest.mark.slow)])
+def test_killed_at_five_moments_it_ends_at_the_same_weights(
+    screen: ad.AnnData, tmp_path: Path, kind: str
+) -> None:
+    whole, seen = train(screen, None, kind), set()
+    started = time.perf_counter()
+    in_a_process(screen, tmp_path / "timed", kind).join()
+    duration = time.perf_counter() - started
+    rng, n_killed, folder = np.random.default_rng(7), 0, tmp_path / "kept"
+    while n_killed < 5:
+        process = in_a_process(screen, folder, kind)
+        process.join(rng.uniform(0.05, 0.3) * duration)
+        seen |= {(n_killed, p.name) for p in folder.glob("*.checkpoint")}
+        if process.is_alive():
+            process.kill()  # SIGKILL
+            n_killed += 1
+            process.join()
+        else:  # it was done before its time: once more from the start
+            assert process.exitcode == 0
+            shutil.rmtree(folder)
+    assert len(seen) >= 5, "the kills came before there was anything to go on from"
+    assert equal(train(screen, folder, kind), whole)
+
+
+def test_killed_after_every_single_checkpoint(
+    screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moments in between are covered one by one: each run dies as it has written one file."""
+    from celldit.training.checkpoints import Checkpoints
+
+    class Killed(BaseException):
+        pass
+
+    write, written = Checkpoints._write, []
+
+    def write_and_die(self: Checkpoints, part: str, content: Any) -> None:
+        write(self, part, content)
+        written.append((part, content["finished"]))
+        if len(written) % 7 == 0:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "_write", write_and_die)
+    n_killed = 0
+    for _ in range(60):
+        try:
+            model = train(screen, tmp_path)
+            break
+        except Killed:
+            n_killed += 1
+    assert n_killed >= 5
+    assert {part for part, _ in written} == {"latent", "flow-trial-1", "flow-trial-2", "flow"}
+    assert equal(model, uninterrupted)
+
+
+def test_checkpoints_change_nothing(
+    screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path
+) -> None:
+    assert equal(train(screen, tmp_path), uninterrupted)
+    names = ["flow-trial-1", "flow-trial-2", "flow", "latent"]
+    assert sorted(p.stem for p in tmp_path.iterdir()) == sorted(names)
+
+
+def test_what_is_finished_is_not_trained_again(
+    screen: ad.AnnData,
+    uninterrupted: CellDiT,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import lightning.pytorch as pl
+
+    train(screen, tmp_path)
+
+    def no_training(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(pl.Trainer, "fit", no_training)
+    assert equal(train(screen, tmp_path), uninterrupted)
+
+
+def test_without_time_for_one_only_finished_parts_are_kept(
+    screen: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celldit.training.checkpoints import Checkpoints
+
+    kept = []
+    monkeypatch.setattr(Checkpoints, "keep", lambda self, part, progress: kept.append(part))
+    train(screen, tmp_path, checkpoint_minutes=10.0)
+    assert not kept
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": 1}, r"seed \(0 there, 1 here\)"),
+        ({"max_epochs": 2}, r"max_epochs \(3 there, 2 here\)"),
+        ({"config": TrainingConfig(flow_rate=5e-3)}, r"config flow_rate \(0.001 there"),
+        ({"accumulate_grad_batches": 2}, r"trainer accumulate_grad_batches \(None there, 2 here"),
+        ({"kind": "set"}, r"latent kind \(pca there, set here\)"),
+    ],
+)
+def test_checkpoints_of_another_training_are_refused(
+    screen: ad.AnnData, kept: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        train(screen, kept, **options)
+
+
+@pytest.fixture(scope="module")
+def kept(screen: ad.AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kept")
+    train(screen, folder)
+    return folder
+
+
+def test_checkpoints_of_other_data_are_refused(screen: ad.AnnData, kept: Path) -> None:
+    other = screen.copy()
+    other.X[0, 0] += 1
+    with pytest.raises(InputError, match="differs in counts"):
+        train(other, kept)
+    labels = screen.copy()
+    labels.obs["perturbation"] = labels.obs["perturbation"].astype(str)
+    labels.obs.iloc[2, labels.obs.columns.get_loc("perturbation")] = "B"
+    with pytest.raises(InputError, match="differs in conditions of the cells"):
+        train(labels, kept)
+    with pytest.raises(InputError, match=r"differs in number of cells \(480 there, 479 here\)"):
+        train(screen[:479].copy(), kept)
+
+
+def test_checkpoints_of_another_version_are_refused(
+    screen: ad.AnnData, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celldit.training import checkpoints
+
+    monkeypatch.setattr(checkpoints, "__version__", "9.9")
+    with pytest.raises(InputError, match=r"celldit version \(.* there, 9\.9 here\)"):
+        train(screen, kept)
+
+
+@pytest.mark.parametrize("minutes", [-1, float("nan"), "10", True])
+def test_minutes_are_a_number(screen: ad.AnnData, minutes: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="checkpoint_minutes"):
+        train(screen, tmp_path, checkpoint_minutes=minutes)
+
+
+def test_a_folder_that_is_a_file_is_refused(screen: ad.AnnData, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(FileError, match="Cannot write into"):
+        train(screen, tmp_path / "file")
+
+
+# --- the file ----------------------------------------------------------------------------------
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=5) | st.integers(0, 9), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=15)
+@given(state=st.dictionaries(st.text(max_size=5), values, max_size=5))
+def test_any_state_comes_back(tmp_path: Path, state: dict[str, Any]) -> None:
+    write_state(tmp_path / "a.checkpoint", state)
+    assert read_state(tmp_path / "a.checkpoint") == state
+
+
+def test_tensors_and_arrays_come_back_bit_for_bit(tmp_path: Path) -> None:
+    shared = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    state = {
+        "view": shared[1:, ::2],
+        "same": [shared, shared],
+        "odd": {0: torch.tensor(3), 1: torch.zeros(0, 2), 2: shared.bfloat16()},
+        "array": np.array([[np.inf, -0.0, 1e-300]]),
+    }
+    write_state(tmp_path / "a.checkpoint", state)
+    read = read_state(tmp_path / "a.checkpoint")
+    assert torch.equal(read["view"], state["view"])
+    assert all(torch.equal(tensor, shared) for tensor in read["same"])
+    assert list(read["odd"]) == [0, 1, 2]
+    for there, here in zip(read["odd"].values(), state["odd"].values(), strict=True):
+        assert there.dtype == here.dtype
+        assert torch.equal(there, here)
+    assert read["array"].tobytes() == state["array"].tobytes()
+
+
+def test_a_checkpoint_that_is_cut_or_changed_anywhere_is_never_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "a.checkpoint"
+    write_state(path, {"weights": torch.arange(64.0), "step": 12})
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for length in rng.integers(0, len(whole), 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileError, match="damaged or cut short"):
+            read_state(path)
+    for at in rng.integers(8, len(whole), 40):
+        spoilt = bytearray(whole)
+        spoilt[at] ^= 0x11
+        path.write_bytes(bytes(spoilt))
+        with pytest.raises(FileError, match="damaged or cut short"):
+            read_state(path)
+
+
+def test_a_damaged_checkpoint_stops_training_before_it_starts(
+    screen: ad.AnnData, kept: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(kept, tmp_path / "copy")
+    path = tmp_path / "copy" / "flow.checkpoint"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(FileError, match=r"flow\.checkpoint is damaged or cut short; delete it"):
+        train(screen, tmp_path / "copy")
+    path.unlink()
+    train(screen, tmp_path / "copy")
+
+
+def test_what_a_killed_writer_left_is_cleared_away(screen: ad.AnnData, tmp_path: Path) -> None:
+    (tmp_path / ".latent.0123abcd.checkpoint").write_bytes(b"half")
+    train(screen, tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_checkpoint_holds_no_pickle(kept: Path) -> None:
+    for path in kept.glob("*.checkpoint"):
+        raw = path.read_bytes()
+        length = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8 : 8 + length])
+        assert {"celldit_state", "celldit_sha256"} == set(header["__metadata__"])
+
+
+def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot hold callbacks\.mine, which is of type object"):
+        write_state(tmp_path / "a.checkpoint", {"callbacks": {"mine": object()}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_how_much_room_is_needed(
+    screen: ad.AnnData,
+    uninterrupted: CellDiT,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train(screen, tmp_path)
+    before = (tmp_path / "flow.checkpoint").read_bytes()
+    (tmp_path / "latent.checkpoint").unlink()
+
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(state_file_module, "save_file", full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 2048))
+    with pytest.raises(FileError, match=r"takes 0\.1 MB and 0\.1 MB are free\. What was written"):
+        write_state(tmp_path / "flow.checkpoint", {"weights": torch.zeros(20_000)})
+    with pytest.warns(UserWarning, match="Training goes on without this checkpoint: .* are free"):
+        model = train(screen, tmp_path)
+    assert equal(model, uninterrupted)
+    assert (tmp_path / "flow.checkpoint").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+# --- interruption ------------------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(
+    screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from celldit.training.flow_stage import FlowStage
+
+    step, steps = FlowStage.training_step, []
+
+    def interrupted(self: FlowStage, batch: Any) -> torch.Tensor:
+        steps.append(0)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, batch)
+
+    monkeypatch.setattr(FlowStage, "training_step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="is whole, and the same call goes on"):
+        train(screen, tmp_path, checkpoint_minutes=60.0)
+    assert signal.getsignal(signal.SIGINT) is before
+    state = read_state(tmp_path / "flow-trial-1.checkpoint")
+    assert not state["finished"]
+    assert state["progress"]["global_step"] == 3
+    assert equal(train(screen, tmp_path), uninterrupted)
+
+
+def test_a_terminated_job_keeps_a_checkpoint(screen: ad.AnnData, tmp_path: Path) -> None:
+    process = in_a_process(screen, tmp_path, "pca")
+    while not (tmp_path / "latent.checkpoint").exists() and process.is_alive():
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(20)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert (tmp_path / "latent.checkpoint").exists()
