@@ -23,6 +23,7 @@ from celldit.flow.anchored import NetworkConfig
 from celldit.latent.autoencoder import LatentConfig
 from celldit.model_folder import arrays_of, fingerprint, from_folder, to_folder
 from celldit.nn.dit import DiTConfig
+from celldit.nn.sizes import size_of
 from celldit.samplers import generate as generation
 from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
@@ -72,7 +73,8 @@ class CellDiT:
         or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
         weight of each; a perturbation never seen needs a row in one of them.
     dit
-        Size of the transformer; or another velocity network, a
+        Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
+        ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
         :class:`~celldit.nn.mlp.MLPConfig` or :class:`~celldit.nn.unet.UNetConfig`.
 
     Raises
@@ -98,7 +100,7 @@ class CellDiT:
         latent: Literal["pca", "set"] | LatentConfig = "pca",
         *,
         features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
-        dit: NetworkConfig | None = None,
+        dit: NetworkConfig | str | None = None,
     ) -> None:
         self._trained: Trained | None = None
         self._cells: Cells | None = Cells.from_anndata(adata, Fields.from_anndata(adata))
@@ -108,7 +110,7 @@ class CellDiT:
             tokenizer = default_tokenizer(self._cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
         self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
-        self._dit: NetworkConfig = dit or DiTConfig()
+        self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit or DiTConfig()
         self._features = read_features(features)
         table = ConditionTable.from_cells(self._cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))

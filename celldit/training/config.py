@@ -38,6 +38,9 @@ class TrainingConfig:
         it stops and chooses its trust.
     n_trials
         Trial runs, each with other held-out conditions, before the final run on everything.
+    compile
+        Whether ``torch.compile`` makes the velocity network faster while it trains: ``"on"``,
+        ``"off"``, or ``"auto"`` for on where training uses CUDA.
     """
 
     latent_batch: int = 256
@@ -57,6 +60,7 @@ class TrainingConfig:
     held_out_cells: float = 0.1
     held_out_conditions: float = 0.15
     n_trials: int = 2
+    compile: str = "auto"
 
     def __post_init__(self) -> None:
         shares = ("noise_share", "cross_fit", "drop_condition")
@@ -69,3 +73,5 @@ class TrainingConfig:
         for name in ("latent_batch", "flow_batch", "flow_steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.compile not in ("auto", "on", "off"):
+            raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")

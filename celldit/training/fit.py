@@ -35,7 +35,7 @@ from celldit.training.checkpoints import (
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
-from celldit.training.parallel import check_devices
+from celldit.training.parallel import check_devices, uses_cuda
 from celldit.training.progress import StageProgress
 from celldit.training.trust import Verdict
 
@@ -130,6 +130,9 @@ def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]
         # Batches are the same for any number of processes, and each takes its share of them.
         "use_distributed_sampler": False,
     }
+    if stage != "latent" and uses_cuda(arguments) and torch.cuda.is_bf16_supported():
+        # The likelihood of counts needs more digits than bfloat16 has; the velocity does not.
+        defaults["precision"] = "bf16-mixed"
     merged = {**defaults, **arguments}
     callbacks = merged.get("callbacks") or []
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]

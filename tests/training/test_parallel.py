@@ -1,0 +1,221 @@
+"""Several processes do what one does with the same global batch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+
+from celldit import CellDiT
+from celldit.errors import InputError
+from celldit.latent import LatentConfig
+from celldit.nn.dit import DiTConfig
+from celldit.training import TrainingConfig
+from celldit.training.fit import trainer_defaults
+from celldit.training.latent_stage import CountBatches
+from celldit.training.parallel import check_devices
+from celldit.training.state_file import read_state, write_state
+
+# Neither 65 cells nor 33 pairs are even: shares differ between the processes.
+CONFIG = TrainingConfig(
+    flow_steps_per_epoch=5, n_trials=1, flow_batch=33, latent_batch=65, latent_patience=9
+)
+
+
+class Losses(pl.Callback):
+    """Collects the loss of every step, as each process computes it."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+def train(adata: ad.AnnData, folder: Path, **arguments: Any) -> None:
+    """Train and write losses and weights to a file, one for each process."""
+    torch.set_num_threads(1)
+    model = CellDiT(
+        adata,
+        "modules",
+        LatentConfig(n_dims=6, token_dim=3, decoder_hidden=8, dropout=0.0),
+        dit=DiTConfig(width=16, depth=1, n_heads=2, dropout=0.0),
+    )
+    losses = Losses()
+    model.train(
+        2,
+        config=arguments.pop("config", CONFIG),
+        enable_progress_bar=False,
+        accelerator="cpu",
+        callbacks=[losses],
+        checkpoint_dir=folder / "checkpoints",
+        checkpoint_minutes=0.0,
+        **arguments,
+    )
+    trained = model.trained
+    weights = {**trained.autoencoder.state_dict(), **trained.flow.state_dict()}
+    rank = os.environ.get("LOCAL_RANK", "0")
+    trust = {str(kind): share for kind, share in trained.trust.items()}
+    content = {"losses": losses.losses, "weights": weights, "trust": trust}
+    write_state(folder / f"rank{rank}", content)
+
+
+def one_of_two(rank: int, port: int, adata: ad.AnnData, folder: Path) -> None:
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+    }
+    train(adata, folder, devices=2, strategy="ddp")
+
+
+@pytest.fixture(scope="module")
+def runs(
+    _tiny_screen: ad.AnnData, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core only")
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "one").mkdir()
+    (folder / "two").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    processes = [
+        fork.Process(target=one_of_two, args=(rank, port, _tiny_screen, folder / "two"))
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    train(_tiny_screen, folder / "one")
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    paths = {"one": "one/rank0", "first": "two/rank0", "second": "two/rank1"}
+    return {name: read_state(folder / path) for name, path in paths.items()}
+
+
+def test_two_processes_have_the_loss_of_one(runs: dict[str, dict[str, Any]]) -> None:
+    one, first, second = (np.array(run["losses"]) for run in runs.values())
+    # 2 epochs of 7 batches of stage one, then a trial and the final run of at most 10 steps.
+    assert len(one) == len(first) >= 14 + 15
+    np.testing.assert_allclose((first + second) / 2, one, atol=1e-4, rtol=1e-4)
+    assert np.abs(first - second).max() > 1e-3  # each saw its own share
+
+
+def test_two_processes_end_at_the_weights_of_one(runs: dict[str, dict[str, Any]]) -> None:
+    one, first, second = (run["weights"] for run in runs.values())
+    for name, weight in one.items():
+        # The moving average, too: it is what the flow's weights are in the end.
+        torch.testing.assert_close(first[name], weight, atol=2e-3, rtol=2e-3)
+        assert torch.equal(first[name], second[name]), name
+    assert runs["one"]["trust"] == runs["first"]["trust"] == runs["second"]["trust"]
+
+
+def test_shares_of_a_batch_are_the_batch(tiny_model: CellDiT, monkeypatch: Any) -> None:
+    cells, autoencoder = tiny_model._cells, tiny_model.trained.autoencoder
+    assert cells is not None
+    whole = CountBatches(cells.take(slice(0, 70)), autoencoder, 67, seed=0)
+    sizes = []
+    for rank in range(4):
+        monkeypatch.setattr(
+            "celldit.training.latent_stage.rank_and_world", lambda rank=rank: (rank, 4)
+        )
+        sizes.append([len(batch.size_B) for batch in whole])
+    assert sizes == [[17, 1], [17, 1], [17, 1], [16, 1]]
+
+
+def test_accumulated_gradients_take_fewer_steps(tiny_screen: ad.AnnData, tmp_path: Path) -> None:
+    from celldit.training.flow_stage import FlowStage
+
+    counts = []
+    average = FlowStage.average_weights
+
+    def spy(self: FlowStage) -> None:
+        counts.append(self.n_steps)
+        average(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FlowStage, "average_weights", spy)
+        train(tiny_screen, tmp_path, accumulate_grad_batches=2)
+    # 5 batches an epoch are 3 steps; the moving average follows steps.
+    assert set(counts) == {6}
+    assert len(counts) in (6 + 3, 6 + 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"devices": 4096, "accelerator": "cpu"}, r"devices=4096 asks for 4096, but this machine"),
+        ({"devices": "4096", "accelerator": "cpu"}, "asks for 4096"),
+        ({"strategy": "fsdp"}, r"strategy='fsdp' is not supported.*use strategy=\"ddp\""),
+    ],
+)
+def test_what_is_not_there_is_refused(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_devices(arguments)
+
+
+def test_a_gpu_that_is_not_there_is_refused(
+    tiny_model: CellDiT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="accelerator='cuda', but torch finds no GPU"):
+        tiny_model.train(1, accelerator="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"devices=3 asks for 3, .* has 2 GPUs; use devices=2"):
+        tiny_model.train(1, devices=3)
+    with pytest.raises(InputError, match="has 2 GPUs"):
+        check_devices({"accelerator": "gpu", "devices": [0, 5]})
+    check_devices({"accelerator": "gpu", "devices": 2})
+
+
+def test_loggers_of_lightning_are_taken(tiny_screen: ad.AnnData, tmp_path: Path) -> None:
+    from lightning.pytorch.loggers import CSVLogger
+
+    logger = CSVLogger(tmp_path, name="log")
+    train(tiny_screen, tmp_path, logger=logger, log_every_n_steps=1)
+    text = Path(logger.log_dir, "metrics.csv").read_text()
+    assert {"nll", "velocity_error", "held_out_nll"} <= set(text.splitlines()[0].split(","))
+
+
+@pytest.mark.parametrize(("setting", "compiled"), [("on", True), ("auto", False), ("off", False)])
+def test_compilation_is_for_cuda_unless_asked_for(
+    tiny_screen: ad.AnnData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    compiled: bool,
+) -> None:
+    made = []
+
+    def compile_(function: Any) -> Any:
+        made.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    config = TrainingConfig(flow_steps_per_epoch=1, n_trials=0, latent_epochs=1, compile=setting)
+    train(tiny_screen, tmp_path, config=config)
+    assert bool(made) is compiled
+
+
+def test_half_precision_is_for_the_flow_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "precision" not in trainer_defaults({}, "flow")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert trainer_defaults({}, "flow")["precision"] == "bf16-mixed"
+    assert trainer_defaults({"precision": "32-true"}, "flow")["precision"] == "32-true"
+    assert "precision" not in trainer_defaults({"accelerator": "cpu"}, "flow")
+    assert "precision" not in trainer_defaults({}, "latent")
