@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -233,8 +234,7 @@ class CellDiT:
         from celldit.training.fit import check_trainer_arguments, fit, open_checkpoints
 
         check_trainer_arguments(trainer_arguments)
-        if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
-            raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")
+        check_epochs(max_epochs)
         config = config or TrainingConfig()
         cells = self._training_cells("train")
         checkpoints = open_checkpoints(
@@ -283,6 +283,127 @@ class CellDiT:
             synthesis,
             fingerprint(arrays),
         )
+
+    def fine_tune(
+        self,
+        adata: ad.AnnData,
+        *,
+        max_epochs: int | None = None,
+        seed: int = 0,
+        min_overlap: float = 0.5,
+        config: TrainingConfig | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        checkpoint_minutes: float = 10.0,
+        **trainer_arguments: Any,
+    ) -> CellDiT:
+        """Go on with other data: other genes, new perturbations, new contexts.
+
+        Genes are matched by name. The latent space stays, the decoder and the flow learn from where
+        they are, and the effect prior takes the new effects beside those that it knows, so that old
+        perturbations can be predicted in the new contexts. See :mod:`celldit.training.fine_tune`.
+
+        Parameters
+        ----------
+        adata
+            New data, set up with :meth:`setup_anndata`, with as many covariates as before.
+        max_epochs
+            As in :meth:`train`; 0 trains nothing: genes are matched and effects joined.
+        seed
+            Of everything random.
+        min_overlap
+            Least share of the model's genes that must be among those of `adata`.
+        config
+            Settings of training; the default has smaller learning rates than that of :meth:`train`.
+        checkpoint_dir, checkpoint_minutes, **trainer_arguments
+            As in :meth:`train`.
+
+        Returns
+        -------
+        CellDiT
+            This model, which is now that of the new data.
+
+        Raises
+        ------
+        NotTrainedError
+            If this model was neither trained nor loaded.
+        InputError
+            If too few genes are shared, or the data cannot be used.
+
+        Examples
+        --------
+        >>> model = CellDiT.load("model/").fine_tune(adata)     # doctest: +SKIP
+        """
+        from celldit.training.fine_tune import GENTLE, check_fields, fine_tune
+        from celldit.training.fit import check_trainer_arguments, open_checkpoints
+
+        trained, fields = self.trained, Fields.from_anndata(adata)
+        check_trainer_arguments(trainer_arguments)
+        check_epochs(max_epochs)
+        check_fields(trained.fields, fields)
+        config = config or GENTLE
+        cells = Cells.from_anndata(adata, fields)
+        checkpoints = open_checkpoints(
+            checkpoint_dir,
+            checkpoint_minutes,
+            cells,
+            trained.autoencoder.tokenizer,
+            trained.autoencoder.config,
+            trained.flow.config,
+            config,
+            features=trained.features,
+            max_epochs=max_epochs,
+            seed=seed,
+            trainer_arguments=trainer_arguments,
+            start=trained.model_id,
+        )
+        with threads():
+            fitted, match = fine_tune(
+                cells,
+                trained.autoencoder,
+                trained.population,
+                trained.flow,
+                trained.trust,
+                config,
+                sep=fields.perturbation_sep,
+                features=trained.features,
+                max_epochs=max_epochs,
+                seed=seed,
+                min_overlap=min_overlap,
+                trainer_arguments=trainer_arguments,
+                checkpoints=checkpoints,
+            )
+            table = ConditionTable.from_cells(cells, fields.perturbation_sep)
+            calibration = calibrate_effects(
+                cells, table, fitted.population, fitted.autoencoder, seed
+            )
+        frequencies = Counter(dict(trained.frequencies))
+        frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
+        self._trained = replace(
+            trained,
+            fields=fields,
+            genes=cells.genes,
+            autoencoder=fitted.autoencoder,
+            population=fitted.population,
+            flow=fitted.flow,
+            trust=fitted.trust,
+            frequencies=dict(frequencies),
+            history=fitted.history,
+            calibration=calibration,
+            trained_with={
+                **trained.trained_with,
+                "fine_tuned": {
+                    "from": trained.model_id,
+                    "genes": str(match),
+                    "seed": seed,
+                    "max_epochs": max_epochs,
+                    "config": asdict(config),
+                },
+            },
+            model_id=fingerprint(arrays_of(fitted.autoencoder, fitted.flow, fitted.population)),
+        )
+        self._cells, self.fields, self.genes = cells, fields, cells.genes
+        self._tokenizer, self._frequencies = fitted.autoencoder.tokenizer, dict(frequencies)
+        return self
 
     def reflow(self, *, seed: int = 0, config: ReflowConfig | None = None) -> None:
         """Straighten the trained flow, so that predictions need a step or two only.
@@ -707,3 +828,9 @@ class CellDiT:
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config
         model._features, model._frequencies = trained.features, dict(trained.frequencies)
         return model
+
+
+def check_epochs(max_epochs: int | None) -> None:
+    """Refuse a number of epochs that is none."""
+    if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
+        raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")

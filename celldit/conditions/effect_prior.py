@@ -233,6 +233,49 @@ class EffectPrior:
             noise=self.noise[keep],
         )
 
+    def with_earlier(self, earlier: EffectPrior, seed: int = 0) -> EffectPrior:
+        """Take what another prior observed in the same latent beside the own observations.
+
+        A condition that both observed is weighted by the precision of each. Strengths are chosen
+        again from all of them.
+
+        Parameters
+        ----------
+        earlier
+            From other cells.
+        seed
+            As in :meth:`fit`.
+        """
+        if not earlier.conditions:
+            return self
+        rotation = self.rotation if self.conditions else earlier.rotation
+        turned = earlier.shifts @ (np.linalg.inv(earlier.rotation) @ rotation)
+        seen = {c: (turned[i], earlier.noise[i]) for i, c in enumerate(earlier.conditions)}
+        for shift, noise, condition in zip(self.shifts, self.noise, self.conditions, strict=True):
+            if condition in seen:
+                other, other_noise = seen[condition]
+                share = other_noise / (noise + other_noise)
+                shift = share * shift + (1 - share) * other
+                noise = share * noise
+            seen[condition] = (shift, noise)
+        conditions = tuple(seen)
+        names = tuple(sorted({part for c in conditions for part in c.parts}))
+        positions = {**earlier.kernel.positions, **self.kernel.positions}
+        kernel = ConditionKernel(
+            names, unit_doses(names, conditions), self.kernel.features, positions
+        )
+        joined = EffectPrior(
+            kernel,
+            conditions,
+            np.array([shift for shift, _ in seen.values()]),
+            np.array([noise for _, noise in seen.values()]),
+            rotation,
+            np.ones(len(kernel.terms)),
+            0.5,
+            np.ones(rotation.shape[1]),
+        )
+        return joined._pick_strengths(seed)
+
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
         tops = self.kernel.top_doses

@@ -168,8 +168,9 @@ def open_checkpoints(
     max_epochs: int | None,
     seed: int,
     trainer_arguments: Mapping[str, Any],
+    start: str = "new",
 ) -> Checkpoints | None:
-    """Open a folder of checkpoints for exactly this training.
+    """Open a folder of checkpoints for exactly this training, from a `start`: a model's name.
 
     Raises
     ------
@@ -182,6 +183,7 @@ def open_checkpoints(
     if folder is None:
         return None
     settings = {
+        "start": start,
         "seed": seed,
         "max_epochs": max_epochs,
         "tokenizer": settings_of(tokenizer),

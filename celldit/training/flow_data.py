@@ -110,6 +110,8 @@ def make_tables(
     crossed_doubt = estimate.doubt.copy()
     left_out, row = prior.leave_one_out(), {c: i for i, c in enumerate(table.conditions)}
     for i, condition in enumerate(prior.conditions):
+        if condition not in row:  # known from other cells
+            continue
         crossed[row[condition]] = left_out.mean[i]
         crossed_doubt[row[condition]] = left_out.doubt[i]
     effects = torch.from_numpy(np.stack([estimate.effect, crossed])).view(2, -1, *shape)

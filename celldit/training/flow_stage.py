@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -159,6 +159,7 @@ def train_flow(
     seed: int,
     trainer_arguments: Callable[[str], dict[str, Any]],
     checkpoints: Checkpoints | None = None,
+    never_hold_out: Sequence[Condition] = (),
 ) -> tuple[AnchoredFlow, Verdict, list[dict[str, float]]]:
     """Train the flow: trial runs say how long and how far to trust, a final run uses all cells.
 
@@ -185,6 +186,8 @@ def train_flow(
         For :class:`lightning.pytorch.Trainer`, given the name of the run.
     checkpoints
         Where the runs keep their states; None for nowhere.
+    never_hold_out
+        Conditions that are known from before, whether these cells have them or not.
 
     Returns
     -------
@@ -197,6 +200,8 @@ def train_flow(
     with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     every_cell = np.arange(len(z_NKD))
+    known = set(never_hold_out)
+    candidates = [c for c in population.prior.conditions if c not in known]
     courses: list[list[Comparison]] = []
     for trial in range(config.n_trials):
         part = None if checkpoints is None else Part(checkpoints, f"flow-trial-{trial + 1}")
@@ -205,7 +210,7 @@ def train_flow(
             courses.append([Comparison.from_dict(c) for c in finished["course"]])
             continue
         rng = np.random.default_rng([seed, trial])
-        held_out = hold_out(population.prior.conditions, config.held_out_conditions, rng)
+        held_out = hold_out(candidates, config.held_out_conditions, rng, never_hold_out)
         of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
         apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
         apart |= of_held_out

@@ -207,6 +207,7 @@ def train_latent(
     seed: int,
     trainer_arguments: dict[str, Any],
     part: Part | None = None,
+    keep_encoder: bool = False,
 ) -> list[dict[str, float]]:
     """Train the autoencoder in place and return the held-out likelihood after each epoch.
 
@@ -226,6 +227,8 @@ def train_latent(
         For :class:`lightning.pytorch.Trainer`.
     part
         Where checkpoints of this stage are; None for none.
+    keep_encoder
+        Whether only the decoder learns, from where it is, so that latents stay what they are.
     """
     order = np.random.default_rng(seed).permutation(cells.n_cells)
     n_held_out = max(1, round(config.held_out_cells * cells.n_cells))
@@ -239,7 +242,12 @@ def train_latent(
         return []
     # The linear start is one of the candidates, so it must not have seen the cells that judge it.
     whole, explained = copy.deepcopy(model.state_dict()), model.explained
-    model.restart(rest, seed)
+    if not keep_encoder:
+        model.restart(rest, seed)
+    encoder = [p for n, p in model.named_parameters() if not n.startswith("decoder.")]
+    learning = [p for p in encoder if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(not keep_encoder)
     validation = CountBatches(held_out, model, model.batch_size, seed=None)
     accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
     steps_per_epoch = -(-len(batches) // accumulated)
@@ -262,6 +270,9 @@ def train_latent(
         # Nothing learned is worth a tenth of the cells: the start that saw them all.
         model.load_state_dict(whole)
         model.explained = explained
+    for parameter in learning:
+        parameter.requires_grad_(True)
     model.eval()
-    model.normalize(cells)
+    if not keep_encoder:
+        model.normalize(cells)
     return stage.history

@@ -157,7 +157,10 @@ def average_courses(courses: Sequence[Sequence[Comparison]]) -> list[Verdict]:
 
 
 def hold_out(
-    conditions: Sequence[Condition], share: float, rng: np.random.Generator
+    conditions: Sequence[Condition],
+    share: float,
+    rng: np.random.Generator,
+    always_known: Sequence[Condition] = (),
 ) -> list[Condition]:
     """Choose conditions to keep from training, such that the rest can still predict them.
 
@@ -171,6 +174,8 @@ def hold_out(
         Of the conditions.
     rng
         Of the choice.
+    always_known
+        Conditions that are not to be held out, but help to predict the others.
     """
     wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
     left = list(conditions)
@@ -180,7 +185,10 @@ def hold_out(
             break
         candidate = conditions[i]
         rest = [c for c in left if c != candidate]
-        if classify(candidate, rest) in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
+        if classify(candidate, [*rest, *always_known]) in (
+            Extrapolation.CONTEXT,
+            Extrapolation.COMBINATION,
+        ):
             left = rest
             chosen.append(candidate)
     return chosen

@@ -1,0 +1,171 @@
+"""Go on from a trained model with other data: other genes, perturbations, contexts.
+
+The latent space stays that of the trained model: its encoder is carried over by the names of the
+genes and not trained again, so that what the flow learned still holds. The decoder learns the new
+data from there. The effect prior keeps every effect that was observed before and takes the new ones
+beside them; the flow starts at its trained weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.population import Population
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.errors import InputError
+from celldit.flow.anchored import AnchoredFlow
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.transfer import GeneMatch, match_autoencoder
+from celldit.training.checkpoints import Checkpoints, Part
+from celldit.training.config import TrainingConfig
+from celldit.training.fit import (
+    Features,
+    Fitted,
+    quiet_lightning,
+    read_autoencoder,
+    trainer_defaults,
+    write_autoencoder,
+)
+from celldit.training.flow_stage import train_flow
+from celldit.training.latent_stage import train_latent
+
+# Weights that are good already are moved by smaller steps than new ones.
+GENTLE = TrainingConfig(latent_rate=5e-4, flow_rate=3e-4)
+
+
+def check_fields(trained: Fields, given: Fields) -> None:
+    """Refuse data whose conditions are not of the kind that the model knows.
+
+    Raises
+    ------
+    InputError
+        Naming the field.
+    """
+    n_trained, n_given = len(trained.covariate_keys), len(given.covariate_keys)
+    if n_trained != n_given:
+        raise InputError(
+            f"The model was trained with {n_trained} covariates {list(trained.covariate_keys)}, "
+            f"these data were set up with {n_given} {list(given.covariate_keys)}; set them up with "
+            "as many, in the same order."
+        )
+    for name in ("dose_key", "time_key"):
+        if (getattr(trained, name) is None) != (getattr(given, name) is None):
+            has, lacks = ("has", "have none")
+            if getattr(trained, name) is None:
+                has, lacks = ("has no", "have one")
+            raise InputError(
+                f"The model {has} {name}, these data {lacks}; set them up alike, or train a new "
+                "model."
+            )
+
+
+def fine_tune(
+    cells: Cells,
+    autoencoder: Autoencoder,
+    population: Population,
+    flow: AnchoredFlow,
+    trust: Mapping[Extrapolation, float],
+    config: TrainingConfig,
+    *,
+    sep: str,
+    features: Features | None,
+    max_epochs: int | None,
+    seed: int,
+    min_overlap: float,
+    trainer_arguments: Mapping[str, Any],
+    checkpoints: Checkpoints | None = None,
+) -> tuple[Fitted, GeneMatch]:
+    """Train both stages on new cells, from a trained model.
+
+    Parameters
+    ----------
+    cells
+        The new training cells.
+    autoencoder, population, flow, trust
+        The trained parts, which are not changed.
+    config
+        Settings.
+    sep, features, max_epochs, seed, trainer_arguments, checkpoints
+        As in :func:`celldit.training.fit.fit`.
+    min_overlap
+        Least share of the model's genes that the cells must have.
+
+    Returns
+    -------
+    fitted, match
+        The new parts, and how the genes correspond.
+
+    Raises
+    ------
+    InputError
+        If too few genes are shared.
+    """
+    with quiet_lightning():
+        matched, match = match_autoencoder(
+            autoencoder, cells.genes, cells=cells, min_overlap=min_overlap
+        )
+        part = None if checkpoints is None else Part(checkpoints, "latent")
+        finished = None if part is None else part.finished()
+        if finished is not None:
+            matched, latent_history = read_autoencoder(finished, cells.genes)
+        else:
+            latent_history = train_latent(
+                matched,
+                cells,
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
+                trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
+                part=part,
+                keep_encoder=True,
+            )
+            if part is not None:
+                part.finish(write_autoencoder(matched, latent_history))
+        matched.cpu()
+        z_NKD = matched.encode(cells)
+        table = ConditionTable.from_cells(cells, sep)
+        joined = join(population, z_NKD.flatten(1).double().numpy(), cells, table, features, seed)
+        new_flow, verdict, flow_history = train_flow(
+            lambda: copy.deepcopy(flow).train(),
+            z_NKD,
+            table,
+            joined,
+            config,
+            max_epochs=max_epochs,
+            seed=seed,
+            trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
+            checkpoints=checkpoints,
+            # The trained flow has seen these; they cannot say what it does with what it has not.
+            never_hold_out=population.prior.conditions,
+        )
+        new_flow.cpu()
+    history = {"latent": latent_history, "flow": flow_history}
+    return Fitted(matched, joined, new_flow, {**trust, **verdict.trust}, history), match
+
+
+def join(
+    earlier: Population,
+    z_NF: Any,
+    cells: Cells,
+    table: ConditionTable,
+    features: Features | None,
+    seed: int,
+) -> Population:
+    """Simple estimates from new cells, together with those from before.
+
+    Contexts that are in both are described by the new cells.
+    """
+    prior = EffectPrior.fit(z_NF, table, features=features, seed=seed)
+    prior = prior.with_earlier(earlier.prior, seed)
+    new = Population.fit(z_NF, cells.size_factors, table, prior)
+    return replace(
+        new,
+        references={**earlier.references, **new.references},
+        factors={**earlier.factors, **new.factors},
+    )
