@@ -92,8 +92,13 @@ def main(task: str, out: str, seconds: float) -> None:
         context: data["z"][is_control & (data["contexts"] == context)].mean(0)
         for context in np.unique(data["contexts"])
     }
-    adata = ad.AnnData(np.zeros((len(obs), 1), np.float32), obs=obs, obsm={"Z": data["z"]})
-    adata.uns["genes"], adata.uns["places"] = one_hot, means
+    whole = ad.AnnData(np.zeros((len(obs), 1), np.float32), obs=obs, obsm={"Z": data["z"]})
+    whole.uns["genes"], whole.uns["places"] = one_hot, means
+    # CellFlow takes no controls of a context without perturbed cells in training.
+    useful = np.isin(data["contexts"], np.unique(data["contexts"][~is_control]))
+    adata = whole[useful].copy()
+    for name in adata.obs.columns[adata.obs.dtypes == "category"]:
+        adata.obs[name] = adata.obs[name].cat.remove_unused_categories()
     columns = tuple(name for name in obs if name.startswith("gene_"))
     model = CellFlow(adata, solver="otfm")
     model.prepare_data(
@@ -107,7 +112,7 @@ def main(task: str, out: str, seconds: float) -> None:
     )
     model.prepare_model(optimizer=optax.adam(1e-3), seed=0, **SIZE)
     asked = table(data["asked"], data["asked_contexts"])
-    controls, rng = adata[is_control], np.random.default_rng(0)
+    controls, rng = whole[is_control], np.random.default_rng(0)
     rows = [
         rng.permutation(np.flatnonzero(controls.obs["context"] == context))[:CELLS]
         for context in np.unique(data["asked_contexts"])

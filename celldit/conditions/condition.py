@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from celldit.data.cells import Cells
 from celldit.data.doses import dose_parts
 from celldit.data.labels import join, parts
+
+if TYPE_CHECKING:
+    from celldit.data.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class ConditionTable:
     @classmethod
     def from_cells(cls, cells: Cells, sep: str) -> ConditionTable:
         """Find the distinct conditions among the cells."""
+        import pandas as pd
+
         columns: dict[str, Any] = {"perturbation": cells.perturbations, "context": cells.contexts}
         columns["dose"] = 0.0 if cells.doses is None else cells.doses
         columns["time"] = 0.0 if cells.times is None else cells.times

@@ -1,10 +1,17 @@
 """Between cells and latent tokens: anchored at linear models, trained on counts."""
 
-from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.config import LatentConfig
-from celldit.latent.likelihoods import CountDistribution, CountModel
-from celldit.latent.other_likelihoods import GaussianModel, PoissonModel, ZeroInflatedModel
-from celldit.latent.transfer import GeneMatch, match_autoencoder
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celldit.lazy import members_of
+
+if TYPE_CHECKING:
+    from celldit.latent.autoencoder import Autoencoder
+    from celldit.latent.config import LatentConfig
+    from celldit.latent.likelihoods import CountDistribution, CountModel
+    from celldit.latent.other_likelihoods import GaussianModel, PoissonModel, ZeroInflatedModel
+    from celldit.latent.transfer import GeneMatch, match_autoencoder
 
 __all__ = [
     "Autoencoder",
@@ -17,3 +24,18 @@ __all__ = [
     "ZeroInflatedModel",
     "match_autoencoder",
 ]
+
+__getattr__, __dir__ = members_of(
+    __name__,
+    {
+        "Autoencoder": "autoencoder",
+        "CountDistribution": "likelihoods",
+        "CountModel": "likelihoods",
+        "GaussianModel": "other_likelihoods",
+        "GeneMatch": "transfer",
+        "LatentConfig": "config",
+        "PoissonModel": "other_likelihoods",
+        "ZeroInflatedModel": "other_likelihoods",
+        "match_autoencoder": "transfer",
+    },
+)

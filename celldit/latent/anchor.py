@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 
 MAX_CELLS = 50_000
 
@@ -75,6 +74,8 @@ def fit_anchor(
     else:
         # Too many features for a scatter matrix: randomised SVD of the uncentred matrix, whose
         # first direction is close to the mean and is turned out of the rest by centring the scores.
+        from sklearn.utils.extmath import randomized_svd
+
         _, _, components = randomized_svd(features, rank, random_state=seed, n_iter=4)
         scores = features @ components.T - mean_F @ components.T
         values, turn = np.linalg.eigh(np.asarray(scores.T @ scores, dtype=np.float64))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.latent.anchor import choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
@@ -21,7 +19,13 @@ from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountDistribution
 from celldit.nn.per_token import PerTokenLinear
 from celldit.nn.set_encoder import SetEncoder
-from celldit.tokenizers import PackedTokens, Tokenizer, TokenSet
+from celldit.tokenizers.token_set import PackedTokens, TokenSet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from celldit.data.cells import Cells
+    from celldit.tokenizers import Tokenizer
 
 ENCODE_BATCH = 1024
 
@@ -186,6 +190,8 @@ class Autoencoder(nn.Module):
             G genes x K·D latent dimensions named ``token.dimension``; the change of a gene's log
             expectation when the dimension rises by one.
         """
+        import pandas as pd
+
         names = [f"{k}.{d}" for k in range(self.n_tokens) for d in range(self.token_dim)]
         loadings_GF = self.decoder.loadings.detach().cpu().T.numpy()
         return pd.DataFrame(loadings_GF.copy(), index=list(self.genes), columns=names)

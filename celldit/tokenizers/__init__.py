@@ -7,14 +7,19 @@ once, then ``tokenizer(cells)`` on mini-batches.
 
 from __future__ import annotations
 
-from celldit.tokenizers.base import Tokenizer
-from celldit.tokenizers.gene_sets import GeneSets
-from celldit.tokenizers.genes import Genes
-from celldit.tokenizers.gmt import read_gmt
-from celldit.tokenizers.modules import Modules
-from celldit.tokenizers.ranks import Ranks
-from celldit.tokenizers.registry import default_tokenizer, resolve, tokenizer_from_config
-from celldit.tokenizers.token_set import PackedTokens, TokenSet
+from typing import TYPE_CHECKING
+
+from celldit.lazy import members_of
+
+if TYPE_CHECKING:
+    from celldit.tokenizers.base import Tokenizer
+    from celldit.tokenizers.gene_sets import GeneSets
+    from celldit.tokenizers.genes import Genes
+    from celldit.tokenizers.gmt import read_gmt
+    from celldit.tokenizers.modules import Modules
+    from celldit.tokenizers.ranks import Ranks
+    from celldit.tokenizers.registry import default_tokenizer, resolve, tokenizer_from_config
+    from celldit.tokenizers.token_set import PackedTokens, TokenSet
 
 __all__ = [
     "GeneSets",
@@ -29,3 +34,20 @@ __all__ = [
     "resolve",
     "tokenizer_from_config",
 ]
+
+__getattr__, __dir__ = members_of(
+    __name__,
+    {
+        "GeneSets": "gene_sets",
+        "Genes": "genes",
+        "Modules": "modules",
+        "PackedTokens": "token_set",
+        "Ranks": "ranks",
+        "TokenSet": "token_set",
+        "Tokenizer": "base",
+        "default_tokenizer": "registry",
+        "read_gmt": "gmt",
+        "resolve": "registry",
+        "tokenizer_from_config": "registry",
+    },
+)

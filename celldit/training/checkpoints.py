@@ -84,6 +84,10 @@ class Checkpoints:
         """The file of a part of training."""
         return self.folder / f"{part}{SUFFIX}"
 
+    def part(self, name: str) -> Part:
+        """One part of training."""
+        return Part(self, name)
+
     def finished(self, part: str) -> dict[str, Any] | None:
         """What :meth:`finish` kept of a part; None where it is not finished."""
         state = self._read(part)

@@ -22,7 +22,7 @@ from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import GeneMatch, match_autoencoder
-from celldit.training.checkpoints import Checkpoints, Part
+from celldit.training.checkpoints import Checkpoints
 from celldit.training.config import TrainingConfig
 from celldit.training.fit import (
     Features,
@@ -110,7 +110,7 @@ def fine_tune(
         matched, match = match_autoencoder(
             autoencoder, cells.genes, cells=cells, min_overlap=min_overlap
         )
-        part = None if checkpoints is None else Part(checkpoints, "latent")
+        part = None if checkpoints is None else checkpoints.part("latent")
         finished = None if part is None else part.finished()
         if finished is not None:
             matched, latent_history = read_autoencoder(finished, cells.genes)

@@ -27,7 +27,6 @@ from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.tokenizers import Tokenizer, tokenizer_from_config
 from celldit.training.checkpoints import (
     Checkpoints,
-    Part,
     check_minutes,
     identity_of,
     settings_of,
@@ -261,7 +260,7 @@ def fit(
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
     """
     with quiet_lightning():
-        part = None if checkpoints is None else Part(checkpoints, "latent")
+        part = None if checkpoints is None else checkpoints.part("latent")
         finished = None if part is None else part.finished()
         if finished is not None:
             autoencoder, latent_history = read_autoencoder(finished, cells.genes)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from celldit.conditions import ConditionTable
-from celldit.conditions.briefing import context_numbers
-from celldit.conditions.part_tokens import PartTokens
-from celldit.conditions.population import Population
 from celldit.flow.anchored import FlowCondition
 from celldit.training.config import TrainingConfig
 from celldit.training.parallel import rank_and_world
+
+if TYPE_CHECKING:
+    from celldit.conditions import ConditionTable
+    from celldit.conditions.part_tokens import PartTokens
+    from celldit.conditions.population import Population
 
 
 class FlowBatch(NamedTuple):
@@ -100,6 +101,9 @@ def make_tables(
     with_parts
         Whether the network reads tokens of the conditions' parts.
     """
+    from celldit.conditions.briefing import context_numbers
+    from celldit.conditions.part_tokens import PartTokens
+
     order = rows[np.argsort(table.index[rows], kind="stable")]
     size = np.bincount(table.index[rows], minlength=len(table))
     first = np.concatenate([[0], np.cumsum(size)[:-1]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,13 +12,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.population import Population
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
-from celldit.training.checkpoints import Checkpoints, Part
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, control_of, make_tables
 from celldit.training.latent_stage import warm_cosine
@@ -34,6 +30,11 @@ from celldit.training.trust import (
     compare,
     hold_out,
 )
+
+if TYPE_CHECKING:
+    from celldit.conditions import Condition, ConditionTable
+    from celldit.conditions.population import Population
+    from celldit.training.checkpoints import Checkpoints, Part
 
 
 class FlowStage(pl.LightningModule):
@@ -117,6 +118,8 @@ def make_trials(
     with_parts: bool = False,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
+    from celldit.conditions.briefing import Briefing
+
     counts = table.counts
     controls = control_of(table, counts)
     trained = [c for c in population.prior.conditions if c not in set(held_out)]
@@ -204,7 +207,7 @@ def train_flow(
     candidates = [c for c in population.prior.conditions if c not in known]
     courses: list[list[Comparison]] = []
     for trial in range(config.n_trials):
-        part = None if checkpoints is None else Part(checkpoints, f"flow-trial-{trial + 1}")
+        part = None if checkpoints is None else checkpoints.part(f"flow-trial-{trial + 1}")
         finished = None if part is None else part.finished()
         if finished is not None:
             courses.append([Comparison.from_dict(c) for c in finished["course"]])
@@ -239,7 +242,7 @@ def train_flow(
     best = min(range(len(verdicts)), key=lambda i: verdicts[i].overall, default=n_epochs - 1)
     verdict = verdicts[best] if verdicts else Verdict({}, {})
     flow = make_flow()
-    part = None if checkpoints is None else Part(checkpoints, "flow")
+    part = None if checkpoints is None else checkpoints.part("flow")
     finished = None if part is None else part.finished()
     if finished is not None:
         flow.load_state_dict(finished["flow"])

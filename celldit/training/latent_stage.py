@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,13 +13,15 @@ from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLR
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from celldit.data.cells import Cells
 from celldit.latent.autoencoder import Autoencoder
-from celldit.tokenizers import TokenSet
-from celldit.training.checkpoints import Part
 from celldit.training.config import TrainingConfig
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
+
+if TYPE_CHECKING:
+    from celldit.data.cells import Cells
+    from celldit.tokenizers import TokenSet
+    from celldit.training.checkpoints import Part
 
 # Share of the learning rate for the decoder's linear part.
 LINEAR_RATE = 0.25

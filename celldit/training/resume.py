@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
-from celldit.training.checkpoints import Part
+if TYPE_CHECKING:
+    from celldit.training.checkpoints import Part
 
 # Batches between two agreements of several processes on whether it is time for a checkpoint.
 AGREE_EVERY = 8

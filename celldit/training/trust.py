@@ -11,17 +11,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.trust import Trust
 from celldit.flow import resolve_solver, uniform_grid
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.losses import energy_distance_loss
+
+if TYPE_CHECKING:
+    from celldit.conditions import Condition
 
 #: From the least to the most of the flow; the first is the prior.
 TRUSTS = (
