@@ -34,6 +34,7 @@ from celldit.samplers.effects import effect_table
 from celldit.samplers.flow import SolverConfig
 from celldit.samplers.reflow import ReflowConfig, rectify
 from celldit.samplers.roads import check_sampler
+from celldit.samplers.shards import Shard, check_folder, deliver_shard
 from celldit.samplers.stream import check_out, deliver
 from celldit.samplers.synthesis import fit_synthesis
 from celldit.samplers.trained import Trained
@@ -458,6 +459,7 @@ class CellDiT:
         batch_size: int = 512,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        shard: str | tuple[int, int] | None = None,
     ) -> ad.AnnData:
         """Predict each control cell as if it had been perturbed.
 
@@ -492,6 +494,10 @@ class CellDiT:
             returned reads its X and layers from there. The file appears when it is whole.
         overwrite
             Whether `out` may replace a file.
+        shard
+            Which part of the cells to make, ``"2/8"`` or ``(2, 8)`` for the second of eight; `out`
+            is then a folder. A shard that is there is opened, not made again, so that processes
+            can share the work and go on after any stop; see :mod:`celldit.samplers.shards`.
 
         Returns
         -------
@@ -515,7 +521,8 @@ class CellDiT:
         config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
         self._check(config, batch_size)
         check_sampler(sampler, config, edit)
-        target = check_out(out, overwrite)
+        piece = None if shard is None else Shard.parse(shard)
+        target = check_out(out, overwrite) if piece is None else check_folder(out)
         labels = self._labels(perturbations)
         cells = self._training_cells("predict") if adata is None else trained.read(adata)
         controls = self._controls(cells)
@@ -532,6 +539,8 @@ class CellDiT:
                 sampler=sampler,
                 edit=edit,
             )
+            if piece is not None and target is not None:
+                return deliver_shard(planned, target, piece)
             return deliver(planned, target)
 
     def generate(

@@ -37,7 +37,15 @@ def predict(
         list[str] | None, typer.Option("--perturbation", "-p", help="Label; repeat for several.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write (.h5ad).")
+        Path | None,
+        typer.Option("--output", "-o", help="File to write (.h5ad); with --shard, a folder."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Make one of N shards only; one that is there already is not made again.",
+        ),
     ] = None,
     dose: Dose = None,
     time: Time = None,
@@ -66,7 +74,8 @@ def predict(
     with guard(debug=debug, kept=f"{output} was not written."):
         from celldit.files import read_h5ad, refuse_existing, write_h5ad
 
-        refuse_existing([output], overwrite=overwrite)
+        if shard is None:
+            refuse_existing([output], overwrite=overwrite)
         from celldit.model import CellDiT
 
         loaded = CellDiT.load(model)
@@ -81,8 +90,11 @@ def predict(
             guidance=guidance,
             seed=seed,
             batch_size=batch_size,
+            out=None if shard is None else output,
+            shard=shard,
         )
-        write_h5ad(output, predicted)
+        if shard is None:
+            write_h5ad(output, predicted)
         kinds = predicted.obs["extrapolation"].astype(str)
         label = loaded.fields.perturbation_key
         assert label is not None

@@ -109,6 +109,7 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*IterableDataset.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*Mismatch dtype between input and weight.*")
         # The moving average of the weights is never trained, so it stays in evaluation mode.
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         try:

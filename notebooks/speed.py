@@ -1,0 +1,265 @@
+"""What both speed benchmarks measure. Needs torch, numpy, scipy, lightning and celldit's folder alone.
+
+Everything is synthetic: the speed of a step does not depend on what is in the cells.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from celldit.flow.anchored import AnchoredFlow, FlowCondition
+from celldit.flow.solvers.resolve import resolve_solver
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.config import LatentConfig
+from celldit.nn.dit import DiTConfig
+from celldit.nn.sizes import cost_of
+from celldit.training.config import TrainingConfig
+from celldit.training.flow_data import FlowBatches, FlowTables
+from celldit.training.flow_stage import FlowStage
+from celldit.training.latent_stage import CountBatch, LatentStage
+
+N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000
+
+
+def seconds_of(step: Callable[[], Any], device: torch.device, least: float = 2.0) -> float:
+    """Median seconds of a step, after two to warm up, over at least `least` seconds.
+
+    On a CPU these are seconds of one core, so that other work on the machine counts little.
+    """
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+
+    def timed() -> float:
+        _wait(device)
+        started = clock()
+        step()
+        _wait(device)
+        return clock() - started
+
+    timed(), timed()
+    taken: list[float] = []
+    while sum(taken) < least or len(taken) < 5:
+        taken.append(timed())
+    return statistics.median(taken)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_rate(batch: int, config: DiTConfig, n_tokens: int, device: torch.device, dtype: Any) -> float:
+    """FLOP/s of the products of a block at its own sizes, forward and both gradients."""
+    rows, width, hidden = batch * n_tokens, config.width, int(config.mlp_ratio * config.width)
+    shapes = [(width, width), (width, 2 * width), (width, width), (width, hidden), (hidden, width)]
+    tensors = [
+        tuple(torch.randn(*s, device=device, dtype=dtype) for s in ((rows, i), (i, o), (rows, o)))
+        for i, o in shapes
+    ]
+
+    def step() -> None:
+        for x, w, dy in tensors:
+            x @ w, dy @ w.T, x.T @ dy
+
+    flops = sum(6 * rows * i * o for i, o in shapes)
+    return flops / seconds_of(step, device, 1.0)
+
+
+def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
+    """Conditions and latents as stage two has them."""
+    generator = torch.Generator().manual_seed(0)
+    size = np.full(N_CONDITIONS, N_CELLS // N_CONDITIONS)
+    effects = torch.randn(2, N_CONDITIONS, n_tokens, token_dim, generator=generator)
+    return FlowTables(
+        torch.randn(N_CELLS, n_tokens, token_dim, generator=generator),
+        np.concatenate([[0], np.cumsum(size)[:-1]]),
+        size,
+        np.zeros(N_CONDITIONS, dtype=np.int64),
+        effects,
+        effects.clone(),
+        torch.rand(2, N_CONDITIONS, generator=generator),
+        torch.eye(n_tokens * token_dim)[None],
+        np.zeros(N_CONDITIONS, dtype=np.int64),
+    )
+
+
+class FlowStep:
+    """One step of stage two, part by part as Lightning runs it."""
+
+    def __init__(
+        self,
+        size: DiTConfig,
+        n_tokens: int,
+        token_dim: int,
+        batch: int,
+        device: torch.device,
+        *,
+        half: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        config = TrainingConfig(flow_batch=batch, flow_steps_per_epoch=10**9)
+        self.device, self.half, self.batch = device, half, batch
+        flow = AnchoredFlow(n_tokens, token_dim, size).to(device)
+        self.stage = FlowStage(flow, [], config, 1000).to(device)
+        self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
+        if compiled:
+            self.stage.velocity = torch.compile(flow.forward)
+        settings = self.stage.configure_optimizers()
+        self.optimizer, self.schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
+        self.batches = iter(FlowBatches(make_tables(n_tokens, token_dim), config, 0))
+        self.next: Any = None
+
+    def assemble(self) -> None:
+        """Draw pairs, look up effects, move to the device."""
+        batch = next(self.batches)
+        self.next = type(batch)(
+            batch.x0_BKD.to(self.device), batch.x1_BKD.to(self.device), batch.condition.to(self.device)
+        )
+
+    def compute(self) -> None:
+        """Forward and backward."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            loss = self.stage.training_step(self.next)
+        loss.backward()
+
+    def update(self) -> None:
+        """Clip, step, average."""
+        nn.utils.clip_grad_norm_(self.stage.flow.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.stage.average_weights()
+
+    def __call__(self) -> None:
+        self.assemble()
+        self.compute()
+        self.update()
+
+
+class LatentStep:
+    """One step of stage one on synthetic counts, about 5% of them not zero."""
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        model = Autoencoder(None, tuple(map(str, range(N_GENES))), 6, 8, LatentConfig())  # type: ignore[arg-type]
+        with torch.no_grad():
+            model.loadings.normal_(0, 0.02)
+            model.decoder.loadings.normal_(0, 0.02)
+        generator = torch.Generator().manual_seed(0)
+        counts_BG = torch.poisson(torch.rand(batch, N_GENES, generator=generator) * 0.1)
+        size_B = counts_BG.sum(1).clamp_min(1)
+        self.item = CountBatch(
+            torch.log1p(counts_BG * (1e4 / size_B[:, None])).to(device),
+            counts_BG.to(device),
+            size_B.to(device),
+        )
+        self.stage = LatentStage(model.to(device), None, TrainingConfig(), 1000).to(device)  # type: ignore[arg-type]
+        self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
+        self.optimizer = self.stage.configure_optimizers()["optimizer"]
+
+    def __call__(self) -> None:
+        self.stage.training_step(self.item).backward()
+        nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def sampling_rate(
+    size: DiTConfig, n_tokens: int, token_dim: int, batch: int, device: torch.device, *, half: bool
+) -> float:
+    """Cells a second through 8 steps of Heun."""
+    flow = AnchoredFlow(n_tokens, token_dim, size).to(device).eval()
+    x_BKD = torch.randn(batch, n_tokens, token_dim, device=device)
+    zero_B = torch.zeros(batch, device=device)
+    told = FlowCondition(x_BKD, torch.zeros_like(x_BKD), zero_B, zero_B.bool(), zero_B.bool())
+    grid = torch.linspace(0, 1, 9, device=device)
+
+    @torch.no_grad()
+    def sample() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            resolve_solver("heun").solve(lambda x, t: flow(x, t, told), x_BKD, grid)
+
+    return batch / seconds_of(sample, device)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory taken so far, GB; on CUDA of the device since the last reset."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def measure(
+    name: str,
+    size: DiTConfig,
+    device: torch.device,
+    *,
+    n_tokens: int = 6,
+    token_dim: int = 8,
+    batch: int = 192,
+    half: bool = False,
+    compiled: bool = False,
+) -> dict[str, Any]:
+    """Measure training and sampling of one network."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.manual_seed(0)
+    step = FlowStep(size, n_tokens, token_dim, batch, device, half=half, compiled=compiled)
+    whole = seconds_of(step, device)
+    parts = {part: seconds_of(getattr(step, part), device, 1.0) for part in ("assemble", "update")}
+    flops = 3 * batch * cost_of(size, n_tokens, token_dim).flops
+    dtype = torch.bfloat16 if half else torch.float32
+    rate = matmul_rate(batch, size, n_tokens, device, dtype)
+    row = {
+        "network": name,
+        "latent_tokens": n_tokens,
+        "token_dim": token_dim,
+        "batch": batch,
+        "precision": "bf16" if half else "float32",
+        "compiled": compiled,
+        "step_ms": 1e3 * whole,
+        "train_cells_per_s": batch / whole,
+        "assemble_share": parts["assemble"] / whole,
+        "optimizer_ema_share": parts["update"] / whole,
+        "matmul_gflops": rate / 1e9,
+        "utilisation": flops / whole / rate,
+        "peak_gb": peak_memory(device),
+        "sample_cells_per_s": sampling_rate(
+            size, n_tokens, token_dim, batch, device, half=half
+        ),
+    }
+    print(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+    return row
+
+
+def write(rows: list[dict[str, Any]], path: Path, device_name: str) -> None:
+    """Write the table with the machine and the date."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    more = {"device": device_name, "torch": torch.__version__, "date": date}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*names, *more], restval="")
+        writer.writeheader()
+        for row in rows:
+            rounded = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()}
+            writer.writerow({**rounded, **more})
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
