@@ -83,7 +83,8 @@ def race_celldit(posed: Posed, task: Task) -> list[tuple]:
         for label, context in task.conditions:
             rows_of = (made.perturbations == label) & (made.contexts == context)
             by_condition[label, context] = log[rows_of].mean(0), task.pca.transform(log[rows_of])
-        trust = max(model.trust["new context"], model.trust["new combination"])
+        kinds = ("new context", "new combination")
+        trust = max(share for kind in kinds for share in model.trust[kind].values())
         name = "default" if budget is None else str(budget)
         rows.append(("celldit", name, seconds, *task.score(by_condition), trust))
         print(*rows[-1], flush=True)

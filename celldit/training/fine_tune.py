@@ -16,6 +16,7 @@ from typing import Any
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
+from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
@@ -70,7 +71,7 @@ def fine_tune(
     autoencoder: Autoencoder,
     population: Population,
     flow: AnchoredFlow,
-    trust: Mapping[Extrapolation, float],
+    trust: Mapping[Extrapolation, Trust],
     config: TrainingConfig,
     *,
     sep: str,

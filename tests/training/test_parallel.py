@@ -63,7 +63,7 @@ def train(adata: ad.AnnData, folder: Path, **arguments: Any) -> None:
     trained = model.trained
     weights = {**trained.autoencoder.state_dict(), **trained.flow.state_dict()}
     rank = os.environ.get("LOCAL_RANK", "0")
-    trust = {str(kind): share for kind, share in trained.trust.items()}
+    trust = {str(kind): share.to_dict() for kind, share in trained.trust.items()}
     content = {"losses": losses.losses, "weights": weights, "trust": trust}
     write_state(folder / f"rank{rank}", content)
 
