@@ -273,6 +273,47 @@ def test_interruption_says_what_is_kept_and_exits_with_130(folder, tmp_path, mon
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_checkpoints_and_machines_reach_training(folder, tmp_path, monkeypatch):
+    given = {}
+
+    def record(self, *arguments, **named):
+        given.update(named)
+        raise InputError("Enough.")
+
+    monkeypatch.setattr("celldit.model.CellDiT.train", record)
+    sentence(
+        "train", folder / "screen.h5ad", "-o", tmp_path / "model", *SETUP, "--nodes", "2",
+        "--checkpoint", tmp_path / "kept", "--checkpoint-minutes", "2.5",
+    )  # fmt: skip
+    assert given["checkpoint_dir"] == tmp_path / "kept"
+    assert given["checkpoint_minutes"] == 2.5
+    assert given["num_nodes"] == 2
+
+
+def test_interruption_with_checkpoints_says_how_to_go_on(folder, tmp_path, monkeypatch):
+    def interrupted(self, *arguments, **named):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("celldit.model.CellDiT.train", interrupted)
+    result = call(
+        "train", folder / "screen.h5ad", "-o", tmp_path / "model", *SETUP,
+        "--checkpoint", tmp_path / "kept", code=INTERRUPTED,
+    )  # fmt: skip
+    assert "the same command goes on from there" in " ".join(result.stderr.split())
+
+
+def test_shards_go_to_a_folder_once(folder, tmp_path):
+    asked = ("predict", folder / "model", folder / "screen.h5ad", "-p", "A", "-p", "B")
+    for shard in ("1/2", "2/2", "2/2"):
+        result = call(*asked, "-o", tmp_path / "shards", "--shard", shard)
+        assert "predicted cells are in" in result.stdout
+    names = sorted(path.name for path in (tmp_path / "shards").iterdir())
+    assert names == ["request.json", "shard-00001-of-00002.h5ad", "shard-00002-of-00002.h5ad"]
+    assert "another request" in sentence(
+        *asked, "-o", tmp_path / "shards", "--shard", "1/2", "--seed", "1"
+    )
+
+
 def test_settings_survive_printing_and_reading(tmp_path):
     printed = call(
         "train", "--print-config", *SETUP, "--covariate-key", "batch", "--devices", "2",
