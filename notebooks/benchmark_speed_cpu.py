@@ -1,9 +1,10 @@
 """Speed on a CPU, one thread: both stages, sampling, and where the time of a step goes.
 
-    python notebooks/benchmark_speed_cpu.py docs/results/speed_cpu.csv [--profile]
+    python notebooks/benchmark_speed_cpu.py docs/results/speed_cpu.csv
+    python notebooks/benchmark_speed_cpu.py docs/results/profile_cpu.txt --profile
 
-Times are medians. With ``--profile`` a table of torch.profiler for a step of the default network is
-printed first.
+Times are medians. With ``--profile`` the file is a table of torch.profiler for a step of the default
+network instead.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ CPU = torch.device("cpu")
 TOKENS = (16, 32, 64, 128, 256)
 
 
-def profile() -> None:
-    """Print where the time of ten steps of the default network goes."""
+def profile(out: Path) -> None:
+    """Write where the time of ten steps of the default network goes."""
     step = FlowStep(SIZES["celldit-S"], 6, 8, 192, CPU)
     step(), step()
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -33,15 +34,23 @@ def profile() -> None:
             for part in ("assemble", "compute", "update"):
                 with torch.profiler.record_function(f"## {part}"):
                     getattr(step, part)()
-    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25))
-    print(profiler.key_averages().table(sort_by="cpu_time_total", row_limit=8))
+    total = sum(event.self_cpu_time_total for event in profiler.key_averages())
+    lines = [f"{'operation':44} {'itself':>8} {'with parts':>11} {'calls a step':>13}"]
+    events = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    marked = [event for event in events if event.key.startswith("##")]
+    for event in [*marked, *[e for e in events if e not in marked][:22]]:
+        own, whole = (100 * t / total for t in (event.self_cpu_time_total, event.cpu_time_total))
+        lines.append(f"{event.key[:44]:44} {own:7.1f}% {whole:10.1f}% {event.count / 10:13.0f}")
+    machine = f"{cpu_name()}, 1 thread, torch {torch.__version__}"
+    out.write_text("\n".join([f"celldit-S, 6 x 8, batch 192; {machine}", "", *lines]) + "\n")
 
 
 def main(out: Path) -> None:
     """Write one row per network and number of tokens, and one for stage one."""
     torch.set_num_threads(1)
     if "--profile" in sys.argv:
-        profile()
+        profile(out)
+        return
     rows = []
     for name in ("celldit-S", "celldit-B"):
         rows.append(measure(name, SIZES[name], CPU))

@@ -59,6 +59,20 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def shares_of(step: FlowStep, device: torch.device, n_steps: int = 10) -> dict[str, float]:
+    """Share of each part of whole steps, so that there are gradients to update with."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    spent = dict.fromkeys(("assemble", "compute", "update"), 0.0)
+    for _ in range(n_steps):
+        for part in spent:
+            _wait(device)
+            started = clock()
+            getattr(step, part)()
+            _wait(device)
+            spent[part] += clock() - started
+    return {part: seconds / sum(spent.values()) for part, seconds in spent.items()}
+
+
 def matmul_rate(batch: int, config: DiTConfig, n_tokens: int, device: torch.device, dtype: Any) -> float:
     """FLOP/s of the products of a block at its own sizes, forward and both gradients."""
     rows, width, hidden = batch * n_tokens, config.width, int(config.mlp_ratio * config.width)
@@ -216,7 +230,7 @@ def measure(
     torch.manual_seed(0)
     step = FlowStep(size, n_tokens, token_dim, batch, device, half=half, compiled=compiled)
     whole = seconds_of(step, device)
-    parts = {part: seconds_of(getattr(step, part), device, 1.0) for part in ("assemble", "update")}
+    shares = shares_of(step, device)
     flops = 3 * batch * cost_of(size, n_tokens, token_dim).flops
     dtype = torch.bfloat16 if half else torch.float32
     rate = matmul_rate(batch, size, n_tokens, device, dtype)
@@ -229,8 +243,8 @@ def measure(
         "compiled": compiled,
         "step_ms": 1e3 * whole,
         "train_cells_per_s": batch / whole,
-        "assemble_share": parts["assemble"] / whole,
-        "optimizer_ema_share": parts["update"] / whole,
+        "assemble_share": shares["assemble"],
+        "optimizer_ema_share": shares["update"],
         "matmul_gflops": rate / 1e9,
         "utilisation": flops / whole / rate,
         "peak_gb": peak_memory(device),
