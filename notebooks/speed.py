@@ -105,6 +105,7 @@ def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
         torch.rand(2, N_CONDITIONS, generator=generator),
         torch.eye(n_tokens * token_dim)[None],
         np.zeros(N_CONDITIONS, dtype=np.int64),
+        torch.zeros(N_CONDITIONS, dtype=torch.int64),
     )
 
 

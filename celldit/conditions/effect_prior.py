@@ -251,30 +251,28 @@ class EffectPrior:
         rotation = self.rotation if self.conditions else earlier.rotation
         turned = earlier.shifts @ (np.linalg.inv(earlier.rotation) @ rotation)
         seen = {c: (turned[i], earlier.noise[i]) for i, c in enumerate(earlier.conditions)}
-        for shift, noise, condition in zip(self.shifts, self.noise, self.conditions, strict=True):
+        for shift, variance, condition in zip(
+            self.shifts, self.noise, self.conditions, strict=True
+        ):
             if condition in seen:
-                other, other_noise = seen[condition]
-                share = other_noise / (noise + other_noise)
+                other, other_variance = seen[condition]
+                share = other_variance / (variance + other_variance)
                 shift = share * shift + (1 - share) * other
-                noise = share * noise
-            seen[condition] = (shift, noise)
+                variance = share * variance
+            seen[condition] = (shift, variance)
         conditions = tuple(seen)
         names = tuple(sorted({part for c in conditions for part in c.parts}))
         positions = {**earlier.kernel.positions, **self.kernel.positions}
-        kernel = ConditionKernel(
-            names, unit_doses(names, conditions), self.kernel.features, positions
-        )
-        joined = EffectPrior(
-            kernel,
-            conditions,
-            np.array([shift for shift, _ in seen.values()]),
-            np.array([noise for _, noise in seen.values()]),
-            rotation,
-            np.ones(len(kernel.terms)),
-            0.5,
-            np.ones(rotation.shape[1]),
-        )
-        return joined._pick_strengths(seed)
+        lowest, highest = dose_ranges(names, conditions)
+        features = self.kernel.features
+        kernel = ConditionKernel(names, lowest, features, positions, top_doses=highest)
+        shifts = np.array([shift for shift, _ in seen.values()])
+        noise = np.array([noise for _, noise in seen.values()])
+        picked = tune(kernel, conditions, shifts, noise, seed)
+        return EffectPrior(
+            kernel, conditions, shifts, noise, rotation,
+            picked.weights, picked.lengths, picked.signal,
+        )  # fmt: skip
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""

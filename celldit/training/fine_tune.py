@@ -105,8 +105,13 @@ def fine_tune(
     Raises
     ------
     InputError
-        If too few genes are shared.
+        If too few genes are shared, or the network has an embedding of the old contexts.
     """
+    if getattr(flow.config, "context_embedding", False):
+        raise InputError(
+            "This model has context_embedding=True, an embedding of the contexts it was trained "
+            "on, so it cannot go on with others; train one without, which is the default."
+        )
     with quiet_lightning():
         matched, match = match_autoencoder(
             autoencoder, cells.genes, cells=cells, min_overlap=min_overlap
