@@ -7,7 +7,7 @@ from celldit.evaluation.benchmark.methods import CannotRun, Method, baseline_met
 from celldit.evaluation.benchmark.peers import PEERS, peer_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.evaluation.benchmark.run import CELLDIT, METRICS, run
-from celldit.evaluation.benchmark.table import render_table
+from celldit.evaluation.benchmark.table import merge_results, render_table
 from celldit.evaluation.benchmark.verdict import Verdict, judge
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Verdict",
     "baseline_methods",
     "judge",
+    "merge_results",
     "peer_methods",
     "pose",
     "problems",

@@ -14,7 +14,7 @@ from celldit.errors import FileError
 from celldit.evaluation.benchmark.verdict import LABELS, judge
 from celldit.evaluation.compare import CEILING
 
-__all__ = ["render_table"]
+__all__ = ["merge_results", "render_table"]
 
 _METRICS = tuple(LABELS)
 _OURS = "celldit"
@@ -58,6 +58,37 @@ def render_table(results: Mapping[str, Any] | str | Path) -> str:
         _made_with(content),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def merge_results(
+    first: Mapping[str, Any] | str | Path, second: Mapping[str, Any] | str | Path
+) -> dict[str, Any]:
+    """Put the methods of two runs side by side, on the problems that the first one has.
+
+    Parameters
+    ----------
+    first, second
+        As for :func:`render_table`.
+
+    Returns
+    -------
+    dict
+        Results for :func:`render_table`.
+
+    Raises
+    ------
+    FileError
+        If one cannot be read.
+    """
+    one, two = _load(first), _load(second)
+    posed = {(c["dataset"], c["problem"]) for c in one["results"]}
+    added = [c for c in two["results"] if (c["dataset"], c["problem"]) in posed]
+    return {
+        **one,
+        "machines": sorted({*one["machines"], *two["machines"]}),
+        "dates": sorted({*one["dates"], *two["dates"]}),
+        "results": [*one["results"], *added],
+    }
 
 
 def _load(results: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
