@@ -172,6 +172,8 @@ def _picture(figure: Any, about: str) -> Picture:
     with warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes here and by the browser's font.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        # Very long labels leave no room for a layout; the picture is drawn all the same.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True, dpi=150)
     plt.close(figure)
     text = buffer.getvalue()
