@@ -20,7 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
-SECONDS_PER_CELL = 300
+SECONDS_PER_CELL = 900
 
 
 def notebooks(asked: list[str] | None = None) -> list[Path]:

@@ -63,6 +63,13 @@ def intervals(
     ----------
     Politis, Romano & Wolf (1999), Subsampling, chapter 2. The variance of a mean over a random half
     drawn without replacement, around the mean of all, equals that of the mean of all.
+
+    Examples
+    --------
+    >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
+    >>> table = cd.tl.intervals(predicted, measured, measured, metrics="pearson", n_resamples=20)
+    >>> bool(table["value"].between(table["low"], table["high"]).all())
+    True
     """
     names = tuple(name for name in resolve(metrics) if name not in COUNTS)
     _check(n_resamples, level)

@@ -91,6 +91,11 @@ def report(
         If a metric, a column or a predicted perturbation is not known.
     FileError
         If files exist already or cannot be written.
+
+    Examples
+    --------
+    >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
+    >>> table = cd.tl.report(predicted, measured, measured, "report.html")  # doctest: +SKIP
     """
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
