@@ -7,6 +7,7 @@ the built-in error that Python programmers expect in its place.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -20,8 +21,24 @@ __all__ = [
 ]
 
 
+_LONGEST_WORD = 300
+
+
 class CellditError(Exception):
-    """Any error that celldit raises on purpose."""
+    """Any error that celldit raises on purpose.
+
+    A name of thousands of letters is shortened, so that the sentence around it can be read.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_shortened(a) if isinstance(a, str) else a for a in args))
+
+
+def _shortened(sentence: str) -> str:
+    if len(sentence) <= _LONGEST_WORD:
+        return sentence
+    words = re.compile(rf"\S{{{_LONGEST_WORD},}}")
+    return words.sub(lambda word: f"{word[0][:80]}…{word[0][-40:]}", sentence)
 
 
 class InputError(CellditError, ValueError):

@@ -75,7 +75,8 @@ def rotation_of(
         rows = np.random.default_rng(seed).choice(rows, MAX_CELLS_FOR_COVARIANCE, replace=False)
     within, _ = ledoit_wolf(z[rows] - means[table.index[rows]], assume_centered=True)
     values, vectors = np.linalg.eigh(within)
-    floor = 1e-6 * values.max()
+    # Cells that are all alike scatter nowhere; they are left as they are.
+    floor = 1e-6 * values.max() if values.max() > 0 else 1.0
     whiten = vectors / np.sqrt(np.maximum(values, floor)) @ vectors.T
     white = shifts @ whiten
     share = (1 / noise) / (1 / noise).sum()

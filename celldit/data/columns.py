@@ -21,6 +21,7 @@ __all__ = [
 
 #: Stands between the covariate values in the name of a context.
 CONTEXT_SEP = " | "
+_SMALLEST_SIZE, _LARGEST_SIZE = 1e-4, 1e9
 
 
 def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
@@ -119,6 +120,12 @@ def read_size_factors(adata: ad.AnnData, key: str) -> np.ndarray:
         raise InputError(
             f"adata.obs[{key!r}], named by size_factor_key, has {n_bad} values of 0 or less; a "
             "library size is above 0, so drop those cells or name another column."
+        )
+    if not ((values >= _SMALLEST_SIZE) & (values <= _LARGEST_SIZE)).all():
+        raise InputError(
+            f"adata.obs[{key!r}], named by size_factor_key, runs from {values.min():.3g} to "
+            f"{values.max():.3g}, which are no library sizes in counts; name the column with the "
+            "total counts of each cell."
         )
     return values
 

@@ -18,6 +18,8 @@ __all__ = ["check_counts", "read_counts", "select_matrix", "where"]
 _BLOCK_ROWS = 4096
 _PROBE_ENTRIES = 100_000
 _INTEGER_TOLERANCE = 1e-6
+#: Above this, float32 no longer holds every whole number, and no cell has so many molecules.
+_HIGHEST_COUNT = 2**24
 
 
 def where(counts_layer: str | None) -> str:
@@ -162,6 +164,12 @@ def _check_values(values: np.ndarray, adata: ad.AnnData, counts_layer: str | Non
         raise InputError(
             f"{name} holds negative values (lowest {values.min():.4g}), as scaled data do; "
             f"celldit needs raw counts. {_remedy(adata, counts_layer)}"
+        )
+    if values.max() > _HIGHEST_COUNT:
+        raise InputError(
+            f"{name} holds values above {_HIGHEST_COUNT:,} (highest {float(values.max()):.4g}), "
+            f"which are no counts of molecules; celldit needs raw counts. "
+            f"{_remedy(adata, counts_layer)}"
         )
     if values.dtype.kind == "f" and not _whole(values):
         broken = values[np.abs(values - np.rint(values)) > _INTEGER_TOLERANCE][0]
