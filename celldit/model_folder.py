@@ -110,6 +110,8 @@ def _from_folder(
     autoencoder.explained = latent["explained"]
     n_contexts = len(vocab["contexts"])
     flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]), n_contexts)
+    if any(name.startswith("flow.from_noise.") for name in arrays):
+        flow.part_ways()
     for module, prefix in ((autoencoder, "autoencoder"), (flow, "flow")):
         state = {name: torch.from_numpy(array) for name, array in under(prefix, arrays).items()}
         module.load_state_dict(state)

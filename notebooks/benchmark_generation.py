@@ -13,7 +13,7 @@ real           the training half: the ceiling
 generated      celldit, the composition and library sizes of the held-out half
 own sizes      celldit, with library sizes of its own
 noise source   celldit without its flow: a Gaussian for each group in the latent
-reconstructed  held-out cells, encoded, decoded and drawn as they are: the decoder without corrections
+reconstructed  held-out cells, encoded, decoded and drawn: the decoder without corrections
 scvi           scVI with its defaults, latents from its prior, library sizes of the held-out half
 scvi labels    the same with the group (perturbation and replicate) as batch covariate
 

@@ -8,6 +8,7 @@ which is silent until trained, only has to add what the simple estimate lacks.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
@@ -148,11 +149,16 @@ class AnchoredFlow(nn.Module):
         super().__init__()
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
         self.dit = make_network(n_tokens, token_dim, config, n_contexts)
+        self.from_noise: nn.Module | None = None
 
     @property
     def reads_parts(self) -> bool:
         """Whether the network attends to the parts of a condition."""
         return reads_parts(self.config)
+
+    def part_ways(self) -> None:
+        """Give the flow from noise a network of its own, which starts as a copy of the shared."""
+        self.from_noise = copy.deepcopy(self.dit)
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
@@ -171,13 +177,21 @@ class AnchoredFlow(nn.Module):
             ],
             dim=1,
         )
-        told = x_BKD, t_B, token_features_BKF, features_BC
-        if not isinstance(self.dit, DiT):
+        told: tuple[Tensor | None, ...] = (x_BKD, t_B, token_features_BKF, features_BC)
+        if isinstance(self.dit, DiT):
+            is_part_BM = condition.is_part_BM
+            if is_part_BM is not None:
+                is_part_BM = is_part_BM & ~condition.withheld_B[:, None]
+            context_B = condition.context_B
+            if context_B is not None:
+                context_B = context_B * ~condition.withheld_B
+            told = (*told, condition.parts_BMP, is_part_BM, context_B)
+        noisy_B = condition.from_noise_B
+        if self.from_noise is None or not noisy_B.any():
             return self.dit(*told)
-        is_part_BM = condition.is_part_BM
-        if is_part_BM is not None:
-            is_part_BM = is_part_BM & ~condition.withheld_B[:, None]
-        context_B = condition.context_B
-        if context_B is not None:
-            context_B = context_B * ~condition.withheld_B
-        return self.dit(*told, condition.parts_BMP, is_part_BM, context_B)
+        if noisy_B.all():
+            return self.from_noise(*told)
+        velocity_BKD = torch.empty_like(x_BKD)
+        for network, rows in ((self.dit, ~noisy_B), (self.from_noise, noisy_B)):
+            velocity_BKD[rows] = network(*(None if t is None else t[rows] for t in told))
+        return velocity_BKD

@@ -19,6 +19,7 @@ __all__ = ["training_curves"]
 LABELS = {
     "latent": ("Latent space", "held-out nats per gene"),
     "flow": ("Flow, on held-out conditions", "error / prior's error"),
+    "noise": ("Flow from noise, on held-out cells", "velocity error"),
 }
 MARKERS = "osD^vP"
 

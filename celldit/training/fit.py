@@ -34,6 +34,7 @@ from celldit.training.checkpoints import (
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
+from celldit.training.noise_stage import train_from_noise
 from celldit.training.parallel import check_devices, uses_cuda
 from celldit.training.progress import StageProgress
 from celldit.training.trust import Verdict
@@ -303,10 +304,13 @@ def fit(
             checkpoints=checkpoints,
         )
         flow.cpu()
+        noise_history = train_from_noise(
+            flow, z_NKD, table, population, config, max_epochs=max_epochs, seed=seed
+        )
     return Fitted(
         autoencoder,
         population,
         flow,
         complete_trust(verdict),
-        {"latent": latent_history, "flow": flow_history},
+        {"latent": latent_history, "flow": flow_history, "noise": noise_history},
     )

@@ -131,7 +131,7 @@ def test_stage_one_never_ends_below_its_start(train_tiny: Train, screen: ad.AnnD
 
 def test_history_is_finite_numbers(tiny_model: CellDiT) -> None:
     history = tiny_model.history
-    assert set(history) == {"latent", "flow"}
+    assert set(history) == {"latent", "flow", "noise"}
     assert len(history["latent"]) == 1
     assert all(np.isfinite(v) for stage in history.values() for row in stage for v in row.values())
 

@@ -1,0 +1,140 @@
+"""After stage two: the flow from noise learns further, on weights of its own.
+
+A few hundred steps shared with the flow from control cells leave the flow from noise half trained,
+and more of them would not serve predictions, which stop by other measures. So the weights part: a
+copy goes on from noise only, stopped by the velocity error on cells that it does not see. What
+starts at control cells keeps its weights to the last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population
+from celldit.flow import LinearPath, Stratified, velocity_loss
+from celldit.flow.anchored import AnchoredFlow
+from celldit.training.config import TrainingConfig
+from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
+
+# A condition with fewer cells gives none away to be judged by.
+MIN_CELLS = 10
+N_JUDGED = 2_048
+EMA_DECAY = 0.99
+
+
+def train_from_noise(
+    flow: AnchoredFlow,
+    z_NKD: Tensor,
+    table: ConditionTable,
+    population: Population,
+    config: TrainingConfig,
+    *,
+    max_epochs: int | None,
+    seed: int,
+) -> list[dict[str, float]]:
+    """Train what starts at noise, in place, on weights apart.
+
+    Parameters
+    ----------
+    flow
+        Trained from both sources; what starts at control cells is not changed.
+    z_NKD, table, population
+        Latents of the N training cells, their conditions, and the simple estimates.
+    config
+        Settings; ``noise_epochs`` bounds the epochs, and 0 leaves the flow as it is.
+    max_epochs
+        A further bound.
+    seed
+        Of the held-out cells and the pairs.
+
+    Returns
+    -------
+    list of dict
+        For each epoch, the velocity error on the held-out cells, and that before training.
+    """
+    n_epochs = config.noise_epochs if max_epochs is None else min(max_epochs, config.noise_epochs)
+    if n_epochs == 0:
+        return []
+    config = replace(config, noise_share=1.0)
+    rng = np.random.default_rng([seed, 3])
+    large_N = (table.counts >= MIN_CELLS)[table.index]
+    apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
+    if not apart_N.any():
+        return []
+    rows = np.arange(len(z_NKD))
+    judged = _judged(make_tables(z_NKD, rows[apart_N], table, population), config, seed)
+    batches = FlowBatches(make_tables(z_NKD, rows[~apart_N], table, population), config, seed)
+    flow.part_ways()
+    network = flow.from_noise
+    assert network is not None
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.flow_rate, weight_decay=config.weight_decay
+    )
+    n_steps = n_epochs * config.flow_steps_per_epoch
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    best_state = copy.deepcopy(network.state_dict())
+    errors = [_error(flow, judged)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout and times draw from torch's global stream
+        for _ in range(n_epochs):
+            _one_epoch(flow, average, batches, optimizer, schedule)
+            now = copy.deepcopy(network.state_dict())
+            network.load_state_dict(average.module.state_dict())
+            errors.append(_error(flow, judged))
+            if errors[-1] <= min(errors):
+                best_state = copy.deepcopy(network.state_dict())
+            network.load_state_dict(now)
+            if len(errors) - 1 - int(np.argmin(errors)) >= config.noise_patience:
+                break
+    network.load_state_dict(best_state)
+    flow.eval()
+    return [
+        {"epoch": float(i + 1), "held_out_error": error, "before": errors[0]}
+        for i, error in enumerate(errors[1:])
+    ]
+
+
+def _one_epoch(
+    flow: AnchoredFlow,
+    average: AveragedModel,
+    batches: FlowBatches,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    path, times = LinearPath(), Stratified()
+    flow.train()
+    for batch in batches:
+        t_B = times(len(batch.x0_BKD), None, batch.x0_BKD.device)
+        sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
+        loss = velocity_loss(flow(sample.x_t, sample.t, batch.condition), sample.velocity)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(flow.from_noise)  # type: ignore[arg-type]
+    flow.eval()
+
+
+def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
+    """Pairs of held-out cells with noise, the same for every look."""
+    settings = replace(config, flow_batch=N_JUDGED, cross_fit=0.0, drop_condition=0.0)
+    return next(iter(FlowBatches(tables, settings, seed)))
+
+
+@torch.no_grad()
+def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
+    t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
+    # Times go round the conditions, which are not in random order within a batch.
+    t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
+    sample = LinearPath().sample(judged.x0_BKD, judged.x1_BKD, t_B)
+    velocity = flow(sample.x_t, sample.t, judged.condition)
+    return float(velocity_loss(velocity, sample.velocity))
