@@ -39,11 +39,11 @@ def make(folder: Path, seed: int, labels: bool) -> None:
     )
     seconds = time.perf_counter() - start
     module = model.module.eval()
-    row_B = torch.zeros(like.n_obs, 1)
+    row_B = torch.zeros(like.n_obs, 1, dtype=torch.int64)
     if labels:
         names = model.adata_manager.get_state_registry("batch").categorical_mapping
         row_of = {str(name): i for i, name in enumerate(names)}
-        row_B[:, 0] = torch.tensor([float(row_of[g]) for g in like.obs["group"].astype(str)])
+        row_B[:, 0] = torch.tensor([row_of[g] for g in like.obs["group"].astype(str)])
     library_B = torch.from_numpy(np.log(np.asarray(like.X.sum(1)).clip(1)).astype(np.float32))
     start = time.perf_counter()
     torch.manual_seed(seed)

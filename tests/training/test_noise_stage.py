@@ -20,9 +20,7 @@ from celldit.training import TrainingConfig
 def pair(_tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]) -> tuple[CellDiT, CellDiT]:
     """The same training without and with the stage."""
     steps = {"flow_steps_per_epoch": 20}
-    return tuple(
-        train_tiny(_tiny_screen, config={**steps, "noise_epochs": n}) for n in (0, 1)
-    )  # type: ignore[return-value]
+    return tuple(train_tiny(_tiny_screen, config={**steps, "noise_epochs": n}) for n in (0, 1))  # type: ignore[return-value]
 
 
 def test_predictions_do_not_depend_on_the_stage(pair: tuple[CellDiT, CellDiT]) -> None:
@@ -54,9 +52,7 @@ def test_a_mixed_batch_goes_to_both_networks(pair: tuple[CellDiT, CellDiT]) -> N
     briefing = Briefing.of(trained.population, list(trained.frequencies), trained.shape)
     noisy, plain = (briefing.tell(briefing_rows, from_noise=flag) for flag in (True, False))
     names = type(noisy).__dataclass_fields__
-    mixed = type(noisy)(
-        *(torch.cat([getattr(noisy, n)[:3], getattr(plain, n)[3:]]) for n in names)
-    )
+    mixed = type(noisy)(*(torch.cat([getattr(noisy, n)[:3], getattr(plain, n)[3:]]) for n in names))
     x_BKD, t_B = torch.randn(6, *trained.shape), torch.rand(6)
     with torch.no_grad():
         both = flow(x_BKD, t_B, mixed)
