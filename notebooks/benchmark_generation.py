@@ -1,7 +1,8 @@
 """Generated cells against measured ones that training never saw.
 
     python notebooks/benchmark_generation.py baron --seeds 1
-    python notebooks/benchmark_generation.py papalexi --seeds 3 --scvi-python ENV/bin/python
+    python notebooks/benchmark_generation.py papalexi --methods celldit scvi \\
+        --scvi-python ENV/bin/python
 
 The second also trains scVI, in an environment of its own that has scvi-tools 1.3 or newer, whose
 interpreter it is given (see ``generation_scvi.py``).
@@ -31,7 +32,7 @@ import argparse
 import subprocess
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anndata as ad
@@ -70,6 +71,16 @@ class Silent(torch.nn.Module):
     def forward(self, x_BKD: torch.Tensor, t_B: torch.Tensor, told: object) -> torch.Tensor:
         """Zero velocity."""
         return torch.zeros_like(x_BKD)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Cells from one source: log expression, labels where they have any, and how long it took."""
+
+    cells: np.ndarray
+    labels: np.ndarray | None = None
+    seconds: float = float("nan")
+    cells_per_second: float = float("nan")
 
 
 def halves(adata: ad.AnnData, key: str, seed: int) -> tuple[ad.AnnData, ad.AnnData]:
@@ -155,104 +166,121 @@ def from_scvi(
     return {n: ad.read_h5ad(file) for n, file in files.items()}
 
 
-def run(
-    name: str, seed: int, max_cells: int, scvi_python: str | None, work: Path
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One split: the table of sources, and the copies by group."""
+def of_celldit(
+    name: str, train: ad.AnnData, test: ad.AnnData, seed: int
+) -> tuple[dict[str, Source], pd.DataFrame]:
+    """Cells of celldit, and the copies among them by group."""
     key = GROUPS[name]
-    train, test = halves(getattr(cd.datasets, name)(), key, seed)
-    some = np.sort(np.random.default_rng(seed).permutation(test.n_obs)[:max_cells])
-    test = test[some].copy()
     cd.CellDiT.setup_anndata(train, **SETUP[name])
     model = cd.CellDiT(train)
     start = time.perf_counter()
     model.train(seed=seed, enable_progress_bar=False)
     seconds = time.perf_counter() - start
     trained = model.trained
-    real = log_expression(test.X, test.obs["total_umis"])
-    known = log_expression(train.X, train.obs["total_umis"])
-    pca = PCA(30, random_state=0).fit(known)
-    n_cells = test.n_obs
 
     def generated(**how: object) -> ad.AnnData:
-        return model.generate(n_cells, seed=seed, **how)
+        return model.generate(test.n_obs, seed=seed, **how)
 
-    def expression(cells: ad.AnnData) -> np.ndarray:
-        return log_expression(cells.layers["counts"], cells.obs["size_factor"])
+    def source(cells: ad.AnnData, *speed: float) -> Source:
+        x = log_expression(cells.layers["counts"], cells.obs["size_factor"])
+        return Source(x, cells.obs[key].astype(str).to_numpy(), *speed)
 
     start = time.perf_counter()
     made = generated(like=test)
-    rate = n_cells / (time.perf_counter() - start)
+    rate = test.n_obs / (time.perf_counter() - start)
     own = generated()
-    sources = {"real": known, "generated": expression(made), "own sizes": expression(own)}
-    labels = {"real": train.obs[key], "generated": made.obs[key], "own sizes": own.obs[key]}
+    sources = {"generated": source(made, seconds, rate), "own sizes": source(own)}
     model._trained = replace(trained, flow=Silent())
-    silent = generated(like=test)
-    sources["noise source"], labels["noise source"] = expression(silent), silent.obs[key]
-    model._trained = trained
+    sources["noise source"] = source(generated(like=test))
     cells = trained.read(test)
     with torch.no_grad():
         z_NKD = trained.autoencoder.encode(cells)
         counts = trained.autoencoder.decode(z_NKD, torch.from_numpy(cells.size_factors))
     drawn = draw_counts(counts, np.arange(cells.n_cells), seed)
-    sources["reconstructed"] = log_expression(drawn, cells.size_factors)
-    labels["reconstructed"] = test.obs[key]
-    speed = {"generated": (seconds, rate)}
-    if scvi_python is not None:
-        peers = from_scvi(scvi_python, work / f"{name}_{seed}", name, train, test, seed)
-        for peer, theirs in peers.items():
-            sources[peer] = log_expression(theirs.X, theirs.obs["total_umis"])
-            speed[peer] = theirs.uns["seconds"], theirs.uns["cells_per_second"]
-            if peer == "scvi labels":
-                labels[peer] = theirs.obs["group"].astype(str).str.split(" | ", regex=False).str[0]
-    table = pd.DataFrame([row(n, x, real, pca, seed) for n, x in sources.items()])
+    truth = test.obs[key].astype(str).to_numpy()
+    sources["reconstructed"] = Source(log_expression(drawn, cells.size_factors), truth)
+    known = log_expression(train.X, train.obs["total_umis"])
+    pca = PCA(30, random_state=0).fit(known)
+    new = copies(
+        pca.transform(sources["own sizes"].cells),
+        pca.transform(known),
+        sources["own sizes"].labels,
+        train.obs[key].astype(str).to_numpy(),
+    )
+    return sources, new.reset_index()
+
+
+def of_scvi(
+    python: str, work: Path, name: str, train: ad.AnnData, test: ad.AnnData, seed: int
+) -> dict[str, Source]:
+    """Cells of scVI; those without labels have none."""
+    sources = {}
+    for peer, made in from_scvi(python, work / f"{name}_{seed}", name, train, test, seed).items():
+        labels = made.obs["group"].astype(str).str.split(" | ", regex=False).str[0].to_numpy()
+        sources[peer] = Source(
+            log_expression(made.X, made.obs["total_umis"]),
+            labels if peer == "scvi labels" else None,
+            made.uns["seconds"],
+            made.uns["cells_per_second"],
+        )
+    return sources
+
+
+def run(
+    name: str, seed: int, options: argparse.Namespace, work: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One split: the table of sources, and the copies by group."""
+    key = GROUPS[name]
+    train, test = halves(getattr(cd.datasets, name)(), key, seed)
+    some = np.sort(np.random.default_rng(seed).permutation(test.n_obs)[: options.max_cells])
+    test = test[some].copy()
+    real = log_expression(test.X, test.obs["total_umis"])
+    known = log_expression(train.X, train.obs["total_umis"])
+    pca = PCA(30, random_state=0).fit(known)
+    sources = {"real": Source(known, train.obs[key].astype(str).to_numpy())}
+    new = pd.DataFrame()
+    if "celldit" in options.methods:
+        made, new = of_celldit(name, train, test, seed)
+        sources.update(made)
+    if "scvi" in options.methods:
+        sources.update(of_scvi(options.scvi_python, work, name, train, test, seed))
     sizes = pd.concat([train.obs[key].value_counts(), test.obs[key].value_counts()], axis=1)
     large = sorted(sizes.index[(sizes >= 20).all(axis=1)].astype(str))
     truth = test.obs[key].astype(str).to_numpy()
-    more = [
-        by_group(x, labels[n].astype(str).to_numpy(), real, truth, pca, large)
-        if n in labels
-        else {}
-        for n, x in sources.items()
-    ]
-    table = pd.concat([table, pd.DataFrame(more)], axis=1)
-    table.insert(0, "data", name)
-    table.insert(1, "seed", seed)
-    table["seconds_of_training"] = [speed.get(n, (np.nan, np.nan))[0] for n in sources]
-    table["cells_per_second"] = [speed.get(n, (np.nan, np.nan))[1] for n in sources]
-    new = copies(
-        pca.transform(sources["own sizes"]),
-        pca.transform(known),
-        own.obs[key].astype(str).to_numpy(),
-        train.obs[key].astype(str).to_numpy(),
-    )
-    new.insert(0, "data", name)
-    new.insert(1, "seed", seed)
-    return table, new.reset_index()
+    rows = []
+    for source_name, source in sources.items():
+        entry = row(source_name, source.cells, real, pca, seed)
+        if source.labels is not None:
+            entry.update(by_group(source.cells, source.labels, real, truth, pca, large))
+        entry["seconds_of_training"] = source.seconds
+        entry["cells_per_second"] = source.cells_per_second
+        rows.append({"data": name, "seed": seed, **entry})
+    return pd.DataFrame(rows), new.assign(data=name, seed=seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=sorted(GROUPS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=["celldit"], choices=["celldit", "scvi"])
     parser.add_argument("--scvi-python", help="interpreter of an environment with scvi-tools")
     parser.add_argument("--work", type=Path, help="keeps what scVI makes; default: a new folder")
     parser.add_argument("--max-cells", type=int, default=3000)
     parser.add_argument("--out", default="generation_{data}.csv")
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="celldit-generation-"))
-    runs = [
-        run(options.data, seed, options.max_cells, options.scvi_python, work)
-        for seed in range(options.seeds)
-    ]
+    if "scvi" in options.methods and options.scvi_python is None:
+        parser.error("--methods scvi needs --scvi-python")
+    runs = [run(options.data, seed, options, work) for seed in range(options.seeds)]
     table = pd.concat([t for t, _ in runs])
     new = pd.concat([c for _, c in runs])
     path = options.out.format(data=options.data)
     table.to_csv(path, index=False)
-    new.to_csv(path.replace(".csv", "_copies.csv"), index=False)
+    if len(new):
+        new.to_csv(path.replace(".csv", "_copies.csv"), index=False)
+        print(new.groupby("group").mean(numeric_only=True).round(3).to_string())
     shown = table.drop(columns=["data", "seed"]).groupby("cells", sort=False).mean()
     print(shown.round(4).to_string())
-    print(new.drop(columns=["data", "seed"]).groupby("group").mean().round(3).to_string())
 
 
 if __name__ == "__main__":

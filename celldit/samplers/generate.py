@@ -91,7 +91,7 @@ def _tile(
     else:
         sizes_B = sizes_N[keys]
     with torch.no_grad():
-        clean_BKD = synthesis.latents(z_BKD, source.position, context_B)
+        clean_BKD = synthesis.latents(z_BKD, sources.positions_of(row_B), context_B)
         size_B = torch.from_numpy(sizes_B)
         model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, context_B)
     return PredictedCells(

@@ -90,10 +90,14 @@ class NoiseSources:
             np.array([row_of[c.surroundings] for c in conditions], dtype=np.int64),
         )
 
+    def positions_of(self, row_B: np.ndarray) -> Tensor:
+        """Means of B cells in the conditions `row_B`, shape (B, K, D)."""
+        return self.positions_QKD[torch.from_numpy(row_B)]
+
     def rows(self, row_B: np.ndarray) -> NoiseSource:
         """The source of each of B cells in the conditions `row_B`."""
         return NoiseSource(
-            position=self.positions_QKD[torch.from_numpy(row_B)],
+            position=self.positions_of(row_B),
             factors_BFF=self.factors_XFF[torch.from_numpy(self.factor_row[row_B])],
         )
 

@@ -124,7 +124,9 @@ def test_generated_counts_have_the_moments_of_the_measured(
         totals.append(np.log((counts_NG.sum(1) + 1) / size_N).std())
     assert abs(log_means[1] - log_means[0]).max() < 0.5
     assert abs(log_means[1] - log_means[0]).mean() < 0.12
-    assert totals[1] < 1.3 * totals[0] + 0.02
+    # Measured totals are the size factors; drawn ones of about 100 counts are Poisson about it.
+    assert totals[0] < 0.02
+    assert totals[1] < 1.1 * (1 / np.sqrt(drawn_NG.sum(1).mean())) + 0.02
 
 
 def test_encoded_again_generated_cells_scatter_as_measured_ones(

@@ -1,4 +1,4 @@
-"""The flow from noise learns on weights of its own; what starts at control cells stays as it was."""
+"""The flow from noise learns on weights of its own; that from control cells stays as it was."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from celldit import CellDiT
 from celldit.errors import InputError
@@ -18,9 +19,19 @@ from celldit.training import TrainingConfig
 
 @pytest.fixture(scope="module")
 def pair(_tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]) -> tuple[CellDiT, CellDiT]:
-    """The same training without and with the stage."""
-    steps = {"flow_steps_per_epoch": 20}
-    return tuple(train_tiny(_tiny_screen, config={**steps, "noise_epochs": n}) for n in (0, 1))  # type: ignore[return-value]
+    """The same training without and with the stage, on cells of two kinds that no label tells."""
+    adata = _tiny_screen.copy()
+    rng = np.random.default_rng(0)
+    counts = adata.X.toarray()
+    kind = rng.random(adata.n_obs) < 0.5
+    counts[kind, :15] += rng.poisson(30, (int(kind.sum()), 15))
+    adata.X = sparse.csr_matrix(counts)
+    steps = {"flow_steps_per_epoch": 60, "flow_rate": 5e-3, "noise_patience": 9}
+    models = [
+        train_tiny(adata, max_epochs=4, config={**steps, "flow_epochs": 1, "noise_epochs": n})
+        for n in (0, 4)
+    ]
+    return models[0], models[1]
 
 
 def test_predictions_do_not_depend_on_the_stage(pair: tuple[CellDiT, CellDiT]) -> None:
@@ -37,9 +48,9 @@ def test_generated_cells_do(pair: tuple[CellDiT, CellDiT]) -> None:
 def test_what_is_kept_is_no_worse_than_before(pair: tuple[CellDiT, CellDiT]) -> None:
     assert pair[0].history["noise"] == []
     course = pair[1].history["noise"]
-    assert len(course) == 1
+    assert len(course) == 4
     assert all(np.isfinite(row["held_out_error"]) for row in course)
-    assert course[0]["held_out_error"] < course[0]["before"] * 1.05
+    assert min(row["held_out_error"] for row in course) < course[0]["before"]
 
 
 def test_a_mixed_batch_goes_to_both_networks(pair: tuple[CellDiT, CellDiT]) -> None:
