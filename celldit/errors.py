@@ -15,6 +15,7 @@ __all__ = [
     "FileError",
     "InputError",
     "NotTrainedError",
+    "TrainingError",
     "UnknownNameError",
     "closest",
     "examples",
@@ -83,6 +84,10 @@ class FileError(CellditError, OSError):
 
 class NotTrainedError(CellditError, RuntimeError):
     """The model must be trained before it can do what was asked."""
+
+
+class TrainingError(CellditError, RuntimeError):
+    """Training cannot go on; the model is as it was before."""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celldit.errors import FileError, examples
+from celldit.replacing import sync_folder
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -47,6 +48,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
+        sync_folder(target.parent)
     except FileError:
         raise
     except OSError as error:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from celldit import __version__
 from celldit.conditions import Condition
@@ -18,12 +17,20 @@ from celldit.data.fields import Fields
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
+from celldit.model_guard import build, check_finite, check_sizes
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
 from celldit.storage import prefixed, under
 from celldit.tokenizers import tokenizer_from_config
 
+# What Python, numpy and torch raise over parts that do not fit together.
+# fmt: off
+_DAMAGE = (
+    KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, ArithmeticError,
+    MemoryError, AssertionError,
+)
+# fmt: on
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -87,9 +94,9 @@ def from_folder(folder: Folder, name: str) -> Trained:
     """
     try:
         return _from_folder(*folder)
-    except CellditError:
+    except FileError:
         raise
-    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+    except (CellditError, *_DAMAGE) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
 
@@ -101,21 +108,32 @@ def _from_folder(
     own = {name: array for name, array in arrays.items() if not name.startswith(apart)}
     if fingerprint(own) != config["model"]:
         raise ValueError("its weights are not those that config.json describes")
+    check_finite(arrays)
     latent, genes = config["latent"], tuple(vocab["genes"])
+    if not all(isinstance(gene, str) for gene in genes) or len(set(genes)) < len(genes):
+        raise ValueError("its genes are not distinct names")
     n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
+    sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
+    check_sizes({**latent["config"], **sizes}, arrays, "latent")
+    check_sizes(config["dit"], arrays, "dit")
     tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
-    autoencoder = Autoencoder(
-        tokenizer, genes, n_tokens, token_dim, LatentConfig(**latent["config"])
+    autoencoder = build(
+        lambda: Autoencoder(
+            tokenizer, genes, n_tokens, token_dim, LatentConfig(**latent["config"])
+        ),
+        under("autoencoder", arrays),
+        "autoencoder",
     )
     autoencoder.explained = latent["explained"]
     n_contexts = len(vocab["contexts"])
-    flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]), n_contexts)
-    if any(name.startswith("flow.from_noise.") for name in arrays):
-        flow.part_ways()
-    for module, prefix in ((autoencoder, "autoencoder"), (flow, "flow")):
-        state = {name: torch.from_numpy(array) for name, array in under(prefix, arrays).items()}
-        module.load_state_dict(state)
-        module.eval()
+
+    def make_flow() -> AnchoredFlow:
+        flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]), n_contexts)
+        if any(name.startswith("flow.from_noise.") for name in arrays):
+            flow.part_ways()
+        return flow
+
+    flow = build(make_flow, under("flow", arrays), "flow")
     features = under("features", arrays)
     return Trained(
         Fields.from_dict(config["fields"]),

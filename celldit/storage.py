@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -22,8 +23,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from celldit.errors import FileError
+from celldit.locks import sole_writer
+from celldit.replacing import sync_folder, take_place
 
 FORMAT = 1
+MAX_JSON = 200_000_000
+_READS = 20
 CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "weights.safetensors"
 
 
@@ -53,9 +58,22 @@ def write_folder(
                 f"{target} exists and is not a celldit model, so it will not be replaced; choose "
                 "another path."
             )
+    with sole_writer(target):
+        _write(target, config, vocab, arrays)
+
+
+def _write(
+    target: Path,
+    config: Mapping[str, Any],
+    vocab: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    prefix = f".{target.name}.saving-"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        # As the only writer: what killed processes left behind.
+        for left_over in target.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     except OSError as error:
         raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
     try:
@@ -67,10 +85,8 @@ def write_folder(
         for name in (WEIGHTS, VOCAB, CONFIG):
             _sync(temporary / name)
         temporary.chmod(0o755)
-        if target.exists():
-            _replace(target, temporary)
-        else:
-            temporary.rename(target)
+        sync_folder(temporary)
+        take_place(temporary, target)
     except (OSError, SafetensorError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"Cannot write {target}: {reason}.") from error
@@ -78,58 +94,97 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace(target: Path, temporary: Path) -> None:
-    """Put a new folder in the place of an old one, which stays if that fails."""
-    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    kept = retired / target.name
-    try:
-        target.rename(kept)
-        temporary.rename(target)
-    except BaseException:
-        if kept.exists():
-            kept.rename(target)
-        retired.rmdir()
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
-
-
 def read_folder(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     """Read config, vocabulary and arrays of a model folder.
 
+    A folder that is replaced meanwhile is read again, so that the parts belong together.
+
     Raises
     ------
     FileError
-        If a file is missing or damaged, or the format is newer than this version of celldit.
+        If a file is missing, damaged or not a plain file, or the format is newer than this version
+        of celldit.
     """
     folder = Path(path)
-    missing = [name for name in (CONFIG, VOCAB, WEIGHTS) if not (folder / name).is_file()]
+    for _ in range(_READS):
+        before = _identity(folder)
+        try:
+            parts = _read_folder(folder)
+        except FileError:
+            if _identity(folder) == before:
+                raise
+            continue
+        if _identity(folder) == before:
+            return parts
+    raise FileError(f"{folder} is being replaced again and again; wait until that has finished.")
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
+    names = (CONFIG, VOCAB, WEIGHTS)
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise FileError(f"{folder} is not a celldit model: it has no {' and no '.join(missing)}.")
+    for name in names:
+        if (folder / name).is_symlink():
+            raise FileError(
+                f"{folder / name} is a link, which a model from elsewhere could point anywhere; "
+                "copy the file itself into the folder."
+            )
     config, vocab = _read_json(folder / CONFIG), _read_json(folder / VOCAB)
     if config.get("format") != FORMAT:
         raise FileError(
             f"{folder} has model format {config.get('format')!r}; this celldit reads {FORMAT}. "
             "Update celldit, or save the model again with this version."
         )
-    try:
-        arrays = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError, ValueError) as error:
+    weights = folder / WEIGHTS
+    size, memory = weights.stat().st_size, _memory()
+    if size > memory:
         raise FileError(
-            f"{folder / WEIGHTS} is damaged ({error}); copy the model again."
-        ) from error
+            f"{weights} has {size / 1e9:,.0f} GB, more than the memory of this machine "
+            f"({memory / 1e9:,.0f} GB); load it on a larger one."
+        )
+    try:
+        arrays = load_file(weights)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{weights} is damaged ({error}); copy the model again.") from error
     return config, vocab, arrays
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _memory() -> float:
+    """Memory of this machine in bytes; infinite where it cannot be asked."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError, AttributeError):
+        return float("inf")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_JSON:
+        raise FileError(
+            f"{path} has {path.stat().st_size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:.0f} "
+            "MB that a model's can have; copy the model again."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); copy the model again.") from error
     if not isinstance(content, dict):
         raise FileError(f"{path} is damaged (no JSON object); copy the model again.")
     return content
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def _sync(path: Path) -> None:

@@ -125,8 +125,11 @@ def train(
         if data is None or output is None:
             lacking = "DATA.h5ad" if data is None else "--output FOLDER"
             raise typer.BadParameter(f"{lacking} is missing.")
+        from celldit.locks import sole_writer
+
         keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
-        _train(data, output, settings, keep, overwrite, quiet, as_json)
+        with sole_writer(output):
+            _train(data, output, settings, keep, overwrite, quiet, as_json)
 
 
 def _train(

@@ -1,11 +1,13 @@
 """Predicted cells straight to disk: a batch in memory at a time, and a file only when it is whole.
 
 Everything goes to a temporary folder beside the target and takes the target's name when all cells
-are written and synced. What a killed process leaves behind is a hidden folder ``.NAME.….partial``.
+are written and synced. What a killed process leaves behind is a hidden folder
+``.NAME.writing-….partial``, which the next writer removes.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -22,6 +24,8 @@ from anndata.io import read_elem, sparse_dataset, write_elem
 from scipy import sparse
 
 from celldit.errors import FileError, InputError
+from celldit.locks import sole_writer
+from celldit.replacing import take_place
 from celldit.samplers.sampling import Sampling, collect
 from celldit.samplers.write import var_of
 
@@ -100,11 +104,11 @@ def stream(sampling: Sampling, target: Path) -> ad.AnnData:
         If a prediction is not finite.
     """
     try:
-        with _temporary(target) as partial:
+        with sole_writer(target), _temporary(target) as partial:
             with _created(partial) as root:
                 _fill(root, sampling)
             _sync(partial)
-            _replace(partial, target)
+            take_place(partial, target)
     except OSError as error:
         if isinstance(error, FileError):
             raise
@@ -216,7 +220,11 @@ def _created(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    prefix, suffix = f".{target.name}.writing-", ".partial"
+    # As the only writer: what killed processes left behind.
+    for left_over in target.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target.parent))
     try:
         yield folder / f"partial{target.suffix}"
     finally:
@@ -228,13 +236,6 @@ def _sync(path: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-
-
-def _replace(partial: Path, target: Path) -> None:
-    if target.is_dir():
-        # A folder cannot be replaced in one step: the old one steps aside and goes with the rest.
-        target.rename(partial.parent / "replaced")
-    partial.replace(target)
 
 
 def _is_zarr(path: Path) -> bool:

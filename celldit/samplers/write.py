@@ -64,17 +64,21 @@ class PredictedCells:
         return expression
 
     def check_finite(self) -> None:
-        """Refuse what is not finite.
+        """Refuse what is not finite or negative.
 
         Raises
         ------
         CellditError
             Such an output is never written.
         """
-        if not (np.isfinite(self.mean.data).all() and np.isfinite(self.z).all()):
+        finite = all(np.isfinite(a).all() for a in (self.mean.data, self.z, self.size_factors))
+        positive = (self.size_factors > 0).all()
+        negative = any((matrix.data < 0).any() for matrix in (self.mean, self.counts))
+        if not finite or not positive or negative:
             raise CellditError(
-                "The prediction holds values that are not finite; train again with another seed, "
-                "and please report this with the data set's size and celldit's version."
+                "The prediction holds values that are not finite or negative; train again with "
+                "another seed, and please report this with the data set's size and celldit's "
+                "version."
             )
 
 

@@ -32,6 +32,7 @@ from celldit.training.checkpoints import (
     settings_of,
 )
 from celldit.training.config import TrainingConfig
+from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
 from celldit.training.noise_stage import train_from_noise
@@ -261,6 +262,8 @@ def fit(
     checkpoints
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
     """
+    watch = FiniteLoss(cells.names)
+    trainer_arguments = watch.added_to(trainer_arguments)
     with quiet_lightning():
         part = None if checkpoints is None else checkpoints.part("latent")
         finished = None if part is None else part.finished()
@@ -281,6 +284,7 @@ def fit(
                 part.finish(write_autoencoder(autoencoder, latent_history))
         autoencoder.cpu()
         z_NKD: Tensor = autoencoder.encode(cells)
+        watch.latents = z_NKD
         table = ConditionTable.from_cells(cells, sep)
         z_NF = z_NKD.flatten(1).double().numpy()
         prior = EffectPrior.fit(z_NF, table, features=features, seed=seed)

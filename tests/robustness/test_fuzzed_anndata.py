@@ -65,9 +65,7 @@ def drive(adata: ad.AnnData, plan: dict[str, Any], arguments: dict[str, Any], tr
     kind = "set" if plan["seed"] % 3 == 0 else "pca"
     latent = LatentConfig(kind=kind, n_dims=3, token_dim=2, width=8, depth=1, decoder_hidden=8)
     tokenizer = ["modules", "genes", "ranks", None][plan["seed"] % 4]
-    model = call(
-        CellDiT, adata, tokenizer, latent, dit=DiTConfig(width=8, depth=1, n_heads=1)
-    )
+    model = call(CellDiT, adata, tokenizer, latent, dit=DiTConfig(width=8, depth=1, n_heads=1))
     if not train:
         return
     call(model.train, 1, config=TINY, enable_progress_bar=False, seconds=None)
@@ -80,9 +78,7 @@ def _dose(plan: dict[str, Any]) -> float | None:
     return None if plan["dose"] is None else 1.0
 
 
-def test_hostile_anndata(
-    hostile: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hostile_anndata(hostile: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome: Counter[str] = Counter()
 
     @seed(SEED)

@@ -1,0 +1,72 @@
+"""What a model folder may ask for, checked against the arrays it brings before memory is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["build", "check_finite", "check_sizes"]
+
+Module = TypeVar("Module", bound=nn.Module)
+#: Settings that are numbers of layers: each brings arrays of its own.
+_LAYERS = ("depth", "levels")
+
+
+def check_sizes(settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str) -> None:
+    """Refuse settings of a network that its arrays cannot have come from.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative, not finite, or larger than the arrays allow.
+    """
+    n_values = sum(array.size for array in arrays.values())
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        most = len(arrays) if name in _LAYERS else n_values
+        if not 0 <= value <= most:
+            raise ValueError(f"{where}.{name} is {value!r}, which its weights do not bear out")
+
+
+def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: str) -> Module:
+    """Make a module and fill it, after a rehearsal without memory has shown that the arrays fit.
+
+    Raises
+    ------
+    ValueError
+        If arrays are missing, left over, or of another shape or type.
+    """
+    with torch.device("meta"):
+        rehearsal = make().state_dict()
+    wanted = {
+        n: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in rehearsal.items()
+    }
+    given = {name: (array.shape, array.dtype.name) for name, array in state.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            said = " where it must be ".join(
+                "missing" if entry is None else f"{entry[1]} {list(entry[0])}"
+                for entry in (given.get(name), wanted.get(name))
+            )
+            raise ValueError(f"the array {where}.{name} is {said}")
+    module = make()
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return module.eval()
+
+
+def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays that hold NaN or infinite values.
+
+    Raises
+    ------
+    ValueError
+        Naming the array.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"the array {name} holds values that are not finite")

@@ -1,0 +1,82 @@
+"""Training stops at the first loss that is not finite, and says where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.errors import TrainingError, examples
+
+__all__ = ["FiniteLoss"]
+
+
+class FiniteLoss(pl.Callback):
+    """Stop before the weights take a step along a gradient of NaN.
+
+    Parameters
+    ----------
+    names
+        Names of the N training cells.
+
+    Attributes
+    ----------
+    latents
+        Their latents, shape (N, K, D), once the first stage has made them; batches of the second
+        hold latents only, and are looked up in them.
+    checkpoints
+        Folder of the last good checkpoints; None where none are kept.
+    """
+
+    def __init__(self, names: np.ndarray) -> None:
+        self.names = names
+        self.latents: Tensor | None = None
+        self.checkpoints: Path | None = None
+        self._batch: Any = None
+        self._index = 0
+
+    def added_to(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Trainer arguments with this among the callbacks."""
+        callbacks = arguments.get("callbacks") or []
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        return {**arguments, "callbacks": [*callbacks, self]}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch, self._index = batch, batch_idx
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        if torch.isfinite(loss):
+            return
+        stage = "latent" if hasattr(self._batch, "counts_BG") else "flow"
+        cells = self._cells(trainer)
+        kept = (
+            "no checkpoints are kept"
+            if self.checkpoints is None
+            else f"the last good checkpoint is in {self.checkpoints}"
+        )
+        raise TrainingError(
+            f"The loss of the {stage} stage became {float(loss.detach())} at step "
+            f"{trainer.global_step}, in a batch of {len(cells)} cells ({examples(cells, 5)}); the "
+            f"model is as it was before train(), and {kept}. Look at these cells, or lower "
+            f"{stage}_rate in config=TrainingConfig(...)."
+        )
+
+    def _cells(self, trainer: pl.Trainer) -> list[str]:
+        if hasattr(self._batch, "counts_BG"):
+            batches = trainer.train_dataloader.dataset  # type: ignore[union-attr]
+            rows = batches.order[self._index * batches.size : (self._index + 1) * batches.size]
+            return [str(name) for name in batches.cells.names[rows]]
+        if self.latents is None:
+            return []
+        row_of = {row.numpy().tobytes(): i for i, row in enumerate(self.latents)}
+        rows = [row_of.get(row.cpu().numpy().tobytes(), -1) for row in self._batch.x1_BKD]
+        return [str(self.names[i]) for i in rows if i >= 0]
