@@ -139,6 +139,8 @@ def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A job in the background ignores Ctrl-C, and goes on doing so.
+    before = {number: old for number, old in before.items() if old is not signal.SIG_IGN}
 
     def answer(number: int) -> None:
         handler = before[signal.Signals(number)]

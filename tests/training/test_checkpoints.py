@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +352,11 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_how_much_room_is_needed
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(
-    screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    screen: ad.AnnData,
+    uninterrupted: CellDiT,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     from celldit.training.flow_stage import FlowStage
 
@@ -364,6 +369,9 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(
         return step(self, batch)
 
     monkeypatch.setattr(FlowStage, "training_step", interrupted)
+    # Whatever the tests were started by, as in a terminal.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match="is whole, and the same call goes on"):
         train(screen, tmp_path, checkpoint_minutes=60.0)
