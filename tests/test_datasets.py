@@ -73,3 +73,18 @@ def test_folder_is_documented_and_small():
     assert {hashlib.sha256(p.read_bytes()).hexdigest(): p.name for p in files} == sums
     assert sum(path.stat().st_size for path in files) < 6_000_000
     assert max(path.stat().st_size for path in files) < 3_000_000
+
+
+def test_a_changed_file_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    whole = (ROOT / "data" / "kang_ifnb.h5ad").read_bytes()
+    (tmp_path / "data" / "kang_ifnb.h5ad").write_bytes(whole[:-1] + b"x")
+    monkeypatch.setattr(datasets.resources, "files", lambda _: tmp_path / "celldit")
+    with pytest.raises(FileError, match="SHA-256 differs"):
+        datasets.kang()
+
+
+def test_check_sums_of_the_code_are_those_of_the_readme():
+    text = (ROOT / "data" / "README.md").read_text()
+    sums = dict(re.findall(r"^([0-9a-f]{64})  (\S+)$", text, flags=re.M))
+    assert {name: digest for digest, name in sums.items()} == datasets._SHA256

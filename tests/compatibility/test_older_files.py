@@ -1,0 +1,78 @@
+"""What older releases wrote, of celldit and of anndata, is read by this one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import anndata as ad
+import h5py
+import numpy as np
+import pytest
+from scipy import sparse
+
+from celldit import CellDiT
+from celldit.files import read_h5ad
+from celldit.storage import FORMAT
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.mark.parametrize("kind", ["pca", "set"])
+def test_the_first_releases_model_says_what_it_said(kind: str) -> None:
+    model = CellDiT.load(HERE / "format_1" / kind)
+    said = json.loads((HERE / "format_1" / f"{kind}.json").read_text())
+    adata = read_h5ad(HERE / "format_1" / "cells.h5ad")
+    assert model.trained.model_id == said["model"]
+    effects = model.predict_effects(["A", "A+B"])["log_fold_change"]
+    np.testing.assert_allclose(effects, said["log_fold_change"], atol=1e-4)
+    predicted = model.predict(adata, perturbations=["A", "A+B"], seed=1)
+    mean, latent = predicted.layers["mean"].toarray().mean(0), predicted.obsm["X_celldit"].mean(0)
+    np.testing.assert_allclose(mean, said["mean"], rtol=1e-3)
+    np.testing.assert_allclose(latent, said["latent"], atol=1e-3)
+    assert model.generate(20).n_obs == 20
+
+
+def test_every_format_so_far_has_a_model_here() -> None:
+    """Whoever raises the format commits a model of the new one, and keeps the old ones."""
+    folders = {path.name for path in HERE.iterdir() if re.fullmatch(r"format_\d+", path.name)}
+    assert folders == {f"format_{i}" for i in range(1, FORMAT + 1)}
+    size = sum(p.stat().st_size for p in HERE.rglob("*") if p.is_file())
+    assert size < 300_000 * FORMAT
+
+
+def old_layout(path: Path, adata: ad.AnnData) -> None:
+    """A file as anndata 0.6 wrote it: tables as records, sparse matrices without encodings."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("X")
+        group.attrs["h5sparse_format"] = "csr"
+        group.attrs["h5sparse_shape"] = np.array(adata.shape)
+        for name in ("data", "indices", "indptr"):
+            group.create_dataset(name, data=getattr(adata.X, name))
+        columns = [("index", "S16"), *[(name, "i1") for name in adata.obs]]
+        obs = np.empty(adata.n_obs, dtype=columns)
+        obs["index"] = adata.obs_names.to_numpy(dtype="S16")
+        for name in adata.obs:
+            levels, codes = np.unique(adata.obs[name].astype(str), return_inverse=True)
+            obs[name] = codes
+            text = h5py.string_dtype()
+            file.create_dataset(f"uns/{name}_categories", data=levels.astype(object), dtype=text)
+        file.create_dataset("obs", data=obs)
+        var = np.empty(adata.n_vars, dtype=[("index", "S16")])
+        var["index"] = adata.var_names.to_numpy(dtype="S16")
+        file.create_dataset("var", data=var)
+
+
+def test_files_of_older_anndata_load(tmp_path: Path) -> None:
+    adata = read_h5ad(HERE / "format_1" / "cells.h5ad")
+    old_layout(tmp_path / "old.h5ad", adata)
+    old = read_h5ad(tmp_path / "old.h5ad")
+    CellDiT.setup_anndata(
+        old, perturbation_key="perturbation", control="control", covariate_keys=["donor"]
+    )
+    model = CellDiT.load(HERE / "format_1" / "pca")
+    one, two = (model.predict(cells, perturbations="A", seed=2) for cells in (old, adata))
+    assert sparse.issparse(one.X)
+    assert one.layers["counts"].toarray().tobytes() == two.layers["counts"].toarray().tobytes()
+    assert list(one.obs["control_cell"]) == list(two.obs["control_cell"])
