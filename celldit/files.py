@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scipy import sparse
+
 from celldit.errors import FileError, examples
 from celldit.replacing import sync_folder
 
@@ -90,8 +92,13 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
             # Names that repeat are refused later where they matter, in celldit's own words.
             warnings.filterwarnings("ignore", message=".*names are not unique.*")
             warnings.filterwarnings("ignore", category=FutureWarning)
-            return ad.read_h5ad(source)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+            adata = ad.read_h5ad(source)
+        for matrix in (adata.X, *adata.layers.values()):
+            # Column numbers beyond the matrix would be read from memory that is not its own.
+            if isinstance(matrix, sparse.csr_matrix | sparse.csc_matrix):
+                matrix.check_format(full_check=True)
+        return adata
+    except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FileError(
             f"{source} cannot be read as .h5ad ({reason}); write it again with "
