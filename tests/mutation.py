@@ -57,7 +57,7 @@ MUTATIONS = (
     Mutation(
         "off by one", "conditions/kernel.py",
         "float(x == y and len(x) > 1)", "float(x == y and len(x) > 0)",
-        "conditions/test_kernel.py",
+        "conditions/test_interaction.py",
     ),
     Mutation(
         "swapped mask", "conditions/shifts.py",
