@@ -9,13 +9,14 @@ from celldit.errors import CellditError
 
 if TYPE_CHECKING:
     from celldit import data, datasets, evaluation, pl, pp, tl, tokenizers
+    from celldit.data import open_store
     from celldit.model import CellDiT
 
 __version__ = "0.1.0"
 
 # torch, scanpy and lightning take seconds to import, so a name is imported when it is first used.
 _MODULES = frozenset({"data", "datasets", "evaluation", "pl", "pp", "tl", "tokenizers"})
-_MEMBERS = {"CellDiT": "celldit.model"}
+_MEMBERS = {"CellDiT": "celldit.model", "open_store": "celldit.data"}
 
 __all__ = [
     "CellDiT",
@@ -24,6 +25,7 @@ __all__ = [
     "data",
     "datasets",
     "evaluation",
+    "open_store",
     "pl",
     "pp",
     "tl",

@@ -10,16 +10,32 @@ if TYPE_CHECKING:
     from celldit.data import splits
     from celldit.data.cells import Cells
     from celldit.data.fields import Fields, setup_anndata
+    from celldit.data.open_store import open_store
     from celldit.data.splits import check_no_leak, split
+    from celldit.data.store import CellStore
+    from celldit.data.stored import StoredCells
 
-__all__ = ["Cells", "Fields", "check_no_leak", "setup_anndata", "split", "splits"]
+__all__ = [
+    "CellStore",
+    "Cells",
+    "Fields",
+    "StoredCells",
+    "check_no_leak",
+    "open_store",
+    "setup_anndata",
+    "split",
+    "splits",
+]
 
 __getattr__, __dir__ = members_of(
     __name__,
     {
+        "CellStore": "store",
         "Cells": "cells",
         "Fields": "fields",
+        "StoredCells": "stored",
         "check_no_leak": "splits",
+        "open_store": "open_store",
         "setup_anndata": "fields",
         "split": "splits",
         "splits": "splits",

@@ -1,10 +1,10 @@
-"""The cell store: what the later stages see of an AnnData."""
+"""Cells in memory: what the later stages see of an AnnData."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -12,7 +12,6 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.columns import (
-    join_contexts,
     number_column,
     obs_column,
     read_covariates,
@@ -24,16 +23,17 @@ from celldit.data.doses import canonical_doses
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.labels import canonical_array
+from celldit.data.store import CellStore, Index
 from celldit.errors import InputError
 
-__all__ = ["COUNTS_PER_CELL", "Cells"]
+__all__ = ["COUNTS_PER_CELL", "Cells", "read_columns"]
 
 #: Library size to which :meth:`Cells.log_normalized` scales.
 COUNTS_PER_CELL = 1e4
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class Cells(CellStore):
     """N cells x G genes of raw counts, with what was done to each cell.
 
     Parameters
@@ -112,58 +112,19 @@ class Cells:
         """
         select_matrix(adata, fields.counts_layer)
         columns = None if genes is None else match_genes(adata.var_names, genes)
-        perturbations = np.full(adata.n_obs, fields.control, dtype=object)
-        written = perturbations
-        if fields.perturbation_key is not None:
-            written = text_column(adata, fields.perturbation_key, "perturbation_key")
-            perturbations = canonical_array(written, fields.perturbation_sep, fields.control)
-        doses = None
-        if fields.dose_key is not None:
-            column = obs_column(adata, fields.dose_key, "dose_key")
-            doses = canonical_doses(
-                np.asarray(column, dtype=object), written, fields.perturbation_sep, fields.control
-            )
-        times = None
-        if fields.time_key is not None:
-            times = number_column(adata, fields.time_key, "time_key")
-        covariates = read_covariates(adata, fields.covariate_keys)
-        given = None
-        if fields.size_factor_key is not None:
-            given = read_size_factors(adata, fields.size_factor_key)
+        per_cell = read_columns(adata, fields)
         counts = read_counts(adata, fields.counts_layer, columns)
+        if per_cell["size_factors"] is None:
+            per_cell["size_factors"] = _totals(counts)
         return cls(
             counts=counts,
-            size_factors=_totals(counts) if given is None else given.astype(np.float32),
             genes=tuple(str(g) for g in (adata.var_names if genes is None else genes)),
-            perturbations=perturbations,
-            covariates=covariates,
-            doses=doses,
-            times=times,
             names=np.asarray(adata.obs_names.astype(str), dtype=object),
             control=fields.control,
+            **per_cell,
         )
 
-    @property
-    def n_cells(self) -> int:
-        """Number of cells, N."""
-        return int(self.counts.shape[0])
-
-    @property
-    def n_genes(self) -> int:
-        """Number of genes, G."""
-        return int(self.counts.shape[1])
-
-    @cached_property
-    def is_control(self) -> np.ndarray:
-        """Whether each cell is unperturbed, bool, shape (N,)."""
-        return np.asarray(self.perturbations == self.control, dtype=bool)
-
-    @cached_property
-    def contexts(self) -> np.ndarray:
-        """Covariate values of each cell joined with ``" | "``, object (str), shape (N,)."""
-        return join_contexts(self.covariates)
-
-    def take(self, index: np.ndarray | Sequence[int] | slice) -> Cells:
+    def take(self, index: Index) -> Cells:
         """Pick cells by positions, a boolean mask or a slice; the order given is kept."""
         rows = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]
         return replace(
@@ -176,6 +137,23 @@ class Cells:
             times=None if self.times is None else self.times[rows],
             names=self.names[rows],
         )
+
+    def select(self, index: Index) -> Cells:
+        """The same as :meth:`take`: these cells are in memory already."""
+        return self.take(index)
+
+    def blocks(self, size: int) -> Iterator[Cells]:
+        """Give all cells in order, `size` at a time."""
+        for start in range(0, self.n_cells, size):
+            yield self.take(slice(start, start + size))
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a permutation of the positions."""
+        return rng.permutation(self.n_cells)
+
+    def reader(self, order: np.ndarray) -> Cells:
+        """The cells themselves; in memory, every order is fast."""
+        return self
 
     def log_normalized(self) -> sparse.csr_matrix:
         """Log expression, log(1 + 10,000 counts / size factor).
@@ -190,6 +168,47 @@ class Cells:
         result.data *= np.repeat(scale, np.diff(result.indptr))
         np.log1p(result.data, out=result.data)
         return result
+
+
+def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
+    """Read what the columns of ``adata.obs`` say of each cell.
+
+    Parameters
+    ----------
+    adata
+        N cells; the counts are not looked at.
+    fields
+        What the columns mean.
+
+    Returns
+    -------
+    dict
+        ``perturbations``, ``covariates``, ``doses``, ``times`` and ``size_factors`` as in
+        :class:`Cells`; the last is None without a column of them.
+    """
+    perturbations = np.full(adata.n_obs, fields.control, dtype=object)
+    written = perturbations
+    if fields.perturbation_key is not None:
+        written = text_column(adata, fields.perturbation_key, "perturbation_key")
+        perturbations = canonical_array(written, fields.perturbation_sep, fields.control)
+    doses, times, sizes = None, None, None
+    if fields.dose_key is not None:
+        column = obs_column(adata, fields.dose_key, "dose_key")
+        doses = canonical_doses(
+            np.asarray(column, dtype=object), written, fields.perturbation_sep, fields.control
+        )
+    if fields.time_key is not None:
+        times = number_column(adata, fields.time_key, "time_key")
+    covariates = read_covariates(adata, fields.covariate_keys)
+    if fields.size_factor_key is not None:
+        sizes = read_size_factors(adata, fields.size_factor_key).astype(np.float32)
+    return {
+        "perturbations": perturbations,
+        "covariates": covariates,
+        "doses": doses,
+        "times": times,
+        "size_factors": sizes,
+    }
 
 
 def _totals(counts: sparse.csr_matrix) -> np.ndarray:

@@ -23,7 +23,7 @@ from celldit.errors import InputError, closest, examples
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
 
-__all__ = ["check_setup"]
+__all__ = ["check_fields", "check_setup"]
 
 
 def check_setup(adata: ad.AnnData, fields: Fields) -> None:
@@ -52,6 +52,12 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
             f"{n_empty} of {adata.n_obs} cells have no counts at all; remove them with "
             "sc.pp.filter_cells(adata, min_counts=1)."
         )
+
+
+def check_fields(adata: ad.AnnData, fields: Fields) -> None:
+    """Verify what fields say of the columns of ``obs`` alone; raises as :func:`check_setup`."""
+    _check_arguments(fields)
+    _check_columns(adata, fields)
 
 
 def _check_arguments(fields: Fields) -> None:

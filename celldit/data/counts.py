@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anndata as ad
@@ -13,13 +13,14 @@ from scipy import sparse
 
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["check_counts", "read_counts", "select_matrix", "where"]
+__all__ = ["check_counts", "check_values", "read_counts", "select_matrix", "tidy", "where"]
 
 _BLOCK_ROWS = 4096
 _PROBE_ENTRIES = 100_000
 _INTEGER_TOLERANCE = 1e-6
 #: Above this, float32 no longer holds every whole number, and no cell has so many molecules.
 _HIGHEST_COUNT = 2**24
+LOAD = "Store them in a layer and pass counts_layer=..., or load the unnormalised data."
 
 
 def where(counts_layer: str | None) -> str:
@@ -86,13 +87,14 @@ def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
     matrix = select_matrix(adata, counts_layer)
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
+    name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
     if sparse.issparse(matrix):
-        _check_values(matrix.data, adata, counts_layer)
+        check_values(matrix.data, name, remedy)
         return np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
     totals = []
     for block in _row_blocks(matrix):
         values = block.data if sparse.issparse(block) else block
-        _check_values(values, adata, counts_layer)
+        check_values(values, name, remedy)
         totals.append(np.asarray(block.sum(axis=1, dtype=np.float64)).ravel())
     return np.concatenate(totals)
 
@@ -120,14 +122,24 @@ def read_counts(
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     blocks = [matrix] if sparse.issparse(matrix) else _row_blocks(matrix)
+    name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
     parts = []
     for block in blocks:
-        if sparse.issparse(block):
-            _check_values(block.data, adata, counts_layer)
-        else:
-            _check_values(block, adata, counts_layer)
+        check_values(block.data if sparse.issparse(block) else block, name, remedy)
         parts.append(_as_float_csr(block, columns))
     counts = parts[0] if len(parts) == 1 else sparse.csr_matrix(sparse.vstack(parts, format="csr"))
+    return _whole_counts(counts)
+
+
+def tidy(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Bring stored rows of counts to the form of :func:`read_counts`; they must be whole."""
+    data = counts.data.astype(np.float32)
+    return _whole_counts(
+        sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
+    )
+
+
+def _whole_counts(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     # Stored as floats, counts may be off by rounding errors; a likelihood wants whole numbers.
     np.rint(counts.data, out=counts.data)
     counts.sum_duplicates()
@@ -150,10 +162,25 @@ def _row_blocks(matrix: Any) -> Iterator[Any]:
         yield matrix[start : start + _BLOCK_ROWS]
 
 
-def _check_values(values: np.ndarray, adata: ad.AnnData, counts_layer: str | None) -> None:
+def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lambda: LOAD) -> None:
+    """Refuse values that are no raw counts.
+
+    Parameters
+    ----------
+    values
+        Of any shape.
+    name
+        What holds them, for the message.
+    remedy
+        Says what to do instead.
+
+    Raises
+    ------
+    InputError
+        If values are missing, infinite, negative or not whole numbers.
+    """
     if values.size == 0 or values.dtype.kind == "b":
         return
-    name = where(counts_layer)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         n_bad = int(values.size - np.isfinite(values).sum())
         raise InputError(
@@ -163,19 +190,18 @@ def _check_values(values: np.ndarray, adata: ad.AnnData, counts_layer: str | Non
     if values.dtype.kind != "u" and values.min() < 0:
         raise InputError(
             f"{name} holds negative values (lowest {values.min():.4g}), as scaled data do; "
-            f"celldit needs raw counts. {_remedy(adata, counts_layer)}"
+            f"celldit needs raw counts. {remedy()}"
         )
     if values.max() > _HIGHEST_COUNT:
         raise InputError(
             f"{name} holds values above {_HIGHEST_COUNT:,} (highest {float(values.max()):.4g}), "
-            f"which are no counts of molecules; celldit needs raw counts. "
-            f"{_remedy(adata, counts_layer)}"
+            f"which are no counts of molecules; celldit needs raw counts. {remedy()}"
         )
     if values.dtype.kind == "f" and not _whole(values):
         broken = values[np.abs(values - np.rint(values)) > _INTEGER_TOLERANCE][0]
         raise InputError(
             f"{name} holds values that are not whole numbers (such as {broken:.4g}), as normalised "
-            f"or log-transformed data do; celldit needs raw counts. {_remedy(adata, counts_layer)}"
+            f"or log-transformed data do; celldit needs raw counts. {remedy()}"
         )
 
 
@@ -192,7 +218,7 @@ def _remedy(adata: ad.AnnData, counts_layer: str | None) -> str:
             return f"adata.layers[{layer!r}] looks like counts: pass counts_layer={layer!r}."
     if adata.raw is not None and _looks_like_counts(adata.raw.X):
         return "adata.raw looks like counts: pass adata.raw.to_adata() instead of adata."
-    return "Store them in a layer and pass counts_layer=..., or load the unnormalised data."
+    return LOAD
 
 
 def _looks_like_counts(matrix: Any) -> bool:

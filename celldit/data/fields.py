@@ -13,7 +13,7 @@ from celldit.data.checks import check_setup
 from celldit.data.columns import as_text
 from celldit.errors import InputError
 
-__all__ = ["Fields", "setup_anndata"]
+__all__ = ["Fields", "fields_of", "setup_anndata"]
 
 _ASK_FOR_SETUP = "call celldit.CellDiT.setup_anndata(adata, perturbation_key=..., ...) first"
 
@@ -149,11 +149,10 @@ def setup_anndata(
     UnknownNameError
         If a column or a layer does not exist; names the closest.
     """
-    keys = (covariate_keys,) if isinstance(covariate_keys, str) else tuple(covariate_keys)
-    fields = Fields(
+    fields = fields_of(
         perturbation_key=perturbation_key,
-        control=as_text(control),
-        covariate_keys=keys,
+        control=control,
+        covariate_keys=covariate_keys,
         size_factor_key=size_factor_key,
         counts_layer=counts_layer,
         dose_key=dose_key,
@@ -163,6 +162,32 @@ def setup_anndata(
     check_setup(adata, fields)
     _store(adata, fields)
     return fields
+
+
+def fields_of(
+    *,
+    perturbation_key: str | None,
+    control: object,
+    covariate_keys: Sequence[str],
+    size_factor_key: str | None,
+    counts_layer: str | None,
+    dose_key: str | None,
+    time_key: str | None,
+    perturbation_sep: str,
+) -> Fields:
+    """Make fields of what the user gave; see :func:`setup_anndata` for the arguments."""
+    return Fields(
+        perturbation_key=perturbation_key,
+        control=as_text(control),
+        covariate_keys=(
+            (covariate_keys,) if isinstance(covariate_keys, str) else tuple(covariate_keys)
+        ),
+        size_factor_key=size_factor_key,
+        counts_layer=counts_layer,
+        dose_key=dose_key,
+        time_key=time_key,
+        perturbation_sep=perturbation_sep,
+    )
 
 
 def _store(adata: ad.AnnData, fields: Fields) -> None:

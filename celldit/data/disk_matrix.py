@@ -1,0 +1,189 @@
+"""Rows of a count matrix that stays on disk, in an ``.h5ad`` file or a ``.zarr`` folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import zarr
+from scipy import sparse
+
+from celldit.errors import FileError, InputError, UnknownNameError
+
+__all__ = ["DiskMatrix", "is_zarr", "open_root"]
+
+# Only what a reader may trip over: damaged or foreign files raise any of these.
+READ_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, IndexError)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr group."""
+    return any((path / name).exists() for name in (".zgroup", "zarr.json"))
+
+
+def open_root(path: Path) -> Any:
+    """Open an ``.h5ad`` file or a ``.zarr`` folder for reading.
+
+    Raises
+    ------
+    FileError
+        If there is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise FileError(f"There is no {path}; check the path.")
+    try:
+        return zarr.open_group(path, mode="r") if path.is_dir() else h5py.File(path, "r")
+    except READ_ERRORS as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FileError(f"{path} cannot be read ({reason}); write it again.") from error
+
+
+class DiskMatrix:
+    """A count matrix on disk, read by ranges of rows.
+
+    A file that changes after it was opened is an error: half of a training would be on other data.
+
+    Parameters
+    ----------
+    path
+        The ``.h5ad`` file or ``.zarr`` folder.
+    counts_layer
+        The layer to read; None for ``X``.
+
+    Attributes
+    ----------
+    shape
+        Cells and genes.
+    indptr
+        Where each row begins among the stored entries, int64; None for a dense matrix.
+    chunk_rows
+        Rows (about) that the disk must read for any one of them.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    InputError
+        If the matrix is missing, is stored by columns, or holds no numbers.
+    UnknownNameError
+        If there is no such layer.
+    """
+
+    def __init__(self, path: Path, counts_layer: str | None) -> None:
+        self.path = path
+        self.key = "X" if counts_layer is None else f"layers/{counts_layer}"
+        self._open: tuple[int, Any] | None = None
+        root = self._root()
+        if counts_layer is not None and counts_layer not in root.get("layers", {}):
+            known = list(root["layers"].keys()) if "layers" in root else []
+            raise UnknownNameError.among(f"layer in {path}", counts_layer, known)
+        if self.key not in root:
+            raise InputError(f"{path} has no X; name the layer of counts with counts_layer=...")
+        matrix = root[self.key]
+        encoding = str(matrix.attrs.get("encoding-type", "array"))
+        self.indptr: np.ndarray | None = None
+        if encoding == "csr_matrix":
+            data = matrix["data"]
+            self.indptr = np.asarray(matrix["indptr"][:], dtype=np.int64)
+            n_rows, n_genes = (int(n) for n in matrix.attrs["shape"])
+            self.chunk_rows = _chunk_rows(data, max(1.0, int(data.shape[0]) / max(1, n_rows)))
+        elif encoding == "array" and not hasattr(matrix, "keys") and len(matrix.shape) == 2:
+            data = matrix
+            n_rows, n_genes = (int(n) for n in matrix.shape)
+            self.chunk_rows = int(matrix.chunks[0]) if matrix.chunks else 1
+        else:
+            how = "by columns (CSC)" if encoding == "csc_matrix" else f"as {encoding!r}"
+            raise InputError(
+                f"{self.key} of {path} is stored {how}, of which no rows can be read; read it with "
+                "anndata, convert it with scipy.sparse.csr_matrix, and write it again."
+            )
+        if np.dtype(data.dtype).kind not in "biuf":
+            raise InputError(f"{self.key} of {path} has the type {data.dtype}, not numbers.")
+        self.shape = n_rows, n_genes
+        self._stamp = self._state()
+
+    @property
+    def entries_per_row(self) -> float:
+        """Stored entries of a cell, on average."""
+        stored = self.shape[0] * self.shape[1] if self.indptr is None else int(self.indptr[-1])
+        return stored / max(1, self.shape[0])
+
+    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Read the rows from `start` up to `stop` as they are stored.
+
+        Raises
+        ------
+        FileError
+            If the file changed or vanished since it was opened, or cannot be read.
+        """
+        self.check_unchanged()
+        try:
+            matrix = self._root()[self.key]
+            if self.indptr is None:
+                return sparse.csr_matrix(np.asarray(matrix[start:stop]))
+            span = slice(int(self.indptr[start]), int(self.indptr[stop]))
+            parts = (
+                np.asarray(matrix["data"][span]),
+                np.asarray(matrix["indices"][span]),
+                self.indptr[start : stop + 1] - self.indptr[start],
+            )
+            return sparse.csr_matrix(parts, shape=(stop - start, self.shape[1]))
+        except READ_ERRORS as error:
+            self.check_unchanged()
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise FileError(
+                f"Cells {start} to {stop} of {self.path} cannot be read ({reason}); "
+                "the file is damaged, so write it again."
+            ) from error
+
+    def check_unchanged(self) -> None:
+        """Raise FileError if the file is not the one that was opened."""
+        now = self._state()
+        if now == self._stamp:
+            return
+        what = "changed" if all(size >= 0 for size, _ in now) else "vanished"
+        raise FileError(
+            f"{self.path} {what} while it was in use, so its cells cannot be trusted any more; "
+            "leave it as it is until training is over, and open it again."
+        )
+
+    def identity(self) -> str:
+        """Text that is another one for another file: path, size and time of the last change."""
+        return f"{self.path.resolve()}:{self.key}:{self._stamp}"
+
+    def _state(self) -> tuple[tuple[int, int], ...]:
+        """Size and time of the file; of a folder's matrix, of what changes when a chunk does."""
+        if self.path.suffix == ".h5ad" or self.path.is_file():
+            return (_state_of(self.path),)
+        folder = self.path / self.key
+        arrays = [folder] if self.indptr is None else [folder / n for n in ("data", "indices")]
+        watched = [folder, *arrays, *(a / n for a in arrays for n in ("c", "zarr.json", ".zarray"))]
+        # A file that never was (the other zarr version's) must not look like one that vanished.
+        states = [_state_of(p) for p in watched[: 1 + len(arrays)]]
+        return (*states, *(_state_of(p) for p in watched[1 + len(arrays) :] if p.exists()))
+
+    def _root(self) -> Any:
+        # A handle must not cross into another process.
+        if self._open is None or self._open[0] != os.getpid():
+            self._open = os.getpid(), open_root(self.path)
+        return self._open[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None}
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (-1, -1)
+    # A folder's size is the file system's affair.
+    return (0 if path.is_dir() else found.st_size), found.st_mtime_ns
+
+
+def _chunk_rows(data: Any, entries_per_row: float) -> int:
+    chunks = getattr(data, "shards", None) or data.chunks
+    return max(1, round(chunks[0] / entries_per_row)) if chunks else 1

@@ -1,0 +1,257 @@
+"""Opening cells that stay on disk: one file, or a folder of shards with the same genes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+
+from celldit.data.cells import read_columns
+from celldit.data.checks import check_fields
+from celldit.data.disk_matrix import READ_ERRORS, DiskMatrix, is_zarr, open_root
+from celldit.data.fields import Fields, fields_of
+from celldit.data.genes import check_unique_genes, match_genes
+from celldit.data.stored import StoredCells, pack_names, read_totals, refuse_empty
+from celldit.errors import FileError, InputError, UnknownNameError, examples
+
+__all__ = ["open_backed", "open_fields", "open_store", "shard_paths"]
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    perturbation_key: str | None = None,
+    control: object = "control",
+    covariate_keys: Sequence[str] = (),
+    size_factor_key: str | None = None,
+    counts_layer: str | None = None,
+    dose_key: str | None = None,
+    time_key: str | None = None,
+    perturbation_sep: str = "+",
+) -> StoredCells:
+    """Open cells on disk for training or prediction; counts are read by blocks when needed.
+
+    All counts are read once to check them. What is returned is for ``CellDiT(store)`` and
+    ``model.predict(store, ...)``; files must stay as they are while it is used.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file, a ``.zarr`` folder as anndata writes them, or a folder of such shards,
+        taken in the order of their names. Counts must be CSR or dense.
+    perturbation_key, control, covariate_keys, size_factor_key, counts_layer, dose_key, time_key, \
+perturbation_sep
+        What the columns mean, as for :func:`celldit.data.setup_anndata`. If none is given, what
+        ``setup_anndata`` stored in the (first) file is used.
+
+    Returns
+    -------
+    StoredCells
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or one cannot be read.
+    InputError
+        If shards have different genes (says which shard and which genes), or the counts, the genes
+        or a column cannot be used.
+    UnknownNameError
+        If a column or a layer does not exist; names the closest.
+
+    Examples
+    --------
+    >>> import celldit as cd
+    >>> store = cd.open_store("screen.zarr", perturbation_key="perturbation",
+    ...                       covariate_keys=["cell_line"])     # doctest: +SKIP
+    >>> model = cd.CellDiT(store)                               # doctest: +SKIP
+    """
+    given = {
+        "perturbation_key": perturbation_key,
+        "size_factor_key": size_factor_key,
+        "counts_layer": counts_layer,
+        "dose_key": dose_key,
+        "time_key": time_key,
+    }
+    if all(v is None for v in given.values()) and not covariate_keys and control == "control":
+        fields = _stored_fields(shard_paths(path)[0])
+    else:
+        fields = fields_of(
+            **given,
+            control=control,
+            covariate_keys=covariate_keys,
+            perturbation_sep=perturbation_sep,
+        )
+    return open_fields(path, fields)
+
+
+def open_fields(
+    path: str | os.PathLike[str], fields: Fields, genes: Sequence[str] | None = None
+) -> StoredCells:
+    """Open cells on disk of which it is known what their columns mean.
+
+    Parameters
+    ----------
+    path
+        As for :func:`open_store`.
+    fields
+        What the columns mean.
+    genes
+        The genes wanted, in the order wanted; None for all.
+    """
+    paths = shard_paths(path)
+    frames, names = [], []
+    for shard_path in paths:
+        root = open_root(shard_path)
+        try:
+            frames.append(_obs(root, fields, shard_path))
+            names.append(_index(root["var"]))
+        except READ_ERRORS as error:
+            if isinstance(error, (InputError, UnknownNameError)):
+                raise
+            raise FileError(
+                f"{shard_path} cannot be read as an AnnData ({error}); write it again with anndata."
+            ) from error
+    _check_same_genes(paths, names)
+    shards = tuple(DiskMatrix(source, fields.counts_layer) for source in paths)
+    for shard, frame, index in zip(shards, frames, names, strict=True):
+        if shard.shape != (len(frame), len(index)):
+            raise FileError(
+                f"{shard.path} has {shard.shape[0]} x {shard.shape[1]} counts for {len(frame)} "
+                f"cells and {len(index)} genes; write it again."
+            )
+    obs = frames[0] if len(frames) == 1 else pd.concat([_as_objects(frame) for frame in frames])
+    return _open(shards, obs, names[0], fields, genes)
+
+
+def open_backed(
+    adata: ad.AnnData, fields: Fields, genes: Sequence[str] | None = None
+) -> StoredCells | None:
+    """Open the file behind a backed AnnData, with the columns that it has in memory.
+
+    Returns
+    -------
+    StoredCells or None
+        None where the counts are not on disk by rows (not backed, a view, a layer, CSC).
+    """
+    backed = adata.isbacked and not adata.is_view and fields.counts_layer is None
+    if not backed or adata.filename is None:
+        return None
+    root = open_root(Path(adata.filename))
+    if str(root["X"].attrs.get("encoding-type", "array")) == "csc_matrix":
+        return None
+    shard = DiskMatrix(Path(adata.filename), None)
+    return _open((shard,), adata.obs, [str(g) for g in adata.var_names], fields, genes)
+
+
+def shard_paths(path: str | os.PathLike[str]) -> list[Path]:
+    """The files of a store, in their order.
+
+    Raises
+    ------
+    FileError
+        If there is nothing that celldit can read.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise FileError(f"There is no {source}; check the path.")
+    if not source.is_dir() or is_zarr(source):
+        return [source]
+    found = sorted(p for p in source.iterdir() if p.suffix in (".h5ad", ".zarr"))
+    if not found:
+        raise FileError(f"The folder {source} holds no .h5ad and no .zarr; check the path.")
+    return found
+
+
+def _open(
+    shards: tuple[DiskMatrix, ...],
+    obs: pd.DataFrame,
+    available: Sequence[str],
+    fields: Fields,
+    genes: Sequence[str] | None,
+) -> StoredCells:
+    if not len(obs) or not len(available):
+        lacking = "genes" if len(obs) else "cells"
+        raise InputError(f"{shards[0].path} has no {lacking}.")
+    check_unique_genes(available)
+    columns = None if genes is None else match_genes(available, genes)
+    frame = ad.AnnData(obs=obs)
+    if genes is None:
+        check_fields(frame, fields)
+    per_cell = read_columns(frame, fields)
+    totals = np.concatenate([read_totals(shard, columns) for shard in shards])
+    if per_cell["size_factors"] is None:
+        refuse_empty(shards, totals)
+        per_cell["size_factors"] = totals.astype(np.float32)
+    return StoredCells(
+        shards,
+        fields,
+        tuple(str(g) for g in (available if genes is None else genes)),
+        packed_names=pack_names(obs.index),
+        control=fields.control,
+        columns=columns,
+        **per_cell,
+    )
+
+
+def _check_same_genes(paths: Sequence[Path], names: Sequence[list[str]]) -> None:
+    first = set(names[0])
+    for path, own in zip(paths[1:], names[1:], strict=True):
+        if own == names[0]:
+            continue
+        differs = []
+        missing, extra = [g for g in names[0] if g not in set(own)], sorted(set(own) - first)
+        if missing:
+            differs.append(f"lacks {len(missing)} ({examples(missing)})")
+        if extra:
+            differs.append(f"has {len(extra)} others ({examples(extra)})")
+        what = " and ".join(differs) or "has them in another order"
+        raise InputError(
+            f"All shards must have the same genes in the same order; beside {paths[0].name}, "
+            f"{path.name} {what}. Write it again as adata[:, genes], genes being those that all "
+            "have."
+        )
+
+
+def _obs(root: Any, fields: Fields, path: Path) -> pd.DataFrame:
+    """The columns of ``obs`` that matter, and the names of the cells."""
+    group = root["obs"]
+    known = [str(name) for name in group.attrs["column-order"]]
+    wanted = {
+        "perturbation_key": fields.perturbation_key,
+        "dose_key": fields.dose_key,
+        "time_key": fields.time_key,
+        "size_factor_key": fields.size_factor_key,
+        **{f"covariate_keys[{i}]": key for i, key in enumerate(fields.covariate_keys)},
+    }
+    for role, key in wanted.items():
+        if key is not None and key not in known:
+            raise UnknownNameError.among(f"column for {role} in obs of {path.name}", key, known)
+    keys = dict.fromkeys(key for key in wanted.values() if key is not None)
+    columns = {key: read_elem(group[key]) for key in keys}
+    return pd.DataFrame(columns, index=pd.Index(_index(group), dtype=object))
+
+
+def _as_objects(frame: pd.DataFrame) -> pd.DataFrame:
+    """Categories of different shards do not fit together; their values do."""
+    return frame.astype({k: object for k, t in frame.dtypes.items() if t == "category"})
+
+
+def _index(group: Any) -> list[str]:
+    return [str(name) for name in read_elem(group[group.attrs["_index"]])]
+
+
+def _stored_fields(path: Path) -> Fields:
+    root = open_root(path)
+    stored = read_elem(root["uns/celldit/setup"]) if "uns/celldit/setup" in root else None
+    if not isinstance(stored, Mapping):
+        raise InputError(
+            f"{path} does not say what its columns mean; use cd.open_store(path, "
+            "perturbation_key=..., control=..., covariate_keys=[...])."
+        )
+    return Fields.from_dict(stored)

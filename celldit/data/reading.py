@@ -1,0 +1,74 @@
+"""Cells from whatever a user has: an AnnData, a path, or an open store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import anndata as ad
+
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.data.open_store import open_backed, open_fields, open_store
+from celldit.data.store import CellStore
+from celldit.data.stored import StoredCells
+from celldit.errors import InputError
+
+__all__ = ["Source", "read_any", "read_set_up"]
+
+Source: TypeAlias = ad.AnnData | StoredCells | str | os.PathLike[str]
+
+
+def read_set_up(source: Source) -> tuple[CellStore, Fields]:
+    """Read cells that say themselves what their columns mean.
+
+    Parameters
+    ----------
+    source
+        An AnnData that was set up, in memory or backed; a path; or an open store.
+
+    Returns
+    -------
+    cells, fields
+        The counts of a backed AnnData, a path or a store stay on disk.
+
+    Raises
+    ------
+    InputError
+        If it was not set up, or cannot be used.
+    """
+    if isinstance(source, StoredCells):
+        return source, source.fields
+    if isinstance(source, (str, os.PathLike)):
+        store = open_store(source)
+        return store, store.fields
+    if not isinstance(source, ad.AnnData):
+        raise InputError(
+            f"Expected an AnnData, a path, or what cd.open_store() gives, got "
+            f"{type(source).__name__}; read one with scanpy.read_h5ad('file.h5ad')."
+        )
+    fields = Fields.from_anndata(source)
+    return read_any(source, fields), fields
+
+
+def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None) -> CellStore:
+    """Read cells of which it is known what their columns mean.
+
+    Parameters
+    ----------
+    source
+        As for :func:`read_set_up`; of a store, only the files matter.
+    fields
+        What the columns mean.
+    genes
+        The genes wanted, in the order wanted; None for all.
+    """
+    if isinstance(source, StoredCells):
+        if genes is None or source.genes == tuple(genes):
+            return source
+        return source.with_genes(genes)
+    if isinstance(source, (str, os.PathLike)):
+        return open_fields(source, fields, genes)
+    backed = open_backed(source, fields, genes)
+    return Cells.from_anndata(source, fields, genes=genes) if backed is None else backed

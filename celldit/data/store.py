@@ -1,0 +1,108 @@
+"""One interface over cells in memory and cells on disk.
+
+What is small (labels, covariates, library sizes) is in memory in both. Counts are asked for in
+three ways, all of which give :class:`celldit.data.Cells`, that is cells in memory: some rows
+(:meth:`CellStore.take`), all rows in blocks (:meth:`CellStore.blocks`), or all rows in a shuffled
+order (:meth:`CellStore.shuffled` and :meth:`CellStore.reader`). Whoever uses only these never holds
+more than a block, however many cells there are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pandas as pd
+
+from celldit.data.columns import join_contexts
+
+if TYPE_CHECKING:
+    from celldit.data.cells import Cells
+
+__all__ = ["CellStore", "Index", "RowReader"]
+
+Index = np.ndarray | Sequence[int] | slice
+
+
+class RowReader(Protocol):
+    """Reads rows fast if they are asked for about in the order that was announced."""
+
+    def take(self, rows: np.ndarray) -> Cells:
+        """Read the cells at some positions, in the order given."""
+        ...
+
+
+class CellStore(ABC):
+    """N cells x G genes of raw counts, in memory or on disk, with what was done to each cell.
+
+    Attributes
+    ----------
+    genes
+        G gene names.
+    size_factors
+        Library size of each cell in counts, float32, shape (N,), all above 0.
+    perturbations
+        Canonical label of each cell, object (str), shape (N,); see :mod:`celldit.data.labels`.
+    covariates
+        N rows, one column of strings for each covariate; may have no columns.
+    doses
+        Shape (N,): float64, or text such as ``"0.5+1"`` in the order of the label's parts; or None.
+    times
+        float64, shape (N,), or None.
+    names
+        Name of each cell, object (str), shape (N,).
+    control
+        The label of unperturbed cells.
+    """
+
+    genes: tuple[str, ...]
+    size_factors: np.ndarray
+    perturbations: np.ndarray
+    covariates: pd.DataFrame
+    doses: np.ndarray | None
+    times: np.ndarray | None
+    names: np.ndarray
+    control: str
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells, N."""
+        return len(self.size_factors)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes, G."""
+        return len(self.genes)
+
+    @cached_property
+    def is_control(self) -> np.ndarray:
+        """Whether each cell is unperturbed, bool, shape (N,)."""
+        return np.asarray(self.perturbations == self.control, dtype=bool)
+
+    @cached_property
+    def contexts(self) -> np.ndarray:
+        """Covariate values of each cell joined with ``" | "``, object (str), shape (N,)."""
+        return join_contexts(self.covariates)
+
+    @abstractmethod
+    def take(self, index: Index) -> Cells:
+        """Bring cells into memory, by positions, a boolean mask or a slice, in the order given."""
+
+    @abstractmethod
+    def select(self, index: Index) -> CellStore:
+        """Pick cells as :meth:`take` does, but leave on disk what is there."""
+
+    @abstractmethod
+    def blocks(self, size: int) -> Iterator[Cells]:
+        """Give all cells in order, `size` at a time."""
+
+    @abstractmethod
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw an order of the positions that :meth:`reader` reads fast, int64, shape (N,)."""
+
+    @abstractmethod
+    def reader(self, order: np.ndarray) -> RowReader:
+        """Prepare to read cells in an order of all positions."""

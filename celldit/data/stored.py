@@ -1,0 +1,226 @@
+"""Cells on disk: columns in memory, counts read by blocks when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from celldit.data.cells import Cells
+from celldit.data.counts import check_values, tidy
+from celldit.data.disk_matrix import DiskMatrix
+from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.store import CellStore, Index
+from celldit.data.windows import WindowReader, block_shuffle
+from celldit.errors import InputError
+
+__all__ = ["StoredCells"]
+
+#: Most cells in a window of shuffling, and most stored counts in it.
+WINDOW_CELLS = 65_536
+WINDOW_ENTRIES = 1 << 24
+#: Windows are put together of at least so many blocks of neighbouring cells.
+BLOCKS_PER_WINDOW = 64
+MIN_BLOCK = 16
+#: Most stored counts that are read at once.
+SPAN_ENTRIES = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCells(CellStore):
+    """N cells x G genes of raw counts in one or more files; see :func:`celldit.open_store`.
+
+    Parameters
+    ----------
+    shards
+        The files, whose cells follow one another.
+    fields
+        What the columns mean.
+    genes, size_factors, perturbations, covariates, doses, times
+        As in :class:`celldit.data.store.CellStore`; one entry for each of the N cells.
+    packed_names
+        Name of each cell as UTF-8, fixed width, shape (N,): a tenth of the memory of text.
+    columns
+        Positions in the files of the genes wanted, in the order wanted; None for all.
+    rows
+        Positions in the files of the cells wanted, ascending, shape (N,); None for all.
+    """
+
+    shards: tuple[DiskMatrix, ...]
+    fields: Fields
+    genes: tuple[str, ...]
+    size_factors: np.ndarray
+    perturbations: np.ndarray
+    covariates: pd.DataFrame
+    doses: np.ndarray | None
+    times: np.ndarray | None
+    packed_names: np.ndarray
+    control: str
+    columns: np.ndarray | None = None
+    rows: np.ndarray | None = None
+
+    @property
+    def names(self) -> np.ndarray:  # type: ignore[override]
+        """Name of each cell, object (str), shape (N,)."""
+        return unpack_names(self.packed_names)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where the cells lie."""
+        return tuple(shard.path for shard in self.shards)
+
+    @property
+    def window(self) -> int:
+        """Cells that are shuffled together, and held in memory while they are used."""
+        entries = max(shard.entries_per_row for shard in self.shards)
+        return int(min(WINDOW_CELLS, max(MIN_BLOCK, WINDOW_ENTRIES // max(1.0, entries))))
+
+    @property
+    def block(self) -> int:
+        """Neighbouring cells that are read together when cells are shuffled.
+
+        As many as the disk must read anyway, as long as a window mixes enough blocks.
+        """
+        wanted = max(shard.chunk_rows for shard in self.shards)
+        return int(np.clip(wanted, MIN_BLOCK, max(MIN_BLOCK, self.window // BLOCKS_PER_WINDOW)))
+
+    def identity(self) -> str:
+        """Text that is another one if other files, or changed ones, lie behind the cells."""
+        return " ".join(shard.identity() for shard in self.shards)
+
+    def _picked(self, index: Index) -> dict[str, Any]:
+        at = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]
+        return {
+            "size_factors": self.size_factors[at],
+            "perturbations": self.perturbations[at],
+            "covariates": self.covariates.iloc[at].reset_index(drop=True),
+            "doses": None if self.doses is None else self.doses[at],
+            "times": None if self.times is None else self.times[at],
+            "packed_names": self.packed_names[at],
+            "rows": at if self.rows is None else self.rows[at],
+        }
+
+    def take(self, index: Index) -> Cells:
+        picked = self._picked(index)
+        names, rows = unpack_names(picked.pop("packed_names")), picked.pop("rows")
+        counts = self._read(rows)
+        return Cells(counts, genes=self.genes, names=names, control=self.control, **picked)
+
+    def select(self, index: Index) -> StoredCells:
+        picked = self._picked(index)
+        if (np.diff(picked["rows"]) <= 0).any():
+            raise ValueError("cells on disk are selected in their order")
+        return replace(self, **picked)
+
+    def with_genes(self, genes: Sequence[str]) -> StoredCells:
+        """The same cells with other genes, or the same in another order.
+
+        Raises
+        ------
+        InputError
+            If genes are missing, or cells have no counts in these.
+        """
+        columns = match_genes(self.genes, genes)
+        columns = columns if self.columns is None else self.columns[columns]
+        sizes = self.size_factors
+        if self.fields.size_factor_key is None:
+            totals = np.concatenate([read_totals(shard, columns) for shard in self.shards])
+            refuse_empty(self.shards, totals)
+            sizes = totals.astype(np.float32)
+            sizes = sizes if self.rows is None else sizes[self.rows]
+        return replace(self, genes=tuple(genes), columns=columns, size_factors=sizes)
+
+    def blocks(self, size: int) -> Iterator[Cells]:
+        reader = self.reader(np.arange(self.n_cells))
+        for start in range(0, self.n_cells, size):
+            yield reader.take(np.arange(start, min(start + size, self.n_cells)))
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        return block_shuffle(self.n_cells, self.window, self.block, rng)
+
+    def reader(self, order: np.ndarray) -> WindowReader:
+        return WindowReader(self, order, self.window)
+
+    def _read(self, rows: np.ndarray) -> sparse.csr_matrix:
+        """Counts of some rows of the files, in the order given."""
+        distinct, back = np.unique(rows, return_inverse=True)
+        parts = []
+        first = 0
+        for shard in self.shards:
+            begin, end = np.searchsorted(distinct, [first, first + shard.shape[0]])
+            parts += _read_shard(shard, distinct[begin:end] - first, self.columns)
+            first += shard.shape[0]
+        if not parts:
+            return sparse.csr_matrix((0, self.n_genes), dtype=np.float32)
+        counts = parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+        in_order = len(back) == len(distinct) and bool((np.diff(back) == 1).all())
+        return sparse.csr_matrix(counts if in_order else counts[back])
+
+
+def _read_shard(
+    shard: DiskMatrix, rows: np.ndarray, columns: np.ndarray | None
+) -> list[sparse.csr_matrix]:
+    """Read ascending rows in spans of bounded size, reading over small gaps."""
+    most = max(1, int(SPAN_ENTRIES // max(1.0, shard.entries_per_row)))
+    parts = []
+    for start, stop in _spans(rows, shard.chunk_rows, most):
+        own = rows[start:stop]
+        span = shard.rows(int(own[0]), int(own[-1]) + 1)
+        if len(own) < span.shape[0]:
+            span = span[own - own[0]]
+        parts.append(tidy(span if columns is None else span[:, columns]))
+    return parts
+
+
+def _spans(rows: np.ndarray, gap: int, most: int) -> Iterator[tuple[int, int]]:
+    """Cut ascending rows where the next is far away or a span would become too long."""
+    if not len(rows):
+        return
+    far = np.flatnonzero(np.diff(rows) > gap) + 1
+    for start, stop in zip([0, *far], [*far, len(rows)], strict=True):
+        while start < stop:
+            end = min(stop, int(np.searchsorted(rows, rows[start] + most)))
+            yield int(start), end
+            start = end
+
+
+def read_totals(shard: DiskMatrix, columns: np.ndarray | None) -> np.ndarray:
+    """Total counts of each cell over the genes wanted; reads and checks every count."""
+    most = max(1, int(SPAN_ENTRIES // max(1.0, shard.entries_per_row)))
+    totals = []
+    for start in range(0, shard.shape[0], most):
+        rows = shard.rows(start, min(start + most, shard.shape[0]))
+        check_values(rows.data, f"{shard.key} of {shard.path}")
+        own = rows if columns is None else rows[:, columns]
+        totals.append(np.asarray(own.sum(axis=1, dtype=np.float64)).ravel())
+    return np.concatenate([*totals, np.zeros(0)])
+
+
+def refuse_empty(shards: Sequence[DiskMatrix], totals: np.ndarray) -> None:
+    n_empty = int((totals == 0).sum())
+    if n_empty:
+        ends = np.cumsum([shard.shape[0] for shard in shards])
+        where = shards[int(np.searchsorted(ends, np.flatnonzero(totals == 0)[0], side="right"))]
+        raise InputError(
+            f"{n_empty} of {len(totals)} cells have no counts in these genes, the first of them in "
+            f"{where.path}; remove them with sc.pp.filter_cells(adata, min_counts=1), or name a "
+            "column of library sizes with size_factor_key=..."
+        )
+
+
+def pack_names(names: Sequence[str]) -> np.ndarray:
+    """Names as UTF-8 of fixed width."""
+    return np.array([str(name).encode() for name in names], dtype=np.bytes_)
+
+
+def unpack_names(packed: np.ndarray) -> np.ndarray:
+    """What :func:`pack_names` packed, object (str)."""
+    names = np.empty(len(packed), dtype=object)
+    names[:] = [name.decode() for name in packed.tolist()]
+    return names
