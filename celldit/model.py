@@ -16,9 +16,10 @@ import pandas as pd
 from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.features import FeatureTable, read_features, warn_undescribed
-from celldit.data.cells import Cells
-from celldit.data.fields import Fields, setup_anndata
+from celldit.data.fields import setup_anndata
 from celldit.data.labels import parts
+from celldit.data.reading import Source, read_set_up
+from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.latent.autoencoder import LatentConfig
@@ -60,7 +61,8 @@ class CellDiT:
     ----------
     adata
         Training data, set up with :meth:`setup_anndata`; N cells x G genes of raw counts. It is not
-        changed.
+        changed. The counts of a backed AnnData stay on disk, as do those of a path (``.h5ad``,
+        ``.zarr``, a folder of shards) or of what :func:`celldit.open_store` gives.
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
@@ -97,7 +99,7 @@ class CellDiT:
 
     def __init__(
         self,
-        adata: ad.AnnData,
+        adata: Source,
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca", "set"] | LatentConfig = "pca",
         *,
@@ -105,16 +107,16 @@ class CellDiT:
         dit: NetworkConfig | str | None = None,
     ) -> None:
         self._trained: Trained | None = None
-        self._cells: Cells | None = Cells.from_anndata(adata, Fields.from_anndata(adata))
-        self.fields = Fields.from_anndata(adata)
-        self.genes = self._cells.genes
+        self._cells: CellStore | None
+        cells, self.fields = read_set_up(adata)
+        self._cells, self.genes = cells, cells.genes
         if tokenizer is None:
-            tokenizer = default_tokenizer(self._cells)
+            tokenizer = default_tokenizer(cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
         self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
         self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit or DiTConfig()
         self._features = read_features(features)
-        table = ConditionTable.from_cells(self._cells, self.fields.perturbation_sep)
+        table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
         warn_undescribed(self._features, self.perturbations)
 
@@ -431,7 +433,7 @@ class CellDiT:
             model_id=fingerprint(arrays),
         )
 
-    def _training_cells(self, what: str) -> Cells:
+    def _training_cells(self, what: str) -> CellStore:
         if self._cells is None:
             raise InputError(
                 f"This model was loaded from a folder, which holds no cells, and {what}() needs "
@@ -443,7 +445,7 @@ class CellDiT:
 
     def predict(
         self,
-        adata: ad.AnnData | None = None,
+        adata: Source | None = None,
         *,
         perturbations: Sequence[str] | str,
         dose: object = None,
@@ -549,7 +551,7 @@ class CellDiT:
         *,
         perturbation: str | None = None,
         covariates: Mapping[str, str] | None = None,
-        like: ad.AnnData | None = None,
+        like: Source | None = None,
         dose: object = None,
         time: float | None = None,
         solver: str = "heun",
@@ -633,7 +635,7 @@ class CellDiT:
 
     def trajectory(
         self,
-        adata: ad.AnnData | None = None,
+        adata: Source | None = None,
         *,
         times: Sequence[float],
         sampler: Literal["inversion", "edit"] = "inversion",
@@ -694,7 +696,7 @@ class CellDiT:
 
     def interpolate(
         self,
-        adata: ad.AnnData | None = None,
+        adata: Source | None = None,
         *,
         start: str,
         end: str,
@@ -770,7 +772,7 @@ class CellDiT:
         with threads():
             return effect_table(trained, list(dict.fromkeys(conditions)))
 
-    def get_latent_representation(self, adata: ad.AnnData | None = None) -> np.ndarray:
+    def get_latent_representation(self, adata: Source | None = None) -> np.ndarray:
         """Latent of cells, float32, shape (N, K·D).
 
         Parameters
@@ -786,13 +788,13 @@ class CellDiT:
         with threads():
             return trained.autoencoder.encode(cells).flatten(1).numpy()
 
-    def _controls(self, cells: Cells) -> Cells:
+    def _controls(self, cells: CellStore) -> CellStore:
         if not cells.is_control.any():
             raise InputError(
                 f"No cell is labelled {self.fields.control!r} in "
                 f"adata.obs[{self.fields.perturbation_key!r}]; predictions start from controls."
             )
-        return cells.take(cells.is_control)
+        return cells.select(cells.is_control)
 
     def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
         return request.check_perturbations(

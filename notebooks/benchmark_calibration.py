@@ -18,7 +18,7 @@ from benchmark_prior import problems
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.data import Cells
-from celldit.samplers.calibration import RESPONDS, Z_90, measured_fold_change
+from celldit.samplers.calibration import RESPONDS, Z_90, mean_rates, measured_fold_change
 
 CHOSEN = ("kang, CD14 Mono", "kang, NK", "norman, 3 combinations", "papalexi, 8 pairs")
 SETUP = {
@@ -60,7 +60,8 @@ def coverage(
     table = ConditionTable.from_cells(cells, "+")
     index = {(c.label("+", cells.control), c.context): i for i, c in enumerate(table.conditions)}
     control, treated = index[cells.control, where], index[label, where]
-    measured, noise = measured_fold_change(cells, table.cells_of(control), table.cells_of(treated))
+    rates = mean_rates(cells, table.index, {control, treated})
+    measured, noise = measured_fold_change(rates[control], rates[treated])
     own = effects[(effects["perturbation"] == label) & (effects["context"] == where)]
     own = own.set_index("gene").loc[list(cells.genes)]
     off = np.abs(measured - own["log_fold_change"].to_numpy())

@@ -9,9 +9,10 @@ import numpy as np
 
 from celldit.data.doses import dose_parts
 from celldit.data.labels import join, parts
+from celldit.data.store import CellStore
 
 if TYPE_CHECKING:
-    from celldit.data.cells import Cells
+    pass
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class ConditionTable:
     index: np.ndarray
 
     @classmethod
-    def from_cells(cls, cells: Cells, sep: str) -> ConditionTable:
+    def from_cells(cls, cells: CellStore, sep: str) -> ConditionTable:
         """Find the distinct conditions among the cells."""
         import pandas as pd
 

@@ -32,6 +32,7 @@ import torch
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.effect_estimate import EffectEstimate
 from celldit.conditions.kernel import ConditionKernel, Lengths
+from celldit.conditions.latents import Latents, n_features
 from celldit.conditions.shifts import condition_means, dose_ranges, reference_means, rotation_of
 from celldit.conditions.tuning import START_LENGTHS, tune
 
@@ -75,7 +76,7 @@ class EffectPrior:
     @classmethod
     def fit(
         cls,
-        z: np.ndarray,
+        z: Latents,
         table: ConditionTable,
         *,
         features: Mapping[str, tuple[tuple[str, ...], np.ndarray]] | None = None,
@@ -86,7 +87,7 @@ class EffectPrior:
         Parameters
         ----------
         z
-            Latent of N cells, shape (N, F).
+            Latent of N cells, shape (N, F) or (N, K, D) with F = K·D; an array or a file.
         table
             Their conditions.
         features
@@ -94,8 +95,8 @@ class EffectPrior:
         seed
             For subsampling when there are very many cells or conditions.
         """
-        z = np.asarray(z, dtype=np.float64)
-        references, n_references = reference_means(z, table)
+        means, n_cells = condition_means(z, table)
+        references, n_references = reference_means(means, table)
         positions = {key: references[key] for key in references}
         enough = [
             i
@@ -106,13 +107,12 @@ class EffectPrior:
         names = tuple(sorted({part for c in conditions for part in c.parts}))
         lowest, highest = dose_ranges(names, conditions)
         kernel = ConditionKernel(names, lowest, features or {}, positions, top_doses=highest)
-        means, n_cells = condition_means(z, table.index, len(table))
-        n_features = z.shape[1]
+        n_dims = n_features(z)
         if not conditions:
-            empty = np.zeros((0, n_features))
+            empty = np.zeros((0, n_dims))
             return cls(
-                kernel, (), empty, np.zeros(0), np.eye(n_features), np.ones(len(kernel.terms)),
-                START_LENGTHS, np.ones(n_features),
+                kernel, (), empty, np.zeros(0), np.eye(n_dims), np.ones(len(kernel.terms)),
+                START_LENGTHS, np.ones(n_dims),
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
         noise = np.array(
@@ -172,8 +172,8 @@ class EffectPrior:
         prior = (
             self if not positions else replace(self, kernel=self.kernel.with_positions(positions))
         )
-        n, n_features = len(conditions), len(self.signal)
-        mean, variance = np.zeros((n, n_features)), np.zeros((n, n_features))
+        n, n_dims = len(conditions), len(self.signal)
+        mean, variance = np.zeros((n, n_dims)), np.zeros((n, n_dims))
         if n and self.conditions:
             _, vectors_CC = self._spectrum
             shrink_CF = self._shrink_CF

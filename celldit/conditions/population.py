@@ -14,7 +14,8 @@ import numpy as np
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.effect_prior import EffectPrior
-from celldit.conditions.shifts import reference_means
+from celldit.conditions.latents import Latents, blocks
+from celldit.conditions.shifts import condition_means, reference_means
 
 Surroundings = tuple[str, float | None]
 N_QUANTILES = 101
@@ -66,33 +67,42 @@ class Population:
 
     @classmethod
     def fit(
-        cls, z: np.ndarray, size_factors: np.ndarray, table: ConditionTable, prior: EffectPrior
+        cls, z: Latents, size_factors: np.ndarray, table: ConditionTable, prior: EffectPrior
     ) -> Population:
-        """Estimate from training cells: latent (N, F), size factors (N,), conditions, effects."""
-        z = np.asarray(z, dtype=np.float64)
-        n_features = z.shape[1]
-        references, _ = reference_means(z, table)
-        counts = np.maximum(table.counts, 1)
-        sums = np.zeros((len(table), n_features))
-        np.add.at(sums, table.index, z)
-        residual = z - (sums / counts[:, None])[table.index]
+        """Estimate from training cells, a block at a time.
+
+        Parameters
+        ----------
+        z
+            Latent of N cells, shape (N, F) or (N, K, D); an array or a file.
+        size_factors
+            Library sizes, shape (N,).
+        table, prior
+            Their conditions, and the effects.
+        """
+        means_CF, _ = condition_means(z, table)
+        references, _ = reference_means(means_CF, table)
+        where = [c.surroundings for c in table.conditions]
+        place = {key: i for i, key in enumerate(references)}
+        surroundings_C = np.array([place[key] for key in where])
+        scatter_XFF, gram, cross = _second_moments(
+            z, np.log(size_factors.astype(np.float64)), table, means_CF, surroundings_C
+        )
+        n_dims = len(gram)
         # A condition with a single cell has no residual; degrees of freedom, not cells, count.
         degrees = max(len(z) - len(table), 1)
-        pooled = residual.T @ residual / degrees + 1e-6 * np.eye(n_features)
+        pooled = scatter_XFF.sum(0) / degrees + 1e-6 * np.eye(n_dims)
         factors: dict[Surroundings | None, np.ndarray] = {None: np.linalg.cholesky(pooled)}
-        where = [c.surroundings for c in table.conditions]
-        for key in references if len(references) > 1 else ():
-            own = [i for i, w in enumerate(where) if w == key]
-            cells = np.isin(table.index, own)
-            freedom = cells.sum() - len(own)
+        for key, i in place.items() if len(references) > 1 else ():
+            freedom = table.counts[surroundings_C == i].sum() - (surroundings_C == i).sum()
             # Shrink to the pooled scatter as if that had been seen in 2 F cells.
-            scatter = residual[cells].T @ residual[cells] + 2 * n_features * pooled
-            factors[key] = np.linalg.cholesky(scatter / (max(freedom, 0) + 2 * n_features))
-        log_size = np.log(size_factors.astype(np.float64))
-        centred = z - z.mean(0)
-        gram = centred.T @ centred + len(z) * 0.01 * np.eye(n_features)
-        slopes = np.linalg.solve(gram, centred.T @ (log_size - log_size.mean()))
-        quantiles = np.quantile(log_size - z @ slopes, np.linspace(0, 1, N_QUANTILES))
+            scatter = scatter_XFF[i] + 2 * n_dims * pooled
+            factors[key] = np.linalg.cholesky(scatter / (max(freedom, 0) + 2 * n_dims))
+        slopes = np.linalg.solve(gram + len(z) * 0.01 * np.eye(n_dims), cross)
+        residual = np.log(size_factors.astype(np.float64))
+        for rows, block in blocks(z):
+            residual[rows] -= block @ slopes
+        quantiles = np.quantile(residual, np.linspace(0, 1, N_QUANTILES))
         return cls(prior, references, factors, slopes, quantiles)
 
     @property
@@ -174,3 +184,32 @@ class Population:
             arrays["size_slopes"],
             arrays["size_quantiles"],
         )
+
+
+def _second_moments(
+    z: Latents,
+    log_size: np.ndarray,
+    table: ConditionTable,
+    means_CF: np.ndarray,
+    surroundings_C: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scatter within conditions by surroundings (X, F, F), and moments for the library size.
+
+    The latter are the scatter of all cells about their mean (F, F), and its product with the log
+    library size, (F,).
+    """
+    n_dims, n_places = means_CF.shape[1], int(surroundings_C.max()) + 1
+    mean_F = table.counts @ means_CF / max(len(z), 1)
+    scatter_XFF = np.zeros((n_places, n_dims, n_dims))
+    gram, cross = np.zeros((n_dims, n_dims)), np.zeros(n_dims)
+    mean_size = log_size.mean()
+    for rows, block in blocks(z):
+        index = table.index[rows]
+        residual, place = block - means_CF[index], surroundings_C[index]
+        for x in np.unique(place):
+            own = residual[place == x]
+            scatter_XFF[x] += own.T @ own
+        centred = block - mean_F
+        gram += centred.T @ centred
+        cross += centred.T @ (log_size[rows] - mean_size)
+    return scatter_XFF, gram, cross

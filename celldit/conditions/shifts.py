@@ -8,40 +8,48 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 
 from celldit.conditions.condition import Condition, ConditionTable
+from celldit.conditions.latents import Latents, condition_sums, rows_of
 
 MIN_CONTROLS = 5
 MAX_CELLS_FOR_COVARIANCE = 20_000
 
 
-def condition_means(z: np.ndarray, index: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean latent and number of cells of each of n conditions."""
-    counts = np.bincount(index, minlength=n)
-    sums = np.zeros((n, z.shape[1]))
-    np.add.at(sums, index, z)
+def condition_means(z: Latents, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
+    """Mean latent and number of cells of each condition."""
+    counts = table.counts
+    sums = condition_sums(z, table.index, len(table))
     return sums / np.maximum(counts, 1)[:, None], counts
 
 
 def reference_means(
-    z: np.ndarray, table: ConditionTable
+    means_CF: np.ndarray, table: ConditionTable
 ) -> tuple[dict[tuple[str, float | None], np.ndarray], dict[tuple[str, float | None], int]]:
     """Mean latent of the controls of each (context, time), and the cells it was taken over.
+
+    Parameters
+    ----------
+    means_CF
+        Mean latent of each condition.
+    table
+        The conditions.
 
     Where a context has fewer than five controls of its own, those of the same context at other
     times stand in, and failing these all controls (or, without any control, all cells).
     """
-    of_condition = np.array([c.is_control for c in table.conditions])
-    is_control = of_condition[table.index]
+    n_cells = table.counts
+    is_control = np.array([c.is_control for c in table.conditions]) & (n_cells > 0)
     if not is_control.any():
-        is_control = np.ones(len(z), dtype=bool)
-    context = np.array([c.context for c in table.conditions], dtype=object)[table.index]
-    time = np.array([c.time for c in table.conditions], dtype=object)[table.index]
+        is_control = n_cells > 0
+    context = np.array([c.context for c in table.conditions], dtype=object)
+    time = np.array([c.time for c in table.conditions], dtype=object)
     means, counts = {}, {}
     for key in sorted({c.surroundings for c in table.conditions}, key=str):
         own = is_control & (context == key[0])
-        for cells in (own & (time == key[1]), own, is_control):
-            if cells.sum() >= MIN_CONTROLS:
+        for chosen in (own & (time == key[1]), own, is_control):
+            share = np.where(chosen, n_cells, 0)
+            if share.sum() >= MIN_CONTROLS:
                 break
-        means[key], counts[key] = z[cells].mean(0), int(cells.sum())
+        means[key], counts[key] = share @ means_CF / share.sum(), int(share.sum())
     return means, counts
 
 
@@ -62,7 +70,7 @@ def dose_ranges(
 
 
 def rotation_of(
-    z: np.ndarray,
+    z: Latents,
     table: ConditionTable,
     means: np.ndarray,
     shifts: np.ndarray,
@@ -73,7 +81,7 @@ def rotation_of(
     rows = np.arange(len(z))
     if len(rows) > MAX_CELLS_FOR_COVARIANCE:
         rows = np.random.default_rng(seed).choice(rows, MAX_CELLS_FOR_COVARIANCE, replace=False)
-    within, _ = ledoit_wolf(z[rows] - means[table.index[rows]], assume_centered=True)
+    within, _ = ledoit_wolf(rows_of(z, rows) - means[table.index[rows]], assume_centered=True)
     values, vectors = np.linalg.eigh(within)
     # Cells that are all alike scatter nowhere; they are left as they are.
     floor = 1e-6 * values.max() if values.max() > 0 else 1.0

@@ -41,6 +41,13 @@ class Anchor:
     explained: float
 
 
+def anchor_rows(n_cells: int, seed: int) -> np.ndarray | None:
+    """Positions of the cells whose components are found; None for all."""
+    if n_cells <= MAX_CELLS:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(n_cells, MAX_CELLS, replace=False))
+
+
 def fit_anchor(
     features: sparse.csr_matrix | np.ndarray, n_tokens: int, token_dim: int, seed: int
 ) -> Anchor:
@@ -57,10 +64,9 @@ def fit_anchor(
         Of the randomised decomposition (Halko et al. 2011).
     """
     n_cells, n_features = features.shape
-    if n_cells > MAX_CELLS:
-        rows = np.random.default_rng(seed).choice(n_cells, MAX_CELLS, replace=False)
-        features = features[np.sort(rows)]
-        n_cells = MAX_CELLS
+    rows = anchor_rows(n_cells, seed)
+    if rows is not None:
+        features, n_cells = features[rows], len(rows)
     n_dims = n_tokens * token_dim
     rank = min(n_dims, n_features, n_cells)
     mean_F = np.asarray(features.mean(axis=0), dtype=np.float64).ravel()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from celldit.errors import InputError
-from celldit.latent.anchor import choose_n_dims, fit_anchor
+from celldit.latent.anchor import anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from celldit.data.cells import Cells
+    from celldit.data.store import CellStore
     from celldit.tokenizers import Tokenizer
 
 ENCODE_BATCH = 1024
@@ -95,7 +96,7 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def start(
-        cls, cells: Cells, tokenizer: Tokenizer, config: LatentConfig, seed: int
+        cls, cells: CellStore, tokenizer: Tokenizer, config: LatentConfig, seed: int
     ) -> Autoencoder:
         """Build the autoencoder at its linear start: principal components and ridge regression.
 
@@ -128,34 +129,47 @@ class Autoencoder(nn.Module):
         return model
 
     @torch.no_grad()
-    def restart(self, cells: Cells, seed: int) -> None:
-        """Fit the linear start to other training cells; networks stay as they are."""
-        anchor = fit_anchor(self.features(cells), self.n_tokens, self.token_dim, seed)
+    def restart(self, cells: CellStore, seed: int) -> None:
+        """Fit the linear start to other training cells; networks stay as they are.
+
+        The components and the count regression are found on a bounded sample, the ridge regression
+        on all cells, a block at a time.
+        """
+        rows = anchor_rows(cells.n_cells, seed)
+        sample = cells.take(slice(None) if rows is None else rows)
+        anchor = fit_anchor(self.features(sample), self.n_tokens, self.token_dim, seed)
+        del sample
         self.loadings.copy_(torch.from_numpy(anchor.loadings))
         self.feature_mean.copy_(torch.from_numpy(anchor.mean))
         self.offset.copy_(torch.from_numpy(anchor.offset))
         self.scale.copy_(torch.from_numpy(anchor.scale))
         self.explained = anchor.explained
-        z_NKD = self.encode(cells)
+        some = thin(cells.n_cells, cells.n_genes, seed)
+        z_kept, kept = [], []
         moments = RidgeMoments(self.n_tokens * self.token_dim, cells.n_genes)
-        for start in range(0, cells.n_cells, ENCODE_BATCH):
-            batch = cells.take(slice(start, start + ENCODE_BATCH))
+        start = 0
+        for batch in cells.blocks(ENCODE_BATCH):
+            z_BF = self.encode(batch).flatten(1)
             moments.add(
-                z_NKD[start : start + ENCODE_BATCH].flatten(1),
+                z_BF,
                 torch.from_numpy(batch.log_normalized().toarray()),
                 torch.from_numpy(batch.counts.toarray()),
                 torch.from_numpy(batch.size_factors),
             )
+            first, last = np.searchsorted(some, [start, start + batch.n_cells])
+            own = some[first:last] - start
+            z_kept.append(z_BF[torch.from_numpy(own)])
+            kept.append(batch.counts[own])
+            start += batch.n_cells
         self.decoder.start_at_ridge(moments)
-        some = thin(cells.n_cells, cells.n_genes, seed)
         self.decoder.start_at_regression(
-            z_NKD[torch.from_numpy(some)].flatten(1),
-            torch.from_numpy(cells.counts[some].toarray()),
+            torch.cat(z_kept),
+            torch.from_numpy(sparse.vstack(kept, format="csr").toarray()),
             torch.from_numpy(cells.size_factors[some]),
         )
 
     @torch.no_grad()
-    def normalize(self, cells: Cells) -> Tensor:
+    def normalize(self, cells: CellStore) -> Tensor:
         """Give every latent token unit root mean square over some cells, and change nothing else.
 
         Set attention adds to the linear start, after which the tokens are larger. The flow needs
@@ -167,7 +181,10 @@ class Autoencoder(nn.Module):
             The size that each token had, shape (K,); also in the buffer ``token_scale``, divided
             out of ``scale``.
         """
-        size_K = self.encode(cells).square().mean(dim=(0, 2)).sqrt()
+        squares_K = torch.zeros(self.n_tokens, dtype=torch.float64)
+        for batch in cells.blocks(self.batch_size):
+            squares_K += self.encode(batch).double().square().sum(dim=(0, 2))
+        size_K = (squares_K / (cells.n_cells * self.token_dim)).sqrt().float()
         # A token without content has no size to speak of.
         size_K = torch.where(size_K > 1e-3, size_K, torch.ones_like(size_K)).to(self.device)
         self.token_scale.copy_(size_K)
@@ -271,13 +288,12 @@ class Autoencoder(nn.Module):
         return z_BF.view(-1, self.n_tokens, self.token_dim)
 
     @torch.no_grad()
-    def encode(self, cells: Cells) -> Tensor:
+    def encode(self, cells: CellStore) -> Tensor:
         """Encode any number of cells in mini-batches, float32, shape (N, K, D), on the CPU."""
         self.eval()
         parts = []
-        for start in range(0, cells.n_cells, self.batch_size):
-            tokens = self.tokenize(cells.take(slice(start, start + self.batch_size)))
-            parts.append(self(tokens.to(self.device)).cpu())
+        for batch in cells.blocks(self.batch_size):
+            parts.append(self(self.tokenize(batch).to(self.device)).cpu())
         if not parts:
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)

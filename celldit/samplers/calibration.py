@@ -13,20 +13,23 @@ et al. 2005, with leave-one-out predictions in place of a split).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.fold_change import PSEUDO_RATE, decoded_fold_change
 
 MAX_CONDITIONS = 48
 MIN_CELLS = 20
+BLOCK = 4_096
 MIN_RESPONDING = 30
 Z_90 = 1.645
 RESPONDS = 4.0
@@ -61,7 +64,7 @@ class EffectCalibration:
 
 
 def calibrate_effects(
-    cells: Cells,
+    cells: CellStore,
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,
@@ -88,14 +91,15 @@ def calibrate_effects(
     _, sd_CG = left_out.project(loadings_FG)
     index = {c: i for i, c in enumerate(table.conditions)}
     error, model, relative, noise, share = [], [], [], [], []
+    pairs = {}
     for i in rows:
+        control = index.get(prior.conditions[i].control())
+        if control is not None and table.counts[control] >= MIN_CELLS:
+            pairs[i] = control, index[prior.conditions[i]]
+    rates = mean_rates(cells, table.index, {c for pair in pairs.values() for c in pair})
+    for i, (control, treated) in pairs.items():
         condition = prior.conditions[i]
-        control = index.get(condition.control())
-        if control is None or table.counts[control] < MIN_CELLS:
-            continue
-        measured_G, noise_G = measured_fold_change(
-            cells, table.cells_of(control), table.cells_of(index[condition])
-        )
+        measured_G, noise_G = measured_fold_change(rates[control], rates[treated])
         predicted_G = decoded_fold_change(
             autoencoder, population, condition.surroundings, left_out.mean[i]
         )
@@ -129,25 +133,62 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> floa
     return float(values[order][min(int(np.searchsorted(reached, q)), len(values) - 1)])
 
 
-def measured_fold_change(
-    cells: Cells, control: np.ndarray, treated: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log ratio of mean rates and its sampling variance, with the pseudo-rate of predictions.
+@dataclass(frozen=True, eq=False)
+class MeanRates:
+    """Counts per 10,000 of each gene in a group of cells, with the pseudo-rate of predictions.
+
+    Attributes
+    ----------
+    mean_G, variance_G
+        Mean, and its sampling variance, shape (G,).
+    """
+
+    mean_G: np.ndarray
+    variance_G: np.ndarray
+
+
+def mean_rates(
+    cells: CellStore, group_N: np.ndarray, groups: Collection[int]
+) -> dict[int, MeanRates]:
+    """Measure groups of cells in one pass over all of them.
 
     Parameters
     ----------
     cells
-        Holds both groups.
-    control, treated
-        Their rows.
+        N cells.
+    group_N
+        Group of each cell.
+    groups
+        Those wanted.
     """
-    means, variances = [], []
-    for rows in (control, treated):
-        group = cells.take(rows)
-        rate = group.counts.multiply(1e4 / group.size_factors.astype(np.float64)[:, None]).tocsr()
-        mean = np.asarray(rate.mean(axis=0)).ravel()
-        square = np.asarray(rate.power(2).mean(axis=0)).ravel()
-        means.append(mean + PSEUDO_RATE)
-        variances.append((square - mean**2 + PSEUDO_RATE**2) / max(len(rows) - 1, 1))
-    fold = np.log(means[1]) - np.log(means[0])
-    return fold, variances[0] / means[0] ** 2 + variances[1] / means[1] ** 2
+    wanted = sorted(groups)
+    place = np.full(max([*wanted, int(group_N.max(initial=0))], default=0) + 1, len(wanted))
+    place[wanted] = np.arange(len(wanted))
+    shape = len(wanted), cells.n_genes
+    sums, squares, n_cells = np.zeros(shape), np.zeros(shape), np.zeros(len(wanted))
+    start = 0
+    for block in cells.blocks(BLOCK) if wanted else ():
+        of_cell = place[group_N[start : start + block.n_cells]]
+        start += block.n_cells
+        own = np.flatnonzero(of_cell < len(wanted))
+        chosen = sparse.csr_matrix(
+            (np.ones(len(own)), (of_cell[own], own)), shape=(len(wanted), block.n_cells)
+        )
+        scale = sparse.diags(1e4 / block.size_factors.astype(np.float64))
+        rate = sparse.csr_matrix(scale @ block.counts)
+        sums += (chosen @ rate).toarray()
+        squares += (chosen @ rate.power(2)).toarray()
+        n_cells += np.bincount(of_cell[own], minlength=len(wanted))
+    found = {}
+    for group, total, square, n in zip(wanted, sums, squares, n_cells, strict=True):
+        mean = total / max(n, 1)
+        variance = (square / max(n, 1) - mean**2 + PSEUDO_RATE**2) / max(n - 1, 1)
+        found[group] = MeanRates(mean + PSEUDO_RATE, variance)
+    return found
+
+
+def measured_fold_change(control: MeanRates, treated: MeanRates) -> tuple[np.ndarray, np.ndarray]:
+    """Log ratio of mean rates, and its sampling variance, each of shape (G,)."""
+    fold = np.log(treated.mean_G) - np.log(control.mean_G)
+    relative = [rates.variance_G / rates.mean_G**2 for rates in (control, treated)]
+    return fold, relative[0] + relative[1]

@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.flow import cell_noise, cell_uniform
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counts
@@ -30,7 +30,7 @@ def plan(
     *,
     perturbation: str | None,
     covariates: Mapping[str, str] | None,
-    like: Cells | None,
+    like: CellStore | None,
     dose: object,
     time: float | None,
     config: SolverConfig,

@@ -13,6 +13,7 @@ from scipy import sparse
 from celldit.conditions import Condition
 from celldit.conditions.population import Surroundings
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counterfactual_counts
@@ -26,7 +27,7 @@ from celldit.samplers.write import PredictedCells
 
 def predict(
     trained: Trained,
-    controls: Cells,
+    controls: CellStore,
     perturbations: Sequence[str],
     *,
     dose: object,
@@ -57,7 +58,7 @@ def predict(
 
 def plan(
     trained: Trained,
-    controls: Cells,
+    controls: CellStore,
     perturbations: Sequence[str],
     *,
     dose: object,
@@ -102,10 +103,11 @@ def plan(
     edit = edit or EditConfig()
     way = road(trained, journey, sampler, config, edit, seed)
     obs = there.obs(trained.fields, len(conditions))
-    obs["control_cell"] = np.tile(controls.names, len(perturbations))
+    own_names = controls.names
+    obs["control_cell"] = np.tile(own_names, len(perturbations))
     obs["trust"] = there.shares.shift_Q.numpy()[there.row]
     obs["effect_sd"] = there.briefing.doubts_Q.numpy()[there.row]
-    names = [f"{name}|{label}" for label in perturbations for name in controls.names]
+    names = [f"{name}|{label}" for label in perturbations for name in own_names]
     obs.index = pd.Index(names, dtype=object)
     made_by = trained.made_by(
         sampler=sampler,
@@ -125,7 +127,7 @@ def plan(
 
 def edited_tile(
     autoencoder: Autoencoder,
-    cells: Cells,
+    cells: CellStore,
     z_NKD: torch.Tensor,
     way: Road,
     keys: np.ndarray,
@@ -155,7 +157,7 @@ def edited_tile(
     return edit(autoencoder, cells.take(cell), z_BKD, way(z_BKD, at), at, seed)
 
 
-def own_conditions(cells: Cells) -> list[Condition]:
+def own_conditions(cells: CellStore) -> list[Condition]:
     """The condition of control cells: nothing done, in their own context at their own time."""
     times = [None] * cells.n_cells if cells.times is None else cells.times.tolist()
     return [
@@ -164,7 +166,7 @@ def own_conditions(cells: Cells) -> list[Condition]:
     ]
 
 
-def control_means(controls: Cells, z_NKD: torch.Tensor) -> dict[Surroundings, np.ndarray]:
+def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[Surroundings, np.ndarray]:
     """Mean latent of the controls at hand in each context and time."""
     z_NF = z_NKD.flatten(1).double().numpy()
     times = [None] * controls.n_cells if controls.times is None else controls.times.tolist()

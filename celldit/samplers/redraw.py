@@ -11,6 +11,7 @@ from scipy import sparse
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population, Surroundings
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.new_counts import held_total
 
@@ -52,7 +53,7 @@ class Redraw:
     @classmethod
     def of(
         cls,
-        cells: Cells,
+        cells: CellStore,
         table: ConditionTable,
         population: Population,
         autoencoder: Autoencoder,

@@ -12,11 +12,11 @@ import pandas as pd
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.ranges import Ranges
-from celldit.data.cells import Cells
 from celldit.data.columns import CONTEXT_SEP
 from celldit.data.doses import dose_parts
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical, parts
+from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError, closest, examples
 
 NO_TIME = "time= was given, but the model was trained without time_key."
@@ -65,7 +65,7 @@ def check_perturbations(
 
 
 def counterfactual_conditions(
-    controls: Cells,
+    controls: CellStore,
     perturbation: str,
     fields: Fields,
     dose: object = None,

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population, Surroundings
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
 from celldit.latent.likelihoods import CountDistribution
@@ -134,7 +134,7 @@ ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
 
 @torch.no_grad()
 def fit_synthesis(
-    cells: Cells,
+    cells: CellStore,
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,

@@ -18,8 +18,9 @@ from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.trust import Trust
-from celldit.data.cells import Cells
 from celldit.data.fields import Fields
+from celldit.data.reading import read_any
+from celldit.data.store import CellStore
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.calibration import EffectCalibration
@@ -90,14 +91,20 @@ class Trained:
         """Whether training withheld conditions, without which there is no guidance."""
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
 
-    def read(self, adata: Any) -> Cells:
-        """Read an AnnData with the model's genes; without perturbations all are controls."""
+    def read(self, adata: Any) -> CellStore:
+        """Read cells with the model's genes; without perturbations all are controls.
+
+        An AnnData in memory is read into memory; a backed one, a path, or what
+        :func:`celldit.open_store` opened is left on disk.
+        """
         fields = self.fields
+        if not hasattr(adata, "obs"):
+            return read_any(adata, fields, self.genes)
         if fields.perturbation_key is not None and fields.perturbation_key not in adata.obs:
             fields = replace(fields, perturbation_key=None, dose_key=None)
         if "made_by" in adata.uns.get("celldit", {}):  # a prediction keeps its counts in a layer
             fields = replace(fields, counts_layer="counts", size_factor_key="size_factor")
-        return Cells.from_anndata(adata, fields, genes=self.genes)
+        return read_any(adata, fields, self.genes)
 
     def made_by(self, **how: Any) -> dict[str, Any]:
         """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.trust import Trust
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.samplers import request
 from celldit.samplers.edit import EditConfig
@@ -25,7 +25,7 @@ from celldit.samplers.trained import Asked, Shares, Trained
 
 def plan_trajectory(
     trained: Trained,
-    cells: Cells,
+    cells: CellStore,
     times: Sequence[float],
     *,
     sampler: str,
@@ -57,7 +57,7 @@ def plan_trajectory(
     wanted = [replace(c, time=float(time)) for time in times for c in own]
     request.warn_outside(wanted, trained.frequencies)
     z_NKD = trained.autoencoder.encode(cells)
-    means = control_means(cells.take(cells.is_control), z_NKD[torch.from_numpy(cells.is_control)])
+    means = control_means(cells.select(cells.is_control), z_NKD[torch.from_numpy(cells.is_control)])
     there = Asked.of(trained, wanted, means)
     here = Asked.of(trained, own * len(times), means)
     keys = np.tile(np.arange(cells.n_cells), len(times))
@@ -65,9 +65,10 @@ def plan_trajectory(
     journey = Journey(here, there, keys, wholly)
     way = road(trained, journey, sampler, config, EditConfig(), seed)
     obs = there.obs(trained.fields, len(wanted))
-    obs["source_cell"] = np.tile(cells.names, len(times))
+    names = cells.names
+    obs["source_cell"] = np.tile(names, len(times))
     obs["source_time"] = [c.time for c in own] * len(times)
-    obs.index = pd.Index([f"{n}|{t:g}" for t in times for n in cells.names], dtype=object)
+    obs.index = pd.Index([f"{n}|{t:g}" for t in times for n in names], dtype=object)
     made_by = trained.made_by(
         sampler=f"trajectory by {sampler}",
         times=[float(t) for t in times],
@@ -101,7 +102,7 @@ def check_times(times: Sequence[float], trained: Trained) -> list[float]:
 
 def plan_interpolation(
     trained: Trained,
-    controls: Cells,
+    controls: CellStore,
     start: str,
     end: str,
     shares: Sequence[float],
@@ -148,8 +149,9 @@ def plan_interpolation(
     if key is not None:
         obs[key] = f"{start} to {end}"
     obs["share"] = share_P.numpy()
-    obs["control_cell"] = controls.names[keys]
-    obs.index = pd.Index([f"{c}|{s:g}" for s in shares for c in controls.names], dtype=object)
+    names = controls.names
+    obs["control_cell"] = names[keys]
+    obs.index = pd.Index([f"{c}|{s:g}" for s in shares for c in names], dtype=object)
     made_by = trained.made_by(
         sampler="interpolation", start=start, end=end, seed=seed, **config.to_dict()
     )

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError, examples
 from celldit.tokenizers.token_set import TokenSet
 
@@ -55,7 +56,7 @@ class Tokenizer(Protocol):
         """What each identity stands for, length ``n_identities``."""
         ...
 
-    def fit(self, cells: Cells) -> Self:
+    def fit(self, cells: CellStore) -> Self:
         """Learn from training cells; changes this object and returns it."""
         ...
 

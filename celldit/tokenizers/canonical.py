@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError
 
 __all__ = ["MAX_FIT_CELLS", "SortedExpression", "sample_cells", "sorted_expression", "tie_order"]
@@ -35,7 +36,7 @@ class SortedExpression:
     order: np.ndarray
 
 
-def sample_cells(cells: Cells, seed: int, max_cells: int = MAX_FIT_CELLS) -> Cells:
+def sample_cells(cells: CellStore, seed: int, max_cells: int = MAX_FIT_CELLS) -> Cells:
     """Draw at most ``max_cells`` cells without replacement, kept in their order.
 
     Raises
@@ -49,12 +50,12 @@ def sample_cells(cells: Cells, seed: int, max_cells: int = MAX_FIT_CELLS) -> Cel
             "give at least one of each."
         )
     if cells.n_cells <= max_cells:
-        return cells
+        return cells if isinstance(cells, Cells) else cells.take(slice(None))
     rng = np.random.default_rng(seed)
     return cells.take(np.sort(rng.choice(cells.n_cells, max_cells, replace=False)))
 
 
-def sorted_expression(cells: Cells, seed: int) -> SortedExpression:
+def sorted_expression(cells: CellStore, seed: int) -> SortedExpression:
     """Log-normalise a bounded sample of the cells and sort the genes by name.
 
     Parameters

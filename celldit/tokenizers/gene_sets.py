@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
@@ -128,7 +129,7 @@ class GeneSets:
         fitted_genes(self.name, self._genes)
         return self._token_names
 
-    def fit(self, cells: Cells) -> Self:
+    def fit(self, cells: CellStore) -> Self:
         """Find the sets' genes and their eigengenes; changes this object and returns it.
 
         Raises

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.tokenizers.base import (
     check_distinct,
@@ -100,7 +101,7 @@ class Genes:
             return False
         return self.n_tokens is None or self.n_tokens >= len(self.genes)
 
-    def fit(self, cells: Cells) -> Self:
+    def fit(self, cells: CellStore) -> Self:
         """Learn the genes' typical levels; changes this object and returns it.
 
         Raises

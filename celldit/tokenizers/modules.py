@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
 from celldit.tokenizers.base import (
@@ -91,7 +92,7 @@ class Modules:
         """``module_1``, ``module_2`` and so on."""
         return tuple(f"module_{number}" for number in range(1, self.n_identities + 1))
 
-    def fit(self, cells: Cells) -> Self:
+    def fit(self, cells: CellStore) -> Self:
         """Find the modules and their eigengenes; changes this object and returns it.
 
         Raises

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.tokenizers.base import (
     check_distinct,
     check_genes,
@@ -74,7 +75,7 @@ class Ranks:
         """The genes."""
         return self.genes
 
-    def fit(self, cells: Cells) -> Self:
+    def fit(self, cells: CellStore) -> Self:
         """Learn the genes' typical levels; changes this object and returns it.
 
         Raises

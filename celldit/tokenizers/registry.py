@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError
 from celldit.tokenizers.base import Tokenizer
 from celldit.tokenizers.gene_sets import GeneSets
@@ -51,7 +51,7 @@ def resolve(tokenizer: str | Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def default_tokenizer(cells: Cells) -> Tokenizer:
+def default_tokenizer(cells: CellStore) -> Tokenizer:
     """Choose a tokenizer for data: Hallmark gene sets, or modules where the genes are not in them.
 
     Case is ignored, so that mouse symbols find their human namesakes.

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.tokenizers.canonical import sample_cells
 
 __all__ = ["Entries", "expressed_entries", "levels", "rank_entries", "typical_levels"]
@@ -74,7 +75,7 @@ def levels(entries: Entries, size_factors: np.ndarray) -> np.ndarray:
     return entries.counts * scale[entries.cells]
 
 
-def typical_levels(cells: Cells, seed: int) -> np.ndarray:
+def typical_levels(cells: CellStore, seed: int) -> np.ndarray:
     """Median level of each gene over the cells that express it.
 
     Parameters

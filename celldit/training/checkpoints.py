@@ -23,7 +23,7 @@ from celldit.errors import FileError, InputError, examples
 from celldit.training.state_file import read_state, write_state
 
 if TYPE_CHECKING:
-    from celldit.data.cells import Cells
+    from celldit.data.store import CellStore
 
 SUFFIX = ".checkpoint"
 
@@ -144,7 +144,7 @@ def is_main_process() -> bool:
 
 
 def identity_of(
-    cells: Cells, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    cells: CellStore, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
     """What names a training: version, data and settings, each as a short text.
 
@@ -157,13 +157,12 @@ def identity_of(
     arrays
         More data, such as features of perturbations.
     """
-    matrix = cells.counts
     per_cell = [cells.size_factors, cells.perturbations, cells.contexts, cells.doses, cells.times]
     identity = {
         "celldit version": __version__,
         "number of cells": str(cells.n_cells),
         "genes": f"{cells.n_genes}, {examples(cells.genes, 1)}, {_short(cells.genes)}",
-        "counts": _short(matrix.data, matrix.indices, matrix.indptr),
+        "counts": cells.identity(),
         "conditions of the cells": _short(*(a for a in per_cell if a is not None)),
     }
     if arrays:

@@ -14,13 +14,12 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch import Tensor
 
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
 from celldit.conditions.trust import Trust
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError, closest
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
@@ -35,6 +34,7 @@ from celldit.training.config import TrainingConfig
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
+from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import train_from_noise
 from celldit.training.parallel import check_devices, uses_cuda
 from celldit.training.progress import StageProgress
@@ -160,7 +160,7 @@ def complete_trust(verdict: Verdict) -> dict[Extrapolation, Trust]:
 def open_checkpoints(
     folder: str | os.PathLike[str] | None,
     minutes: float,
-    cells: Cells,
+    cells: CellStore,
     tokenizer: Tokenizer,
     latent: LatentConfig,
     dit: NetworkConfig,
@@ -226,7 +226,7 @@ def read_autoencoder(
 
 
 def fit(
-    cells: Cells,
+    cells: CellStore,
     tokenizer: Tokenizer,
     latent: LatentConfig,
     dit: NetworkConfig,
@@ -283,12 +283,7 @@ def fit(
             if part is not None:
                 part.finish(write_autoencoder(autoencoder, latent_history))
         autoencoder.cpu()
-        z_NKD: Tensor = autoencoder.encode(cells)
-        watch.latents = z_NKD
         table = ConditionTable.from_cells(cells, sep)
-        z_NF = z_NKD.flatten(1).double().numpy()
-        prior = EffectPrior.fit(z_NF, table, features=features, seed=seed)
-        population = Population.fit(z_NF, cells.size_factors, table, prior)
 
         def make_flow() -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
@@ -296,21 +291,25 @@ def fit(
                 n_contexts = len(population.contexts)
                 return AnchoredFlow(autoencoder.n_tokens, autoencoder.token_dim, dit, n_contexts)
 
-        flow, verdict, flow_history = train_flow(
-            make_flow,
-            z_NKD,
-            table,
-            population,
-            config,
-            max_epochs=max_epochs,
-            seed=seed,
-            trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
-            checkpoints=checkpoints,
-        )
-        flow.cpu()
-        noise_history = train_from_noise(
-            flow, z_NKD, table, population, config, max_epochs=max_epochs, seed=seed
-        )
+        with encoded_once(autoencoder, cells) as z_NKD:
+            watch.latents = z_NKD
+            prior = EffectPrior.fit(z_NKD, table, features=features, seed=seed)
+            population = Population.fit(z_NKD, cells.size_factors, table, prior)
+            flow, verdict, flow_history = train_flow(
+                make_flow,
+                z_NKD,
+                table,
+                population,
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
+                trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
+                checkpoints=checkpoints,
+            )
+            flow.cpu()
+            noise_history = train_from_noise(
+                flow, z_NKD, table, population, config, max_epochs=max_epochs, seed=seed
+            )
     return Fitted(
         autoencoder,
         population,

@@ -1,4 +1,4 @@
-"""Pairs for the flow: drawn from tables that fit in memory, whatever the number of genes."""
+"""Pairs for the flow: cells drawn by condition, and tables of conditions in memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset
 
 from celldit.flow.anchored import FlowCondition
 from celldit.training.config import TrainingConfig
+from celldit.training.latents import LatentFile
 from celldit.training.parallel import rank_and_world
 
 if TYPE_CHECKING:
@@ -36,14 +37,16 @@ class FlowBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FlowTables:
-    """All that stage two needs, in memory: latents by condition, and the prior's estimates.
+    """All that stage two needs: cells by condition, and the prior's estimates, which are in memory.
 
     Attributes
     ----------
     z_NKD
-        Latents of the training cells, sorted by condition.
+        Latents of all cells, in memory or in a file.
+    order
+        Positions of the training cells among them, sorted by condition.
     first, size
-        Where each condition's cells begin among them, and how many there are, shape (C,).
+        Where each condition's cells begin in that order, and how many there are, shape (C,).
     controls
         The condition that holds the controls of each condition, shape (C,).
     effects, positions
@@ -59,7 +62,8 @@ class FlowTables:
         them.
     """
 
-    z_NKD: Tensor
+    z_NKD: Tensor | LatentFile
+    order: np.ndarray
     first: np.ndarray
     size: np.ndarray
     controls: np.ndarray
@@ -81,7 +85,7 @@ class FlowTables:
 
 
 def make_tables(
-    z_NKD: Tensor,
+    z_NKD: Tensor | LatentFile,
     rows: np.ndarray,
     table: ConditionTable,
     population: Population,
@@ -129,7 +133,8 @@ def make_tables(
     surroundings = sorted({c.surroundings for c in table.conditions}, key=str)
     factors = np.stack([population.factor(key) for key in surroundings]).astype(np.float32)
     return FlowTables(
-        z_NKD[torch.from_numpy(order)],
+        z_NKD,
+        order,
         first,
         size,
         control_of(table, size),
@@ -196,13 +201,13 @@ class FlowBatches(IterableDataset[FlowBatch]):
         from_noise = _pick(rng, weight, n_noise)
         condition = np.concatenate([from_control, from_noise])
         crossed = (rng.random(len(condition)) < config.cross_fit).astype(int)
-        x1_BKD = tables.z_NKD[self._cells(rng, condition)]
+        x1_BKD = self._cells(rng, condition)
         at = torch.from_numpy(crossed), torch.from_numpy(condition)
         effect_BKD, position_BKD = tables.effects[at], tables.positions[at]
         x0_BKD = torch.empty_like(x1_BKD)
         n = len(from_control)
         if n:
-            controls = tables.z_NKD[self._cells(rng, tables.controls[from_control])]
+            controls = self._cells(rng, tables.controls[from_control])
             x0_BKD[:n] = controls + effect_BKD[:n]
         noise_BF = torch.randn(n_noise, tables.factors.shape[-1], generator=generator)
         factors_BFF = tables.factors[torch.from_numpy(tables.factor_row[from_noise])]
@@ -222,9 +227,11 @@ class FlowBatches(IterableDataset[FlowBatch]):
         )
         return FlowBatch(x0_BKD, x1_BKD, told)
 
-    def _cells(self, rng: np.random.Generator, condition: np.ndarray) -> np.ndarray:
+    def _cells(self, rng: np.random.Generator, condition: np.ndarray) -> Tensor:
+        """A cell of each condition, shape (B, K, D)."""
         within = (rng.random(len(condition)) * self.tables.size[condition]).astype(np.int64)
-        return self.tables.first[condition] + within
+        rows = self.tables.order[self.tables.first[condition] + within]
+        return self.tables.z_NKD[torch.from_numpy(rows)]
 
 
 def _pick(rng: np.random.Generator, weight: np.ndarray, n: int) -> np.ndarray:

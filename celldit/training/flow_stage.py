@@ -18,6 +18,7 @@ from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, control_of, make_tables
 from celldit.training.latent_stage import warm_cosine
+from celldit.training.latents import LatentFile
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
 from celldit.training.trust import (
@@ -108,7 +109,7 @@ class FlowStage(pl.LightningModule):
 
 
 def make_trials(
-    z_NKD: Tensor,
+    z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
     held_out: list[Condition],
@@ -153,7 +154,7 @@ def make_trials(
 
 def train_flow(
     make_flow: Callable[[], AnchoredFlow],
-    z_NKD: Tensor,
+    z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
     config: TrainingConfig,
@@ -176,7 +177,7 @@ def train_flow(
     make_flow
         Makes an untrained flow, which equals the prior.
     z_NKD
-        Latents of the N training cells.
+        Latents of the N training cells, in memory or in a file.
     table, population
         Their conditions, and the simple estimates.
     config

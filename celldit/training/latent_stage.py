@@ -19,12 +19,14 @@ from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
 
 if TYPE_CHECKING:
-    from celldit.data.cells import Cells
+    from celldit.data.store import CellStore
     from celldit.tokenizers import TokenSet
     from celldit.training.checkpoints import Part
 
 # Share of the learning rate for the decoder's linear part.
 LINEAR_RATE = 0.25
+# Most cells to stop by: more say nothing new, and they stay in memory.
+MAX_HELD_OUT = 20_000
 # Least relative gain in held-out likelihood for which training is kept over the start on all cells.
 MIN_GAIN = 5e-3
 
@@ -40,20 +42,24 @@ class CountBatch(NamedTuple):
 class CountBatches(Dataset[CountBatch]):
     """Mini-batches of cells in an order that changes with every epoch.
 
-    Cells become dense only here, a batch at a time.
+    Cells become dense only here, a batch at a time. Those on disk are read a window ahead.
     """
 
-    def __init__(self, cells: Cells, model: Autoencoder, size: int, *, seed: int | None) -> None:
+    def __init__(
+        self, cells: CellStore, model: Autoencoder, size: int, *, seed: int | None
+    ) -> None:
         self.cells, self.model, self.size, self.seed = cells, model, size, seed
         self.epoch, self.first = 0, 0
         self.order = np.arange(cells.n_cells)
+        self.reader = cells.reader(self.order)
         self.shuffle()
 
     def shuffle(self) -> None:
         """Draw the order of the next epoch."""
         if self.seed is not None:
             rng = np.random.default_rng([self.seed, self.epoch])
-            self.order = rng.permutation(self.cells.n_cells)
+            self.order = self.cells.shuffled(rng)
+            self.reader = self.cells.reader(self.order)
             self.epoch += 1
 
     def start_at(self, epoch: int, batch: int) -> None:
@@ -73,7 +79,7 @@ class CountBatches(Dataset[CountBatch]):
             rank, world = rank_and_world()
             # A process without a share takes a cell that then counts for nothing.
             rows = rows[rank::world] if rank < len(rows) else rows[:1]
-        batch = self.cells.take(rows)
+        batch = self.reader.take(rows)
         return CountBatch(
             self.model.tokenize(batch),
             torch.from_numpy(batch.counts.toarray()),
@@ -202,7 +208,7 @@ def warm_cosine(optimizer: torch.optim.Optimizer, n_steps: int) -> LRSchedulerCo
 
 def train_latent(
     model: Autoencoder,
-    cells: Cells,
+    cells: CellStore,
     config: TrainingConfig,
     *,
     max_epochs: int | None,
@@ -218,7 +224,7 @@ def train_latent(
     model
         At its linear start.
     cells
-        Training cells; a tenth is kept apart to stop by.
+        Training cells; a tenth, at most 20,000, is kept apart to stop by.
     config
         Settings.
     max_epochs
@@ -233,9 +239,10 @@ def train_latent(
         Whether only the decoder learns, from where it is, so that latents stay what they are.
     """
     order = np.random.default_rng(seed).permutation(cells.n_cells)
-    n_held_out = max(1, round(config.held_out_cells * cells.n_cells))
+    n_held_out = max(1, min(MAX_HELD_OUT, round(config.held_out_cells * cells.n_cells)))
     held_out = cells.take(np.sort(order[:n_held_out]))
-    rest = cells.take(np.sort(order[n_held_out:])) if cells.n_cells > n_held_out else held_out
+    kept = np.sort(order[n_held_out:])
+    rest = cells.select(kept) if len(kept) else held_out
     batches = CountBatches(rest, model, config.latent_batch, seed=seed)
     # About 600 steps, but at least 4 epochs and at most 40.
     adapted = config.latent_epochs or int(np.clip(600 // len(batches), 4, 40))

@@ -1,0 +1,145 @@
+"""Latents of all training cells, encoded once for stage two: in memory, or in a mapped file."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.data.store import CellStore
+from celldit.data.stored import StoredCells
+from celldit.errors import FileError
+from celldit.latent.autoencoder import Autoencoder
+
+__all__ = ["LatentFile", "encoded_once"]
+
+#: Rows after which the pages that were touched are given back.
+ROWS_TO_RELEASE = 8_192
+#: Bytes that must stay free beside the latents.
+SPARE = 1 << 26
+
+
+class LatentFile:
+    """Latents in a ``.npy`` file, float32, shape (N, K, D), read where they are asked for.
+
+    Mapped pages count as resident memory for as long as they are mapped in, so they are given back
+    now and then; the operating system keeps them cached while it has room.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._map: np.memmap[Any, np.dtype[np.float32]] = np.load(path, mmap_mode="r")
+        self.shape: tuple[int, ...] = self._map.shape
+        self._touched = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: np.ndarray | Tensor | slice) -> Tensor:
+        """Read some rows, shape (n, K, D)."""
+        rows = np.array(self._map[index.numpy() if isinstance(index, Tensor) else index])
+        self._touched += len(rows)
+        if self._touched >= ROWS_TO_RELEASE:
+            self._touched = 0
+            self._release()
+        return torch.from_numpy(rows)
+
+    def _release(self) -> None:
+        mapped = getattr(self._map, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+
+@contextmanager
+def encoded_once(
+    autoencoder: Autoencoder, cells: CellStore, folder: Path | None = None
+) -> Iterator[Tensor | LatentFile]:
+    """Encode all cells; those on disk into a temporary file that goes when the context ends.
+
+    Parameters
+    ----------
+    autoencoder
+        Trained.
+    cells
+        N cells.
+    folder
+        Where the file may lie; None for the system's folder for temporary files (``TMPDIR``).
+
+    Yields
+    ------
+    Tensor or LatentFile
+        float32, shape (N, K, D).
+
+    Raises
+    ------
+    FileError
+        If there is no room; says how much is needed, and where.
+    """
+    if not isinstance(cells, StoredCells):
+        yield autoencoder.encode(cells)
+        return
+    shape = cells.n_cells, autoencoder.n_tokens, autoencoder.token_dim
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    check_room(place, 4 * int(np.prod(shape)))
+    scratch = Path(tempfile.mkdtemp(prefix="celldit-latents-", dir=place))
+    try:
+        path = scratch / "latents.npy"
+        try:
+            _write(path, autoencoder, cells, shape)
+        except OSError as error:
+            if isinstance(error, FileError) or error.errno != errno.ENOSPC:
+                raise
+            raise _no_room(place, 4 * int(np.prod(shape))) from error
+        yield LatentFile(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_room(place: Path, n_bytes: int) -> None:
+    """Raise FileError if a folder has no room for so many bytes."""
+    if shutil.disk_usage(place).free < n_bytes + SPARE:
+        raise _no_room(place, n_bytes)
+
+
+def _no_room(place: Path, n_bytes: int) -> FileError:
+    free = shutil.disk_usage(place).free
+    return FileError(
+        f"The latents of the training cells need {_size(n_bytes + SPARE)} in {place}, where "
+        f"{_size(free)} are free; make room, or set the environment variable TMPDIR to a folder "
+        "on a larger disk."
+    )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+
+
+def _write(
+    path: Path, autoencoder: Autoencoder, cells: CellStore, shape: tuple[int, int, int]
+) -> None:
+    # Written as a stream, not through the map: a full disk then is an error, not a crash.
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in cells.blocks(autoencoder.batch_size):
+            file.write(autoencoder.encode(batch).numpy().astype("<f4", copy=False).tobytes())
