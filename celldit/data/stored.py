@@ -27,7 +27,9 @@ WINDOW_CELLS = 65_536
 WINDOW_ENTRIES = 1 << 24
 #: Windows are put together of at least so many blocks of neighbouring cells.
 BLOCKS_PER_WINDOW = 64
-MIN_BLOCK = 16
+MIN_BLOCK = 32
+#: Reading over so many cells is cheaper than beginning anew behind them.
+GAP = 64
 #: Most stored counts that are read at once.
 SPAN_ENTRIES = 1 << 22
 
@@ -169,7 +171,7 @@ def _read_shard(
     """Read ascending rows in spans of bounded size, reading over small gaps."""
     most = max(1, int(SPAN_ENTRIES // max(1.0, shard.entries_per_row)))
     parts = []
-    for start, stop in _spans(rows, shard.chunk_rows, most):
+    for start, stop in _spans(rows, max(GAP, shard.chunk_rows), most):
         own = rows[start:stop]
         span = shard.rows(int(own[0]), int(own[-1]) + 1)
         if len(own) < span.shape[0]:
