@@ -23,7 +23,7 @@ from celldit.data.doses import canonical_doses
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.labels import canonical_array
-from celldit.data.store import CellStore, Index
+from celldit.data.store import CellStore, Index, digest
 from celldit.errors import InputError
 
 __all__ = ["COUNTS_PER_CELL", "Cells", "read_columns"]
@@ -141,6 +141,10 @@ class Cells(CellStore):
     def select(self, index: Index) -> Cells:
         """The same as :meth:`take`: these cells are in memory already."""
         return self.take(index)
+
+    def identity(self) -> str:
+        """Digest of the counts."""
+        return digest(self.counts.data, self.counts.indices, self.counts.indptr)
 
     def blocks(self, size: int) -> Iterator[Cells]:
         """Give all cells in order, `size` at a time."""

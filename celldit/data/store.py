@@ -9,6 +9,7 @@ more than a block, however many cells there are.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -22,9 +23,17 @@ from celldit.data.columns import join_contexts
 if TYPE_CHECKING:
     from celldit.data.cells import Cells
 
-__all__ = ["CellStore", "Index", "RowReader"]
+__all__ = ["CellStore", "Index", "RowReader", "digest"]
 
 Index = np.ndarray | Sequence[int] | slice
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Sixteen hexadecimal digits that name some arrays."""
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 class RowReader(Protocol):
@@ -66,6 +75,15 @@ class CellStore(ABC):
     times: np.ndarray | None
     names: np.ndarray
     control: str
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the counts are read from files when they are asked for."""
+        return False
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Text that is another one for other counts; of files, their state says so."""
 
     @property
     def n_cells(self) -> int:

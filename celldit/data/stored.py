@@ -16,7 +16,7 @@ from celldit.data.counts import check_values, tidy
 from celldit.data.disk_matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
-from celldit.data.store import CellStore, Index
+from celldit.data.store import CellStore, Index, digest
 from celldit.data.windows import WindowReader, block_shuffle
 from celldit.errors import InputError
 
@@ -92,9 +92,16 @@ class StoredCells(CellStore):
         wanted = max(shard.chunk_rows for shard in self.shards)
         return int(np.clip(wanted, MIN_BLOCK, max(MIN_BLOCK, self.window // BLOCKS_PER_WINDOW)))
 
+    @property
+    def on_disk(self) -> bool:
+        """The counts are read from files."""
+        return True
+
     def identity(self) -> str:
         """Text that is another one if other files, or changed ones, lie behind the cells."""
-        return " ".join(shard.identity() for shard in self.shards)
+        chosen = [a for a in (self.rows, self.columns) if a is not None]
+        parts = [shard.identity() for shard in self.shards] + [digest(a) for a in chosen]
+        return " ".join(parts)
 
     def _picked(self, index: Index) -> dict[str, Any]:
         at = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]

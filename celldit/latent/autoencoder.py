@@ -17,6 +17,7 @@ from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountDistribution
+from celldit.latent.sparse_rows import SparseRows
 from celldit.nn.per_token import PerTokenLinear
 from celldit.nn.set_encoder import SetEncoder
 from celldit.tokenizers.token_set import PackedTokens, TokenSet
@@ -244,16 +245,16 @@ class Autoencoder(nn.Module):
             )
         return sparse.vstack(blocks, format="csr")
 
-    def tokenize(self, cells: Cells) -> TokenSet | Tensor:
-        """What the encoder needs of a mini-batch: its token set, or dense log expression."""
+    def tokenize(self, cells: Cells) -> TokenSet | SparseRows:
+        """What the encoder needs of a mini-batch: its token set, or log expression."""
         if self.config.kind == "set":
             return self.tokenizer(cells)
-        return torch.from_numpy(cells.log_normalized().toarray())
+        return SparseRows.of(cells.log_normalized())
 
-    def forward(self, tokens: TokenSet | PackedTokens | Tensor) -> Tensor:
+    def forward(self, tokens: TokenSet | PackedTokens | SparseRows) -> Tensor:
         """Encode a tokenized mini-batch, padded or packed, into latent tokens, shape (B, K, D)."""
-        if isinstance(tokens, Tensor):
-            return self._shape(tokens @ self.loadings - self.offset)
+        if isinstance(tokens, SparseRows):
+            return self._shape(tokens.dense() @ self.loadings - self.offset)
         assert self.set_encoder is not None
         if isinstance(tokens, PackedTokens):
             n_values = tokens.values.shape[-1]

@@ -50,7 +50,7 @@ def sample_cells(cells: CellStore, seed: int, max_cells: int = MAX_FIT_CELLS) ->
             "give at least one of each."
         )
     if cells.n_cells <= max_cells:
-        return cells if isinstance(cells, Cells) else cells.take(slice(None))
+        return cells.take(slice(None))
     rng = np.random.default_rng(seed)
     return cells.take(np.sort(rng.choice(cells.n_cells, max_cells, replace=False)))
 

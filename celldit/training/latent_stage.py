@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.sparse_rows import SparseRows
 from celldit.training.config import TrainingConfig
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
@@ -34,15 +35,15 @@ MIN_GAIN = 5e-3
 class CountBatch(NamedTuple):
     """A mini-batch of cells, ready for the device."""
 
-    tokens: TokenSet | Tensor
-    counts_BG: Tensor
+    tokens: TokenSet | SparseRows
+    counts: SparseRows
     size_B: Tensor
 
 
 class CountBatches(Dataset[CountBatch]):
     """Mini-batches of cells in an order that changes with every epoch.
 
-    Cells become dense only here, a batch at a time. Those on disk are read a window ahead.
+    Cells become dense on the device only. Those on disk are read a window ahead.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class CountBatches(Dataset[CountBatch]):
         batch = self.reader.take(rows)
         return CountBatch(
             self.model.tokenize(batch),
-            torch.from_numpy(batch.counts.toarray()),
+            SparseRows.of(batch.counts),
             torch.from_numpy(batch.size_factors),
         )
 
@@ -121,7 +122,7 @@ class LatentStage(pl.LightningModule):
     def nll(self, batch: CountBatch) -> Tensor:
         """Mean negative log-likelihood of a cell, in nats per gene."""
         counts = self.model.decode(self.model(batch.tokens), batch.size_B)
-        return -counts.log_prob(batch.counts_BG).mean()
+        return -counts.log_prob(batch.counts.dense()).mean()
 
     @torch.no_grad()
     def start_from(self, validation: CountBatches) -> None:

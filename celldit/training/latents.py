@@ -9,16 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.data.store import CellStore
-from celldit.data.stored import StoredCells
 from celldit.errors import FileError
-from celldit.latent.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from celldit.data.store import CellStore
+    from celldit.latent.autoencoder import Autoencoder
 
 __all__ = ["LatentFile", "encoded_once"]
 
@@ -95,7 +96,7 @@ def encoded_once(
     FileError
         If there is no room; says how much is needed, and where.
     """
-    if not isinstance(cells, StoredCells):
+    if not cells.on_disk:
         yield autoencoder.encode(cells)
         return
     shape = cells.n_cells, autoencoder.n_tokens, autoencoder.token_dim

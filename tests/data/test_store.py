@@ -121,6 +121,15 @@ def test_a_store_survives_pickling(stores: tuple) -> None:
     same(cells, pickle.loads(pickle.dumps(store)))
 
 
+def test_identity_names_cells_and_their_order(stores: tuple) -> None:
+    cells, store, _ = stores
+    for one in (cells, store):
+        names = {one.identity(), one.select(np.arange(30)).identity()}
+        names |= {one.select(np.arange(30, 60)).identity()}
+        assert len(names) == 3
+        assert one.identity() == one.identity()
+
+
 def test_genes_by_name(stores: tuple, screen: ad.AnnData) -> None:
     _, store, _ = stores
     genes = ["gene7", "gene0", "gene3"]

@@ -182,7 +182,9 @@ def test_stage_one_sees_every_cell_once_an_epoch(tiny_model: CellDiT) -> None:
         assert sorted(batches.order) == list(range(cells.n_cells))
         orders.append(batches.order.copy())
         first = batches[0]
-        np.testing.assert_array_equal(first.counts_BG, cells.counts[batches.order[:100]].toarray())
+        np.testing.assert_array_equal(
+            first.counts.dense(), cells.counts[batches.order[:100]].toarray()
+        )
     assert not np.array_equal(*orders)
 
 
