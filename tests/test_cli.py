@@ -94,6 +94,22 @@ def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
     assert "gene29 and 10 more" in told
 
 
+def test_train_leaves_the_cells_of_a_folder_on_disk(folder, tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    adata = ad.read_h5ad(folder / "screen.h5ad")
+    for name, rows in (("a", slice(0, 200)), ("b", slice(200, None))):
+        adata[rows].copy().write_h5ad(shards / f"{name}.h5ad")
+    models = []
+    for data in (folder / "screen.h5ad", shards):
+        model = tmp_path / f"model of {data.name}"
+        told = call("train", data, "-o", model, *SETUP, "--tokenizer", "modules",
+                    "--max-epochs", 0, "--json")  # fmt: skip
+        models.append(json.loads(told.stdout))
+    assert models[0]["id"] == models[1]["id"]
+    assert models[0]["n_cells"] == models[1]["n_cells"] == 480
+
+
 def test_predict_writes_what_the_model_predicts(folder, tmp_path):
     arguments = ("predict", folder / "model", folder / "screen.h5ad", "-p", "A", "-p", "B+C")
     output = tmp_path / "new" / "predicted.h5ad"

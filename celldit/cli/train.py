@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,17 @@ from celldit.cli.options import Debug, Json, Overwrite, Quiet
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError
 
+if TYPE_CHECKING:
+    from celldit.data.reading import Source
+
 
 def train(
     data: Annotated[
-        Path | None, typer.Argument(metavar="DATA.h5ad", help="Cells with raw counts.")
+        Path | None,
+        typer.Argument(
+            metavar="DATA.h5ad",
+            help="Cells with raw counts; those of a .zarr or a folder of shards stay on disk.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the model.")
@@ -148,15 +155,22 @@ def _train(
         raise FileError(f"{output} exists already; choose another folder, or pass --overwrite.")
     if output.exists() and not (output / CONFIG).is_file():
         raise FileError(f"{output} is not a celldit model, so it will not be replaced.")
-    adata = read_h5ad(data)
+    adata = None if data.is_dir() else read_h5ad(data)
+    from celldit.data import open_store
     from celldit.model import CellDiT
     from celldit.training.checkpoints import is_main_process
     from celldit.training.config import TrainingConfig
 
     training = TrainingConfig(**settings.training)
-    CellDiT.setup_anndata(adata, **settings.setup_arguments())
-    model = CellDiT(adata, settings.tokenizer, settings.latent)  # type: ignore[arg-type]
-    say(f"Training on {adata.n_obs:,} cells x {adata.n_vars} genes.", quiet=quiet or as_json)
+    if adata is None:
+        store = open_store(data, **settings.setup_arguments())
+        source: Source = store
+        n_cells, n_genes = store.n_cells, store.n_genes
+    else:
+        CellDiT.setup_anndata(adata, **settings.setup_arguments())
+        source, (n_cells, n_genes) = adata, adata.shape
+    model = CellDiT(source, settings.tokenizer, settings.latent)  # type: ignore[arg-type]
+    say(f"Training on {n_cells:,} cells x {n_genes} genes.", quiet=quiet or as_json)
     started = time.perf_counter()
     model.train(
         settings.max_epochs,
@@ -175,8 +189,8 @@ def _train(
             {
                 "model": str(output),
                 "id": model.trained.model_id,
-                "n_cells": adata.n_obs,
-                "n_genes": adata.n_vars,
+                "n_cells": n_cells,
+                "n_genes": n_genes,
                 "trust": model.trust,
                 "seconds": round(seconds, 1),
             }
