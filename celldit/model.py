@@ -339,12 +339,13 @@ class CellDiT:
         from celldit.training.fine_tune import GENTLE, check_fields, fine_tune
         from celldit.training.fit import check_trainer_arguments, open_checkpoints
 
-        trained, fields = self.trained, Fields.from_anndata(adata)
+        trained = self.trained
         check_trainer_arguments(trainer_arguments)
         check_epochs(max_epochs)
+        store, fields = read_set_up(adata)
         check_fields(trained.fields, fields)
+        cells = store.take(slice(None))
         config = config or GENTLE
-        cells = Cells.from_anndata(adata, fields)
         checkpoints = open_checkpoints(
             checkpoint_dir,
             checkpoint_minutes,

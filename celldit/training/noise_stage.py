@@ -22,6 +22,7 @@ from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
+from celldit.training.latents import LatentFile
 
 # A condition with fewer cells gives none away to be judged by.
 MIN_CELLS = 10
@@ -31,7 +32,7 @@ EMA_DECAY = 0.99
 
 def train_from_noise(
     flow: AnchoredFlow,
-    z_NKD: Tensor,
+    z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
     config: TrainingConfig,
