@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from celldit.data import splits
     from celldit.data.cells import Cells
     from celldit.data.fields import Fields, setup_anndata
-    from celldit.data.open_store import open_store
+    from celldit.data.opening import open_store
     from celldit.data.splits import check_no_leak, split
     from celldit.data.store import CellStore
     from celldit.data.stored import StoredCells
@@ -35,7 +35,7 @@ __getattr__, __dir__ = members_of(
         "Fields": "fields",
         "StoredCells": "stored",
         "check_no_leak": "splits",
-        "open_store": "open_store",
+        "open_store": "opening",
         "setup_anndata": "fields",
         "split": "splits",
         "splits": "splits",

@@ -10,7 +10,7 @@ import anndata as ad
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.data.open_store import open_backed, open_fields, open_store
+from celldit.data.opening import open_backed, open_fields, open_store
 from celldit.data.store import CellStore
 from celldit.data.stored import StoredCells
 from celldit.errors import InputError
