@@ -12,6 +12,7 @@ from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
 from celldit.tl.effects import effects
 from celldit.tl.embed import embed
+from celldit.tl.gene_loadings import gene_loadings
 from celldit.tl.rank_perturbations import rank_perturbations
 from celldit.tl.token_activity import token_activity
 
@@ -24,6 +25,7 @@ __all__ = [
     "effects",
     "embed",
     "evaluate",
+    "gene_loadings",
     "intervals",
     "rank_perturbations",
     "report",
