@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from celldit.errors import TrainingError, examples
+from celldit.training.latents import LatentFile
 
 __all__ = ["FiniteLoss"]
 
@@ -35,7 +36,7 @@ class FiniteLoss(pl.Callback):
 
     def __init__(self, names: np.ndarray) -> None:
         self.names = names
-        self.latents: Tensor | None = None
+        self.latents: Tensor | LatentFile | None = None
         self.checkpoints: Path | None = None
         self._batch: Any = None
         self._index = 0
