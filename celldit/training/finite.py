@@ -78,6 +78,7 @@ class FiniteLoss(pl.Callback):
             return [str(name) for name in batches.cells.names[rows]]
         if self.latents is None:
             return []
-        row_of = {row.numpy().tobytes(): i for i, row in enumerate(self.latents)}
+        latents = self.latents
+        row_of = {latents[i : i + 1].numpy().tobytes(): i for i in range(len(latents))}
         rows = [row_of.get(row.cpu().numpy().tobytes(), -1) for row in self._batch.x1_BKD]
         return [str(self.names[i]) for i in rows if i >= 0]
