@@ -62,8 +62,8 @@ def test_a_mixed_batch_goes_to_both_networks(pair: tuple[CellDiT, CellDiT]) -> N
     trained = pair[1].trained
     briefing = Briefing.of(trained.population, list(trained.frequencies), trained.shape)
     noisy, plain = (briefing.tell(briefing_rows, from_noise=flag) for flag in (True, False))
-    names = type(noisy).__dataclass_fields__
-    mixed = type(noisy)(*(torch.cat([getattr(noisy, n)[:3], getattr(plain, n)[3:]]) for n in names))
+    pairs = [(getattr(noisy, n), getattr(plain, n)) for n in type(noisy).__dataclass_fields__]
+    mixed = type(noisy)(*(None if a is None else torch.cat([a[:3], b[3:]]) for a, b in pairs))
     x_BKD, t_B = torch.randn(6, *trained.shape), torch.rand(6)
     with torch.no_grad():
         both = flow(x_BKD, t_B, mixed)
