@@ -270,7 +270,7 @@ class CellDiT:
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = cells, table, fitted.population, fitted.autoencoder, seed
             calibration, synthesis = calibrate_effects(*parts), fit_synthesis(*parts)
-        arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population)
+        arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population, synthesis)
         self._trained = Trained(
             self.fields,
             self.genes,
@@ -377,9 +377,9 @@ class CellDiT:
                 checkpoints=checkpoints,
             )
             table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-            calibration = calibrate_effects(
-                cells, table, fitted.population, fitted.autoencoder, seed
-            )
+            parts = cells, table, fitted.population, fitted.autoencoder, seed
+            calibration, synthesis = calibrate_effects(*parts), fit_synthesis(*parts)
+        arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population, synthesis)
         frequencies = Counter(dict(trained.frequencies))
         frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
         self._trained = replace(
@@ -393,6 +393,7 @@ class CellDiT:
             frequencies=dict(frequencies),
             history=fitted.history,
             calibration=calibration,
+            synthesis=synthesis,
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {
@@ -403,7 +404,7 @@ class CellDiT:
                     "config": asdict(config),
                 },
             },
-            model_id=fingerprint(arrays_of(fitted.autoencoder, fitted.flow, fitted.population)),
+            model_id=fingerprint(arrays),
         )
         self._cells, self.fields, self.genes = cells, fields, cells.genes
         self._tokenizer, self._frequencies = fitted.autoencoder.tokenizer, dict(frequencies)
@@ -425,7 +426,7 @@ class CellDiT:
         trained = self.trained
         with threads():
             flow = rectify(trained, config or ReflowConfig(), seed)
-        arrays = arrays_of(trained.autoencoder, flow, trained.population)
+        arrays = arrays_of(trained.autoencoder, flow, trained.population, trained.synthesis)
         rounds = trained.trained_with.get("reflow_rounds", 0) + 1
         self._trained = replace(
             trained,

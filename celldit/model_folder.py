@@ -44,7 +44,7 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def arrays_of(
-    autoencoder: Autoencoder, flow: AnchoredFlow, population: Population
+    autoencoder: Autoencoder, flow: AnchoredFlow, population: Population, synthesis: Synthesis
 ) -> dict[str, Any]:
     """The arrays of the trained parts."""
     arrays: dict[str, np.ndarray] = {}
@@ -53,6 +53,7 @@ def arrays_of(
         arrays.update(prefixed(prefix, state))
     arrays.update(prefixed("population", population.arrays()))
     arrays.update(prefixed("tokenizer", autoencoder.tokenizer.arrays()))
+    arrays.update(prefixed("synthesis", synthesis.arrays()))
     return arrays
 
 
@@ -78,9 +79,9 @@ def to_folder(trained: Trained) -> Folder:
         "contexts": sorted({c.context for c in trained.frequencies}),
         "features": {source: list(names) for source, (names, _) in trained.features.items()},
     }
-    arrays = arrays_of(trained.autoencoder, trained.flow, trained.population)
+    parts = trained.autoencoder, trained.flow, trained.population, trained.synthesis
+    arrays = arrays_of(*parts)
     arrays.update(prefixed("features", {s: matrix for s, (_, matrix) in trained.features.items()}))
-    arrays.update(prefixed("synthesis", trained.synthesis.arrays()))
     return config, vocab, arrays
 
 
@@ -104,8 +105,7 @@ def from_folder(folder: Folder, name: str) -> Trained:
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
-    apart = ("features.", "synthesis.")  # the fingerprint is that of the weights
-    own = {name: array for name, array in arrays.items() if not name.startswith(apart)}
+    own = {name: array for name, array in arrays.items() if not name.startswith("features.")}
     if fingerprint(own) != config["model"]:
         raise ValueError("its weights are not those that config.json describes")
     check_finite(arrays)

@@ -169,6 +169,8 @@ def flowing_model(tiny_model: Any) -> Any:
         trained,
         flow=flow,
         trust=dict.fromkeys(trained.trust, Trust(1.0, 1.0)),
-        model_id=fingerprint(arrays_of(trained.autoencoder, flow, trained.population)),
+        model_id=fingerprint(
+            arrays_of(trained.autoencoder, flow, trained.population, trained.synthesis)
+        ),
     )
     return model

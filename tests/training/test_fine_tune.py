@@ -236,3 +236,17 @@ def test_papalexi_with_genes_dropped_and_permuted_predicts_as_before() -> None:
     assert len(both) == len(genes)
     r = np.corrcoef(before.xs("rep_1")[both], after.xs("rep_3")[both])[0, 1]
     assert r > 0.8
+
+
+def test_new_cells_of_a_tuned_model_have_its_genes_and_contexts(tiny_model, tiny_screen):
+    import copy
+
+    fewer = tiny_screen[:, list(tiny_screen.var_names[::-1][:30])].copy()
+    fewer.obs["donor"] = ("new " + fewer.obs["donor"].astype(str)).astype("category")
+    model = copy.copy(tiny_model).fine_tune(fewer, max_epochs=1, enable_progress_bar=False)
+    made = model.generate(20, perturbation="A")
+    assert list(made.var_names) == list(fewer.var_names)
+    assert set(made.obs["donor"]) <= set(fewer.obs["donor"]) | set(tiny_screen.obs["donor"])
+    assert model.trained.synthesis is not tiny_model.trained.synthesis
+    before = tiny_model.generate(20, perturbation="A")
+    assert list(before.var_names) == list(tiny_screen.var_names)
