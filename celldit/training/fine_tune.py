@@ -145,7 +145,6 @@ def fine_tune(
             config,
             max_epochs=max_epochs,
             seed=seed,
-            scale_K=autoencoder.scale,
             trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
             checkpoints=checkpoints,
             # The trained flow has seen these; they cannot say what it does with what it has not.

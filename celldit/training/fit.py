@@ -303,7 +303,6 @@ def fit(
                 config,
                 max_epochs=max_epochs,
                 seed=seed,
-                scale_K=autoencoder.scale,
                 trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
                 checkpoints=checkpoints,
             )

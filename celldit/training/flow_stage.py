@@ -116,7 +116,6 @@ def make_trials(
     held_out_rows: np.ndarray,
     rng: np.random.Generator,
     *,
-    scale_K: Tensor,
     with_parts: bool = False,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
@@ -149,7 +148,7 @@ def make_trials(
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
         told = briefing.tell(np.full(len(cells), i), from_noise=False)
         start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
-        trials.append(Trial(kind, start_NKD, told, z_NKD[torch.from_numpy(truth)], scale_K))
+        trials.append(Trial(kind, start_NKD, told, z_NKD[torch.from_numpy(truth)]))
     return trials
 
 
@@ -162,7 +161,6 @@ def train_flow(
     *,
     max_epochs: int | None,
     seed: int,
-    scale_K: Tensor,
     trainer_arguments: Callable[[str], dict[str, Any]],
     checkpoints: Checkpoints | None = None,
     never_hold_out: Sequence[Condition] = (),
@@ -188,8 +186,6 @@ def train_flow(
         Bound on the epochs of each run.
     seed
         Of what is held out and of the pairs.
-    scale_K
-        Size of each latent token in log expression, by which trials weigh errors.
     trainer_arguments
         For :class:`lightning.pytorch.Trainer`, given the name of the run.
     checkpoints
@@ -223,14 +219,7 @@ def train_flow(
         apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
         apart |= of_held_out
         trials = make_trials(
-            z_NKD,
-            table,
-            population,
-            held_out,
-            np.flatnonzero(apart),
-            rng,
-            scale_K=scale_K,
-            with_parts=with_parts,
+            z_NKD, table, population, held_out, np.flatnonzero(apart), rng, with_parts=with_parts
         )
         if not trials:
             break

@@ -47,26 +47,12 @@ HURDLES = np.array([WORTH ** (bool(t.shift) + bool(t.cells)) for t in TRUSTS])
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One held-out condition: where its prediction starts, and the cells it should reach.
-
-    Attributes
-    ----------
-    kind
-        How far it is from what the trial trains on.
-    start_NKD, condition
-        Where the prediction starts, and what the network is told.
-    truth_MKD
-        Latents of its cells.
-    scale_K
-        Size of each latent token in log expression. Tokens have unit scale for the network, but
-        errors in those that hardly change any gene hardly matter.
-    """
+    """One held-out condition: where its prediction starts, and the cells it should reach."""
 
     kind: Extrapolation
     start_NKD: Tensor
     condition: FlowCondition
     truth_MKD: Tensor
-    scale_K: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +119,10 @@ def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> Comparison:
     for trial in trials:
         told, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
         end_NKD = solver.solve(partial(flow, condition=told), start_NKD, grid)
-        scale_K1 = trial.scale_K.to(device)[:, None]
-        start_NF = (start_NKD * scale_K1).flatten(1)
-        step_NF = ((end_NKD - start_NKD) * scale_K1).flatten(1)
+        start_NF, step_NF = start_NKD.flatten(1), (end_NKD - start_NKD).flatten(1)
         common_F = step_NF.mean(0)
         own_NF = step_NF - common_F
-        truth_MF = (trial.truth_MKD.to(device) * scale_K1).flatten(1)
+        truth_MF = trial.truth_MKD.to(device).flatten(1)
         # What two halves of the truth would differ by: errors below that mean nothing.
         noise = float(truth_MF.var(0).sum() / len(truth_MF))
         unit = float((truth_MF - truth_MF.mean(0)).norm(dim=1).mean() / len(truth_MF))

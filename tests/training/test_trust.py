@@ -68,9 +68,7 @@ def test_trials_hold_no_training_rows() -> None:
     is_control = np.array([c.is_control for c in conditions])[table.index]
     apart = (rng.random(480) < 0.3) & ~is_control
     apart |= table.index == conditions.index(held_out[0])
-    trials = make_trials(
-        z_NKD, table, population, held_out, np.flatnonzero(apart), rng, scale_K=torch.ones(2)
-    )
+    trials = make_trials(z_NKD, table, population, held_out, np.flatnonzero(apart), rng)
     assert sum(t.kind is not Extrapolation.SEEN for t in trials) == 1
     reduced = population.without(held_out).estimate(conditions).effect
     for trial in trials:
@@ -102,28 +100,7 @@ def trial(shift: float, kind: Extrapolation = Extrapolation.CONTEXT) -> Trial:
     start = start - start.mean(0)
     truth = truth - truth.mean(0) + shift
     zeros, flags = torch.zeros_like(start), torch.zeros(160, dtype=torch.bool)
-    told = FlowCondition(zeros, zeros, zeros[:, 0, 0], flags, flags)
-    return Trial(kind, start, told, truth, torch.ones(2))
-
-
-class OneToken(torch.nn.Module):
-    """A flow that is right about the first token and wrong about the second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step = torch.nn.Parameter(torch.tensor([[1.0], [-1.0]]))
-
-    def forward(self, x: torch.Tensor, t: torch.Tensor, condition: FlowCondition) -> torch.Tensor:
-        return self.step.expand_as(x)
-
-
-def test_errors_count_by_what_they_do_to_expression() -> None:
-    same = trial(1.0)
-    (undecided,) = average_courses([[compare(OneToken(), [same])]])
-    first = replace(same, scale_K=torch.tensor([1.0, 0.1]))
-    (trusted,) = average_courses([[compare(OneToken(), [first])]])
-    assert undecided.trust == {Extrapolation.CONTEXT: Trust()}
-    assert trusted.trust == {Extrapolation.CONTEXT: Trust(1.0)}
+    return Trial(kind, start, FlowCondition(zeros, zeros, zeros[:, 0, 0], flags, flags), truth)
 
 
 @pytest.mark.parametrize(
