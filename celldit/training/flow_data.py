@@ -168,11 +168,15 @@ class FlowBatches(IterableDataset[FlowBatch]):
     random control cell of the same context plus the estimated effect or, for `noise_share` of the
     pairs (controls among them), noise about the estimated position.
 
-    Of several processes each draws the same batch and keeps its share.
+    Of several processes each draws the same batch and keeps its share, or all of it where it is
+    not `shared_out`.
     """
 
-    def __init__(self, tables: FlowTables, config: TrainingConfig, seed: int) -> None:
+    def __init__(
+        self, tables: FlowTables, config: TrainingConfig, seed: int, *, shared_out: bool = True
+    ) -> None:
         self.tables, self.config, self.seed = tables, config, seed
+        self.shared_out = shared_out
         self.epoch, self.first = 0, 0
 
     def start_at(self, epoch: int, batch: int) -> None:
@@ -184,7 +188,7 @@ class FlowBatches(IterableDataset[FlowBatch]):
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         first, self.first = self.first, 0
         self.epoch += 1
-        rank, world = rank_and_world()
+        rank, world = rank_and_world() if self.shared_out else (0, 1)
         for i in range(self.config.flow_steps_per_epoch):
             batch = self.draw(rng, generator)
             if i >= first:

@@ -70,8 +70,12 @@ def train_from_noise(
     if not apart_N.any():
         return []
     rows = np.arange(len(z_NKD))
-    judged = _judged(make_tables(z_NKD, rows[apart_N], table, population), config, seed)
-    batches = FlowBatches(make_tables(z_NKD, rows[~apart_N], table, population), config, seed)
+    parts = flow.reads_parts
+    held_out = make_tables(z_NKD, rows[apart_N], table, population, with_parts=parts)
+    learned = make_tables(z_NKD, rows[~apart_N], table, population, with_parts=parts)
+    judged = _judged(held_out, config, seed)
+    # Too short to be shared out: of several processes each does all of it, to the same end.
+    batches = FlowBatches(learned, config, seed, shared_out=False)
     flow.part_ways()
     network = flow.from_noise
     assert network is not None
@@ -118,7 +122,10 @@ def _one_epoch(
         loss = velocity_loss(flow(sample.x_t, sample.t, batch.condition), sample.velocity)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+        # Of these weights alone: the others may still hold gradients of the stage before.
+        network = flow.from_noise
+        assert network is not None
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         average.update_parameters(flow.from_noise)  # type: ignore[arg-type]
@@ -128,7 +135,7 @@ def _one_epoch(
 def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
     """Pairs of held-out cells with noise, the same for every look."""
     settings = replace(config, flow_batch=N_JUDGED, cross_fit=0.0, drop_condition=0.0)
-    return next(iter(FlowBatches(tables, settings, seed)))
+    return next(iter(FlowBatches(tables, settings, seed, shared_out=False)))
 
 
 @torch.no_grad()
