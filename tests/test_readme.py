@@ -32,6 +32,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         lambda model, **options: train(model, 0, enable_progress_bar=False, **options),
     )
     monkeypatch.chdir(tmp_path)
+    some.write_zarr(tmp_path / "screen.zarr")
     names: dict[str, Any] = {}
     for block in blocks("python"):
         exec(block, names)
