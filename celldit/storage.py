@@ -132,6 +132,10 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     names = (CONFIG, VOCAB, WEIGHTS)
     missing = [name for name in names if not (folder / name).is_file()]
+    if not folder.exists():
+        raise FileError(
+            f"There is no {folder}, so it is not a celldit model; check the path to the folder."
+        )
     if missing:
         raise FileError(f"{folder} is not a celldit model: it has no {' and no '.join(missing)}.")
     for name in names:
