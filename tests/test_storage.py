@@ -310,3 +310,8 @@ def test_every_velocity_network_survives_a_folder(
     again = CellDiT.load(tmp_path / "m")
     assert again.trained.flow.config == network
     assert_same_model(model, again, tiny_screen)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"There is no .*nowhere"):
+        CellDiT.load(tmp_path / "nowhere")
