@@ -188,7 +188,10 @@ def fit_synthesis(
             shares_XFF[x] = _clipped(shares_XFF[x] + STEP * (np.eye(n_dims) - relative))
         drawn_X, drawn_variance = again.within(drawn.log_total_N)
         total_X += STEP * (measured_X - drawn_X)
-        share = float(np.clip(share * (measured_variance / drawn_variance) ** (STEP / 2), 0, 1))
+        # One cell per context says nothing about how totals vary.
+        if drawn_variance > 0:
+            ratio = measured_variance / drawn_variance
+            share = float(np.clip(share * ratio ** (STEP / 2), 0, 1))
         offset_G += (STEP * (again.mean_G - drawn.mean_G) / answer_G).clip(-1, 1)
     genes = offset_G, theta_G
     return Synthesis(surroundings, maps_XFF, shifts_XF, *genes, total_X, share, sizes)
