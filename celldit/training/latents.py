@@ -43,7 +43,7 @@ class LatentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._map: np.memmap[Any, np.dtype[np.float32]] = np.load(path, mmap_mode="r")
+        self._map: np.memmap[Any, np.dtype[np.float32]] = np.lib.format.open_memmap(path, mode="r")
         self.shape: tuple[int, ...] = self._map.shape
         self._touched = 0
 
