@@ -27,13 +27,16 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def sole_writer(target: str | os.PathLike[str]) -> Iterator[None]:
+def sole_writer(target: str | os.PathLike[str], *, inside: bool = False) -> Iterator[None]:
     """Be the only process that writes into a folder or file; again in the same thread is fine.
 
     Parameters
     ----------
     target
         What will be written. It need not exist yet; its parent folder is made.
+    inside
+        Whether the target is a folder that stays, which then holds the lock: its parent need not
+        be writable. It is made.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def sole_writer(target: str | os.PathLike[str]) -> Iterator[None]:
         If another process writes there, naming it, or the lock cannot be placed.
     """
     path = Path(os.path.abspath(target))
-    lock = path.with_name(f".{path.name}.lock")
+    lock = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
     owner = threading.get_ident()
     with _guard:
         nested = _held.get(lock) == owner

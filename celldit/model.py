@@ -231,7 +231,7 @@ class CellDiT:
             If an argument is not known, a number cannot be used, there are fewer devices than
             asked for, or the checkpoints in `checkpoint_dir` are of another training.
         FileError
-            If `checkpoint_dir` cannot be used.
+            If `checkpoint_dir` cannot be used, or another process trains into it.
         """
         from celldit.training.config import TrainingConfig
         from celldit.training.fit import check_trainer_arguments, fit, open_checkpoints
@@ -240,7 +240,7 @@ class CellDiT:
         check_epochs(max_epochs)
         config = config or TrainingConfig()
         cells = self._training_cells("train")
-        checkpoints = open_checkpoints(
+        holding = open_checkpoints(
             checkpoint_dir,
             checkpoint_minutes,
             cells,
@@ -253,7 +253,7 @@ class CellDiT:
             seed=seed,
             trainer_arguments=trainer_arguments,
         )
-        with threads():
+        with holding as checkpoints, threads():
             fitted = fit(
                 cells,
                 self._tokenizer,
@@ -346,7 +346,7 @@ class CellDiT:
         check_fields(trained.fields, fields)
         cells = store.take(slice(None))
         config = config or GENTLE
-        checkpoints = open_checkpoints(
+        holding = open_checkpoints(
             checkpoint_dir,
             checkpoint_minutes,
             cells,
@@ -360,7 +360,7 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start=trained.model_id,
         )
-        with threads():
+        with holding as checkpoints, threads():
             fitted, match = fine_tune(
                 cells,
                 trained.autoencoder,

@@ -111,6 +111,8 @@ def train_tiny() -> Callable[..., Any]:
             "latent_batch": 128,
             **options.pop("config", {}),
         }
+        names = ("checkpoint_dir", "checkpoint_minutes")
+        kept = {name: options.pop(name) for name in names if name in options}
         model = CellDiT(
             adata,
             options.pop("tokenizer", "modules"),
@@ -119,7 +121,7 @@ def train_tiny() -> Callable[..., Any]:
             **options,
         )
         config = TrainingConfig(**settings_of_training)
-        model.train(max_epochs, seed=seed, config=config, enable_progress_bar=False)
+        model.train(max_epochs, seed=seed, config=config, enable_progress_bar=False, **kept)
         return model
 
     return train

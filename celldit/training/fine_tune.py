@@ -25,6 +25,7 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import GeneMatch, match_autoencoder
 from celldit.training.checkpoints import Checkpoints
 from celldit.training.config import TrainingConfig
+from celldit.training.finite import FiniteLoss
 from celldit.training.fit import (
     Features,
     Fitted,
@@ -112,6 +113,8 @@ def fine_tune(
             "This model has context_embedding=True, an embedding of the contexts it was trained "
             "on, so it cannot go on with others; train one without, which is the default."
         )
+    watch = FiniteLoss(cells.names, None if checkpoints is None else checkpoints.folder)
+    trainer_arguments = watch.added_to(trainer_arguments)
     with quiet_lightning():
         matched, match = match_autoencoder(
             autoencoder, cells.genes, cells=cells, min_overlap=min_overlap
@@ -134,7 +137,7 @@ def fine_tune(
             if part is not None:
                 part.finish(write_autoencoder(matched, latent_history))
         matched.cpu()
-        z_NKD = matched.encode(cells)
+        watch.latents = z_NKD = matched.encode(cells)
         table = ConditionTable.from_cells(cells, sep)
         joined = join(population, z_NKD.flatten(1).double().numpy(), cells, table, features, seed)
         new_flow, verdict, flow_history = train_flow(

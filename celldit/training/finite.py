@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from celldit.errors import TrainingError, examples
+from celldit.training.checkpoints import SUFFIX
+from celldit.training.latent_stage import CountBatch
 from celldit.training.latents import LatentFile
 
 __all__ = ["FiniteLoss"]
@@ -24,20 +26,19 @@ class FiniteLoss(pl.Callback):
     ----------
     names
         Names of the N training cells.
+    checkpoints
+        Folder of checkpoints; None where none are kept.
 
     Attributes
     ----------
     latents
         Their latents, shape (N, K, D), once the first stage has made them; batches of the second
         hold latents only, and are looked up in them.
-    checkpoints
-        Folder of the last good checkpoints; None where none are kept.
     """
 
-    def __init__(self, names: np.ndarray) -> None:
-        self.names = names
+    def __init__(self, names: np.ndarray, checkpoints: Path | None = None) -> None:
+        self.names, self.checkpoints = names, checkpoints
         self.latents: Tensor | LatentFile | None = None
-        self.checkpoints: Path | None = None
         self._batch: Any = None
         self._index = 0
 
@@ -57,22 +58,24 @@ class FiniteLoss(pl.Callback):
     ) -> None:
         if torch.isfinite(loss):
             return
-        stage = "latent" if hasattr(self._batch, "counts_BG") else "flow"
+        stage = "latent" if isinstance(self._batch, CountBatch) else "flow"
         cells = self._cells(trainer)
-        kept = (
-            "no checkpoints are kept"
-            if self.checkpoints is None
-            else f"the last good checkpoint is in {self.checkpoints}"
-        )
         raise TrainingError(
             f"The loss of the {stage} stage became {float(loss.detach())} at step "
             f"{trainer.global_step}, in a batch of {len(cells)} cells ({examples(cells, 5)}); the "
-            f"model is as it was before train(), and {kept}. Look at these cells, or lower "
-            f"{stage}_rate in config=TrainingConfig(...)."
+            f"model is as it was before training, and {self._kept()}. Look at these cells, "
+            f"or lower {stage}_rate in config=TrainingConfig(...)."
         )
 
+    def _kept(self) -> str:
+        if self.checkpoints is None:
+            return "no checkpoints are kept"
+        if not any(self.checkpoints.glob(f"*{SUFFIX}")):
+            return f"there is no checkpoint in {self.checkpoints} yet"
+        return f"the last good checkpoint is in {self.checkpoints}"
+
     def _cells(self, trainer: pl.Trainer) -> list[str]:
-        if hasattr(self._batch, "counts_BG"):
+        if isinstance(self._batch, CountBatch):
             batches = trainer.train_dataloader.dataset  # type: ignore[union-attr]
             rows = batches.order[self._index * batches.size : (self._index + 1) * batches.size]
             return [str(name) for name in batches.cells.names[rows]]

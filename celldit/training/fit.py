@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,11 +23,13 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, closest
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
+from celldit.locks import sole_writer
 from celldit.tokenizers import Tokenizer, tokenizer_from_config
 from celldit.training.checkpoints import (
     Checkpoints,
     check_minutes,
     identity_of,
+    is_main_process,
     settings_of,
 )
 from celldit.training.config import TrainingConfig
@@ -157,6 +159,7 @@ def complete_trust(verdict: Verdict) -> dict[Extrapolation, Trust]:
     return {kind: verdict.trust.get(kind, least) for kind in Extrapolation}
 
 
+@contextmanager
 def open_checkpoints(
     folder: str | os.PathLike[str] | None,
     minutes: float,
@@ -171,19 +174,20 @@ def open_checkpoints(
     seed: int,
     trainer_arguments: Mapping[str, Any],
     start: str = "new",
-) -> Checkpoints | None:
-    """Open a folder of checkpoints for exactly this training, from a `start`: a model's name.
+) -> Iterator[Checkpoints | None]:
+    """Hold a folder of checkpoints for exactly this training, from a `start`: a model's name.
 
     Raises
     ------
     InputError
         If what is in the folder belongs to another training; says what differs.
     FileError
-        If the folder cannot be used.
+        If the folder cannot be used, or another process trains into it.
     """
     check_minutes(minutes)
     if folder is None:
-        return None
+        yield None
+        return
     settings = {
         "start": start,
         "seed": seed,
@@ -195,7 +199,9 @@ def open_checkpoints(
         "trainer": {name: trainer_arguments.get(name) for name in MATTERS},
     }
     matrices = {source: matrix for source, (_, matrix) in (features or {}).items()}
-    return Checkpoints(folder, minutes, identity_of(cells, settings, matrices))
+    # Of several processes of one training only the first writes, and holds the folder for all.
+    with sole_writer(folder, inside=True) if is_main_process() else nullcontext():
+        yield Checkpoints(folder, minutes, identity_of(cells, settings, matrices))
 
 
 def write_autoencoder(autoencoder: Autoencoder, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -262,7 +268,7 @@ def fit(
     checkpoints
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
     """
-    watch = FiniteLoss(cells.names)
+    watch = FiniteLoss(cells.names, None if checkpoints is None else checkpoints.folder)
     trainer_arguments = watch.added_to(trainer_arguments)
     with quiet_lightning():
         part = None if checkpoints is None else checkpoints.part("latent")

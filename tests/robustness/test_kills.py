@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -23,12 +24,14 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from celldit import CellDiT
 from celldit.errors import FileError
 from celldit.files import read_h5ad, write_h5ad, write_text
 from celldit.samplers.sampling import TILE, Sampling
 from celldit.samplers.stream import stream
 from celldit.samplers.write import PredictedCells
 from celldit.storage import read_folder, write_folder
+from celldit.training import fit
 
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
 
@@ -219,6 +222,53 @@ def test_a_second_writer_is_refused_and_a_dead_one_forgotten(tmp_path: Path) -> 
     assert (tmp_path / ".model.lock").exists(), "the dead process could not tidy up"
     write_model(target, 1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+HOLDER_INSIDE = HOLDER.replace("sys.argv[1])", "sys.argv[1], inside=True)")
+
+
+def test_two_processes_do_not_train_into_one_folder(
+    tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER_INSIDE, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "held"
+        # What the first process is about to rename belongs to it.
+        (folder / ".flow.checkpoint").touch()
+        said = rf"checkpoints is being written by another process \(process {holder.pid}"
+        with pytest.raises(FileError, match=said):
+            train_tiny(tiny_screen, checkpoint_dir=folder)
+        assert (folder / ".flow.checkpoint").exists()
+        holder.kill()
+        holder.wait()
+    assert train_tiny(tiny_screen, checkpoint_dir=folder).is_trained
+    assert not list(folder.glob(".*"))
+
+
+def test_training_holds_its_folder_and_lets_it_go(
+    tiny_screen: ad.AnnData,
+    train_tiny: Callable[..., CellDiT],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "checkpoints"
+    refused = []
+    real = fit.train_latent
+
+    def second_process(*arguments: Any, **options: Any) -> Any:
+        command = [sys.executable, "-c", HOLDER_INSIDE, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+        refused.append(done.stderr)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(fit, "train_latent", second_process)
+    train_tiny(tiny_screen, checkpoint_dir=folder)
+    assert len(refused) == 1
+    assert "is being written by another process" in refused[0]
+    assert not (folder / ".lock").exists()
 
 
 def test_reading_while_writing_sees_one_model(tmp_path: Path) -> None:

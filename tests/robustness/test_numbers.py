@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -46,11 +47,47 @@ def test_nan_in_the_flow_stops_training(
 def test_nan_in_the_latent_stage_stops_training(
     tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first two calls are those of the start on the held-out cells.
+    # The first call is that of the start on the held-out cells.
     nll = latent_stage.LatentStage.nll
     monkeypatch.setattr(latent_stage.LatentStage, "nll", poisoned(nll, 2))
-    with pytest.raises(CellditError, match=r"loss of the latent stage became nan at step \d+"):
+    said = r"loss of the latent stage became nan at step \d+, in a batch of [1-9]\d* cells"
+    with pytest.raises(CellditError, match=said) as caught:
         train_tiny(tiny_screen)
+    named = set(re.findall(r"'(\w+)'", str(caught.value)))
+    assert named
+    assert named <= set(tiny_screen.obs_names)
+
+
+def test_the_message_names_the_folder_of_the_last_good_checkpoint(
+    tiny_screen: ad.AnnData,
+    tiny_model: CellDiT,
+    train_tiny: Callable[..., CellDiT],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    real = flow_stage.velocity_loss
+    folder = tmp_path / "kept"
+    monkeypatch.setattr(flow_stage, "velocity_loss", poisoned(real, 2))
+    with pytest.raises(CellditError, match=f"last good checkpoint is in {folder}"):
+        train_tiny(tiny_screen, checkpoint_dir=folder, checkpoint_minutes=0.0)
+    # The next run goes on from it.
+    monkeypatch.setattr(flow_stage, "velocity_loss", real)
+    assert train_tiny(tiny_screen, checkpoint_dir=folder).is_trained
+
+    nll = latent_stage.LatentStage.nll
+    monkeypatch.setattr(latent_stage.LatentStage, "nll", poisoned(nll, 1))
+    early = tmp_path / "early"
+    with pytest.raises(CellditError, match=f"there is no checkpoint in {early} yet"):
+        train_tiny(tiny_screen, checkpoint_dir=early)
+    monkeypatch.setattr(latent_stage.LatentStage, "nll", nll)
+
+    tiny_model.save(tmp_path / "model")
+    monkeypatch.setattr(flow_stage, "velocity_loss", poisoned(real, 2))
+    tuned = tmp_path / "tuned"
+    with pytest.raises(CellditError, match=f"last good checkpoint is in {tuned}"):
+        CellDiT.load(tmp_path / "model").fine_tune(
+            tiny_screen, max_epochs=1, checkpoint_dir=tuned, enable_progress_bar=False
+        )
 
 
 def test_a_trained_model_survives_a_failed_training(
@@ -62,6 +99,15 @@ def test_a_trained_model_survives_a_failed_training(
         tiny_model.train(1, enable_progress_bar=False)
     assert tiny_model.trained.model_id == before
     assert tiny_model.predict(perturbations="A").n_obs > 0
+
+
+def test_one_cell_can_be_trained_on(
+    tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]
+) -> None:
+    one = tiny_screen[tiny_screen.obs["perturbation"] == "control"][:1].copy()
+    CellDiT.setup_anndata(one, perturbation_key="perturbation", control="control")
+    model = train_tiny(one)
+    assert np.isfinite(model.generate(3).layers["mean"].toarray()).all()
 
 
 @pytest.mark.parametrize("kind", ["pca", "set"])
