@@ -156,7 +156,9 @@ def _show(pair: tuple[dict[str, float], dict[str, float]] | None) -> str:
     for metric in _METRICS:
         mean, spread = means[metric], spreads[metric]
         text = "-" if not np.isfinite(mean) else f"{mean:.3f}"
-        shown.append(text + (f" ± {spread:.3f}" if np.isfinite(spread) else ""))
+        # A method without chance in it has no spread to show.
+        varies = np.isfinite(spread) and spread >= 0.0005
+        shown.append(text + (f" ± {spread:.3f}" if varies else ""))
     return " / ".join(shown)
 
 
