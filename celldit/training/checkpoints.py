@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from celldit import __version__
 from celldit.errors import FileError, InputError, examples
@@ -137,10 +138,16 @@ def check_minutes(minutes: object) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process writes files; under several processes only the first does."""
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+    """Whether this process writes files; under several processes only the first does.
 
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+    Asked before training, too, when only the launcher's variables tell.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"]) == 0
+    names = ("LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("SLURM_PROCID",)
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
 def identity_of(

@@ -19,6 +19,7 @@ from celldit.errors import InputError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
+from celldit.training.checkpoints import is_main_process
 from celldit.training.fit import trainer_defaults
 from celldit.training.latent_stage import CountBatches
 from celldit.training.parallel import check_devices
@@ -93,14 +94,16 @@ def runs(
         port = free.getsockname()[1]
     fork = multiprocessing.get_context("fork")
     processes = [
-        fork.Process(target=one_of_two, args=(rank, port, _tiny_screen, folder / "two"))
+        fork.Process(
+            target=one_of_two, args=(rank, port, _tiny_screen, folder / "two"), daemon=True
+        )
         for rank in (0, 1)
     ]
     for process in processes:
         process.start()
     train(_tiny_screen, folder / "one")
     for process in processes:
-        process.join(60)
+        process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     paths = {"one": "one/rank0", "first": "two/rank0", "second": "two/rank1"}
     return {name: read_state(folder / path) for name, path in paths.items()}
@@ -152,6 +155,27 @@ def test_accumulated_gradients_take_fewer_steps(tiny_screen: ad.AnnData, tmp_pat
     # 5 batches an epoch are 3 steps; the moving average follows steps.
     assert set(counts) == {6}
     assert len(counts) in (6 + 3, 6 + 6)
+
+
+@pytest.mark.parametrize(
+    ("variables", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1", "NODE_RANK": "0"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"RANK": "2", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+)
+def test_the_launcher_says_who_writes(
+    variables: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_main_process() is first
 
 
 @pytest.mark.parametrize(
