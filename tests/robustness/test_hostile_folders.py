@@ -52,8 +52,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, np.ndarray]], Any]) -> Non
     change(arrays)
     save_file(arrays, folder / WEIGHTS)
     config = json.loads((folder / CONFIG).read_text())
-    apart = ("features.", "synthesis.")
-    own = {name: array for name, array in arrays.items() if not name.startswith(apart)}
+    own = {name: array for name, array in arrays.items() if not name.startswith("features.")}
     config["model"] = fingerprint(own)
     (folder / CONFIG).write_text(json.dumps(config))
 
