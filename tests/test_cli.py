@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -162,7 +163,9 @@ def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
 
 def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch):
     # UMAP takes seconds to compile, and is tested where it is drawn.
-    monkeypatch.setattr("celldit.pl.embedding._umap", lambda points, seed: points[:, :2])
+    # The function celldit.pl.embedding hides the module of the same name.
+    drawing = importlib.import_module("celldit.pl.embedding")
+    monkeypatch.setattr(drawing, "_umap", lambda points, seed: points[:, :2])
     arguments = ("evaluate", folder / "predicted.h5ad", folder / "screen.h5ad", "--metric", "nmse")
     page = tmp_path / "new" / "report.html"
     shown = call(*arguments, "--report", page, "--baseline", f"again={folder / 'predicted.h5ad'}")
