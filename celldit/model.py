@@ -268,9 +268,11 @@ class CellDiT:
                 checkpoints=checkpoints,
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-            parts = cells, table, fitted.population, fitted.autoencoder, seed
-            calibration, synthesis = calibrate_effects(*parts), fit_synthesis(*parts)
-        arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population, synthesis)
+            parts = cells, table, fitted.population, fitted.autoencoder
+            calibration = calibrate_effects(*parts, seed)
+            synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
+        own = fitted.autoencoder, fitted.flow, fitted.population, fitted.states, synthesis
+        arrays = arrays_of(*own)
         self._trained = Trained(
             self.fields,
             self.genes,
@@ -283,6 +285,7 @@ class CellDiT:
             {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)},
             fitted.history,
             calibration,
+            fitted.states,
             synthesis,
             fingerprint(arrays),
         )
@@ -377,9 +380,14 @@ class CellDiT:
                 checkpoints=checkpoints,
             )
             table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-            parts = cells, table, fitted.population, fitted.autoencoder, seed
-            calibration, synthesis = calibrate_effects(*parts), fit_synthesis(*parts)
-        arrays = arrays_of(fitted.autoencoder, fitted.flow, fitted.population, synthesis)
+            parts = cells, table, fitted.population, fitted.autoencoder
+            calibration = calibrate_effects(*parts, seed)
+            synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
+        kept = fitted.states.only_in(trained.states)
+        states = fitted.states.with_earlier(trained.states)
+        synthesis = synthesis.with_earlier(trained.synthesis, kept)
+        own = fitted.autoencoder, fitted.flow, fitted.population, states, synthesis
+        arrays = arrays_of(*own)
         frequencies = Counter(dict(trained.frequencies))
         frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
         self._trained = replace(
@@ -393,6 +401,7 @@ class CellDiT:
             frequencies=dict(frequencies),
             history=fitted.history,
             calibration=calibration,
+            states=states,
             synthesis=synthesis,
             trained_with={
                 **trained.trained_with,
@@ -426,7 +435,8 @@ class CellDiT:
         trained = self.trained
         with threads():
             flow = rectify(trained, config or ReflowConfig(), seed)
-        arrays = arrays_of(trained.autoencoder, flow, trained.population, trained.synthesis)
+        own = trained.autoencoder, flow, trained.population, trained.states, trained.synthesis
+        arrays = arrays_of(*own)
         rounds = trained.trained_with.get("reflow_rounds", 0) + 1
         self._trained = replace(
             trained,

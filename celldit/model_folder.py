@@ -12,6 +12,7 @@ from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
+from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.errors import CellditError, FileError
@@ -44,7 +45,11 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def arrays_of(
-    autoencoder: Autoencoder, flow: AnchoredFlow, population: Population, synthesis: Synthesis
+    autoencoder: Autoencoder,
+    flow: AnchoredFlow,
+    population: Population,
+    states: States,
+    synthesis: Synthesis,
 ) -> dict[str, Any]:
     """The arrays of the trained parts."""
     arrays: dict[str, np.ndarray] = {}
@@ -53,6 +58,7 @@ def arrays_of(
         arrays.update(prefixed(prefix, state))
     arrays.update(prefixed("population", population.arrays()))
     arrays.update(prefixed("tokenizer", autoencoder.tokenizer.arrays()))
+    arrays.update(prefixed("states", states.arrays()))
     arrays.update(prefixed("synthesis", synthesis.arrays()))
     return arrays
 
@@ -68,6 +74,7 @@ def to_folder(trained: Trained) -> Folder:
         "population": trained.population.to_config(),
         "trust": {str(kind): trust.to_dict() for kind, trust in trained.trust.items()},
         "effect_calibration": trained.calibration.to_dict(),
+        "states": trained.states.to_config(),
         "synthesis": trained.synthesis.to_config(),
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
@@ -79,8 +86,9 @@ def to_folder(trained: Trained) -> Folder:
         "contexts": sorted({c.context for c in trained.frequencies}),
         "features": {source: list(names) for source, (names, _) in trained.features.items()},
     }
-    parts = trained.autoencoder, trained.flow, trained.population, trained.synthesis
-    arrays = arrays_of(*parts)
+    arrays = arrays_of(
+        trained.autoencoder, trained.flow, trained.population, trained.states, trained.synthesis
+    )
     arrays.update(prefixed("features", {s: matrix for s, (_, matrix) in trained.features.items()}))
     return config, vocab, arrays
 
@@ -147,6 +155,7 @@ def _from_folder(
         config["trained_with"],
         config["history"],
         EffectCalibration(**config["effect_calibration"]),
+        States.from_config(config["states"], under("states", arrays)),
         Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
         config["model"],
     )

@@ -13,7 +13,8 @@ it. Each row of the table compares one source of cells with that held-out half:
 real           the training half: the ceiling
 generated      celldit, the composition and library sizes of the held-out half
 own sizes      celldit, with library sizes of its own
-noise source   celldit without its flow: a Gaussian for each group in the latent
+no labels      celldit trained without any label, library sizes of its own
+noise source   celldit without its flow: the mixture of Gaussians that it starts from
 reconstructed  held-out cells, encoded, decoded and drawn: the decoder without corrections
 scvi           scVI with its defaults, latents from its prior, library sizes of the held-out half
 scvi labels    the same with the group (perturbation and replicate) as batch covariate
@@ -29,6 +30,7 @@ Cells that scVI makes without labels have none. Copies are counted by group in a
 from __future__ import annotations
 
 import argparse
+import copy
 import subprocess
 import tempfile
 import time
@@ -59,18 +61,6 @@ SETUP = {
         "size_factor_key": "total_umis",
     },
 }
-
-
-class Silent(torch.nn.Module):
-    """A flow that leaves its source where it is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.anything = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x_BKD: torch.Tensor, t_B: torch.Tensor, told: object) -> torch.Tensor:
-        """Zero velocity."""
-        return torch.zeros_like(x_BKD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +180,8 @@ def of_celldit(
     rate = test.n_obs / (time.perf_counter() - start)
     own = generated()
     sources = {"generated": source(made, seconds, rate), "own sizes": source(own)}
-    model._trained = replace(trained, flow=Silent())
+    model._trained = replace(trained, flow=copy.deepcopy(trained.flow))
+    model.trained.flow.noise_trust.fill_(0.0)
     sources["noise source"] = source(generated(like=test))
     cells = trained.read(test)
     with torch.no_grad():
@@ -199,6 +190,13 @@ def of_celldit(
     drawn = draw_counts(counts, np.arange(cells.n_cells), seed)
     truth = test.obs[key].astype(str).to_numpy()
     sources["reconstructed"] = Source(log_expression(drawn, cells.size_factors), truth)
+    bare = ad.AnnData(train.X, obs=train.obs[["total_umis"]], var=train.var[[]])
+    cd.CellDiT.setup_anndata(bare, size_factor_key="total_umis")
+    unlabelled = cd.CellDiT(bare)
+    unlabelled.train(seed=seed, enable_progress_bar=False)
+    cells = unlabelled.generate(test.n_obs, seed=seed)
+    x = log_expression(cells.layers["counts"], cells.obs["size_factor"])
+    sources["no labels"] = Source(x)
     known = log_expression(train.X, train.obs["total_umis"])
     pca = PCA(30, random_state=0).fit(known)
     new = copies(

@@ -166,13 +166,16 @@ def flowing_model(tiny_model: Any) -> Any:
         for name, weight in flow.named_parameters():
             if "modulation" in name or "project_out" in name:
                 weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    flow.noise_trust.fill_(1.0)
     model = copy.copy(tiny_model)
     model._trained = replace(
         trained,
         flow=flow,
         trust=dict.fromkeys(trained.trust, Trust(1.0, 1.0)),
         model_id=fingerprint(
-            arrays_of(trained.autoencoder, flow, trained.population, trained.synthesis)
+            arrays_of(
+                trained.autoencoder, flow, trained.population, trained.states, trained.synthesis
+            )
         ),
     )
     return model

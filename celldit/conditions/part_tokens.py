@@ -86,6 +86,10 @@ class PartTokens:
             is_part[q, m] = True
         return cls(torch.from_numpy(tokens), torch.from_numpy(is_part))
 
+    def rows(self, row_R: Tensor) -> PartTokens:
+        """Tokens of some of the conditions, int64 (R,), each as often as it is named."""
+        return PartTokens(self.tokens_QMP[row_R], self.is_part_QM[row_R])
+
 
 def _alone(condition: Condition, which: int) -> Condition:
     """One part of a condition by itself, in the same surroundings."""

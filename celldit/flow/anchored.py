@@ -150,6 +150,9 @@ class AnchoredFlow(nn.Module):
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
         self.dit = make_network(n_tokens, token_dim, config, n_contexts)
         self.from_noise: nn.Module | None = None
+        self.noise_trust: Tensor
+        # How much of what the flow from noise learned beyond its anchor is trusted.
+        self.register_buffer("noise_trust", torch.ones(1))
 
     @property
     def reads_parts(self) -> bool:
@@ -157,8 +160,13 @@ class AnchoredFlow(nn.Module):
         return reads_parts(self.config)
 
     def part_ways(self) -> None:
-        """Give the flow from noise a network of its own, which starts as a copy of the shared."""
+        """Give the flow from noise a network of its own, silent at first beside its anchor.
+
+        It starts as a copy of the shared one, but for the last layer.
+        """
         self.from_noise = copy.deepcopy(self.dit)
+        for parameter in self.from_noise.project_out.parameters():  # type: ignore[union-attr]
+            nn.init.zeros_(parameter)
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
@@ -189,9 +197,32 @@ class AnchoredFlow(nn.Module):
         noisy_B = condition.from_noise_B
         if self.from_noise is None or not noisy_B.any():
             return self.dit(*told)
+        anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
         if noisy_B.all():
-            return self.from_noise(*told)
+            return anchor_BKD + self.noise_trust * self.from_noise(*told)
+        from_noise = self.from_noise(*(None if t is None else t[noisy_B] for t in told))
         velocity_BKD = torch.empty_like(x_BKD)
-        for network, rows in ((self.dit, ~noisy_B), (self.from_noise, noisy_B)):
-            velocity_BKD[rows] = network(*(None if t is None else t[rows] for t in told))
+        velocity_BKD[~noisy_B] = self.dit(*(None if t is None else t[~noisy_B] for t in told))
+        velocity_BKD[noisy_B] = anchor_BKD[noisy_B] + self.noise_trust * from_noise
         return velocity_BKD
+
+
+def matched_velocity(x_BKD: Tensor, t_B: Tensor, position_BKD: Tensor) -> Tensor:
+    """Velocity of the linear path from a Gaussian to cells that are that Gaussian, (B, K, D).
+
+    For independent ends with one mean m and one covariance, whatever it is,
+    ``E[x1 - x0 | x_t] = (2 t - 1) / (t² + (1 - t)²) (x_t - m)``: points draw together half way and
+    come back to where they were. It is the anchor of the flow from noise, whose network learns only
+    in what the cells differ from their Gaussian.
+    """
+    return pull(t_B)[:, None, None] * (x_BKD - position_BKD)
+
+
+def pull(t_B: Tensor) -> Tensor:
+    """The factor in :func:`matched_velocity`."""
+    return (2 * t_B - 1) / spread(t_B) ** 2
+
+
+def spread(t_B: Tensor) -> Tensor:
+    """Scatter about the mean on the way, relative to that of the ends: sqrt(t² + (1 - t)²)."""
+    return torch.sqrt(t_B**2 + (1 - t_B) ** 2)

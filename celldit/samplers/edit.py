@@ -51,6 +51,7 @@ class EditConfig:
 def flow_edit(
     flow: AnchoredFlow,
     z_BKD: Tensor,
+    baseline_BKD: Tensor,
     here: FlowCondition,
     there: FlowCondition,
     source_here: NoiseSource,
@@ -67,7 +68,7 @@ def flow_edit(
 
     Parameters
     ----------
-    flow, z_BKD, here, there, source_here, source_there, trust_B
+    flow, z_BKD, baseline_BKD, here, there, source_here, source_there, trust_B
         As in :func:`celldit.samplers.inversion.invert`.
     config
         Steps, grid, and guidance of the other condition.
@@ -81,7 +82,6 @@ def flow_edit(
     Tensor
         Shape (B, K, D); cell i in is cell i out.
     """
-    baseline_BKD = z_BKD + (source_there.position - source_here.position)
     if not bool(trust_B.any()):
         return baseline_BKD
     flow.eval()

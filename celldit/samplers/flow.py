@@ -10,7 +10,7 @@ from torch import Tensor
 
 from celldit.errors import InputError
 from celldit.flow import GuidedVelocity, Solver, Velocity, resolve_grid, resolve_solver
-from celldit.flow.anchored import AnchoredFlow, FlowCondition
+from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, spread
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,45 @@ def carry(
     """
     device = next(flow.parameters()).device
     flow.eval()
-    velocity = velocity_of(flow, condition.to(device), config)
+    told = condition.to(device)
+    velocity = velocity_of(flow, told, config)
     times_T = config.times.flip(0) if backward else config.times
+    if solver is None and flow.from_noise is not None and bool(told.from_noise_B.all()):
+        position_BKD = told.position_BKD
+        beside = Beside(velocity, position_BKD)
+        start_BKD = x_BKD.to(device) - position_BKD
+        moved_BKD = resolve_solver(config.solver).solve(beside, start_BKD, times_T)
+        return (position_BKD + moved_BKD).cpu()
     solver = solver or resolve_solver(config.solver)
     return solver.solve(velocity, x_BKD.to(device), times_T).cpu()
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A flow from noise beside its anchor: motion of ``(x - position) / spread(t)``.
+
+    The anchor contracts and spreads cells without moving them in the end. In these variables it
+    stands still, so that steps are spent on what was learned: an untrained flow gives its start
+    back whatever the number of steps. Both ends have spread 1.
+
+    Attributes
+    ----------
+    velocity
+        Of x.
+    position_BKD
+        Mean of each cell's source.
+    """
+
+    velocity: Velocity
+    position_BKD: Tensor
+
+    def __call__(self, y_BKD: Tensor, t_B: Tensor) -> Tensor:
+        """Velocity of y."""
+        spread_B11 = spread(t_B)[:, None, None]
+        x_BKD = self.position_BKD + spread_B11 * y_BKD
+        velocity_BKD = self.velocity(x_BKD, t_B)
+        anchor_BKD = matched_velocity(x_BKD, t_B, self.position_BKD)
+        return (velocity_BKD - anchor_BKD) / spread_B11
 
 
 def transport(

@@ -11,11 +11,11 @@ from scipy import sparse
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.data.store import CellStore
-from celldit.flow import cell_noise, cell_uniform
+from celldit.flow import cell_noise
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counts
 from celldit.samplers.flow import SolverConfig, carry
-from celldit.samplers.noise import NoiseSources, solver_from_noise
+from celldit.samplers.noise import STATE_STREAM, NoiseSources, solver_from_noise, uniforms
 from celldit.samplers.sampling import Sampling, filled_up
 from celldit.samplers.trained import Asked, Trained
 from celldit.samplers.write import PredictedCells
@@ -55,15 +55,14 @@ def plan(
     request.warn_outside(options, trained.frequencies)
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
     asked = Asked.of_rows(trained, options, row_N)
-    sources = asked.sources(trained.population)
-    contexts_Q = np.array([trained.synthesis.row(c.surroundings) for c in asked.conditions])
+    sources = asked.sources(trained.states)
     obs = asked.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
         obs,
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        lambda keys: _tile(trained, asked, sources, contexts_Q, keys, config, seed, sizes_N),
+        lambda keys: _tile(trained, asked, sources, keys, config, seed, sizes_N),
         batch_size,
     )
 
@@ -72,33 +71,29 @@ def _tile(
     trained: Trained,
     asked: Asked,
     sources: NoiseSources,
-    contexts_Q: np.ndarray,
     keys: np.ndarray,
     config: SolverConfig,
     seed: int,
     sizes_N: np.ndarray | None,
 ) -> PredictedCells:
-    row_B = asked.row[keys]
-    told = asked.briefing.tell(row_B, from_noise=True)
-    source = sources.rows(row_B)
-    start_BKD = source(cell_noise(torch.from_numpy(keys), trained.shape, seed))
-    solver = solver_from_noise(config, source, keys, seed)
-    z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
-    z_BF = z_BKD.flatten(1).numpy()
-    synthesis, context_B = trained.synthesis, contexts_Q[row_B]
+    row_B, synthesis = asked.row[keys], trained.synthesis
+    uniform_B = uniforms(keys, seed, STATE_STREAM)
     if sizes_N is None:
-        sizes_B = synthesis.sizes(context_B, uniforms(keys, seed, SIZE_STREAM))
+        state_B = sources.draw(row_B, uniform_B)
+        sizes_B = synthesis.sizes(state_B, uniforms(keys, seed, SIZE_STREAM))
     else:
         sizes_B = sizes_N[keys]
+        state_B = sources.draw(row_B, uniform_B, synthesis.sizes.log_densities(sizes_B))
+    source = sources.rows(row_B, state_B)
+    start_BKD = source(cell_noise(torch.from_numpy(keys), trained.shape, seed))
+    solver = solver_from_noise(config, source, keys, seed) if config.solver == "sde" else None
+    told = source.tell(asked.briefing, row_B)
+    z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
+    z_BF = z_BKD.flatten(1).numpy()
     with torch.no_grad():
-        clean_BKD = synthesis.latents(z_BKD, sources.positions_of(row_B), context_B)
+        clean_BKD = synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
         size_B = torch.from_numpy(sizes_B)
-        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, context_B)
+        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B)
     return PredictedCells(
         sparse.csr_matrix(model.mean_BG.numpy()), draw_counts(model, keys, seed), sizes_B, z_BF
     )
-
-
-def uniforms(keys: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    """A uniform number for each cell from its own stream, shape (B,)."""
-    return cell_uniform(torch.from_numpy(keys), (1,), seed, stream)[:, 0].double().numpy()

@@ -16,6 +16,7 @@ from celldit.samplers.noise import NoiseSource
 def invert(
     flow: AnchoredFlow,
     z_BKD: Tensor,
+    baseline_BKD: Tensor,
     here: FlowCondition,
     there: FlowCondition,
     source_here: NoiseSource,
@@ -34,15 +35,14 @@ def invert(
     ----------
     flow
         The velocity network.
-    z_BKD
-        Cells in the latent.
+    z_BKD, baseline_BKD
+        Cells in the latent, and where the effect prior alone puts them.
     here, there
         What the network is told of their own condition and of the other, both from noise.
     source_here, source_there
         Where the flows of both start.
     trust_B
-        Share λ of the way from the baseline, ``z + position there - position here``, to what the
-        flow says.
+        Share λ of the way from the baseline to what the flow says.
     config
         Solver, steps and grid; guidance acts under the other condition only.
 
@@ -51,8 +51,6 @@ def invert(
     Tensor
         Shape (B, K, D); cell i in is cell i out.
     """
-    # Added as one shift: a condition's own position gives exactly zero.
-    baseline_BKD = z_BKD + (source_there.position - source_here.position)
     if not bool(trust_B.any()):
         return baseline_BKD
     plain = replace(config, guidance=1.0)

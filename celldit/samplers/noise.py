@@ -1,23 +1,28 @@
-"""The noise source of a condition: a Gaussian about where its cells lie, with their scatter.
+"""The noise source of a condition and state: a Gaussian about where its cells lie.
 
-``x0 = position + factor · ε``; position and factor are the simple estimates of
-:class:`celldit.conditions.population.Population`. The map between ε and x0 is linear and
-invertible, which is what inversion needs.
+``x0 = position + factor · ε``; what states there are, where they lie and how they scatter is said
+by :class:`celldit.conditions.states.States`. The map between ε and x0 is linear and invertible,
+which is what inversion needs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from celldit.conditions import Condition
-from celldit.conditions.population import Population
-from celldit.flow import GaussianSource, Noise, Solver, resolve_solver
+from celldit.conditions.briefing import Briefing
+from celldit.conditions.states import States
+from celldit.flow import GaussianSource, Noise, Solver, cell_uniform, resolve_solver
+from celldit.flow.anchored import FlowCondition
 from celldit.flow.draws import SDE_STREAM, CellNoise
 from celldit.samplers.flow import SolverConfig
+
+STATE_STREAM = 1 << 23
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,11 @@ class NoiseSource(GaussianSource):
         x_BF1 = self.factors_BFF @ noise.flatten(1).double()[:, :, None]
         return x_BF1.view(noise.shape).to(noise.dtype)
 
+    def tell(self, briefing: Briefing, row_B: np.ndarray) -> FlowCondition:
+        """What the network is told of cells that start here, in the conditions `row_B`."""
+        told = briefing.tell(row_B, from_noise=True)
+        return replace(told, position_BKD=torch.as_tensor(self.position))
+
     def to(self, device: torch.device) -> NoiseSource:
         """Move to a device."""
         return NoiseSource(
@@ -64,41 +74,69 @@ class NoiseSources:
 
     Attributes
     ----------
+    states, conditions
+        The states of training, and the Q conditions.
     positions_QKD
-        Means.
-    factors_XFF
-        Distinct factors, float64.
-    factor_row
-        Which factor is that of each condition, shape (Q,).
+        Means of the conditions.
+    places_QF
+        The same without the offsets of their states, float64.
     """
 
+    states: States
+    conditions: Sequence[Condition]
     positions_QKD: Tensor
-    factors_XFF: Tensor
-    factor_row: np.ndarray
+    places_QF: np.ndarray
 
     @classmethod
     def of(
-        cls, population: Population, conditions: list[Condition], positions_QKD: Tensor
+        cls, states: States, conditions: Sequence[Condition], positions_QKD: Tensor
     ) -> NoiseSources:
-        """Look up the scatter of Q conditions whose means are known."""
-        surroundings = list(dict.fromkeys(c.surroundings for c in conditions))
-        row_of = {key: i for i, key in enumerate(surroundings)}
-        factors_XFF = np.stack([population.factor(key) for key in surroundings])
-        return cls(
-            positions_QKD,
-            torch.from_numpy(factors_XFF).double(),
-            np.array([row_of[c.surroundings] for c in conditions], dtype=np.int64),
-        )
+        """Look up the states of Q conditions whose means are known."""
+        means_QF = positions_QKD.flatten(1).double().numpy()
+        centres_QF = np.stack([states.centre(condition) for condition in conditions])
+        return cls(states, conditions, positions_QKD, means_QF - centres_QF)
+
+    def draw(
+        self, row_B: np.ndarray, uniform_B: np.ndarray, log_weight_BS: np.ndarray | None = None
+    ) -> np.ndarray:
+        """States of B cells in the conditions `row_B`, from uniform numbers, int64.
+
+        A log weight of each state for each cell is what else is known of the cell.
+        """
+        state_B = np.empty(len(row_B), dtype=np.int64)
+        for q in np.unique(row_B):
+            own = np.flatnonzero(row_B == q)
+            rows, share = self.states.options(self.conditions[q])
+            share_bM = np.tile(share, (len(own), 1))
+            if log_weight_BS is not None and len(rows) > 1:
+                log_bM = np.log(share) + log_weight_BS[own][:, rows]
+                share_bM = np.exp(log_bM - np.logaddexp.reduce(log_bM, axis=1, keepdims=True))
+            within = np.cumsum(share_bM, axis=1) < uniform_B[own, None]
+            state_B[own] = rows[within.sum(1).clip(max=len(rows) - 1)]
+        return state_B
+
+    def nearest(self, row_B: np.ndarray, z_BKD: Tensor) -> np.ndarray:
+        """The likeliest state of B cells in the conditions `row_B`, int64."""
+        z_BF = z_BKD.flatten(1).double().numpy()
+        means_QF = self.positions_QKD.flatten(1).double().numpy()
+        state_B = np.empty(len(row_B), dtype=np.int64)
+        for q in np.unique(row_B):
+            own = np.flatnonzero(row_B == q)
+            rows, share_bM = self.states.likely(self.conditions[q], means_QF[q], z_BF[own])
+            state_B[own] = rows[share_bM.argmax(1)]
+        return state_B
 
     def positions_of(self, row_B: np.ndarray) -> Tensor:
         """Means of B cells in the conditions `row_B`, shape (B, K, D)."""
         return self.positions_QKD[torch.from_numpy(row_B)]
 
-    def rows(self, row_B: np.ndarray) -> NoiseSource:
-        """The source of each of B cells in the conditions `row_B`."""
+    def rows(self, row_B: np.ndarray, state_B: np.ndarray) -> NoiseSource:
+        """The source of each of B cells in the conditions `row_B` and the states `state_B`."""
+        position_BF = self.places_QF[row_B] + self.states.offsets_SF[state_B]
+        position_BKD = torch.from_numpy(position_BF.astype(np.float32))
+        factors_BFF = torch.from_numpy(self.states.factors_SFF[state_B].astype(np.float64))
         return NoiseSource(
-            position=self.positions_of(row_B),
-            factors_BFF=self.factors_XFF[torch.from_numpy(self.factor_row[row_B])],
+            position=position_BKD.view(-1, *self.positions_QKD.shape[1:]), factors_BFF=factors_BFF
         )
 
 
@@ -138,3 +176,8 @@ def solver_from_noise(
         source=GaussianSource(source.position),
         noise=ScatteredNoise(supply, source),
     )
+
+
+def uniforms(keys: np.ndarray, seed: int, stream: int) -> np.ndarray:
+    """A uniform number for each cell from its own stream, shape (B,)."""
+    return cell_uniform(torch.from_numpy(keys), (1,), seed, stream)[:, 0].double().numpy()

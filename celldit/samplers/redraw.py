@@ -9,7 +9,8 @@ import torch
 from scipy import sparse
 
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
@@ -21,19 +22,19 @@ MIN_CELLS = 300
 
 @dataclass(frozen=True, eq=False)
 class Redraw:
-    """Some training cells, about the means of their conditions.
+    """Some training cells, about the means of their conditions and states.
 
     Attributes
     ----------
     cells, counts_NG, size_N
-        The cells, their counts and, mixed within each context, their size factors: new cells get
+        The cells, their counts and, mixed within each state, their size factors: new cells get
         latent and size independently.
     mean_G, log_total_N
         Mean of their log expression, and log of all counts per 10,000.
     away_NF, position_NF
-        Latents from the means of their conditions, and these means.
-    surroundings, row_N
-        The X contexts, and that of each cell.
+        Latents from these means, and the means.
+    n_states, row_N
+        X, and the state of each cell.
     autoencoder, seed
         Encodes and decodes; seed of the draws.
     """
@@ -45,7 +46,7 @@ class Redraw:
     log_total_N: np.ndarray
     away_NF: np.ndarray
     position_NF: np.ndarray
-    surroundings: tuple[Surroundings, ...]
+    n_states: int
     row_N: np.ndarray
     autoencoder: Autoencoder
     seed: int
@@ -57,6 +58,8 @@ class Redraw:
         table: ConditionTable,
         population: Population,
         autoencoder: Autoencoder,
+        states: States,
+        state_N: np.ndarray,
         seed: int,
     ) -> Redraw:
         """Take as many training cells as keep the work within seconds."""
@@ -64,14 +67,14 @@ class Redraw:
         most = max(MIN_CELLS, MAX_ENTRIES // max(1, cells.n_genes))
         rows = np.sort(rng.permutation(cells.n_cells)[:most])
         some, index = cells.take(rows), table.index[rows]
-        surroundings, row_N = contexts_of(table)
-        row_N = row_N[rows]
-        position_NF = population.estimate(table.conditions).position.astype(np.float64)[index]
+        row_N = state_N[rows]
+        means_CF = population.estimate(table.conditions).position.astype(np.float64)
+        position_NF = states.positions(table.conditions, means_CF, index, row_N)
         away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
         counts_NG = some.counts.toarray().astype(np.float32)
         mean_G = log_mean(counts_NG, some.size_factors)
         size_N = some.size_factors.copy()
-        for x in range(len(surroundings)):
+        for x in range(len(states)):
             own = np.flatnonzero(row_N == x)
             size_N[own] = size_N[rng.permutation(own)]
         mixed = replace(some, size_factors=size_N)
@@ -83,47 +86,45 @@ class Redraw:
             np.log((counts_NG.sum(1) + 1) * 1e4 / some.size_factors),
             away_NF,
             position_NF,
-            surroundings,
+            len(states),
             row_N,
             autoencoder,
             seed,
         )
 
     def scatter(self, away_NF: np.ndarray) -> np.ndarray:
-        """Covariance in each context, and last of all cells within theirs, (X + 1, F, F).
+        """Covariance in each state, (X, F, F).
 
-        Small contexts are drawn to the pooled covariance as if that had been seen in 2 F cells.
+        Small states are drawn to the covariance within all as if that had been seen in 2 F cells.
         """
         n_dims = away_NF.shape[1]
         centred_NF = away_NF - self._own_means(away_NF)[self.row_N]
-        n_contexts = len(self.surroundings)
-        freedom = max(len(centred_NF) - n_contexts, 1)
+        freedom = max(len(centred_NF) - self.n_states, 1)
         pooled = centred_NF.T @ centred_NF / freedom + 1e-6 * np.eye(n_dims)
         scatter = []
-        for x in range(n_contexts):
+        for x in range(self.n_states):
             own = centred_NF[self.row_N == x]
             strength = 2 * n_dims
             total = own.T @ own + strength * pooled
             scatter.append(total / (max(len(own) - 1, 0) + strength))
-        return np.stack([*scatter, pooled])
+        return np.stack(scatter)
 
     def means(self, away_NF: np.ndarray) -> np.ndarray:
-        """Mean in each context, drawn to that of all cells as if seen in 10, (X + 1, F)."""
-        overall = away_NF.mean(0)
-        n_X = np.bincount(self.row_N, minlength=len(self.surroundings))[:, None]
-        own = (n_X * self._own_means(away_NF) + 10 * overall) / (n_X + 10)
-        return np.concatenate([own, overall[None]])
+        """Mean in each state, drawn to that of all cells as if seen in 10, (X, F)."""
+        n_X = np.bincount(self.row_N, minlength=self.n_states)[:, None]
+        own = n_X * self._own_means(away_NF) + 10 * away_NF.mean(0)
+        return np.asarray(own / (n_X + 10))
 
     def _own_means(self, away_NF: np.ndarray) -> np.ndarray:
-        sums = np.zeros((len(self.surroundings), away_NF.shape[1]))
+        sums = np.zeros((self.n_states, away_NF.shape[1]))
         np.add.at(sums, self.row_N, away_NF)
-        n_X = np.bincount(self.row_N, minlength=len(self.surroundings))
+        n_X = np.bincount(self.row_N, minlength=self.n_states)
         return np.asarray(sums / np.maximum(n_X, 1)[:, None])
 
     def log_rates(self, maps_XFF: np.ndarray, shifts_XF: np.ndarray) -> np.ndarray:
         """Log counts per 10,000 of the cells after map and shift, shape (N, G)."""
         z_NF = self.position_NF + shifts_XF[self.row_N]
-        for x in range(len(self.surroundings)):
+        for x in range(self.n_states):
             own = self.row_N == x
             z_NF[own] += self.away_NF[own] @ maps_XFF[x].T
         with torch.no_grad():
@@ -153,26 +154,17 @@ class Redraw:
         return np.asarray(np.log((counts_NG.sum(1) + 1) * 1e4 / self.size_N))
 
     def within(self, value_N: np.ndarray) -> tuple[np.ndarray, float]:
-        """Mean in each context, drawn to all cells as if seen in 10, and variance within them."""
-        n_X = np.bincount(self.row_N, minlength=len(self.surroundings))
-        sums_X = np.bincount(self.row_N, value_N, len(self.surroundings))
+        """Mean in each state, drawn to all cells as if seen in 10, and variance within them."""
+        n_X = np.bincount(self.row_N, minlength=self.n_states)
+        sums_X = np.bincount(self.row_N, value_N, self.n_states)
         mean_X = (sums_X + 10 * value_N.mean()) / (n_X + 10)
         own_X = sums_X / np.maximum(n_X, 1)
-        variance = float(((value_N - own_X[self.row_N]) ** 2).mean())
-        return np.append(mean_X, value_N.mean()), variance
-
-
-def contexts_of(table: ConditionTable) -> tuple[tuple[Surroundings, ...], np.ndarray]:
-    """The X contexts (with their times) of training, and which is that of each cell."""
-    where = [c.surroundings for c in table.conditions]
-    surroundings = tuple(dict.fromkeys(where))
-    row_of = {key: x for x, key in enumerate(surroundings)}
-    return surroundings, np.array([row_of[key] for key in where])[table.index]
+        return mean_X, float(((value_N - own_X[self.row_N]) ** 2).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Drawn cells: latents from the means of their conditions, totals, mean log expression."""
+    """Drawn cells: latents from their conditions' and states' means, totals, mean expression."""
 
     away_NF: np.ndarray
     log_total_N: np.ndarray

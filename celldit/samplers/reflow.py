@@ -8,7 +8,7 @@ paths (Liu, Gong, Liu. Flow straight and fast. ICLR 2023, "reflow").
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.errors import InputError
 from celldit.flow import LinearPath, Stratified, cell_noise, velocity_loss
-from celldit.flow.anchored import AnchoredFlow, FlowCondition
+from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, spread
+from celldit.flow.path import PathSample
 from celldit.samplers.flow import SolverConfig, carry
+from celldit.samplers.noise import STATE_STREAM, uniforms
 from celldit.samplers.sampling import TILE
 from celldit.samplers.trained import Asked, Trained
 
@@ -94,15 +96,34 @@ def rectify(trained: Trained, config: ReflowConfig, seed: int) -> AnchoredFlow:
         for _ in range(config.n_updates):
             at = torch.randint(len(pairs.x0_PKD), (config.batch,), generator=generator)
             t_B = times(config.batch, generator, torch.device("cpu"))
+            told = pairs.told[at]
             sample = path.sample(pairs.x0_PKD[at], pairs.x1_PKD[at], t_B)
-            velocity = flow(sample.x_t, sample.t, pairs.told[at])
-            loss = velocity_loss(velocity, sample.velocity)
+            if flow.from_noise is not None:
+                sample = _beside_the_anchor(sample, told)
+            loss = velocity_loss(flow(sample.x_t, t_B, told), sample.velocity)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
             optimizer.step()
             schedule.step()
     return flow.eval()
+
+
+def _beside_the_anchor(sample: PathSample, told: FlowCondition) -> PathSample:
+    """What starts at noise goes straight in the variables it is sampled in.
+
+    See :class:`celldit.samplers.flow.Beside`.
+    """
+    position_BKD = told.position_BKD
+    spread_B11 = spread(sample.t)[:, None, None]
+    x_BKD = position_BKD + spread_B11 * (sample.x_t - position_BKD)
+    velocity_BKD = matched_velocity(x_BKD, sample.t, position_BKD) + spread_B11 * sample.velocity
+    noisy_B11 = told.from_noise_B[:, None, None]
+    return replace(
+        sample,
+        x_t=torch.where(noisy_B11, x_BKD, sample.x_t),
+        velocity=torch.where(noisy_B11, velocity_BKD, sample.velocity),
+    )
 
 
 def draw_pairs(trained: Trained, n_pairs: int, seed: int) -> Pairs:
@@ -121,18 +142,24 @@ def draw_pairs(trained: Trained, n_pairs: int, seed: int) -> Pairs:
     standing = Asked.of_rows(trained, controls, row)
     perturbed = np.array([not c.is_control for c in conditions])[row]
     anchored = perturbed & (rng.random(n_pairs) < 0.5)
-    sources, bases = asked.sources(trained.population), standing.sources(trained.population)
+    sources, bases = asked.sources(trained.states), standing.sources(trained.states)
     starts, ends, told = [], [], []
     for first in range(0, n_pairs, TILE):
         at = np.arange(first, first + TILE)
         noise = cell_noise(torch.from_numpy(at), trained.shape, seed, PAIR_STREAM)
+        uniform_B = uniforms(at, seed, STATE_STREAM)
         for rows, from_noise in ((at[~anchored[at]], True), (at[anchored[at]], False)):
             if len(rows) == 0:
                 continue
-            knows = asked.briefing.tell(row[rows], from_noise=from_noise)
-            own_noise = noise[torch.from_numpy(rows - first)]
-            source = (sources if from_noise else bases).rows(row[rows])
-            start = source(own_noise) + (0 if from_noise else knows.effect_BKD)
+            own = rows - first
+            origin = sources if from_noise else bases
+            source = origin.rows(row[rows], origin.draw(row[rows], uniform_B[own]))
+            start = source(noise[torch.from_numpy(own)])
+            if from_noise:
+                knows = source.tell(asked.briefing, row[rows])
+            else:
+                knows = asked.briefing.tell(row[rows], from_noise=False)
+                start = start + knows.effect_BKD
             starts.append(start)
             ends.append(carry(trained.flow, start, knows, PAIRS_BY))
             told.append(knows)

@@ -156,18 +156,32 @@ def _whole_way(
             return transport(flow, z_BKD + told.effect_BKD, told, share_B, config)
 
         return by_transport
-    sources_here = here.sources(trained.population)
-    sources_there = there.sources(trained.population)
+    sources_here = here.sources(trained.states)
+    sources_there = there.sources(trained.states)
+    same_place = np.array(
+        [[a.surroundings == b.surroundings for b in there.conditions] for a in here.conditions]
+    )
 
     def through_noise(
         z_BKD: Tensor, at_B: np.ndarray, keys_B: np.ndarray, share_B: Tensor
     ) -> Tensor:
         row_here, row_there = here.row[at_B], there.row[at_B]
+        shift_BKD = sources_there.positions_of(row_there) - sources_here.positions_of(row_here)
+        # A cell stays in its state; in another context it takes the likeliest where it gets to.
+        state_here = sources_here.nearest(row_here, z_BKD)
+        state_there = np.where(
+            same_place[row_here, row_there],
+            state_here,
+            sources_there.nearest(row_there, z_BKD + shift_BKD),
+        )
+        source_here = sources_here.rows(row_here, state_here)
+        source_there = sources_there.rows(row_there, state_there)
         ends = (
-            here.briefing.tell(row_here, from_noise=True),
-            there.briefing.tell(row_there, from_noise=True),
-            sources_here.rows(row_here),
-            sources_there.rows(row_there),
+            z_BKD + shift_BKD,
+            source_here.tell(here.briefing, row_here),
+            source_there.tell(there.briefing, row_there),
+            source_here,
+            source_there,
             share_B,
         )
         if sampler == "inversion":

@@ -9,18 +9,18 @@ scatter that was measured (deconvolution by moments):
     z' = position + S (z - position) + shift        S, shift such that cov, mean(encode(draw(z')))
                                                     are those of encode(measured cells)
 
-S and the shift are found for each context by drawing training cells, encoding what was drawn and
-correcting, a few rounds. In the same rounds each gene gets an offset of its log rate and a
-dispersion, with which its mean log expression and its share of zeros over drawn cells are those
-measured, and the totals of the cells are held to the scatter that measured totals have
-(:mod:`celldit.samplers.new_counts`).
+S and the shift are found for each state (:mod:`celldit.conditions.states`) by drawing training
+cells, encoding what was drawn and correcting, a few rounds. In the same rounds each gene gets an
+offset of its log rate and a dispersion, with which its mean log expression and its share of zeros
+over drawn cells are those measured, and the totals of the cells are held to the scatter that
+measured totals have (:mod:`celldit.samplers.new_counts`).
 Counterfactuals, which edit measured cells, have no use for this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,15 @@ import torch
 from torch import Tensor
 
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
 from celldit.latent.likelihoods import CountDistribution
 from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.new_counts import NewCounts, held_total
-from celldit.samplers.redraw import Redraw, contexts_of
+from celldit.samplers.redraw import Redraw
 from celldit.samplers.sizes import SizeModel
 
 N_ROUNDS = 6
@@ -49,21 +50,18 @@ class Synthesis:
 
     Attributes
     ----------
-    surroundings
-        The X contexts (with their times) of training.
     maps_XFF, shifts_XF
-        S and shift of each; one more at the end, for any other context.
+        S and shift of each of X states.
     offset_G, theta_G
         What is added to each gene's log rate, and its inverse dispersion. Without entries the
         decoder's own distribution is drawn from.
     total_X, share
-        Usual log total of rates per 10,000 in each context, and the share of a cell's deviation
+        Usual log total of rates per 10,000 in each state, and the share of a cell's deviation
         from it that stays (see :class:`~celldit.samplers.new_counts.NewCounts`).
     sizes
-        Library sizes of each context.
+        Library sizes of each state.
     """
 
-    surroundings: tuple[Surroundings, ...]
     maps_XFF: np.ndarray
     shifts_XF: np.ndarray
     offset_G: np.ndarray
@@ -72,13 +70,8 @@ class Synthesis:
     share: float
     sizes: SizeModel
 
-    def row(self, surroundings: Surroundings) -> int:
-        """Which map and shift belong to a context; the last for one that was not in training."""
-        known = self.surroundings
-        return known.index(surroundings) if surroundings in known else len(known)
-
     def latents(self, z_BKD: Tensor, positions_BKD: Tensor, row_B: np.ndarray) -> Tensor:
-        """Latents to decode, from those of the flow, the conditions' means and their contexts."""
+        """Latents to decode, from those of the flow, and the means and numbers of their states."""
         at = torch.from_numpy(row_B)
         away_BF1 = (z_BKD - positions_BKD).flatten(1).double()[:, :, None]
         # One product per cell: its bytes must not depend on who else is in the batch.
@@ -89,7 +82,7 @@ class Synthesis:
     def counts(
         self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
     ) -> CountDistribution:
-        """Distribution of the counts of new cells, from their latents, sizes and contexts."""
+        """Distribution of the counts of new cells, from their latents, sizes and states."""
         if len(self.theta_G) == 0:
             return autoencoder.decode(z_BKD, size_B)
         log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
@@ -101,18 +94,25 @@ class Synthesis:
         return NewCounts.held(mean_BG, theta_G, size_B, total_B, self.share)
 
     @classmethod
-    def neutral(
-        cls, surroundings: tuple[Surroundings, ...], sizes: SizeModel, n_dims: int
-    ) -> Synthesis:
+    def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> Synthesis:
         """Latents and counts as flow and decoder have them."""
-        n_rows, none = len(surroundings) + 1, np.zeros(0)
-        maps_XFF = np.tile(np.eye(n_dims), (n_rows, 1, 1))
-        shifts_XF = np.zeros((n_rows, n_dims))
-        return cls(surroundings, maps_XFF, shifts_XF, none, none, np.zeros(n_rows), 1.0, sizes)
+        maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
+        shifts_XF = np.zeros((n_states, n_dims))
+        return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes)
+
+    def with_earlier(self, earlier: Synthesis, kept: np.ndarray) -> Synthesis:
+        """Together with some states of an earlier training; genes are as in this one."""
+        return replace(
+            self,
+            maps_XFF=np.concatenate([self.maps_XFF, earlier.maps_XFF[kept]]),
+            shifts_XF=np.concatenate([self.shifts_XF, earlier.shifts_XF[kept]]),
+            total_X=np.concatenate([self.total_X, earlier.total_X[kept]]),
+            sizes=self.sizes.with_earlier(earlier.sizes, kept),
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
-        return {"surroundings": [list(key) for key in self.surroundings], "share": self.share}
+        return {"share": self.share}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
@@ -125,8 +125,7 @@ class Synthesis:
         own = {name: arrays[name] for name in ARRAYS}
         start = "sizes."
         of_sizes = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
-        keys = tuple((context, time) for context, time in config["surroundings"])
-        return cls(keys, share=float(config["share"]), sizes=SizeModel(**of_sizes), **own)
+        return cls(share=float(config["share"]), sizes=SizeModel(**of_sizes), **own)
 
 
 ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
@@ -138,6 +137,8 @@ def fit_synthesis(
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,
+    states: States,
+    state_N: np.ndarray,
     seed: int,
 ) -> Synthesis:
     """Find maps, shifts, scales and dispersions by drawing training cells again.
@@ -148,22 +149,23 @@ def fit_synthesis(
         Training cells and their conditions.
     population, autoencoder
         The trained parts.
+    states, state_N
+        States that cells may be in, and that of each cell.
     seed
         Of the cells chosen where there are very many, and of the draws.
     """
-    surroundings, row_N = contexts_of(table)
-    sizes = SizeModel.fit(cells.size_factors, row_N)
+    n_states = len(states)
+    sizes = SizeModel.fit(cells.size_factors, state_N, n_states)
     n_dims = autoencoder.n_tokens * autoencoder.token_dim
     head = autoencoder.decoder.head
     if not isinstance(head, NegativeBinomialHead) or isinstance(head, ZeroInflatedHead):
-        return Synthesis.neutral(surroundings, sizes, n_dims)
-    again = Redraw.of(cells, table, population, autoencoder, seed)
-    n_contexts = len(surroundings)
+        return Synthesis.neutral(n_states, sizes, n_dims)
+    again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed)
     measured_XFF = again.scatter(again.away_NF)
     factors_XFF = np.linalg.cholesky(measured_XFF)
     shares_XFF = np.broadcast_to(np.eye(n_dims), measured_XFF.shape).copy()
     mean_XF = again.means(again.away_NF)
-    shifts_XF = np.zeros((n_contexts + 1, n_dims))
+    shifts_XF = np.zeros((n_states, n_dims))
     offset_G = np.zeros(cells.n_genes)
     start_G = head.theta_G.double().numpy()
     ceiling_G = autoencoder.decoder.log_ceiling.double().numpy()
@@ -188,13 +190,13 @@ def fit_synthesis(
             shares_XFF[x] = _clipped(shares_XFF[x] + STEP * (np.eye(n_dims) - relative))
         drawn_X, drawn_variance = again.within(drawn.log_total_N)
         total_X += STEP * (measured_X - drawn_X)
-        # One cell per context says nothing about how totals vary.
+        # One cell per state says nothing about how totals vary.
         if drawn_variance > 0:
             ratio = measured_variance / drawn_variance
             share = float(np.clip(share * ratio ** (STEP / 2), 0, 1))
         offset_G += (STEP * (again.mean_G - drawn.mean_G) / answer_G).clip(-1, 1)
     genes = offset_G, theta_G
-    return Synthesis(surroundings, maps_XFF, shifts_XF, *genes, total_X, share, sizes)
+    return Synthesis(maps_XFF, shifts_XF, *genes, total_X, share, sizes)
 
 
 def _map(factor_FF: np.ndarray, share_FF: np.ndarray) -> np.ndarray:

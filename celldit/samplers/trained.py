@@ -17,6 +17,7 @@ from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.ranges import Ranges
+from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.data.reading import read_any
@@ -51,6 +52,8 @@ class Trained:
         Its course.
     calibration
         How far log fold changes are off.
+    states
+        States that cells of each context may be in, from which new cells start.
     synthesis
         How new cells are drawn from their latents.
     model_id
@@ -68,6 +71,7 @@ class Trained:
     trained_with: Mapping[str, Any]
     history: Mapping[str, list[dict[str, float]]]
     calibration: EffectCalibration
+    states: States
     synthesis: Synthesis
     model_id: str
 
@@ -237,9 +241,9 @@ class Asked:
             [bool(ranges.beyond(c)) for c in distinct],
         )
 
-    def sources(self, population: Population) -> NoiseSources:
+    def sources(self, states: States) -> NoiseSources:
         """Where the flow from noise starts for each condition."""
-        return NoiseSources.of(population, self.conditions, self.briefing.positions_QKD)
+        return NoiseSources.of(states, self.conditions, self.briefing.positions_QKD)
 
     def obs(self, fields: Fields, n_cells: int) -> pd.DataFrame:
         """What each of the first `n_cells` is, as columns under the names of the training data."""

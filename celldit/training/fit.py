@@ -18,6 +18,7 @@ import torch
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
+from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
 from celldit.data.store import CellStore
 from celldit.errors import InputError, closest
@@ -63,6 +64,8 @@ class Fitted:
     ----------
     autoencoder, population, flow
         The trained parts.
+    states, state_N
+        States that cells of each context may be in, and that of each training cell.
     trust
         How much of the flow's displacement each kind of extrapolation deserves.
     history
@@ -72,6 +75,8 @@ class Fitted:
     autoencoder: Autoencoder
     population: Population
     flow: AnchoredFlow
+    states: States
+    state_N: np.ndarray
     trust: dict[Extrapolation, Trust]
     history: dict[str, list[dict[str, float]]]
 
@@ -313,13 +318,25 @@ def fit(
                 checkpoints=checkpoints,
             )
             flow.cpu()
+            states = States.fit(z_NKD, table, population, seed)
+            state_N = states.assign(z_NKD, table, population, seed)
             noise_history = train_from_noise(
-                flow, z_NKD, table, population, config, max_epochs=max_epochs, seed=seed
+                flow,
+                z_NKD,
+                table,
+                population,
+                states,
+                state_N,
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
             )
     return Fitted(
         autoencoder,
         population,
         flow,
+        states,
+        state_N,
         complete_trust(verdict),
         {"latent": latent_history, "flow": flow_history, "noise": noise_history},
     )

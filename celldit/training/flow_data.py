@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from celldit.conditions import ConditionTable
     from celldit.conditions.part_tokens import PartTokens
     from celldit.conditions.population import Population
+    from celldit.conditions.states import States
 
 
 class FlowBatch(NamedTuple):
@@ -60,6 +61,9 @@ class FlowTables:
     parts
         Tokens of the parts, with the condition's own cells and without, where the network reads
         them.
+    weight
+        How often each condition is drawn, up to a constant, shape (C,); by default the square root
+        of its cells.
     """
 
     z_NKD: Tensor | LatentFile
@@ -74,6 +78,7 @@ class FlowTables:
     factor_row: np.ndarray
     contexts: Tensor
     parts: tuple[PartTokens, PartTokens] | None = None
+    weight: np.ndarray | None = None
 
     def parts_of(self, crossed_B: Tensor, condition_B: Tensor) -> tuple[Tensor | None, ...]:
         """Tokens of the parts of B pairs, and which are there; nothing where none are read."""
@@ -82,6 +87,43 @@ class FlowTables:
         own, without = (parts.tokens_QMP[condition_B] for parts in self.parts)
         tokens_BMP = torch.where(crossed_B[:, None, None] == 1, without, own)
         return tokens_BMP, self.parts[0].is_part_QM[condition_B]
+
+    def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
+        """The same with a row for each condition and state, for the flow from noise.
+
+        Parameters
+        ----------
+        table, states
+            Conditions of all cells, and the states that cells may be in.
+        state_N
+            State of each cell.
+        """
+        at = np.argsort(table.index[self.order] * len(states) + state_N[self.order], kind="stable")
+        order = self.order[at]
+        pairs = np.stack([table.index[order], state_N[order]], axis=1)
+        begins = np.flatnonzero(np.r_[True, (np.diff(pairs, axis=0) != 0).any(1)])
+        size = np.diff(np.r_[begins, len(order)])
+        of_R, state_R = pairs[begins].T
+        centres_CF = np.stack([states.centre(condition) for condition in table.conditions])
+        away_RF = states.offsets_SF[state_R] - centres_CF[of_R]
+        away_RKD = torch.from_numpy(away_RF.astype(np.float32)).view(-1, *self.z_NKD.shape[1:])
+        row = torch.from_numpy(of_R)
+        parts = self.parts and (self.parts[0].rows(row), self.parts[1].rows(row))
+        return FlowTables(
+            self.z_NKD,
+            order,
+            begins,
+            size,
+            np.full(len(size), -1),
+            self.effects[:, row],
+            self.positions[:, row] + away_RKD,
+            self.doubts[:, row],
+            torch.from_numpy(states.factors_SFF.astype(np.float32)),
+            state_R,
+            self.contexts[row],
+            parts,
+            np.sqrt(self.size[of_R]) * size / self.size[of_R],
+        )
 
 
 def make_tables(
@@ -200,7 +242,7 @@ class FlowBatches(IterableDataset[FlowBatch]):
         perturbed = (tables.controls >= 0) & (tables.controls != np.arange(len(tables.size)))
         n_noise = round(config.noise_share * config.flow_batch) if perturbed.any() else None
         n_noise = config.flow_batch if n_noise is None else n_noise
-        weight = np.sqrt(tables.size)
+        weight = np.sqrt(tables.size) if tables.weight is None else tables.weight
         from_control = _pick(rng, weight * perturbed, config.flow_batch - n_noise)
         from_noise = _pick(rng, weight, n_noise)
         condition = np.concatenate([from_control, from_noise])

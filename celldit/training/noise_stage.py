@@ -1,9 +1,13 @@
-"""After stage two: the flow from noise learns further, on weights of its own.
+"""After stage two: the flow from noise learns on weights of its own.
 
 A few hundred steps shared with the flow from control cells leave the flow from noise half trained,
-and more of them would not serve predictions, which stop by other measures. So the weights part: a
-copy goes on from noise only, stopped by the velocity error on cells that it does not see. What
-starts at control cells keeps its weights to the last bit.
+and more of them would not serve predictions, which stop by other measures. So the weights part, and
+what starts at control cells keeps its weights to the last bit.
+
+The flow from noise is anchored, too: it starts at the mixture of Gaussians that describes the cells
+of each context (:mod:`celldit.conditions.states`), from each state to the cells of that state, and
+its network learns in what these differ from their Gaussian. It is stopped by the velocity error on
+cells that it does not see, and trusted by as much as makes that error least.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
+from celldit.conditions.states import States
 from celldit.flow import LinearPath, Stratified, velocity_loss
-from celldit.flow.anchored import AnchoredFlow
+from celldit.flow.anchored import AnchoredFlow, matched_velocity
+from celldit.flow.path import PathSample
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
@@ -35,6 +41,8 @@ def train_from_noise(
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
+    states: States,
+    state_N: np.ndarray,
     config: TrainingConfig,
     *,
     max_epochs: int | None,
@@ -48,8 +56,10 @@ def train_from_noise(
         Trained from both sources; what starts at control cells is not changed.
     z_NKD, table, population
         Latents of the N training cells, their conditions, and the simple estimates.
+    states, state_N
+        States that cells may be in, and that of each cell.
     config
-        Settings; ``noise_epochs`` bounds the epochs, and 0 leaves the flow as it is.
+        Settings; ``noise_epochs`` bounds the epochs.
     max_epochs
         A further bound.
     seed
@@ -58,27 +68,32 @@ def train_from_noise(
     Returns
     -------
     list of dict
-        For each epoch, the velocity error on the held-out cells, and that before training.
+        For each epoch, the velocity error on the held-out cells, and that of the anchor alone.
     """
-    n_epochs = config.noise_epochs if max_epochs is None else min(max_epochs, config.noise_epochs)
-    if n_epochs == 0:
-        return []
+    n_epochs = n_noise_epochs(config, max_epochs)
+    if flow.from_noise is None:
+        flow.part_ways()
+    flow.noise_trust.fill_(0.0)
     config = replace(config, noise_share=1.0)
     rng = np.random.default_rng([seed, 3])
     large_N = (table.counts >= MIN_CELLS)[table.index]
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
-    if not apart_N.any():
+    if n_epochs == 0 or not apart_N.any():
         return []
     rows = np.arange(len(z_NKD))
     parts = flow.reads_parts
-    held_out = make_tables(z_NKD, rows[apart_N], table, population, with_parts=parts)
-    learned = make_tables(z_NKD, rows[~apart_N], table, population, with_parts=parts)
+    held_out, learned = (
+        make_tables(z_NKD, own, table, population, with_parts=parts).by_state(
+            table, states, state_N
+        )
+        for own in (rows[apart_N], rows[~apart_N])
+    )
     judged = _judged(held_out, config, seed)
     # Too short to be shared out: of several processes each does all of it, to the same end.
     batches = FlowBatches(learned, config, seed, shared_out=False)
-    flow.part_ways()
     network = flow.from_noise
     assert network is not None
+    flow.noise_trust.fill_(1.0)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.flow_rate, weight_decay=config.weight_decay
@@ -86,7 +101,7 @@ def train_from_noise(
     n_steps = n_epochs * config.flow_steps_per_epoch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     best_state = copy.deepcopy(network.state_dict())
-    errors = [_error(flow, judged)]
+    errors = [_error(flow, judged)]  # silent at first, so that of the anchor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout and times draw from torch's global stream
         for _ in range(n_epochs):
@@ -101,6 +116,7 @@ def train_from_noise(
                 break
     network.load_state_dict(best_state)
     flow.eval()
+    flow.noise_trust.fill_(_best_share(flow, judged))
     return [
         {"epoch": float(i + 1), "held_out_error": error, "before": errors[0]}
         for i, error in enumerate(errors[1:])
@@ -140,9 +156,29 @@ def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
 
 @torch.no_grad()
 def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
+    sample, t_B = _half_way(judged)
+    velocity = flow(sample.x_t, t_B, judged.condition)
+    return float(velocity_loss(velocity, sample.velocity))
+
+
+@torch.no_grad()
+def _best_share(flow: AnchoredFlow, judged: FlowBatch) -> float:
+    """The share of what was learned beyond the anchor that suits held-out cells best."""
+    sample, t_B = _half_way(judged)
+    anchor_BKD = matched_velocity(sample.x_t, t_B, judged.condition.position_BKD)
+    learned_BKD = flow(sample.x_t, t_B, judged.condition) - anchor_BKD
+    lacking_BKD = sample.velocity - anchor_BKD
+    size = float((learned_BKD**2).sum())
+    return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0
+
+
+def _half_way(judged: FlowBatch) -> tuple[PathSample, Tensor]:
     t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
     # Times go round the conditions, which are not in random order within a batch.
     t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
-    sample = LinearPath().sample(judged.x0_BKD, judged.x1_BKD, t_B)
-    velocity = flow(sample.x_t, sample.t, judged.condition)
-    return float(velocity_loss(velocity, sample.velocity))
+    return LinearPath().sample(judged.x0_BKD, judged.x1_BKD, t_B), t_B
+
+
+def n_noise_epochs(config: TrainingConfig, max_epochs: int | None) -> int:
+    """Most epochs of this stage."""
+    return config.noise_epochs if max_epochs is None else min(max_epochs, config.noise_epochs)

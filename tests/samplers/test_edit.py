@@ -25,11 +25,15 @@ def edited(model, labels, *, n_cells=24, edit=EditConfig(), seed=0, rows=slice(N
             c for c in trained.frequencies if c.label("+", "control") == label and "d1" in c.context
         )
         asked = Asked.of(trained, [condition] * len(z_BKD))
-        told.append(asked.briefing.tell(asked.row, from_noise=True))
-        sources.append(asked.sources(trained.population).rows(asked.row))
+        origin = asked.sources(trained.states)
+        source = origin.rows(asked.row, origin.nearest(asked.row, z_BKD))
+        told.append(source.tell(asked.briefing, asked.row))
+        sources.append(source)
     noise = CellNoise(torch.arange(n_cells)[rows], seed, EDIT_STREAM)
     trust_B = torch.ones(len(z_BKD))
-    return z_BKD, flow_edit(trained.flow, z_BKD, *told, *sources, trust_B, EULER, edit, noise)
+    return z_BKD, flow_edit(
+        trained.flow, z_BKD, z_BKD, *told, *sources, trust_B, EULER, edit, noise
+    )
 
 
 def test_the_own_condition_gives_the_cell_back_to_the_last_bit(flowing_model):

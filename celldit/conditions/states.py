@@ -1,0 +1,330 @@
+"""The states that cells of one context are in, whatever was done to them: a mixture of Gaussians.
+
+Where no label tells cell types or phases apart, one Gaussian about the mean of a condition is a
+poor place for new cells to start from: most of it lies between the states. So within each context
+(and time) a cell of condition c is taken to be in one of a few states s,
+
+    z | c, s ~ N(a_c + o_s, Sigma_s),    s ~ w_c,    a_c + sum_s w_cs o_s = mean of c,
+
+with offsets and scatter shared by all conditions of the context, and a composition for each
+condition, drawn to that of its context where cells are few: a perturbation may both move cells and
+change how many are in which state. Fitted by expectation maximisation; the number of states is the
+one with the best likelihood of cells left out, and is one where a single Gaussian does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from celldit.conditions.condition import Condition, ConditionTable
+from celldit.conditions.latents import Latents, blocks, rows_of
+from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.shifts import condition_means
+
+LADDER = (1, 2, 4, 8, 16, 24)
+CELLS_PER_STATE = 30
+MOST_CELLS, MOST_OF_ALL = 4_000, 40_000
+N_ROUNDS = 25
+# A condition's composition counts as if that of its context had been seen in this many more cells.
+PRIOR_CELLS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """The S states of all contexts of training.
+
+    Attributes
+    ----------
+    surroundings
+        Context and time of each state; those of one context are neighbours.
+    offsets_SF, factors_SFF
+        Where its cells lie, about the common place of their condition, and the Cholesky factor of
+        their scatter.
+    cells_S
+        Training cells in it.
+    shares
+        For conditions of contexts with several states, the share of its cells in each of them.
+    """
+
+    surroundings: tuple[Surroundings, ...]
+    offsets_SF: np.ndarray
+    factors_SFF: np.ndarray
+    cells_S: np.ndarray
+    shares: Mapping[Condition, np.ndarray]
+
+    @classmethod
+    def single(cls, population: Population, table: ConditionTable) -> States:
+        """One state in each context: the Gaussian of the simple estimates."""
+        places = tuple(dict.fromkeys(c.surroundings for c in table.conditions))
+        factors = np.stack([population.factor(place) for place in places])
+        row_of = {place: x for x, place in enumerate(places)}
+        cells = np.zeros(len(places))
+        for condition, n_cells in zip(table.conditions, table.counts, strict=True):
+            cells[row_of[condition.surroundings]] += n_cells
+        return cls(places, np.zeros((len(places), factors.shape[1])), factors, cells, {})
+
+    @classmethod
+    def fit(cls, z: Latents, table: ConditionTable, population: Population, seed: int) -> States:
+        """Find the states of each context.
+
+        Parameters
+        ----------
+        z
+            Latents of N cells, shape (N, F) or (N, K, D).
+        table
+            Their conditions.
+        population
+            Scatter of contexts with few cells.
+        seed
+            Of the cells looked at, of those left out, and of the first guess.
+        """
+        rng = np.random.default_rng([seed, 5])
+        means_CF, _ = condition_means(z, table)
+        places = tuple(dict.fromkeys(c.surroundings for c in table.conditions))
+        row_of = {place: x for x, place in enumerate(places)}
+        place_C = np.array([row_of[c.surroundings] for c in table.conditions])
+        place_N = place_C[table.index]
+        most = max(500, min(MOST_CELLS, MOST_OF_ALL // len(places)))
+        parts: list[_Mixture] = []
+        for x, place in enumerate(places):
+            own = np.sort(rng.permutation(np.flatnonzero(place_N == x))[:most])
+            condition_n = table.index[own]
+            away_nF = rows_of(z, own) - means_CF[condition_n]
+            parts.append(_best(away_nF, condition_n, population.factor(place), rng))
+        single = cls.single(population, table)
+        shares = {
+            c: parts[place_C[i]].share_of(i)
+            for i, c in enumerate(table.conditions)
+            if parts[place_C[i]].n_states > 1
+        }
+        cells = [n * part.usual_M for n, part in zip(single.cells_S, parts, strict=True)]
+        return cls(
+            tuple(place for place, p in zip(places, parts, strict=True) for _ in p.usual_M),
+            np.concatenate([part.offsets_MF for part in parts]),
+            np.concatenate([part.factors_MFF for part in parts]),
+            np.concatenate(cells),
+            shares,
+        )
+
+    def __len__(self) -> int:
+        return len(self.surroundings)
+
+    def options(self, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
+        """The states that cells of a condition may be in, and how likely each is.
+
+        A context that was not in training has the states of all contexts.
+        """
+        here = [s for s, place in enumerate(self.surroundings) if place == condition.surroundings]
+        rows = np.array(here or range(len(self)), dtype=np.int64)
+        share = self.shares.get(condition)
+        if share is None:
+            share = self.cells_S[rows] / self.cells_S[rows].sum()
+        return rows, share
+
+    def centre(self, condition: Condition) -> np.ndarray:
+        """Mean offset of a condition's cells, (F,): its mean less this is its common place."""
+        rows, share = self.options(condition)
+        return np.asarray(share @ self.offsets_SF[rows])
+
+    def positions(
+        self,
+        conditions: Sequence[Condition],
+        means_QF: np.ndarray,
+        row_N: np.ndarray,
+        state_N: np.ndarray,
+    ) -> np.ndarray:
+        """Means of N cells in the conditions `row_N` of Q and the states `state_N`, (N, F)."""
+        places_QF = means_QF - np.stack([self.centre(condition) for condition in conditions])
+        return np.asarray(places_QF[row_N] + self.offsets_SF[state_N])
+
+    def likely(
+        self, condition: Condition, mean_F: np.ndarray, z_nF: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """States of a condition with a given mean, and how likely each is for n cells, (n, M)."""
+        rows, share = self.options(condition)
+        if len(rows) == 1:
+            return rows, np.ones((len(z_nF), 1))
+        about_nF = z_nF - (mean_F - share @ self.offsets_SF[rows])
+        log_nM = densities(about_nF, self.offsets_SF[rows], self.factors_SFF[rows])
+        return rows, _softmax(np.log(share) + log_nM)
+
+    def assign(
+        self, z: Latents, table: ConditionTable, population: Population, seed: int
+    ) -> np.ndarray:
+        """Draw the state of each of N cells by how likely it is, int64, shape (N,)."""
+        rng = np.random.default_rng([seed, 6])
+        mean_CF = population.estimate(table.conditions).position.astype(np.float64)
+        state_N = np.empty(len(z), dtype=np.int64)
+        for where, block in blocks(z):
+            index, uniform = table.index[where], rng.random(len(block))
+            found = np.empty(len(block), dtype=np.int64)
+            order = np.argsort(index, kind="stable")
+            for own in np.split(order, np.flatnonzero(np.diff(index[order])) + 1):
+                c = index[own[0]]
+                rows, likely_nM = self.likely(table.conditions[c], mean_CF[c], block[own])
+                within = np.cumsum(likely_nM, axis=1) < uniform[own, None]
+                found[own] = rows[within.sum(1).clip(max=len(rows) - 1)]
+            state_N[where] = found
+        return state_N
+
+    def only_in(self, earlier: States) -> np.ndarray:
+        """States of an earlier training whose contexts this one did not see."""
+        own = set(self.surroundings)
+        kept = [s for s, place in enumerate(earlier.surroundings) if place not in own]
+        return np.array(kept, dtype=np.int64)
+
+    def with_earlier(self, earlier: States) -> States:
+        """Together with those of :meth:`only_in`, which come last."""
+        own, kept = set(self.surroundings), self.only_in(earlier)
+        shares = {c: w for c, w in earlier.shares.items() if c.surroundings not in own}
+        return States(
+            self.surroundings + tuple(earlier.surroundings[s] for s in kept),
+            np.concatenate([self.offsets_SF, earlier.offsets_SF[kept]]),
+            np.concatenate([self.factors_SFF, earlier.factors_SFF[kept]]),
+            np.concatenate([self.cells_S, earlier.cells_S[kept]]),
+            {**shares, **self.shares},
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        return {
+            "surroundings": [list(place) for place in self.surroundings],
+            "conditions": [condition.to_list() for condition in self.shares],
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors."""
+        return {
+            "offsets_SF": self.offsets_SF,
+            "factors_SFF": self.factors_SFF,
+            "cells_S": self.cells_S,
+            "shares": np.concatenate([np.zeros(0), *self.shares.values()]),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> States:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
+        places = tuple((context, time) for context, time in config["surroundings"])
+        conditions = [Condition.from_list(entry) for entry in config["conditions"]]
+        ends = np.cumsum([places.count(c.surroundings) for c in conditions]).astype(np.int64)
+        shares = np.split(arrays["shares"], ends[:-1]) if conditions else []
+        own = {name: arrays[name] for name in ("offsets_SF", "factors_SFF", "cells_S")}
+        return cls(places, shares=dict(zip(conditions, shares, strict=True)), **own)
+
+
+def densities(x_nF: np.ndarray, means_MF: np.ndarray, factors_MFF: np.ndarray) -> np.ndarray:
+    """Log densities of points in M Gaussians, up to a constant in common, shape (n, M)."""
+    columns = []
+    for mean_F, factor_FF in zip(means_MF, factors_MFF, strict=True):
+        white_Fn = solve_triangular(factor_FF, (x_nF - mean_F).T, lower=True)
+        columns.append(-0.5 * (white_Fn**2).sum(0) - np.log(np.diag(factor_FF)).sum())
+    return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixture:
+    """M states of one context, and the composition of its conditions."""
+
+    usual_M: np.ndarray
+    offsets_MF: np.ndarray
+    factors_MFF: np.ndarray
+    conditions: np.ndarray
+    shares_cM: np.ndarray
+
+    @property
+    def n_states(self) -> int:
+        return len(self.usual_M)
+
+    def share_of(self, condition: int) -> np.ndarray:
+        """Composition of a condition, the usual one where none of its cells was looked at."""
+        at = np.flatnonzero(self.conditions == condition)
+        return self.shares_cM[at[0]] if len(at) else self.usual_M
+
+    def log_likelihoods(self, away_nF: np.ndarray, row_n: np.ndarray) -> np.ndarray:
+        """Log of share times density, for cells of the conditions `row_n`, shape (n, M)."""
+        shares_nM = self.shares_cM[row_n]
+        # Cells are given about the mean of their condition, states about its common place.
+        about_nF = away_nF + shares_nM @ self.offsets_MF
+        return np.log(shares_nM) + densities(about_nF, self.offsets_MF, self.factors_MFF)
+
+
+def _best(
+    away_nF: np.ndarray, condition_n: np.ndarray, factor_FF: np.ndarray, rng: np.random.Generator
+) -> _Mixture:
+    """The mixture whose number of states suits cells that were left out best."""
+    conditions, row_n = np.unique(condition_n, return_inverse=True)
+    n_cells = len(away_nF)
+    apart_n = rng.random(n_cells) < 0.2
+    best, best_score, seed = 1, -np.inf, int(rng.integers(2**31))
+    for n_states in LADDER:
+        if n_states > 1 and n_cells < n_states * CELLS_PER_STATE:
+            break
+        if n_cells < 2 * CELLS_PER_STATE:
+            break
+        fitted = _fit(away_nF[~apart_n], row_n[~apart_n], conditions, n_states, seed)
+        log_nM = fitted.log_likelihoods(away_nF[apart_n], row_n[apart_n])
+        score = float(np.logaddexp.reduce(log_nM, axis=1).mean())
+        if score <= best_score:
+            break
+        best, best_score = n_states, score
+    if best == 1:
+        one, zero = np.ones((len(conditions), 1)), np.zeros((1, away_nF.shape[1]))
+        return _Mixture(np.ones(1), zero, factor_FF[None], conditions, one)
+    return _fit(away_nF, row_n, conditions, best, seed)
+
+
+def _fit(
+    away_nF: np.ndarray,
+    row_n: np.ndarray,
+    conditions: np.ndarray,
+    n_states: int,
+    seed: int,
+) -> _Mixture:
+    n_cells, n_dims = away_nF.shape
+    from sklearn.cluster import KMeans
+
+    first = KMeans(n_states, n_init=3, random_state=seed).fit_predict(away_nF.astype(np.float32))
+    share_nM = np.eye(n_states)[first]
+    offsets_MF = np.zeros((n_states, n_dims))
+    mixture = None
+    for _ in range(N_ROUNDS):
+        in_M = share_nM.sum(0)
+        kept = in_M > 2.0
+        share_nM, in_M, offsets_MF = share_nM[:, kept], in_M[kept], offsets_MF[kept]
+        usual_M = in_M / in_M.sum()
+        counts_cM = np.zeros((len(conditions), len(in_M)))
+        np.add.at(counts_cM, row_n, share_nM)
+        shares_cM = counts_cM + PRIOR_CELLS * usual_M
+        shares_cM /= shares_cM.sum(1, keepdims=True)
+        about_nF = away_nF + shares_cM[row_n] @ offsets_MF
+        offsets_MF = (share_nM.T @ about_nF) / in_M[:, None]
+        offsets_MF = offsets_MF - usual_M @ offsets_MF
+        about_nF = away_nF + shares_cM[row_n] @ offsets_MF
+        scatter_MFF = np.stack(
+            [
+                (share_nM[:, [m]] * (about_nF - offsets_MF[m])).T @ (about_nF - offsets_MF[m])
+                for m in range(len(in_M))
+            ]
+        )
+        # Each state is drawn to the scatter within all, and that to its own diagonal, as if these
+        # had been seen in a multiple of F cells.
+        pooled = scatter_MFF.sum(0)
+        pooled = (pooled + n_dims * np.diag(np.diag(pooled) / n_cells)) / (n_cells + n_dims)
+        pooled += 1e-6 * np.eye(n_dims)
+        strength = 2.0 * n_dims
+        covariance = (scatter_MFF + strength * pooled) / (in_M + strength)[:, None, None]
+        factors_MFF = np.linalg.cholesky(covariance)
+        mixture = _Mixture(usual_M, offsets_MF, factors_MFF, conditions, shares_cM)
+        log_nM = mixture.log_likelihoods(away_nF, row_n)
+        share_nM = _softmax(log_nM)
+    assert mixture is not None
+    return mixture
+
+
+def _softmax(log_nM: np.ndarray) -> np.ndarray:
+    return np.exp(log_nM - np.logaddexp.reduce(log_nM, axis=1, keepdims=True))

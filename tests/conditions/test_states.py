@@ -1,0 +1,114 @@
+"""States of cells: found where they are, none where none are, composition apart from shift."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions.condition import Condition
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+
+CONTROL, A = Condition(context="d"), Condition(("A",), context="d")
+AWAY_F = np.array([6.0, -4.0, 0.0, 0.0])
+SHIFT_F = np.array([0.0, 0.0, 1.5, 0.0])
+
+
+def made(
+    shares: dict[Condition, float], n_cells: int = 400, away_F: np.ndarray = AWAY_F, seed: int = 0
+) -> tuple[np.ndarray, ConditionTable, np.ndarray]:
+    """Cells of which a share in each condition is in a second state, and which those are."""
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(len(shares)), n_cells)
+    second = rng.random(len(index)) < np.array(list(shares.values()))[index]
+    z = rng.normal(size=(len(index), 4)) * [1.0, 0.5, 0.7, 0.3]
+    z += second[:, None] * away_F
+    z += np.array([[0.0] if c.is_control else [1.0] for c in shares])[index] * SHIFT_F
+    return z, ConditionTable(tuple(shares), index), second
+
+
+def fitted(z: np.ndarray, table: ConditionTable) -> tuple[States, Population]:
+    prior = EffectPrior.fit(z, table, features=None, seed=0)
+    population = Population.fit(z, np.ones(len(z)), table, prior)
+    return States.fit(z, table, population, 0), population
+
+
+def test_one_gaussian_is_one_state() -> None:
+    z, table, _ = made({CONTROL: 0.0, A: 0.0})
+    states, population = fitted(z, table)
+    assert len(states) == 1
+    assert states.shares == {}
+    np.testing.assert_array_equal(states.factors_SFF[0], population.factor(("d", None)))
+
+
+def test_states_that_no_label_tells_are_found() -> None:
+    z, table, second = made({CONTROL: 0.3, A: 0.3})
+    states, population = fitted(z, table)
+    assert len(states) == 2
+    found = states.assign(z, table, population, 0)
+    agree = (found == found[second][0])[second].mean(), (found == found[~second][0])[~second].mean()
+    assert min(agree) > 0.99
+    assert np.array_equal(found, states.assign(z, table, population, 0))
+
+
+def test_composition_is_told_from_shift() -> None:
+    # A moves cells along the third dimension, and puts more of them into the second state.
+    z, table, _ = made({CONTROL: 0.2, A: 0.7})
+    states, _ = fitted(z, table)
+    which = int(np.argmax(states.offsets_SF[:, 0]))
+    shares = {c: states.options(c)[1][which] for c in (CONTROL, A)}
+    assert shares[CONTROL] == pytest.approx(0.2, abs=0.06)
+    assert shares[A] == pytest.approx(0.7, abs=0.06)
+    means = np.stack([z[table.index == i].mean(0) for i in (0, 1)])
+    places = means - np.stack([states.centre(c) for c in (CONTROL, A)])
+    np.testing.assert_allclose(places[1] - places[0], SHIFT_F, atol=0.25)
+    moved = states.offsets_SF[which] - states.offsets_SF[1 - which]
+    np.testing.assert_allclose(moved, AWAY_F, atol=0.25)
+
+
+def test_the_mean_of_a_condition_is_kept() -> None:
+    z, table, _ = made({CONTROL: 0.2, A: 0.7})
+    states, _ = fitted(z, table)
+    mean_QF = np.arange(8.0).reshape(2, 4)
+    for q, condition in enumerate((CONTROL, A)):
+        rows, share = states.options(condition)
+        positions = states.positions((CONTROL, A), mean_QF, np.full(len(rows), q), rows)
+        np.testing.assert_allclose(share @ positions, mean_QF[q], atol=1e-12)
+
+
+def test_an_unseen_condition_has_the_usual_composition_and_a_new_context_all_states() -> None:
+    z, table, _ = made({CONTROL: 0.2, A: 0.2})
+    states, _ = fitted(z, table)
+    rows, share = states.options(Condition(("B",), context="d"))
+    np.testing.assert_allclose(share, states.cells_S / states.cells_S.sum())
+    elsewhere, also = states.options(Condition(("A",), context="other"))
+    assert np.array_equal(rows, elsewhere)
+    np.testing.assert_allclose(share, also)
+
+
+def test_few_cells_are_one_state() -> None:
+    z, table, _ = made({CONTROL: 0.5}, n_cells=20)
+    assert len(fitted(z, table)[0]) == 1
+
+
+def test_states_survive_their_arrays() -> None:
+    z, table, _ = made({CONTROL: 0.2, A: 0.7})
+    states, _ = fitted(z, table)
+    again = States.from_config(states.to_config(), states.arrays())
+    assert again.surroundings == states.surroundings
+    for condition in (CONTROL, A):
+        assert np.array_equal(again.options(condition)[1], states.options(condition)[1])
+    assert np.array_equal(again.factors_SFF, states.factors_SFF)
+
+
+def test_contexts_that_only_an_earlier_training_saw_stay() -> None:
+    z, table, _ = made({CONTROL: 0.2, A: 0.2})
+    earlier, _ = fitted(z, table)
+    other = ConditionTable((Condition(context="e"), Condition(("A",), context="e")), table.index)
+    later, _ = fitted(z, other)
+    both = later.with_earlier(earlier)
+    assert len(both) == 4
+    assert np.array_equal(both.options(A)[1], earlier.options(A)[1])
+    assert np.array_equal(both.offsets_SF[both.options(A)[0]], earlier.offsets_SF)
+    assert len(later.with_earlier(later)) == 2
