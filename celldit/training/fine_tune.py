@@ -168,6 +168,7 @@ def fine_tune(
             config,
             max_epochs=max_epochs,
             seed=seed,
+            watch=watch,
         )
     history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
     trusts = {**trust, **verdict.trust}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,44 @@ class FiniteLoss(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
+        stage = "latent" if isinstance(self._batch, CountBatch) else "flow"
+        self.check(loss, stage, trainer.global_step, lambda: self._cells(trainer))
+
+    def check(
+        self,
+        loss: Tensor,
+        stage: str,
+        step: int,
+        cells: Callable[[], list[str]],
+        *,
+        rate: str | None = None,
+    ) -> None:
+        """Refuse a loss that is not finite.
+
+        Parameters
+        ----------
+        loss
+            Of one batch.
+        stage, step
+            Where training is.
+        cells
+            Finds the names of the batch's cells; asked only if the loss is not finite.
+        rate
+            The setting to lower, if it is not named after the stage.
+
+        Raises
+        ------
+        TrainingError
+            With stage, step, cells and the folder of the last good checkpoint.
+        """
         if torch.isfinite(loss):
             return
-        stage = "latent" if isinstance(self._batch, CountBatch) else "flow"
-        cells = self._cells(trainer)
+        found = cells()
         raise TrainingError(
-            f"The loss of the {stage} stage became {float(loss.detach())} at step "
-            f"{trainer.global_step}, in a batch of {len(cells)} cells ({examples(cells, 5)}); the "
-            f"model is as it was before training, and {self._kept()}. Look at these cells, "
-            f"or lower {stage}_rate in config=TrainingConfig(...)."
+            f"The loss of the {stage} stage became {float(loss.detach())} at step {step}, in a "
+            f"batch of {len(found)} cells ({examples(found, 5)}); the model is as it was before "
+            f"training, and {self._kept()}. Look at these cells, or lower "
+            f"{rate or f'{stage}_rate'} in config=TrainingConfig(...)."
         )
 
     def _kept(self) -> str:
@@ -79,9 +108,13 @@ class FiniteLoss(pl.Callback):
             batches = trainer.train_dataloader.dataset  # type: ignore[union-attr]
             rows = batches.order[self._index * batches.size : (self._index + 1) * batches.size]
             return [str(name) for name in batches.cells.names[rows]]
+        return self.names_of(self._batch.x1_BKD)
+
+    def names_of(self, z_BKD: Tensor) -> list[str]:
+        """Names of the training cells whose latents these are, shape (B, K, D)."""
         if self.latents is None:
             return []
         latents = self.latents
         row_of = {latents[i : i + 1].numpy().tobytes(): i for i in range(len(latents))}
-        rows = [row_of.get(row.cpu().numpy().tobytes(), -1) for row in self._batch.x1_BKD]
+        rows = [row_of.get(row.cpu().numpy().tobytes(), -1) for row in z_BKD]
         return [str(self.names[i]) for i in rows if i >= 0]

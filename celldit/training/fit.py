@@ -330,6 +330,7 @@ def fit(
                 config,
                 max_epochs=max_epochs,
                 seed=seed,
+                watch=watch,
             )
     return Fitted(
         autoencoder,

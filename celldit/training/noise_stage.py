@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
 from celldit.training.config import TrainingConfig
+from celldit.training.finite import FiniteLoss
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
 
@@ -47,6 +49,7 @@ def train_from_noise(
     *,
     max_epochs: int | None,
     seed: int,
+    watch: FiniteLoss,
 ) -> list[dict[str, float]]:
     """Train what starts at noise, in place, on weights apart.
 
@@ -64,11 +67,18 @@ def train_from_noise(
         A further bound.
     seed
         Of the held-out cells and the pairs.
+    watch
+        Stops training at a loss that is not finite.
 
     Returns
     -------
     list of dict
         For each epoch, the velocity error on the held-out cells, and that of the anchor alone.
+
+    Raises
+    ------
+    TrainingError
+        If a loss is not finite.
     """
     n_epochs = n_noise_epochs(config, max_epochs)
     if flow.from_noise is None:
@@ -105,7 +115,7 @@ def train_from_noise(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout and times draw from torch's global stream
         for _ in range(n_epochs):
-            _one_epoch(flow, average, batches, optimizer, schedule)
+            _one_epoch(flow, average, batches, optimizer, schedule, watch)
             now = copy.deepcopy(network.state_dict())
             network.load_state_dict(average.module.state_dict())
             errors.append(_error(flow, judged))
@@ -129,6 +139,7 @@ def _one_epoch(
     batches: FlowBatches,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    watch: FiniteLoss,
 ) -> None:
     path, times = LinearPath(), Stratified()
     flow.train()
@@ -136,6 +147,14 @@ def _one_epoch(
         t_B = times(len(batch.x0_BKD), None, batch.x0_BKD.device)
         sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
         loss = velocity_loss(flow(sample.x_t, sample.t, batch.condition), sample.velocity)
+        # One step of the schedule was made for each batch so far.
+        watch.check(
+            loss,
+            "noise",
+            schedule.last_epoch,
+            partial(watch.names_of, batch.x1_BKD),
+            rate="flow_rate",
+        )
         optimizer.zero_grad()
         loss.backward()
         # Of these weights alone: the others may still hold gradients of the stage before.

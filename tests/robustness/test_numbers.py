@@ -16,7 +16,7 @@ from scipy import sparse
 from celldit import CellDiT
 from celldit.errors import CellditError, InputError
 from celldit.samplers.write import PredictedCells
-from celldit.training import flow_stage, latent_stage
+from celldit.training import flow_stage, latent_stage, noise_stage
 
 
 def poisoned(real: Callable[..., Any], at: int) -> Callable[..., Any]:
@@ -42,6 +42,30 @@ def test_nan_in_the_flow_stops_training(
     assert set(re.findall(r"'(\w+)'", text)) <= set(tiny_screen.obs_names)
     assert "flow_rate" in text
     assert "no checkpoints are kept" in text
+
+
+def test_nan_in_the_flow_from_noise_stops_training(
+    tiny_screen: ad.AnnData,
+    train_tiny: Callable[..., CellDiT],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # The first call is that of the start on the held-out cells.
+    real = noise_stage.velocity_loss
+    monkeypatch.setattr(noise_stage, "velocity_loss", poisoned(real, 3))
+    folder = tmp_path / "kept"
+    with pytest.raises(CellditError, match="loss of the noise stage became nan at step 2") as said:
+        train_tiny(tiny_screen, checkpoint_dir=folder)
+    text = str(said.value)
+    assert "in a batch of 32 cells" in text
+    named = set(re.findall(r"'(\w+)'", text))
+    assert named
+    assert named <= set(tiny_screen.obs_names)
+    assert "lower flow_rate" in text
+    assert f"last good checkpoint is in {folder}" in text
+    # The next run goes on from it.
+    monkeypatch.setattr(noise_stage, "velocity_loss", real)
+    assert train_tiny(tiny_screen, checkpoint_dir=folder).is_trained
 
 
 def test_nan_in_the_latent_stage_stops_training(
