@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     from celldit import data, datasets, evaluation, pl, pp, tl, tokenizers
     from celldit.data import open_store
     from celldit.model import CellDiT
+    from celldit.pretrained import Pretrained
 
 __version__ = "0.1.0"
 
 # torch, scanpy and lightning take seconds to import, so a name is imported when it is first used.
 _MODULES = frozenset({"data", "datasets", "evaluation", "pl", "pp", "tl", "tokenizers"})
-_MEMBERS = {"CellDiT": "celldit.model", "open_store": "celldit.data"}
+_MEMBERS = {
+    "CellDiT": "celldit.model",
+    "Pretrained": "celldit.pretrained",
+    "open_store": "celldit.data",
+}
 
 __all__ = [
     "CellDiT",
     "CellditError",
+    "Pretrained",
     "__version__",
     "data",
     "datasets",

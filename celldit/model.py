@@ -26,6 +26,7 @@ from celldit.latent.autoencoder import LatentConfig
 from celldit.model_folder import arrays_of, fingerprint, from_folder, to_folder
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import size_of
+from celldit.pretrained import ModelOrFolder, borrow
 from celldit.samplers import generate as generation
 from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
@@ -80,11 +81,15 @@ class CellDiT:
         Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
         :class:`~celldit.nn.mlp.MLPConfig` or :class:`~celldit.nn.unet.UNetConfig`.
+    autoencoder
+        Another trained model, or the folder of one, whose autoencoder stage one starts from, in
+        place of `tokenizer` and `latent`. Genes are matched by name; at least half of its genes
+        must be among those of `adata`, unless :class:`celldit.Pretrained` says otherwise.
 
     Raises
     ------
     InputError
-        If the data were not set up or cannot be used.
+        If the data were not set up or cannot be used, or share too few genes with `autoencoder`.
 
     Examples
     --------
@@ -105,12 +110,18 @@ class CellDiT:
         *,
         features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
         dit: NetworkConfig | str | None = None,
+        autoencoder: ModelOrFolder | None = None,
     ) -> None:
         self._trained: Trained | None = None
         self._cells: CellStore | None
         cells, self.fields = read_set_up(adata)
         self._cells, self.genes = cells, cells.genes
-        if tokenizer is None:
+        self._borrowed = borrow(autoencoder)
+        if self._borrowed is not None:
+            self._borrowed.check_arguments(tokenizer, latent)
+            matched, _ = self._borrowed.matched(cells.genes)
+            tokenizer, latent = matched.tokenizer, matched.config
+        elif tokenizer is None:
             tokenizer = default_tokenizer(cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
         self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
@@ -252,6 +263,7 @@ class CellDiT:
             max_epochs=max_epochs,
             seed=seed,
             trainer_arguments=trainer_arguments,
+            start="new" if self._borrowed is None else self._borrowed.name,
         )
         with holding as checkpoints, threads():
             fitted = fit(
@@ -266,6 +278,7 @@ class CellDiT:
                 seed=seed,
                 trainer_arguments=trainer_arguments,
                 checkpoints=checkpoints,
+                borrowed=self._borrowed,
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = cells, table, fitted.population, fitted.autoencoder
@@ -273,6 +286,9 @@ class CellDiT:
             synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
         own = fitted.autoencoder, fitted.flow, fitted.population, fitted.states, synthesis
         arrays = arrays_of(*own)
+        trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
+        if self._borrowed is not None:
+            trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)
         self._trained = Trained(
             self.fields,
             self.genes,
@@ -282,7 +298,7 @@ class CellDiT:
             fitted.trust,
             self._frequencies,
             self._features,
-            {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)},
+            trained_with,
             fitted.history,
             calibration,
             fitted.states,
@@ -845,7 +861,7 @@ class CellDiT:
         """
         trained = from_folder(read_folder(path), os.fspath(path))
         model = cls.__new__(cls)
-        model._trained, model._cells = trained, None
+        model._trained, model._cells, model._borrowed = trained, None, None
         model.fields, model.genes = trained.fields, trained.genes
         model._tokenizer = trained.autoencoder.tokenizer
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config

@@ -95,6 +95,33 @@ def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
     assert "gene29 and 10 more" in told
 
 
+def test_train_borrows_the_autoencoder_of_a_model(folder, tmp_path):
+    settings = tmp_path / "settings.toml"
+    borrow = f"autoencoder = {json.dumps(str(folder / 'model'))}\ntrain_autoencoder = false\n"
+    settings.write_text(f"[model]\n{borrow}[train]\nmax_epochs = 0\n")
+    given = ("train", folder / "screen.h5ad", *SETUP, "--config", settings)
+    call(*given, "-o", tmp_path / "model", "--quiet")
+    made = json.loads((tmp_path / "model" / "config.json").read_text())
+    lender = json.loads((folder / "model" / "config.json").read_text())
+    assert made["trained_with"]["autoencoder"] == {
+        "from": lender["model"],
+        "genes": "40 of the model's 40 genes are in the data (100%); "
+        "0 genes of the data are new to the model",
+        "trained_further": False,
+    }
+    printed = tomllib.loads(call(*given, "--train-autoencoder", "--print-config").stdout)
+    assert printed["model"]["train_autoencoder"] is True
+    assert printed["model"]["min_overlap"] == 0.5
+    said = sentence(*given, "-o", tmp_path / "another", "--latent", "set")
+    assert "latent= and autoencoder= contradict each other" in said
+    said = sentence(*given, "-o", tmp_path / "another", "--tokenizer", "modules")
+    assert "tokenizer= and autoencoder= exclude each other" in said
+    settings.write_text('[model]\ntrain_autoencoder = "no"\n')
+    assert "train_autoencoder" in sentence(*given, "-o", tmp_path / "another")
+    settings.write_text('[model]\nmin_overlap = "half"\n')
+    assert "min_overlap" in sentence(*given, "-o", tmp_path / "another")
+
+
 def test_train_leaves_the_cells_of_a_folder_on_disk(folder, tmp_path):
     shards = tmp_path / "shards"
     shards.mkdir()

@@ -58,6 +58,24 @@ def train(
         typer.Option(help="gene_sets, modules, genes or ranks.", show_default="gene_sets"),
     ] = None,
     latent: Annotated[str | None, typer.Option(help="pca or set.", show_default="pca")] = None,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Folder of a model whose autoencoder to start from, for --latent."
+        ),
+    ] = None,
+    min_overlap: Annotated[
+        float | None,
+        typer.Option(help="Least share of its genes that the data must have.", show_default="0.5"),
+    ] = None,
+    train_autoencoder: Annotated[
+        bool | None,
+        typer.Option(
+            "--train-autoencoder/--keep-autoencoder",
+            help="Whether it is trained further.",
+            show_default="--train-autoencoder",
+        ),
+    ] = None,
     max_epochs: Annotated[
         int | None, typer.Option(help="Most epochs of each stage.", show_default="by the data")
     ] = None,
@@ -113,6 +131,9 @@ def train(
         "perturbation_sep": perturbation_sep,
         "tokenizer": tokenizer,
         "latent": latent,
+        "autoencoder": autoencoder,
+        "min_overlap": min_overlap,
+        "train_autoencoder": train_autoencoder,
         "max_epochs": max_epochs,
         "seed": seed,
         "accelerator": accelerator,
@@ -169,7 +190,7 @@ def _train(
     else:
         CellDiT.setup_anndata(adata, **settings.setup_arguments())
         source, (n_cells, n_genes) = adata, adata.shape
-    model = CellDiT(source, settings.tokenizer, settings.latent)  # type: ignore[arg-type]
+    model = CellDiT(source, **settings.model_arguments())
     say(f"Training on {n_cells:,} cells x {n_genes} genes.", quiet=quiet or as_json)
     started = time.perf_counter()
     model.train(

@@ -24,7 +24,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
         "time_key",
         "perturbation_sep",
     ),
-    "model": ("tokenizer", "latent"),
+    "model": ("tokenizer", "latent", "autoencoder", "min_overlap", "train_autoencoder"),
     "train": ("max_epochs", "seed", "accelerator", "devices", "strategy", "nodes"),
 }
 _NUMBERS = ("max_epochs", "seed", "nodes")
@@ -41,6 +41,8 @@ perturbation_sep
         As in :meth:`celldit.CellDiT.setup_anndata`.
     tokenizer, latent
         As in :class:`celldit.CellDiT`.
+    autoencoder, min_overlap, train_autoencoder
+        Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
     max_epochs, seed
         As in :meth:`celldit.CellDiT.train`.
     accelerator, devices, strategy, nodes
@@ -59,6 +61,9 @@ perturbation_sep
     perturbation_sep: str = "+"
     tokenizer: str = "gene_sets"
     latent: str = "pca"
+    autoencoder: str | None = None
+    min_overlap: float = 0.5
+    train_autoencoder: bool = True
     max_epochs: int | None = None
     seed: int = 0
     accelerator: str | None = None
@@ -123,6 +128,16 @@ perturbation_sep
         """Arguments of :meth:`celldit.CellDiT.setup_anndata`."""
         return {name: getattr(self, name) for name in _TABLES["data"]}
 
+    def model_arguments(self) -> dict[str, Any]:
+        """Arguments of :class:`celldit.CellDiT`; a borrowed autoencoder has its own tokenizer."""
+        if self.autoencoder is None:
+            return {"tokenizer": self.tokenizer, "latent": self.latent}
+        from celldit.pretrained import Pretrained
+
+        start = Pretrained(self.autoencoder, self.min_overlap, self.train_autoencoder)
+        chosen = None if self.tokenizer == TrainSettings.tokenizer else self.tokenizer
+        return {"tokenizer": chosen, "latent": self.latent, "autoencoder": start}
+
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of Lightning's Trainer that were given."""
         named: dict[str, Any] = {
@@ -145,6 +160,10 @@ def _check_type(name: str, value: Any, more: Mapping[str, Any], path: Path) -> N
     if name == "covariate_keys":
         listed = [value] if isinstance(value, str) else value
         good, wanted = isinstance(listed, list) and all(isinstance(k, str) for k in listed), "texts"
+    elif name == "train_autoencoder":
+        good, wanted = isinstance(value, bool), "true or false"
+    elif name == "min_overlap":
+        good, wanted = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
     elif name in _NUMBERS:
         good, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
     elif name in more:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.data.cells import Cells
+from celldit.data.store import CellStore
 from celldit.errors import InputError, examples
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.calibration import LogLinear, calibrate, thin
@@ -83,7 +83,7 @@ def match_autoencoder(
     autoencoder: Autoencoder,
     genes: Sequence[str],
     *,
-    cells: Cells | None = None,
+    cells: CellStore | None = None,
     min_overlap: float = 0.5,
 ) -> tuple[Autoencoder, GeneMatch]:
     """Carry a trained autoencoder over to a data set with other genes.
@@ -222,12 +222,12 @@ def _means_left_out(model: Autoencoder, shared: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def _fit_new_genes(model: Autoencoder, cells: Cells, new: np.ndarray) -> None:
+def _fit_new_genes(model: Autoencoder, cells: CellStore, new: np.ndarray) -> None:
     """Regress the counts of new genes on the latents of cells."""
-    some = thin(cells.n_cells, len(new), 0)
-    z_NF = model.encode(cells.take(some)).flatten(1)
-    counts_NG = torch.from_numpy(cells.counts[some][:, new].toarray())
-    size_N = torch.from_numpy(cells.size_factors[some])
+    some = cells.take(thin(cells.n_cells, len(new), 0))
+    z_NF = model.encode(some).flatten(1)
+    counts_NG = torch.from_numpy(some.counts[:, new].toarray())
+    size_N = torch.from_numpy(some.size_factors)
     rate_G = (1e4 * counts_NG.sum(0) / size_N.sum()).clamp_min(1e-3)
     slopes_FG = torch.full((z_NF.shape[1], len(new)), 0.1)
     start = LogLinear(rate_G.log(), slopes_FG, torch.ones(len(new)))

@@ -24,6 +24,7 @@ from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import GeneMatch, match_autoencoder
+from celldit.training.autoencoder_fit import read_autoencoder, write_autoencoder
 from celldit.training.checkpoints import Checkpoints
 from celldit.training.config import TrainingConfig
 from celldit.training.finite import FiniteLoss
@@ -31,9 +32,7 @@ from celldit.training.fit import (
     Features,
     Fitted,
     quiet_lightning,
-    read_autoencoder,
     trainer_defaults,
-    write_autoencoder,
 )
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent

@@ -24,8 +24,10 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, closest
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
+from celldit.latent.pretrained import BorrowedAutoencoder
 from celldit.locks import sole_writer
-from celldit.tokenizers import Tokenizer, tokenizer_from_config
+from celldit.tokenizers import Tokenizer
+from celldit.training.autoencoder_fit import fit_autoencoder
 from celldit.training.checkpoints import (
     Checkpoints,
     check_minutes,
@@ -36,7 +38,6 @@ from celldit.training.checkpoints import (
 from celldit.training.config import TrainingConfig
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
-from celldit.training.latent_stage import train_latent
 from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import train_from_noise
 from celldit.training.parallel import check_devices, uses_cuda
@@ -209,33 +210,6 @@ def open_checkpoints(
         yield Checkpoints(folder, minutes, identity_of(cells, settings, matrices))
 
 
-def write_autoencoder(autoencoder: Autoencoder, history: list[dict[str, float]]) -> dict[str, Any]:
-    """A trained autoencoder as a result for checkpoints."""
-    return {
-        "config": autoencoder.to_config(),
-        "tokenizer": autoencoder.tokenizer.arrays(),
-        "weights": autoencoder.state_dict(),
-        "history": history,
-    }
-
-
-def read_autoencoder(
-    result: Mapping[str, Any], genes: tuple[str, ...]
-) -> tuple[Autoencoder, list[dict[str, float]]]:
-    """Read what :func:`write_autoencoder` wrote."""
-    config = result["config"]
-    autoencoder = Autoencoder(
-        tokenizer_from_config(config["tokenizer"], result["tokenizer"]),
-        genes,
-        config["n_tokens"],
-        config["token_dim"],
-        LatentConfig(**config["config"]),
-    )
-    autoencoder.explained = config["explained"]
-    autoencoder.load_state_dict(result["weights"])
-    return autoencoder.eval(), result["history"]
-
-
 def fit(
     cells: CellStore,
     tokenizer: Tokenizer,
@@ -249,6 +223,7 @@ def fit(
     seed: int,
     trainer_arguments: Mapping[str, Any],
     checkpoints: Checkpoints | None = None,
+    borrowed: BorrowedAutoencoder | None = None,
 ) -> Fitted:
     """Train both stages on training cells.
 
@@ -272,28 +247,23 @@ def fit(
         Checked arguments for Lightning's Trainer.
     checkpoints
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
+    borrowed
+        Another model's autoencoder that stage one starts from; None for the linear start.
     """
     watch = FiniteLoss(cells.names, None if checkpoints is None else checkpoints.folder)
     trainer_arguments = watch.added_to(trainer_arguments)
     with quiet_lightning():
-        part = None if checkpoints is None else checkpoints.part("latent")
-        finished = None if part is None else part.finished()
-        if finished is not None:
-            autoencoder, latent_history = read_autoencoder(finished, cells.genes)
-        else:
-            autoencoder = Autoencoder.start(cells, tokenizer.fit(cells), latent, seed)
-            latent_history = train_latent(
-                autoencoder,
-                cells,
-                config,
-                max_epochs=max_epochs,
-                seed=seed,
-                trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
-                part=part,
-            )
-            if part is not None:
-                part.finish(write_autoencoder(autoencoder, latent_history))
-        autoencoder.cpu()
+        autoencoder, latent_history = fit_autoencoder(
+            cells,
+            tokenizer,
+            latent,
+            config,
+            borrowed=borrowed,
+            max_epochs=max_epochs,
+            seed=seed,
+            trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
+            part=None if checkpoints is None else checkpoints.part("latent"),
+        )
         table = ConditionTable.from_cells(cells, sep)
 
         def make_flow() -> AnchoredFlow:

@@ -217,13 +217,14 @@ def train_latent(
     trainer_arguments: dict[str, Any],
     part: Part | None = None,
     keep_encoder: bool = False,
+    keep_start: bool = False,
 ) -> list[dict[str, float]]:
     """Train the autoencoder in place and return the held-out likelihood after each epoch.
 
     Parameters
     ----------
     model
-        At its linear start.
+        At its linear start, or trained before (see `keep_encoder` and `keep_start`).
     cells
         Training cells; a tenth, at most 20,000, is kept apart to stop by.
     config
@@ -238,6 +239,8 @@ def train_latent(
         Where checkpoints of this stage are; None for none.
     keep_encoder
         Whether only the decoder learns, from where it is, so that latents stay what they are.
+    keep_start
+        Whether all of it learns from where it is, trained elsewhere, not from its linear start.
     """
     order = np.random.default_rng(seed).permutation(cells.n_cells)
     n_held_out = max(1, min(MAX_HELD_OUT, round(config.held_out_cells * cells.n_cells)))
@@ -252,7 +255,7 @@ def train_latent(
         return []
     # The linear start is one of the candidates, so it must not have seen the cells that judge it.
     whole, explained = copy.deepcopy(model.state_dict()), model.explained
-    if not keep_encoder:
+    if not (keep_encoder or keep_start):
         model.restart(rest, seed)
     encoder = [p for n, p in model.named_parameters() if not n.startswith("decoder.")]
     learning = [p for p in encoder if p.requires_grad]

@@ -1,0 +1,99 @@
+"""An autoencoder of another model as the start of a new one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celldit.errors import InputError
+from celldit.latent.config import LatentConfig
+from celldit.latent.transfer import GeneMatch, match_autoencoder
+
+if TYPE_CHECKING:
+    from celldit.data.store import CellStore
+    from celldit.latent.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class BorrowedAutoencoder:
+    """A trained autoencoder, and how it is taken over.
+
+    Attributes
+    ----------
+    autoencoder
+        As it was trained, with the genes of its own data. It is never changed.
+    origin
+        Identifier of the model that it is from.
+    min_overlap
+        Least share of its genes that new data must have.
+    train
+        Whether stage one goes on from it; otherwise its encoder and decoder stay as they are.
+    """
+
+    autoencoder: Autoencoder
+    origin: str
+    min_overlap: float = 0.5
+    train: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_overlap <= 1:
+            raise InputError(f"min_overlap={self.min_overlap} is not between 0 and 1.")
+
+    @property
+    def name(self) -> str:
+        """What tells one start of training from another."""
+        how = "trained further" if self.train else "kept"
+        return f"autoencoder of {self.origin}, {how}, overlap of at least {self.min_overlap:g}"
+
+    def matched(self, genes: Sequence[str]) -> tuple[Autoencoder, GeneMatch]:
+        """Match it to other genes by name, and warn of what does not match.
+
+        Raises
+        ------
+        InputError
+            If too few of its genes are among them.
+        """
+        matched, match = match_autoencoder(self.autoencoder, genes, min_overlap=self.min_overlap)
+        if match.new or match.missing:
+            warnings.warn(
+                f"Of the autoencoder that was given, {match}. Missing genes count as lying at "
+                "their mean; new ones are decoded from the latent.",
+                stacklevel=4,
+            )
+        return matched, match
+
+    def start(self, cells: CellStore) -> Autoencoder:
+        """The autoencoder for these cells, its new genes fitted on them."""
+        matched, _ = match_autoencoder(
+            self.autoencoder, cells.genes, cells=cells, min_overlap=self.min_overlap
+        )
+        return matched
+
+    def check_arguments(self, tokenizer: object, latent: str | LatentConfig) -> None:
+        """Refuse a tokenizer or latent beside it, of which it has its own.
+
+        Raises
+        ------
+        InputError
+            Naming the argument.
+        """
+        own = self.autoencoder.config
+        # "pca" is what was not given; of another kind it would contradict.
+        given = latent if isinstance(latent, LatentConfig) else LatentConfig(kind=latent)  # type: ignore[arg-type]
+        if tokenizer is not None:
+            raise InputError(
+                "tokenizer= and autoencoder= exclude each other: the autoencoder has a tokenizer "
+                f"of its own ({self.autoencoder.tokenizer.name!r}); leave tokenizer= out."
+            )
+        if given not in (LatentConfig(), LatentConfig(kind=own.kind), own):
+            raise InputError(
+                "latent= and autoencoder= contradict each other: the autoencoder is of the kind "
+                f"{own.kind!r}; leave latent= out."
+            )
+
+    def to_dict(self, genes: Sequence[str]) -> dict[str, Any]:
+        """Where the autoencoder is from, for a model's record of its training."""
+        _, match = match_autoencoder(self.autoencoder, genes, min_overlap=self.min_overlap)
+        return {"from": self.origin, "genes": str(match), "trained_further": self.train}
