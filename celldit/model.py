@@ -249,6 +249,7 @@ class CellDiT:
 
         check_trainer_arguments(trainer_arguments)
         check_epochs(max_epochs)
+        check_seed(seed)
         config = config or TrainingConfig()
         cells = self._training_cells("train")
         holding = open_checkpoints(
@@ -361,6 +362,7 @@ class CellDiT:
         trained = self.trained
         check_trainer_arguments(trainer_arguments)
         check_epochs(max_epochs)
+        check_seed(seed)
         store, fields = read_set_up(adata)
         check_fields(trained.fields, fields)
         cells = store.take(slice(None))
@@ -873,3 +875,9 @@ def check_epochs(max_epochs: int | None) -> None:
     """Refuse a number of epochs that is none."""
     if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
         raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that numpy cannot use."""
+    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+        raise InputError(f"seed={seed!r} must be a whole number of at least 0.")

@@ -217,7 +217,7 @@ def test_evaluate_refuses_another_normalisation(folder, tmp_path):
 
 @pytest.mark.parametrize("command", ["predict", "generate", "evaluate", "train"])
 def test_outputs_that_exist_are_refused_before_any_work(folder, tmp_path, command):
-    output = tmp_path / "output"
+    output = tmp_path / ("output" if command == "train" else "output.h5ad")
     if command == "train":
         output.mkdir()
     else:
@@ -256,7 +256,62 @@ def test_errors_are_one_sentence(folder, tmp_path):
         "evaluate", folder / "predicted.h5ad", screen, "--metric", "pearsom"
     )
     assert "Did you mean 'kang'" in sentence("benchmark", "--dataset", "kangg", "-o", tmp_path)
+    assert "There is no file" in sentence("benchmark", "gone.toml", "-o", tmp_path)
+    text = sentence("predict", model, screen, "-p", "A", "-o", tmp_path / "x.csv")
+    assert "must end in .h5ad or .zarr" in text
+    text = sentence("generate", model, 5, "-o", tmp_path / "x.csv")
+    assert "must end in .h5ad or .zarr" in text
+    page = tmp_path / "page.txt"
+    assert "must end in .html" in sentence(
+        "evaluate", folder / "predicted.h5ad", screen, "--report", page
+    )
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("--seed", "-5"), "--seed -5 must be a whole number of at least 0"),
+        (("--max-epochs", "-1"), "--max-epochs -1 must be a whole number"),
+        (("--accelerator", "gpv"), "use --accelerator gpu"),
+        (("--strategy", "dpp"), "use --strategy ddp"),
+        (("--counts-layer", "raw"), "Unknown layer in layers 'raw'"),
+        (("--control", "ctrl"), "pass --control control"),
+        (("--dit", "Z"), "Unknown size 'Z'"),
+        (("--features", "gone.csv"), "There is no file gone.csv"),
+    ],
+)
+def test_wrong_settings_are_told_with_their_options(folder, tmp_path, wrong, says):
+    text = sentence("train", folder / "screen.h5ad", "-o", tmp_path / "m", *SETUP, *wrong)
+    assert says in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_perturbations_training_says_what_cannot_be_asked(folder, tmp_path):
+    command = ("train", folder / "screen.h5ad", "--max-epochs", 0, "--tokenizer", "modules")
+    told = call(*command, "-o", tmp_path / "a")
+    assert "Note: without --perturbation-key" in told.stderr
+    assert call(*command, "-o", tmp_path / "b", "--quiet").output == ""
+
+
+def test_features_reach_the_model_and_effects_the_file(folder, tmp_path):
+    screen, table = folder / "screen.h5ad", tmp_path / "known.csv"
+    names = ["A", "B", "C", "NEW"]
+    numbers = np.random.default_rng(0).normal(size=(4, 3))
+    pd.DataFrame(numbers, index=names).to_csv(table)
+    train = ("train", screen, *SETUP, "--max-epochs", 0, "--tokenizer", "modules")
+    call(*train, "-o", tmp_path / "m", "--features", table)
+    effects = tmp_path / "effects.csv"
+    told = call(
+        "predict", tmp_path / "m", screen, "-p", "NEW", "-o", tmp_path / "p.h5ad",
+        "--effects", effects,
+    ).stdout  # fmt: skip
+    assert "NEW: unseen with features" in told
+    written = pd.read_csv(effects)
+    assert {"gene", "log_fold_change", "sd"} <= set(written.columns)
+    assert set(written["perturbation"]) == {"NEW"}
+    text = sentence("predict", folder / "model", screen, "-p", "NEW", "-o", tmp_path / "q.h5ad")
+    assert "celldit train --features reactome" in text
 
 
 def test_info_tells_the_scores(folder, tiny_model):

@@ -72,7 +72,7 @@ def benchmark(
     Without FILE.toml it runs on the bundled data; docs/evaluation.md says what the file holds.
     """
     kept = f"Finished results stay in {output}; the same command goes on from there."
-    with guard(debug=debug, kept=kept):
+    with guard(debug=debug, quiet=quiet, kept=kept):
         from celldit.evaluation.benchmark import (
             Declaration,
             problems,

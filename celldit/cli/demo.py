@@ -32,7 +32,7 @@ def demo(
 ) -> None:
     """Run the whole way once on a real knock-out screen; takes some minutes."""
     folder = DEFAULT_FOLDER if output is None else output
-    with guard(debug=debug, kept=lambda: _kept(folder)):
+    with guard(debug=debug, quiet=quiet, kept=lambda: _kept(folder)):
         from rich.console import Console
 
         from celldit.demo import run_demo

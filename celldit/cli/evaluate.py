@@ -80,12 +80,15 @@ def evaluate(
         "size_factor_key": size_factor_key,
         "counts_layer": counts_layer,
     }
-    with guard(debug=debug, kept=f"{output} was not written." if output else ""):
+    kept = f"{output} was not written." if output else ""
+    with guard(debug=debug, quiet=quiet, kept=kept, renamed={"control": "--control-label"}):
         from celldit.evaluation import evaluate as score
         from celldit.files import read_h5ad, refuse_existing, whole_file
 
         refuse_existing([output] if output else [], overwrite=overwrite)
         if report is not None:
+            if report.suffix.lower() not in (".html", ".htm"):
+                raise InputError(f"--report {report} must end in .html, such as report.html.")
             pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
             refuse_existing(pages, overwrite=overwrite)
         guess, measured = read_h5ad(predicted), read_h5ad(truth)
@@ -99,7 +102,7 @@ def evaluate(
             table = score(
                 guess, measured, controls, metrics=names or None, min_cells=min_cells, seed=seed
             )
-        table = _predicted_only(table)
+        table = _predicted_only(table, quiet=quiet)
         if output is not None:
             with whole_file(output) as path:
                 table.to_csv(path, index=False)
@@ -189,13 +192,13 @@ def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
         )
 
 
-def _predicted_only(table: pd.DataFrame) -> pd.DataFrame:
+def _predicted_only(table: pd.DataFrame, *, quiet: bool) -> pd.DataFrame:
     """Leave out what was measured but not predicted, and note what was but has no score."""
     left_out = {}
     for name, reason in table.attrs["not_scored"].items():
         if reason.startswith("0 predicted"):
             left_out[name] = reason
-        else:
+        elif not quiet:
             typer.echo(f"Note: {name} is not scored: {reason}.", err=True)
     names = table["perturbation"] + _in_context(table["context"])
     return table[~names.isin(left_out)].reset_index(drop=True)

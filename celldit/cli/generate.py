@@ -23,12 +23,14 @@ from celldit.cli.options import (
     Time,
     read_dose,
 )
+from celldit.cli.output import make_room
+from celldit.cli.progress import sampling_bar
 
 
 def generate(
     model: ModelFolder,
     n_cells: Annotated[int, typer.Argument(metavar="N", help="How many cells.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad, .zarr).")],
     perturbation: Annotated[
         str | None,
         typer.Option("--perturbation", "-p", help="Label; all, as in training, by default."),
@@ -57,27 +59,31 @@ def generate(
     Example: celldit generate model 1000 -p STAT1 --covariate replicate=rep_1 -o new.h5ad
     """
     covariates = _pairs(covariate or ())
-    with guard(debug=debug, kept=f"{output} was not written."):
-        from celldit.files import read_h5ad, refuse_existing, write_h5ad
+    with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
+        from celldit.files import read_h5ad
+        from celldit.samplers.stream import check_out
 
-        refuse_existing([output], overwrite=overwrite)
+        make_room(output)
+        check_out(output, overwrite)
         from celldit.model import CellDiT
 
         loaded = CellDiT.load(model)
-        generated = loaded.generate(
-            n_cells,
-            perturbation=perturbation,
-            covariates=covariates or None,
-            like=None if like is None else read_h5ad(like),
-            dose=read_dose(dose),
-            time=time,
-            solver=solver,
-            n_steps=n_steps,
-            guidance=guidance,
-            seed=seed,
-            batch_size=batch_size,
-        )
-        write_h5ad(output, generated)
+        with sampling_bar("generating", hidden=quiet or as_json):
+            generated = loaded.generate(
+                n_cells,
+                perturbation=perturbation,
+                covariates=covariates or None,
+                like=None if like is None else read_h5ad(like),
+                dose=read_dose(dose),
+                time=time,
+                solver=solver,
+                n_steps=n_steps,
+                guidance=guidance,
+                seed=seed,
+                batch_size=batch_size,
+                out=output,
+                overwrite=overwrite,
+            )
         if as_json:
             say_json({"output": str(output), "n_cells": generated.n_obs})
             return

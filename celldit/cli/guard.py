@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import typer
 
+from celldit.cli.wording import in_terminal
 from celldit.errors import CellditError
 
 __all__ = ["FAILED", "INTERRUPTED", "guard", "say", "say_json"]
@@ -36,25 +37,37 @@ def say_json(content: Any) -> None:
 
 
 @contextmanager
-def guard(*, debug: bool = False, kept: str | Callable[[], str] = "") -> Iterator[None]:
+def guard(
+    *,
+    debug: bool = False,
+    quiet: bool = False,
+    kept: str | Callable[[], str] = "",
+    renamed: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     """Turn errors into one sentence on standard error and an exit code.
 
     Parameters
     ----------
     debug
         Whether errors keep their traceback.
+    quiet
+        Whether celldit's warnings are left out.
     kept
         What to say of the files when the user interrupts.
+    renamed
+        Options that differ from those of :data:`celldit.cli.wording.OPTIONS`.
     """
     with _watch_interrupts() as interrupted, warnings.catch_warnings():
         if not debug:
             warnings.showwarning = _note
+            if quiet:
+                warnings.simplefilter("ignore")
         try:
             yield
         except CellditError as error:
             if debug:
                 raise
-            typer.echo(f"Error: {error}", err=True)
+            typer.echo(f"Error: {in_terminal(str(error), renamed)}", err=True)
             raise typer.Exit(FAILED) from None
         except (KeyboardInterrupt, SystemExit):
             # Lightning answers the interruption itself, and exits with 1.
@@ -107,4 +120,4 @@ def _note(
 ) -> None:
     """Show celldit's own warnings as a note, and keep other libraries' to themselves."""
     if filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
-        typer.echo(f"Note: {message}", err=True)
+        typer.echo(f"Note: {in_terminal(str(message))}", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,10 +18,11 @@ from celldit.cli.options import (
     Overwrite,
     Quiet,
     Seed,
-    Solver,
     Time,
     read_dose,
 )
+from celldit.cli.output import make_room
+from celldit.cli.progress import sampling_bar
 
 
 def predict(
@@ -38,7 +39,15 @@ def predict(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write (.h5ad); with --shard, a folder."),
+        typer.Option(
+            "--output", "-o", help="File to write (.h5ad, .zarr); with --shard, a folder."
+        ),
+    ] = None,
+    effects: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="Log fold changes with their sd, to be written as well."
+        ),
     ] = None,
     shard: Annotated[
         str | None,
@@ -49,7 +58,16 @@ def predict(
     ] = None,
     dose: Dose = None,
     time: Time = None,
-    solver: Solver = "heun",
+    sampler: Annotated[
+        Literal["transport", "inversion", "edit"],
+        typer.Option(help="How the flow moves a cell; see CellDiT.predict."),
+    ] = "transport",
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="euler, midpoint, heun, rk4 or dopri5.", show_default="heun; euler for edit"
+        ),
+    ] = None,
     n_steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 8,
     guidance: Guidance = 1.0,
     batch_size: BatchSize = 512,
@@ -71,30 +89,39 @@ def predict(
         raise typer.BadParameter("--perturbation is missing; give at least one.")
     if output is None:
         raise typer.BadParameter("--output FILE is missing.")
-    with guard(debug=debug, kept=f"{output} was not written."):
-        from celldit.files import read_h5ad, refuse_existing, write_h5ad
+    with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
+        from celldit.files import read_h5ad, refuse_existing, whole_file
+        from celldit.samplers.stream import check_out
 
         if shard is None:
-            refuse_existing([output], overwrite=overwrite)
+            make_room(output)
+            check_out(output, overwrite)
+        if effects is not None:
+            refuse_existing([effects], overwrite=overwrite)
         from celldit.model import CellDiT
 
         loaded = CellDiT.load(model)
         adata = read_h5ad(data)
-        predicted = loaded.predict(
-            adata,
-            perturbations=perturbation,
-            dose=read_dose(dose),
-            time=time,
-            solver=solver,
-            n_steps=n_steps,
-            guidance=guidance,
-            seed=seed,
-            batch_size=batch_size,
-            out=None if shard is None else output,
-            shard=shard,
-        )
-        if shard is None:
-            write_h5ad(output, predicted)
+        with sampling_bar("predicting", hidden=quiet or as_json):
+            predicted = loaded.predict(
+                adata,
+                perturbations=perturbation,
+                dose=read_dose(dose),
+                time=time,
+                sampler=sampler,
+                solver=solver,
+                n_steps=n_steps,
+                guidance=guidance,
+                seed=seed,
+                batch_size=batch_size,
+                out=output,
+                overwrite=overwrite,
+                shard=shard,
+            )
+        if effects is not None:
+            table = loaded.predict_effects(perturbation, dose=read_dose(dose), time=time)
+            with whole_file(effects) as path:
+                table.to_csv(path, index=False)
         kinds = predicted.obs["extrapolation"].astype(str)
         label = loaded.fields.perturbation_key
         assert label is not None
@@ -105,3 +132,5 @@ def predict(
         say(f"{predicted.n_obs:,} predicted cells are in {output}.", quiet=quiet)
         for name, kind in by_label.items():
             say(f"  {name}: {kind}", quiet=quiet)
+        if effects is not None:
+            say(f"Their effects are in {effects}.", quiet=quiet)

@@ -10,6 +10,7 @@ import typer
 
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import Debug, Json, Overwrite, Quiet
+from celldit.cli.train_features import read_features
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError
 
@@ -76,6 +77,17 @@ def train(
             show_default="--train-autoencoder",
         ),
     ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="What is known of perturbations, for those never seen: reactome, hallmark, "
+            "expression, go, a .gmt file, or a .csv with a row for each; repeat for several.",
+        ),
+    ] = None,
+    dit: Annotated[
+        str | None, typer.Option(help="Size of the network: S, B, L or XL.", show_default="S")
+    ] = None,
     max_epochs: Annotated[
         int | None, typer.Option(help="Most epochs of each stage.", show_default="by the data")
     ] = None,
@@ -134,6 +146,8 @@ def train(
         "autoencoder": autoencoder,
         "min_overlap": min_overlap,
         "train_autoencoder": train_autoencoder,
+        "features": tuple(features or ()),
+        "dit": dit,
         "max_epochs": max_epochs,
         "seed": seed,
         "accelerator": accelerator,
@@ -144,7 +158,7 @@ def train(
     kept = "No model was written: it is written only when training is done."
     if checkpoint is not None:
         kept += f" The checkpoints in {checkpoint} are whole; the same command goes on from there."
-    with guard(debug=debug, kept=kept):
+    with guard(debug=debug, quiet=quiet, kept=kept):
         settings = TrainSettings() if config is None else TrainSettings.from_toml(config)
         settings = settings.updated(given)
         if print_config:
@@ -190,7 +204,18 @@ def _train(
     else:
         CellDiT.setup_anndata(adata, **settings.setup_arguments())
         source, (n_cells, n_genes) = adata, adata.shape
-    model = CellDiT(source, **settings.model_arguments())
+    model = CellDiT(
+        source,
+        **settings.model_arguments(),
+        features=read_features(settings.features, adata),
+        dit=settings.dit,
+    )
+    if settings.perturbation_key is None and not quiet:
+        typer.echo(
+            "Note: without --perturbation-key the model learns what cells are like, for celldit "
+            "generate, but of no perturbation.",
+            err=True,
+        )
     say(f"Training on {n_cells:,} cells x {n_genes} genes.", quiet=quiet or as_json)
     started = time.perf_counter()
     model.train(

@@ -24,10 +24,19 @@ _TABLES: dict[str, tuple[str, ...]] = {
         "time_key",
         "perturbation_sep",
     ),
-    "model": ("tokenizer", "latent", "autoencoder", "min_overlap", "train_autoencoder"),
+    "model": (
+        "tokenizer",
+        "latent",
+        "autoencoder",
+        "min_overlap",
+        "train_autoencoder",
+        "features",
+        "dit",
+    ),
     "train": ("max_epochs", "seed", "accelerator", "devices", "strategy", "nodes"),
 }
 _NUMBERS = ("max_epochs", "seed", "nodes")
+_LISTS = ("covariate_keys", "features")
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,12 @@ class TrainSettings:
     perturbation_key, control, covariate_keys, size_factor_key, counts_layer, dose_key, time_key, \
 perturbation_sep
         As in :meth:`celldit.CellDiT.setup_anndata`.
-    tokenizer, latent
+    tokenizer, latent, dit
         As in :class:`celldit.CellDiT`.
     autoencoder, min_overlap, train_autoencoder
         Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
+    features
+        Sources, as :func:`celldit.cli.train_features.read_features` takes them.
     max_epochs, seed
         As in :meth:`celldit.CellDiT.train`.
     accelerator, devices, strategy, nodes
@@ -64,6 +75,8 @@ perturbation_sep
     autoencoder: str | None = None
     min_overlap: float = 0.5
     train_autoencoder: bool = True
+    features: tuple[str, ...] = ()
+    dit: str = "S"
     max_epochs: int | None = None
     seed: int = 0
     accelerator: str | None = None
@@ -105,8 +118,9 @@ perturbation_sep
                     raise UnknownNameError.among(f"entry of [{table}] in {path}:", name, known)
                 _check_type(name, value, more, path)
                 (training if name in more else entries)[name] = value
-        keys = entries.get("covariate_keys", ())
-        entries["covariate_keys"] = (keys,) if isinstance(keys, str) else tuple(keys)
+        for name in _LISTS:
+            listed = entries.get(name, ())
+            entries[name] = (listed,) if isinstance(listed, str) else tuple(listed)
         return cls(**entries, training=training)
 
     def updated(self, given: Mapping[str, Any]) -> TrainSettings:
@@ -157,7 +171,7 @@ def training_defaults() -> dict[str, Any]:
 
 
 def _check_type(name: str, value: Any, more: Mapping[str, Any], path: Path) -> None:
-    if name == "covariate_keys":
+    if name in _LISTS:
         listed = [value] if isinstance(value, str) else value
         good, wanted = isinstance(listed, list) and all(isinstance(k, str) for k in listed), "texts"
     elif name == "train_autoencoder":

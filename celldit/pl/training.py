@@ -21,6 +21,7 @@ LABELS = {
     "flow": ("Flow, on held-out conditions", "error / prior's error"),
     "noise": ("Flow from noise, on held-out cells", "velocity error"),
 }
+NAMES = {"held_out_error": "trained", "before": "before training"}
 MARKERS = "osD^vP"
 
 
@@ -31,11 +32,12 @@ def training_curves(
     show: bool | None = None,
     save: Any = None,
 ) -> list[Axes]:
-    """Draw what both stages of training were stopped by.
+    """Draw what the stages of training were stopped by, one panel for each stage that ran.
 
-    Left the negative log likelihood of held-out cells, in nats per count. Right, for each kind of
-    held-out condition, the error of the flow over that of the effect prior it starts from: below
-    the line at 1 the flow adds something.
+    The first is the negative log likelihood of held-out cells, in nats per gene. In the second, for
+    each kind of held-out condition, the error of the flow over that of the effect prior it starts
+    from: below the line at 1 the flow adds something. In the third the error of the velocity that
+    generation uses, from noise to held-out cells, beside its error before training.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]]) -> None:
             # Courses that coincide stay visible: each later one is smaller.
             markersize=max(6 - 1.5 * i, 2.5),
             lw=1.2,
-            label=name,
+            label=NAMES.get(name, name),
         )
     if stage == "flow":
         ax.axhline(1, color=INK, lw=0.8, ls="--", zorder=0, label="effect prior")

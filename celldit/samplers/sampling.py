@@ -9,6 +9,8 @@ drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,18 @@ import pandas as pd
 from celldit.samplers.write import PredictedCells, concatenate, to_anndata
 
 TILE = 256
+
+_WATCHER: ContextVar[Callable[[int, int], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(tell: Callable[[int, int], None]) -> Iterator[None]:
+    """Within, `tell(done, total)` hears of every tile of cells that was sampled."""
+    token = _WATCHER.set(tell)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +72,8 @@ class Sampling:
         for start in range(0, self.n_cells, TILE):
             tile = self.sample(np.arange(start, start + TILE))
             tiles.append(tile[: self.n_cells - start])
+            if (tell := _WATCHER.get()) is not None:
+                tell(min(start + TILE, self.n_cells), self.n_cells)
             if len(tiles) == per_batch:
                 yield concatenate(tiles)
                 tiles = []

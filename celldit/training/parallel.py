@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from celldit.errors import InputError
+from celldit.errors import InputError, closest
 
 SHARDED = ("fsdp", "deepspeed")
 
@@ -47,6 +47,13 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
             f"strategy={name!r} is not supported: the moving average of the weights needs them "
             'whole on each device, where the largest size fits; use strategy="ddp".'
         )
+    from lightning.pytorch.accelerators import AcceleratorRegistry
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    _check_name("strategy", strategy, ["auto", *StrategyRegistry.available_strategies()])
+    _check_name(
+        "accelerator", kind, ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
+    )
     if not isinstance(kind, str):
         return
     if kind in ("gpu", "cuda") and not torch.cuda.is_available() and not _has_mps(kind):
@@ -66,6 +73,16 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
         raise InputError(
             f"devices={wanted} asks for {asked}, but this machine has {there} "
             f"{what}{'' if there == 1 else 's'}; use devices={there} or less."
+        )
+
+
+def _check_name(argument: str, name: object, known: Sequence[str]) -> None:
+    """Refuse a name that Lightning would stumble over, after the data were read."""
+    if isinstance(name, str) and name not in known:
+        near = closest(name, known)
+        raise InputError(
+            f"{argument}={name!r} is not known to Lightning; use "
+            f"{f'{argument}={near!r}' if near else ' or '.join(map(repr, known[:6]))}."
         )
 
 

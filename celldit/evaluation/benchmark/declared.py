@@ -87,6 +87,8 @@ def read_declaration(path: str | Path) -> Declaration:
     file = Path(path)
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"There is no file {file}; check the path.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileError(f"{file} cannot be read as TOML ({error}).") from error
     _check_keys(content, _TOP, f"{file.name}")

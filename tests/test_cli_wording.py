@@ -1,0 +1,51 @@
+"""Sentences about Python's arguments become sentences about options."""
+
+from __future__ import annotations
+
+import pytest
+
+from celldit.cli.wording import OPTIONS, in_terminal
+
+
+@pytest.mark.parametrize(
+    ("python", "terminal"),
+    [
+        ("pass control='NT' of the unperturbed", "pass --control NT of the unperturbed"),
+        ("pass control=\"not targeting\" of", "pass --control \"not targeting\" of"),
+        ("pass control=... with the label", "pass --control NAME with the label"),
+        ("max_epochs=-1 must be", "--max-epochs -1 must be"),
+        ("dose= was given, but without dose_key.", "--dose was given, but without --dose-key."),
+        ("choose another path or pass overwrite=True.", "choose another path or pass --overwrite."),
+        ("use n_steps=8.", "use --n-steps 8."),
+        ("Unknown column for size_factor_key in adata.obs 'x' (known: 'size_factor_key')",
+         "Unknown column for --size-factor-key in obs 'x' (known: 'size_factor_key')"),
+        ("seed in run.toml must be", "seed in run.toml must be"),
+        ("perturbation_key in run.toml must be", "perturbation_key in run.toml must be"),
+        ("train with config=TrainingConfig(drop_condition=0.1), or use guidance=1.",
+         "train with --config FILE with drop_condition = 0.1 in its table [train], or use "
+         "--guidance 1."),
+        ("set up; call celldit.CellDiT.setup_anndata(adata, perturbation_key=..., ...) first",
+         "set up; give --perturbation-key COLUMN"),
+        ("The control cells of that time stay in control.", None),
+        ("There is no file control_x.h5ad; check the path.", None),
+    ],
+)  # fmt: skip
+def test_sentences(python: str, terminal: str | None) -> None:
+    assert in_terminal(python) == (python if terminal is None else terminal)
+
+
+def test_a_command_may_call_an_argument_by_another_option() -> None:
+    renamed = {"control": "--control-label"}
+    assert in_terminal("pass control='NT'.", renamed) == "pass --control-label NT."
+
+
+def test_every_option_exists() -> None:
+    from typer.testing import CliRunner
+
+    from celldit.cli import app
+
+    helped = "".join(
+        CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout
+        for name in ("train", "predict", "generate", "evaluate")
+    )
+    assert {option for option in OPTIONS.values() if option not in helped} == set()
