@@ -139,7 +139,17 @@ def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame) -> None:
     ax.set_yticks(range(values.shape[0]), change.index, fontsize=7.5)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=14, pad=0.02, extend="both")
+    # As thin beside forty rows as beside nine.
+    height = 72 * ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
+    bar = ax.figure.colorbar(
+        image,
+        ax=ax,
+        shrink=0.9,
+        aspect=max(14, height / 11),
+        pad=0.02,
+        extend="both",
+        extendfrac=0.03,
+    )
     bar.set_label("log fold change (ln)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)

@@ -72,7 +72,7 @@ def place_labels(
             va="bottom",
             fontsize=size,
             color=INK,
-            path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
             arrowprops={
                 "arrowstyle": "-",
                 "color": "#888888",
