@@ -28,8 +28,8 @@ from celldit.conditions.shifts import condition_means
 
 LADDER = (1, 2, 4, 8, 16, 24)
 CELLS_PER_STATE = 30
-MOST_CELLS, MOST_OF_ALL = 4_000, 40_000
-N_ROUNDS = 25
+MOST_CELLS, MOST_OF_ALL = 3_000, 16_000
+N_ROUNDS, SETTLED = 20, 1e-2
 # A condition's composition counts as if that of its context had been seen in this many more cells.
 PRIOR_CELLS = 20.0
 
@@ -89,7 +89,7 @@ class States:
         row_of = {place: x for x, place in enumerate(places)}
         place_C = np.array([row_of[c.surroundings] for c in table.conditions])
         place_N = place_C[table.index]
-        most = max(500, min(MOST_CELLS, MOST_OF_ALL // len(places)))
+        most = max(200, min(MOST_CELLS, MOST_OF_ALL // len(places)))
         parts: list[_Mixture] = []
         for x, place in enumerate(places):
             own = np.sort(rng.permutation(np.flatnonzero(place_N == x))[:most])
@@ -291,7 +291,7 @@ def _fit(
     first = KMeans(n_states, n_init=3, random_state=seed).fit_predict(away_nF.astype(np.float32))
     share_nM = np.eye(n_states)[first]
     offsets_MF = np.zeros((n_states, n_dims))
-    mixture = None
+    mixture, before = None, -np.inf
     for _ in range(N_ROUNDS):
         in_M = share_nM.sum(0)
         kept = in_M > 2.0
@@ -321,7 +321,10 @@ def _fit(
         factors_MFF = np.linalg.cholesky(covariance)
         mixture = _Mixture(usual_M, offsets_MF, factors_MFF, conditions, shares_cM)
         log_nM = mixture.log_likelihoods(away_nF, row_n)
-        share_nM = _softmax(log_nM)
+        likelihood = float(np.logaddexp.reduce(log_nM, axis=1).mean())
+        if likelihood - before < SETTLED:
+            break
+        share_nM, before = _softmax(log_nM), likelihood
     assert mixture is not None
     return mixture
 
