@@ -29,6 +29,8 @@ OPTIONS = {
     "control": "--control",
     "tokenizer": "--tokenizer",
     "latent": "--latent",
+    "autoencoder": "--autoencoder",
+    "min_overlap": "--min-overlap",
     "dit": "--dit",
     "seed": "--seed",
     "accelerator": "--accelerator",
