@@ -23,7 +23,7 @@ from celldit.errors import InputError, closest, examples
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
 
-__all__ = ["check_fields", "check_setup"]
+__all__ = ["check_anndata", "check_fields", "check_setup"]
 
 
 def check_setup(adata: ad.AnnData, fields: Fields) -> None:
@@ -36,11 +36,7 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     UnknownNameError
         If a column, a layer or the control label does not exist.
     """
-    if not isinstance(adata, ad.AnnData):
-        raise InputError(
-            f"Expected an AnnData, got {type(adata).__name__}; read one with "
-            "scanpy.read_h5ad('file.h5ad')."
-        )
+    check_anndata(adata)
     _check_arguments(fields)
     select_matrix(adata, fields.counts_layer)
     check_unique_genes(adata.var_names)
@@ -54,6 +50,21 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
         )
 
 
+def check_anndata(adata: object, name: str = "") -> None:
+    """Refuse what is no AnnData, most often because arguments were exchanged.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument.
+    """
+    if not isinstance(adata, ad.AnnData):
+        raise InputError(
+            f"Expected an AnnData{f' as {name}' if name else ''}, got {type(adata).__name__}; read "
+            "one with scanpy.read_h5ad('file.h5ad')."
+        )
+
+
 def check_fields(adata: ad.AnnData, fields: Fields) -> None:
     """Verify what fields say of the columns of ``obs`` alone; raises as :func:`check_setup`."""
     _check_arguments(fields)
@@ -61,6 +72,11 @@ def check_fields(adata: ad.AnnData, fields: Fields) -> None:
 
 
 def _check_arguments(fields: Fields) -> None:
+    if not isinstance(fields.perturbation_sep, str):
+        raise InputError(
+            "perturbation_sep is the text between two perturbations, such as '+', not "
+            f"{type(fields.perturbation_sep).__name__}."
+        )
     if not fields.perturbation_sep:
         raise InputError("perturbation_sep is empty; give the text between two perturbations.")
     if not fields.control:

@@ -19,7 +19,7 @@ __all__ = ["average_tables", "ceiling", "score", "split_halves"]
 
 def ceiling(
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
     n_repeats: int = 5,

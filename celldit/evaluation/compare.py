@@ -24,7 +24,7 @@ CEILING = "ceiling"
 def compare(
     predictions: Mapping[str, ad.AnnData],
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = ("pearson", "nmse", "energy"),
     baseline: str | None = None,
@@ -106,6 +106,11 @@ def _check(
     n_repeats: int,
     names: Sequence[str],
 ) -> None:
+    if not isinstance(predictions, Mapping):
+        raise InputError(
+            "predictions must hold predictions by the name of their method, as "
+            f"{{'celldit': predicted}}, not {type(predictions).__name__}."
+        )
     if not predictions or CEILING in predictions:
         raise InputError(
             f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "

@@ -20,7 +20,7 @@ __all__ = ["evaluate"]
 def evaluate(
     predicted: ad.AnnData,
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
     min_cells: int = 10,
@@ -43,10 +43,10 @@ def evaluate(
         of perturbation and covariates in ``obs``.
     truth
         Measured cells, raw counts, set up with :meth:`celldit.CellDiT.setup_anndata`. Its control
-        cells, if it has any, are left out.
+        cells, if it has any, are not scored.
     control
         Measured control cells, raw counts. Cells with another label are left out, so the whole data
-        set will do.
+        set will do. None for the control cells of the truth, by the label of its setup.
     metrics
         Names from :data:`celldit.evaluation.METRICS`; None for the default table, which leaves out
         what is slow (``classifier_auc``, ``w2``) or says much the same; ``"all"`` for everything.

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.cells import Cells
+from celldit.data.checks import check_anndata
 from celldit.data.columns import join_contexts, read_covariates, text_column
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
@@ -153,6 +154,8 @@ def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
     InputError
         How many differ, which, and how to align.
     """
+    check_anndata(adata, name)
+    check_anndata(truth, "truth")
     theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
     if theirs.equals(ours):
         return

@@ -24,7 +24,7 @@ _UNBIASED = frozenset({"energy", "mmd", "correlation_error"})
 def intervals(
     predicted: ad.AnnData,
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = ("pearson", "nmse", "energy"),
     n_resamples: int = 100,

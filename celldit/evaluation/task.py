@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels import parts
 from celldit.errors import InputError, examples
@@ -53,8 +54,14 @@ class Task:
     seed: int = 0
 
     @classmethod
-    def prepare(cls, truth: ad.AnnData, control: ad.AnnData, *, seed: int = 0) -> Task:
+    def prepare(
+        cls, truth: ad.AnnData, control: ad.AnnData | None = None, *, seed: int = 0
+    ) -> Task:
         """Read and check the measured cells; see :func:`celldit.evaluation.evaluate`."""
+        check_anndata(truth, "truth")
+        own = control is None
+        control = truth if control is None else control
+        check_anndata(control, "control")
         fields = Fields.from_anndata(truth)
         if fields.perturbation_key is None:
             raise InputError(
@@ -73,8 +80,8 @@ class Task:
             )
         if controls.n_cells == 0:
             raise InputError(
-                f"control has no cells labelled {fields.control!r} in "
-                f"obs[{fields.perturbation_key!r}]; pass the measured control cells."
+                f"{'truth' if own else 'control'} has no cells labelled {fields.control!r} in "
+                f"obs[{fields.perturbation_key!r}]; pass the measured control cells as control."
             )
         both = sparse.vstack([controls.log, measured.log], format="csr")
         return cls(measured, controls, PrincipalComponents.fit(both, seed=seed), fields, seed)

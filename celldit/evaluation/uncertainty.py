@@ -16,7 +16,7 @@ __all__ = ["bootstrap_interval", "detectable", "permutation_p_value"]
 
 def detectable(
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None = None,
     *,
     n_permutations: int = 200,
     alpha: float = 0.05,

@@ -88,7 +88,7 @@ class Numbers:
 def measure(
     predicted: ad.AnnData,
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None,
     *,
     name: str,
     baselines: Mapping[str, ad.AnnData],
@@ -194,7 +194,7 @@ def _scores(equal: pd.DataFrame, name: str) -> dict[str, float]:
 
 def _effects(
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None,
     asked: Mapping[tuple[str, str], Any],
     min_cells: int,
     seed: int,

@@ -27,7 +27,7 @@ __all__ = ["report"]
 def report(
     predicted: ad.AnnData,
     truth: ad.AnnData,
-    control: ad.AnnData,
+    control: ad.AnnData | None = None,
     path: str | os.PathLike[str] = "report.html",
     *,
     name: str = "prediction",
@@ -121,7 +121,7 @@ def report(
         min_cells=min_cells,
         seed=seed,
     )
-    measured = _together(truth, control)
+    measured = _together(truth, truth if control is None else control)
     text = render(
         numbers,
         title=title or f"Report: {name}",

@@ -199,6 +199,14 @@ def test_bad_input_is_an_error_that_says_what_to_do(
         assert list(part.layers) == list(copy.layers)
 
 
+def test_controls_default_to_those_of_the_truth(papalexi: Any) -> None:
+    given = evaluate(papalexi.replicate, papalexi.whole, papalexi.whole, metrics=QUICK)
+    assert evaluate(papalexi.replicate, papalexi.whole, metrics=QUICK).equals(given)
+    perturbed = papalexi.whole[papalexi.whole.obs["perturbation"] != "control"].copy()
+    with pytest.raises(InputError, match=r"truth has no cells labelled 'control'.* as control"):
+        evaluate(papalexi.replicate, perturbed, metrics=QUICK)
+
+
 def test_unknown_metrics_are_named(papalexi: Any) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'pearson'"):
         evaluate(papalexi.replicate, papalexi.truth, papalexi.control, metrics=["Pearsson"])
