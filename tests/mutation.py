@@ -51,12 +51,12 @@ MUTATIONS = (
     ),
     Mutation(
         "dropped cross-fitting", "conditions/effect_prior.py",
-        "(shifts_C - (inverse_CC @ shifts_C) / precision_C).numpy()", "shifts_C.numpy()",
+        "mean = self.shifts - solved_CF / precision_CF", "mean = self.shifts",
         "conditions/test_effect_prior.py",
     ),
     Mutation(
         "off by one", "conditions/kernel.py",
-        "float(x == y and len(x) > 1)", "float(x == y and len(x) > 0)",
+        "several = np.array([len(c.parts) > 1", "several = np.array([len(c.parts) > 0",
         "conditions/test_interaction.py",
     ),
     Mutation(

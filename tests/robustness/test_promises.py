@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,3 +24,13 @@ def test_the_tests_of_all_promises_exist() -> None:
         assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, (
             f"{file} {name}"
         )
+
+
+def test_the_lines_that_the_mutation_check_breaks_are_there() -> None:
+    """It runs before a release only, and must not then turn out to be out of date."""
+    mutations = runpy.run_path(str(ROOT / "tests" / "mutation.py"))["MUTATIONS"]
+    assert len(mutations) == 10
+    for mutation in mutations:
+        whole = (ROOT / "celldit" / mutation.file).read_text(encoding="utf-8")
+        assert whole.count(mutation.old) == 1, f"{mutation.file}: {mutation.old}"
+        assert (ROOT / "tests" / mutation.tests).is_file(), mutation.tests
