@@ -7,12 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_kind, check_seed, check_whole
 from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.features import FeatureTable, read_features, warn_undescribed
@@ -125,7 +126,11 @@ class CellDiT:
             tokenizer = default_tokenizer(cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
         self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
-        self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit or DiTConfig()
+        check_kind(self._latent, LatentConfig, "latent", "'pca', 'set' or a LatentConfig")
+        dit = DiTConfig() if dit is None else dit
+        self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit
+        kinds = get_args(NetworkConfig)
+        check_kind(self._dit, kinds, "dit", "a name such as 'celldit-S', or a DiTConfig")
         self._features = read_features(features)
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
@@ -250,7 +255,8 @@ class CellDiT:
         check_trainer_arguments(trainer_arguments)
         check_epochs(max_epochs)
         check_seed(seed)
-        config = config or TrainingConfig()
+        config = TrainingConfig() if config is None else config
+        check_kind(config, TrainingConfig, "config", "a TrainingConfig")
         cells = self._training_cells("train")
         holding = open_checkpoints(
             checkpoint_dir,
@@ -356,6 +362,7 @@ class CellDiT:
         --------
         >>> model = CellDiT.load("model/").fine_tune(adata)     # doctest: +SKIP
         """
+        from celldit.training.config import TrainingConfig
         from celldit.training.fine_tune import GENTLE, check_fields, fine_tune
         from celldit.training.fit import check_trainer_arguments, open_checkpoints
 
@@ -366,7 +373,8 @@ class CellDiT:
         store, fields = read_set_up(adata)
         check_fields(trained.fields, fields)
         cells = store.take(slice(None))
-        config = config or GENTLE
+        config = GENTLE if config is None else config
+        check_kind(config, TrainingConfig, "config", "a TrainingConfig")
         holding = open_checkpoints(
             checkpoint_dir,
             checkpoint_minutes,
@@ -549,9 +557,10 @@ class CellDiT:
             If `out` exists (unless `overwrite`) or cannot be written; before any work starts.
         """
         trained = self.trained
-        solver = solver or ("euler" if sampler == "edit" else "heun")
+        if solver is None:
+            solver = "euler" if isinstance(sampler, str) and sampler == "edit" else "heun"
         config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
-        self._check(config, batch_size)
+        self._check(config, batch_size, seed)
         check_sampler(sampler, config, edit)
         piece = None if shard is None else Shard.parse(shard)
         target = check_out(out, overwrite) if piece is None else check_folder(out)
@@ -634,10 +643,9 @@ class CellDiT:
         """
         trained = self.trained
         config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
-        self._check(config, batch_size)
+        self._check(config, batch_size, seed)
         target = check_out(out, overwrite)
-        if isinstance(n_cells, bool) or int(n_cells) != n_cells or n_cells < 1:
-            raise InputError(f"n_cells={n_cells!r} must be a whole number of at least 1.")
+        check_whole(n_cells, "n_cells")
         label, model_cells = None, None
         if like is not None:
             if any(x is not None for x in (perturbation, covariates, dose, time)):
@@ -706,7 +714,7 @@ class CellDiT:
         config = SolverConfig(
             solver or ("euler" if sampler == "edit" else "heun"), n_steps, grid=grid
         )
-        self._check(config, batch_size)
+        self._check(config, batch_size, seed)
         check_sampler(sampler, config, None)
         if sampler == "transport":
             raise InputError('trajectory() goes through noise; use "inversion" or "edit".')
@@ -753,7 +761,7 @@ class CellDiT:
             One cell for each share and control cell; ``obs["share"]``, ``obs["control_cell"]``.
         """
         trained, config, numbers = self.trained, SolverConfig(), check_shares(shares)
-        self._check(config, batch_size)
+        self._check(config, batch_size, seed)
         (first,), (last,) = self._labels(start), self._labels(end)
         cells = self._training_cells("interpolate") if adata is None else trained.read(adata)
         with threads():
@@ -831,9 +839,9 @@ class CellDiT:
             perturbations, self.fields, self.perturbations, self.trained.featured
         )
 
-    def _check(self, config: SolverConfig, batch_size: int) -> None:
-        if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
-            raise InputError(f"batch_size={batch_size!r} must be a whole number of at least 1.")
+    def _check(self, config: SolverConfig, batch_size: int, seed: int) -> None:
+        check_whole(batch_size, "batch_size")
+        check_seed(seed)
         if config.guidance != 1 and not self.trained.drops_conditions:
             raise InputError(
                 f"guidance={config.guidance:g} needs a model trained with conditions withheld; "
@@ -873,11 +881,5 @@ class CellDiT:
 
 def check_epochs(max_epochs: int | None) -> None:
     """Refuse a number of epochs that is none."""
-    if max_epochs is not None and (int(max_epochs) != max_epochs or max_epochs < 0):
-        raise InputError(f"max_epochs={max_epochs!r} must be a whole number of at least 0.")
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that numpy cannot use."""
-    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
-        raise InputError(f"seed={seed!r} must be a whole number of at least 0.")
+    if max_epochs is not None:
+        check_whole(max_epochs, "max_epochs", 0)

@@ -10,8 +10,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_whole
 from celldit.conditions.gene_sources import Source, describe, name_of
 from celldit.data.cells import Cells
+from celldit.data.checks import check_anndata
 from celldit.data.columns import text_column
 from celldit.data.fields import Fields
 from celldit.data.guides import CONTROL_GUIDES, GUIDE, merge_guide_labels
@@ -116,8 +118,8 @@ def gene_features(
     >>> table.shape[1]
     8
     """
-    if isinstance(n_components, bool) or int(n_components) != n_components or n_components < 1:
-        raise InputError(f"n_components={n_components!r} must be a whole number of at least 1.")
+    check_anndata(adata, "adata")
+    check_whole(n_components, "n_components")
     if adata.isbacked:
         raise InputError("adata is backed by a file; bring it into memory with adata.to_memory().")
     fields = Fields.from_anndata(adata)
@@ -180,6 +182,7 @@ def merge_guides(
     >>> cd.pp.merge_guides(adata, "guide")                              # doctest: +SKIP
     >>> cd.CellDiT.setup_anndata(adata, perturbation_key="target")      # doctest: +SKIP
     """
+    check_anndata(adata, "adata")
     labels = text_column(adata, guide_key, "guide_key")
     if key_added == guide_key:
         raise InputError(

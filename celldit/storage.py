@@ -22,6 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from celldit.arguments import check_path
 from celldit.errors import FileError
 from celldit.locks import sole_writer
 from celldit.replacing import sync_folder, take_place
@@ -49,7 +50,7 @@ def write_folder(
     FileError
         If the folder exists and `overwrite` is False, is no model folder, or cannot be written.
     """
-    target = Path(path)
+    target = check_path(path)
     if target.exists():
         if not overwrite:
             raise FileError(f"{target} exists already; choose another path or pass overwrite=True.")
@@ -107,7 +108,7 @@ def read_folder(
         If a file is missing, damaged or not a plain file, or the format is newer than this version
         of celldit.
     """
-    folder = Path(path)
+    folder = check_path(path)
     for _ in range(_READS):
         before = _identity(folder)
         try:

@@ -47,6 +47,8 @@ def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
     InputError
         If several columns have that name.
     """
+    if not isinstance(key, str):
+        raise InputError(f"{role} takes the name of a column as text, not {type(key).__name__}.")
     if key not in adata.obs.columns:
         raise UnknownNameError.among(f"column for {role} in adata.obs", key, adata.obs.columns)
     column = adata.obs[key]

@@ -38,6 +38,10 @@ def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
     InputError
         If the matrix is missing, has no cells or no genes, or is of a kind that cannot be read.
     """
+    if counts_layer is not None and not isinstance(counts_layer, str):
+        raise InputError(
+            f"counts_layer takes the name of a layer as text, not {type(counts_layer).__name__}."
+        )
     if counts_layer is not None and counts_layer not in adata.layers:
         raise UnknownNameError.among("layer in adata.layers", counts_layer, adata.layers.keys())
     if adata.n_obs == 0 or adata.n_vars == 0:

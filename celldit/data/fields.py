@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import anndata as ad
 
-from celldit.data.checks import check_setup
+from celldit.data.checks import check_anndata, check_setup
 from celldit.data.columns import as_text
 from celldit.errors import InputError
 
@@ -88,8 +88,9 @@ class Fields:
         Raises
         ------
         InputError
-            If ``adata`` was not set up.
+            If ``adata`` was not set up, or is no AnnData.
         """
+        check_anndata(adata)
         stored = adata.uns.get("celldit")
         setup = stored.get("setup") if isinstance(stored, Mapping) else None
         if not isinstance(setup, Mapping):
@@ -179,15 +180,25 @@ def fields_of(
     return Fields(
         perturbation_key=perturbation_key,
         control=as_text(control),
-        covariate_keys=(
-            (covariate_keys,) if isinstance(covariate_keys, str) else tuple(covariate_keys)
-        ),
+        covariate_keys=_keys(covariate_keys),
         size_factor_key=size_factor_key,
         counts_layer=counts_layer,
         dose_key=dose_key,
         time_key=time_key,
         perturbation_sep=perturbation_sep,
     )
+
+
+def _keys(covariate_keys: object) -> tuple[str, ...]:
+    """One name, or several; what is no text among them is refused with all other columns."""
+    if covariate_keys is None or isinstance(covariate_keys, str):
+        return () if covariate_keys is None else (covariate_keys,)
+    if not isinstance(covariate_keys, Iterable):
+        raise InputError(
+            "covariate_keys takes names of columns, such as ['donor'], not "
+            f"{type(covariate_keys).__name__}."
+        )
+    return tuple(covariate_keys)
 
 
 def _store(adata: ad.AnnData, fields: Fields) -> None:

@@ -43,11 +43,7 @@ def read_set_up(source: Source) -> tuple[CellStore, Fields]:
     if isinstance(source, (str, os.PathLike)):
         store = open_store(source)
         return store, store.fields
-    if not isinstance(source, ad.AnnData):
-        raise InputError(
-            f"Expected an AnnData, a path, or what cd.open_store() gives, got "
-            f"{type(source).__name__}; read one with scanpy.read_h5ad('file.h5ad')."
-        )
+    _check_kind(source)
     fields = Fields.from_anndata(source)
     return read_any(source, fields), fields
 
@@ -63,6 +59,11 @@ def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None)
         What the columns mean.
     genes
         The genes wanted, in the order wanted; None for all.
+
+    Raises
+    ------
+    InputError
+        If `source` is of another kind.
     """
     if isinstance(source, StoredCells):
         if genes is None or source.genes == tuple(genes):
@@ -70,5 +71,14 @@ def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None)
         return source.with_genes(genes)
     if isinstance(source, (str, os.PathLike)):
         return open_fields(source, fields, genes)
+    _check_kind(source)
     backed = open_backed(source, fields, genes)
     return Cells.from_anndata(source, fields, genes=genes) if backed is None else backed
+
+
+def _check_kind(source: object) -> None:
+    if not isinstance(source, ad.AnnData):
+        raise InputError(
+            f"Expected an AnnData, a path, or what cd.open_store() gives, got "
+            f"{type(source).__name__}; read one with scanpy.read_h5ad('file.h5ad')."
+        )

@@ -90,7 +90,7 @@ def resolve_grid(name: str) -> Grid:
     UnknownNameError
         No grid has that name.
     """
-    if name not in _GRIDS:
+    if not isinstance(name, str) or name not in _GRIDS:
         raise UnknownNameError.among("grid", name, _GRIDS)
     return _GRIDS[name]
 

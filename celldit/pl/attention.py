@@ -115,7 +115,7 @@ def wide_attention(
 def _choose(table: pd.DataFrame, perturbation: str | None, difference: bool) -> str:
     labels = list(dict.fromkeys(table["perturbation"]))
     if perturbation is not None:
-        if perturbation not in labels:
+        if not isinstance(perturbation, str) or perturbation not in labels:
             raise UnknownNameError.among("perturbation in the table", perturbation, labels)
         return perturbation
     # A control differs from itself by nothing, so it is what to leave out.

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
@@ -109,7 +110,9 @@ def chosen_genes(
         raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")
     if genes is None:
         return None
-    asked = [genes] if isinstance(genes, str) else list(genes)
+    asked = text_list(genes, "genes")
+    if not asked:
+        raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
     for gene in asked:
         if gene not in set(known):
             raise UnknownNameError.among(f"gene in {where}", gene, known)

@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
+from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.metrics.shift import largest
 from celldit.pl.measured import Pair, columns_of, read_pair, shifts
@@ -90,7 +91,9 @@ def _columns(pair: Pair, genes: Sequence[str] | str | None, label: str, n_genes:
             raise InputError(f"n_genes={n_genes!r} must be at least 1.")
         return largest(shifts(pair, label)[0], n_genes)
     position = {gene: i for i, gene in enumerate(pair.genes)}
-    asked = [genes] if isinstance(genes, str) else list(genes)
+    asked = text_list(genes, "genes")
+    if not asked:
+        raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
     for gene in asked:
         if gene not in position:
             raise UnknownNameError.among("gene", gene, pair.genes)

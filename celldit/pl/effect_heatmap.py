@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.pl.style import finish, style
 
@@ -115,10 +116,13 @@ def _genes(sure: pd.DataFrame, genes: Sequence[str] | None, n_genes: int) -> lis
     if genes is None:
         strongest = sure.max(axis=0).sort_values(ascending=False, kind="stable")
         return list(strongest.index[:n_genes])
-    for gene in genes:
+    asked = text_list(genes, "genes")
+    if not asked:
+        raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
+    for gene in asked:
         if gene not in sure.columns:
             raise UnknownNameError.among("gene in effects", gene, sure.columns)
-    return list(genes)
+    return asked
 
 
 def _order(values: np.ndarray) -> np.ndarray:

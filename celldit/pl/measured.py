@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
+from celldit.arguments import text_list
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
@@ -58,7 +59,9 @@ class Pair:
                     "adata; pass the measured cells of one of them."
                 )
             return both
-        asked = [perturbation] if isinstance(perturbation, str) else list(perturbation)
+        asked = text_list(perturbation, "perturbation")
+        if not asked:
+            raise InputError("perturbation=[] names none; leave it out to draw all of them.")
         labels = [canonical(p, fields.perturbation_sep, fields.control) for p in asked]
         for label in labels:
             if label not in available:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
@@ -64,7 +65,9 @@ def scores(
     """
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")
-    wanted = [metrics] if isinstance(metrics, str) else list(metrics or table.columns)
+    wanted = list(table.columns) if metrics is None else text_list(metrics, "metrics")
+    if not wanted:
+        raise InputError("metrics=[] names no column; leave it out for all of them.")
     for name in wanted:
         if name not in table.columns:
             raise UnknownNameError.among("column in the table", name, table.columns)

@@ -64,6 +64,8 @@ def training_curves(
     >>> model.train(max_epochs=4)                         # doctest: +SKIP
     >>> cd.pl.training_curves(model)                      # doctest: +SKIP
     """
+    if not isinstance(getattr(model, "history", None), dict):
+        raise InputError(f"model must be a CellDiT, not {type(model).__name__}.")
     history = {stage: rows for stage, rows in model.history.items() if rows}
     if not history:
         raise InputError(

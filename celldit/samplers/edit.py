@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError
 from celldit.flow import FlowEdit, Noise, resolve_grid
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
@@ -37,8 +38,7 @@ class EditConfig:
     t_start: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_avg, bool) or int(self.n_avg) != self.n_avg or self.n_avg < 1:
-            raise InputError(f"n_avg={self.n_avg!r} must be a whole number of at least 1.")
+        check_whole(self.n_avg, "n_avg")
         if not (0 <= self.t_start < 1):
             raise InputError(f"t_start={self.t_start!r} must be in [0, 1); 0 is the source.")
 

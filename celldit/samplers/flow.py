@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from celldit.arguments import check_number, check_whole
 from celldit.errors import InputError
 from celldit.flow import GuidedVelocity, Solver, Velocity, resolve_grid, resolve_solver
 from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, spread
@@ -48,12 +51,12 @@ class SolverConfig:
     def __post_init__(self) -> None:
         resolve_solver(self.solver)
         resolve_grid(self.grid)
-        if isinstance(self.n_steps, bool) or int(self.n_steps) != self.n_steps or self.n_steps < 1:
-            raise InputError(f"n_steps={self.n_steps!r} must be a whole number of at least 1.")
-        if not (0 <= self.guidance < float("inf")):
-            raise InputError(f"guidance={self.guidance!r} must be a number of at least 0.")
-        interval = tuple(self.guidance_interval)
-        if len(interval) != 2 or not (0 <= interval[0] <= interval[1] <= 1):
+        check_whole(self.n_steps, "n_steps")
+        check_number(self.guidance, "guidance")
+        given: object = self.guidance_interval
+        interval = tuple(given) if isinstance(given, Iterable) else ()
+        pair = len(interval) == 2 and all(isinstance(end, Real) for end in interval)
+        if not pair or not (0 <= interval[0] <= interval[1] <= 1):
             raise InputError(
                 f"guidance_interval={self.guidance_interval!r} must be two flow times with "
                 "0 <= lo <= hi <= 1, such as (0.2, 0.8)."

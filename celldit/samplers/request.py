@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import text_list
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.ranges import Ranges
@@ -37,7 +38,7 @@ def check_perturbations(
     InputError
         If nothing is asked for.
     """
-    asked = [labels] if isinstance(labels, str) else list(labels)
+    asked = text_list(labels, "perturbations")
     if not asked:
         raise InputError('No perturbation was asked for; pass perturbations=["NAME", ...].')
     known_set = set(known)
@@ -179,6 +180,11 @@ def composition(
         The shares follow the training data; a perturbation that was not seen in the wanted contexts
         follows the controls.
     """
+    if covariates is not None and not isinstance(covariates, Mapping):
+        raise InputError(
+            "covariates must be values by the names of covariates, such as "
+            f'{{"cell_type": "B"}}, not {type(covariates).__name__}.'
+        )
     wanted = dict(covariates or {})
     unknown = [key for key in wanted if key not in fields.covariate_keys]
     if unknown:

@@ -69,7 +69,7 @@ def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -
     InputError
         If a setting does not belong to it.
     """
-    if sampler not in SAMPLERS:
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise UnknownNameError.among("sampler", sampler, SAMPLERS)
     if edit is not None and sampler != "edit":
         raise InputError(f'edit= is for sampler="edit", not {sampler!r}; leave it out.')

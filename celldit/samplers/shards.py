@@ -18,6 +18,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 
+from celldit.arguments import check_path
 from celldit.errors import FileError, InputError
 from celldit.files import write_text
 from celldit.samplers.sampling import TILE, Sampling
@@ -97,7 +98,7 @@ def check_folder(path: str | os.PathLike[str] | None) -> Path:
     """
     if path is None:
         raise InputError('shard= needs a folder to write to, out="predicted/".')
-    folder = Path(path)
+    folder = check_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

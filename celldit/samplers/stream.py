@@ -23,6 +23,7 @@ import zarr
 from anndata.io import read_elem, sparse_dataset, write_elem
 from scipy import sparse
 
+from celldit.arguments import check_path
 from celldit.errors import FileError, InputError
 from celldit.locks import sole_writer
 from celldit.replacing import take_place
@@ -52,7 +53,7 @@ def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | No
     """
     if path is None:
         return None
-    target = Path(path)
+    target = check_path(path)
     if target.suffix not in (".h5ad", ".zarr"):
         raise InputError(f"out={str(target)!r} must end in .h5ad or .zarr.")
     if target.exists() and not overwrite:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 
 from celldit.data.cells import Cells
+from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 
@@ -69,8 +70,9 @@ def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
     Raises
     ------
     InputError
-        If `adata` is backed by a file and no copy is asked for.
+        If `adata` is no AnnData, or is backed by a file and no copy is asked for.
     """
+    check_anndata(adata, "adata")
     if copy:
         return adata.to_memory() if adata.isbacked else adata.copy()
     if adata.isbacked:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 
+from celldit.data.checks import check_anndata
 from celldit.errors import InputError, examples
 from celldit.tl.cells import store, trained_parts, writable
 
@@ -58,6 +59,7 @@ def gene_loadings(
     True
     """
     trained = trained_parts(model)
+    check_anndata(adata, "adata")
     if not adata.var_names.is_unique:
         raise InputError("Gene names occur more than once; call adata.var_names_make_unique().")
     table = trained.autoencoder.gene_loadings()

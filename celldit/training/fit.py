@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from celldit.arguments import check_path
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
@@ -194,6 +195,7 @@ def open_checkpoints(
     if folder is None:
         yield None
         return
+    check_path(folder)
     settings = {
         "start": start,
         "seed": seed,

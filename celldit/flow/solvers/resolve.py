@@ -73,11 +73,11 @@ def resolve_solver(
     InputError
         A setting of the solver cannot be used.
     """
-    if name in _STEPPERS:
+    if isinstance(name, str) and name in _STEPPERS:
         return FixedStep(_STEPPERS[name]())
-    if name == "dopri5":
+    if isinstance(name, str) and name == "dopri5":
         return Dopri5(rtol=rtol, atol=atol)
-    if name == "sde":
+    if isinstance(name, str) and name == "sde":
         return EulerMaruyama(
             path=LinearPath() if path is None else path,
             source=GaussianSource() if source is None else source,

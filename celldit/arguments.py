@@ -1,0 +1,110 @@
+"""What every public function asks of its plain arguments, in the same words."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from celldit.errors import FileError, InputError
+
+__all__ = ["check_kind", "check_number", "check_path", "check_seed", "check_whole", "text_list"]
+
+#: Torch takes seeds below 2^64, numpy any; their random integers reach 2^63.
+SEEDS = 2**63
+
+
+def check_whole(value: object, name: str, least: int = 1) -> None:
+    """Refuse what is no whole number of at least `least`.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument.
+    """
+    number: Any = value
+    whole = isinstance(number, Integral) or (
+        isinstance(number, Real) and math.isfinite(number) and int(number) == number
+    )
+    if isinstance(value, bool) or not whole or number < least:
+        raise InputError(f"{name}={_short(value)} must be a whole number of at least {least}.")
+
+
+def check_number(value: object, name: str) -> None:
+    """Refuse what is no finite number of at least 0; raises as :func:`check_whole`."""
+    number: Any = value
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= number < math.inf:
+        raise InputError(f"{name}={_short(value)} must be a number of at least 0.")
+
+
+def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead: str) -> None:
+    """Refuse what is not of a kind.
+
+    Parameters
+    ----------
+    value, kind, name
+        The argument, what it must be, and its name.
+    instead
+        What to type.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} must be {instead}, not {_short(value)}.")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what random generators do not take; raises as :func:`check_whole`."""
+    check_whole(seed, "seed", 0)
+    if seed >= SEEDS:  # type: ignore[operator]
+        raise InputError(f"seed={seed} must be below 2^63.")
+
+
+def check_path(path: object) -> Path:
+    """Take text or a path-like object as a path.
+
+    Raises
+    ------
+    FileError
+        If it is something else.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise FileError(f"A path is text, such as 'folder/name', not {_short(path)}.")
+    return Path(path)
+
+
+def text_list(value: object, name: str) -> list[str]:
+    """Take one name, or several, as a list of names.
+
+    Parameters
+    ----------
+    value
+        Text, or a collection of it; numbers are written as text.
+    name
+        Of the argument.
+
+    Raises
+    ------
+    InputError
+        With the name of the argument.
+    """
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
+        raise InputError(f"{name}={_short(value)} must be a name, or a list of names.")
+    return [str(item) for item in value]
+
+
+def _short(value: object) -> str:
+    """How a value is shown in an error: as typed, if that is short, else its kind."""
+    if value is None or isinstance(value, (str, int, float, list, tuple, dict)):
+        shown = repr(value)
+        if len(shown) <= 60:
+            return shown
+    return f"<{type(value).__name__}>"

@@ -1,0 +1,170 @@
+"""A call with an argument of the wrong kind is refused in celldit's words, not in Python's."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import celldit as cd
+from celldit import CellDiT
+from celldit.errors import CellditError, InputError
+
+# What somebody hands over who exchanged two arguments, or took the wrong variable.
+STRAY: dict[str, Any] = {
+    "a number": 3,
+    "text": "text",
+    "a function": len,
+    "a table": pd.DataFrame({"x": [1]}),
+    "an array": np.zeros(3),
+    "an empty list": [],
+    "an empty dict": {},
+    "a strange AnnData": ad.AnnData(np.ones((3, 2), np.float32)),
+}
+
+
+@pytest.fixture(scope="module")
+def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[str, Any]:
+    """Every function of tl, pl and pp with arguments that work, by name."""
+    adata = _tiny_screen
+    model = train_tiny(adata)
+    predicted = model.predict(perturbations=["A"])
+    effects = model.predict_effects(["A", "B"])
+    scores = pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"])
+    attention = pd.DataFrame(
+        {
+            "slot": ["s", "s"],
+            "token": ["t", "u"],
+            "perturbation": ["A", "A"],
+            "attention": [0.4, 0.6],
+            "difference": [0.1, -0.1],
+        }
+    )
+    found = {
+        "tl.attention": (adata, model),
+        "tl.ceiling": (adata, adata),
+        "tl.compare": ({"celldit": predicted}, adata, adata),
+        "tl.counterfactual": (adata, model, "A"),
+        "tl.detectable": (adata, adata),
+        "tl.effects": (adata, model, ["A"]),
+        "tl.embed": (adata, model),
+        "tl.evaluate": (predicted, adata, adata),
+        "tl.gene_loadings": (adata, model),
+        "tl.intervals": (predicted, adata, adata),
+        "tl.rank_perturbations": (adata, model),
+        "tl.report": (predicted, adata, adata),
+        "tl.token_activity": (adata, model),
+        "pl.attention": (attention, "A"),
+        "pl.attention_network": (attention, "A"),
+        "pl.calibration": (adata, effects),
+        "pl.distributions": (adata, predicted, ["gene1"]),
+        "pl.dose_response": (effects, ["gene1"]),
+        "pl.effect": (adata, predicted, "A"),
+        "pl.effect_heatmap": (effects, ["gene1"]),
+        "pl.embedding": (adata, predicted),
+        "pl.scores": (scores, "pearson"),
+        "pl.training_curves": (model,),
+        "pl.trajectory": (effects, ["gene1"]),
+        "pp.drug_features": ({"A": "CCO"},),
+        "pp.gene_features": (adata,),
+        "pp.merge_guides": (adata, "perturbation"),
+    }
+    return {**found, "model": model, "adata": adata}
+
+
+NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
+NAMES += ["pp.drug_features", "pp.gene_features", "pp.merge_guides"]
+
+
+def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """Refused in celldit's words, or harmless; any other error goes through and fails the test."""
+    with warnings.catch_warnings(), contextlib.suppress(CellditError):
+        warnings.simplefilter("ignore")
+        what(*arguments, **options)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path: Any) -> None:
+    part, _, last = name.partition(".")
+    function, good = getattr(getattr(cd, part), last), calls[name]
+    options: dict[str, Any] = {}
+    if name == "tl.rank_perturbations":
+        options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
+    if name == "tl.report":
+        options = {"path": tmp_path / "report.html"}
+    for place in range(len(good)):
+        for stray in (*STRAY.values(), calls["model"]):
+            if isinstance(stray, CellDiT) and good[place] is stray:
+                continue
+            arguments = [*good[:place], stray, *good[place + 1 :]]
+            refused(
+                function, *(x.copy() if x is calls["adata"] else x for x in arguments), **options
+            )
+
+
+OPTIONS = {
+    "predict": "adata perturbations dose time sampler solver n_steps grid guidance "
+    "guidance_interval seed batch_size edit out shard",
+    "generate": "n_cells perturbation covariates dose time like seed out",
+    "predict_effects": "perturbations dose time",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "option"), [(m, option) for m, names in OPTIONS.items() for option in names.split()]
+)
+def test_stray_options_of_methods(
+    method: str, option: str, calls: dict[str, Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    usual = {"generate": {"n_cells": 2}}.get(method, {"perturbations": ["A"]})
+    for stray in (*STRAY.values(), calls["model"]):
+        refused(getattr(calls["model"], method), **{**usual, option: stray})
+
+
+SETUP = ["perturbation_key", "covariate_keys", "size_factor_key", "counts_layer", "dose_key"]
+SETUP += ["time_key", "perturbation_sep", "control"]
+
+
+@pytest.mark.parametrize("option", SETUP)
+def test_stray_options_of_setup(option: str, calls: dict[str, Any]) -> None:
+    for stray in (*STRAY.values(), calls["model"]):
+        adata = calls["adata"].copy()
+        refused(CellDiT.setup_anndata, adata, **{"perturbation_key": "perturbation", option: stray})
+
+
+@pytest.mark.parametrize("option", ["adata", "tokenizer", "latent", "dit", "features"])
+def test_stray_options_of_a_new_model(option: str, calls: dict[str, Any]) -> None:
+    for stray in (*STRAY.values(), calls["model"]):
+        refused(CellDiT, **{"adata": calls["adata"], option: stray})
+
+
+@pytest.mark.parametrize("option", ["max_epochs", "seed", "config", "checkpoint_dir"])
+def test_stray_options_of_training(option: str, calls: dict[str, Any]) -> None:
+    model = CellDiT(calls["adata"], "modules")
+    for stray in (len, pd.DataFrame({"x": [1]}), np.zeros(3), [3], "three"):
+        if option == "checkpoint_dir" and isinstance(stray, str):
+            continue
+        with pytest.raises(CellditError):
+            model.train(**{option: stray})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True, float("nan")])
+def test_seeds_that_no_generator_takes(seed: Any, calls: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="seed"):
+        calls["model"].predict(perturbations=["A"], seed=seed)
+
+
+def test_paths_that_are_none(calls: dict[str, Any]) -> None:
+    for stray in (None, 3, b"bytes", [], calls["model"]):
+        for action in (CellDiT.load, calls["model"].save):
+            with pytest.raises(CellditError, match="A path is text"):
+                action(stray)
