@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_tests_of_all_promises_exist() -> None:
     text = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    # What follows "Measured" is a table of runs.
+    tables = text.partition("## Measured")[0].splitlines()
+    rows = [line for line in tables if line.startswith("| ") and "---" not in line]
     promises = [row for row in rows if not row.startswith("| promise |")]
     assert len(promises) > 20
     for row in promises:
