@@ -26,9 +26,9 @@ def check_whole(value: object, name: str, least: int = 1) -> None:
         With the name of the argument.
     """
     number: Any = value
-    whole = isinstance(number, Integral) or (
-        isinstance(number, Real) and math.isfinite(number) and int(number) == number
-    )
+    whole = isinstance(value, Integral)
+    if not whole and isinstance(value, Real):
+        whole = math.isfinite(number) and int(number) == number
     if isinstance(value, bool) or not whole or number < least:
         raise InputError(f"{name}={_short(value)} must be a whole number of at least {least}.")
 
