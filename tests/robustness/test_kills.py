@@ -31,7 +31,7 @@ from celldit.samplers.sampling import TILE, Sampling
 from celldit.samplers.stream import stream
 from celldit.samplers.write import PredictedCells
 from celldit.storage import read_folder, write_folder
-from celldit.training import fit
+from celldit.training import autoencoder_fit
 
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
 
@@ -256,7 +256,7 @@ def test_training_holds_its_folder_and_lets_it_go(
 ) -> None:
     folder = tmp_path / "checkpoints"
     refused = []
-    real = fit.train_latent
+    real = autoencoder_fit.train_latent
 
     def second_process(*arguments: Any, **options: Any) -> Any:
         command = [sys.executable, "-c", HOLDER_INSIDE, str(folder)]
@@ -264,7 +264,7 @@ def test_training_holds_its_folder_and_lets_it_go(
         refused.append(done.stderr)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(fit, "train_latent", second_process)
+    monkeypatch.setattr(autoencoder_fit, "train_latent", second_process)
     train_tiny(tiny_screen, checkpoint_dir=folder)
     assert len(refused) == 1
     assert "is being written by another process" in refused[0]
