@@ -91,15 +91,17 @@ def log_expression(counts: sparse.csr_matrix, size_factors: np.ndarray) -> np.nd
 def row(name: str, cells: np.ndarray, real: np.ndarray, pca: PCA, seed: int) -> dict[str, object]:
     """Everything measured of one source of cells."""
     x, y = pca.transform(cells), pca.transform(real)
-    some = np.random.default_rng(seed).permutation(min(len(x), len(y)))[:1000]
+    # Each at random: the order of the measured cells is that of their file.
+    rng = np.random.default_rng(seed)
+    x_some, y_some = (z[rng.permutation(len(z))[:1000]] for z in (x, y))
     return {
         "cells": name,
         "auc": measure.classifier_auc(cells, real, seed=seed),
         "nearest": measure.nearest_neighbor_accuracy(x, y, seed=seed),
-        "mmd": measure.mmd(x[some], y[some]),
-        "energy": measure.energy_distance(x[some], y[some]),
-        "w2": measure.wasserstein(x[some], y[some]),
-        "sliced_w2": measure.sliced_wasserstein(x[some], y[some]),
+        "mmd": measure.mmd(x_some, y_some),
+        "energy": measure.energy_distance(x_some, y_some),
+        "w2": measure.wasserstein(x_some, y_some),
+        "sliced_w2": measure.sliced_wasserstein(x_some, y_some),
         "mean_error": float(abs(cells.mean(0) - real.mean(0)).mean()),
         "variance_ratio": measure.variance_ratio(cells, real),
         "zero_error": measure.zero_fraction_error(cells, real),
