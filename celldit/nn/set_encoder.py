@@ -7,9 +7,14 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from celldit.nn.attention import MLP, Attention
 from celldit.nn.packed_attention import read_packed
+
+# Most tokens of a batch, padding included, that are embedded at once. Some twenty arrays of this
+# many rows are alive while the encoder trains.
+TOKENS_AT_ONCE = 2**16
 
 
 class SlotBlock(nn.Module):
@@ -53,6 +58,10 @@ class SetEncoder(nn.Module):
     A token enters as its identity's embedding, plus its values mapped by a small network that the
     identity modulates; K learned slots then read the set in `depth` blocks.
 
+    A batch of very many tokens is encoded some cells at a time. What training needs of them again
+    is computed again (Chen et al. 2016, "Training deep nets with sublinear memory cost"), so that
+    memory is bounded by ``TOKENS_AT_ONCE`` and not by tokens times cells.
+
     Parameters
     ----------
     n_identities
@@ -95,6 +104,21 @@ class SetEncoder(nn.Module):
     def forward(
         self, values_BTV: Tensor, identities_BT: Tensor, mask_BT: Tensor | None = None
     ) -> Tensor:
+        n_cells, n_tokens = identities_BT.shape
+        at_once = max(1, TOKENS_AT_ONCE // max(1, n_tokens))
+        if n_cells <= at_once:
+            return self._encode(values_BTV, identities_BT, mask_BT)
+        parts = []
+        for start in range(0, n_cells, at_once):
+            rows = slice(start, start + at_once)
+            some = values_BTV[rows], identities_BT[rows], None if mask_BT is None else mask_BT[rows]
+            if torch.is_grad_enabled():
+                parts.append(cast(Tensor, checkpoint(self._encode, *some, use_reentrant=False)))
+            else:
+                parts.append(self._encode(*some))
+        return torch.cat(parts)  # (B, K, W)
+
+    def _encode(self, values_BTV: Tensor, identities_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
         tokens_BTW = self.tokens(values_BTV, identities_BT)
         slots_BKW = self.slots.expand(len(values_BTV), -1, -1)
         for block in self._each():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celldit.nn import set_encoder
 from celldit.nn.set_encoder import SetEncoder
 
 
@@ -63,3 +65,43 @@ def test_values_and_identities_both_matter() -> None:
     assert (model(values, (identities + 1) % 9) - before).abs().max() > 1e-3
     slots = before[0]
     assert torch.cdist(slots, slots).add(torch.eye(3)).min() > 1e-3
+
+
+def test_some_cells_at_a_time_give_the_same_slots_and_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, (values, identities) = encoder(), a_set(6, 0, n=7)
+    mask = torch.rand(7, 6, generator=torch.Generator().manual_seed(1)) < 0.7
+    found = []
+    for at_once in (10_000, 12, 1):
+        monkeypatch.setattr(set_encoder, "TOKENS_AT_ONCE", at_once)
+        for given_mask in (mask, None):
+            model.zero_grad()
+            slots = model(values, identities, given_mask)
+            (slots * torch.arange(8.0)).sum().backward()
+            gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+            with torch.no_grad():
+                torch.testing.assert_close(model(values, identities, given_mask), slots)
+            found.append((slots.detach(), gradients))
+    for i in (2, 4):
+        for j in (0, 1):
+            torch.testing.assert_close(found[i + j][0], found[j][0], rtol=0, atol=1e-6)
+            for a, b in zip(found[i + j][1], found[j][1], strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_memory_of_many_tokens_is_bounded() -> None:
+    """What autograd keeps of a batch in parts is their input, not a score of arrays per token."""
+    model = encoder()
+    n_cells = 40
+    values = torch.randn(n_cells, set_encoder.TOKENS_AT_ONCE // 8, 2)
+    identities = torch.randint(9, values.shape[:2])
+    kept: dict[int, int] = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        model(values, identities)
+    assert sum(kept.values()) < 2 * (values.nbytes + identities.nbytes)
