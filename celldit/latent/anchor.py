@@ -22,8 +22,8 @@ class Anchor:
     Attributes
     ----------
     loadings
-        Orthogonal columns divided by their token's scale, float32, shape (F, K·D). Columns beyond
-        the rank of the data are zero.
+        Directions divided by their token's scale, float32, shape (F, K·D); principal components
+        are orthogonal. Columns beyond the rank of the data are zero.
     mean
         The mean cell's features, shape (F,).
     offset
@@ -31,7 +31,7 @@ class Anchor:
     scale
         Root mean square over the cells of each token before scaling, shape (K,).
     explained
-        Share of the total variance that the components keep.
+        Share of the total variance that the latent keeps.
     """
 
     loadings: np.ndarray
@@ -88,14 +88,41 @@ def fit_anchor(
         components = turn[:, ::-1].T @ components
         variances = values[::-1] / n_cells
         total = max(centred.total_variance(), 1e-12)
-    variances = np.maximum(variances, 0)
-    # A sign that does not depend on the solver.
-    strongest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(rank), strongest])[:, None]
+    return assemble(components.T, variances, mean_F, n_tokens, token_dim, float(total))
+
+
+def assemble(
+    directions_FR: np.ndarray,
+    variances_R: np.ndarray,
+    mean_F: np.ndarray,
+    n_tokens: int,
+    token_dim: int,
+    total: float,
+) -> Anchor:
+    """Scale each token to unit root mean square, and fix signs that no solver decides.
+
+    Parameters
+    ----------
+    directions_FR
+        Up to K·D directions in the features, of falling importance.
+    variances_R
+        Variance of the cells along each.
+    mean_F
+        The mean cell's features.
+    n_tokens, token_dim
+        K and D.
+    total
+        Variance of which `variances_R` explain a share.
+    """
+    n_features, rank = directions_FR.shape
+    n_dims = n_tokens * token_dim
+    variances_R = np.maximum(variances_R, 0)
+    strongest = np.abs(directions_FR).argmax(axis=0)
+    directions_FR = directions_FR * np.sign(directions_FR[strongest, np.arange(rank)])
     loadings = np.zeros((n_features, n_dims))
-    loadings[:, :rank] = components.T
+    loadings[:, :rank] = directions_FR
     padded = np.zeros(n_dims)
-    padded[:rank] = variances
+    padded[:rank] = variances_R
     scale = np.sqrt(padded.reshape(n_tokens, token_dim).mean(axis=1))
     scale = np.where(scale > 1e-8, scale, 1.0)
     loadings /= np.repeat(scale, token_dim)[None]
@@ -104,7 +131,7 @@ def fit_anchor(
         mean_F.astype(np.float32),
         (mean_F @ loadings).astype(np.float32),
         scale.astype(np.float32),
-        float(variances.sum() / total),
+        float(variances_R.sum() / max(total, 1e-12)),
     )
 
 

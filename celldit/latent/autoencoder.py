@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from celldit.errors import InputError
-from celldit.latent.anchor import anchor_rows, choose_n_dims, fit_anchor
+from celldit.latent.anchor import Anchor, anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountDistribution
+from celldit.latent.regression_anchor import MAX_FEATURES, fit_regression_anchor
 from celldit.latent.sparse_rows import SparseRows
 from celldit.nn.per_token import PerTokenLinear
 from celldit.nn.set_encoder import SetEncoder
@@ -138,7 +139,7 @@ class Autoencoder(nn.Module):
         """
         rows = anchor_rows(cells.n_cells, seed)
         sample = cells.take(slice(None) if rows is None else rows)
-        anchor = fit_anchor(self.features(sample), self.n_tokens, self.token_dim, seed)
+        anchor = self._anchor(sample, seed)
         del sample
         self.loadings.copy_(torch.from_numpy(anchor.loadings))
         self.feature_mean.copy_(torch.from_numpy(anchor.mean))
@@ -168,6 +169,18 @@ class Autoencoder(nn.Module):
             torch.from_numpy(sparse.vstack(kept, format="csr").toarray()),
             torch.from_numpy(cells.size_factors[some]),
         )
+
+    def _anchor(self, cells: Cells, seed: int) -> Anchor:
+        """The linear start: components of the genes, or what tokens say of them."""
+        features = self.features(cells)
+        if (
+            self.config.kind == "set"
+            and isinstance(features, np.ndarray)
+            and features.shape[1] <= MAX_FEATURES
+        ):
+            log_expression = cells.log_normalized()
+            return fit_regression_anchor(features, log_expression, self.n_tokens, self.token_dim)
+        return fit_anchor(features, self.n_tokens, self.token_dim, seed)
 
     @torch.no_grad()
     def normalize(self, cells: CellStore) -> Tensor:
