@@ -71,9 +71,8 @@ class CellDiT:
         with a warning where the genes are not in them, as with Ensembl ids.
     latent
         ``"pca"`` (default) or ``"set"``, set attention over the tokens, anchored at the same linear
-        start; or a :class:`~celldit.latent.LatentConfig`. On the bundled data ``"set"`` is level
-        with ``"pca"`` or slightly better within a context, clearly worse across Kang's cell types,
-        and takes twice as long (``docs/results/latent_choice.csv``).
+        start; or a :class:`~celldit.latent.LatentConfig`. Where it was measured ``"set"`` is about
+        level with ``"pca"``, and takes twice as long (``docs/latent_measured.md``).
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
         or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the

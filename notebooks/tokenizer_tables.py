@@ -11,6 +11,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
+PLAIN = ("latent_anchor", "latent_cause", "latent_memory", "structure", "tokenizing_speed")
 PAGE = ROOT / "docs" / "latent_measured.md"
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     tables = {
         "likelihood": likelihood(),
         "choice": choice(),
-        **{name: plain(name) for name in ("structure", "tokenizing_speed")},
+        **{name: plain(name) for name in PLAIN},
     }
     page = PAGE.read_text(encoding="utf-8")
     for name, table in tables.items():
