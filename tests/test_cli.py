@@ -113,9 +113,9 @@ def test_train_borrows_the_autoencoder_of_a_model(folder, tmp_path):
     assert printed["model"]["train_autoencoder"] is True
     assert printed["model"]["min_overlap"] == 0.5
     said = sentence(*given, "-o", tmp_path / "another", "--latent", "set")
-    assert "latent= and autoencoder= contradict each other" in said
+    assert "--latent and --autoencoder contradict each other" in said
     said = sentence(*given, "-o", tmp_path / "another", "--tokenizer", "modules")
-    assert "tokenizer= and autoencoder= exclude each other" in said
+    assert "--tokenizer and --autoencoder exclude each other" in said
     settings.write_text('[model]\ntrain_autoencoder = "no"\n')
     assert "train_autoencoder" in sentence(*given, "-o", tmp_path / "another")
     settings.write_text('[model]\nmin_overlap = "half"\n')
