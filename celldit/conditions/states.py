@@ -29,7 +29,7 @@ from celldit.conditions.shifts import condition_means
 LADDER = (1, 2, 4, 8, 16, 24)
 CELLS_PER_STATE = 30
 MOST_CELLS, MOST_OF_ALL = 3_000, 16_000
-N_ROUNDS, SETTLED = 20, 1e-2
+N_ROUNDS, SETTLED = 25, 1e-3
 # A condition's composition counts as if that of its context had been seen in this many more cells.
 PRIOR_CELLS = 20.0
 
@@ -261,6 +261,7 @@ def _best(
     n_cells = len(away_nF)
     apart_n = rng.random(n_cells) < 0.2
     best, best_score, seed = 1, -np.inf, int(rng.integers(2**31))
+    in_vain = 0
     for n_states in LADDER:
         if n_states > 1 and n_cells < n_states * CELLS_PER_STATE:
             break
@@ -269,9 +270,13 @@ def _best(
         fitted = _fit(away_nF[~apart_n], row_n[~apart_n], conditions, n_states, seed)
         log_nM = fitted.log_likelihoods(away_nF[apart_n], row_n[apart_n])
         score = float(np.logaddexp.reduce(log_nM, axis=1).mean())
-        if score <= best_score:
+        if score > best_score:
+            best, best_score, in_vain = n_states, score, 0
+        else:
+            in_vain += 1
+        # One number of states may do badly by its first guess alone.
+        if in_vain == 2:
             break
-        best, best_score = n_states, score
     if best == 1:
         one, zero = np.ones((len(conditions), 1)), np.zeros((1, away_nF.shape[1]))
         return _Mixture(np.ones(1), zero, factor_FF[None], conditions, one)
