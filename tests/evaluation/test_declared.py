@@ -134,7 +134,7 @@ def test_a_data_set_needs_a_name_and_a_file_of_its_own(folder):
     ):
         with pytest.raises(error, match=text):
             read_declaration(declare(folder, problem, head))
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError, match="There is no file"):
         read_declaration(folder / "gone.toml")
 
 
