@@ -90,7 +90,8 @@ def test_killed_at_five_moments_it_ends_at_the_same_weights(
     in_a_process(screen, tmp_path / "timed", kind).join()
     duration = time.perf_counter() - started
     rng, n_killed, folder = np.random.default_rng(7), 0, tmp_path / "kept"
-    while n_killed < 5:
+    # More than five where the machine is slow to start and nothing was kept by then.
+    while n_killed < 5 or (len(seen) < 5 and n_killed < 30):
         process = in_a_process(screen, folder, kind)
         process.join(rng.uniform(0.05, 0.3) * duration)
         seen |= {(n_killed, p.name) for p in folder.glob("*.checkpoint")}
