@@ -1,7 +1,8 @@
-"""What do features tell of perturbations never seen? The effect prior alone, by source, on Norman.
+"""What do features tell of perturbations never seen? The effect prior alone, by source.
 
-Each perturbation that was measured alone is held out of training wherever it occurs, and its effect
-is predicted from the features of the others: gene sets (Reactome, and GO where its file is given),
+Each of Norman's perturbations that was measured alone, and each of Papalexi's knock-outs that has
+an effect in the full benchmark, is held out of training wherever it occurs, and its effect is
+predicted from the features of the others: gene sets (Reactome, and GO where its file is given),
 co-expression in the training controls, random numbers as a control of the method, and all of them.
 No network is trained. Scores are means over the held-out perturbations; weights are the shares of
 a perturbation's own variance (part and features), averaged over the splits.
@@ -30,12 +31,25 @@ from celldit.latent.anchor import fit_anchor
 N_TOKENS, TOKEN_DIM = 6, 8
 
 
-def screen() -> tuple[ad.AnnData, list[str]]:
+KNOCK_OUTS = ["IFNGR1", "IFNGR2", "IRF1", "JAK2", "SMAD4", "STAT1"]
+
+
+def norman() -> tuple[ad.AnnData, list[str]]:
     """Norman's screen, set up, and the perturbations that were measured alone."""
     adata = cd.datasets.norman()
     cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", size_factor_key="total_umis")
     labels = adata.obs["perturbation"].astype(str)
     return adata, sorted({p for p in labels if "+" not in p and p != "control"})
+
+
+def papalexi() -> tuple[ad.AnnData, list[str]]:
+    """Papalexi's screen, set up, and its knock-outs with a strong effect."""
+    adata = cd.datasets.papalexi()
+    cd.CellDiT.setup_anndata(
+        adata, perturbation_key="perturbation", covariate_keys=["replicate"],
+        size_factor_key="total_umis",
+    )  # fmt: skip
+    return adata, KNOCK_OUTS
 
 
 def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.DataFrame]]:
@@ -119,7 +133,9 @@ def measure(
 
 def main(out: Path, go: Path | None) -> None:
     """Write one row per set of sources."""
-    frame = pd.DataFrame(measure("norman", *screen(), go))
+    screens = {"norman": norman, "papalexi": papalexi}
+    rows = [row for name, load in screens.items() for row in measure(name, *load(), go)]
+    frame = pd.DataFrame(rows)
     groups = frame.groupby(["screen", "sources"], sort=False)
     means = groups.mean(numeric_only=True).drop(columns="known", errors="ignore")
     means.insert(0, "held_out", groups.size())

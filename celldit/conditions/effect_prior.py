@@ -120,7 +120,7 @@ class EffectPrior:
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
-        picked = tune(kernel, conditions, rotated, noise, seed)
+        picked = tune(kernel, conditions, rotated, noise, np.linalg.inv(rotation), seed)
         return cls(
             kernel, conditions, rotated, noise, rotation,
             picked.weights, picked.lengths, picked.signal,
@@ -268,7 +268,7 @@ class EffectPrior:
         kernel = ConditionKernel(names, lowest, features, positions, top_doses=highest)
         shifts = np.array([shift for shift, _ in seen.values()])
         noise = np.array([noise for _, noise in seen.values()])
-        picked = tune(kernel, conditions, shifts, noise, seed)
+        picked = tune(kernel, conditions, shifts, noise, np.linalg.inv(rotation), seed)
         return EffectPrior(
             kernel, conditions, shifts, noise, rotation,
             picked.weights, picked.lengths, picked.signal,

@@ -35,6 +35,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
@@ -42,6 +43,10 @@ from celldit.conditions.condition import Condition
 Position = tuple[str, float | None]
 # exp(-FAR) is zero, and so is its derivative; an infinite distance would have none.
 FAR = 1e6
+# Perturbations whose features lie d apart are alike to exp(-d² / this), for unit rows d² = 2 - 2r.
+# Close likeness counts, distant hardly does. Chosen on Papalexi, where leaving knock-outs out keeps
+# 78% of the squared error with a likeness linear in r, 70% with 0.4, 65% with 1 and 68% with 2.
+FEATURE_SCALE = 1.0
 
 
 class Lengths(NamedTuple):
@@ -168,12 +173,8 @@ class ConditionKernel:
         total_a, total_b = (np.asarray(own.sum(axis=1)).ravel() for own in (own_a, own_b))
         found = {"common": np.outer(total_a, total_b), "part": (own_a @ own_b.T).toarray()}
         for source, (names, matrix) in self.features.items():
-            column = {name: i for i, name in enumerate(names)}
-            features_a, features_b = (self._amounts(c, column) @ matrix for c in (a, b))
-            missing = {p: i for i, p in enumerate(p for p in every if p not in column)}
-            alone_a, alone_b = (self._amounts(c, missing) for c in (a, b))
-            likeness = np.asarray(features_a @ features_b.T)
-            found[f"feature:{source}"] = likeness + (alone_a @ alone_b.T).toarray()
+            likeness_PP = _likeness(every, names, matrix)
+            found[f"feature:{source}"] = own_a @ (own_b @ likeness_PP).T
         sets = {parts: i for i, parts in enumerate({frozenset(c.parts) for c in (*a, *b)})}
         set_a, set_b = (np.array([sets[frozenset(c.parts)] for c in x], dtype=int) for x in (a, b))
         several = np.array([len(c.parts) > 1 for c in a], dtype=bool)
@@ -263,6 +264,19 @@ class ConditionKernel:
             else:
                 total = total + weight * (design[base] * factors[where] if where else design[base])
         return total
+
+
+def _likeness(parts: Mapping[str, int], names: Sequence[str], matrix: np.ndarray) -> np.ndarray:
+    """How alike a source of features takes perturbations to be, shape (P, P)."""
+    row = {name: i for i, name in enumerate(names)}
+    known = [i for part, i in parts.items() if part in row]
+    rows = matrix[[row[part] for part in parts if part in row]]
+    likeness_PP = np.eye(len(parts))
+    if known:
+        likeness_PP[np.ix_(known, known)] = np.exp(
+            -cdist(rows, rows, "sqeuclidean") / FEATURE_SCALE
+        )
+    return likeness_PP
 
 
 def _parts_and_doses(condition: Condition) -> list[tuple[str, float | None]]:

@@ -95,7 +95,8 @@ def test_sources_hold_different_perturbations() -> None:
     )
     a = [Condition((name,)) for name in "ABC"]
     total = covariance(k, a, a, **{"feature:one": 1.0, "feature:two": 1.0})
-    expected = torch.tensor([[2, 1, 0], [1, 2, -1], [0, -1, 2]], dtype=torch.float64)
+    far = np.exp(-4.0)
+    expected = torch.tensor([[2, 1, 0], [1, 2, far], [0, far, 2]], dtype=torch.float64)
     torch.testing.assert_close(total, expected)
 
 
