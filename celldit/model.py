@@ -35,18 +35,19 @@ from celldit.samplers.calibration import calibrate_effects
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.effects import effect_table
 from celldit.samplers.flow import SolverConfig
+from celldit.samplers.interpolation import (
+    check_pairs,
+    check_shares,
+    plan_between_cells,
+    plan_interpolation,
+)
 from celldit.samplers.reflow import ReflowConfig, rectify
 from celldit.samplers.roads import check_sampler
 from celldit.samplers.shards import Shard, check_folder, deliver_shard
 from celldit.samplers.stream import check_out, deliver
 from celldit.samplers.synthesis import fit_synthesis
 from celldit.samplers.trained import Trained
-from celldit.samplers.trajectory import (
-    check_shares,
-    check_times,
-    plan_interpolation,
-    plan_trajectory,
-)
+from celldit.samplers.trajectory import check_times, plan_trajectory
 from celldit.storage import read_folder, write_folder
 from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
 
@@ -773,6 +774,59 @@ class CellDiT:
                 config=config,
                 seed=seed,
                 batch_size=batch_size,
+            )
+            return deliver(planned, None)
+
+    def interpolate_cells(
+        self,
+        adata: Source | None = None,
+        *,
+        start: Sequence[str] | str,
+        end: Sequence[str] | str,
+        shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        seed: int = 0,
+        batch_size: int = 512,
+    ) -> ad.AnnData:
+        """Show the cells on the way from one observed cell to another.
+
+        The way is straight in the latent; it asks no flow and claims no time course. Every cell
+        on it is written as an edit of the end it is nearer to, with that cell's library size, so
+        that shares 0 and 1 are the observed cells themselves, to the count.
+
+        Parameters
+        ----------
+        adata
+            Where the cells are; those of training by default.
+        start, end
+            Names of cells (``adata.obs_names``) in pairs; one name may face several.
+        shares
+            How far along the way, in [0, 1].
+        seed, batch_size
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        AnnData
+            One cell for each share and pair; ``obs["start_cell"]``, ``obs["end_cell"]``,
+            ``obs["share"]``.
+
+        Raises
+        ------
+        UnknownNameError
+            If a cell is not there.
+        InputError
+            If the names do not pair up.
+        """
+        trained, numbers, (first, last) = (
+            self.trained,
+            check_shares(shares),
+            check_pairs(start, end),
+        )
+        self._check(SolverConfig(), batch_size, seed)
+        cells = self._training_cells("interpolate_cells") if adata is None else trained.read(adata)
+        with threads():
+            planned = plan_between_cells(
+                trained, cells, first, last, numbers, seed=seed, batch_size=batch_size
             )
             return deliver(planned, None)
 

@@ -1,4 +1,4 @@
-"""Cells along a path: through time, and from one condition to another."""
+"""Cells along a path through time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.trust import Trust
@@ -17,7 +16,7 @@ from celldit.errors import InputError
 from celldit.samplers import request
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
-from celldit.samplers.predict import control_means, edited_tile, own_conditions
+from celldit.samplers.predict import control_means, edited_tile
 from celldit.samplers.roads import Journey, road
 from celldit.samplers.sampling import Sampling
 from celldit.samplers.trained import Asked, Shares, Trained
@@ -97,82 +96,4 @@ def check_times(times: Sequence[float], trained: Trained) -> list[float]:
     numbers = [float(t) for t in np.atleast_1d(np.asarray(times, dtype=np.float64))]
     if not numbers or not np.isfinite(numbers).all():
         raise InputError(f"times={times!r} must be finite numbers, such as [10, 10.5, 11].")
-    return list(dict.fromkeys(numbers))
-
-
-def plan_interpolation(
-    trained: Trained,
-    controls: CellStore,
-    start: str,
-    end: str,
-    shares: Sequence[float],
-    *,
-    config: SolverConfig,
-    seed: int,
-    batch_size: int,
-) -> Sampling:
-    """Plan each control cell on the straight way between two of its counterfactuals.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    controls
-        N control cells.
-    start, end
-        Canonical labels of the conditions at shares 0 and 1.
-    shares
-        How far along, each in [0, 1]. At 0 and 1 the latent is exactly what predict() gives.
-    config, seed, batch_size
-        Of the solver, the drawn counts, and cells at a time.
-    """
-    z_NKD = trained.autoencoder.encode(controls)
-    means = control_means(controls, z_NKD)
-    own = own_conditions(controls)
-    n, here = controls.n_cells, Asked.of(trained, own, means)
-    ways = []
-    for label in (start, end):
-        conditions = request.counterfactual_conditions(controls, label, trained.fields)
-        there = Asked.of(trained, conditions, means)
-        journey = Journey(here, there, np.arange(n), there.shares)
-        ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
-    keys = np.tile(np.arange(n), len(shares))
-    share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
-
-    def way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-        cell_B = keys[at_B]
-        first_BKD, last_BKD = (one_way(z_BKD, cell_B) for one_way in ways)
-        return torch.lerp(first_BKD, last_BKD, share_P[torch.from_numpy(at_B)][:, None, None])
-
-    obs = here.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
-    key = trained.fields.perturbation_key
-    if key is not None:
-        obs[key] = f"{start} to {end}"
-    obs["share"] = share_P.numpy()
-    names = controls.names
-    obs["control_cell"] = names[keys]
-    obs.index = pd.Index([f"{c}|{s:g}" for s in shares for c in names], dtype=object)
-    made_by = trained.made_by(
-        sampler="interpolation", start=start, end=end, seed=seed, **config.to_dict()
-    )
-    return Sampling(
-        trained.genes,
-        obs,
-        made_by,
-        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed),
-        batch_size,
-    )
-
-
-def check_shares(shares: Sequence[float]) -> list[float]:
-    """Refuse shares of the way that are not within it.
-
-    Raises
-    ------
-    InputError
-        If there is none, or one outside [0, 1].
-    """
-    numbers = [float(s) for s in shares]
-    if not numbers or not all(0 <= s <= 1 for s in numbers):
-        raise InputError(f"shares={shares!r} must be numbers in [0, 1], such as [0, 0.5, 1].")
     return list(dict.fromkeys(numbers))

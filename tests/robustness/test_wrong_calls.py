@@ -115,6 +115,8 @@ OPTIONS = {
     "guidance_interval seed batch_size edit out shard",
     "generate": "n_cells perturbation covariates dose time like seed out",
     "predict_effects": "perturbations dose time",
+    "interpolate": "adata start end shares seed batch_size",
+    "interpolate_cells": "adata start end shares seed batch_size",
 }
 
 
@@ -125,7 +127,12 @@ def test_stray_options_of_methods(
     method: str, option: str, calls: dict[str, Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    usual = {"generate": {"n_cells": 2}}.get(method, {"perturbations": ["A"]})
+    names = calls["adata"].obs_names
+    usual = {
+        "generate": {"n_cells": 2},
+        "interpolate": {"start": "A", "end": "B"},
+        "interpolate_cells": {"start": names[0], "end": names[1]},
+    }.get(method, {"perturbations": ["A"]})
     for stray in (*STRAY.values(), calls["model"]):
         refused(getattr(calls["model"], method), **{**usual, option: stray})
 

@@ -1,4 +1,4 @@
-"""Cells through time, and between two conditions."""
+"""Cells through time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -57,29 +57,3 @@ def test_what_cannot_be_shown(timed, tiny_model):
         model.trajectory(times=[float("nan")])
     with pytest.raises(InputError, match="through noise"):
         model.trajectory(times=[2], sampler="transport")
-
-
-def test_the_ends_of_an_interpolation_are_the_predictions(flowing_model):
-    way = flowing_model.interpolate(start="A", end="B", shares=[0, 0.5, 1])
-    ends = flowing_model.predict(perturbations=["A", "B"])
-    n = ends.n_obs // 2
-    z = way.obsm["X_celldit"]
-    assert np.array_equal(z[:n], ends.obsm["X_celldit"][:n])
-    assert np.array_equal(z[2 * n :], ends.obsm["X_celldit"][n:])
-    np.testing.assert_allclose(z[n : 2 * n], (z[:n] + z[2 * n :]) / 2, atol=1e-5)
-    assert list(way.obs["share"]) == [0.0] * n + [0.5] * n + [1.0] * n
-
-
-def test_interpolation_from_the_control_starts_at_the_cell(flowing_model, tiny_screen):
-    way = flowing_model.interpolate(tiny_screen, start="control", end="A", shares=[0])
-    controls = tiny_screen[tiny_screen.obs["perturbation"] == "control"]
-    assert (way.layers["counts"] != controls.X).nnz == 0
-
-
-def test_shares_and_labels_are_checked(tiny_model):
-    with pytest.raises(InputError, match="shares"):
-        tiny_model.interpolate(start="A", end="B", shares=[1.2])
-    with pytest.raises(InputError, match="shares"):
-        tiny_model.interpolate(start="A", end="B", shares=[])
-    with pytest.raises(UnknownNameError, match="Q"):
-        tiny_model.interpolate(start="A", end="Q")
