@@ -16,7 +16,6 @@ from typing import Any
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
-from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
@@ -36,7 +35,7 @@ from celldit.training.fit import (
 )
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
-from celldit.training.noise_stage import train_from_noise
+from celldit.training.noise_stage import fit_states_and_train
 
 # Weights that are good already are moved by smaller steps than new ones.
 GENTLE = TrainingConfig(latent_rate=5e-4, flow_rate=3e-4)
@@ -155,15 +154,11 @@ def fine_tune(
             never_hold_out=population.prior.conditions,
         )
         new_flow.cpu()
-        own_states = States.fit(z_NKD, table, joined, seed)
-        state_N = own_states.assign(z_NKD, table, joined, seed)
-        noise_history = train_from_noise(
+        own_states, state_N, noise_history = fit_states_and_train(
             new_flow,
             z_NKD,
             table,
             joined,
-            own_states,
-            state_N,
             config,
             max_epochs=max_epochs,
             seed=seed,

@@ -40,7 +40,7 @@ from celldit.training.config import TrainingConfig
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
 from celldit.training.latents import encoded_once
-from celldit.training.noise_stage import train_from_noise
+from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.parallel import check_devices, uses_cuda
 from celldit.training.progress import StageProgress
 from celldit.training.trust import Verdict
@@ -290,15 +290,11 @@ def fit(
                 checkpoints=checkpoints,
             )
             flow.cpu()
-            states = States.fit(z_NKD, table, population, seed)
-            state_N = states.assign(z_NKD, table, population, seed)
-            noise_history = train_from_noise(
+            states, state_N, noise_history = fit_states_and_train(
                 flow,
                 z_NKD,
                 table,
                 population,
-                states,
-                state_N,
                 config,
                 max_epochs=max_epochs,
                 seed=seed,

@@ -38,6 +38,43 @@ N_JUDGED = 2_048
 EMA_DECAY = 0.99
 
 
+def fit_states_and_train(
+    flow: AnchoredFlow,
+    z_NKD: Tensor | LatentFile,
+    table: ConditionTable,
+    population: Population,
+    config: TrainingConfig,
+    *,
+    max_epochs: int | None,
+    seed: int,
+    watch: FiniteLoss,
+) -> tuple[States, np.ndarray, list[dict[str, float]]]:
+    """Find the states of the training cells, then train what starts at noise from them.
+
+    Parameters are those of :func:`train_from_noise`.
+
+    Returns
+    -------
+    states, state_N, history
+        States that cells may be in, that of each cell, and what :func:`train_from_noise` returns.
+    """
+    states = States.fit(z_NKD, table, population, seed)
+    state_N = states.assign(z_NKD, table, population, seed)
+    history = train_from_noise(
+        flow,
+        z_NKD,
+        table,
+        population,
+        states,
+        state_N,
+        config,
+        max_epochs=max_epochs,
+        seed=seed,
+        watch=watch,
+    )
+    return states, state_N, history
+
+
 def train_from_noise(
     flow: AnchoredFlow,
     z_NKD: Tensor | LatentFile,
