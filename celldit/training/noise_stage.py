@@ -212,7 +212,7 @@ def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
 
 @torch.no_grad()
 def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
-    sample, t_B = _half_way(judged)
+    sample, t_B = _sample_at_all_times(judged)
     velocity = flow(sample.x_t, t_B, judged.condition)
     return float(velocity_loss(velocity, sample.velocity))
 
@@ -220,7 +220,7 @@ def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
 @torch.no_grad()
 def _best_share(flow: AnchoredFlow, judged: FlowBatch) -> float:
     """The share of what was learned beyond the anchor that suits held-out cells best."""
-    sample, t_B = _half_way(judged)
+    sample, t_B = _sample_at_all_times(judged)
     anchor_BKD = matched_velocity(sample.x_t, t_B, judged.condition.position_BKD)
     learned_BKD = flow(sample.x_t, t_B, judged.condition) - anchor_BKD
     lacking_BKD = sample.velocity - anchor_BKD
@@ -228,7 +228,8 @@ def _best_share(flow: AnchoredFlow, judged: FlowBatch) -> float:
     return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0
 
 
-def _half_way(judged: FlowBatch) -> tuple[PathSample, Tensor]:
+def _sample_at_all_times(judged: FlowBatch) -> tuple[PathSample, Tensor]:
+    """Points on the paths of the judged pairs, at times spread evenly over (0, 1)."""
     t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
     # Times go round the conditions, which are not in random order within a batch.
     t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
