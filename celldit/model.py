@@ -250,7 +250,8 @@ class CellDiT:
             If `checkpoint_dir` cannot be used, or another process trains into it.
         """
         from celldit.training.config import TrainingConfig
-        from celldit.training.fit import check_trainer_arguments, fit, open_checkpoints
+        from celldit.training.fit import fit, open_checkpoints
+        from celldit.training.trainer import check_trainer_arguments
 
         check_trainer_arguments(trainer_arguments)
         check_epochs(max_epochs)
@@ -364,7 +365,8 @@ class CellDiT:
         """
         from celldit.training.config import TrainingConfig
         from celldit.training.fine_tune import GENTLE, check_fields, fine_tune
-        from celldit.training.fit import check_trainer_arguments, open_checkpoints
+        from celldit.training.fit import open_checkpoints
+        from celldit.training.trainer import check_trainer_arguments
 
         trained = self.trained
         check_trainer_arguments(trainer_arguments)

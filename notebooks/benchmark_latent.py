@@ -64,8 +64,8 @@ def run_celldit(
     from celldit.latent import Autoencoder, LatentConfig
     from celldit.tokenizers import resolve
     from celldit.training.config import TrainingConfig
-    from celldit.training.fit import quiet_lightning, trainer_defaults
     from celldit.training.latent_stage import train_latent
+    from celldit.training.trainer import quiet_lightning, trainer_defaults
 
     adata = cd.datasets.load(name)
     cd.CellDiT.setup_anndata(adata, size_factor_key="total_umis")

@@ -30,8 +30,8 @@ from celldit.evaluation.benchmark.machine import describe_machine
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import Modules
 from celldit.training import TrainingConfig
-from celldit.training.fit import quiet_lightning, trainer_defaults
 from celldit.training.latent_stage import train_latent
+from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 EPOCHS, SEEDS = 3, (0, 1)
 WAYS = {  # window and block, in cells

@@ -35,8 +35,8 @@ from celldit.data.fields import Fields
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve
 from celldit.training.config import TrainingConfig
-from celldit.training.fit import quiet_lightning, trainer_defaults
 from celldit.training.latent_stage import train_latent
+from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 COLUMNS = (
     "latent", "tokenizer", "n_dims", "knn_accuracy", "ari", "sized_knn_accuracy", "sized_ari",

@@ -27,15 +27,11 @@ from celldit.training.autoencoder_fit import read_autoencoder, write_autoencoder
 from celldit.training.checkpoints import Checkpoints
 from celldit.training.config import TrainingConfig
 from celldit.training.finite import FiniteLoss
-from celldit.training.fit import (
-    Features,
-    Fitted,
-    quiet_lightning,
-    trainer_defaults,
-)
+from celldit.training.fit import Features, Fitted
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
 from celldit.training.noise_stage import fit_states_and_train
+from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 # Weights that are good already are moved by smaller steps than new ones.
 GENTLE = TrainingConfig(latent_rate=5e-4, flow_rate=3e-4)

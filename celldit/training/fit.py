@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 
@@ -22,7 +18,6 @@ from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
 from celldit.data.store import CellStore
-from celldit.errors import InputError, closest
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder
@@ -41,8 +36,7 @@ from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
 from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
-from celldit.training.parallel import check_devices, uses_cuda
-from celldit.training.progress import StageProgress
+from celldit.training.trainer import quiet_lightning, trainer_defaults
 from celldit.training.trust import Verdict
 
 Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
@@ -81,76 +75,6 @@ class Fitted:
     state_N: np.ndarray
     trust: dict[Extrapolation, Trust]
     history: dict[str, list[dict[str, float]]]
-
-
-def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
-    """Refuse names that :class:`lightning.pytorch.Trainer` does not know.
-
-    Raises
-    ------
-    InputError
-        Naming the closest that it knows; or if there are fewer devices than asked for.
-    """
-    known = set(inspect.signature(pl.Trainer).parameters) - {"self", "max_epochs"}
-    for name in arguments:
-        if name not in known:
-            near = closest(name, sorted(known))
-            hint = f"; did you mean {near!r}?" if near else "."
-            raise InputError(f"train() and lightning's Trainer have no argument {name!r}{hint}")
-    check_devices(arguments)
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice out of a biologist's notebook; its errors still come through."""
-    loggers = [
-        logging.getLogger(name)
-        for name in (
-            "lightning.pytorch",
-            "lightning.fabric",
-            "lightning.pytorch.utilities.rank_zero",
-        )
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # Batches are assembled in memory faster than worker processes could hand them over.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*IterableDataset.*")
-        warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*Mismatch dtype between input and weight.*")
-        # The moving average of the weights is never trained, so it stays in evaluation mode.
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """The user's Trainer arguments over celldit's defaults, with a progress bar per stage."""
-    defaults: dict[str, Any] = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "log_every_n_steps": 10,
-        "gradient_clip_val": 1.0,
-        # Batches are the same for any number of processes, and each takes its share of them.
-        "use_distributed_sampler": False,
-    }
-    if stage != "latent" and uses_cuda(arguments) and torch.cuda.is_bf16_supported():
-        # The likelihood of counts needs more digits than bfloat16 has; the velocity does not.
-        defaults["precision"] = "bf16-mixed"
-    merged = {**defaults, **arguments}
-    callbacks = merged.get("callbacks") or []
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    if merged.get("enable_progress_bar", True):
-        callbacks.append(StageProgress(stage))
-    merged["callbacks"] = callbacks
-    return merged
 
 
 def complete_trust(verdict: Verdict) -> dict[Extrapolation, Trust]:

@@ -14,7 +14,7 @@ from celldit.data.fields import Fields
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve
 from celldit.training import TrainingConfig
-from celldit.training.fit import quiet_lightning, trainer_defaults
+from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 CONFIG = TrainingConfig(latent_batch=64, latent_rate=5e-3)
 

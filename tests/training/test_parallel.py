@@ -20,10 +20,10 @@ from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 from celldit.training.checkpoints import is_main_process
-from celldit.training.fit import trainer_defaults
 from celldit.training.latent_stage import CountBatches
 from celldit.training.parallel import check_devices
 from celldit.training.state_file import read_state, write_state
+from celldit.training.trainer import trainer_defaults
 
 # Neither 65 cells nor 33 pairs are even: shares differ between the processes.
 CONFIG = TrainingConfig(

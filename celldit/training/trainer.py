@@ -1,0 +1,87 @@
+"""Lightning's Trainer: which arguments it may be given, celldit's defaults, and its chatter."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from celldit.errors import InputError, closest
+from celldit.training.parallel import check_devices, uses_cuda
+from celldit.training.progress import StageProgress
+
+
+def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse names that :class:`lightning.pytorch.Trainer` does not know.
+
+    Raises
+    ------
+    InputError
+        Naming the closest that it knows; or if there are fewer devices than asked for.
+    """
+    known = set(inspect.signature(pl.Trainer).parameters) - {"self", "max_epochs"}
+    for name in arguments:
+        if name not in known:
+            near = closest(name, sorted(known))
+            hint = f"; did you mean {near!r}?" if near else "."
+            raise InputError(f"train() and lightning's Trainer have no argument {name!r}{hint}")
+    check_devices(arguments)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice out of a biologist's notebook; its errors still come through."""
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "lightning.pytorch",
+            "lightning.fabric",
+            "lightning.pytorch.utilities.rank_zero",
+        )
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Batches are assembled in memory faster than worker processes could hand them over.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*IterableDataset.*")
+        warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*Mismatch dtype between input and weight.*")
+        # The moving average of the weights is never trained, so it stays in evaluation mode.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The user's Trainer arguments over celldit's defaults, with a progress bar per stage."""
+    defaults: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 10,
+        "gradient_clip_val": 1.0,
+        # Batches are the same for any number of processes, and each takes its share of them.
+        "use_distributed_sampler": False,
+    }
+    if stage != "latent" and uses_cuda(arguments) and torch.cuda.is_bf16_supported():
+        # The likelihood of counts needs more digits than bfloat16 has; the velocity does not.
+        defaults["precision"] = "bf16-mixed"
+    merged = {**defaults, **arguments}
+    callbacks = merged.get("callbacks") or []
+    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    if merged.get("enable_progress_bar", True):
+        callbacks.append(StageProgress(stage))
+    merged["callbacks"] = callbacks
+    return merged
