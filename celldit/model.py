@@ -297,6 +297,9 @@ class CellDiT:
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
             trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)
+        # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
+        frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
+        self._frequencies = frequencies
         self._trained = Trained(
             self.fields,
             self.genes,
@@ -304,7 +307,7 @@ class CellDiT:
             fitted.population,
             fitted.flow,
             fitted.trust,
-            self._frequencies,
+            frequencies,
             self._features,
             trained_with,
             fitted.history,

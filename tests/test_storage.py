@@ -315,3 +315,22 @@ def test_every_velocity_network_survives_a_folder(
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"There is no .*nowhere"):
         CellDiT.load(tmp_path / "nowhere")
+
+
+def test_a_folder_that_never_holds_still(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(range(100))
+    monkeypatch.setattr(storage, "_identity", lambda _: (next(moments),))
+    with pytest.raises(FileError, match="is being replaced again and again; wait"):
+        read_folder(folder)
+
+
+def test_where_nothing_can_be_written(
+    tiny_model: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(storage.tempfile, "mkdtemp", refuse)
+    with pytest.raises(FileError, match=r"Cannot write into .*Permission denied"):
+        tiny_model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -213,6 +213,7 @@ def test_files_are_not_overwritten_unless_asked(screen, tmp_path):
         ({"path": "r.txt"}, InputError, r"must end in \.html"),
         ({"name": "ceiling"}, InputError, "names of their own"),
         ({"n_repeats": 0}, InputError, "n_repeats"),
+        ({"basis": "tsne"}, UnknownNameError, "basis 'tsne'.*known: 'umap', 'pca'"),
         ({"metrics": ["nmsee"]}, UnknownNameError, "Did you mean 'nmse'"),
         ({"min_cells": 10_000}, InputError, "No condition can be scored"),
     ],
@@ -221,4 +222,13 @@ def test_bad_input(change, error, text, screen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=text):
         report(*halves(screen), **{**QUICK, **change})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_nothing_that_was_measured(screen, tmp_path):
+    predicted, truth, control = halves(screen)
+    measured = truth[truth.obs["donor"] == "d1"].copy()
+    other = predicted[predicted.obs["donor"] == "d2"].copy()
+    with pytest.raises(InputError, match=r"Nothing that was predicted was measured.*compare obs"):
+        report(other, measured, control, tmp_path / "r.html", **QUICK)
     assert not list(tmp_path.iterdir())

@@ -135,3 +135,20 @@ def test_a_folder_without_a_request_has_no_shards(tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text("{")
     with pytest.raises(FileError, match="cannot be read"):
         missing(tmp_path)
+
+
+def test_a_request_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text('["a list"]')
+    with pytest.raises(FileError, match="does not describe shards; delete it"):
+        missing(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(
+    flowing_model: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileError, match=r"Cannot make the folder .*file/new: Not a directory"):
+        flowing_model.predict(perturbations=LABELS, shard="1/2", out=tmp_path / "file" / "new")
+    monkeypatch.setattr(shards.os, "access", lambda *_: False)
+    with pytest.raises(FileError, match=r"Cannot write into .*choose another folder"):
+        flowing_model.predict(perturbations=LABELS, shard="1/2", out=tmp_path)

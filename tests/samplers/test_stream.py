@@ -141,3 +141,22 @@ def test_nothing_depends_on_how_many_are_drawn(flowing_model):
     assert np.array_equal(many.obsm["X_celldit"][:20], few.obsm["X_celldit"])
     assert (many.layers["counts"][:20] != few.layers["counts"]).nnz == 0
     assert (many.layers["mean"][:20] != few.layers["mean"]).nnz == 0
+
+
+def test_a_folder_that_cannot_be_written(tiny_model, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("celldit.samplers.stream.tempfile.NamedTemporaryFile", refuse)
+    with pytest.raises(FileError, match=r"Cannot write into .*Permission denied"):
+        tiny_model.generate(5, out=tmp_path / "cells.h5ad")
+
+
+def test_a_disk_that_fills_up_is_said(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("celldit.samplers.stream._fill", full)
+    with pytest.raises(FileError, match=r"Cannot write .*cells\.h5ad: No space left on device"):
+        stream(planned(10, 5), tmp_path / "cells.h5ad")
+    assert not list(tmp_path.iterdir())

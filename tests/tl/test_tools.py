@@ -111,6 +111,8 @@ def test_selections_that_cannot_be_used_are_refused(
         rank("perturbation == 'A'", "donor == 'd1'")
     with pytest.raises(UnknownNameError, match="'Z'"):
         rank("donor == 'd1'", "donor == 'd2'", perturbations=["Z"])
+    with pytest.raises(InputError, match="max_cells=0 must be at least 1"):
+        rank("donor == 'd1'", "donor == 'd2'", max_cells=0)
     assert "rank_perturbations" not in tiny_screen.uns
 
 
@@ -149,6 +151,20 @@ def test_attention_sums_to_one_and_controls_differ_by_nothing(
 def test_attention_needs_a_set_encoder(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
     with pytest.raises(InputError, match='latent="set"'):
         cd.tl.attention(tiny_screen, tiny_model)
+
+
+def test_attention_of_no_cells(set_model: tuple[ad.AnnData, Any]) -> None:
+    with pytest.raises(InputError, match="max_cells=0 must be at least 1"):
+        cd.tl.attention(*set_model, max_cells=0)
+
+
+def test_without_perturbations_none_is_ranked(
+    tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]
+) -> None:
+    controls = tiny_screen[tiny_screen.obs["perturbation"] == "control"].copy()
+    model = train_tiny(controls)
+    with pytest.raises(InputError, match="trained without perturbations; there is none to rank"):
+        cd.tl.rank_perturbations(controls, model, source="donor == 'd1'", target="donor == 'd2'")
 
 
 def test_token_activity_needs_sets(

@@ -266,3 +266,11 @@ def test_options_that_cannot_be(make_cells: Callable) -> None:
         Modules(13).fit(make_cells())
     with pytest.raises(NotTrainedError, match=r"\.fit\(cells\)"):
         Modules()(make_cells())
+
+
+def test_arrays_of_another_tokenizer(make_cells: Callable) -> None:
+    fitted = Modules(n_modules=3).fit(make_cells())
+    arrays = fitted.arrays()
+    broken = {**arrays, "offsets": np.asarray(arrays["offsets"])[::-1].copy()}
+    with pytest.raises(InputError, match=r"do not fit together; give from_config the arrays"):
+        Modules.from_config(fitted.to_config(), broken)

@@ -27,6 +27,7 @@ from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 from celldit.training import state_file as state_file_module
+from celldit.training.checkpoints import Checkpoints
 from celldit.training.state_file import read_state, write_state
 
 CONFIG = TrainingConfig(
@@ -392,3 +393,41 @@ def test_a_terminated_job_keeps_a_checkpoint(screen: ad.AnnData, tmp_path: Path)
     process.join(20)
     assert process.exitcode == 128 + signal.SIGTERM
     assert (tmp_path / "latent.checkpoint").exists()
+
+
+def test_a_folder_that_cannot_hold_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileError, match=r"Cannot write into .*file/new: Not a directory"):
+        Checkpoints(tmp_path / "file" / "new", 1, {})
+    monkeypatch.setattr("celldit.training.checkpoints.os.access", lambda *_: False)
+    with pytest.raises(FileError, match=r"Cannot write into .*choose another folder"):
+        Checkpoints(tmp_path, 1, {})
+
+
+def test_what_a_checkpoint_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot hold the key \(1, 2\) of callbacks"):
+        write_state(tmp_path / "x.ckpt", {"callbacks": {(1, 2): 3}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_a_later_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.ckpt"
+    with monkeypatch.context() as later:
+        later.setattr(state_file_module, "FORMAT", 99)
+        write_state(path, {"a": 1})
+    with pytest.raises(FileError, match=r"format 99; this celldit reads 1. Choose another folder"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"compile": "maybe"}, "compile='maybe' must be 'auto', 'on' or 'off'"),
+        ({"held_out_cells": 1.0}, "held_out_cells=1 would leave nothing to train on"),
+    ],
+)
+def test_settings_that_cannot_be(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        TrainingConfig(**change)

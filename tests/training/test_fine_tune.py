@@ -13,7 +13,7 @@ import torch
 
 import celldit as cd
 from celldit import CellDiT
-from celldit.errors import InputError, NotTrainedError
+from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
@@ -250,3 +250,27 @@ def test_new_cells_of_a_tuned_model_have_its_genes_and_contexts(tiny_model, tiny
     assert model.trained.synthesis is not tiny_model.trained.synthesis
     before = tiny_model.generate(20, perturbation="A")
     assert list(before.var_names) == list(tiny_screen.var_names)
+
+
+def test_a_new_training_after_tuning_knows_its_own_conditions_alone(
+    tiny_screen: ad.AnnData, saved: Path
+) -> None:
+    kept = tiny_screen[tiny_screen.obs["perturbation"].isin(["control", "A"])]
+    model = CellDiT.load(saved).fine_tune(setup(kept), max_epochs=1, **QUICK)
+    assert "B" in model.perturbations
+    model.train(max_epochs=1, **QUICK)
+    assert model.perturbations == ("A",)
+    assert set(model.trained.frequencies) == set(model.conditions)
+    assert set(model.predict_effects("A")["perturbation"]) == {"A"}
+    with pytest.raises(UnknownNameError, match="known: 'A'"):
+        model.predict(perturbations=["B"])
+
+
+def test_a_model_with_context_embeddings_cannot_go_on(
+    tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path: Path
+) -> None:
+    model = train_tiny(
+        tiny_screen, dit=DiTConfig(depth=1, width=16, n_heads=2, context_embedding=True)
+    )
+    with pytest.raises(InputError, match=r"context_embedding=True.*train one without"):
+        model.fine_tune(setup(tiny_screen), max_epochs=1, **QUICK)
