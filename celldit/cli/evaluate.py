@@ -91,8 +91,10 @@ def evaluate(
                 raise InputError(f"--report {report} must end in .html, such as report.html.")
             pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
             refuse_existing(pages, overwrite=overwrite)
+        table_of_effects = _read_effects(effects)
         guess, measured = read_h5ad(predicted), read_h5ad(truth)
         controls = measured if control is None else read_h5ad(control)
+        baselines = {name: read_h5ad(path) for name, path in others.items()}
         _set_up(measured, guess, given)
         _check_library_sizes(measured, guess)
         names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
@@ -115,8 +117,8 @@ def evaluate(
                 controls,
                 report,
                 name=predicted.stem,
-                baselines={name: read_h5ad(path) for name, path in others.items()},
-                effects=_read_effects(effects),
+                baselines=baselines,
+                effects=table_of_effects,
                 metrics=names or None,
                 min_cells=min_cells,
                 overwrite=overwrite,

@@ -1,0 +1,79 @@
+"""What the commands refuse, in one sentence that says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from celldit.cli import app
+
+
+def sentence(*arguments: object) -> str:
+    """The one line of an error with exit code 1."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 1, (result.output, result.exception)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_screen: Any, tiny_model: Any) -> Path:
+    """A folder with data and a trained model."""
+    screen = tiny_screen.copy()
+    screen.write_h5ad(tmp_path / "truth.h5ad")
+    screen.uns.clear()
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    tiny_model.save(tmp_path / "model")
+    return tmp_path
+
+
+def test_tables_that_cannot_be_read(folder: Path) -> None:
+    (folder / "binary.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
+    screen = folder / "screen.h5ad"
+    said = sentence(
+        "train", screen, "-o", folder / "new", "--perturbation-key", "perturbation",
+        "--features", folder / "binary.csv",
+    )  # fmt: skip
+    assert "binary.csv cannot be read as .csv" in said
+    said = sentence(
+        "evaluate", folder / "truth.h5ad", folder / "truth.h5ad",
+        "--effects", folder / "binary.csv", "--report", folder / "r.html",
+    )  # fmt: skip
+    assert "The effects cannot be read from" in said
+
+
+def test_a_model_whose_vocabulary_is_of_another_kind(folder: Path) -> None:
+    vocab = folder / "model" / "vocab.json"
+    content = json.loads(vocab.read_text())
+    vocab.write_text(json.dumps(dict.fromkeys(content, 3)))
+    assert "does not hold a whole celldit model" in sentence("info", folder / "model")
+
+
+def test_an_output_below_a_file(folder: Path) -> None:
+    said = sentence(
+        "predict", folder / "model", folder / "screen.h5ad", "-p", "A",
+        "-o", folder / "screen.h5ad" / "predicted.h5ad",
+    )  # fmt: skip
+    assert "Cannot make the folder" in said
+    assert "File exists" in said or "Not a directory" in said
+
+
+def test_sources_of_features_need_cells_in_memory(folder: Path, tiny_screen: Any) -> None:
+    screen = tiny_screen.copy()
+    screen.write_zarr(folder / "screen.zarr")
+    said = sentence(
+        "train", folder / "screen.zarr", "-o", folder / "new", "--perturbation-key",
+        "perturbation", "--features", "reactome",
+    )  # fmt: skip
+    assert "--features reactome needs cells in memory" in said
+    assert "FILE.csv" in said
+
+
+def test_settings_that_are_not_there(folder: Path) -> None:
+    said = sentence("train", folder / "screen.h5ad", "-o", folder / "new", "--config", "gone.toml")
+    assert "There is no settings file gone.toml; check the path." in said
