@@ -226,7 +226,7 @@ def drug_features(
     >>> table = cd.pp.drug_features({"aspirin": "CC(=O)Oc1ccccc1C(=O)O"})  # doctest: +SKIP
     """
     try:
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
         from rdkit.Chem import Descriptors, rdFingerprintGenerator
     except ImportError as error:
         raise CellditError(
@@ -238,14 +238,11 @@ def drug_features(
     if radius < 0 or n_bits < 1:
         raise InputError(f"radius={radius} and n_bits={n_bits} must be at least 0 and 1.")
     # RDKit's own complaints would stand beside the error that names the drug.
-    RDLogger.DisableLog("rdApp.*")
-    try:
+    with rdBase.BlockLogs():
         molecules = {
             name: Chem.MolFromSmiles(text) if isinstance(text, str) and text.strip() else None
             for name, text in entries.items()
         }
-    finally:
-        RDLogger.EnableLog("rdApp.*")
     broken = [name for name, molecule in molecules.items() if molecule is None]
     if broken:
         raise InputError(

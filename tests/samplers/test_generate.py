@@ -168,3 +168,16 @@ def test_a_time_between_keeps_covariates(
     made = model.generate(40, covariates={"donor": "d1"}, time=1.5)
     assert set(made.obs["day"]) == {1.5}
     assert set(made.obs["donor"]) == {"d1"}
+
+
+def test_covariates_that_never_occur_together(simulate_screen, train_tiny) -> None:
+    screen = simulate_screen(240, labels=("control", "A"))
+    donors = screen.obs["donor"].astype(str)
+    screen.obs["batch"] = np.where(donors == donors.iloc[0], "b1", "b2")
+    CellDiT.setup_anndata(
+        screen, perturbation_key="perturbation", covariate_keys=["donor", "batch"]
+    )
+    model = train_tiny(screen, max_epochs=0)
+    wanted = {"donor": donors.iloc[0], "batch": "b2"}
+    with pytest.raises(InputError, match=r"No training cells have .*'b2'.* together; ask for a"):
+        model.generate(5, covariates=wanted)
