@@ -1,4 +1,4 @@
-"""Finding test cells among the training cells."""
+"""Finding test cells among the training cells, and in what was fitted on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from celldit.data.columns import read_size_factors, text_column
 from celldit.data.counts import read_counts
 from celldit.data.fields import Fields
+from celldit.data.fitted import check_fitted_on_train
 from celldit.data.genes import match_genes
 from celldit.data.labels import canonical_array
 from celldit.errors import InputError, examples
@@ -18,7 +19,12 @@ __all__ = ["check_no_leak"]
 
 
 def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
-    """Verify that no test cell is among the training cells, under its own name or another.
+    """Verify that no test cell is among the training cells, or in what was fitted on them.
+
+    Looks for cells on both sides, under their own names or others; and for principal components in
+    ``obsm["X_pca"]``, highly variable genes in ``var``, and size factors scaled to a mean or median
+    of 1 that were computed on both sides together. What was computed elsewhere and left no trace in
+    the AnnData cannot be found.
 
     Parameters
     ----------
@@ -31,9 +37,16 @@ def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
     ------
     InputError
         If cell names are shared, or a perturbed cell of ``test`` has the counts (and the library
-        size, where it is known) of a perturbed cell of ``train``. Names some of them.
+        size, where it is known) of a perturbed cell of ``train``. Names some of them. If something
+        that ``train`` carries was fitted on the test cells, too. Names it.
     UnknownNameError
         If ``test`` lacks a column or layer that ``train`` was set up with.
+
+    Warns
+    -----
+    UserWarning
+        If components or genes fit neither the training cells nor both sides together, so that
+        nothing can be said about them.
     """
     fields = Fields.from_anndata(train)
     shared = train.obs_names.intersection(test.obs_names)
@@ -49,6 +62,7 @@ def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
             f"{len(copies)} perturbed test cells have exactly the counts of a perturbed training "
             f"cell ({examples(copies)}); they are copies under another name, so drop them."
         )
+    check_fitted_on_train(train, test, fields)
 
 
 def _fingerprints(adata: ad.AnnData, reference: ad.AnnData, fields: Fields) -> dict[bytes, str]:

@@ -145,13 +145,15 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     Raises
     ------
     InputError
-        If held-out cells are among the training cells, or their contexts have no control cells.
+        If held-out cells are among the training cells or had a part in the choice of genes or in
+        size factors, or their contexts have no control cells.
     UnknownNameError
         If the data set, or what is to be held out, does not exist.
     """
     adata = set_up(problem.dataset) if adata is None else adata.copy()
     split(adata, problem.by, test=problem.test, key_added="_side")
     sides = adata.obs.pop("_side").to_numpy()
+    _forget(adata)
     train, truth = adata[sides == "train"].copy(), adata[sides == "test"].copy()
     check_no_leak(train, truth)
     fields = Fields.from_anndata(adata)
@@ -161,6 +163,14 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     if lacking:
         raise InputError(f"There are no control cells in {lacking[0]!r}, which is to be held out.")
     return Posed(train, truth, train[rows].copy(), tuple(asked.perturbations))
+
+
+def _forget(adata: ad.AnnData) -> None:
+    """Drop what was computed on all cells and no method needs: components, graphs, clusters."""
+    for slot in (adata.obsm, adata.varm, adata.obsp, adata.varp):
+        slot.clear()
+    for key in set(adata.uns) - {"celldit", "source"}:
+        del adata.uns[key]
 
 
 def set_up(name: str) -> ad.AnnData:
