@@ -21,7 +21,7 @@ Sides = tuple[ad.AnnData, ad.AnnData]
 
 @pytest.fixture(scope="module")
 def screen() -> ad.AnnData:
-    adata = datasets.norman()
+    adata = datasets.norman()[::2].copy()
     setup_anndata(adata, perturbation_key="perturbation", size_factor_key="total_umis")
     split(adata, "combination", fraction=0.25)
     return adata
