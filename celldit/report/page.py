@@ -109,7 +109,17 @@ def _verdict(numbers: Numbers) -> str:
             lines.append(f"{what} than the best of the others in: {said}.")
     n_won = sum(v.wins for v in numbers.verdicts)
     if len(numbers.verdicts) > len(main):
-        lines.append(f"Of all {len(numbers.verdicts)} measures it is better in {n_won}.")
+        rest = [v for v in numbers.verdicts if not v.wins and v not in main]
+        other = "; not in " + ", ".join(f"{_name(v.metric)} ({escape(v.best)})" for v in rest)
+        lines.append(
+            f"Of all {len(numbers.verdicts)} measures it is better in {n_won}{other * bool(rest)}."
+        )
+    behind = [f"{_name(m)} {_show(x)}" for m, x in numbers.scores.items() if x < 0]
+    if behind:
+        lines.append(
+            "With equal numbers of cells it is behind the best of the others, with a score below "
+            f"0, in: {', '.join(behind)}."
+        )
     return "\n".join(f"<p>{line}</p>" for line in lines)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -180,6 +182,27 @@ def test_a_peer_is_judged_at_every_point_and_reported_at_its_best(fake, tiny_scr
     assert cell["all_cells"]["nmse"] == pytest.approx(1.0, abs=1e-4)
     assert cell["points"]["1_far"]["nmse"] > 2
     assert cell["seconds"] < 60
+
+
+def test_a_peer_that_ran_out_of_time_is_judged_by_what_it_wrote(
+    fake, tiny_screen, tmp_path, monkeypatch
+):
+    """It writes its points, then the time is up: the table says so."""
+
+    def out_of_time(command, **options):
+        options.pop("timeout")
+        subprocess.run(command, **options)
+        raise subprocess.TimeoutExpired(command, 60.0)
+
+    process = SimpleNamespace(run=out_of_time, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(peers_run, "subprocess", process)
+    results = run([SMALL], fake, tmp_path / "out", data={"small": tiny_screen})
+    (cell,) = results["results"]
+    assert cell["stopped_after_minutes"] == 60
+    assert cell["point"] == "2_near"
+    page = (tmp_path / "out" / "benchmark.md").read_text()
+    assert "Stopped before its last point" in page
+    assert "small, Fake 1.0: after 60 minutes; judged at 1_far, 2_near" in page
 
 
 def test_a_peer_that_fails_has_its_reason_in_the_table(fake, tiny_screen, tmp_path):

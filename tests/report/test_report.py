@@ -182,6 +182,29 @@ def test_numbers_are_those_of_evaluate(screen):
     assert "better" in text.lower()
 
 
+def test_every_measure_that_is_lost_is_named_at_the_top(screen):
+    """Labels shuffled, beside the same prediction with its labels."""
+    predicted, truth, control = halves(screen)
+    mixed = predicted.copy()
+    mixed.obs["perturbation"] = np.random.default_rng(0).permutation(predicted.obs["perturbation"])
+    numbers = measure(
+        mixed,
+        truth,
+        control,
+        name="mixed",
+        baselines={"right": predicted},
+        metrics=["nmse", "cosine", "mmd"],
+        n_repeats=1,
+        n_resamples=0,
+        min_cells=10,
+        seed=0,
+    )
+    page = render(numbers, title="t", conditions=[], effects={}, calibration=None, made="m")
+    shown = "".join(parse(page).text)
+    assert "Of all 3 measures it is better in 0; not in cosine (right), mmd (right)." in shown
+    assert re.search(r"with a score below 0, in: nmse −\d+\.\d+, cosine −\d+\.\d+, mmd", shown)
+
+
 def test_what_is_not_scored_or_not_predicted_is_said(screen, tmp_path):
     predicted, truth, control = halves(screen)
     drop = (truth.obs["perturbation"] == "A") & (truth.obs["donor"] == "d1")

@@ -188,6 +188,7 @@ def _compute(
             return {**cell, "skipped": "; ".join(f"{p}: {why}" for p, why in failed.items())}
         best = min(tried, key=lambda point: _loss(tried[point]["all_cells"]))
         trained = predicted[best].uns.get("seconds")
+        stopped = predicted[best].uns.get("stopped_after_minutes")
         return {
             **cell,
             **tried[best],
@@ -195,6 +196,7 @@ def _compute(
             "point": best,
             "points": {point: scores["all_cells"] for point, scores in tried.items()},
             **({"failed_points": failed} if failed else {}),
+            **({"stopped_after_minutes": stopped} if stopped else {}),
         }
     return {**cell, **_scores(posed, name, predicted, seed)}
 

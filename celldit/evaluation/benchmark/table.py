@@ -54,6 +54,7 @@ def render_table(results: Mapping[str, Any] | str | Path) -> str:
         _block(ran, "equal_cells"),
         "Seconds to train and predict:",
         _seconds(ran),
+        *_stopped(ran),
         *_skipped(cells),
         _made_with(content),
     ]
@@ -177,6 +178,20 @@ def _groups(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str,
     for cell in sorted(cells, key=lambda c: (c["dataset"], c["group"].startswith("each"))):
         groups.setdefault((cell["dataset"], cell["group"]), []).append(cell)
     return groups
+
+
+def _stopped(cells: list[dict[str, Any]]) -> list[str]:
+    """What ran out of time: its numbers are of an early point, and no measure of the method."""
+    notes = [
+        f"{c['dataset']}, {c['method']}: after {c['stopped_after_minutes']:g} minutes; judged at "
+        f"{', '.join(c['points'])}"
+        for c in cells
+        if "stopped_after_minutes" in c
+    ]
+    listed = "\n".join(f"- {note}" for note in sorted(set(notes)))
+    return [f"Stopped before its last point, so more might have been seen:\n\n{listed}"] * bool(
+        notes
+    )
 
 
 def _skipped(cells: list[dict[str, Any]]) -> list[str]:

@@ -60,6 +60,7 @@ def _predict(
     with tempfile.TemporaryDirectory(prefix="celldit-") as name:
         folder = Path(name)
         write_request(posed, folder, seed=seed, steps=steps)
+        stopped = False
         try:
             done = subprocess.run(
                 [str(python), str(peer.script), str(folder)],
@@ -73,10 +74,14 @@ def _predict(
             # What it predicted until then is judged.
             if not list((folder / "points").glob("*.h5ad")):
                 raise CannotRun(f"{peer.title} took more than {minutes:g} minutes.") from None
+            stopped = True
         else:
             if done.returncode:
                 raise CannotRun(f"{peer.title} failed: {last_line(done.stderr)}")
         try:
-            return read_points(posed, folder)
+            points = read_points(posed, folder)
         except InputError as error:
             raise CannotRun(f"{peer.title}: {error}") from error
+        for cells in points.values() if stopped else ():
+            cells.uns["stopped_after_minutes"] = minutes
+        return points
