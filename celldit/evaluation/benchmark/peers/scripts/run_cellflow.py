@@ -1,4 +1,4 @@
-"""CellFlow: OT flow matching over 50 principal components, judged at several points of its training.
+"""CellFlow: OT flow matching over 50 principal components, judged while it trains.
 
 Widths are a fraction of its defaults, which are made for a million cells and a GPU. A perturbation
 is the one-hot vectors of its parts; a context is the mean of its control cells, so that one never
