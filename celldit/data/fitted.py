@@ -26,7 +26,7 @@ __all__ = ["check_fitted_on_train"]
 ORTHOGONAL = 1e-3
 # Means in float32, of values that one side alone moves by percents.
 SAME_MEANS = 1e-4
-UNIT = 1e-4
+UNIT = 1e-6
 # e^30 counts are more than a cell has: values above are no logarithms.
 LARGEST_LOG = 30.0
 #: Columns that ``scanpy.pp.highly_variable_genes`` writes.

@@ -202,7 +202,7 @@ def test_every_measure_that_is_lost_is_named_at_the_top(screen):
     page = render(numbers, title="t", conditions=[], effects={}, calibration=None, made="m")
     shown = "".join(parse(page).text)
     assert "Of all 3 measures it is better in 0; not in cosine (right), mmd (right)." in shown
-    assert re.search(r"with a score below 0, in: nmse −\d+\.\d+, cosine −\d+\.\d+, mmd", shown)
+    assert re.search(r"with a score below 0, in: nmse \S\d+\.\d+, cosine \S\d+\.\d+, mmd", shown)
 
 
 def test_what_is_not_scored_or_not_predicted_is_said(screen, tmp_path):
