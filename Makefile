@@ -1,6 +1,7 @@
 # make demo       the whole way once, on real data
 # make test       every test that is not slow
-# make test-fast  the same without notebooks, with fewer random examples, up to the first failure
+# make test-fast  the same in two processes, without notebooks, with fewer random examples, up to the
+#                 first failure
 # make test-slow  the tests that take long
 # make notebooks  run the notebooks and keep their outputs
 # make docs       the documentation, in docs/_build/html; a warning is an error
@@ -34,7 +35,7 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	$(ONE_THREAD) HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q --exitfirst --failed-first \
-	  -m "not slow and not notebook"
+	  --numprocesses 2 --dist loadfile -m "not slow and not notebook"
 
 test-slow: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow

@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_whole
+from celldit.arguments import check_kind, check_whole
 from celldit.conditions.gene_sources import Source, describe, name_of
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
@@ -219,12 +219,18 @@ def drug_features(
     CellditError
         If RDKit is not installed.
     InputError
-        If a SMILES cannot be read; names the drug.
+        If a SMILES cannot be read; names the drug. Or if an argument is of the wrong kind.
 
     Examples
     --------
     >>> table = cd.pp.drug_features({"aspirin": "CC(=O)Oc1ccccc1C(=O)O"})  # doctest: +SKIP
     """
+    example = '{"aspirin": "CC(=O)Oc1ccccc1C(=O)O", ...}'
+    check_kind(smiles, (Mapping, pd.Series), "smiles", f"a SMILES for each drug, {example}")
+    check_whole(radius, "radius", 0)
+    check_whole(n_bits, "n_bits")
+    if not len(smiles):
+        raise InputError(f"smiles is empty; pass {example}.")
     try:
         from rdkit import Chem, rdBase
         from rdkit.Chem import Descriptors, rdFingerprintGenerator
@@ -233,10 +239,6 @@ def drug_features(
             'drug_features needs RDKit, which is missing; type: pip install "celldit[drugs]"'
         ) from error
     entries = {str(name): text for name, text in dict(smiles).items()}
-    if not entries:
-        raise InputError('smiles is empty; pass {"aspirin": "CC(=O)Oc1ccccc1C(=O)O", ...}.')
-    if radius < 0 or n_bits < 1:
-        raise InputError(f"radius={radius} and n_bits={n_bits} must be at least 0 and 1.")
     # RDKit's own complaints would stand beside the error that names the drug.
     with rdBase.BlockLogs():
         molecules = {

@@ -21,6 +21,7 @@ from celldit.cli import app
 from celldit.cli.guard import INTERRUPTED
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.samplers.edit import EditConfig
 
 SETUP = ("--perturbation-key", "perturbation", "--covariate-key", "donor")
 
@@ -327,6 +328,48 @@ def test_every_command_can_be_scripted():
             assert option in text, name
         assert "--quiet" in text or name == "info"
     assert "--install-completion" in call("--help").stdout
+
+
+def test_predict_passes_on_how_to_sample(folder, tmp_path, tiny_model, tiny_screen):
+    common = (folder / "model", folder / "screen.h5ad", "-p", "A", "--n-steps", 3, "--quiet")
+    call(
+        "predict", *common, "-o", tmp_path / "edited.h5ad", "--sampler", "edit", "--n-avg", 2,
+        "--t-start", 0.25, "--grid", "cosine", "--guidance-interval", 0.2, 0.8,
+    )  # fmt: skip
+    written = ad.read_h5ad(tmp_path / "edited.h5ad")
+    asked = written.uns["celldit"]["made_by"]
+    assert asked["grid"] == "cosine"
+    assert list(asked["guidance_interval"]) == [0.2, 0.8]
+    direct = tiny_model.predict(
+        tiny_screen,
+        perturbations="A",
+        sampler="edit",
+        n_steps=3,
+        edit=EditConfig(n_avg=2, t_start=0.25),
+        grid="cosine",
+        guidance_interval=(0.2, 0.8),
+    )
+    assert np.array_equal(written.obsm["X_celldit"], direct.obsm["X_celldit"])
+    said = sentence("predict", *common, "-o", tmp_path / "x.h5ad", "--sampler", "edit",
+                    "--t-start", 1)  # fmt: skip
+    assert "t_start=1.0 must be in [0, 1)" in said.replace("--t-start 1.0", "t_start=1.0")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("pre", {"predict"}), ("", {"train", "predict", "info"}), ("predict --gui", {"--guidance"})],
+)
+def test_the_shell_completes_commands_and_options(typed, offered):
+    words = f"celldit {typed}"
+    environment = {
+        **os.environ,
+        "_CELLDIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    script = Path(sys.executable).with_name("celldit")
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
+    assert offered <= set(done.stdout.split()), (done.stdout, done.stderr)
 
 
 def test_demo_tells_its_table_as_json(tmp_path, monkeypatch):

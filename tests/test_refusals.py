@@ -14,6 +14,7 @@ import pytest
 
 import celldit as cd
 from celldit.data.counts import select_matrix
+from celldit.data.disk_matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.demo import run_demo
 from celldit.errors import FileError, InputError, UnknownNameError
@@ -68,7 +69,7 @@ def test_features_of_a_backed_file(tiny_screen: ad.AnnData, tmp_path: Path) -> N
     ("smiles", "options", "said"),
     [
         ({}, {}, "smiles is empty; pass"),
-        ({"a": "CCO"}, {"radius": -1}, "radius=-1 and n_bits=1024 must be at least 0 and 1"),
+        ({"a": "CCO"}, {"radius": -1}, "radius=-1 must be a whole number of at least 0"),
         ({"a": "CCO", "b": "no drug"}, {}, "1 SMILES cannot be read .'b'.; correct or drop"),
     ],
 )
@@ -92,6 +93,11 @@ def write(tmp_path: Path, adata: ad.AnnData) -> Path:
     path = tmp_path / "screen.h5ad"
     adata.write_h5ad(path)
     return path
+
+
+def test_a_matrix_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"There is no .*gone\.h5ad; check the path"):
+        DiskMatrix(tmp_path / "gone.h5ad", None)
 
 
 def test_a_store_without_counts(tiny_screen: ad.AnnData, tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ from celldit.cli.options import (
     BatchSize,
     Debug,
     Dose,
+    Grid,
     Guidance,
+    GuidanceInterval,
     Json,
     ModelFolder,
     Overwrite,
     Quiet,
     Seed,
     Solver,
+    Steps,
     Time,
     read_dose,
 )
-from celldit.cli.output import make_room
+from celldit.cli.output import claim
 from celldit.cli.progress import sampling_bar
 
 
@@ -45,8 +48,10 @@ def generate(
     dose: Dose = None,
     time: Time = None,
     solver: Solver = "heun",
-    n_steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 8,
+    n_steps: Steps = 8,
+    grid: Grid = "uniform",
     guidance: Guidance = 1.0,
+    guidance_interval: GuidanceInterval = (0.0, 1.0),
     batch_size: BatchSize = 512,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -61,10 +66,8 @@ def generate(
     covariates = _pairs(covariate or ())
     with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
         from celldit.files import read_h5ad
-        from celldit.samplers.stream import check_out
 
-        make_room(output)
-        check_out(output, overwrite)
+        claim(output, overwrite=overwrite)
         from celldit.model import CellDiT
 
         loaded = CellDiT.load(model)
@@ -78,7 +81,9 @@ def generate(
                 time=time,
                 solver=solver,
                 n_steps=n_steps,
+                grid=grid,
                 guidance=guidance,
+                guidance_interval=guidance_interval,
                 seed=seed,
                 batch_size=batch_size,
                 out=output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,13 @@ ModelFolder = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder written by celldit train.")
 ]
 Solver = Annotated[str, typer.Option(help="euler, midpoint, heun, rk4 or dopri5.")]
+Steps = Annotated[int, typer.Option(help="Steps of the solver.")]
+Grid = Annotated[
+    Literal["uniform", "quadratic", "cosine"], typer.Option(help="How the steps lie in time.")
+]
+GuidanceInterval = Annotated[
+    tuple[float, float], typer.Option(metavar="FROM TO", help="Times between which guidance works.")
+]
 Guidance = Annotated[float, typer.Option(help="Strength of guidance; 1 is none.")]
 BatchSize = Annotated[int, typer.Option(help="Cells at a time.")]
 Dose = Annotated[str | None, typer.Option(help='Dose, a number or one for each part ("1+0.5").')]

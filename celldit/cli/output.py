@@ -6,10 +6,10 @@ from pathlib import Path
 
 from celldit.errors import FileError
 
-__all__ = ["make_room"]
+__all__ = ["claim"]
 
 
-def make_room(output: Path) -> None:
+def _make_room(output: Path) -> None:
     """Make the folders that a file is to stand in.
 
     Raises
@@ -21,3 +21,19 @@ def make_room(output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"Cannot make the folder {output.parent}: {error.strerror}.") from error
+
+
+def claim(output: Path, *, overwrite: bool) -> None:
+    """See that cells can be written to a path, before any is made.
+
+    Raises
+    ------
+    InputError
+        If the path has another ending than ``.h5ad`` or ``.zarr``.
+    FileError
+        If it exists already, or cannot be written.
+    """
+    from celldit.samplers.stream import check_out
+
+    _make_room(output)
+    check_out(output, overwrite)

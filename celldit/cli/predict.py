@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,16 +12,19 @@ from celldit.cli.options import (
     BatchSize,
     Debug,
     Dose,
+    Grid,
     Guidance,
+    GuidanceInterval,
     Json,
     ModelFolder,
     Overwrite,
     Quiet,
     Seed,
+    Steps,
     Time,
     read_dose,
 )
-from celldit.cli.output import make_room
+from celldit.cli.output import claim
 from celldit.cli.progress import sampling_bar
 
 
@@ -68,8 +71,20 @@ def predict(
             help="euler, midpoint, heun, rk4 or dopri5.", show_default="heun; euler for edit"
         ),
     ] = None,
-    n_steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 8,
+    n_steps: Steps = 8,
+    grid: Grid = "uniform",
     guidance: Guidance = 1.0,
+    guidance_interval: GuidanceInterval = (0.0, 1.0),
+    n_avg: Annotated[
+        int | None,
+        typer.Option(help="Draws of noise averaged at each step of edit.", show_default="4"),
+    ] = None,
+    t_start: Annotated[
+        float | None,
+        typer.Option(
+            help="Flow time at which edit starts; later keeps more of the cell.", show_default="0"
+        ),
+    ] = None,
     batch_size: BatchSize = 512,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -91,15 +106,16 @@ def predict(
         raise typer.BadParameter("--output FILE is missing.")
     with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
         from celldit.files import read_h5ad, refuse_existing, whole_file
-        from celldit.samplers.stream import check_out
 
         if shard is None:
-            make_room(output)
-            check_out(output, overwrite)
+            claim(output, overwrite=overwrite)
         if effects is not None:
             refuse_existing([effects], overwrite=overwrite)
         from celldit.model import CellDiT
+        from celldit.samplers.edit import EditConfig
 
+        asked = {"n_avg": n_avg, "t_start": t_start}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         loaded = CellDiT.load(model)
         adata = read_h5ad(data)
         with sampling_bar("predicting", hidden=quiet or as_json):
@@ -111,7 +127,10 @@ def predict(
                 sampler=sampler,
                 solver=solver,
                 n_steps=n_steps,
+                grid=grid,
                 guidance=guidance,
+                guidance_interval=guidance_interval,
+                edit=EditConfig(**given) if given else None,
                 seed=seed,
                 batch_size=batch_size,
                 out=output,
