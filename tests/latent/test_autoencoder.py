@@ -31,7 +31,11 @@ def linear(model: Autoencoder, cells: Cells) -> np.ndarray:
     return np.asarray(features @ model.loadings.numpy() - model.offset.numpy())
 
 
-@pytest.mark.parametrize("tokenizer", [*NAMES, Genes(zeros="keep"), Genes(5)], ids=str)
+@pytest.mark.parametrize(
+    "tokenizer",
+    [*NAMES, Genes(zeros="keep"), Genes(5)],
+    ids=[*NAMES, "genes, zeros kept", "five genes"],
+)
 def test_set_latent_starts_at_its_linear_anchor(cells: Cells, tokenizer: object) -> None:
     model = start(cells, tokenizer, "set")
     z = model.encode(cells)
