@@ -19,7 +19,7 @@ from coverage import Coverage
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"CellditError", "FileError", "InputError", "NotTrainedError", "TrainingError"}
-OWN |= {"UnknownNameError"}
+OWN |= {"CannotRun", "UnknownNameError"}
 
 
 def raise_sites(path: Path) -> list[ast.Raise]:

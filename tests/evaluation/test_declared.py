@@ -211,6 +211,34 @@ def test_a_peer_that_fails_has_its_reason_in_the_table(fake, tiny_screen, tmp_pa
     assert "it fell over" in (tmp_path / "out" / "benchmark.md").read_text()
 
 
+def test_a_peer_without_a_point_has_a_reason(fake, tiny_screen, tmp_path, monkeypatch):
+    """Out of time before its first point, or gone without one."""
+
+    def out_of_time(command, **_):
+        raise subprocess.TimeoutExpired(command, 60.0)
+
+    def in_silence(command, **_):
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    for end, said in (
+        (out_of_time, "Fake 1.0 took more than 60 minutes."),
+        (in_silence, "Fake 1.0: "),
+    ):
+        process = SimpleNamespace(run=end, TimeoutExpired=subprocess.TimeoutExpired)
+        monkeypatch.setattr(peers_run, "subprocess", process)
+        results = run([SMALL], fake, tmp_path / end.__name__, data={"small": tiny_screen})
+        assert results["results"][0]["skipped"].startswith(said)
+    assert "without a prediction" in results["results"][0]["skipped"]
+
+
+def test_a_python_that_cannot_be_called_is_a_reason(tmp_path):
+    home = tmp_path / "scvi" / ("Scripts" if os.name == "nt" else "bin")
+    home.mkdir(parents=True)
+    (home / "python").write_text("no program")
+    with pytest.raises(CannotRun, match=r"scVI .* could not be installed \(.*Permission denied"):
+        environment.prepare(PEERS["scvi"], tmp_path)
+
+
 def test_peers_are_told_everything_but_the_truth(tiny_screen, tmp_path):
     posed = pose(SMALL, tiny_screen)
     write_request(posed, tmp_path, seed=3)
