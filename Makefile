@@ -34,7 +34,7 @@ test: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest
 
 test-fast: $(STAMP)
-	$(ONE_THREAD) HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q --exitfirst --failed-first \
+	$(ONE_THREAD) HYPOTHESIS_PROFILE=fast CELLDIT_FUZZ=50 $(BIN)/python -m pytest -q --exitfirst --failed-first \
 	  --numprocesses 2 --dist loadfile -m "not slow and not notebook"
 
 test-slow: $(STAMP)
