@@ -54,6 +54,7 @@ def test_features_that_tell_strong_effects_are_used_though_most_effects_are_nil(
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_features_that_tell_nothing_do_little_harm(seed: int) -> None:
+    """As a rule: a draw that fits by chance, such as that of seed 0, is believed."""
     noise = np.random.default_rng(seed).normal(size=(len(STRONG + WEAK), 30))
     table = pd.DataFrame(noise, index=STRONG + WEAK)
     assert without(STRONG[0], table) < 1.1 * without(STRONG[0], None)
