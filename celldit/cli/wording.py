@@ -40,7 +40,11 @@ OPTIONS = {
     "time": "--time",
     "sampler": "--sampler",
     "solver": "--solver",
+    "grid": "--grid",
     "guidance": "--guidance",
+    "guidance_interval": "--guidance-interval",
+    "n_avg": "--n-avg",
+    "t_start": "--t-start",
     "like": "--like",
     "out": "--output",
     "shard": "--shard",
@@ -63,9 +67,10 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
+    (r"\bedit= is (.+); leave it out", r"--n-avg and --t-start are \1; leave them out"),
     (r"\badata\.(obs|X|layers|var_names|raw)\b(?!\.)", r"\1"),
 )
-_VALUE = r"""("[^"]*"|'[^']*'|\.\.\.|\[[^\]]*\]|[\w.+-]*\w)?"""
+_VALUE = r"""("[^"]*"|'[^']*'|\.\.\.|\[[^\]]*\]|\([^()]*\)|[\w.+-]*\w)?"""
 
 
 def in_terminal(sentence: str, renamed: Mapping[str, str] | None = None) -> str:
@@ -100,5 +105,7 @@ def _said(option: str, found: re.Match[str]) -> str:
         return option
     if value == "...":
         return f"{option} NAME"
+    if value[0] == "(":
+        return f"{option} {value[1:-1].replace(',', '')}"
     bare = value[1:-1] if value[0] in "'\"" else value
     return f"{option} {bare if bare and ' ' not in bare else value}"
