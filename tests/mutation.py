@@ -50,9 +50,9 @@ MUTATIONS = (
         "start_there(eps) - x0", "start_there(eps) + x0", "flow/test_edit.py",
     ),
     Mutation(
-        "dropped cross-fitting", "conditions/effect_prior.py",
-        "mean = self.shifts - solved_CF / precision_CF", "mean = self.shifts",
-        "conditions/test_effect_prior.py",
+        "dropped cross-fitting", "conditions/observed.py",
+        "mean_CF = self.shifts_CF - self._spectrum[1] @ self._solved_CF / precision_CF",
+        "mean_CF = self.shifts_CF", "conditions/test_effect_prior.py",
     ),
     Mutation(
         "off by one", "conditions/kernel.py",

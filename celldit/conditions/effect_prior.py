@@ -9,7 +9,8 @@ is the Bayesian form of the weighted ridge regression on the multi-hot perturbat
 covariance is a sum of terms for additivity, pooling over contexts and features (see
 :mod:`celldit.conditions.kernel`), whose weights cross-validation picks. The latent is rotated
 first so that noise is white and the dimensions in which conditions differ most come first; each
-dimension k then has its own signal-to-noise ratio λ_k.
+dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
+perturbations share: most have none of it, and those that do have much.
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
@@ -33,6 +34,7 @@ from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.effect_estimate import EffectEstimate
 from celldit.conditions.kernel import ConditionKernel, Lengths
 from celldit.conditions.latents import Latents, n_features
+from celldit.conditions.observed import Observed
 from celldit.conditions.shifts import condition_means, dose_ranges, reference_means, rotation_of
 from celldit.conditions.tuning import START_LENGTHS, tune
 
@@ -58,10 +60,10 @@ class EffectPrior:
         Variance of these, shape (C,).
     rotation
         Latent to rotated coordinates, shape (F, F).
-    weights, lengths, signal
+    weights, lengths, signal, common
         What cross-validation picked (:mod:`celldit.conditions.tuning`): one weight per kernel term,
-        how far similarity between contexts, times and doses reaches, and λ of each rotated
-        dimension.
+        how far similarity between contexts, times and doses reaches, and for each rotated dimension
+        λ and the variance of the effect that all perturbations share.
     """
 
     kernel: ConditionKernel
@@ -72,6 +74,7 @@ class EffectPrior:
     weights: np.ndarray
     lengths: tuple[float, float, float]
     signal: np.ndarray
+    common: np.ndarray
 
     @classmethod
     def fit(
@@ -109,10 +112,10 @@ class EffectPrior:
         kernel = ConditionKernel(names, lowest, features or {}, positions, top_doses=highest)
         n_dims = n_features(z)
         if not conditions:
-            empty = np.zeros((0, n_dims))
+            empty, one = np.zeros((0, n_dims)), np.ones(n_dims)
             return cls(
                 kernel, (), empty, np.zeros(0), np.eye(n_dims), np.ones(len(kernel.terms)),
-                START_LENGTHS, np.ones(n_dims),
+                START_LENGTHS, one, one,
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
         noise = np.array(
@@ -120,10 +123,11 @@ class EffectPrior:
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
+        kernel = replace(kernel, metric=rotation)
         picked = tune(kernel, conditions, rotated, noise, np.linalg.inv(rotation), seed)
         return cls(
             kernel, conditions, rotated, noise, rotation,
-            picked.weights, picked.lengths, picked.signal,
+            picked.weights, picked.lengths, picked.signal, picked.common,
         )  # fmt: skip
 
     def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
@@ -137,23 +141,15 @@ class EffectPrior:
         return np.concatenate([np.diag(self._covariance(block, block)) for block in blocks])
 
     @cached_property
-    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
-        """One decomposition that inverts the covariance of the shifts in every dimension.
-
-        With N the noise and K the kernel, ``N^-1/2 K N^-1/2 = U Λ Uᵀ``, so that
-        ``(λ_k K + N)⁻¹ = V diag(1 / (λ_k Λ + 1)) Vᵀ`` with ``V = N^-1/2 U``: cubic in the number of
-        conditions once, not once per dimension.
-        """
-        scale_C = 1 / np.sqrt(self.noise)
-        white_CC = self._covariance(self.conditions, self.conditions)
-        white_CC *= scale_C[:, None]
-        white_CC *= scale_C[None]
-        values_C, vectors_CC = np.linalg.eigh(white_CC)
-        return values_C.clip(min=0), vectors_CC * scale_C[:, None]
-
-    @property
-    def _shrink_CF(self) -> np.ndarray:
-        return 1 / (self._spectrum[0][:, None] * self.signal + 1)
+    def _observed(self) -> Observed:
+        return Observed(
+            self.shifts,
+            self.noise,
+            self.kernel.totals(self.conditions),
+            self._covariance(self.conditions, self.conditions),
+            self.signal,
+            self.common,
+        )
 
     def estimate(
         self,
@@ -175,27 +171,18 @@ class EffectPrior:
         n, n_dims = len(conditions), len(self.signal)
         mean, variance = np.zeros((n, n_dims)), np.zeros((n, n_dims))
         if n and self.conditions:
-            _, vectors_CC = self._spectrum
-            shrink_CF = self._shrink_CF
-            seen_QC = prior._covariance(conditions, self.conditions) @ vectors_CC
-            mean = self.signal * (seen_QC @ (shrink_CF * (vectors_CC.T @ self.shifts)))
-            explained = self.signal**2 * (seen_QC**2 @ shrink_CF)
-            variance = self.signal * prior._variances(conditions)[:, None] - explained
-        basis = np.linalg.inv(self.rotation)
-        return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
+            mean, variance = self._observed.predict(
+                prior._covariance(conditions, self.conditions),
+                self.kernel.totals(conditions),
+                prior._variances(conditions),
+            )
+        return self._in_latent(mean, variance)
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
-        mean, variance = np.zeros_like(self.shifts), np.zeros_like(self.shifts)
-        if self.conditions:
-            _, vectors_CC = self._spectrum
-            shrink_CF = self._shrink_CF
-            solved_CF = vectors_CC @ (shrink_CF * (vectors_CC.T @ self.shifts))
-            precision_CF = vectors_CC**2 @ shrink_CF
-            mean = self.shifts - solved_CF / precision_CF
-            variance = 1 / precision_CF - self.noise[:, None]
-        basis = np.linalg.inv(self.rotation)
-        return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
+        if not self.conditions:
+            return self._in_latent(np.zeros_like(self.shifts), np.zeros_like(self.shifts))
+        return self._in_latent(*self._observed.leave_one_out())
 
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
@@ -207,18 +194,16 @@ class EffectPrior:
         rows
             Which observed condition is left out for each, shape (Q,).
         """
-        _, vectors_CC = self._spectrum
-        shrink_CF = self._shrink_CF
-        coefficients_CF = shrink_CF * (vectors_CC.T @ self.shifts)
-        seen_QC = self._covariance(conditions, self.conditions) @ vectors_CC
-        left_QC = vectors_CC[rows]
-        # Removing one row and column from the inverse is an update of rank one.
-        precision_QF = left_QC**2 @ shrink_CF
-        shared_QF = (seen_QC * left_QC) @ shrink_CF / precision_QF
-        solved_QF = left_QC @ coefficients_CF
-        mean = self.signal * (seen_QC @ coefficients_CF - shared_QF * solved_QF)
-        explained = self.signal**2 * (seen_QC**2 @ shrink_CF - shared_QF**2 * precision_QF)
-        variance = self.signal * self._variances(conditions)[:, None] - explained
+        return self._in_latent(
+            *self._observed.predict_without(
+                self._covariance(conditions, self.conditions),
+                self.kernel.totals(conditions),
+                self._variances(conditions),
+                rows,
+            )
+        )
+
+    def _in_latent(self, mean: np.ndarray, variance: np.ndarray) -> EffectEstimate:
         basis = np.linalg.inv(self.rotation)
         return EffectEstimate(mean @ basis, variance.clip(min=0), basis)
 
@@ -265,13 +250,15 @@ class EffectPrior:
         positions = {**earlier.kernel.positions, **self.kernel.positions}
         lowest, highest = dose_ranges(names, conditions)
         features = self.kernel.features
-        kernel = ConditionKernel(names, lowest, features, positions, top_doses=highest)
+        kernel = ConditionKernel(
+            names, lowest, features, positions, top_doses=highest, metric=rotation
+        )
         shifts = np.array([shift for shift, _ in seen.values()])
         noise = np.array([noise for _, noise in seen.values()])
         picked = tune(kernel, conditions, shifts, noise, np.linalg.inv(rotation), seed)
         return EffectPrior(
             kernel, conditions, shifts, noise, rotation,
-            picked.weights, picked.lengths, picked.signal,
+            picked.weights, picked.lengths, picked.signal, picked.common,
         )  # fmt: skip
 
     def to_config(self) -> dict[str, Any]:
@@ -288,6 +275,7 @@ class EffectPrior:
             "conditions": [c.to_list() for c in self.conditions],
             "terms": dict(zip(self.kernel.terms, self.weights.tolist(), strict=True)),
             "lengths": list(self.lengths),
+            "metric": "latent" if self.kernel.metric is None else "within conditions",
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -297,6 +285,7 @@ class EffectPrior:
             "noise": self.noise,
             "rotation": self.rotation,
             "signal": self.signal,
+            "common": self.common,
             "positions": np.array(list(self.kernel.positions.values())),
         }
         for source, (_, matrix) in self.kernel.features.items():
@@ -309,13 +298,19 @@ class EffectPrior:
         features = {s: (tuple(n), arrays[f"features.{s}"]) for s, n in config["features"].items()}
         keys = [(context, time) for context, time in config["surroundings"]]
         positions = dict(zip(keys, arrays["positions"], strict=True))
-        tops = config["top_doses"]
+        tops, terms = config["top_doses"], config["terms"]
+        # Models saved before there were these entries compare contexts in the latent as it is, and
+        # hold the effect shared by all perturbations as a term like the others.
+        whitened = config.get("metric", "latent") != "latent"
+        signal = arrays["signal"]
+        common = arrays["common"] if "common" in arrays else terms["common"] * signal
         kernel = ConditionKernel(
             tuple(config["parts"]),
             tuple(config["unit_doses"]),
             features,
             positions,
             top_doses=None if tops is None else tuple(tops),
+            metric=arrays["rotation"] if whitened else None,
         )
         return cls(
             kernel,
@@ -323,7 +318,8 @@ class EffectPrior:
             arrays["shifts"],
             arrays["noise"],
             arrays["rotation"],
-            np.array([config["terms"][term] for term in kernel.terms]),
+            np.array([terms[term] for term in kernel.terms]),
             tuple(config["lengths"]),
-            arrays["signal"],
+            signal,
+            common,
         )

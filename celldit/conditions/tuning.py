@@ -12,7 +12,7 @@ covariance ``(K⁻¹)_BB⁻¹``.
 In a screen most perturbations do little, and the likelihood, which counts every dimension of every
 one, finds that little follows from what perturbations share. What a prediction of a perturbation
 never seen is judged by is the size of its error, to which strong effects contribute most. The
-weights of ``common`` and of each source of features, all that such a prediction rests on, are
+weights of what is common and of each source of features, all that such a prediction rests on, are
 therefore chosen last, by the squared error in the latent of leaving perturbations out.
 """
 
@@ -44,11 +44,12 @@ START_LENGTHS = (0.5, 0.5, 0.25)
 
 
 class Strengths(NamedTuple):
-    """What tuning picks: a weight for each term, lengths, and λ of each dimension."""
+    """What tuning picks: a weight for each term, lengths, and for each dimension λ and μ."""
 
     weights: np.ndarray
     lengths: tuple[float, float, float]
     signal: np.ndarray
+    common: np.ndarray
 
 
 def tune(
@@ -80,22 +81,25 @@ def tune(
     noise_CC = torch.diag(torch.tensor(noise[chosen]))
     blocks = _blocks(conditions)
     likely_blocks = blocks if kernel.features else []
-    start = [-1.0 if t == "common" else 0.0 if t == "part" else -2.0 for t in kernel.terms]
+    totals_C = torch.tensor(kernel.totals(conditions))
+    start = [0.0 if t == "part" else -2.0 for t in kernel.terms]
     raw_weights = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     log_start = torch.tensor(START_LENGTHS, dtype=torch.float64).log()
     log_lengths = log_start.clone().requires_grad_()
     log_signal = (shifts_CF**2).mean(0).clamp_min(1e-4).log().requires_grad_()
-    optimizer = torch.optim.Adam([raw_weights, log_lengths, log_signal], lr=0.05)
+    log_common = (log_signal.detach() - 1).requires_grad_()
+    optimizer = torch.optim.Adam([raw_weights, log_lengths, log_signal, log_common], lr=0.05)
 
-    def solve(weights: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(weights: Tensor, common_F: Tensor) -> tuple[Tensor, Tensor]:
         covariance_CC = kernel.covariance(design, weights, Lengths(*log_lengths.exp()))
         total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_CC
+        total_FCC = total_FCC + common_F[:, None, None] * torch.outer(totals_C, totals_C)
         factor_FCC = torch.linalg.cholesky(total_FCC)
         solved_FC = torch.cholesky_solve(shifts_CF.T[:, :, None], factor_FCC)[:, :, 0]
         return solved_FC, torch.cholesky_inverse(factor_FCC)
 
     for _ in range(STEPS):
-        solved_FC, inverse_FCC = solve(softplus(raw_weights))
+        solved_FC, inverse_FCC = solve(softplus(raw_weights), log_common.exp())
         precision_FC = torch.diagonal(inverse_FCC, dim1=1, dim2=2)
         surprise = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
         for rows_GB in likely_blocks:
@@ -106,18 +110,21 @@ def tune(
         optimizer.zero_grad()
         (surprise + ties).backward()
         optimizer.step()
-    weights = softplus(raw_weights).detach()
+    weights, common_F = softplus(raw_weights).detach(), log_common.detach().exp()
     if sum(len(rows_GB) for rows_GB in blocks) >= MIN_PERTURBATIONS:
         basis_FF = torch.tensor(basis)
 
-        def error(weights: Tensor) -> float:
+        def error(scaled: Tensor) -> float:
             with torch.no_grad():
-                solved_FC, inverse_FCC = solve(weights)
+                solved_FC, inverse_FCC = solve(scaled[:-1], scaled[-1] * common_F)
             return sum(_error_of_blocks(solved_FC, inverse_FCC, b, basis_FF) for b in blocks)
 
-        weights = _rescale(weights, kernel.terms, error)
+        scaled = torch.cat([weights, weights.new_ones(1)])
+        scaled = _rescale(scaled, (*kernel.terms, "common"), error)
+        weights, common_F = scaled[:-1], scaled[-1] * common_F
     context, time, dose = log_lengths.detach().exp().tolist()
-    return Strengths(weights.numpy(), (context, time, dose), log_signal.exp().detach().numpy())
+    signal = log_signal.detach().exp().numpy()
+    return Strengths(weights.numpy(), (context, time, dose), signal, common_F.numpy())
 
 
 def _shared(terms: Sequence[str]) -> list[list[int]]:

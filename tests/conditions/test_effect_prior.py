@@ -228,6 +228,24 @@ def test_saved_and_read_again_it_is_the_same(world: Make, crossed: list[Conditio
         assert np.array_equal(a.variance, b.variance)
 
 
+def test_priors_saved_before_metric_and_common_say_what_they_said(fitted: tuple) -> None:
+    """Then contexts were compared in the latent as it is, and what is common was a kernel term."""
+    _, prior = fitted
+    old = replace(
+        prior, common=0.3 * prior.signal, kernel=replace(prior.kernel, metric=None)
+    )  # fmt: skip
+    config, arrays = old.to_config(), old.arrays()
+    config["terms"]["common"] = 0.3
+    del config["metric"], arrays["common"]
+    asked = [pair("A", where="x"), pair("A", "F", where="y")]
+    read = EffectPrior.from_config(config, arrays)
+    assert read.kernel.metric is None
+    for one, two in zip((old.estimate(asked), old.leave_one_out()),
+                        (read.estimate(asked), read.leave_one_out()), strict=True):  # fmt: skip
+        np.testing.assert_allclose(one.mean, two.mean)
+        np.testing.assert_allclose(one.variance, two.variance)
+
+
 def test_the_same_data_give_the_same_prior(fitted: tuple) -> None:
     made, prior = fitted
     again = EffectPrior.fit(made.z, made.table)

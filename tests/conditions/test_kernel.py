@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,9 +65,33 @@ def test_contexts() -> None:
     assert 1 > similar[0, 1] > similar[1, 2] > similar[0, 2] > 0
 
 
+def test_distances_are_taken_where_the_metric_maps_to() -> None:
+    """A direction that the metric drops tells no contexts apart."""
+    plain = kernel()
+    apart = {
+        key: [where[0] + 9.0 * i, *where[1:]] for i, (key, where) in enumerate(POSITIONS.items())
+    }
+    seen = replace(kernel(positions=apart), metric=np.diag([0.0, 2.0, 2.0]))
+    a = [Condition(("A",), None, where) for where in "xyz"]
+    similar = {"part @ similar": 1.0}
+    torch.testing.assert_close(
+        covariance(seen, a, a, **similar), covariance(plain, a, a, **similar)
+    )
+    new = seen.with_positions({("new", None): np.ones(3)})
+    b = [Condition(("A",), None, where) for where in ("y", "new")]
+    assert covariance(new, b, b, **similar)[0, 1] == 1
+
+
+def test_totals_count_parts_and_doses() -> None:
+    assert kernel().totals([Condition(), Condition(("A",)), Condition(("A", "Q"))]).tolist() == [
+        0, 1, 2,
+    ]  # fmt: skip
+    assert dosed().totals([Condition(("A", "B"), (3.0, 2.0))]).tolist() == [3]
+
+
 def test_terms_appear_only_where_they_can_differ() -> None:
     one = kernel(positions={("x", None): np.zeros(3)})
-    assert one.terms == ("common", "part", "interaction")
+    assert one.terms == ("part", "interaction")
     assert "feature:f" in kernel(features=True).terms
 
 
@@ -113,7 +139,7 @@ def at(*times: float) -> list[Condition]:
 
 
 def test_close_times_are_alike() -> None:
-    assert timed().terms == ("common", "part", "interaction", "common @ time", "part @ time")
+    assert timed().terms == ("part", "interaction", "common @ time", "part @ time")
     a = at(1, 1.5, 2, 3, 4)
     k = covariance(timed(), a, a, **{"part @ time": 1.0})[0]
     assert k[0] == 1
@@ -147,7 +173,7 @@ def dosed() -> ConditionKernel:
 
 def test_a_single_dose_has_no_course() -> None:
     one = ConditionKernel(("A",), (2.0,), {}, {("", None): np.zeros(2)}, top_doses=(2.0,))
-    assert one.terms == ("common", "part", "interaction")
+    assert one.terms == ("part", "interaction")
 
 
 def test_close_doses_of_one_perturbation_are_alike() -> None:

@@ -1,0 +1,177 @@
+"""What observed shifts say of others, in all rotated dimensions of the latent at once.
+
+In dimension k the C observed shifts have the covariance
+
+    S_k = λ_k K + μ_k a aᵀ + N,
+
+K from the kernel, a how much of a perturbation each condition has (:meth:`ConditionKernel.totals`),
+μ_k the variance of the effect that all perturbations share there, N the diagonal noise. With
+``N^-1/2 K N^-1/2 = U Λ Uᵀ`` and ``V = N^-1/2 U``, and the last term being of rank one
+(Sherman & Morrison 1950),
+
+    S_k⁻¹ = V (diag(s_k) - w_k w_kᵀ) Vᵀ,   s_k = 1 / (λ_k Λ + 1),   w_k ∝ s_k ∘ (Vᵀ a):
+
+cubic in the number of conditions once, not once per dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """C observed shifts in F dimensions, and the inverse of their covariance.
+
+    Attributes
+    ----------
+    shifts_CF, noise_C, totals_C
+        The shifts, the variance of their noise, and a.
+    kernel_CC
+        K.
+    signal_F, common_F
+        λ and μ.
+    """
+
+    shifts_CF: np.ndarray
+    noise_C: np.ndarray
+    totals_C: np.ndarray
+    kernel_CC: np.ndarray
+    signal_F: np.ndarray
+    common_F: np.ndarray
+
+    @cached_property
+    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        """Λ and V."""
+        scale_C = 1 / np.sqrt(self.noise_C)
+        values_C, vectors_CC = np.linalg.eigh(self.kernel_CC * scale_C[:, None] * scale_C)
+        return values_C.clip(min=0), vectors_CC * scale_C[:, None]
+
+    @cached_property
+    def _shrink_CF(self) -> np.ndarray:
+        """The columns s_k."""
+        return 1 / (self._spectrum[0][:, None] * self.signal_F + 1)
+
+    @cached_property
+    def _shared_C(self) -> np.ndarray:
+        """Vᵀ a."""
+        shared: np.ndarray = self._spectrum[1].T @ self.totals_C
+        return shared
+
+    @cached_property
+    def _along_CF(self) -> np.ndarray:
+        """The columns w_k."""
+        along_CF = self._shrink_CF * self._shared_C[:, None]
+        norm_F = self._shared_C @ along_CF
+        return along_CF * np.sqrt(self.common_F / (1 + self.common_F * norm_F))
+
+    @cached_property
+    def _solved_CF(self) -> np.ndarray:
+        """The columns Vᵀ⁻¹ S_k⁻¹ y_k: what the shifts weigh in the coordinates of V."""
+        turned_CF = self._spectrum[1].T @ self.shifts_CF
+        onto_F = (self._along_CF * turned_CF).sum(0)
+        return self._shrink_CF * turned_CF - self._along_CF * onto_F
+
+    def predict(
+        self, kernel_QC: np.ndarray, totals_Q: np.ndarray, variances_Q: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior mean and variance of Q conditions.
+
+        Parameters
+        ----------
+        kernel_QC
+            K between them and the observed ones.
+        totals_Q
+            Their a.
+        variances_Q
+            K of each with itself.
+
+        Returns
+        -------
+        mean, variance
+            Each of shape (Q, F).
+        """
+        asked = self._asked(kernel_QC, totals_Q)
+        return asked.times(self._solved_CF), asked.prior(variances_Q) - asked.explained()
+
+    def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of each observed shift without itself, of shape (C, F)."""
+        precision_CF = self._precision(slice(None))
+        mean_CF = self.shifts_CF - self._spectrum[1] @ self._solved_CF / precision_CF
+        return mean_CF, 1 / precision_CF - self.noise_C[:, None]
+
+    def predict_without(
+        self,
+        kernel_QC: np.ndarray,
+        totals_Q: np.ndarray,
+        variances_Q: np.ndarray,
+        rows_Q: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`predict`, had one observed condition been left out for each, that of its row.
+
+        Removing one row and column of S from its inverse is an update of rank one, too.
+        """
+        asked = self._asked(kernel_QC, totals_Q)
+        left_QC = self._spectrum[1][rows_Q]
+        precision_QF = self._precision(rows_Q)
+        shared_QF = asked.with_left_out(left_QC) / precision_QF
+        mean = asked.times(self._solved_CF) - shared_QF * (left_QC @ self._solved_CF)
+        explained = asked.explained() - shared_QF**2 * precision_QF
+        return mean, asked.prior(variances_Q) - explained
+
+    def _precision(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Diagonal entries of the inverses, of shape (rows, F)."""
+        left_RC = self._spectrum[1][rows]
+        return left_RC**2 @ self._shrink_CF - (left_RC @ self._along_CF) ** 2
+
+    def _asked(self, kernel_QC: np.ndarray, totals_Q: np.ndarray) -> _Asked:
+        return _Asked(
+            kernel_QC @ self._spectrum[1],
+            totals_Q,
+            self._shared_C,
+            self._shrink_CF,
+            self._along_CF,
+            self.signal_F,
+            self.common_F,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Covariances of Q conditions with the observed ones, x = λ p + μ a u in coordinates of V."""
+
+    p_QC: np.ndarray
+    a_Q: np.ndarray
+    u_C: np.ndarray
+    s_CF: np.ndarray
+    w_CF: np.ndarray
+    signal_F: np.ndarray
+    common_F: np.ndarray
+
+    @property
+    def _share_QF(self) -> np.ndarray:
+        return self.common_F * self.a_Q[:, None]
+
+    def times(self, right_CF: np.ndarray) -> np.ndarray:
+        """Products with one vector per dimension, (Q, F)."""
+        return self.signal_F * (self.p_QC @ right_CF) + self._share_QF * (self.u_C @ right_CF)
+
+    def prior(self, variances_Q: np.ndarray) -> np.ndarray:
+        """Variances before anything is observed, (Q, F)."""
+        return self.signal_F * variances_Q[:, None] + self._share_QF * self.a_Q[:, None]
+
+    def explained(self) -> np.ndarray:
+        """Quadratic forms with the inverse covariance, (Q, F)."""
+        square = self.signal_F**2 * (self.p_QC**2 @ self.s_CF)
+        square += 2 * self.signal_F * self._share_QF * ((self.p_QC * self.u_C) @ self.s_CF)
+        square += self._share_QF**2 * (self.u_C**2 @ self.s_CF)
+        return square - self.times(self.w_CF) ** 2
+
+    def with_left_out(self, left_QC: np.ndarray) -> np.ndarray:
+        """Products through the inverse with one observed condition each, (Q, F)."""
+        product = self.signal_F * ((self.p_QC * left_QC) @ self.s_CF)
+        product += self._share_QF * ((left_QC * self.u_C) @ self.s_CF)
+        return product - self.times(self.w_CF) * (left_QC @ self.w_CF)
