@@ -65,7 +65,7 @@ class TrainingConfig:
     drop_condition: float = 0.0
     held_out_cells: float = 0.1
     held_out_conditions: float = 0.15
-    n_trials: int = 2
+    n_trials: int = 3
     compile: str = "auto"
 
     def __post_init__(self) -> None:

@@ -207,14 +207,16 @@ def train_flow(
     known = set(never_hold_out)
     candidates = [c for c in population.prior.conditions if c not in known]
     courses: list[list[Comparison]] = []
+    tried: list[Condition] = []
     for trial in range(config.n_trials):
+        rng = np.random.default_rng([seed, trial])
+        held_out = hold_out(candidates, config.held_out_conditions, rng, never_hold_out, tried)
+        tried += held_out
         part = None if checkpoints is None else checkpoints.part(f"flow-trial-{trial + 1}")
         finished = None if part is None else part.finished()
         if finished is not None:
             courses.append([Comparison.from_dict(c) for c in finished["course"]])
             continue
-        rng = np.random.default_rng([seed, trial])
-        held_out = hold_out(candidates, config.held_out_conditions, rng, never_hold_out)
         of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
         apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
         apart |= of_held_out

@@ -62,9 +62,10 @@ class Comparison:
     Attributes
     ----------
     square
-        Squared error of the mean latent, without the truth's sampling noise, shape (T,).
+        Squared error of the mean latent, without the truth's sampling noise, in units of the
+        condition's effect; summed over the trials of a kind, shape (T,).
     energy
-        Energy distance, shape (T,).
+        Energy distance, likewise.
     """
 
     square: dict[Extrapolation, np.ndarray]
@@ -126,14 +127,16 @@ def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> Comparison:
         # What two halves of the truth would differ by: errors below that mean nothing.
         noise = float(truth_MF.var(0).sum() / len(truth_MF))
         unit = float((truth_MF - truth_MF.mean(0)).norm(dim=1).mean() / len(truth_MF))
-        errors, energies = [], []
-        for trust in TRUSTS:
-            x_NF = start_NF + trust.shift * common_F + trust.cells * own_NF
-            errors.append(float((x_NF.mean(0) - truth_MF.mean(0)).square().sum()) - noise)
-            energies.append(float(energy_distance_loss(x_NF, truth_MF)))
+        moved = [start_NF + trust.shift * common_F + trust.cells * own_NF for trust in TRUSTS]
+        # Conditions count the same whatever the size of their effect, unless it is lost in noise.
+        moved.append(start_NF - told.effect_BKD.flatten(1))
+        errors = [float((x.mean(0) - truth_MF.mean(0)).square().sum()) - noise for x in moved]
+        energies = [float(energy_distance_loss(x, truth_MF)) for x in moved]
+        *squares, no_square = np.maximum(errors, 0.25 * noise)
+        *distances, no_energy = np.maximum(energies, 0.25 * unit) + unit
         kind = trial.kind
-        square[kind] = square.get(kind, 0.0) + np.maximum(errors, 0.25 * noise)
-        energy[kind] = energy.get(kind, 0.0) + np.maximum(energies, 0.25 * unit) + unit
+        square[kind] = square.get(kind, 0.0) + np.array(squares) / (no_square + 4 * noise)
+        energy[kind] = energy.get(kind, 0.0) + np.array(distances) / (no_energy + 4 * unit)
     flow.train(was_training)
     return Comparison(square, energy)
 
@@ -164,6 +167,7 @@ def hold_out(
     share: float,
     rng: np.random.Generator,
     always_known: Sequence[Condition] = (),
+    last: Sequence[Condition] = (),
 ) -> list[Condition]:
     """Choose conditions to keep from training, such that the rest can still predict them.
 
@@ -179,11 +183,14 @@ def hold_out(
         Of the choice.
     always_known
         Conditions that are not to be held out, but help to predict the others.
+    last
+        Conditions that are held out only where no others can be: those of earlier trial runs.
     """
     wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
     left = list(conditions)
     chosen: list[Condition] = []
-    for i in rng.permutation(len(conditions)):
+    order = rng.permutation(len(conditions)).tolist()
+    for i in sorted(order, key=lambda i: conditions[i] in set(last)):
         if len(chosen) >= wanted:
             break
         candidate = conditions[i]

@@ -54,6 +54,18 @@ def test_what_has_no_relative_stays() -> None:
     assert hold_out([], 1.0, np.random.default_rng(0)) == []
 
 
+def test_later_trials_hold_out_other_conditions() -> None:
+    conditions = [Condition(("A",), None, where) for where in "abcdefghij"]
+    tried: list[Condition] = []
+    for trial in range(5):
+        held_out = hold_out(conditions, 0.2, np.random.default_rng(trial), (), tried)
+        assert len(held_out) == 2
+        tried += held_out
+    assert set(tried) == set(conditions)
+    # When all have been, they come again.
+    assert len(hold_out(conditions, 0.2, np.random.default_rng(9), (), tried)) == 2
+
+
 def test_trials_hold_no_training_rows() -> None:
     rng = np.random.default_rng(0)
     conditions = tuple(
@@ -125,6 +137,21 @@ def test_a_flow_that_only_disturbs_is_not_trusted() -> None:
     (verdict,) = average_courses([[compare(Constant(0.3), [trial(0.0)])]])
     assert verdict.trust == {Extrapolation.CONTEXT: Trust()}
     assert verdict.overall == 1
+
+
+def half_known(size: float) -> Trial:
+    """The start has half of the effect."""
+    made = trial(size)
+    told = replace(made.condition, effect_BKD=torch.full_like(made.start_NKD, size / 2))
+    return replace(made, start_NKD=made.start_NKD + size / 2, condition=told)
+
+
+def test_a_large_effect_counts_no_more_than_a_small_one() -> None:
+    kind = Extrapolation.CONTEXT
+    small, large = (compare(Constant(s / 4), [half_known(s)]) for s in (4.0, 40.0))
+    np.testing.assert_allclose(small.square[kind], large.square[kind], rtol=0.01)
+    assert small.square[kind][0] == pytest.approx(0.25, rel=0.01)
+    assert 0.5 < small.energy[kind][0] / large.energy[kind][0] < 1
 
 
 def test_compare_leaves_the_mode_alone() -> None:
