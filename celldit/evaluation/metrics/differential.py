@@ -88,12 +88,16 @@ def differential_expression(
 
 
 def de_overlap(
-    predicted: DifferentialExpression, true: DifferentialExpression, alpha: float = ALPHA
+    predicted: DifferentialExpression,
+    true: DifferentialExpression,
+    alpha: float = ALPHA,
+    k: int | None = None,
 ) -> float:
     """Share of the true differential genes among as many top predicted ones.
 
-    With k true differential genes, the k predicted ones with the largest absolute fold change among
-    the significant ones; cell-eval's ``overlap_at_N``.
+    With N true differential genes, the N predicted ones with the largest absolute fold change among
+    the significant ones; cell-eval's ``overlap_at_N``, or ``overlap_at_k`` for the k true genes
+    with the largest fold change.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def de_overlap(
         In [0, 1]; NaN when no gene is truly differential (cell-eval writes 0, which would count
         against every method alike).
     """
-    expected = true.significant(alpha)
+    expected = true.significant(alpha)[:k]
     if expected.size == 0:
         return float("nan")
     found = predicted.significant(alpha)[: expected.size]
