@@ -1,73 +1,107 @@
-"""Scores of cell-eval on halves of Norman, which a test compares celldit's own with.
+"""Scores of cell-eval on halves of the bundled screens, which a test compares celldit's own with.
 
-cell-eval and celldit need not be in one environment, so this runs in two steps:
-
-    python notebooks/compare_cell_eval.py write halves/          # with celldit
-    python notebooks/compare_cell_eval.py score halves/ tests/evaluation/cell_eval.json
-                                                                 # with cell-eval
+    pip install 'celldit[eval]'
+    python notebooks/compare_cell_eval.py tests/evaluation/cell_eval.json
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
+from cell_eval import MetricsEvaluator
 
-def write(folder: Path) -> None:
-    """Both halves with all control cells, in log expression."""
-    import anndata as ad
-    import numpy as np
+from celldit import datasets
+from celldit.data import Cells, setup_anndata
 
-    from celldit import datasets
-    from celldit.data import Cells, setup_anndata
+STRONG = ("IFNGR1", "IFNGR2", "IRF1", "JAK2", "SMAD4", "STAT1")
+# Of shifts, not of tests.
+OTHERS = (
+    "pearson_delta",
+    "mse_delta",
+    "discrimination_score_cosine",
+    "discrimination_score_l1",
+)
 
-    adata = datasets.norman()
-    fields = setup_anndata(adata, perturbation_key="perturbation", size_factor_key="total_umis")
-    # The same halves as the fixture cell_eval_halves of the tests.
+
+def screens() -> dict[str, tuple[ad.AnnData, str]]:
+    """Norman, strong knock-outs of Papalexi in one replicate, and one cell type of Kang.
+
+    With the column of the perturbation. Nothing to a few dozen genes differ in the first two, some
+    hundreds in the third, so that the measures of the top k genes differ, too.
+    """
+    papalexi, kang = datasets.papalexi(), datasets.kang()
+    wanted = papalexi.obs["perturbation"].isin([*STRONG, "control"])
+    wanted &= papalexi.obs["replicate"] == "rep_2"
+    monocytes = kang.obs["cell_type"] == "CD14 Mono"
+    return {
+        "norman": (datasets.norman(), "perturbation"),
+        "papalexi": (papalexi[wanted].copy(), "perturbation"),
+        "kang": (kang[monocytes].copy(), "condition"),
+    }
+
+
+def halves(adata: ad.AnnData, key: str) -> tuple[ad.AnnData, ad.AnnData]:
+    """Both halves with all control cells, in log expression; the tests draw the same."""
+    known = setup_anndata(adata, perturbation_key=key, size_factor_key="total_umis")
     rng = np.random.default_rng(0)
     half = np.zeros(adata.n_obs, dtype=bool)
-    for rows in adata.obs.groupby("perturbation", observed=True).indices.values():
+    for rows in adata.obs.groupby(key, observed=True).indices.values():
         half[rng.permutation(rows)[: len(rows) // 2]] = True
-    is_control = (adata.obs["perturbation"] == "control").to_numpy()
-    log = Cells.from_anndata(adata, fields).log_normalized()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, chosen in (("pred", half | is_control), ("real", ~half | is_control)):
-        obs = adata.obs.loc[chosen, ["perturbation"]].copy()
-        ad.AnnData(log[chosen], obs=obs, var=adata.var[[]].copy()).write_h5ad(folder / f"{name}.h5ad")
+    is_control = (adata.obs[key] == "control").to_numpy()
+    log = Cells.from_anndata(adata, known).log_normalized()
+    sides = []
+    for chosen in (half | is_control, ~half | is_control):
+        obs = adata.obs.loc[chosen, [key]].rename(columns={key: "perturbation"})
+        sides.append(ad.AnnData(log[chosen], obs=obs, var=adata.var[[]].copy()))
+    return sides[0], sides[1]
 
 
-def score(folder: Path, output: Path) -> None:
-    """cell-eval's values of every perturbation."""
-    from cell_eval import MetricsEvaluator
-
-    evaluator = MetricsEvaluator(
-        adata_pred=str(folder / "pred.h5ad"),
-        adata_real=str(folder / "real.h5ad"),
-        control_pert="control",
-        pert_col="perturbation",
-        num_threads=1,
-        outdir=str(folder / "out"),
-    )
-    results, _ = evaluator.compute(profile="full", write_csv=False)
-    names = {
-        "pearson": "pearson_delta",
-        "discrimination": "discrimination_score_cosine",
-        "discrimination_l1": "discrimination_score_l1",
-        "de_overlap": "overlap_at_N",
-        "de_direction": "de_direction_match",
+def scores(predicted: ad.AnnData, real: ad.AnnData) -> dict[str, dict[str, float | None]]:
+    """Every measure of differential expression that cell-eval has, and some others."""
+    with tempfile.TemporaryDirectory() as folder:
+        evaluator = MetricsEvaluator(
+            adata_pred=predicted,
+            adata_real=real,
+            control_pert="control",
+            pert_col="perturbation",
+            num_threads=1,
+            outdir=str(Path(folder) / "tests"),
+        )
+        tests, _ = evaluator.compute(profile="de", write_csv=False, break_on_error=True)
+        names = [name for name in tests.columns if name != "perturbation"]
+        everything, _ = evaluator.compute(
+            profile="full",
+            # One number for all perturbations, from distances or graphs of their own kind.
+            skip_metrics=["clustering_agreement", "pearson_edistance"],
+            write_csv=False,
+        )
+    rows = sorted(everything.to_dicts(), key=lambda row: row["perturbation"])
+    # What is not a number in one place is nothing in another; JSON knows nothing only.
+    return {
+        name: {
+            row["perturbation"]: None if row[name] is None or np.isnan(row[name]) else row[name]
+            for row in rows
+        }
+        for name in (*names, *OTHERS)
     }
-    table = {row["perturbation"]: row for row in results.to_dicts()}
-    values = {
-        ours: {p: row[theirs] for p, row in sorted(table.items())} for ours, theirs in names.items()
+
+
+def main(output: Path) -> None:
+    content = {
+        "cell-eval": version("cell-eval"),
+        "pdex": version("pdex"),
+        "values": {
+            name: scores(*halves(adata, key)) for name, (adata, key) in screens().items()
+        },
     }
-    content = {"cell-eval": version("cell-eval"), "pdex": version("pdex"), "values": values}
     output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        write(Path(sys.argv[2]))
-    else:
-        score(Path(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,6 +16,8 @@ from celldit.errors import InputError
 if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
+
+    from celldit.evaluation.engines import Engine
 
 
 def evaluate(
@@ -54,6 +56,9 @@ def evaluate(
     covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
     size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
     counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who computes the DE measures: celldit or cell-eval.")
+    ] = "celldit",
     min_cells: Annotated[int, typer.Option(help="Smaller conditions are not scored.")] = 10,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -102,7 +107,13 @@ def evaluate(
             # A screen holds more than was predicted, which is nothing to warn of.
             warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
             table = score(
-                guess, measured, controls, metrics=names or None, min_cells=min_cells, seed=seed
+                guess,
+                measured,
+                controls,
+                metrics=names or None,
+                min_cells=min_cells,
+                seed=seed,
+                engine=cast("Engine", engine),
             )
         table = _predicted_only(table, quiet=quiet)
         if output is not None:

@@ -69,15 +69,19 @@ class Condition:
         """Measured perturbed against control cells."""
         return differential_expression(self.true_MG, self.control_KG)
 
+    @property
+    def tested_NG(self) -> np.ndarray:
+        """Predicted cells that genes are tested on, no more than were measured, shape (N, G).
+
+        Significance grows with the number of cells, which is the experimenter's choice and not a
+        merit of the prediction.
+        """
+        return self.predicted_NG[thin(len(self.predicted_NG), len(self.true_MG), self.seed)]
+
     @cached_property
     def predicted_de(self) -> DifferentialExpression:
-        """Predicted against measured control cells.
-
-        With more predicted than measured cells, as many of them: significance grows with the number
-        of cells, which is the experimenter's choice and not a merit of the prediction.
-        """
-        rows = thin(len(self.predicted_NG), len(self.true_MG), self.seed)
-        return differential_expression(self.predicted_NG[rows], self.control_KG)
+        """Predicted against measured control cells."""
+        return differential_expression(self.tested_NG, self.control_KG)
 
     @cached_property
     def predicted_ND(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from celldit.errors import examples
 from celldit.evaluation.catalogue import resolve
+from celldit.evaluation.engines import Engine, check_engine
 from celldit.evaluation.expression import check_genes
 from celldit.evaluation.task import Task
 
@@ -25,6 +26,7 @@ def evaluate(
     metrics: Sequence[str] | str | None = None,
     min_cells: int = 10,
     seed: int = 0,
+    engine: Engine = "celldit",
 ) -> pd.DataFrame:
     """Score predicted cells against measured ones, condition by condition.
 
@@ -55,6 +57,10 @@ def evaluate(
         A condition with fewer predicted, measured or control cells is not scored.
     seed
         Of everything random.
+    engine
+        Who tests genes and computes the measures of differential expression (``de_...``; on its
+        tests ``lfc_error``, ``pearson_de`` and ``cosine_de``): celldit itself, or ``"cell-eval"``
+        (``pip install 'celldit[eval]'``). Values agree to 1e-6; celldit is faster.
 
     Returns
     -------
@@ -69,9 +75,9 @@ def evaluate(
     ------
     InputError
         If genes or their order differ, values are missing, normalisation does not match, a context
-        has no control cells, or the truth was not set up.
+        has no control cells, the truth was not set up, or cell-eval is asked for and not installed.
     UnknownNameError
-        If a metric, a column, or a predicted perturbation is not known.
+        If a metric, an engine, a column, or a predicted perturbation is not known.
 
     Examples
     --------
@@ -81,9 +87,10 @@ def evaluate(
     ['perturbation', 'context', 'metric', 'value']
     """
     names = resolve(metrics)
+    check_engine(engine)
     check_genes(predicted, truth, "predicted")
     task = Task.prepare(truth, control, seed=seed)
-    table = task.score(task.read(predicted), names, min_cells=min_cells)
+    table = task.score(task.read(predicted), names, min_cells=min_cells, engine=engine)
     warn_not_scored(table)
     return table
 

@@ -14,8 +14,9 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.catalogue import DISCRIMINATION, FUNCTIONS
+from celldit.evaluation.catalogue import DISCRIMINATION
 from celldit.evaluation.condition import Condition
+from celldit.evaluation.engines import Engine, measure
 from celldit.evaluation.expression import (
     Expression,
     check_genes,
@@ -106,7 +107,12 @@ class Task:
         return replace(self, truth=truth)
 
     def score(
-        self, predicted: Expression, names: Sequence[str], *, min_cells: int = 10
+        self,
+        predicted: Expression,
+        names: Sequence[str],
+        *,
+        min_cells: int = 10,
+        engine: Engine = "celldit",
     ) -> pd.DataFrame:
         """Compute measures of every condition; see :func:`celldit.evaluation.evaluate`."""
         found, expected = predicted.conditions(), self.truth.conditions()
@@ -136,7 +142,7 @@ class Task:
                 components=self.components,
                 seed=self.seed,
             )
-            values[key].update((n, FUNCTIONS[n](condition)) for n in names if n in FUNCTIONS)
+            values[key].update(measure(condition, names, engine))
             shifts[key] = (condition.predicted_shift, condition.true_shift)
         for name in names:
             if name in DISCRIMINATION:
