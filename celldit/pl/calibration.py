@@ -86,7 +86,16 @@ def calibration(
             covered = [(own <= bound).mean() for bound in bounds]
             label = f"{kind or 'all'} ({len(own):,} genes x conditions)"
             axes[0].plot(
-                LEVELS, covered, color=CYCLE[i], marker="o", markersize=3.5, lw=1.2, label=label
+                LEVELS,
+                covered,
+                color=CYCLE[i],
+                marker="o",
+                markersize=3.5,
+                lw=1.2,
+                label=label,
+                # Intervals that hold everything lie on the frame, which would cut them in half.
+                clip_on=False,
+                zorder=3,
             )
         axes[0].set(
             xlim=(0, 1),

@@ -79,7 +79,8 @@ def distributions(
         for i, (one, column) in enumerate(zip(axes, columns, strict=True)):
             _violins(one, {name: x[:, i] for name, x in values.items()})
             one.set_title(pair.genes[column])
-            if i % 4 == 0:
+            place = one.get_subplotspec()
+            if place is None or place.is_first_col():
                 one.set_ylabel("log expression")
         finish(axes, show=show, save=save, own=ax is None)
     return axes if len(axes) > 1 else axes[0]

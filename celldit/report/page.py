@@ -11,6 +11,7 @@ import pandas as pd
 
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
+from celldit.report.markup import figures, ideal, measure_name, number, table
 from celldit.report.numbers import MAIN, Numbers
 from celldit.report.pictures import Picture
 from celldit.report.style import CSS
@@ -70,7 +71,7 @@ def render(
         "<h2>All conditions together</h2>",
         _summary(numbers),
         "<h2>Condition by condition</h2>",
-        _pictures(conditions),
+        figures(conditions),
         _conditions(numbers),
         *_effects(numbers, effects),
     ]
@@ -78,8 +79,8 @@ def render(
         blocks += [
             "<h2>Are the predicted intervals right?</h2>",
             "<p class='soft'>On the dashed line, intervals hold as many measurements as they "
-            "promise; below it they are too narrow.</p>",
-            _pictures([calibration]),
+            "promise; below it they are too narrow, above it wider than they need be.</p>",
+            figures([calibration]),
         ]
     blocks += [_left_out(numbers), _definitions(numbers), _made_by(numbers, made)]
     body = "\n".join(block for block in blocks if block)
@@ -103,18 +104,21 @@ def _verdict(numbers: Numbers) -> str:
     ):
         if verdicts:
             said = "; ".join(
-                f"{_name(v.metric)} {_show(v.value)} ({escape(v.best)} {_show(v.best_value)})"
+                f"{measure_name(v.metric)} {number(v.value)} "
+                f"({escape(v.best)} {number(v.best_value)})"
                 for v in verdicts
             )
             lines.append(f"{what} than the best of the others in: {said}.")
     n_won = sum(v.wins for v in numbers.verdicts)
     if len(numbers.verdicts) > len(main):
         rest = [v for v in numbers.verdicts if not v.wins and v not in main]
-        other = "; not in " + ", ".join(f"{_name(v.metric)} ({escape(v.best)})" for v in rest)
+        other = "; not in " + ", ".join(
+            f"{measure_name(v.metric)} ({escape(v.best)})" for v in rest
+        )
         lines.append(
             f"Of all {len(numbers.verdicts)} measures it is better in {n_won}{other * bool(rest)}."
         )
-    behind = [f"{_name(m)} {_show(x)}" for m, x in numbers.scores.items() if x < 0]
+    behind = [f"{measure_name(m)} {number(x)}" for m, x in numbers.scores.items() if x < 0]
     if behind:
         lines.append(
             "With equal numbers of cells it is behind the best of the others, with a score below "
@@ -125,51 +129,55 @@ def _verdict(numbers: Numbers) -> str:
 
 def _summary(numbers: Numbers) -> str:
     metrics = list(numbers.summary.columns)
-    head = ["", *(_name(m) for m in metrics)]
-    ideal = ["<span class='soft'>ideal</span>", *(_ideal(m) for m in metrics)]
-    first = [
-        (str(name), [_show(v) for v in row]) for name, row in numbers.summary[metrics].iterrows()
-    ]
-    second = [
-        (str(name), [_show(v) for v in row]) for name, row in numbers.equal[metrics].iterrows()
-    ]
-    scores = ("score", [_show(numbers.scores.get(m, float("nan"))) for m in metrics])
+
+    def methods_beside(values: pd.DataFrame, scores: dict[str, float] | None = None) -> str:
+        """A measure a row, so that all of them are seen without scrolling."""
+        rows = []
+        for metric in metrics:
+            cells = [f"<span class='soft'>{ideal(metric)}</span>"]
+            cells += [number(value) for value in values[metric]]
+            if scores is not None:
+                cells.append(number(scores.get(metric, float("nan"))))
+            rows.append((measure_name(metric), cells))
+        head = ["", "ideal", *map(str, values.index), *(["score"] if scores is not None else [])]
+        return table(head, rows, own=head.index(numbers.name, 2))
+
     return (
-        "<p class='soft'>Means over conditions, every cell used. Scroll sideways for all "
-        "measures.</p>"
-        + _table(head, first, numbers.name, lead=ideal)
+        "<p class='soft'>Means over conditions, every cell used. An arrow up: higher is better; "
+        "down: lower; across: nearer to the ideal.</p>"
+        + methods_beside(numbers.summary)
         + "<p class='soft'>The same with equal numbers of cells, beside the ceiling: one half of "
         "the measured cells as a prediction of the other half. The score is 0 for the best of the "
         "other methods and 1 for the ceiling, and not clipped; it is empty where the ceiling is no "
         "better than the best method, so that nothing is left to gain.</p>"
-        + _table(head, [*second, scores], numbers.name)
+        + methods_beside(numbers.equal, numbers.scores)
     )
 
 
 def _conditions(numbers: Numbers) -> str:
-    table, effects = numbers.table, numbers.effects
-    metrics = [m for m in MAIN if m in set(table["metric"])]
-    others = [m for m in dict.fromkeys(table["method"]) if m not in (numbers.name, CEILING)]
-    values = table.set_index(["method", "perturbation", "context", "metric"])
+    scores, effects = numbers.table, numbers.effects
+    metrics = [m for m in MAIN if m in set(scores["metric"])]
+    others = [m for m in dict.fromkeys(scores["method"]) if m not in (numbers.name, CEILING)]
+    values = scores.set_index(["method", "perturbation", "context", "metric"])
     there = effects.set_index(["perturbation", "context"])
     head = ["condition", "cells measured", "effect"]
     for metric in metrics:
-        name = _name(metric)
+        name = measure_name(metric)
         head += [name, f"{name}, best of the others", f"{name}, ceiling"]
     rows = []
-    own = table[(table["method"] == numbers.name) & (table["metric"] == "n_measured")]
+    own = scores[(scores["method"] == numbers.name) & (scores["metric"] == "n_measured")]
     for row in own.itertuples():
         key = (row.perturbation, row.context)
         cells = [f"{row.value:.0f}", _q(there, key)]
         for metric in metrics:
             cells.append(_with_ends(values.loc[(numbers.name, *key, metric)]))
             cells.append(_best(values["value"], others, key, metric))
-            cells.append(_show(values["value"].get((CEILING, *key, metric), float("nan"))))
+            cells.append(number(values["value"].get((CEILING, *key, metric), float("nan"))))
         rows.append((f"{key[0]} in {key[1]}" if key[1] else str(key[0]), cells))
     return (
         "<p class='soft'>Brackets: 90% interval over cells. Effect: whether there is one at "
-        "all, by the test above. The ceiling has half the cells on either side.</p>"
-        + _table(head, rows, None, tall=True)
+        "all, by the test above. The ceiling has half the cells on either side. Scroll "
+        "sideways for all columns.</p>" + table(head, rows, kind="tall")
     )
 
 
@@ -184,7 +192,7 @@ def _effects(numbers: Numbers, effects: dict[str, list[Picture]]) -> list[str]:
     )
     blocks = ["<h2>Perturbation by perturbation</h2>", f"<p class='soft'>{which}</p>"]
     for label, pictures in effects.items():
-        blocks += [f"<h3>{escape(label)}</h3>", _pictures(pictures)]
+        blocks += [f"<h3>{escape(label)}</h3>", figures(pictures)]
     return blocks
 
 
@@ -201,9 +209,11 @@ def _left_out(numbers: Numbers) -> str:
 
 
 def _definitions(numbers: Numbers) -> str:
-    rows = [(_name(m), [escape(METRICS[m].about), _ideal(m)]) for m in numbers.summary.columns]
-    return "<h2>What the measures are</h2>" + _table(
-        ["", "what it measures", "ideal"], rows, None, text=True
+    rows = [
+        (measure_name(m), [escape(METRICS[m].about), ideal(m)]) for m in numbers.summary.columns
+    ]
+    return "<h2>What the measures are</h2>" + table(
+        ["", "what it measures", "ideal"], rows, kind="text"
     )
 
 
@@ -213,63 +223,12 @@ def _made_by(numbers: Numbers, made: str) -> str:
     return f"{block}\n<p class='soft'>{escape(made)}</p>"
 
 
-def _table(
-    head: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[str]]],
-    own: str | None,
-    *,
-    lead: Sequence[str] | None = None,
-    tall: bool = False,
-    text: bool = False,
-) -> str:
-    """Head and cells are HTML already; the names of rows are not."""
-    lines = ["<tr>" + "".join(f"<th scope='col'>{cell}</th>" for cell in head) + "</tr>"]
-    if lead:
-        lines.append("<tr class='soft'>" + "".join(f"<td>{c}</td>" for c in lead) + "</tr>")
-    body = []
-    for name, cells in rows:
-        kind = " class='own'" if name == own else ""
-        first = f"<th scope='row' title='{escape(name)}'>{escape(name)}</th>"
-        align = " class='text'" if text else ""
-        rest = "".join(f"<td{align}>{cell}</td>" for cell in cells)
-        body.append(f"<tr{kind}>{first}{rest}</tr>")
-    scroll, kind = ("scroll tall" if tall else "scroll"), (" class='text'" if text else "")
-    return (
-        f"<div class='{scroll}' tabindex='0'><table{kind}><thead>{lines[0]}</thead>"
-        f"<tbody>{''.join(lines[1:])}{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _pictures(pictures: Sequence[Picture]) -> str:
-    shown = (
-        f"<figure role='img' aria-label='{escape(p.about)}'>{p.svg}</figure>" for p in pictures
-    )
-    return f"<div class='pictures'>{''.join(shown)}</div>"
-
-
-def _name(metric: str) -> str:
-    return escape(metric.replace("_", " "))
-
-
-def _ideal(metric: str) -> str:
-    known = METRICS[metric]
-    arrow = {"higher": "↑", "lower": "↓", "nearer": "→"}[known.better]
-    return f"{arrow} {known.ideal:g}"
-
-
-def _show(value: float) -> str:
-    if not np.isfinite(value):
-        return "-"
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text.replace("-", "\u2212")
-
-
 def _with_ends(row: pd.Series) -> str:
     if not np.isfinite(row["low"]):
-        return _show(row["value"])
+        return number(row["value"])
     return (
-        f"{_show(row['value'])} <span class='soft'>[{_show(row['low'])}, "
-        f"{_show(row['high'])}]</span>"
+        f"{number(row['value'])} <span class='soft'>[{number(row['low'])}, "
+        f"{number(row['high'])}]</span>"
     )
 
 
@@ -286,4 +245,4 @@ def _best(values: pd.Series, others: Sequence[str], key: tuple[str, str], metric
     if not found:
         return "-"
     best = min(found, key=lambda m: METRICS[metric].loss(found[m]))
-    return f"{_show(found[best])} <span class='soft'>{escape(best)}</span>"
+    return f"{number(found[best])} <span class='soft'>{escape(best)}</span>"

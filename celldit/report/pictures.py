@@ -92,7 +92,7 @@ def effect_pictures(
             pictures = [
                 _picture(axes.figure, f"{label}: predicted against measured shift of genes")
             ]
-            figure, panels = plt.subplots(2, 2, figsize=(4.4, 4.0), layout="constrained")
+            figure, panels = plt.subplots(2, 2, figsize=(4.0, 3.8), layout="constrained")
             distributions(
                 measured,
                 predicted,
@@ -102,6 +102,7 @@ def effect_pictures(
                 show=False,
             )
             pictures.append(_picture(figure, f"{label}: distributions of the most changed genes"))
+            _, panel = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
             plane = embedding(
                 measured,
                 predicted,
@@ -109,6 +110,7 @@ def effect_pictures(
                 basis=basis,
                 max_cells=_MOST_CELLS,
                 seed=seed,
+                ax=panel,
                 show=False,
             )
             pictures.append(
@@ -131,7 +133,7 @@ def _rows_figure(numbers: Numbers, metric: str, rows: pd.DataFrame) -> Any:
     values = numbers.table[numbers.table["metric"] == metric].set_index(
         ["method", "perturbation", "context"]
     )["value"]
-    figure, ax = plt.subplots(figsize=(4.4, 1.5 + 0.24 * len(keys)), layout="constrained")
+    figure, ax = plt.subplots(figsize=(3.8, 1.5 + 0.24 * len(keys)), layout="constrained")
     colors = iter(c for c in (CYCLE[0], CYCLE[2], CYCLE[3], CYCLE[4], CYCLE[5]) * 3)
     y = np.arange(len(keys))
     ax.hlines(y, 0, 1, color="#DDDDDD", lw=0.8, transform=ax.get_yaxis_transform(), zorder=-1)
@@ -139,24 +141,28 @@ def _rows_figure(numbers: Numbers, metric: str, rows: pd.DataFrame) -> Any:
         x = np.array([values.get((method, *key), np.nan) for key in keys], dtype=np.float64)
         if method == CEILING:
             ax.scatter(
-                x, y, marker="|", s=90, color=INK, lw=1.6, label=_short(method, 18), zorder=4
+                x, y, marker="|", s=90, color=INK, lw=1.6, label=_short(method, 22), zorder=4
             )
         else:
             color = CONTROL if method == NO_CHANGE else next(colors)
-            ax.scatter(x, y, s=20, color=color, label=_short(method, 18), zorder=3)
+            ax.scatter(x, y, s=20, color=color, label=_short(method, 22), zorder=3)
     x = rows["value"].to_numpy(dtype=np.float64)
     ends = rows[["low", "high"]].to_numpy(dtype=np.float64)
     if np.isfinite(ends).any():
         ax.hlines(y, ends[:, 0], ends[:, 1], color=PREDICTED, lw=2, alpha=0.5, zorder=3)
-    ax.scatter(x, y, s=36, color=PREDICTED, label=_short(numbers.name, 18), zorder=5)
+    ax.scatter(x, y, s=36, color=PREDICTED, label=_short(numbers.name, 22), zorder=5)
     ax.set_yticks(y, [_short(f"{p} in {c}" if c else p) for p, c in keys])
     ax.set_ylim(-0.6, len(keys) - 0.4)
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.06)
     better = METRICS[metric].better
     ax.set_xlabel(f"{better} is better" if better != "nearer" else "nearer to ideal is better")
-    ax.set_title(METRICS[metric].about)
-    figure.legend(loc="outside lower center", ncols=3, handletextpad=0.2, columnspacing=1.0)
+    # Over the labels, too: above the axes alone it would be cut.
+    figure.suptitle(METRICS[metric].about, x=0.02, ha="left", fontsize=10)
+    labels = [_short(method, 22) for method in (*methods, numbers.name)]
+    # Three columns of short names, or two of long ones, are as wide as the picture.
+    columns = 3 if max(map(len, labels)) <= 12 else 2
+    figure.legend(loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.0)
     return figure
 
 

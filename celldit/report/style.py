@@ -30,13 +30,14 @@ th, td { padding: .38rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 tr:last-child > * { border-bottom: 0; }
 th { font-weight: 600; }
-thead th { position: sticky; top: 0; background: var(--card); z-index: 1; vertical-align: bottom; }
+thead th { position: sticky; top: 0; max-width: 15rem; overflow: hidden; text-overflow: ellipsis;
+  background: var(--card); z-index: 1; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--paper); max-width: 15rem; overflow: hidden; text-overflow: ellipsis; }
 thead th:first-child { background: var(--card); z-index: 2; }
-td.text, table.text thead th { text-align: left; }
-td.text { white-space: normal; min-width: 5rem; overflow-wrap: anywhere; }
-tr.own > * { color: var(--mark); }
+table.text td, table.text thead th { text-align: left; }
+table.text td { white-space: normal; min-width: 5rem; overflow-wrap: anywhere; }
+.own { color: var(--mark); }
 .pictures { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); }
 figure { margin: 0; padding: .75rem; border: 1px solid var(--line); border-radius: 6px;
