@@ -1,7 +1,9 @@
 """Do the 90% intervals of predicted log fold changes cover what was measured?
 
-Conditions are held out, the model is trained on the rest, and each gene of a held-out condition
-that XX
+Conditions are held out, the model is trained on the rest, and each gene of a held-out condition that
+responds (its measured log fold change lies more than four standard errors from 0) is looked up in the
+interval that was predicted for it. *covered_with_noise* widens the interval by the measurement's own
+error; the last column is the share over all genes, responding or not.
 
     python notebooks/benchmark_calibration.py docs/results/calibration.csv
 """
@@ -20,7 +22,14 @@ from celldit.conditions import ConditionTable
 from celldit.data import Cells
 from celldit.samplers.calibration import RESPONDS, Z_90, mean_rates, measured_fold_change
 
-CHOSEN = ("kang, CD14 Mono", "kang, NK", "norman, 3 combinations", "papalexi, 8 pairs")
+CHOSEN = (
+    "kang, CD14 Mono",
+    "kang, CD4 Naive T",
+    "kang, B",
+    "kang, NK",
+    "norman, 3 combinations",
+    "papalexi, 8 pairs",
+)
 SETUP = {
     "kang": {"perturbation_key": "condition", "covariate_keys": ["cell_type"]},
     "norman": {"perturbation_key": "perturbation"},

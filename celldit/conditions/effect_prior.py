@@ -16,7 +16,7 @@ Two things come in closed form: the posterior standard deviation, and the estima
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
 needs. Measured against the additive ridge on raw expression (``docs/results/prior.csv``): better in
 Pearson r and squared error on all ten held-out splits of the bundled data, for example Kang's naive
-CD4 T cells r .91, nmse .19 instead of .73, 1.0, and Norman's unseen pairs .84, .29 instead of
+CD4 T cells r .92, nmse .15 instead of .73, 1.0, and Norman's unseen pairs .84, .29 instead of
 .81, .41.
 """
 
