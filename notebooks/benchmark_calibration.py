@@ -1,9 +1,9 @@
 """Do the 90% intervals of predicted log fold changes cover what was measured?
 
-Conditions are held out, the model is trained on the rest, and each gene of a held-out condition that
-responds (its measured log fold change lies more than four standard errors from 0) is looked up in the
-interval that was predicted for it. *covered_with_noise* widens the interval by the measurement's own
-error; the last column is the share over all genes, responding or not.
+Conditions are held out, the model is trained on the rest, and each gene of a held-out condition
+that responds (its measured log fold change lies more than four standard errors from 0) is looked up
+in the interval that was predicted for it. *covered_with_noise* widens the interval by the
+measurement's own error; the last column is the share over all genes, responding or not.
 
     python notebooks/benchmark_calibration.py docs/results/calibration.csv
 """
