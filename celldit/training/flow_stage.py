@@ -50,10 +50,27 @@ class FlowStage(pl.LightningModule):
         self.ema = AveragedModel(flow, multi_avg_fn=average).requires_grad_(False)
         self.path, self.times = LinearPath(), Stratified()
         self.velocity: Callable[..., Tensor] = flow.forward
+        self.in_shards = False
         self.course: list[Comparison] = []
+
+    def configure_model(self) -> None:
+        from celldit.training.sharding import ShardedStrategy, shard
+
+        strategy = self.trainer.strategy
+        if self.in_shards or not isinstance(strategy, ShardedStrategy):
+            return
+        self.in_shards = True
+        # With a network from before for noise, rows decide which blocks run.
+        by_block = self.flow.from_noise is None
+        for network in (self.flow, cast(AnchoredFlow, self.ema.module)):
+            shard(network, strategy.shards, by_block=by_block)
+        # Weights are gathered when the module is called, not when its method is.
+        self.velocity = self.flow.__call__
 
     def on_fit_start(self) -> None:
         on_cuda = self.device.type == "cuda"
+        if self.in_shards:
+            return
         if self.config.compile == "on" or (self.config.compile == "auto" and on_cuda):
             # The method, not the module, so that names of weights stay as they are.
             self.velocity = torch.compile(self.flow.forward)
@@ -80,11 +97,19 @@ class FlowStage(pl.LightningModule):
         """Let the moving average follow the weights by one step."""
         self.ema.update_parameters(self.flow)
 
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The moving average, whole; where it is in shards all processes must ask."""
+        from celldit.training.sharding import whole
+
+        weights: dict[str, Tensor] = whole(self.ema.module.state_dict())
+        return weights
+
     def on_train_epoch_end(self) -> None:
         if not self.trials:
             return
         comparison = None
-        if self.trainer.is_global_zero:
+        # Shards are of use together only, so then all processes compare.
+        if self.trainer.is_global_zero or self.in_shards:
             comparison = compare(cast(AnchoredFlow, self.ema.module), self.trials)
         # One process decides for all: last bits that differ must not end one run before the other.
         decided = self.trainer.strategy.broadcast(comparison)
@@ -253,7 +278,8 @@ def train_flow(
         tables = make_tables(z_NKD, every_cell, table, population, with_parts=with_parts)
         arguments = trainer_arguments("flow")
         stage = _run(flow, [], tables, config, best + 1, n_epochs, seed, arguments, part)
-        flow.load_state_dict(stage.ema.module.state_dict())
+        flow = make_flow()  # what was trained may be in shards
+        flow.load_state_dict(stage.averaged_weights())
         if part is not None:
             part.finish({"flow": flow.state_dict()})
     history = [

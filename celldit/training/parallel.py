@@ -10,7 +10,8 @@ import torch
 
 from celldit.errors import InputError, closest
 
-SHARDED = ("fsdp", "deepspeed")
+# celldit's own strategy has the first of these names; the others would lose the moving average.
+SHARDED = ("fsdp", "deepspeed", "modelparallel")
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -42,10 +43,10 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     kind, wanted = arguments.get("accelerator", "auto"), arguments.get("devices", "auto")
     strategy = arguments.get("strategy", "auto")
     name = strategy if isinstance(strategy, str) else type(strategy).__name__.lower()
-    if any(sharded in name for sharded in SHARDED):
+    if name != SHARDED[0] and any(sharded in name.replace("_", "") for sharded in SHARDED):
         raise InputError(
-            f"strategy={name!r} is not supported: the moving average of the weights needs them "
-            'whole on each device, where the largest size fits; use strategy="ddp".'
+            f"strategy={name!r} is not supported: the moving average of the weights would not be "
+            'in shards with them; use strategy="fsdp", or strategy="ddp" where weights need none.'
         )
     from lightning.pytorch.accelerators import AcceleratorRegistry
     from lightning.pytorch.strategies import StrategyRegistry

@@ -79,6 +79,11 @@ def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]
         # The likelihood of counts needs more digits than bfloat16 has; the velocity does not.
         defaults["precision"] = "bf16-mixed"
     merged = {**defaults, **arguments}
+    if merged.get("strategy") == "fsdp":
+        from celldit.training.sharding import ShardedStrategy
+
+        # The autoencoder is small: its shards would save less than gathering them costs.
+        merged["strategy"] = "ddp" if stage == "latent" else ShardedStrategy()
     callbacks = merged.get("callbacks") or []
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     if merged.get("enable_progress_bar", True):

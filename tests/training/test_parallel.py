@@ -69,7 +69,7 @@ def train(adata: ad.AnnData, folder: Path, **arguments: Any) -> None:
     write_state(folder / f"rank{rank}", content)
 
 
-def one_of_two(rank: int, port: int, adata: ad.AnnData, folder: Path) -> None:
+def one_of_two(rank: int, port: int, adata: ad.AnnData, folder: Path, strategy: str) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -77,12 +77,14 @@ def one_of_two(rank: int, port: int, adata: ad.AnnData, folder: Path) -> None:
         "LOCAL_RANK": str(rank),
         "NODE_RANK": "0",
     }
-    train(adata, folder, devices=2, strategy="ddp")
+    train(adata, folder, devices=2, strategy=strategy)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
 def runs(
-    _tiny_screen: ad.AnnData, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    _tiny_screen: ad.AnnData,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, dict[str, Any]]:
     if (os.cpu_count() or 1) < 2:
         pytest.skip("one core only")
@@ -95,7 +97,9 @@ def runs(
     fork = multiprocessing.get_context("fork")
     processes = [
         fork.Process(
-            target=one_of_two, args=(rank, port, _tiny_screen, folder / "two"), daemon=True
+            target=one_of_two,
+            args=(rank, port, _tiny_screen, folder / "two", request.param),
+            daemon=True,
         )
         for rank in (0, 1)
     ]
