@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,18 +13,16 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
-from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, control_of, make_tables
+from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latent_stage import warm_cosine
 from celldit.training.latents import LatentFile
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
+from celldit.training.trials import make_trials
 from celldit.training.trust import (
-    MAX_CELLS,
-    MAX_CONDITIONS,
     Comparison,
     Trial,
     Verdict,
@@ -70,6 +69,8 @@ class FlowStage(pl.LightningModule):
     def on_fit_start(self) -> None:
         on_cuda = self.device.type == "cuda"
         if self.in_shards:
+            if self.config.compile == "on":
+                warnings.warn('With strategy="fsdp" nothing is compiled.', stacklevel=2)
             return
         if self.config.compile == "on" or (self.config.compile == "auto" and on_cuda):
             # The method, not the module, so that names of weights stay as they are.
@@ -131,50 +132,6 @@ class FlowStage(pl.LightningModule):
             self.flow.parameters(), lr=self.config.flow_rate, weight_decay=self.config.weight_decay
         )
         return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.n_steps)}
-
-
-def make_trials(
-    z_NKD: Tensor | LatentFile,
-    table: ConditionTable,
-    population: Population,
-    held_out: list[Condition],
-    held_out_rows: np.ndarray,
-    rng: np.random.Generator,
-    *,
-    with_parts: bool = False,
-) -> list[Trial]:
-    """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
-    from celldit.conditions.briefing import Briefing
-
-    counts = table.counts
-    controls = control_of(table, counts)
-    trained = [c for c in population.prior.conditions if c not in set(held_out)]
-    reduced = population.without(held_out)
-    is_held_out = np.array([c in set(held_out) for c in table.conditions])
-    of_row = table.index[held_out_rows]
-    briefing = Briefing.of(reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts)
-    trials = []
-    candidates = rng.permutation(len(table))
-    n_seen = 0
-    for i in candidates:
-        condition = table.conditions[i]
-        if condition.is_control or controls[i] < 0:
-            continue
-        truth = held_out_rows[of_row == i]
-        if is_held_out[i]:
-            kind = classify(condition, trained)
-        else:
-            kind = Extrapolation.SEEN
-            n_seen += len(truth) >= 10
-        if len(truth) < 10 or (kind is Extrapolation.SEEN and n_seen > MAX_CONDITIONS):
-            continue
-        cells = table.cells_of(controls[i])
-        cells = rng.choice(cells, min(len(cells), MAX_CELLS), replace=False)
-        truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
-        told = briefing.tell(np.full(len(cells), i), from_noise=False)
-        start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
-        trials.append(Trial(kind, start_NKD, told, z_NKD[torch.from_numpy(truth)]))
-    return trials
 
 
 def train_flow(

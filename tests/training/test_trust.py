@@ -15,7 +15,7 @@ from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.conditions.trust import Trust
 from celldit.flow.anchored import FlowCondition
-from celldit.training.flow_stage import make_trials
+from celldit.training.trials import make_trials
 from celldit.training.trust import (
     MAX_CONDITIONS,
     TRUSTS,

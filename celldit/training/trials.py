@@ -1,0 +1,62 @@
+"""Conditions and cells held out of a run of the flow, made into trials of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.training.flow_data import control_of
+from celldit.training.latents import LatentFile
+from celldit.training.trust import MAX_CELLS, MAX_CONDITIONS, Trial
+
+if TYPE_CHECKING:
+    from celldit.conditions import Condition, ConditionTable
+    from celldit.conditions.population import Population
+
+
+def make_trials(
+    z_NKD: Tensor | LatentFile,
+    table: ConditionTable,
+    population: Population,
+    held_out: list[Condition],
+    held_out_rows: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    with_parts: bool = False,
+) -> list[Trial]:
+    """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
+    from celldit.conditions.briefing import Briefing
+
+    counts = table.counts
+    controls = control_of(table, counts)
+    trained = [c for c in population.prior.conditions if c not in set(held_out)]
+    reduced = population.without(held_out)
+    is_held_out = np.array([c in set(held_out) for c in table.conditions])
+    of_row = table.index[held_out_rows]
+    briefing = Briefing.of(reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts)
+    trials = []
+    candidates = rng.permutation(len(table))
+    n_seen = 0
+    for i in candidates:
+        condition = table.conditions[i]
+        if condition.is_control or controls[i] < 0:
+            continue
+        truth = held_out_rows[of_row == i]
+        if is_held_out[i]:
+            kind = classify(condition, trained)
+        else:
+            kind = Extrapolation.SEEN
+            n_seen += len(truth) >= 10
+        if len(truth) < 10 or (kind is Extrapolation.SEEN and n_seen > MAX_CONDITIONS):
+            continue
+        cells = table.cells_of(controls[i])
+        cells = rng.choice(cells, min(len(cells), MAX_CELLS), replace=False)
+        truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
+        told = briefing.tell(np.full(len(cells), i), from_noise=False)
+        start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
+        trials.append(Trial(kind, start_NKD, told, z_NKD[torch.from_numpy(truth)]))
+    return trials
