@@ -96,6 +96,18 @@ def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
     assert "gene29 and 10 more" in told
 
 
+@pytest.mark.slow
+def test_train_starts_the_second_process_itself(folder, tmp_path):
+    output = tmp_path / "two"
+    command = [sys.executable, "-m", "celldit", "train", folder / "screen.h5ad", "-o", output,
+               *SETUP, "--tokenizer", "modules", "--max-epochs", "1",
+               "--accelerator", "cpu", "--devices", "2", "--strategy", "fsdp"]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Training on") == done.stdout.count("Trained in") == 1
+    assert json.loads(call("info", output, "--json").stdout)["max_epochs"] == 1
+
+
 def test_train_borrows_the_autoencoder_of_a_model(folder, tmp_path):
     settings = tmp_path / "settings.toml"
     borrow = f"autoencoder = {json.dumps(str(folder / 'model'))}\ntrain_autoencoder = false\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,7 +102,7 @@ def train(
         str | None, typer.Option(help="Number of devices (Lightning).", show_default="auto")
     ] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="ddp, ... (Lightning).", show_default="auto")
+        str | None, typer.Option(help="ddp, fsdp, ... (Lightning).", show_default="auto")
     ] = None,
     nodes: Annotated[
         int | None, typer.Option(help="Number of machines (Lightning).", show_default="1")
@@ -167,11 +168,14 @@ def train(
         if data is None or output is None:
             lacking = "DATA.h5ad" if data is None else "--output FOLDER"
             raise typer.BadParameter(f"{lacking} is missing.")
+        from celldit.launched import is_first_process
         from celldit.locks import sole_writer
 
         keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
-        with sole_writer(output):
-            _train(data, output, settings, keep, overwrite, quiet, as_json)
+        # Of several processes of one training only the first writes, and holds the place for all.
+        first = is_first_process()
+        with sole_writer(output) if first else nullcontext():
+            _train(data, output, settings, keep, overwrite, quiet or not first, as_json)
 
 
 def _train(

@@ -21,6 +21,7 @@ import torch
 
 from celldit import __version__
 from celldit.errors import FileError, InputError, examples
+from celldit.launched import is_first_process
 from celldit.training.state_file import read_state, write_state
 
 if TYPE_CHECKING:
@@ -144,10 +145,7 @@ def is_main_process() -> bool:
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank() == 0
-    if "RANK" in os.environ:
-        return int(os.environ["RANK"]) == 0
-    names = ("LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("SLURM_PROCID",)
-    return all(int(os.environ.get(name, 0)) == 0 for name in names)
+    return is_first_process()
 
 
 def identity_of(
