@@ -99,7 +99,14 @@ class Stopwatch(pl.Callback):
 
 
 def peak_mb() -> int:
-    """Highest resident memory of this process so far."""
+    """Highest resident memory of this process so far.
+
+    `ru_maxrss` would begin at that of the process which started this one, and wrote the screen.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

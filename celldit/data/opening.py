@@ -19,6 +19,7 @@ from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import check_unique_genes, match_genes
 from celldit.data.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.errors import FileError, InputError, UnknownNameError, examples
+from celldit.memory import give_back
 
 __all__ = ["open_backed", "open_fields", "open_store", "shard_paths"]
 
@@ -188,7 +189,7 @@ def _open(
     if per_cell["size_factors"] is None:
         refuse_empty(shards, totals)
         per_cell["size_factors"] = totals.astype(np.float32)
-    return StoredCells(
+    stored = StoredCells(
         shards,
         fields,
         tuple(str(g) for g in (available if genes is None else genes)),
@@ -197,6 +198,8 @@ def _open(
         columns=columns,
         **per_cell,
     )
+    give_back()
+    return stored
 
 
 def _check_same_genes(paths: Sequence[Path], names: Sequence[list[str]]) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.cells import Cells
+from celldit.memory import give_back
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
@@ -80,6 +81,7 @@ class WindowReader:
         needed = np.unique(wanted)
         for old in [w for w in self._windows if w not in needed and w != needed[-1] + 1]:
             del self._windows[old]
+            give_back()
         for number in (*needed.tolist(), int(needed[-1]) + 1):
             self._ask_for(number)
         found = [self._windows[number].result() for number in needed.tolist()]

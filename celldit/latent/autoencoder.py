@@ -19,6 +19,7 @@ from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountDistribution
 from celldit.latent.regression_anchor import MAX_FEATURES, fit_regression_anchor
 from celldit.latent.sparse_rows import SparseRows
+from celldit.memory import give_back
 from celldit.nn.per_token import PerTokenLinear
 from celldit.nn.set_encoder import SetEncoder
 from celldit.tokenizers.token_set import PackedTokens, TokenSet
@@ -163,6 +164,7 @@ class Autoencoder(nn.Module):
             z_kept.append(z_BF[torch.from_numpy(own)])
             kept.append(batch.counts[own])
             start += batch.n_cells
+        give_back()
         self.decoder.start_at_ridge(moments)
         self.decoder.start_at_regression(
             torch.cat(z_kept),

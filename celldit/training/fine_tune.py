@@ -109,7 +109,7 @@ def fine_tune(
             "This model has context_embedding=True, an embedding of the contexts it was trained "
             "on, so it cannot go on with others; train one without, which is the default."
         )
-    watch = FiniteLoss(cells.names, None if checkpoints is None else checkpoints.folder)
+    watch = FiniteLoss(cells, None if checkpoints is None else checkpoints.folder)
     trainer_arguments = watch.added_to(trainer_arguments)
     with quiet_lightning():
         matched, match = match_autoencoder(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +14,9 @@ from celldit.errors import TrainingError, examples
 from celldit.training.checkpoints import SUFFIX
 from celldit.training.latent_stage import CountBatch
 from celldit.training.latents import LatentFile
+
+if TYPE_CHECKING:
+    from celldit.data.store import CellStore
 
 __all__ = ["FiniteLoss"]
 
@@ -24,8 +26,8 @@ class FiniteLoss(pl.Callback):
 
     Parameters
     ----------
-    names
-        Names of the N training cells.
+    cells
+        The N training cells, which are asked for their names only where a loss is not finite.
     checkpoints
         Folder of checkpoints; None where none are kept.
 
@@ -36,8 +38,8 @@ class FiniteLoss(pl.Callback):
         hold latents only, and are looked up in them.
     """
 
-    def __init__(self, names: np.ndarray, checkpoints: Path | None = None) -> None:
-        self.names, self.checkpoints = names, checkpoints
+    def __init__(self, cells: CellStore | None, checkpoints: Path | None = None) -> None:
+        self.cells, self.checkpoints = cells, checkpoints
         self.latents: Tensor | LatentFile | None = None
         self._batch: Any = None
         self._index = 0
@@ -112,9 +114,10 @@ class FiniteLoss(pl.Callback):
 
     def names_of(self, z_BKD: Tensor) -> list[str]:
         """Names of the training cells whose latents these are, shape (B, K, D)."""
-        if self.latents is None:
+        if self.latents is None or self.cells is None:
             return []
         latents = self.latents
         row_of = {latents[i : i + 1].numpy().tobytes(): i for i in range(len(latents))}
         rows = [row_of.get(row.cpu().numpy().tobytes(), -1) for row in z_BKD]
-        return [str(self.names[i]) for i in rows if i >= 0]
+        names = self.cells.names
+        return [str(names[i]) for i in rows if i >= 0]

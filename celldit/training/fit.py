@@ -22,6 +22,7 @@ from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder
 from celldit.locks import sole_writer
+from celldit.memory import give_back
 from celldit.tokenizers import Tokenizer
 from celldit.training.autoencoder_fit import fit_autoencoder
 from celldit.training.checkpoints import (
@@ -176,8 +177,9 @@ def fit(
     borrowed
         Another model's autoencoder that stage one starts from; None for the linear start.
     """
-    watch = FiniteLoss(cells.names, None if checkpoints is None else checkpoints.folder)
+    watch = FiniteLoss(cells, None if checkpoints is None else checkpoints.folder)
     trainer_arguments = watch.added_to(trainer_arguments)
+    give_back()
     with quiet_lightning():
         autoencoder, latent_history = fit_autoencoder(
             cells,
@@ -190,6 +192,7 @@ def fit(
             trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
             part=None if checkpoints is None else checkpoints.part("latent"),
         )
+        give_back()
         table = ConditionTable.from_cells(cells, sep)
 
         def make_flow() -> AnchoredFlow:
@@ -200,6 +203,7 @@ def fit(
 
         with encoded_once(autoencoder, cells) as z_NKD:
             watch.latents = z_NKD
+            give_back()
             prior = EffectPrior.fit(z_NKD, table, features=features, seed=seed)
             population = Population.fit(z_NKD, cells.size_factors, table, prior)
             flow, verdict, flow_history = train_flow(

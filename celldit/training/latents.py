@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LatentFile", "encoded_once"]
 
-#: Rows after which the pages that were touched are given back.
-ROWS_TO_RELEASE = 8_192
 #: Bytes that must stay free beside the latents.
 SPARE = 1 << 26
 
@@ -32,8 +29,9 @@ SPARE = 1 << 26
 class LatentFile:
     """Latents in a ``.npy`` file, float32, shape (N, K, D), read where they are asked for.
 
-    Mapped pages count as resident memory for as long as they are mapped in, so they are given back
-    now and then; the operating system keeps them cached while it has room.
+    Mapped pages count as resident memory for as long as they are mapped in, with neighbours that
+    nobody asked for, so the file is mapped for each reading anew; the operating system keeps its
+    pages cached while it has room.
 
     Parameters
     ----------
@@ -43,32 +41,27 @@ class LatentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._map: np.memmap[Any, np.dtype[np.float32]] = np.lib.format.open_memmap(path, mode="r")
-        self.shape: tuple[int, ...] = self._map.shape
-        self._touched = 0
+        mapped = np.lib.format.open_memmap(path, mode="r")
+        self.shape: tuple[int, ...] = mapped.shape
+        self._offset: int = mapped.offset
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: np.ndarray | Tensor | slice) -> Tensor:
         """Read some rows, shape (n, K, D)."""
-        rows = np.array(self._map[index.numpy() if isinstance(index, Tensor) else index])
-        self._touched += len(rows)
-        if self._touched >= ROWS_TO_RELEASE:
-            self._touched = 0
-            self._release()
-        return torch.from_numpy(rows)
-
-    def _release(self) -> None:
-        mapped = getattr(self._map, "_mmap", None)
-        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        mapped = np.memmap(self._path, "<f4", "r", self._offset, self.shape)
+        return torch.from_numpy(np.array(mapped[_as_numpy(index)]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self._path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"])  # type: ignore[misc]
+
+
+def _as_numpy(index: np.ndarray | Tensor | slice) -> np.ndarray | slice:
+    return index.numpy() if isinstance(index, Tensor) else index
 
 
 @contextmanager

@@ -107,7 +107,6 @@ def encoder(tiny_screen: ad.AnnData, tmp_path: Path) -> tuple[Autoencoder, Cells
 def test_latents_in_a_file_are_those_in_memory(
     encoder: tuple, no_scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latents, "ROWS_TO_RELEASE", 50)
     model, cells, store = encoder
     with encoded_once(model, cells) as z_NKD, encoded_once(model, store) as in_file:
         assert isinstance(z_NKD, torch.Tensor)
