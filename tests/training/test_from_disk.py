@@ -104,9 +104,7 @@ def encoder(tiny_screen: ad.AnnData, tmp_path: Path) -> tuple[Autoencoder, Cells
     return model, cells, cd.open_store(tmp_path / "a.h5ad")
 
 
-def test_latents_in_a_file_are_those_in_memory(
-    encoder: tuple, no_scratch: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_latents_in_a_file_are_those_in_memory(encoder: tuple, no_scratch: Path) -> None:
     model, cells, store = encoder
     with encoded_once(model, cells) as z_NKD, encoded_once(model, store) as in_file:
         assert isinstance(z_NKD, torch.Tensor)
@@ -126,6 +124,15 @@ def test_latents_in_a_file_are_those_in_memory(
         for name, array in population.arrays().items():
             np.testing.assert_array_equal(array, from_file[name])
     assert list(no_scratch.glob("celldit*")) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells what is mapped")
+def test_no_page_of_the_latents_stays_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "latents.npy"
+    np.save(path, np.ones((4_096, 6, 8), np.float32))
+    in_file = LatentFile(path)
+    assert float(in_file[torch.arange(0, 4_096, 7)].sum()) == 586 * 48
+    assert path.name not in Path("/proc/self/smaps").read_text()
 
 
 def test_blocks_do_not_change_what_is_estimated(
