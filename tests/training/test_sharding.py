@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from celldit import CellDiT
+from celldit.flow.anchored import AnchoredFlow
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.nn.mlp import MLPConfig
@@ -130,3 +131,12 @@ def test_any_number_of_processes_goes_on_from_a_checkpoint(
     for name, (own, all_) in first["held"].items():
         assert own + second["held"][name][0] == all_, name
         assert 0.4 * all_ < own < 0.6 * all_, name
+
+
+def test_compilation_that_was_asked_for_is_told_to_stay_off() -> None:
+    flow = AnchoredFlow(2, 3, NETWORKS["dit"])
+    stage = FlowStage(flow, [], TrainingConfig(compile="on"), 1)
+    stage.in_shards = True
+    with pytest.warns(UserWarning, match="nothing is compiled"):
+        stage.on_fit_start()
+    assert stage.velocity == flow.forward
