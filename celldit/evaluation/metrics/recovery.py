@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from celldit.evaluation.metrics.differential import ALPHA, DifferentialExpression
 
@@ -72,13 +73,12 @@ def de_spearman(
         In [-1, 1]; NaN with fewer than two such genes, or where all changes are the same.
     """
     genes = true.significant(alpha)
-    u_G, v_G = (
-        stats.rankdata(np.clip(side.log2_fold_change[genes], -ABSENT_LFC, ABSENT_LFC))
-        - (genes.size + 1) / 2
-        for side in (predicted, true)
-    )
-    size = np.sqrt((u_G @ u_G) * (v_G @ v_G))
-    return float(u_G @ v_G / size) if size > 0 else float("nan")
+    sides = [
+        np.clip(side.log2_fold_change[genes], -ABSENT_LFC, ABSENT_LFC) for side in (predicted, true)
+    ]
+    if genes.size < 2 or any(np.ptp(changes) == 0 for changes in sides):
+        return float("nan")
+    return float(stats.spearmanr(*sides).statistic)
 
 
 def de_roc_auc(
@@ -94,11 +94,9 @@ def de_roc_auc(
         In [0, 1], 0.5 by chance; NaN when no gene, or every gene, is truly differential.
     """
     is_true_G, q_G = _labels_and_q(predicted, true, alpha)
-    n, m = int(is_true_G.sum()), int((~is_true_G).sum())
-    if n == 0 or m == 0:
+    if is_true_G.all() or not is_true_G.any():
         return float("nan")
-    ranks_G = stats.rankdata(-q_G)
-    return float((ranks_G[is_true_G].sum() - n * (n + 1) / 2) / (n * m))
+    return float(roc_auc_score(is_true_G, -q_G))
 
 
 def de_pr_auc(
@@ -106,8 +104,8 @@ def de_pr_auc(
 ) -> float:
     """Average precision when genes are called in the order of their predicted q values.
 
-    The sum over the steps of the curve of (gain in recall) x (precision), without interpolation, as
-    ``sklearn.metrics.average_precision_score``; cell-eval's ``pr_auc``.
+    The sum over the steps of the curve of (gain in recall) x (precision), without interpolation;
+    cell-eval's ``pr_auc``.
 
     Returns
     -------
@@ -116,16 +114,9 @@ def de_pr_auc(
         is truly differential.
     """
     is_true_G, q_G = _labels_and_q(predicted, true, alpha)
-    n = int(is_true_G.sum())
-    if n in (0, is_true_G.size):
+    if is_true_G.all() or not is_true_G.any():
         return float("nan")
-    order = np.argsort(q_G, kind="stable")
-    hits_G = np.cumsum(is_true_G[order])
-    # Genes of the same q value are called together, so only the last of them is a step.
-    ordered_G = q_G[order]
-    steps = np.append(np.flatnonzero(ordered_G[1:] != ordered_G[:-1]), q_G.size - 1)
-    hits = hits_G[steps]
-    return float(np.sum(np.diff(hits, prepend=0) / n * hits / (steps + 1)))
+    return float(average_precision_score(is_true_G, -q_G))
 
 
 def _labels_and_q(
