@@ -17,16 +17,13 @@ of measured cells does. Squared error is over squared effect, of all genes.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from race_cellflow import Task
+from race_cellflow import Task, ask_cellflow
 
 from celldit import CellDiT
 from celldit.data.cells import Cells
@@ -113,24 +110,7 @@ def _bare(cells: Cells, moved_BKD: torch.Tensor):
 
 def of_cellflow(task: Task, python: str) -> list[dict[str, object]]:
     """One training, two solvers."""
-    script = Path(__file__).with_name("sampling_speed_cellflow.py")
-    with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder, "task.npz"), Path(folder, "made.npz")
-        labels, contexts = (np.array(c, dtype=str) for c in zip(*task.conditions, strict=True))
-        np.savez(
-            given,
-            z=task.pca.transform(task.train.log_normalized().toarray()).astype(np.float32),
-            labels=task.train.perturbations.astype(str),
-            contexts=task.train.contexts.astype(str),
-            asked=labels,
-            asked_contexts=contexts,
-        )
-        one = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | one
-        environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(script.parent)}
-        command = [python, str(script), str(given), str(made), str(PEER_STEPS)]
-        subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
-        result = dict(np.load(made))
+    result = ask_cellflow(task, python, "sampling_speed_cellflow.py", PEER_STEPS)
     rows = []
     for solver in ("adaptive", "euler 20"):
         by_condition, n_cells = {}, 0

@@ -91,13 +91,16 @@ def race_celldit(posed: Posed, task: Task) -> list[tuple]:
     return rows
 
 
-def race_cellflow(task: Task, python: str, seconds: float) -> list[tuple]:
-    """One training, looked at every 50 steps."""
-    here = Path(__file__).parent / "race_cellflow_peer.py"
+def ask_cellflow(task: Task, python: str, script: str, argument: float) -> dict[str, np.ndarray]:
+    """Run a script of this folder where CellFlow is installed, with one thread, and read its arrays.
+
+    It gets the principal components of the training cells with their conditions, and what to
+    predict; a file to write to; and one number.
+    """
+    folder_of_scripts = Path(__file__).parent
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "task.npz"), Path(folder, "made.npz")
-        columns = zip(*task.conditions, strict=True)
-        labels, contexts = (np.array(column, dtype=str) for column in columns)
+        labels, contexts = (np.array(c, dtype=str) for c in zip(*task.conditions, strict=True))
         np.savez(
             given,
             z=task.pca.transform(task.train.log_normalized().toarray()).astype(np.float32),
@@ -107,11 +110,16 @@ def race_cellflow(task: Task, python: str, seconds: float) -> list[tuple]:
             asked_contexts=contexts,
         )
         one = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-        one["JAX_PLATFORMS"] = "cpu"
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | one
-        command = [python, str(here), str(given), str(made), str(seconds)]
+        environment |= {"JAX_PLATFORMS": "cpu"}
+        command = [python, str(folder_of_scripts / script), str(given), str(made), str(argument)]
         subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
-        result = np.load(made)
+        return dict(np.load(made))
+
+
+def race_cellflow(task: Task, python: str, seconds: float) -> list[tuple]:
+    """One training, looked at every 50 steps."""
+    result = ask_cellflow(task, python, "race_cellflow_peer.py", seconds)
     ends = np.cumsum(result["sizes"])
     rows = []
     for i, clock in enumerate(result["seconds"]):
