@@ -45,8 +45,8 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     name = strategy if isinstance(strategy, str) else type(strategy).__name__.lower()
     if name != SHARDED[0] and any(sharded in name.replace("_", "") for sharded in SHARDED):
         raise InputError(
-            f"strategy={name!r} is not supported: the moving average of the weights would not be "
-            'in shards with them; use strategy="fsdp", or strategy="ddp" where weights need none.'
+            f"strategy={name!r} is not supported: it knows nothing of the moving average of the "
+            'weights; use strategy="fsdp" to split the weights, or strategy="ddp".'
         )
     from lightning.pytorch.accelerators import AcceleratorRegistry
     from lightning.pytorch.strategies import StrategyRegistry
