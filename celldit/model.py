@@ -868,13 +868,25 @@ class CellDiT:
         with threads():
             return effect_table(trained, list(dict.fromkeys(conditions)))
 
-    def get_latent_representation(self, adata: Source | None = None) -> np.ndarray:
-        """Latent of cells, float32, shape (N, K·D).
+    def get_latent_representation(
+        self, adata: Source | None = None, *, unit_scale: bool = False
+    ) -> np.ndarray:
+        """Latent of cells, for neighbours, clusters and embeddings.
 
         Parameters
         ----------
         adata
             Any AnnData with the same genes; None for the training cells.
+        unit_scale
+            False gives every latent token its own size, so that distances are those of log
+            expression, as between principal components and as in ``obsm["X_celldit"]``. True gives
+            the tokens as the flow sees them, of about unit root mean square each: the same
+            directions, but distances count weak tokens as much as strong ones.
+
+        Returns
+        -------
+        ndarray
+            Float32, shape (N, K·D).
         """
         trained = self.trained
         if adata is None:
@@ -882,7 +894,8 @@ class CellDiT:
         else:
             cells = trained.read(adata)
         with threads():
-            return trained.autoencoder.encode(cells).flatten(1).numpy()
+            z_NKD = trained.autoencoder.encode(cells)
+        return z_NKD.flatten(1).numpy() if unit_scale else trained.autoencoder.at_own_size(z_NKD)
 
     def _controls(self, cells: CellStore) -> CellStore:
         if not cells.is_control.any():

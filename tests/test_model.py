@@ -121,6 +121,8 @@ def test_latent_of_training_cells(tiny_model: CellDiT, tiny_screen: ad.AnnData) 
     assert z.shape == (480, 6)
     assert z.dtype == np.float32
     assert np.array_equal(z, tiny_model.get_latent_representation(tiny_screen))
+    tokens = tiny_model.get_latent_representation(unit_scale=True).reshape(480, 2, 3)
+    np.testing.assert_allclose(np.sqrt((tokens**2).mean((0, 2))), 1, atol=1e-3)
 
 
 def test_what_a_model_knows(tiny_model: CellDiT) -> None:

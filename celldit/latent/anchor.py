@@ -7,7 +7,7 @@ begins as a principal component analysis and the network only adds to it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
@@ -39,6 +39,13 @@ class Anchor:
     offset: np.ndarray
     scale: np.ndarray
     explained: float
+
+    def among(self, columns: np.ndarray, n_features: int) -> Anchor:
+        """The same map from more features, of which it reads only some columns."""
+        loadings = np.zeros((n_features, self.loadings.shape[1]), dtype=self.loadings.dtype)
+        mean = np.zeros(n_features, dtype=self.mean.dtype)
+        loadings[columns], mean[columns] = self.loadings, self.mean
+        return replace(self, loadings=loadings, mean=mean)
 
 
 def anchor_rows(n_cells: int, seed: int) -> np.ndarray | None:

@@ -175,14 +175,16 @@ class Autoencoder(nn.Module):
     def _anchor(self, cells: Cells, seed: int) -> Anchor:
         """The linear start: components of the genes, or what tokens say of them."""
         features = self.features(cells)
-        if (
-            self.config.kind == "set"
-            and isinstance(features, np.ndarray)
-            and features.shape[1] <= MAX_FEATURES
-        ):
-            log_expression = cells.log_normalized()
-            return fit_regression_anchor(features, log_expression, self.n_tokens, self.token_dim)
-        return fit_anchor(features, self.n_tokens, self.token_dim, seed)
+        # Of very many tokens only the leading values are regressed on.
+        n_leading = MAX_FEATURES // self.tokenizer.n_identities
+        if self.config.kind == "pca" or sparse.issparse(features) or n_leading == 0:
+            return fit_anchor(features, self.n_tokens, self.token_dim, seed)
+        columns = np.flatnonzero(np.arange(features.shape[1]) % self.tokenizer.n_values < n_leading)
+        log_expression = cells.log_normalized()
+        anchor = fit_regression_anchor(
+            features[:, columns], log_expression, self.n_tokens, self.token_dim
+        )
+        return anchor.among(columns, features.shape[1])
 
     @torch.no_grad()
     def normalize(self, cells: CellStore) -> Tensor:
@@ -214,6 +216,25 @@ class Autoencoder(nn.Module):
         self.decoder.rescale(size_K)
         return size_K
 
+    def at_own_size(self, z_BKD: Tensor) -> np.ndarray:
+        """Undo the unit scale of latent tokens, for what leaves the model.
+
+        At unit scale, as the flow needs them, distances count weak tokens as much as strong ones,
+        and neighbours and clusters suffer (``docs/results/structure.csv``). At their own size
+        tokens are in units of log expression, like principal components.
+
+        Parameters
+        ----------
+        z_BKD
+            Latent tokens at unit scale, shape (B, K, D).
+
+        Returns
+        -------
+        ndarray
+            Float32, shape (B, K·D).
+        """
+        return (z_BKD * self.scale.to(z_BKD)[:, None]).flatten(1).float().cpu().numpy()
+
     def gene_loadings(self) -> pd.DataFrame:
         """Loadings of the log-linear decoder, for ``varm``.
 
@@ -221,12 +242,13 @@ class Autoencoder(nn.Module):
         -------
         DataFrame
             G genes x K·D latent dimensions named ``token.dimension``; the change of a gene's log
-            expectation when the dimension rises by one.
+            expectation when the dimension, its token at its own size, rises by one.
         """
         import pandas as pd
 
         names = [f"{k}.{d}" for k in range(self.n_tokens) for d in range(self.token_dim)]
-        loadings_GF = self.decoder.loadings.detach().cpu().T.numpy()
+        size_F = self.scale.repeat_interleave(self.token_dim)
+        loadings_GF = (self.decoder.loadings.detach() / size_F[:, None]).cpu().T.numpy()
         return pd.DataFrame(loadings_GF.copy(), index=list(self.genes), columns=names)
 
     @property

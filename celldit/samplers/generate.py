@@ -89,11 +89,13 @@ def _tile(
     solver = solver_from_noise(config, source, keys, seed) if config.solver == "sde" else None
     told = source.tell(asked.briefing, row_B)
     z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
-    z_BF = z_BKD.flatten(1).numpy()
     with torch.no_grad():
         clean_BKD = synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
         size_B = torch.from_numpy(sizes_B)
         model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B)
     return PredictedCells(
-        sparse.csr_matrix(model.mean_BG.numpy()), draw_counts(model, keys, seed), sizes_B, z_BF
+        sparse.csr_matrix(model.mean_BG.numpy()),
+        draw_counts(model, keys, seed),
+        sizes_B,
+        trained.autoencoder.at_own_size(z_BKD),
     )

@@ -216,5 +216,5 @@ def edit(
         sparse.csr_matrix(mean_BG.numpy()),
         drawn,
         controls.size_factors,
-        moved_BKD.flatten(1).numpy(),
+        autoencoder.at_own_size(moved_BKD),
     )

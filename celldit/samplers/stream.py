@@ -173,7 +173,7 @@ def _fill(root: Any, sampling: Sampling) -> None:
             rows[name].append(matrix)
         if latent is None:
             latent = _growing(root["obsm"], "X_celldit", np.float32, batch.z.shape[1:])
-        _append(latent, batch.z.astype(np.float32))
+        _append(latent, batch.z)
         sizes.append(batch.size_factors.astype(np.float32))
     for matrix_on_disk in rows.values():
         matrix_on_disk.close()

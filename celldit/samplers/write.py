@@ -38,7 +38,7 @@ class PredictedCells:
     size_factors
         Shape (B,).
     z
-        Latent, shape (B, F).
+        Latent, every token at its own size, float32, shape (B, F).
     """
 
     mean: sparse.csr_matrix
@@ -111,7 +111,7 @@ def to_anndata(
         obs=obs.assign(size_factor=cells.size_factors.astype(np.float32)),
         var=var_of(genes),
         layers={"counts": cells.counts, "mean": cells.mean},
-        obsm={"X_celldit": cells.z.astype(np.float32)},
+        obsm={"X_celldit": cells.z},
         uns={"celldit": dict(made_by)},
     )
 

@@ -129,7 +129,7 @@ def counterfactual(
     )
     merge = _Merge(observed, cells.is_control, position)
     layers = {name: merge(predicted.layers[name]) for name in ("mean", "counts")}
-    latent = model.trained.autoencoder.encode(cells).flatten(1).numpy()
+    latent = trained.autoencoder.at_own_size(trained.autoencoder.encode(cells))
     latent[cells.is_control] = predicted.obsm["X_celldit"]
     target.layers[f"{key_added}_mean"] = layers["mean"].astype(np.float32)
     target.layers[f"{key_added}_counts"] = layers["counts"].astype(np.int32)

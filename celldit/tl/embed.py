@@ -50,7 +50,6 @@ def embed(
     """
     trained = trained_parts(model)
     target = writable(adata, copy)
-    target.obsm[key_added] = (
-        trained.autoencoder.encode(read_cells(adata, trained)).flatten(1).numpy()
-    )
+    autoencoder = trained.autoencoder
+    target.obsm[key_added] = autoencoder.at_own_size(autoencoder.encode(read_cells(adata, trained)))
     return target if copy else None

@@ -24,7 +24,7 @@ def gene_loadings(
 
     The decoder is log-linear in the latent, plus a small residual network: the loading is the
     change of the gene's log expectation when the dimension rises by one, the residual left out.
-    Latent tokens have about unit scale over the training cells, so loadings compare across them.
+    Dimensions are those of ``obsm["X_celldit"]``, in units of log expression.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def test_gene_loadings_are_log_fold_changes(cells: Cells) -> None:
     assert list(table.index) == list(cells.genes)
     assert list(table.columns) == ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"]
     z = torch.zeros(2, 2, 3)
-    z[1, 1, 0] = 1
+    z[1, 1, 0] = 1 / model.scale[1]  # one unit of log expression
     with torch.no_grad():
         mean = model.decode(z, torch.full((2,), 1e4)).mean_BG
     np.testing.assert_allclose(torch.log(mean[1] / mean[0]), table["1.0"], atol=1e-4)

@@ -45,7 +45,7 @@ def test_grids_differ_and_converge(flowing_model):
     ]
     for name, other in zip(("quadratic", "cosine"), fine[1:], strict=True):
         apart = abs(coarse[name] - coarse["uniform"]).max()
-        assert abs(other - fine[0]).max() < min(0.02, apart)
+        assert abs(other - fine[0]).max() < min(0.02 * abs(fine[0]).max(), apart)
 
 
 def test_the_sde_stirs_with_the_cells_own_noise(flowing_model):

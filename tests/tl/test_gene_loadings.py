@@ -24,7 +24,8 @@ def test_a_step_in_the_latent_changes_the_log_expectation_by_the_loading(
     linear = decoder.log_rate(torch.zeros(1, 6)) - decoder.log_rate(torch.eye(6) * -1)
     if decoder.residual is not None:
         linear = linear - decoder.residual(torch.zeros(1, 6)) + decoder.residual(-torch.eye(6))
-    expected_GF = linear.detach().numpy().T[order]
+    size_F = tiny_model.trained.autoencoder.scale.repeat_interleave(3)
+    expected_GF = (linear / size_F[:, None]).detach().numpy().T[order]
     np.testing.assert_allclose(loadings_GF, expected_GF, atol=1e-4)
     assert list(shuffled.uns["celldit_loadings"]["names"]) == [
         f"{k}.{d}" for k in range(2) for d in range(3)

@@ -44,12 +44,13 @@ def test_zero_epochs_predict_the_prior_exactly(screen: ad.AnnData, train_tiny: T
     assert not any(model.trained.trust.values())
     z = model.get_latent_representation(screen)
     names = dict(zip(screen.obs_names, z, strict=True))
+    size_F = model.trained.autoencoder.scale.repeat_interleave(3).numpy()
     for label in ("A", "A+B", "B+C"):
         predicted = model.predict(perturbations=[label])
         population = model.trained.population
         effects = {c.context: e for c, e in _effects(population, label)}
         for i, cell in enumerate(predicted.obs["control_cell"]):
-            expected = names[cell] + effects[predicted.obs["donor"].iloc[i]]
+            expected = names[cell] + effects[predicted.obs["donor"].iloc[i]] * size_F
             np.testing.assert_allclose(predicted.obsm["X_celldit"][i], expected, atol=1e-5)
 
 
