@@ -49,6 +49,8 @@ class GeneSets:
         Sets with fewer genes in the data are left out.
     n_values
         Number of eigengenes ``V`` of each token; a token of fewer genes has zeros in the others.
+        Five carry what as many principal components of all genes do; three left something out
+        (``docs/results/latent_anchor.csv``).
     remainder_size
         Number of genes that a module of the genes in no set should have, at most.
     scale
@@ -76,7 +78,7 @@ class GeneSets:
         min_size: int = 5,
         max_size: int = 500,
         min_overlap: int = 3,
-        n_values: int = 3,
+        n_values: int = 5,
         remainder_size: int = 40,
         scale: bool = False,
         ignore_case: bool = False,

@@ -58,7 +58,7 @@ class Modules:
         self,
         n_modules: int | None = None,
         *,
-        n_values: int = 3,
+        n_values: int = 5,
         scale: bool = False,
         seed: int = 0,
     ) -> None:

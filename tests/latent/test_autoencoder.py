@@ -15,6 +15,7 @@ from celldit.errors import InputError
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve
 from celldit.tokenizers.genes import Genes
+from celldit.tokenizers.modules import Modules
 
 CONFIGS = {
     kind: LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16) for kind in ("pca", "set")
@@ -48,6 +49,27 @@ def test_pca_latent_is_pca_of_log_expression(cells: Cells) -> None:
     scores = PCA(6, svd_solver="full").fit_transform(cells.log_normalized().toarray())
     correlation = np.corrcoef(z.T, scores.T)[:6, 6:]
     np.testing.assert_allclose(np.abs(np.diag(correlation)), 1, atol=1e-3)
+
+
+def test_at_their_own_size_tokens_are_the_principal_components(cells: Cells) -> None:
+    model = start(cells, "modules", "pca")
+    z = model.at_own_size(model.encode(cells))
+    scores = PCA(6, svd_solver="full").fit_transform(cells.log_normalized().toarray())
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(np.abs(z), np.abs(scores), atol=1e-3)
+
+
+def test_of_many_tokens_the_leading_values_are_regressed_on(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Modules(4, n_values=3).fit(cells)
+    monkeypatch.setattr("celldit.latent.autoencoder.MAX_FEATURES", 11)
+    model = Autoencoder.start(cells, tokenizer, CONFIGS["set"], 0)
+    first_two = Autoencoder.start(cells, Modules(4, n_values=2).fit(cells), CONFIGS["set"], 0)
+    loadings = model.loadings.view(4, 3, -1)
+    assert loadings[:, 2].eq(0).all()
+    assert loadings[:, :2].abs().sum(-1).gt(0).all()
+    assert 0.9 < model.explained / first_two.explained < 1.1
 
 
 @pytest.mark.parametrize("kind", ["pca", "set"])
