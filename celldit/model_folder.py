@@ -154,7 +154,7 @@ def _from_folder(
         {source: (tuple(names), features[source]) for source, names in vocab["features"].items()},
         config["trained_with"],
         config["history"],
-        EffectCalibration(**config["effect_calibration"]),
+        EffectCalibration.from_dict(config["effect_calibration"]),
         States.from_config(config["states"], under("states", arrays)),
         Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
         config["model"],

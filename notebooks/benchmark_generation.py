@@ -1,6 +1,6 @@
 """Generated cells against measured ones that training never saw.
 
-    python notebooks/benchmark_generation.py baron --seeds 1
+    python notebooks/benchmark_generation.py baron --seeds 0
     python notebooks/benchmark_generation.py papalexi --methods celldit scvi \\
         --scvi-python ENV/bin/python
 
@@ -261,7 +261,7 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=sorted(GROUPS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=["celldit"], choices=["celldit", "scvi"])
     parser.add_argument("--scvi-python", help="interpreter of an environment with scvi-tools")
     parser.add_argument("--work", type=Path, help="keeps what scVI makes; default: a new folder")
@@ -271,13 +271,16 @@ def main() -> None:
     work = options.work or Path(tempfile.mkdtemp(prefix="celldit-generation-"))
     if "scvi" in options.methods and options.scvi_python is None:
         parser.error("--methods scvi needs --scvi-python")
-    runs = [run(options.data, seed, options, work) for seed in range(options.seeds)]
-    table = pd.concat([t for t, _ in runs])
-    new = pd.concat([c for _, c in runs])
     path = options.out.format(data=options.data)
-    table.to_csv(path, index=False)
+    runs = []
+    for seed in options.seeds:
+        runs.append(run(options.data, seed, options, work))
+        # After each seed, so that an interrupted run keeps what it has.
+        table, new = (pd.concat(part) for part in zip(*runs, strict=True))
+        table.to_csv(path, index=False)
+        if len(new):
+            new.to_csv(path.replace(".csv", "_copies.csv"), index=False)
     if len(new):
-        new.to_csv(path.replace(".csv", "_copies.csv"), index=False)
         print(new.groupby("group").mean(numeric_only=True).round(3).to_string())
     shown = table.drop(columns=["data", "seed"]).groupby("cells", sort=False).mean()
     print(shown.round(4).to_string())

@@ -47,6 +47,28 @@ def test_linked_files_exist() -> None:
     assert missing == []
 
 
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+@pytest.mark.slow
+def test_printed_output_is_what_the_ten_lines_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks("python") if "cd.datasets.papalexi" in block), names)
+    (shown,) = re.findall(r"<!-- output:begin -->\n```text\n(.*?)```", README, flags=re.DOTALL)
+    for part in filter(None, shown.split(">>> ")):
+        call, _, expected = part.partition("\n")
+        table = eval(call, names)
+        lacks_index = "effects" in call
+        printed = table.to_string(index=False) if lacks_index else repr(table)
+        # Numbers may differ in their last digits from machine to machine; words may not.
+        assert NUMBER.sub("x", printed).split() == NUMBER.sub("x", expected).split(), printed
+        numbers = [[float(x) for x in NUMBER.findall(text)] for text in (printed, expected)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.01), printed
+
+
 @pytest.mark.slow
 def test_terminal_blocks_run(tmp_path: Path) -> None:
     (commands,) = [block for block in blocks("bash") if "celldit train" in block]

@@ -8,13 +8,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy import sparse, stats
+from scipy import stats
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 from celldit.pl.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
+from celldit.samplers.calibration import mean_rates, measured_fold_change
+from celldit.samplers.fold_change import PSEUDO_RATE
 
 __all__ = ["calibration"]
 
@@ -113,36 +115,30 @@ def calibration(
 
 def _measured(cells: Cells, min_rate: float) -> pd.DataFrame:
     """Measured log fold change of each gene and condition, with its sampling error."""
-    scale = sparse.diags(1e4 / cells.size_factors.astype(np.float64))
-    rates = sparse.csr_matrix(scale @ cells.counts)
     frame = pd.DataFrame({"p": cells.perturbations, "c": cells.contexts})
-    rows = {(str(p), str(c)): r for (p, c), r in frame.groupby(["p", "c"]).indices.items()}
+    groups = frame.groupby(["p", "c"], sort=True)
+    names = [(str(p), str(c)) for p, c in groups.groups]
+    size = dict(zip(names, groups.size().to_numpy(), strict=True))
+    group = {name: i for i, name in enumerate(names)}
+    rates = mean_rates(cells, groups.ngroup().to_numpy(), range(len(names)))
     tables = []
-    for (perturbation, context), own in rows.items():
-        base = rows.get((cells.control, context), np.empty(0, dtype=np.int64))
-        if perturbation == cells.control or min(len(own), len(base)) < MIN_CELLS:
+    for (perturbation, context), n_cells in size.items():
+        base = cells.control, context
+        if perturbation == cells.control or min(n_cells, size.get(base, 0)) < MIN_CELLS:
             continue
-        (mean, variance), (mean_0, variance_0) = _moments(rates[own]), _moments(rates[base])
-        seen = (mean > min_rate) & (mean_0 > min_rate)
-        mean, mean_0 = mean[seen], mean_0[seen]
-        noise = variance[seen] / mean**2 / len(own) + variance_0[seen] / mean_0**2 / len(base)
+        treated, control = rates[group[perturbation, context]], rates[group[base]]
+        seen = np.minimum(treated.mean_G, control.mean_G) > min_rate + PSEUDO_RATE
+        fold_G, variance_G = measured_fold_change(control, treated)
         tables.append(
             pd.DataFrame(
                 {
                     "perturbation": perturbation,
                     "context": context,
                     "gene": np.array(cells.genes, dtype=object)[seen],
-                    "measured": np.log(mean / mean_0),
-                    "noise": np.sqrt(noise),
+                    "measured": fold_G[seen],
+                    "noise": np.sqrt(variance_G[seen]),
                 }
             )
         )
     columns = ["perturbation", "context", "gene", "measured", "noise"]
     return pd.concat(tables) if tables else pd.DataFrame(columns=columns)
-
-
-def _moments(rates: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.asarray(rates.mean(axis=0)).ravel()
-    square = np.asarray(rates.power(2).mean(axis=0)).ravel()
-    n = rates.shape[0]
-    return mean, np.maximum(square - mean**2, 0) * n / max(n - 1, 1)

@@ -1,20 +1,23 @@
-"""How far predicted log fold changes are off, learned from conditions left out one at a time.
+"""How far predicted log fold changes are off, learned from training conditions.
 
 The effect prior knows how uncertain its latent shift is, but not what the latent leaves out of a
-gene, nor how the decoder bends a large effect. Both show when each training condition is predicted
-from the others (leave-one-out) and compared with what was measured:
+gene, nor how the decoder bends a large effect. Both show when training conditions are predicted and
+compared with what was measured:
 
     variance = a · prior variance + b · (predicted log fold change)² + c
 
 with a, b, c at least 0 by robust least squares, then scaled until 90% intervals cover 90% of the
 genes that respond in training, each condition counting the same (the split-conformal idea of Vovk
-et al. 2005, with leave-one-out predictions in place of a split).
+et al. 2005, with leave-one-out predictions in place of a split). Every condition is predicted from
+all the others, as a new context, a new combination or a perturbation never seen, whatever it is to
+them; and once more with itself among them, as conditions seen in training are. Each of these kinds
+has numbers of its own where enough genes respond in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.conditions import ConditionTable
+from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
@@ -42,25 +46,62 @@ class EffectCalibration:
     Attributes
     ----------
     prior, relative, constant
-        a, b and c, the scale included.
+        a, b and c, the scale included, for conditions that training has not seen.
     n_responding
         Genes (over conditions) that it was fitted on; 0 where there were too few, and the prior's
         standard deviation stands as it is.
+    by_kind
+        Those of kinds of extrapolation that have their own.
     """
 
     prior: float = 1.0
     relative: float = 0.0
     constant: float = 0.0
     n_responding: int = 0
+    by_kind: Mapping[Extrapolation, EffectCalibration] = field(default_factory=dict)
 
-    def sd(self, prior_sd: np.ndarray, fold_change: np.ndarray) -> np.ndarray:
-        """Standard deviation of log fold changes, of the shape of the arguments."""
-        variance = self.prior * prior_sd**2 + self.relative * fold_change**2 + self.constant
-        return np.sqrt(variance)
+    def sd(self, prior_sd: np.ndarray, fold_change: np.ndarray, kind: Extrapolation) -> np.ndarray:
+        """Standard deviation of log fold changes, of the shape of the first two arguments."""
+        own = self.by_kind.get(kind, self)
+        return np.sqrt(own.prior * prior_sd**2 + own.relative * fold_change**2 + own.constant)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> EffectCalibration:
+        """From what :meth:`to_dict` gave; kinds are unknown to files of the first release."""
+        by_kind = {
+            Extrapolation(kind): cls.from_dict(own)
+            for kind, own in saved.get("by_kind", {}).items()
+        }
+        return cls(**{**saved, "by_kind": by_kind})
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Predicted and measured log fold changes of one training condition, all of shape (G,).
+
+    Attributes
+    ----------
+    kind
+        How far the prediction had to reach.
+    error_G
+        Measured minus predicted.
+    design_G3
+        Prior variance, squared prediction and 1: what a, b and c are multiplied with.
+    noise_G
+        Sampling variance of the measurement.
+    strength_G
+        Squared measurement over its sampling variance.
+    """
+
+    kind: Extrapolation
+    error_G: np.ndarray
+    design_G3: np.ndarray
+    noise_G: np.ndarray
+    strength_G: np.ndarray
 
 
 def calibrate_effects(
@@ -70,7 +111,7 @@ def calibrate_effects(
     autoencoder: Autoencoder,
     seed: int,
 ) -> EffectCalibration:
-    """Compare leave-one-out predictions of training conditions with what was measured.
+    """Compare predictions of training conditions with what was measured.
 
     Parameters
     ----------
@@ -86,44 +127,68 @@ def calibrate_effects(
     rows = [i for i, c in enumerate(prior.conditions) if counts.get(c, 0) >= MIN_CELLS]
     rng = np.random.default_rng(seed)
     rows = sorted(rng.permutation(rows)[:MAX_CONDITIONS].tolist())
-    left_out = prior.leave_one_out()
-    loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
-    _, sd_CG = left_out.project(loadings_FG)
     index = {c: i for i, c in enumerate(table.conditions)}
-    error, model, relative, noise, share = [], [], [], [], []
     pairs = {}
     for i in rows:
         control = index.get(prior.conditions[i].control())
         if control is not None and table.counts[control] >= MIN_CELLS:
             pairs[i] = control, index[prior.conditions[i]]
     rates = mean_rates(cells, table.index, {c for pair in pairs.values() for c in pair})
+    known = frozenset(part for c in prior.conditions for part in c.parts)
+    left_out = prior.leave_one_out(), prior.estimate(prior.conditions)
+    loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
+    sd_CG, seen_sd_CG = (estimate.project(loadings_FG)[1] for estimate in left_out)
+    unseen: list[Compared] = []
+    seen: list[Compared] = []
     for i, (control, treated) in pairs.items():
         condition = prior.conditions[i]
+        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
+        kind = classify(condition, others, known)
         measured_G, noise_G = measured_fold_change(rates[control], rates[treated])
-        predicted_G = decoded_fold_change(
-            autoencoder, population, condition.surroundings, left_out.mean[i]
-        )
-        responds = measured_G**2 > RESPONDS**2 * noise_G
-        error.append((measured_G - predicted_G)[responds])
-        model.append(sd_CG[i, responds] ** 2)
-        relative.append(predicted_G[responds] ** 2)
-        noise.append(noise_G[responds])
-        share.append(np.full(responds.sum(), 1 / max(responds.sum(), 1)))
-    if not error or sum(map(len, error)) < MIN_RESPONDING:
+        for found, reach, estimate, sd in (
+            (unseen, kind, left_out[0], sd_CG),
+            (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG),
+        ):
+            predicted_G = decoded_fold_change(
+                autoencoder, population, condition.surroundings, estimate.mean[i]
+            )
+            design_G3 = np.stack([sd[i] ** 2, predicted_G**2, np.ones_like(predicted_G)], axis=1)
+            error_G = measured_G - predicted_G
+            found.append(Compared(reach, error_G, design_G3, noise_G, measured_G**2 / noise_G))
+    kinds = {one.kind for one in unseen}
+    by_kind = {kind: _fit([one for one in unseen if one.kind == kind]) for kind in sorted(kinds)}
+    by_kind[Extrapolation.SEEN] = _fit(seen)
+    return replace(
+        _fit(unseen), by_kind={kind: own for kind, own in by_kind.items() if own.n_responding}
+    )
+
+
+def _fit(compared: Sequence[Compared]) -> EffectCalibration:
+    """Coefficients for some comparisons, or none where too few genes respond."""
+    strength = np.concatenate([one.strength_G for one in compared]) if compared else np.empty(0)
+    if len(strength) < MIN_RESPONDING:
         return EffectCalibration()
-    squared, noise_R = np.concatenate(error) ** 2, np.concatenate(noise)
-    design = np.stack([np.concatenate(model), np.concatenate(relative), np.ones_like(squared)], 1)
-    excess = np.clip(squared - noise_R, 0, np.quantile(squared, 0.95))
+    # Where few respond, those that come nearest are taken; their noise is accounted for.
+    least = min(RESPONDS**2, np.sort(strength)[-MIN_RESPONDING])
+    responding = [one.strength_G >= least for one in compared]
+    parts = [
+        (one.error_G[own], one.design_G3[own], one.noise_G[own], np.full(own.sum(), 1 / own.sum()))
+        for one, own in zip(compared, responding, strict=True)
+        if own.any()
+    ]
+    error_R, design_R3, noise_R, share_R = map(np.concatenate, zip(*parts, strict=True))
+    squared_R = error_R**2
+    excess_R = np.clip(squared_R - noise_R, 0, np.quantile(squared_R, 0.95))
     # Large effects have large errors; relative weights keep them from deciding alone.
-    weight = 1 / (excess + np.median(squared))
-    coefficients, _ = nnls(design * weight[:, None], excess * weight)
+    weight_R = 1 / (excess_R + np.median(squared_R))
+    coefficients, _ = nnls(design_R3 * weight_R[:, None], excess_R * weight_R)
     coefficients = np.maximum(coefficients, [1e-3, 0, 1e-6])
     # Scale until 90% intervals, with the measurement's own noise, cover 90%.
-    variance = design @ coefficients
-    needed = np.maximum(squared / Z_90**2 - noise_R, 0) / variance
-    scale = weighted_quantile(needed, np.concatenate(share), 0.9)
+    needed_R = np.maximum(squared_R / Z_90**2 - noise_R, 0) / (design_R3 @ coefficients)
+    scale = weighted_quantile(needed_R, share_R, 0.9)
     a, b, c = (coefficients * scale).tolist()
-    return EffectCalibration(a, b, c, len(squared))
+    # Never surer than the effect prior is of its own shift.
+    return EffectCalibration(max(a, 1.0), b, c, len(squared_R))
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
@@ -165,7 +230,8 @@ def mean_rates(
     place = np.full(max([*wanted, int(group_N.max(initial=0))], default=0) + 1, len(wanted))
     place[wanted] = np.arange(len(wanted))
     shape = len(wanted), cells.n_genes
-    sums, squares, n_cells = np.zeros(shape), np.zeros(shape), np.zeros(len(wanted))
+    sums, squares = np.zeros(shape), np.zeros(shape)
+    n_cells, per_count = np.zeros(len(wanted)), np.zeros(len(wanted))
     start = 0
     for block in cells.blocks(BLOCK) if wanted else ():
         of_cell = place[group_N[start : start + block.n_cells]]
@@ -174,16 +240,22 @@ def mean_rates(
         chosen = sparse.csr_matrix(
             (np.ones(len(own)), (of_cell[own], own)), shape=(len(wanted), block.n_cells)
         )
-        scale = sparse.diags(1e4 / block.size_factors.astype(np.float64))
-        rate = sparse.csr_matrix(scale @ block.counts)
+        scale_B = 1e4 / block.size_factors.astype(np.float64)
+        rate = sparse.csr_matrix(sparse.diags(scale_B) @ block.counts)
         sums += (chosen @ rate).toarray()
         squares += (chosen @ rate.power(2)).toarray()
         n_cells += np.bincount(of_cell[own], minlength=len(wanted))
+        per_count += np.bincount(of_cell[own], scale_B[own], minlength=len(wanted))
     found = {}
-    for group, total, square, n in zip(wanted, sums, squares, n_cells, strict=True):
-        mean = total / max(n, 1)
-        variance = (square / max(n, 1) - mean**2 + PSEUDO_RATE**2) / max(n - 1, 1)
-        found[group] = MeanRates(mean + PSEUDO_RATE, variance)
+    for row, group in enumerate(wanted):
+        n = max(n_cells[row], 1)
+        mean = sums[row] / n
+        scatter = (squares[row] / n - mean**2) / max(n - 1, 1)
+        # Of few counts the scatter between cells says nothing: no count at all is no proof of
+        # silence. So the variance is at least that of Poisson counts, had there been one more.
+        of_one = per_count[row] / n**2
+        poisson = (mean + of_one) * of_one
+        found[group] = MeanRates(mean + PSEUDO_RATE, np.maximum(scatter, poisson))
     return found
 
 

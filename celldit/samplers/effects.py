@@ -70,7 +70,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
                     "context": condition.context,
                     "gene": list(trained.genes),
                     "log_fold_change": fold_G,
-                    "sd": 0.0 if condition.is_control else calibration.sd(sd_QG[row], fold_G),
+                    "sd": 0.0 if condition.is_control else calibration.sd(sd_QG[row], fold_G, kind),
                     "extrapolation": str(kind),
                     **({"beyond_range": asked.beyond[row]} if ranged else {}),
                 }

@@ -1,0 +1,116 @@
+"""Standard deviations of predicted log fold changes are as large as the errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from celldit import CellDiT
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.latent import LatentConfig
+from celldit.samplers.calibration import (
+    RESPONDS,
+    EffectCalibration,
+    mean_rates,
+    measured_fold_change,
+)
+
+
+@pytest.mark.parametrize("n_cells", [20, 40, 400])
+def test_genes_that_do_not_respond_seldom_seem_to(n_cells: int) -> None:
+    # Of a gene without a count the scatter is zero: taken for its error, silence by chance passed
+    # for a response.
+    rng = np.random.default_rng(0)
+    rate_G = np.geomspace(0.01, 100, 2_000)
+    counts = rng.poisson(rate_G * 0.15, (2 * n_cells, 2_000)).astype(np.float32)
+    obs = pd.DataFrame(
+        {"perturbation": "control", "size": 1500.0}, index=[f"cell{i}" for i in range(2 * n_cells)]
+    )
+    adata = ad.AnnData(sparse.csr_matrix(counts), obs=obs)
+    fields = Fields(perturbation_key="perturbation", size_factor_key="size")
+    rates = mean_rates(Cells.from_anndata(adata, fields), np.repeat([0, 1], n_cells), {0, 1})
+    fold_G, variance_G = measured_fold_change(rates[0], rates[1])
+    assert (fold_G**2 > RESPONDS**2 * variance_G).mean() < 1e-3
+    # Where much is counted, the standard error is as large as the error.
+    z = fold_G[rate_G > 10] / np.sqrt(variance_G[rate_G > 10])
+    assert 0.85 < z.std() < 1.15
+
+
+@pytest.fixture(scope="module")
+def screen(simulate_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
+    """Perturbations that do something else in every donor."""
+    labels = ("control", "control", "A", "B", "C", "D")
+    parts = {
+        name: simulate_screen(n_cells=1600, n_genes=60, labels=labels, donors=(name,), seed=seed)
+        for seed, name in enumerate(("d1", "d2", "d3"))
+    }
+    adata = ad.concat(parts, index_unique="-")
+    CellDiT.setup_anndata(
+        adata, perturbation_key="perturbation", control="control", covariate_keys=["donor"]
+    )
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(screen: ad.AnnData) -> CellDiT:
+    """Trained on half of the cells, without (A, d1)."""
+    held_out = (screen.obs["perturbation"] == "A") & (screen.obs["donor"] == "d1")
+    train = screen[~held_out.to_numpy() & first_half(screen)]
+    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4, decoder_hidden=8))
+    model.train(0, enable_progress_bar=False)
+    return model
+
+
+def first_half(screen: ad.AnnData) -> np.ndarray:
+    return np.random.default_rng(0).random(screen.n_obs) < 0.5
+
+
+def test_what_was_seen_is_better_known(model: CellDiT) -> None:
+    effects = model.predict_effects(["A", "B"]).groupby("extrapolation")["sd"].median()
+    assert effects["seen"] < 0.8 * effects["new context"]
+    assert set(model.trained.calibration.by_kind) >= {Extrapolation.SEEN, Extrapolation.CONTEXT}
+
+
+def test_intervals_of_seen_conditions_hold_other_cells_of_them(
+    model: CellDiT, screen: ad.AnnData
+) -> None:
+    other = Cells.from_anndata(screen[~first_half(screen)], Fields.from_anndata(screen))
+    group = pd.Series(list(zip(other.perturbations, other.contexts, strict=True)))
+    code, names = pd.factorize(group)
+    rates = mean_rates(other, code, range(len(names)))
+    place = {name: i for i, name in enumerate(names)}
+    effects = model.predict_effects(["B", "C", "D"])
+    inside = []
+    for (label, where), own in effects.groupby(["perturbation", "context"]):
+        fold_G, variance_G = measured_fold_change(
+            rates[place["control", where]], rates[place[label, where]]
+        )
+        off_G = np.abs(fold_G - own["log_fold_change"].to_numpy())
+        responds = fold_G**2 > RESPONDS**2 * variance_G
+        inside.append((off_G < 1.645 * np.sqrt(own["sd"] ** 2 + variance_G))[responds])
+    assert sum(map(len, inside)) > 40
+    assert 0.75 < np.concatenate(inside).mean() <= 1
+
+
+def test_never_surer_than_the_prior(model: CellDiT) -> None:
+    calibration = model.trained.calibration
+    assert min(own.prior for own in (calibration, *calibration.by_kind.values())) >= 1
+
+
+def test_through_json() -> None:
+    seen = EffectCalibration(1.0, 0.1, 0.02, 40)
+    whole = EffectCalibration(2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
+    assert EffectCalibration.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    first_release = {"prior": 2.0, "relative": 0.0, "constant": 0.3, "n_responding": 90}
+    old = EffectCalibration.from_dict(first_release)
+    kinds = (Extrapolation.SEEN, Extrapolation.CONTEXT)
+    np.testing.assert_allclose([old.sd(np.ones(1), np.zeros(1), k)[0] for k in kinds], 2.3**0.5)
+    assert whole.sd(np.ones(1), np.zeros(1), kinds[0]) < whole.sd(np.ones(1), np.zeros(1), kinds[1])
