@@ -24,7 +24,7 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.latent.autoencoder import LatentConfig
-from celldit.model_folder import arrays_of, fingerprint, from_folder, to_folder
+from celldit.model_folder import from_folder, named, to_folder
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import size_of
 from celldit.pretrained import ModelOrFolder, borrow
@@ -32,6 +32,7 @@ from celldit.samplers import generate as generation
 from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
 from celldit.samplers.calibration import calibrate_effects
+from celldit.samplers.control_rates import measure_control_rates, with_earlier
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.effects import effect_table
 from celldit.samplers.flow import SolverConfig
@@ -290,17 +291,16 @@ class CellDiT:
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = cells, table, fitted.population, fitted.autoencoder
-            calibration = calibrate_effects(*parts, seed)
+            control_rates = measure_control_rates(*parts)
+            calibration = calibrate_effects(*parts, control_rates, seed)
             synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
-        own = fitted.autoencoder, fitted.flow, fitted.population, fitted.states, synthesis
-        arrays = arrays_of(*own)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
             trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
         self._frequencies = frequencies
-        self._trained = Trained(
+        trained = Trained(
             self.fields,
             self.genes,
             fitted.autoencoder,
@@ -314,8 +314,10 @@ class CellDiT:
             calibration,
             fitted.states,
             synthesis,
-            fingerprint(arrays),
+            control_rates,
+            model_id="",
         )
+        self._trained = named(trained)
 
     def fine_tune(
         self,
@@ -412,16 +414,16 @@ class CellDiT:
             )
             table = ConditionTable.from_cells(cells, fields.perturbation_sep)
             parts = cells, table, fitted.population, fitted.autoencoder
-            calibration = calibrate_effects(*parts, seed)
+            control_rates = measure_control_rates(*parts)
+            calibration = calibrate_effects(*parts, control_rates, seed)
             synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
         kept = fitted.states.only_in(trained.states)
         states = fitted.states.with_earlier(trained.states)
         synthesis = synthesis.with_earlier(trained.synthesis, kept)
-        own = fitted.autoencoder, fitted.flow, fitted.population, states, synthesis
-        arrays = arrays_of(*own)
+        rates = control_rates, cells.genes, trained.control_rates, trained.genes
         frequencies = Counter(dict(trained.frequencies))
         frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
-        self._trained = replace(
+        tuned = replace(
             trained,
             fields=fields,
             genes=cells.genes,
@@ -434,6 +436,7 @@ class CellDiT:
             calibration=calibration,
             states=states,
             synthesis=synthesis,
+            control_rates=with_earlier(*rates),
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {
@@ -444,8 +447,8 @@ class CellDiT:
                     "config": asdict(config),
                 },
             },
-            model_id=fingerprint(arrays),
         )
+        self._trained = named(tuned)
         self._cells, self.fields, self.genes = cells, fields, cells.genes
         self._tokenizer, self._frequencies = fitted.autoencoder.tokenizer, dict(frequencies)
         return self
@@ -466,15 +469,9 @@ class CellDiT:
         trained = self.trained
         with threads():
             flow = rectify(trained, config or ReflowConfig(), seed)
-        own = trained.autoencoder, flow, trained.population, trained.states, trained.synthesis
-        arrays = arrays_of(*own)
         rounds = trained.trained_with.get("reflow_rounds", 0) + 1
-        self._trained = replace(
-            trained,
-            flow=flow,
-            trained_with={**trained.trained_with, "reflow_rounds": rounds},
-            model_id=fingerprint(arrays),
-        )
+        trained_with = {**trained.trained_with, "reflow_rounds": rounds}
+        self._trained = named(replace(trained, flow=flow, trained_with=trained_with))
 
     def _training_cells(self, what: str) -> CellStore:
         if self._cells is None:

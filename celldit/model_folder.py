@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_di
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.model_guard import build, check_finite, check_sizes
 from celldit.samplers.calibration import EffectCalibration
+from celldit.samplers.control_rates import from_arrays, to_arrays
 from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
 from celldit.storage import prefixed, under
@@ -44,22 +46,22 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:12]
 
 
-def arrays_of(
-    autoencoder: Autoencoder,
-    flow: AnchoredFlow,
-    population: Population,
-    states: States,
-    synthesis: Synthesis,
-) -> dict[str, Any]:
+def named(trained: Trained) -> Trained:
+    """The same model with the fingerprint of its arrays as its id."""
+    return replace(trained, model_id=fingerprint(arrays_of(trained)))
+
+
+def arrays_of(trained: Trained) -> dict[str, Any]:
     """The arrays of the trained parts."""
     arrays: dict[str, np.ndarray] = {}
-    for prefix, module in (("autoencoder", autoencoder), ("flow", flow)):
+    for prefix, module in (("autoencoder", trained.autoencoder), ("flow", trained.flow)):
         state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
         arrays.update(prefixed(prefix, state))
-    arrays.update(prefixed("population", population.arrays()))
-    arrays.update(prefixed("tokenizer", autoencoder.tokenizer.arrays()))
-    arrays.update(prefixed("states", states.arrays()))
-    arrays.update(prefixed("synthesis", synthesis.arrays()))
+    arrays.update(prefixed("population", trained.population.arrays()))
+    arrays.update(prefixed("tokenizer", trained.autoencoder.tokenizer.arrays()))
+    arrays.update(prefixed("states", trained.states.arrays()))
+    arrays.update(prefixed("synthesis", trained.synthesis.arrays()))
+    arrays.update(prefixed("control_rates", to_arrays(trained.control_rates)))
     return arrays
 
 
@@ -76,6 +78,7 @@ def to_folder(trained: Trained) -> Folder:
         "effect_calibration": trained.calibration.to_dict(),
         "states": trained.states.to_config(),
         "synthesis": trained.synthesis.to_config(),
+        "control_rates": [list(key) for key in trained.control_rates],
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
         "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
@@ -86,9 +89,7 @@ def to_folder(trained: Trained) -> Folder:
         "contexts": sorted({c.context for c in trained.frequencies}),
         "features": {source: list(names) for source, (names, _) in trained.features.items()},
     }
-    arrays = arrays_of(
-        trained.autoencoder, trained.flow, trained.population, trained.states, trained.synthesis
-    )
+    arrays = arrays_of(trained)
     arrays.update(prefixed("features", {s: matrix for s, (_, matrix) in trained.features.items()}))
     return config, vocab, arrays
 
@@ -157,5 +158,6 @@ def _from_folder(
         EffectCalibration.from_dict(config["effect_calibration"]),
         States.from_config(config["states"], under("states", arrays)),
         Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
+        from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
         config["model"],
     )

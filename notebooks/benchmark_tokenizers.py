@@ -66,7 +66,7 @@ def speed() -> dict[str, object]:
     cells = simulated(100_000, genes, 0.1)
     tokenizer = GeneSets().fit(cells.take(slice(0, 5_000)))
     weights = np.random.default_rng(0).random(
-        (cells.n_genes, tokenizer.n_identities * 3), np.float32
+        (cells.n_genes, tokenizer.n_identities * tokenizer.n_values), np.float32
     )
     plain = clocked(lambda batch: batch.counts @ weights, cells)
     busy, seconds = clocked(tokenizer, cells)

@@ -157,7 +157,7 @@ def flowing_model(tiny_model: Any) -> Any:
     One epoch leaves the flow close to silent and without trust, which would hide what it does.
     """
     from celldit.conditions.trust import Trust
-    from celldit.model_folder import arrays_of, fingerprint
+    from celldit.model_folder import named
 
     trained = tiny_model.trained
     flow = copy.deepcopy(trained.flow)
@@ -168,14 +168,6 @@ def flowing_model(tiny_model: Any) -> Any:
                 weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     flow.noise_trust.fill_(1.0)
     model = copy.copy(tiny_model)
-    model._trained = replace(
-        trained,
-        flow=flow,
-        trust=dict.fromkeys(trained.trust, Trust(1.0, 1.0)),
-        model_id=fingerprint(
-            arrays_of(
-                trained.autoencoder, flow, trained.population, trained.states, trained.synthesis
-            )
-        ),
-    )
+    trust = dict.fromkeys(trained.trust, Trust(1.0, 1.0))
+    model._trained = named(replace(trained, flow=flow, trust=trust))
     return model

@@ -16,12 +16,11 @@ has numbers of its own where enough genes respond in it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.conditions import ConditionTable
@@ -29,11 +28,12 @@ from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
-from celldit.samplers.fold_change import PSEUDO_RATE, decoded_fold_change
+from celldit.samplers.control_rates import ControlRates
+from celldit.samplers.fold_change import decoded_fold_change
+from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
 MAX_CONDITIONS = 48
 MIN_CELLS = 20
-BLOCK = 4_096
 MIN_RESPONDING = 30
 Z_90 = 1.645
 RESPONDS = 4.0
@@ -92,7 +92,8 @@ class Compared:
     design_G3
         Prior variance, squared prediction and 1: what a, b and c are multiplied with.
     noise_G
-        Sampling variance of the measurement.
+        Sampling variance of the perturbed cells; that of the controls is in the prediction, too,
+        since it is counted from their rates.
     strength_G
         Squared measurement over its sampling variance.
     """
@@ -109,6 +110,7 @@ def calibrate_effects(
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,
+    control_rates: ControlRates,
     seed: int,
 ) -> EffectCalibration:
     """Compare predictions of training conditions with what was measured.
@@ -117,7 +119,7 @@ def calibrate_effects(
     ----------
     cells, table
         Training cells and their conditions.
-    population, autoencoder
+    population, autoencoder, control_rates
         The trained parts.
     seed
         Of the choice of conditions where there are very many.
@@ -150,11 +152,19 @@ def calibrate_effects(
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG),
         ):
             predicted_G = decoded_fold_change(
-                autoencoder, population, condition.surroundings, estimate.mean[i]
+                autoencoder, population, condition.surroundings, control_rates, estimate.mean[i]
             )
             design_G3 = np.stack([sd[i] ** 2, predicted_G**2, np.ones_like(predicted_G)], axis=1)
             error_G = measured_G - predicted_G
-            found.append(Compared(reach, error_G, design_G3, noise_G, measured_G**2 / noise_G))
+            found.append(
+                Compared(
+                    reach,
+                    error_G,
+                    design_G3,
+                    rates[treated].log_variance_G,
+                    measured_G**2 / noise_G,
+                )
+            )
     kinds = {one.kind for one in unseen}
     by_kind = {kind: _fit([one for one in unseen if one.kind == kind]) for kind in sorted(kinds)}
     by_kind[Extrapolation.SEEN] = _fit(seen)
@@ -196,71 +206,3 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, q: float) -> floa
     order = np.argsort(values)
     reached = np.cumsum(weights[order]) / weights.sum()
     return float(values[order][min(int(np.searchsorted(reached, q)), len(values) - 1)])
-
-
-@dataclass(frozen=True, eq=False)
-class MeanRates:
-    """Counts per 10,000 of each gene in a group of cells, with the pseudo-rate of predictions.
-
-    Attributes
-    ----------
-    mean_G, variance_G
-        Mean, and its sampling variance, shape (G,).
-    """
-
-    mean_G: np.ndarray
-    variance_G: np.ndarray
-
-
-def mean_rates(
-    cells: CellStore, group_N: np.ndarray, groups: Collection[int]
-) -> dict[int, MeanRates]:
-    """Measure groups of cells in one pass over all of them.
-
-    Parameters
-    ----------
-    cells
-        N cells.
-    group_N
-        Group of each cell.
-    groups
-        Those wanted.
-    """
-    wanted = sorted(groups)
-    place = np.full(max([*wanted, int(group_N.max(initial=0))], default=0) + 1, len(wanted))
-    place[wanted] = np.arange(len(wanted))
-    shape = len(wanted), cells.n_genes
-    sums, squares = np.zeros(shape), np.zeros(shape)
-    n_cells, per_count = np.zeros(len(wanted)), np.zeros(len(wanted))
-    start = 0
-    for block in cells.blocks(BLOCK) if wanted else ():
-        of_cell = place[group_N[start : start + block.n_cells]]
-        start += block.n_cells
-        own = np.flatnonzero(of_cell < len(wanted))
-        chosen = sparse.csr_matrix(
-            (np.ones(len(own)), (of_cell[own], own)), shape=(len(wanted), block.n_cells)
-        )
-        scale_B = 1e4 / block.size_factors.astype(np.float64)
-        rate = sparse.csr_matrix(sparse.diags(scale_B) @ block.counts)
-        sums += (chosen @ rate).toarray()
-        squares += (chosen @ rate.power(2)).toarray()
-        n_cells += np.bincount(of_cell[own], minlength=len(wanted))
-        per_count += np.bincount(of_cell[own], scale_B[own], minlength=len(wanted))
-    found = {}
-    for row, group in enumerate(wanted):
-        n = max(n_cells[row], 1)
-        mean = sums[row] / n
-        scatter = (squares[row] / n - mean**2) / max(n - 1, 1)
-        # Of few counts the scatter between cells says nothing: no count at all is no proof of
-        # silence. So the variance is at least that of Poisson counts, had there been one more.
-        of_one = per_count[row] / n**2
-        poisson = (mean + of_one) * of_one
-        found[group] = MeanRates(mean + PSEUDO_RATE, np.maximum(scatter, poisson))
-    return found
-
-
-def measured_fold_change(control: MeanRates, treated: MeanRates) -> tuple[np.ndarray, np.ndarray]:
-    """Log ratio of mean rates, and its sampling variance, each of shape (G,)."""
-    fold = np.log(treated.mean_G) - np.log(control.mean_G)
-    relative = [rates.variance_G / rates.mean_G**2 for rates in (control, treated)]
-    return fold, relative[0] + relative[1]

@@ -26,7 +26,8 @@ def _at(way: Road, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
 def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
     """Predict the log fold change of every gene in every condition.
 
-    The mean is that of the decoded flow over cells drawn about the controls' mean. The standard
+    The mean is what the decoded flow makes of cells drawn about the controls' mean, counted from
+    the rates that were measured in the controls. The standard
     deviation is that of the effect prior, carried to genes by the decoder's loadings and calibrated
     on training conditions (:mod:`celldit.samplers.calibration`).
 
@@ -59,6 +60,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             trained.autoencoder,
             population,
             condition.surroundings,
+            trained.control_rates,
             reference_F=asked.references.get(condition.surroundings),
             move=partial(_at, way, at_N),
         )

@@ -25,6 +25,7 @@ from celldit.data.store import CellStore
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.calibration import EffectCalibration
+from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.noise import NoiseSources
 from celldit.samplers.request import obs_of
 from celldit.samplers.synthesis import Synthesis
@@ -56,6 +57,9 @@ class Trained:
         States that cells of each context may be in, from which new cells start.
     synthesis
         How new cells are drawn from their latents.
+    control_rates
+        Counts per 10,000 in the controls of each context and time, from which log fold changes are
+        counted.
     model_id
         Fingerprint of the weights.
     """
@@ -73,6 +77,7 @@ class Trained:
     calibration: EffectCalibration
     states: States
     synthesis: Synthesis
+    control_rates: ControlRates
     model_id: str
 
     @property

@@ -16,12 +16,8 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.latent import LatentConfig
-from celldit.samplers.calibration import (
-    RESPONDS,
-    EffectCalibration,
-    mean_rates,
-    measured_fold_change,
-)
+from celldit.samplers.calibration import RESPONDS, EffectCalibration
+from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
 
 @pytest.mark.parametrize("n_cells", [20, 40, 400])
