@@ -11,7 +11,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-PLAIN = ("latent_anchor", "latent_cause", "latent_memory", "structure", "tokenizing_speed")
+PLAIN = ("latent_anchor", "latent_cause", "latent_memory", "tokenizing_speed")
 PAGE = ROOT / "docs" / "latent_measured.md"
 
 
@@ -35,8 +35,32 @@ def likelihood() -> pd.DataFrame:
 
 
 def choice() -> pd.DataFrame:
-    """Prediction of held-out conditions by latent."""
-    return pd.read_csv(RESULTS / "latent_choice.csv")
+    """Prediction of held-out conditions by latent, over seeds."""
+    measures = ["pearson", "nmse", "energy", "trust", "seconds"]
+    return over_seeds("latent_choice", ["held_out", "latent", "tokenizer"], measures)
+
+
+def structure() -> pd.DataFrame:
+    """Cell types in the latent, over splits."""
+    measures = ["knn_accuracy", "ari", "unit_knn_accuracy", "unit_ari", "seconds"]
+    return over_seeds("structure", ["latent", "tokenizer", "n_dims"], measures)
+
+
+def over_seeds(name: str, keys: list[str], measures: list[str]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, and their number."""
+    groups = (
+        pd.read_csv(RESULTS / f"{name}.csv").fillna({"tokenizer": ""}).groupby(keys, sort=False)
+    )
+    mean, sd = groups[measures].mean(), groups[measures].std()
+    table = pd.DataFrame(index=mean.index)
+    for measure in measures:
+        digits = 0 if measure == "seconds" else 3
+        table[measure] = [
+            f"{m:.{digits}f}" if pd.isna(s) or not digits else f"{m:.{digits}f} ± {s:.{digits}f}"
+            for m, s in zip(mean[measure], sd[measure], strict=True)
+        ]
+    table["seeds"] = groups.size()
+    return table.reset_index()
 
 
 def plain(name: str) -> pd.DataFrame:
@@ -56,6 +80,7 @@ def main() -> None:
     tables = {
         "likelihood": likelihood(),
         "choice": choice(),
+        "structure": structure(),
         **{name: plain(name) for name in PLAIN},
     }
     page = PAGE.read_text(encoding="utf-8")
