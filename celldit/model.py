@@ -848,9 +848,10 @@ class CellDiT:
         -------
         DataFrame
             One row per perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
-            ``log_fold_change`` (natural logarithm of expected counts over the context's control),
-            ``sd`` (its posterior standard deviation), ``extrapolation``; with doses or times also
-            ``beyond_range``, whether one lies outside those of training.
+            ``log_fold_change`` (natural logarithm of the mean rate, after over before, counted from
+            the rates measured in the context's controls), ``sd`` (its standard deviation, as wide
+            as training conditions predicted likewise were off), ``extrapolation``; with doses or
+            times also ``beyond_range``, whether one lies outside those of training.
         """
         trained = self.trained
         time = request.check_time(time, self.fields)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from celldit.data.doses import dose_parts
 from celldit.data.labels import join, parts
 from celldit.data.store import CellStore
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

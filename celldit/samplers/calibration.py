@@ -60,9 +60,14 @@ class EffectCalibration:
     n_responding: int = 0
     by_kind: Mapping[Extrapolation, EffectCalibration] = field(default_factory=dict)
 
-    def sd(self, prior_sd: np.ndarray, fold_change: np.ndarray, kind: Extrapolation) -> np.ndarray:
-        """Standard deviation of log fold changes, of the shape of the first two arguments."""
-        own = self.by_kind.get(kind, self)
+    def sd(
+        self, prior_sd: np.ndarray, fold_change: np.ndarray, kind: Extrapolation | None
+    ) -> np.ndarray:
+        """Standard deviation of log fold changes, of the shape of the first two arguments.
+
+        The kind is None for another dose or time of what was seen: it is not as sure as the same.
+        """
+        own = self if kind is None else self.by_kind.get(kind, self)
         return np.sqrt(own.prior * prior_sd**2 + own.relative * fold_change**2 + own.constant)
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,9 +135,11 @@ def calibrate_effects(
     rng = np.random.default_rng(seed)
     rows = sorted(rng.permutation(rows)[:MAX_CONDITIONS].tolist())
     index = {c: i for i, c in enumerate(table.conditions)}
+    # By what they share, since a control has no dose where its perturbed cells have one.
+    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
     pairs = {}
     for i in rows:
-        control = index.get(prior.conditions[i].control())
+        control = controls.get(prior.conditions[i].surroundings)
         if control is not None and table.counts[control] >= MIN_CELLS:
             pairs[i] = control, index[prior.conditions[i]]
     rates = mean_rates(cells, table.index, {c for pair in pairs.values() for c in pair})

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
 from celldit.samplers.fold_change import decoded_fold_change
@@ -64,6 +65,8 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             reference_F=asked.references.get(condition.surroundings),
             move=partial(_at, way, at_N),
         )
+        exact = kind is not Extrapolation.SEEN or condition in trained.frequencies
+        sd_G = calibration.sd(sd_QG[row], fold_G, kind if exact else None)
         ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(
@@ -72,7 +75,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
                     "context": condition.context,
                     "gene": list(trained.genes),
                     "log_fold_change": fold_G,
-                    "sd": 0.0 if condition.is_control else calibration.sd(sd_QG[row], fold_G, kind),
+                    "sd": 0.0 if condition.is_control else sd_G,
                     "extrapolation": str(kind),
                     **({"beyond_range": asked.beyond[row]} if ranged else {}),
                 }

@@ -96,6 +96,25 @@ def test_intervals_of_seen_conditions_hold_other_cells_of_them(
     assert 0.75 < np.concatenate(inside).mean() <= 1
 
 
+def test_another_dose_is_not_as_sure_as_the_same(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    # The same perturbations do something else at every dose; control cells are the first part's.
+    labels = ("control", "control", "A", "B", "C", "D")
+    parts = {
+        dose: simulate_screen(n_cells=900, n_genes=60, labels=labels, seed=seed)
+        for seed, dose in enumerate(("1", "10", "100"))
+    }
+    adata = ad.concat(parts, label="dose", index_unique="-")
+    control = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs["dose"] = np.where(control, 0.0, adata.obs["dose"].astype(float))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", dose_key="dose")
+    model = train_tiny(adata, max_epochs=0)
+    assert model.trained.calibration.n_responding > 0
+    median = {dose: model.predict_effects("A", dose=dose)["sd"].median() for dose in (10, 30)}
+    assert median[30] > 1.2 * median[10]
+
+
 def test_never_surer_than_the_prior(model: CellDiT) -> None:
     calibration = model.trained.calibration
     assert min(own.prior for own in (calibration, *calibration.by_kind.values())) >= 1
