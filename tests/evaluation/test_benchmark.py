@@ -212,6 +212,22 @@ def test_seeds_are_averaged_with_their_spread_and_problems_before_them():
     assert "seeds 0, 1" in text
 
 
+def test_methods_are_compared_on_what_both_answered():
+    nan = float("nan")
+    cells = [
+        cell("nearest", (0.2, 0.5, 0.2), problem="p"),
+        cell("nearest", (0.9, 0.1, 0.1), problem="easy"),
+        cell("celldit", (0.6, 0.4, 0.3), problem="p"),
+        cell("celldit", (nan, nan, nan), problem="easy"),
+    ]
+    text = render_table(content(*cells))
+    line = next(line for line in text.splitlines() if line.startswith("| d: g"))
+    # Over all that it answered the other's r is .55, and over what celldit answered, too, .2.
+    assert "0.550 / 0.300 / 0.150 | 0.600 / 0.400 / 0.300 (1 of 2)" in line
+    assert "better: Pearson r, squared error; not better: energy distance (nearest)" in line
+    assert "answered only some" in text
+
+
 def test_judging_leaves_the_ceiling_out_and_calls_a_tie_a_tie():
     values = {
         "a": {"nmse": 0.5},

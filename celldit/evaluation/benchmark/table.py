@@ -12,6 +12,7 @@ import pandas as pd
 
 from celldit.errors import FileError
 from celldit.evaluation.benchmark.verdict import LABELS, judge
+from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
 
 __all__ = ["merge_results", "render_table"]
@@ -47,7 +48,7 @@ def render_table(results: Mapping[str, Any] | str | Path) -> str:
     ran = [cell for cell in cells if "skipped" not in cell]
     blocks = [
         "Each cell: Pearson r of the mean shift / squared error over squared effect / energy "
-        "distance, averaged over what was held out.",
+        "distance, averaged over what was held out." + _partly(ran),
         _block(ran, "all_cells"),
         "The same beside the ceiling, one half of the measured cells as a prediction of the other "
         "half: every method is thinned to as many cells, and judged against the same other half.",
@@ -117,20 +118,62 @@ def _block(cells: list[dict[str, Any]], key: str) -> str:
     for (dataset, group), own in _groups(cells).items():
         found = {method: _average(own, method, key) for method in methods}
         values = {method: pair for method, pair in found.items() if pair is not None}
-        means = {method: pair[0] for method, pair in values.items()}
-        shown = [_show(values.get(method)) for method in methods]
-        shown += [_show(_average(own, next(iter(values)), CEILING)) for _ in top]
         n_problems = len({cell["problem"] for cell in own})
+        shown = [
+            _show(values.get(method)) + _answered(own, method, key, n_problems)
+            for method in methods
+        ]
+        shown += [_show(_average(own, next(iter(values)), CEILING)) for _ in top]
         name = f"{dataset}: {group}" + (f" ({n_problems})" if n_problems > 1 else "")
-        verdict = _verdict(means) if _OURS in means else "not run"
+        verdict = _verdict(own, key) if _OURS in values else "not run"
         lines.append(_row([name, *shown, verdict]))
     return "\n".join(lines)
 
 
-def _verdict(means: Mapping[str, Mapping[str, float]]) -> str:
-    verdicts = judge(means, _METRICS, _OURS)
-    won = [LABELS[v.metric] for v in verdicts if v.wins]
-    lost = [f"{LABELS[v.metric]} ({v.best})" for v in verdicts if not v.wins]
+def _partly(cells: list[dict[str, Any]]) -> str:
+    """What a reader must know where a method did not answer everything."""
+    every = [
+        _answered(own, method, "all_cells", len({c["problem"] for c in own}))
+        for own in _groups(cells).values()
+        for method in dict.fromkeys(c["method"] for c in own)
+    ]
+    if not any(every):
+        return ""
+    return (
+        " Where a method answered only some of the problems, its numbers are of those; methods are "
+        "compared on what both answered."
+    )
+
+
+def _answered(cells: list[dict[str, Any]], method: str, key: str, n_problems: int) -> str:
+    """How many of the problems a method answered, where not all."""
+    n = len(_problems(cells, method, key))
+    return f" ({n} of {n_problems})" if 0 < n < n_problems else ""
+
+
+def _problems(cells: list[dict[str, Any]], method: str, key: str) -> set[str]:
+    """What a method answered with a number."""
+    own = [cell for cell in cells if cell["method"] == method]
+    return {c["problem"] for c in own if any(np.isfinite(float(c[key][m])) for m in _METRICS)}
+
+
+def _verdict(cells: list[dict[str, Any]], key: str) -> str:
+    """Compare with each other method on the problems that both answered."""
+    behind: dict[str, dict[str, float]] = {metric: {} for metric in _METRICS}
+    for method in dict.fromkeys(cell["method"] for cell in cells if cell["method"] != _OURS):
+        shared = _problems(cells, _OURS, key) & _problems(cells, method, key)
+        both = [cell for cell in cells if cell["problem"] in shared]
+        pairs = {name: _average(both, name, key) for name in (_OURS, method)}
+        means = {name: pair[0] for name, pair in pairs.items() if pair is not None}
+        for verdict in judge(means, _METRICS, _OURS) if shared else ():
+            loss = METRICS[verdict.metric].loss
+            behind[verdict.metric][method] = loss(verdict.value) - loss(verdict.best_value)
+    won = [LABELS[metric] for metric, by in behind.items() if by and max(by.values()) < 0]
+    lost = [
+        f"{LABELS[metric]} ({max(by, key=lambda method: by[method])})"
+        for metric, by in behind.items()
+        if by and max(by.values()) >= 0
+    ]
     said = [f"better: {', '.join(won)}"] if won else []
     said += [f"not better: {', '.join(lost)}"] if lost else []
     return "; ".join(said)
