@@ -17,6 +17,7 @@ from celldit.pl.style import finish, style
 
 __all__ = ["check_effects", "effect_heatmap"]
 
+FEW_ROWS = 5
 COLUMNS = ("perturbation", "context", "gene", "log_fold_change", "sd")
 
 
@@ -80,7 +81,8 @@ def effect_heatmap(
     with style():
         own = ax is None
         if ax is None:
-            size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0])
+            below = 0.6 if len(change) < FEW_ROWS else 0.0
+            size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0] + below)
             _, ax = plt.subplots(figsize=size, layout="constrained")
         _draw(ax, change, sd)
         finish([ax], show=show, save=save, own=own)
@@ -143,17 +145,14 @@ def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame) -> None:
     ax.set_yticks(range(values.shape[0]), change.index, fontsize=7.5)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    # As thin beside forty rows as beside nine.
-    height = 72 * ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
-    bar = ax.figure.colorbar(
-        image,
-        ax=ax,
-        shrink=0.9,
-        aspect=max(14, height / 11),
-        pad=0.02,
-        extend="both",
-        extendfrac=0.03,
-    )
+    if len(change) < FEW_ROWS:
+        # Beside a row or two there is no height for the bar's numbers.
+        place: dict[str, Any] = {"location": "bottom", "shrink": 0.4, "aspect": 24, "pad": 0.04}
+    else:
+        # As thin beside forty rows as beside nine.
+        height = 72 * ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
+        place = {"shrink": 0.9, "aspect": max(14, height / 11), "pad": 0.02}
+    bar = ax.figure.colorbar(image, ax=ax, extend="both", extendfrac=0.03, **place)
     bar.set_label("log fold change (ln)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)

@@ -162,6 +162,15 @@ def test_effect_heatmap_and_calibration(tiny_screen: ad.AnnData, tiny_model: Any
     assert ax.images[0].get_array().shape == (9, 7)
     ax = cd.pl.effect_heatmap(effects, genes=["gene3", "gene1"])
     assert [t.get_text() for t in ax.get_xticklabels()] == ["gene3", "gene1"]
+    for few in (effects[effects["perturbation"] == "A"].iloc[:40], effects):
+        ax = cd.pl.effect_heatmap(few, n_genes=7)
+        ax.figure.draw_without_rendering()
+        (bar,) = (other for other in ax.figure.axes if other is not ax)
+        box = bar.get_tightbbox()
+        # Beside one row the bar's numbers lay on each other, and it was eight points high.
+        assert max(bar.get_position().bounds[2:]) * min(ax.figure.get_size_inches()) > 0.5
+        assert ax.figure.bbox.contains(*box.min)
+        assert ax.figure.bbox.contains(*box.max)
     ax = cd.pl.calibration(tiny_screen, effects)
     covered = np.asarray(ax.lines[1].get_ydata())
     assert (np.diff(covered) >= 0).all()
