@@ -31,8 +31,7 @@ from celldit.pretrained import ModelOrFolder, borrow
 from celldit.samplers import generate as generation
 from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
-from celldit.samplers.calibration import calibrate_effects
-from celldit.samplers.control_rates import measure_control_rates, with_earlier
+from celldit.samplers.control_rates import with_earlier
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.effects import effect_table
 from celldit.samplers.flow import SolverConfig
@@ -42,11 +41,11 @@ from celldit.samplers.interpolation import (
     plan_between_cells,
     plan_interpolation,
 )
+from celldit.samplers.readouts import fit_readouts
 from celldit.samplers.reflow import ReflowConfig, rectify
 from celldit.samplers.roads import check_sampler
 from celldit.samplers.shards import Shard, check_folder, deliver_shard
 from celldit.samplers.stream import check_out, deliver
-from celldit.samplers.synthesis import fit_synthesis
 from celldit.samplers.trained import Trained
 from celldit.samplers.trajectory import check_times, plan_trajectory
 from celldit.storage import read_folder, write_folder
@@ -290,10 +289,8 @@ class CellDiT:
                 borrowed=self._borrowed,
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-            parts = cells, table, fitted.population, fitted.autoencoder
-            control_rates = measure_control_rates(*parts)
-            calibration = calibrate_effects(*parts, control_rates, seed)
-            synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
+            parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
+            readouts = fit_readouts(cells, table, *parts, seed)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
             trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)
@@ -311,10 +308,11 @@ class CellDiT:
             self._features,
             trained_with,
             fitted.history,
-            calibration,
+            readouts.calibration,
             fitted.states,
-            synthesis,
-            control_rates,
+            readouts.synthesis,
+            readouts.control_rates,
+            readouts.aim,
             model_id="",
         )
         self._trained = named(trained)
@@ -413,14 +411,12 @@ class CellDiT:
                 checkpoints=checkpoints,
             )
             table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-            parts = cells, table, fitted.population, fitted.autoencoder
-            control_rates = measure_control_rates(*parts)
-            calibration = calibrate_effects(*parts, control_rates, seed)
-            synthesis = fit_synthesis(*parts, fitted.states, fitted.state_N, seed)
+            parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
+            readouts = fit_readouts(cells, table, *parts, seed)
         kept = fitted.states.only_in(trained.states)
         states = fitted.states.with_earlier(trained.states)
-        synthesis = synthesis.with_earlier(trained.synthesis, kept)
-        rates = control_rates, cells.genes, trained.control_rates, trained.genes
+        synthesis = readouts.synthesis.with_earlier(trained.synthesis, kept)
+        rates = readouts.control_rates, cells.genes, trained.control_rates, trained.genes
         frequencies = Counter(dict(trained.frequencies))
         frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
         tuned = replace(
@@ -433,10 +429,11 @@ class CellDiT:
             trust=fitted.trust,
             frequencies=dict(frequencies),
             history=fitted.history,
-            calibration=calibration,
+            calibration=readouts.calibration,
             states=states,
             synthesis=synthesis,
             control_rates=with_earlier(*rates),
+            aim=readouts.aim.with_earlier(cells.genes, trained.aim, trained.genes),
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {

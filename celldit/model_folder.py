@@ -20,6 +20,7 @@ from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.model_guard import build, check_finite, check_sizes
+from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import from_arrays, to_arrays
 from celldit.samplers.synthesis import Synthesis
@@ -62,6 +63,8 @@ def arrays_of(trained: Trained) -> dict[str, Any]:
     arrays.update(prefixed("states", trained.states.arrays()))
     arrays.update(prefixed("synthesis", trained.synthesis.arrays()))
     arrays.update(prefixed("control_rates", to_arrays(trained.control_rates)))
+    arrays.update(prefixed("effect_calibration", trained.calibration.arrays()))
+    arrays.update(prefixed("aim", trained.aim.arrays()))
     return arrays
 
 
@@ -75,10 +78,11 @@ def to_folder(trained: Trained) -> Folder:
         "dit": network_to_dict(trained.flow.config),
         "population": trained.population.to_config(),
         "trust": {str(kind): trust.to_dict() for kind, trust in trained.trust.items()},
-        "effect_calibration": trained.calibration.to_dict(),
+        "effect_calibration": trained.calibration.to_config(),
         "states": trained.states.to_config(),
         "synthesis": trained.synthesis.to_config(),
         "control_rates": [list(key) for key in trained.control_rates],
+        "aim": trained.aim.to_config(),
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
         "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
@@ -155,9 +159,12 @@ def _from_folder(
         {source: (tuple(names), features[source]) for source, names in vocab["features"].items()},
         config["trained_with"],
         config["history"],
-        EffectCalibration.from_dict(config["effect_calibration"]),
+        EffectCalibration.from_config(
+            config["effect_calibration"], under("effect_calibration", arrays), len(genes)
+        ),
         States.from_config(config["states"], under("states", arrays)),
         Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
         from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
+        Aim.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
         config["model"],
     )

@@ -11,7 +11,6 @@ import pandas as pd
 from torch import Tensor
 
 from celldit.conditions import Condition
-from celldit.conditions.extrapolation import Extrapolation
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
 from celldit.samplers.fold_change import decoded_fold_change
@@ -54,6 +53,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     here = Asked.of_rows(trained, [c.control() for c in asked.conditions], each.row)
     journey = Journey(here, each, each.row, asked.shares)
     way = road(trained, journey, "transport", SolverConfig(), EditConfig(), seed=0)
+    reaches = asked.reaches(trained)
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
         at_N = np.full(N_CELLS, row)
@@ -62,11 +62,12 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             population,
             condition.surroundings,
             trained.control_rates,
+            trained.aim,
+            reaches[row],
             reference_F=asked.references.get(condition.surroundings),
             move=partial(_at, way, at_N),
         )
-        exact = kind is not Extrapolation.SEEN or condition in trained.frequencies
-        sd_G = calibration.sd(sd_QG[row], fold_G, kind if exact else None)
+        sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
         ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(

@@ -8,6 +8,7 @@ accordingly, as those of single cells do
 
 Decoded rates alone, averaged over draws about the mean of a context, are too high for genes that
 are all but silent in it: log fold changes of genes that wake came out half as large as measured.
+Rates after are those that the aim asks for (:mod:`celldit.samplers.aim`), as in predicted cells.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population, Surroundings
 from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.aim import Aim
 from celldit.samplers.standins import control_draws
 
 ControlRates = Mapping[Surroundings, np.ndarray]
@@ -31,6 +34,8 @@ def decoded_fold_change(
     population: Population,
     surroundings: Surroundings,
     control_rates: ControlRates,
+    aim: Aim,
+    kind: Extrapolation | None,
     effect_F: np.ndarray | None = None,
     reference_F: np.ndarray | None = None,
     move: Callable[[Tensor], Tensor] | None = None,
@@ -50,6 +55,8 @@ def decoded_fold_change(
         Context and time.
     control_rates
         Measured rates; where it knows none of these surroundings, decoded ones stand in.
+    aim, kind
+        What corrects decoded rates, and how far the condition is from training.
     effect_F
         Shift of the latent, the same for every cell; None for none.
     reference_F
@@ -63,6 +70,7 @@ def decoded_fold_change(
     if effect_F is not None:
         moved = moved + torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
     before_G, after_G = (mean_decoded_rates(autoencoder, z) for z in (control, moved))
+    after_G = after_G * np.exp(aim.offset(autoencoder, surroundings, kind, control, moved))
     base_G = np.asarray(control_rates.get(surroundings, before_G), dtype=np.float64)
     kept_G = base_G * np.minimum(after_G / np.maximum(before_G, 1e-12), 1)
     changed_G = kept_G + np.maximum(after_G - before_G, 0)

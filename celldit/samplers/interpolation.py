@@ -15,7 +15,12 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.samplers import request
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
-from celldit.samplers.predict import control_means, edited_tile, own_conditions
+from celldit.samplers.predict import (
+    control_means,
+    edited_tile,
+    log_offsets,
+    own_conditions,
+)
 from celldit.samplers.roads import Journey, road
 from celldit.samplers.sampling import Sampling
 from celldit.samplers.trained import Asked, Trained
@@ -51,12 +56,13 @@ def plan_interpolation(
     means = control_means(controls, z_NKD)
     own = own_conditions(controls)
     n, here = controls.n_cells, Asked.of(trained, own, means)
-    ways = []
+    ways, offsets = [], []
     for label in (start, end):
         conditions = request.counterfactual_conditions(controls, label, trained.fields)
         there = Asked.of(trained, conditions, means)
         journey = Journey(here, there, np.arange(n), there.shares)
         ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
+        offsets.append(log_offsets(trained, journey, config, ways[-1]))
     keys = np.tile(np.arange(n), len(shares))
     share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
 
@@ -65,6 +71,11 @@ def plan_interpolation(
         first_BKD, last_BKD = (one_way(z_BKD, cell_B) for one_way in ways)
         return torch.lerp(first_BKD, last_BKD, share_P[torch.from_numpy(at_B)][:, None, None])
 
+    def offset(at_B: np.ndarray) -> Tensor:
+        first_BG, last_BG = (one(keys[at_B]) for one in offsets if one is not None)
+        return torch.lerp(first_BG, last_BG, share_P[torch.from_numpy(at_B)][:, None])
+
+    corrected = None if trained.aim.is_none else offset
     obs = here.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
     key = trained.fields.perturbation_key
     if key is not None:
@@ -80,7 +91,9 @@ def plan_interpolation(
         trained.genes,
         obs,
         made_by,
-        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed),
+        lambda at: edited_tile(
+            trained.autoencoder, controls, z_NKD, way, keys, at, seed, corrected
+        ),
         batch_size,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TypeAlias
 
 import anndata as ad
 import numpy as np
@@ -21,8 +23,12 @@ from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
 from celldit.samplers.roads import Journey, Road, road
 from celldit.samplers.sampling import Sampling, collect
+from celldit.samplers.standins import control_draws
 from celldit.samplers.trained import Asked, Trained
 from celldit.samplers.write import PredictedCells
+
+# Conditions whose correction is kept at hand; cells come condition by condition, or nearly.
+KEPT_OFFSETS = 256
 
 
 def predict(
@@ -116,13 +122,60 @@ def plan(
         **config.to_dict(),
         **(edit.to_dict() if sampler == "edit" else {}),
     )
+    by_transport = way if sampler == "transport" else None
+    offset = log_offsets(trained, journey, config, by_transport)
     return Sampling(
         trained.genes,
         obs,
         made_by,
-        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed),
+        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed, offset),
         batch_size,
     )
+
+
+Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
+"""``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
+
+
+def log_offsets(
+    trained: Trained, journey: Journey, config: SolverConfig, way: Road | None = None
+) -> Offset | None:
+    """What brings conditions to their aim (:mod:`celldit.samplers.aim`); None for nothing.
+
+    It belongs to the condition and not to the cells that are passed, so it is found from cells that
+    stand in for its controls, on the road of transport whichever these take.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    journey
+        Who goes where.
+    config
+        Of the solver.
+    way
+        The road of transport, where it has been found already.
+    """
+    if trained.aim.is_none:
+        return None
+    there = journey.there
+    conditions, reaches = there.conditions, there.reaches(trained)
+    by_transport = way or road(trained, journey, "transport", config, EditConfig(), seed=0)
+    # Transport asks for the condition of a position and nothing else.
+    used_Q, at_Q = np.unique(there.row, return_index=True)
+    first_at = dict(zip(used_Q.tolist(), at_Q.tolist(), strict=True))
+
+    @lru_cache(maxsize=KEPT_OFFSETS)
+    def of_condition(q: int) -> torch.Tensor:
+        surroundings = conditions[q].surroundings
+        reference_F = there.references.get(surroundings)
+        z_NKD = control_draws(trained.population, trained.shape, surroundings, reference_F)
+        moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), first_at[q]))
+        ends = z_NKD, moved_NKD
+        found_G = trained.aim.offset(trained.autoencoder, surroundings, reaches[q], *ends)
+        return torch.from_numpy(found_G.astype(np.float32))
+
+    return lambda at_B: torch.stack([of_condition(q) for q in there.row[at_B].tolist()])
 
 
 def edited_tile(
@@ -133,6 +186,7 @@ def edited_tile(
     keys: np.ndarray,
     at: np.ndarray,
     seed: int,
+    offset: Offset | None = None,
 ) -> PredictedCells:
     """Send the cells at some positions of a request on their way and write it as an edit of them.
 
@@ -150,11 +204,14 @@ def edited_tile(
         Positions of a whole tile; those beyond the request repeat its last.
     seed
         Of the drawn counts.
+    offset
+        What their log rates are corrected by; None for nothing.
     """
     at = at.clip(max=len(keys) - 1)
     cell = keys[at]
     z_BKD = z_NKD[torch.from_numpy(cell)]
-    return edit(autoencoder, cells.take(cell), z_BKD, way(z_BKD, at), at, seed)
+    offset_BG = None if offset is None else offset(at)
+    return edit(autoencoder, cells.take(cell), z_BKD, way(z_BKD, at), at, seed, offset_BG)
 
 
 def own_conditions(cells: CellStore) -> list[Condition]:
@@ -186,6 +243,7 @@ def edit(
     moved_BKD: torch.Tensor,
     keys: np.ndarray,
     seed: int,
+    offset_BG: torch.Tensor | None = None,
 ) -> PredictedCells:
     """Write a move in the latent as an edit of the observed cells.
 
@@ -203,10 +261,16 @@ def edit(
         Where they are in the latent, and where they would be.
     keys, seed
         Random stream of each cell.
+    offset_BG
+        Added to the log rates after the move; None for nothing.
     """
     size_B = torch.from_numpy(controls.size_factors)
     before = autoencoder.decode(z_BKD, size_B)
     after_BG = autoencoder.decode(moved_BKD, size_B).mean_BG
+    if offset_BG is not None:
+        ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
+        # Never above the ceiling, except for what was there already.
+        after_BG = torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
     seen_BG = torch.from_numpy(controls.counts.toarray())
     mean_BG = before.counterfactual_mean(seen_BG, after_BG)
     drawn = draw_counterfactual_counts(

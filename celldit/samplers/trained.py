@@ -24,6 +24,7 @@ from celldit.data.reading import read_any
 from celldit.data.store import CellStore
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.noise import NoiseSources
@@ -60,6 +61,8 @@ class Trained:
     control_rates
         Counts per 10,000 in the controls of each context and time, from which log fold changes are
         counted.
+    aim
+        What brings the mean log expression of counterfactual cells where it should be.
     model_id
         Fingerprint of the weights.
     """
@@ -78,6 +81,7 @@ class Trained:
     states: States
     synthesis: Synthesis
     control_rates: ControlRates
+    aim: Aim
     model_id: str
 
     @property
@@ -245,6 +249,13 @@ class Asked:
             references,
             [bool(ranges.beyond(c)) for c in distinct],
         )
+
+    def reaches(self, trained: Trained) -> list[Extrapolation | None]:
+        """The kinds; None where another dose or time of the same was seen, not this one."""
+        return [
+            kind if kind is not Extrapolation.SEEN or c in trained.frequencies else None
+            for c, kind in zip(self.conditions, self.kinds, strict=True)
+        ]
 
     def sources(self, states: States) -> NoiseSources:
         """Where the flow from noise starts for each condition."""

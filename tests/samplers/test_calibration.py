@@ -16,7 +16,13 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.latent import LatentConfig
-from celldit.samplers.calibration import RESPONDS, EffectCalibration
+from celldit.samplers.calibration import (
+    RESPONDS,
+    Compared,
+    EffectCalibration,
+    _error_of_genes,
+    _fit,
+)
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
 
@@ -120,12 +126,63 @@ def test_never_surer_than_the_prior(model: CellDiT) -> None:
     assert min(own.prior for own in (calibration, *calibration.by_kind.values())) >= 1
 
 
-def test_through_json() -> None:
-    seen = EffectCalibration(1.0, 0.1, 0.02, 40)
+def made_up(sd_G: np.ndarray, n_conditions: int, seed: int) -> list[Compared]:
+    """Errors of known standard deviation, under effects that none predicted."""
+    rng = np.random.default_rng(seed)
+    noise_G = np.full(len(sd_G), 0.04)
+    found = []
+    for _ in range(n_conditions):
+        error_G = rng.normal(0, np.sqrt(sd_G**2 + noise_G))
+        design_G3 = np.stack([np.full(len(sd_G), 1e-4), np.zeros(len(sd_G)), np.ones(len(sd_G))], 1)
+        found.append(
+            Compared(Extrapolation.UNSEEN, error_G, design_G3, noise_G, error_G**2 / noise_G)
+        )
+    return found
+
+
+def test_genes_that_never_respond_are_surer() -> None:
+    sd_G = np.repeat([0.1, 1.0], 300)
+    fitted = _fit(made_up(sd_G, 12, 0), 0.9)
+    found_G = fitted.sd(np.full(600, 0.01), np.zeros(600), None)
+    quiet, loud = found_G[:300], found_G[300:]
+    assert np.median(quiet) < 0.6 * np.median(loud)
+    # Both as large as the errors, or larger, since those that respond are to be held, too.
+    assert (loud > 0.7).mean() > 0.9
+    assert (quiet > 0.1).mean() > 0.9
+
+
+def test_a_condition_does_not_vouch_for_itself() -> None:
+    # Genes that are off in one condition only look no worse there than others, but elsewhere.
+    error_CG = np.zeros((5, 100))
+    error_CG[0, :10] = 3.0
+    others_CG, all_G = _error_of_genes(error_CG**2, np.full((5, 100), 0.01))
+    assert others_CG[0, 7] == pytest.approx(others_CG[0, 20])
+    assert others_CG[1, 7] > 2 * others_CG[1, 20]
+    assert all_G[7] > 2 * all_G[20]
+
+
+def test_one_condition_is_enough() -> None:
+    fitted = _fit(made_up(np.full(200, 0.5), 1, 1), 0.9)
+    assert fitted.n_responding >= 30
+    found_G = fitted.sd(np.full(200, 0.01), np.zeros(200), None)
+    assert np.isfinite(found_G).all()
+    assert 0.4 < np.median(found_G) < 1.5
+
+
+def test_through_a_file() -> None:
+    seen = EffectCalibration(1.0, 0.1, np.array([0.02, 0.5], np.float32), 40)
     whole = EffectCalibration(2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
-    assert EffectCalibration.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    config, arrays = json.loads(json.dumps(whole.to_config())), whole.arrays()
+    loaded = EffectCalibration.from_config(config, arrays, 2)
+    kinds = (Extrapolation.SEEN, Extrapolation.CONTEXT, None)
+    for kind in kinds:
+        asked = np.ones(2), np.array([0.0, 1.0]), kind
+        np.testing.assert_array_equal(loaded.sd(*asked), whole.sd(*asked))
+    with pytest.raises(ValueError, match="does not fit its genes"):
+        EffectCalibration.from_config(config, arrays, 3)
     first_release = {"prior": 2.0, "relative": 0.0, "constant": 0.3, "n_responding": 90}
-    old = EffectCalibration.from_dict(first_release)
-    kinds = (Extrapolation.SEEN, Extrapolation.CONTEXT)
-    np.testing.assert_allclose([old.sd(np.ones(1), np.zeros(1), k)[0] for k in kinds], 2.3**0.5)
-    assert whole.sd(np.ones(1), np.zeros(1), kinds[0]) < whole.sd(np.ones(1), np.zeros(1), kinds[1])
+    old = EffectCalibration.from_config(first_release, {}, 2)
+    for kind in kinds:
+        np.testing.assert_allclose(old.sd(np.ones(1), np.zeros(1), kind), 2.3**0.5)
+    asked = np.ones(1), np.zeros(1)
+    assert whole.sd(*asked, kinds[0])[0] < whole.sd(*asked, kinds[1])[0]

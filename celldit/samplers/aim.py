@@ -1,0 +1,301 @@
+"""Where the mean log expression of counterfactual cells should end up, and how to get it there.
+
+Two things say what a shift of the latent does to a gene's mean log expression: its decoded rates,
+when measured control cells are edited by them (D, :mod:`celldit.samplers.responses`), and a
+straight line from the latent to log expression (L). The first bends as counts do and knows large
+effects best; it loses part of an effect where counts are few, since what an autoencoder makes of a
+cell holds that cell's own noise. The second is exact on average over training cells, and misses
+what bends. Training conditions that were predicted from the others tell how to weigh the two,
+
+    aim = a D + b L,   a, b >= 0,   a + b <= 1.2,
+
+by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
+then multiplied, gene by gene and alike in all its cells, by what brings its controls there.
+
+Measured beside decoded rates alone in ``docs/results/aim.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.optimize import nnls
+from torch import Tensor
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.population import Population, Surroundings
+from celldit.data.store import CellStore
+from celldit.latent.anchor import anchor_rows
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.decoder import RidgeMoments
+from celldit.latent.heads import NegativeBinomialHead, PoissonHead, ZeroInflatedHead
+from celldit.samplers.responses import Responses, measure_responses
+from celldit.samplers.standins import control_draws
+
+BLOCK = 4_096
+MIN_CELLS = 20
+MAX_CONDITIONS = 200
+# Weights before anything is known, and how many conditions of mean strength that counts as.
+START_WEIGHTS = (0.5, 0.5)
+START_CONDITIONS = 1.0
+# Reading a shift loses up to about this share of it. Where left-out effects are larger still, as
+# Norman's combinations are, it was the shift that was too small, which is no matter of reading.
+MOST_TOTAL = 1.2
+# A gene that hardly answers is left alone: log expression that a unit of log rate should earn.
+LEAST_ANSWER = 0.02
+MOST_OFFSET = 2.0
+ROUNDS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """How counterfactual rates are corrected; see the module.
+
+    Attributes
+    ----------
+    readout_FG
+        Slopes of log expression on the latent; without rows where nothing is corrected.
+    responses
+        How controls answer to a change of rates.
+    weights
+        a and b by kind of extrapolation; under None those of all conditions left out, for another
+        dose or time of what was seen, and for kinds that could not be tried.
+    """
+
+    readout_FG: np.ndarray
+    responses: Responses
+    weights: Mapping[Extrapolation | None, tuple[float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, n_genes: int) -> Aim:
+        """Decoded rates as they are."""
+        return cls(np.zeros((0, n_genes), dtype=np.float32), Responses({}))
+
+    @property
+    def is_none(self) -> bool:
+        """Whether decoded rates stay as they are."""
+        return len(self.readout_FG) == 0 or not self.responses.curves
+
+    def offset(
+        self,
+        autoencoder: Autoencoder,
+        surroundings: Surroundings,
+        kind: Extrapolation | None,
+        before_NKD: Tensor,
+        after_NKD: Tensor,
+    ) -> np.ndarray:
+        """What is added to the log rate of each gene, shape (G,).
+
+        Parameters
+        ----------
+        autoencoder
+            For its decoder.
+        surroundings
+            Context and time.
+        kind
+            How far the condition is from training; None for another dose or time of what was seen.
+        before_NKD, after_NKD
+            Latents that stand in for control cells, and where the condition takes them.
+        """
+        if self.is_none or torch.equal(before_NKD, after_NKD):
+            return np.zeros(self.readout_FG.shape[1])
+        log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
+        shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+        a, b = self.weights.get(kind, self.weights.get(None, START_WEIGHTS))
+        decoded_G, _ = self.responses.at(surroundings, log_factor_G)
+        wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG)
+        offset_G = np.zeros_like(wanted_G)
+        for _ in range(ROUNDS):
+            now_G, slope_G = self.responses.at(surroundings, log_factor_G + offset_G)
+            # Gauss-Newton, with a tie of the offset to zero.
+            missing_G = wanted_G - now_G + slope_G * offset_G
+            full_G = slope_G * missing_G / (slope_G**2 + LEAST_ANSWER**2)
+            offset_G += (full_G - offset_G).clip(-1, 1)
+        return offset_G.clip(-MOST_OFFSET, MOST_OFFSET)
+
+    def with_earlier(self, genes: Sequence[str], earlier: Aim, earlier_genes: Sequence[str]) -> Aim:
+        """Together with what an earlier training learned in the same latent.
+
+        Contexts of both keep their responses. The line and the weights are the later training's,
+        unless that had no perturbed cells. An aim for other genes is of no use.
+
+        Parameters
+        ----------
+        genes, earlier_genes
+            Of this aim, and of the other.
+        earlier
+            The other.
+        """
+        place = {gene: i for i, gene in enumerate(earlier_genes)}
+        if earlier.is_none or not all(gene in place for gene in genes):
+            return self
+        columns = [place[gene] for gene in genes]
+        curves = {key: curve[:, columns] for key, curve in earlier.responses.curves.items()}
+        responses = Responses({**curves, **self.responses.curves})
+        if self.is_none:
+            return Aim(earlier.readout_FG[:, columns], responses, earlier.weights)
+        return replace(self, responses=responses)
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        weights = [[kind and str(kind), *pair] for kind, pair in self.weights.items()]
+        return {"weights": weights, "responses": self.responses.to_config()}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors."""
+        return {} if self.is_none else {"readout": self.readout_FG, **self.responses.arrays()}
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], n_genes: int
+    ) -> Aim:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote; older models have none.
+
+        Raises
+        ------
+        ValueError
+            If the arrays do not fit the genes.
+        """
+        if "readout" not in arrays:
+            return cls.none(n_genes)
+        if arrays["readout"].ndim != 2 or arrays["readout"].shape[1] != n_genes:
+            raise ValueError("its readout does not fit its genes")
+        weights = {
+            None if kind is None else Extrapolation(kind): (float(a), float(b))
+            for kind, a, b in config["weights"]
+        }
+        responses = Responses.from_config(config["responses"], arrays, n_genes)
+        return cls(arrays["readout"], responses, weights)
+
+
+@torch.no_grad()
+def fit_aim(
+    cells: CellStore,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    seed: int,
+) -> Aim:
+    """Learn the line, the responses and the weights from training cells.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+    seed
+        Of the choice of cells and conditions where there are very many.
+    """
+    head = autoencoder.decoder.head
+    counted = isinstance(head, NegativeBinomialHead | PoissonHead)
+    if not counted or isinstance(head, ZeroInflatedHead):
+        return Aim.none(cells.n_genes)
+    if all(c.is_control for c in table.conditions):
+        return Aim.none(cells.n_genes)
+    responses = measure_responses(cells, table, autoencoder, seed)
+    if not responses.curves:
+        return Aim.none(cells.n_genes)
+    aim = Aim(_line(cells, autoencoder, seed), responses)
+    weights = _weights(aim, table, population, autoencoder, _mean_log(cells, table), seed)
+    return replace(aim, weights=weights)
+
+
+def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:
+    """Mean over cells of the log ratio of decoded rates, shape (G,)."""
+    with torch.no_grad():
+        before_NG, after_NG = (
+            autoencoder.decoder.log_rate(z.flatten(1)) for z in (before_NKD, after_NKD)
+        )
+    return (after_NG - before_NG).double().mean(0).numpy()
+
+
+def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
+    """Ridge slopes of log expression on the latent, over a bounded sample, shape (F, G)."""
+    rows = anchor_rows(cells.n_cells, seed)
+    sample = cells if rows is None else cells.take(rows)
+    moments = RidgeMoments(autoencoder.n_tokens * autoencoder.token_dim, cells.n_genes)
+    for batch in sample.blocks(autoencoder.batch_size):
+        moments.add(
+            autoencoder.encode(batch).flatten(1),
+            torch.from_numpy(batch.log_normalized().toarray()),
+            torch.from_numpy(batch.counts.toarray()),
+            torch.from_numpy(batch.size_factors),
+        )
+    return moments.slopes().numpy()
+
+
+def _mean_log(cells: CellStore, table: ConditionTable) -> np.ndarray:
+    """Mean log expression of each condition, shape (C, G)."""
+    n_conditions = len(table.conditions)
+    sum_CG = np.zeros((n_conditions, cells.n_genes))
+    start = 0
+    for block in cells.blocks(BLOCK):
+        of_cell = table.index[start : start + block.n_cells]
+        start += block.n_cells
+        chosen = sparse.csr_matrix(
+            (np.ones(block.n_cells), (of_cell, np.arange(block.n_cells))),
+            shape=(n_conditions, block.n_cells),
+        )
+        sum_CG += (chosen @ block.log_normalized()).toarray()
+    return sum_CG / np.maximum(table.counts, 1)[:, None]
+
+
+def _weights(
+    aim: Aim,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    mean_CG: np.ndarray,
+    seed: int,
+) -> dict[Extrapolation | None, tuple[float, float]]:
+    """a and b of each kind of extrapolation that training conditions can be tried for."""
+    prior = population.prior
+    index = {c: i for i, c in enumerate(table.conditions)}
+    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
+    many = {c for c, n in counts.items() if n >= MIN_CELLS}
+    measured = {c.surroundings for c in many if c.is_control}
+    # A tuned prior knows conditions of an earlier training, too.
+    enough = [i for i, c in enumerate(prior.conditions) if c in many and c.surroundings in measured]
+    enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())
+    known = frozenset(part for c in prior.conditions for part in c.parts)
+    shape = autoencoder.n_tokens, autoencoder.token_dim
+    left_out, seen = prior.leave_one_out(), prior.estimate(prior.conditions)
+    products: dict[Extrapolation | None, list[np.ndarray]] = {}
+    for i in enough:
+        condition = prior.conditions[i]
+        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
+        where = condition.surroundings
+        measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
+        before_NKD = control_draws(population, shape, where)
+        for kind, effect_F in (
+            (classify(condition, others, known), left_out.mean[i]),
+            (Extrapolation.SEEN, seen.mean[i]),
+        ):
+            effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
+            factor_G = mean_log_factor(autoencoder, before_NKD, before_NKD + effect_KD)
+            decoded_G, _ = aim.responses.at(where, factor_G)
+            three_3G = np.stack([decoded_G, effect_F @ aim.readout_FG, measured_G])
+            for group in (kind,) if kind is Extrapolation.SEEN else (kind, None):
+                products.setdefault(group, []).append(three_3G @ three_3G.T)
+    return {kind: _least_squares(found) for kind, found in products.items()}
+
+
+def _least_squares(products: Sequence[np.ndarray]) -> tuple[float, float]:
+    """a and b from the products of decoded, straight and measured changes of each condition."""
+    total_33 = np.sum(products, axis=0)
+    start = np.array(START_WEIGHTS)
+    # As many more conditions, of mean strength, in which the start would be exact.
+    tie = START_CONDITIONS * np.trace(total_33[:2, :2]) / (2 * len(products)) + 1e-12
+    gram_22 = total_33[:2, :2] + tie * np.eye(2)
+    root_22 = np.linalg.cholesky(gram_22)
+    found, _ = nnls(root_22.T, np.linalg.solve(root_22, total_33[:2, 2] + tie * start))
+    found *= min(1.0, MOST_TOTAL / max(found.sum(), 1e-12))
+    return float(found[0]), float(found[1])

@@ -1,0 +1,63 @@
+"""What is learned last, with both networks trained: how their latents become counts and effects."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.aim import Aim, fit_aim
+from celldit.samplers.calibration import EffectCalibration, calibrate_effects
+from celldit.samplers.control_rates import measure_control_rates
+from celldit.samplers.fold_change import ControlRates
+from celldit.samplers.synthesis import Synthesis, fit_synthesis
+
+
+class Readouts(NamedTuple):
+    """For counterfactuals the aim, for effects rates and calibration, for new cells the synthesis.
+
+    Attributes
+    ----------
+    control_rates, aim, calibration, synthesis
+        As in :class:`celldit.samplers.trained.Trained`.
+    """
+
+    control_rates: ControlRates
+    aim: Aim
+    calibration: EffectCalibration
+    synthesis: Synthesis
+
+
+def fit_readouts(
+    cells: CellStore,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    states: States,
+    state_N: np.ndarray,
+    seed: int,
+) -> Readouts:
+    """Learn them from the training cells.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+    states, state_N
+        States that cells may be in, and that of each cell.
+    seed
+        Of choices where there are very many cells or conditions, and of draws.
+    """
+    parts = cells, table, population, autoencoder
+    control_rates = measure_control_rates(*parts)
+    aim = fit_aim(*parts, seed)
+    calibration = calibrate_effects(*parts, control_rates, aim, seed)
+    synthesis = fit_synthesis(*parts, states, state_N, seed)
+    return Readouts(control_rates, aim, calibration, synthesis)

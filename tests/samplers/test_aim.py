@@ -1,0 +1,164 @@
+"""Counterfactual cells end up where training says that mean log expression goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+from celldit import CellDiT
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.latent import LatentConfig
+from celldit.samplers.aim import START_WEIGHTS, Aim, _least_squares
+from celldit.samplers.responses import LOG_FACTORS, Responses
+
+
+def mean_log(cells: ad.AnnData) -> np.ndarray:
+    """Mean log expression of predicted or measured cells, each by its own size."""
+    counts = cells.layers.get("counts", cells.X)
+    size = cells.obs["size_factor"] if "size_factor" in cells.obs else np.ravel(counts.sum(1))
+    return np.log1p(counts.toarray() * (1e4 / np.asarray(size))[:, None]).mean(0)
+
+
+@pytest.fixture(scope="module")
+def shallow(simulate_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
+    """Few genes and few counts: there decoding alone loses much of an effect."""
+    adata = simulate_screen(n_cells=3_000, n_genes=40, labels=("control", "A", "B", "C", "D"))
+    rng = np.random.default_rng(1)
+    adata.X.data = rng.binomial(adata.X.data.astype(int), 0.3).astype(np.float32)
+    adata.X.eliminate_zeros()
+    adata = adata[np.ravel(adata.X.sum(1)) > 3].copy()
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["donor"])
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(shallow: ad.AnnData) -> CellDiT:
+    """Trained without (A, d1), on the effect prior alone."""
+    held_out = (shallow.obs["perturbation"] == "A") & (shallow.obs["donor"] == "d1")
+    train = shallow[~held_out.to_numpy()]
+    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4, decoder_hidden=8))
+    model.train(0, enable_progress_bar=False)
+    return model
+
+
+def test_predictions_of_a_new_condition_get_nearer(model: CellDiT, shallow: ad.AnnData) -> None:
+    own = shallow[shallow.obs["donor"] == "d1"]
+    control = own[own.obs["perturbation"] == "control"].copy()
+    measured = mean_log(own[own.obs["perturbation"] == "A"]) - mean_log(control)
+    bare = replace(model.trained, aim=Aim.none(shallow.n_vars))
+    error = {}
+    for name, trained in (("aim", model.trained), ("bare", bare)):
+        other = CellDiT(shallow, "modules")
+        other._trained = trained
+        predicted = mean_log(other.predict(control, perturbations=["A"])) - mean_log(control)
+        error[name] = ((predicted - measured) ** 2).sum() / (measured**2).sum()
+    assert error["aim"] < 0.9 * error["bare"]
+
+
+def test_a_cell_does_not_depend_on_its_company(model: CellDiT, shallow: ad.AnnData) -> None:
+    control = shallow[shallow.obs["perturbation"] == "control"].copy()
+    many = model.predict(control, perturbations=["B", "A"])
+    few = model.predict(control[:17].copy(), perturbations=["A"])
+    same = many[many.obs["perturbation"] == "A"][:17]
+    # Draws are by position in a request; expectations are not.
+    np.testing.assert_array_equal(same.X.toarray(), few.X.toarray())
+
+
+def test_controls_are_given_back(model: CellDiT, shallow: ad.AnnData) -> None:
+    control = shallow[shallow.obs["perturbation"] == "control"].copy()
+    same = model.predict(control, perturbations=["control"])
+    assert (same.layers["counts"] != control.X).nnz == 0
+
+
+def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
+    trained, aim = model.trained, model.trained.aim
+    where = ("d1", None)
+    z_NKD = torch.zeros(4, *trained.shape)
+    moved_NKD = z_NKD + 0.3
+    kind = Extrapolation.CONTEXT
+    offset_G = aim.offset(trained.autoencoder, where, kind, z_NKD, moved_NKD)
+    with torch.no_grad():
+        before_G, after_G = (
+            trained.autoencoder.decoder.log_rate(z[:1].flatten(1))[0].double().numpy()
+            for z in (z_NKD, moved_NKD)
+        )
+    a, b = aim.weights[kind]
+    decoded_G, _ = aim.responses.at(where, after_G - before_G)
+    straight_G = np.full(len(aim.readout_FG), 0.3) @ aim.readout_FG
+    wanted_G = a * decoded_G + b * straight_G
+    got_G, slope_G = aim.responses.at(where, after_G - before_G + offset_G)
+    answering = (slope_G > 0.2) & (np.abs(offset_G) < 1.9)
+    assert answering.sum() > 20
+    np.testing.assert_allclose(got_G[answering], wanted_G[answering], atol=0.02)
+
+
+def test_weights_are_found() -> None:
+    rng = np.random.default_rng(0)
+    products = []
+    for _ in range(50):
+        decoded_G, straight_G = rng.normal(size=(2, 300))
+        measured_G = 0.9 * decoded_G + 0.3 * straight_G + rng.normal(0, 0.1, 300)
+        three_3G = np.stack([decoded_G, straight_G, measured_G])
+        products.append(three_3G @ three_3G.T)
+    assert _least_squares(products) == pytest.approx((0.9, 0.3), abs=0.03)
+    # No more is made up for than reading can lose.
+    assert sum(_least_squares([p * np.outer([1, 1, 3], [1, 1, 3]) for p in products])) < 1.201
+    # One condition says half of it.
+    few = _least_squares([np.outer([1, 1e-9, 1.0], [1, 1e-9, 1.0]) + 1e-12 * np.eye(3)])
+    assert START_WEIGHTS[0] < few[0] < 1
+
+
+def test_responses_are_read_between_their_points() -> None:
+    curve_PG = np.stack([LOG_FACTORS, 2 * LOG_FACTORS], axis=1).astype(np.float16)
+    responses = Responses({("a", None): curve_PG, None: 0 * curve_PG})
+    value_G, slope_G = responses.at(("a", None), np.array([0.1, -20.0]))
+    np.testing.assert_allclose(value_G, [0.1, -16.0], atol=1e-3)
+    np.testing.assert_allclose(slope_G, [1.0, 2.0], atol=1e-3)
+    np.testing.assert_array_equal(responses.at(("new", None), np.ones(2))[0], 0)
+
+
+def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT]) -> None:
+    adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (60, 12)).astype(np.float32))
+    CellDiT.setup_anndata(adata)
+    assert train_tiny(adata).trained.aim.is_none
+
+
+def test_what_was_learned_earlier_is_kept() -> None:
+    curve = np.stack([LOG_FACTORS, 2 * LOG_FACTORS, 3 * LOG_FACTORS], axis=1).astype(np.float16)
+    line = np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
+    earlier = Aim(line, Responses({("a", None): curve, None: curve}), {None: (0.9, 0.2)})
+    tuned = Aim.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
+    assert tuned.weights == earlier.weights
+    np.testing.assert_array_equal(tuned.readout_FG, [[3, 1]])
+    np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
+    own = Aim(2 * line, Responses({("b", None): curve, None: 0 * curve}), {None: (0.5, 0.5)})
+    both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
+    assert list(both.responses.curves) == [("a", None), None, ("b", None)]
+    assert (both.responses.curves[None] == 0).all()
+    assert both.weights == own.weights
+    assert own.with_earlier(["x", "y", "new"], earlier, ["x", "y", "z"]) is own
+
+
+def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    loaded, aim = CellDiT.load(tmp_path / "model").trained.aim, model.trained.aim
+    assert loaded.weights == aim.weights
+    assert list(loaded.responses.curves) == list(aim.responses.curves)
+    for name, array in aim.arrays().items():
+        np.testing.assert_array_equal(loaded.arrays()[name], array)
+
+
+def test_arrays_that_do_not_fit_are_refused(model: CellDiT) -> None:
+    aim, n = model.trained.aim, len(model.trained.genes)
+    config, arrays = aim.to_config(), aim.arrays()
+    assert Aim.from_config({}, {}, n).is_none
+    with pytest.raises(ValueError, match="readout"):
+        Aim.from_config(config, arrays, n + 1)
+    with pytest.raises(ValueError, match="responses"):
+        Aim.from_config(config, {**arrays, "curves": arrays["curves"][1:]}, n)
