@@ -1,0 +1,146 @@
+"""What the aim of counterfactual cells changes, on bundled screens and on small panels of them.
+
+The problems of the README, and three that look like screens people bring: a drug in five patients
+and 300 genes (cell types of Kang, called patients), 72 genes of Papalexi of which an added one
+takes half of all counts, and the 72 most variable genes of Norman, whose combinations are held out.
+The panels have no library sizes of the whole cell. Each model is trained once and asked twice, with
+counts edited by decoded rates alone and with the aim (``celldit/samplers/aim.py``); beside them two
+baselines.
+
+    python notebooks/benchmark_aim.py docs/results/aim.csv --seeds 0
+
+Rows are appended; a problem that has rows is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+
+import celldit as cd
+from celldit.data import Cells, Fields
+from celldit.evaluation.baselines import Additive, MeanShift, predict_anndata
+from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
+from celldit.samplers.aim import Aim
+
+MEASURES = ["pearson", "nmse", "energy"]
+COLUMNS = ["problem", "method", "seed", *MEASURES, "seconds", "version"]
+TYPES = ("CD14 Mono", "CD4 Naive T", "B", "NK", "CD16 Mono")
+KNOCK_OUTS = ("STAT1", "JAK2", "IFNGR1", "IRF1", "SMAD4", "STAT2", "BRD4", "SPI1")
+COMBINATIONS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6", "MAP2K3+SLC38A2")
+
+
+def patients() -> ad.AnnData:
+    """Five cell types of Kang as patients, 300 of the 600 genes with most counts."""
+    kang = cd.datasets.kang()
+    kang = kang[kang.obs["cell_type"].isin(TYPES)]
+    most = np.argsort(-np.ravel(kang.X.mean(0)))[:600]
+    panel = kang[:, np.sort(np.random.default_rng(0).choice(most, 300, replace=False))].copy()
+    panel.obs = panel.obs[["condition", "cell_type"]].rename(columns={"cell_type": "patient"})
+    panel = panel[np.ravel(panel.X.sum(1)) > 5].copy()
+    cd.CellDiT.setup_anndata(panel, perturbation_key="condition", covariate_keys=["patient"])
+    return panel
+
+
+def dominated() -> ad.AnnData:
+    """71 genes of Papalexi, and one that has as many counts as they have together."""
+    screen = cd.datasets.papalexi()
+    labels = screen.obs["perturbation"].astype(str)
+    targets = [gene for gene in dict.fromkeys(labels) if gene in set(screen.var_names)][:12]
+    by_mean = screen.var_names[np.argsort(-np.ravel(screen.X.mean(0)))]
+    genes = list(dict.fromkeys([*targets, *by_mean[:150:2]]))[:71]
+    panel = screen[:, genes]
+    rng = np.random.default_rng(0)
+    total = np.ravel(panel.X.sum(1))
+    largest = rng.poisson(total * rng.lognormal(0, 0.3, len(total)))
+    counts = sparse.csr_matrix(np.column_stack([panel.X.toarray(), largest]).astype(np.float32))
+    obs = pd.DataFrame({"perturbation": labels, "replicate": screen.obs["replicate"]})
+    whole = ad.AnnData(counts, obs=obs, var=pd.DataFrame(index=[*genes, "largest"]))
+    cd.CellDiT.setup_anndata(whole, perturbation_key="perturbation", covariate_keys=["replicate"])
+    return whole
+
+
+def variable() -> ad.AnnData:
+    """The 72 genes of Norman whose variance exceeds their mean most."""
+    norman = cd.datasets.norman()
+    mean = np.ravel(norman.X.mean(0))
+    excess = np.ravel(norman.X.power(2).mean(0)) - mean**2 - mean
+    panel = norman[:, np.sort(np.argsort(-excess / np.maximum(mean, 1e-3))[:72])].copy()
+    panel.obs = panel.obs[["perturbation"]]
+    panel = panel[np.ravel(panel.X.sum(1)) > 5].copy()
+    cd.CellDiT.setup_anndata(panel, perturbation_key="perturbation")
+    return panel
+
+
+def posed() -> dict[str, Posed]:
+    """Every problem by its name."""
+    found = {}
+    for name in TYPES:
+        problem = Problem("patients", name, "context", (name,), name)
+        found[f"300 genes, {name}"] = pose(problem, patients())
+    held_out = tuple((name, "rep_2") for name in KNOCK_OUTS)
+    problem = Problem("dominated", "8 knock-outs", "pair", held_out, "8 knock-outs")
+    found["72 genes, one of them half, 8 knock-outs"] = pose(problem, dominated())
+    problem = Problem("variable", "3 combinations", "combination", COMBINATIONS, "3 combinations")
+    found["72 genes, 3 combinations"] = pose(problem, variable())
+    found |= {f"{p.dataset}, {p.name}": pose(p) for p in problems()}
+    return found
+
+
+def predictions(problem: Posed, seed: int) -> dict[str, tuple[ad.AnnData, float]]:
+    """Predicted cells and seconds of training by method."""
+    fields = Fields.from_anndata(problem.train)
+    train = Cells.from_anndata(problem.train, fields)
+    controls = Cells.from_anndata(problem.controls, fields, genes=train.genes)
+    asked = problem.perturbations
+    made = {
+        name: (predict_anndata(baseline.fit(train), controls, asked, fields), 0.0)
+        for name, baseline in (("mean shift", MeanShift()), ("additive ridge", Additive()))
+    }
+    start = time.perf_counter()
+    model = cd.CellDiT(problem.train)
+    model.train(seed=seed, enable_progress_bar=False)
+    seconds = time.perf_counter() - start
+    with_aim = model.predict(problem.controls, perturbations=asked, seed=seed)
+    model._trained = replace(model.trained, aim=Aim.none(train.n_genes))
+    without = model.predict(problem.controls, perturbations=asked, seed=seed)
+    return {**made, "decoded rates": (without, seconds), "aim": (with_aim, seconds)}
+
+
+def main() -> None:
+    """Append the rows that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    if not asked.out.exists():
+        asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    for name, problem in posed().items():
+        for seed in asked.seeds:
+            done = pd.read_csv(asked.out)
+            if ((done["problem"] == name) & (done["seed"] == seed)).any():
+                continue
+            rows = []
+            for method, (cells, seconds) in predictions(problem, seed).items():
+                scores = cd.tl.evaluate(cells, problem.truth, problem.controls, metrics=MEASURES)
+                means = scores.groupby("metric")["value"].mean().round(3)
+                rows.append([name, method, seed, *means[MEASURES], round(seconds), cd.__version__])
+            with asked.out.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+            print(*rows, sep="\n", flush=True)
+    table = pd.read_csv(asked.out).groupby(["problem", "method"], sort=False)[MEASURES].mean()
+    print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
