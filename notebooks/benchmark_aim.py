@@ -3,9 +3,9 @@
 The problems of the README, and three that look like screens people bring: a drug in five patients
 and 300 genes (cell types of Kang, called patients), 72 genes of Papalexi of which an added one
 takes half of all counts, and the 72 most variable genes of Norman, whose combinations are held out.
-The panels have no library sizes of the whole cell. Each model is trained once and asked twice, with
-counts edited by decoded rates alone and with the aim (``celldit/samplers/aim.py``); beside them two
-baselines.
+The panels have no library sizes of the whole cell. Each model is trained once and asked three
+times, with counts edited by decoded rates alone, with the aim (``celldit/samplers/aim.py``) but
+nothing beyond the latent, and with all of it; beside them two baselines.
 
     python notebooks/benchmark_aim.py docs/results/aim.csv --seeds 0
 
@@ -31,6 +31,7 @@ from celldit.data import Cells, Fields
 from celldit.evaluation.baselines import Additive, MeanShift, predict_anndata
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.samplers.aim import Aim
+from celldit.samplers.remainder import Remainder
 
 MEASURES = ["pearson", "nmse", "energy"]
 COLUMNS = ["problem", "method", "seed", *MEASURES, "seconds", "version"]
@@ -110,10 +111,16 @@ def predictions(problem: Posed, seed: int) -> dict[str, tuple[ad.AnnData, float]
     model = cd.CellDiT(problem.train)
     model.train(seed=seed, enable_progress_bar=False)
     seconds = time.perf_counter() - start
-    with_aim = model.predict(problem.controls, perturbations=asked, seed=seed)
-    model._trained = replace(model.trained, aim=Aim.none(train.n_genes))
-    without = model.predict(problem.controls, perturbations=asked, seed=seed)
-    return {**made, "decoded rates": (without, seconds), "aim": (with_aim, seconds)}
+    trained, aim = model.trained, model.trained.aim
+    variants = {
+        "decoded rates": Aim.none(train.n_genes),
+        "aim, latent alone": replace(aim, remainder=Remainder.none(train.n_genes)),
+        "aim": aim,
+    }
+    for name, variant in variants.items():
+        model._trained = replace(trained, aim=variant)
+        made[name] = model.predict(problem.controls, perturbations=asked, seed=seed), seconds
+    return made
 
 
 def main() -> None:

@@ -135,6 +135,55 @@ class EffectPrior:
         weights = torch.tensor(self.weights)
         return self.kernel.covariance(self.kernel.design(a, b), weights, lengths).numpy()
 
+    def covariance(
+        self,
+        conditions: Sequence[Condition],
+        others: Sequence[Condition],
+        positions: Mapping[tuple[str, float | None], np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Prior covariance of effects, up to λ and without the effect that all share, (Q, C).
+
+        Parameters
+        ----------
+        conditions, others
+            Q and C conditions.
+        positions
+            Mean latent of the controls of contexts that were not in training.
+        """
+        return self._knowing(positions)._covariance(conditions, others)
+
+    def observe(
+        self,
+        conditions: Sequence[Condition],
+        noise_C: np.ndarray,
+        shifts_CF: np.ndarray,
+        signal_F: np.ndarray,
+        common_F: np.ndarray,
+    ) -> Observed:
+        """Something else that was observed of conditions, under this prior's kernel.
+
+        Parameters
+        ----------
+        conditions, noise_C
+            C conditions in trained surroundings, and the variance of the noise of each.
+        shifts_CF
+            What was observed, in F dimensions of its own.
+        signal_F, common_F
+            λ and μ of these.
+        """
+        own = self._observed
+        if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
+            return own.with_shifts(shifts_CF, signal_F, common_F)
+        kernel_CC = self._covariance(conditions, conditions)
+        totals_C = self.kernel.totals(conditions)
+        return Observed(shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F)
+
+    def _knowing(
+        self, positions: Mapping[tuple[str, float | None], np.ndarray] | None
+    ) -> EffectPrior:
+        """The same prior that knows further contexts."""
+        return replace(self, kernel=self.kernel.with_positions(positions)) if positions else self
+
     def _variances(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Prior variance of Q conditions, up to λ, shape (Q,)."""
         blocks = [conditions[i : i + BLOCK] for i in range(0, len(conditions), BLOCK)]
@@ -165,9 +214,7 @@ class EffectPrior:
         positions
             Mean latent of the controls of contexts that were not in training.
         """
-        prior = (
-            self if not positions else replace(self, kernel=self.kernel.with_positions(positions))
-        )
+        prior = self._knowing(positions)
         n, n_dims = len(conditions), len(self.signal)
         mean, variance = np.zeros((n, n_dims)), np.zeros((n, n_dims))
         if n and self.conditions:

@@ -16,6 +16,7 @@ cubic in the number of conditions once, not once per dimension.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,6 +76,10 @@ class Observed:
         onto_F = (self._along_CF * turned_CF).sum(0)
         return self._shrink_CF * turned_CF - self._along_CF * onto_F
 
+    def mean(self, kernel_QC: np.ndarray, totals_Q: np.ndarray) -> np.ndarray:
+        """Posterior mean of Q conditions alone, as in :meth:`predict`, (Q, F)."""
+        return self._asked(kernel_QC, totals_Q).times(self._solved_CF)
+
     def predict(
         self, kernel_QC: np.ndarray, totals_Q: np.ndarray, variances_Q: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +101,37 @@ class Observed:
         """
         asked = self._asked(kernel_QC, totals_Q)
         return asked.times(self._solved_CF), asked.prior(variances_Q) - asked.explained()
+
+    def with_shifts(
+        self, shifts_CF: np.ndarray, signal_F: np.ndarray, common_F: np.ndarray
+    ) -> Observed:
+        """The same conditions seen in other dimensions, without a decomposition of its own."""
+        other = Observed(shifts_CF, self.noise_C, self.totals_C, self.kernel_CC, signal_F, common_F)
+        other.__dict__["_spectrum"] = self._spectrum
+        return other
+
+    def log_likelihoods(self, signals_L: Sequence[float], commons_L: Sequence[float]) -> np.ndarray:
+        """Log density of each dimension's shifts had all of them the same λ and μ, shape (L, F).
+
+        Up to a constant that depends on the noise alone.
+
+        Parameters
+        ----------
+        signals_L, commons_L
+            L pairs of λ and μ.
+        """
+        values_C, vectors_CC = self._spectrum
+        turned_CF = vectors_CC.T @ self.shifts_CF
+        square_CF = turned_CF**2
+        found = []
+        for signal, common in zip(signals_L, commons_L, strict=True):
+            shrink_C = 1 / (values_C * signal + 1)
+            along_C = shrink_C * self._shared_C
+            inflation = 1 + common * (self._shared_C @ along_C)
+            quadratic_F = shrink_C @ square_CF - common / inflation * (along_C @ turned_CF) ** 2
+            log_determinant = np.log(inflation) - np.log(shrink_C).sum()
+            found.append(-0.5 * (quadratic_F + log_determinant))
+        return np.array(found)
 
     def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of each observed shift without itself, of shape (C, F)."""

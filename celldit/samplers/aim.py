@@ -5,21 +5,26 @@ when measured control cells are edited by them (D, :mod:`celldit.samplers.respon
 straight line from the latent to log expression (L). The first bends as counts do and knows large
 effects best; it loses part of an effect where counts are few, since what an autoencoder makes of a
 cell holds that cell's own noise. The second is exact on average over training cells, and misses
-what bends. Training conditions that were predicted from the others tell how to weigh the two,
+what bends. Neither sees what the latent has no room for, the perturbed gene's own transcripts first
+of all, which is told gene by gene (R, :mod:`celldit.samplers.remainder`). Training conditions that
+were predicted from the others tell how to weigh the three,
 
-    aim = a D + b L,   a, b >= 0,   a + b <= 1.2,
+    aim = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
-then multiplied, gene by gene and alike in all its cells, by what brings its controls there.
+then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
+that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
+(:mod:`celldit.samplers.own_gene`).
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -27,7 +32,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 from torch import Tensor
 
-from celldit.conditions import ConditionTable
+from celldit.conditions import Condition, ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population, Surroundings
 from celldit.data.store import CellStore
@@ -35,6 +40,8 @@ from celldit.latent.anchor import anchor_rows
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.decoder import RidgeMoments
 from celldit.latent.heads import NegativeBinomialHead, PoissonHead, ZeroInflatedHead
+from celldit.samplers.own_gene import OwnGene, fit_own_gene
+from celldit.samplers.remainder import Remainder, fit_remainder, scatter_beyond
 from celldit.samplers.responses import Responses, measure_responses
 from celldit.samplers.standins import control_draws
 
@@ -42,7 +49,7 @@ BLOCK = 4_096
 MIN_CELLS = 20
 MAX_CONDITIONS = 200
 # Weights before anything is known, and how many conditions of mean strength that counts as.
-START_WEIGHTS = (0.5, 0.5)
+START_WEIGHTS = (0.5, 0.5, 1.0)
 START_CONDITIONS = 1.0
 # Reading a shift loses up to about this share of it. Where left-out effects are larger still, as
 # Norman's combinations are, it was the shift that was too small, which is no matter of reading.
@@ -51,6 +58,24 @@ MOST_TOTAL = 1.2
 LEAST_ANSWER = 0.02
 MOST_OFFSET = 2.0
 ROUNDS = 6
+
+
+Weights: TypeAlias = tuple[float, float, float]
+
+
+class Beyond(NamedTuple):
+    """What is known of a condition beyond the latent.
+
+    Attributes
+    ----------
+    remainder_G
+        Further change of mean log expression.
+    new_genes
+        Columns of the genes that are perturbed and never were in training.
+    """
+
+    remainder_G: np.ndarray
+    new_genes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +88,64 @@ class Aim:
         Slopes of log expression on the latent; without rows where nothing is corrected.
     responses
         How controls answer to a change of rates.
+    remainder
+        What measured effects hold beyond the latent.
+    own_gene
+        What perturbing a gene does to it.
     weights
-        a and b by kind of extrapolation; under None those of all conditions left out, for another
-        dose or time of what was seen, and for kinds that could not be tried.
+        a, b and c by kind of extrapolation; under None those of all conditions left out, for
+        another dose or time of what was seen, and for kinds that could not be tried.
     """
 
     readout_FG: np.ndarray
     responses: Responses
-    weights: Mapping[Extrapolation | None, tuple[float, float]] = field(default_factory=dict)
+    remainder: Remainder
+    own_gene: OwnGene = field(default_factory=OwnGene)
+    weights: Mapping[Extrapolation | None, Weights] = field(default_factory=dict)
 
     @classmethod
     def none(cls, n_genes: int) -> Aim:
         """Decoded rates as they are."""
-        return cls(np.zeros((0, n_genes), dtype=np.float32), Responses({}))
+        nothing = np.zeros((0, n_genes), dtype=np.float32)
+        return cls(nothing, Responses({}), Remainder.none(n_genes))
 
     @property
     def is_none(self) -> bool:
         """Whether decoded rates stay as they are."""
         return len(self.readout_FG) == 0 or not self.responses.curves
+
+    def beyond(
+        self,
+        prior: EffectPrior,
+        genes: Sequence[str],
+        conditions: Sequence[Condition],
+        positions: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> list[Beyond]:
+        """What is known of some conditions beyond the latent.
+
+        Parameters
+        ----------
+        prior
+            Of the same model.
+        genes
+            Names of the G genes.
+        conditions
+            Q conditions.
+        positions
+            Mean latent of the controls of contexts that were not in training.
+        """
+        seen = {part for c in prior.conditions for part in c.parts}
+        remainder_QG = self.remainder.estimate(prior, conditions, positions)
+        return _with_new_genes(remainder_QG, genes, conditions, [seen] * len(conditions))
+
+    def beyond_without(
+        self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
+    ) -> list[Beyond]:
+        """The same of training conditions, each as if it had not been observed."""
+        uses = Counter(part for c in prior.conditions for part in set(c.parts))
+        remainder_QG = self.remainder.leave_one_out(prior, conditions)
+        seen = [{p for p, n in uses.items() if n > (p in c.parts)} for c in conditions]
+        return _with_new_genes(remainder_QG, genes, conditions, seen)
 
     def offset(
         self,
@@ -89,6 +154,7 @@ class Aim:
         kind: Extrapolation | None,
         before_NKD: Tensor,
         after_NKD: Tensor,
+        beyond: Beyond,
     ) -> np.ndarray:
         """What is added to the log rate of each gene, shape (G,).
 
@@ -102,14 +168,17 @@ class Aim:
             How far the condition is from training; None for another dose or time of what was seen.
         before_NKD, after_NKD
             Latents that stand in for control cells, and where the condition takes them.
+        beyond
+            What is known of the condition beyond the latent.
         """
-        if self.is_none or torch.equal(before_NKD, after_NKD):
+        nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
+        if self.is_none or (nothing_more and torch.equal(before_NKD, after_NKD)):
             return np.zeros(self.readout_FG.shape[1])
         log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
         shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
-        a, b = self.weights.get(kind, self.weights.get(None, START_WEIGHTS))
+        a, b, c = self.weights.get(kind, self.weights.get(None, START_WEIGHTS))
         decoded_G, _ = self.responses.at(surroundings, log_factor_G)
-        wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG)
+        wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG) + c * beyond.remainder_G
         offset_G = np.zeros_like(wanted_G)
         for _ in range(ROUNDS):
             now_G, slope_G = self.responses.at(surroundings, log_factor_G + offset_G)
@@ -117,13 +186,16 @@ class Aim:
             missing_G = wanted_G - now_G + slope_G * offset_G
             full_G = slope_G * missing_G / (slope_G**2 + LEAST_ANSWER**2)
             offset_G += (full_G - offset_G).clip(-1, 1)
-        return offset_G.clip(-MOST_OFFSET, MOST_OFFSET)
+        offset_G = offset_G.clip(-MOST_OFFSET, MOST_OFFSET)
+        offset_G[beyond.new_genes] += self.own_gene.log_factor
+        return offset_G
 
     def with_earlier(self, genes: Sequence[str], earlier: Aim, earlier_genes: Sequence[str]) -> Aim:
         """Together with what an earlier training learned in the same latent.
 
-        Contexts of both keep their responses. The line and the weights are the later training's,
-        unless that had no perturbed cells. An aim for other genes is of no use.
+        Contexts of both keep their responses, conditions of both their remainders. The line and the
+        weights are the later training's, unless that had no perturbed cells. An aim for other genes
+        is of no use.
 
         Parameters
         ----------
@@ -138,18 +210,27 @@ class Aim:
         columns = [place[gene] for gene in genes]
         curves = {key: curve[:, columns] for key, curve in earlier.responses.curves.items()}
         responses = Responses({**curves, **self.responses.curves})
+        remainder = self.remainder.with_earlier(genes, earlier.remainder, earlier_genes)
         if self.is_none:
-            return Aim(earlier.readout_FG[:, columns], responses, earlier.weights)
-        return replace(self, responses=responses)
+            line_FG = earlier.readout_FG[:, columns]
+            return Aim(line_FG, responses, remainder, earlier.own_gene, earlier.weights)
+        return replace(self, responses=responses, remainder=remainder)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
-        weights = [[kind and str(kind), *pair] for kind, pair in self.weights.items()]
-        return {"weights": weights, "responses": self.responses.to_config()}
+        return {
+            "weights": [[kind and str(kind), *own] for kind, own in self.weights.items()],
+            "responses": self.responses.to_config(),
+            "remainder": self.remainder.to_config(),
+            "own_gene": asdict(self.own_gene),
+        }
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
-        return {} if self.is_none else {"readout": self.readout_FG, **self.responses.arrays()}
+        if self.is_none:
+            return {}
+        beyond = {f"remainder.{name}": array for name, array in self.remainder.arrays().items()}
+        return {"readout": self.readout_FG, **self.responses.arrays(), **beyond}
 
     @classmethod
     def from_config(
@@ -167,11 +248,18 @@ class Aim:
         if arrays["readout"].ndim != 2 or arrays["readout"].shape[1] != n_genes:
             raise ValueError("its readout does not fit its genes")
         weights = {
-            None if kind is None else Extrapolation(kind): (float(a), float(b))
-            for kind, a, b in config["weights"]
+            None if kind is None else Extrapolation(kind): (float(a), float(b), float(c))
+            for kind, a, b, c in config["weights"]
         }
         responses = Responses.from_config(config["responses"], arrays, n_genes)
-        return cls(arrays["readout"], responses, weights)
+        beyond = {
+            name.removeprefix("remainder."): array
+            for name, array in arrays.items()
+            if name.startswith("remainder.")
+        }
+        remainder = Remainder.from_config(config["remainder"], beyond, n_genes)
+        own_gene = OwnGene(**config["own_gene"])
+        return cls(arrays["readout"], responses, remainder, own_gene, weights)
 
 
 @torch.no_grad()
@@ -202,8 +290,12 @@ def fit_aim(
     responses = measure_responses(cells, table, autoencoder, seed)
     if not responses.curves:
         return Aim.none(cells.n_genes)
-    aim = Aim(_line(cells, autoencoder, seed), responses)
-    weights = _weights(aim, table, population, autoencoder, _mean_log(cells, table), seed)
+    readout_FG, mean_CG = _line(cells, autoencoder, seed), _mean_log(cells, table)
+    scatter_G = scatter_beyond(cells, table, autoencoder, readout_FG, seed)
+    remainder = fit_remainder(table, population.prior, readout_FG, mean_CG, scatter_G)
+    own_gene = fit_own_gene(table, autoencoder.genes, mean_CG, scatter_G, responses)
+    aim = Aim(readout_FG, responses, remainder, own_gene)
+    weights = _weights(aim, table, population, autoencoder, mean_CG, seed)
     return replace(aim, weights=weights)
 
 
@@ -214,6 +306,20 @@ def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Ten
             autoencoder.decoder.log_rate(z.flatten(1)) for z in (before_NKD, after_NKD)
         )
     return (after_NG - before_NG).double().mean(0).numpy()
+
+
+def _with_new_genes(
+    remainder_QG: np.ndarray,
+    genes: Sequence[str],
+    conditions: Sequence[Condition],
+    seen: Sequence[Set[str]],
+) -> list[Beyond]:
+    column = {gene: g for g, gene in enumerate(genes)}
+    found = []
+    for remainder_G, condition, old in zip(remainder_QG, conditions, seen, strict=True):
+        new = [column[part] for part in condition.parts if part in column and part not in old]
+        found.append(Beyond(remainder_G, np.array(new, dtype=np.int64)))
+    return found
 
 
 def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
@@ -254,8 +360,8 @@ def _weights(
     autoencoder: Autoencoder,
     mean_CG: np.ndarray,
     seed: int,
-) -> dict[Extrapolation | None, tuple[float, float]]:
-    """a and b of each kind of extrapolation that training conditions can be tried for."""
+) -> dict[Extrapolation | None, Weights]:
+    """a, b and c of each kind of extrapolation that training conditions can be tried for."""
     prior = population.prior
     index = {c: i for i, c in enumerate(table.conditions)}
     controls = {c.surroundings: i for c, i in index.items() if c.is_control}
@@ -268,34 +374,45 @@ def _weights(
     known = frozenset(part for c in prior.conditions for part in c.parts)
     shape = autoencoder.n_tokens, autoencoder.token_dim
     left_out, seen = prior.leave_one_out(), prior.estimate(prior.conditions)
+    asked = [prior.conditions[i] for i in enough]
+    rest = aim.beyond_without(prior, autoencoder.genes, asked)
+    seen_rest = aim.beyond(prior, autoencoder.genes, asked)
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
-    for i in enough:
+    for q, i in enumerate(enough):
         condition = prior.conditions[i]
         others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
         where = condition.surroundings
         measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
         before_NKD = control_draws(population, shape, where)
-        for kind, effect_F in (
-            (classify(condition, others, known), left_out.mean[i]),
-            (Extrapolation.SEEN, seen.mean[i]),
+        for kind, effect_F, beyond in (
+            (classify(condition, others, known), left_out.mean[i], rest[q]),
+            (Extrapolation.SEEN, seen.mean[i], seen_rest[q]),
         ):
             effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
             factor_G = mean_log_factor(autoencoder, before_NKD, before_NKD + effect_KD)
             decoded_G, _ = aim.responses.at(where, factor_G)
-            three_3G = np.stack([decoded_G, effect_F @ aim.readout_FG, measured_G])
+            straight_G = effect_F @ aim.readout_FG
+            each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
             for group in (kind,) if kind is Extrapolation.SEEN else (kind, None):
-                products.setdefault(group, []).append(three_3G @ three_3G.T)
+                products.setdefault(group, []).append(each_4G @ each_4G.T)
     return {kind: _least_squares(found) for kind, found in products.items()}
 
 
-def _least_squares(products: Sequence[np.ndarray]) -> tuple[float, float]:
-    """a and b from the products of decoded, straight and measured changes of each condition."""
-    total_33 = np.sum(products, axis=0)
-    start = np.array(START_WEIGHTS)
+def _least_squares(products: Sequence[np.ndarray]) -> Weights:
+    """a, b and c from the products of decoded, straight, further and measured changes.
+
+    c is what the further change earns where the other two leave something.
+    """
+    total_44 = np.sum(products, axis=0)
+    start = np.array(START_WEIGHTS[:2])
     # As many more conditions, of mean strength, in which the start would be exact.
-    tie = START_CONDITIONS * np.trace(total_33[:2, :2]) / (2 * len(products)) + 1e-12
-    gram_22 = total_33[:2, :2] + tie * np.eye(2)
+    share = START_CONDITIONS / len(products)
+    tie = share * np.trace(total_44[:2, :2]) / 2 + 1e-12
+    gram_22 = total_44[:2, :2] + tie * np.eye(2)
     root_22 = np.linalg.cholesky(gram_22)
-    found, _ = nnls(root_22.T, np.linalg.solve(root_22, total_33[:2, 2] + tie * start))
+    found, _ = nnls(root_22.T, np.linalg.solve(root_22, total_44[:2, 3] + tie * start))
     found *= min(1.0, MOST_TOTAL / max(found.sum(), 1e-12))
-    return float(found[0]), float(found[1])
+    size = total_44[2, 2]
+    left = total_44[2, 3] - found @ total_44[:2, 2]
+    further = (left + share * size * START_WEIGHTS[2]) / ((1 + share) * size + 1e-12)
+    return float(found[0]), float(found[1]), float(np.clip(further, 0, 1))

@@ -198,16 +198,19 @@ def calibrate_effects(
     left_out = prior.leave_one_out(), prior.estimate(prior.conditions)
     loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
     sd_CG, seen_sd_CG = (estimate.project(loadings_FG)[1] for estimate in left_out)
+    compared = [prior.conditions[i] for i in pairs]
+    rest = aim.beyond_without(prior, autoencoder.genes, compared)
+    seen_rest = aim.beyond(prior, autoencoder.genes, compared)
     unseen: list[Compared] = []
     seen: list[Compared] = []
-    for i, (control, treated) in pairs.items():
+    for q, (i, (control, treated)) in enumerate(pairs.items()):
         condition = prior.conditions[i]
         others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
         kind = classify(condition, others, known)
         measured_G, noise_G = measured_fold_change(rates[control], rates[treated])
-        for found, reach, estimate, sd in (
-            (unseen, kind, left_out[0], sd_CG),
-            (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG),
+        for found, reach, estimate, sd, beyond in (
+            (unseen, kind, left_out[0], sd_CG, rest),
+            (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
         ):
             predicted_G = decoded_fold_change(
                 autoencoder,
@@ -216,6 +219,7 @@ def calibrate_effects(
                 control_rates,
                 aim,
                 reach,
+                beyond[q],
                 estimate.mean[i],
             )
             design_G3 = np.stack([sd[i] ** 2, predicted_G**2, np.ones_like(predicted_G)], axis=1)

@@ -54,6 +54,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     journey = Journey(here, each, each.row, asked.shares)
     way = road(trained, journey, "transport", SolverConfig(), EditConfig(), seed=0)
     reaches = asked.reaches(trained)
+    beyond = trained.aim.beyond(population.prior, trained.genes, asked.conditions, asked.references)
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
         at_N = np.full(N_CELLS, row)
@@ -64,10 +65,13 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             trained.control_rates,
             trained.aim,
             reaches[row],
+            beyond[row],
             reference_F=asked.references.get(condition.surroundings),
             move=partial(_at, way, at_N),
         )
         sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
+        new = beyond[row].new_genes
+        sd_G[new] = np.hypot(sd_G[new], trained.aim.own_gene.spread)
         ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(

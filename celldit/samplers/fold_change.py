@@ -22,7 +22,7 @@ from torch import Tensor
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population, Surroundings
 from celldit.latent.autoencoder import Autoencoder
-from celldit.samplers.aim import Aim
+from celldit.samplers.aim import Aim, Beyond
 from celldit.samplers.standins import control_draws
 
 ControlRates = Mapping[Surroundings, np.ndarray]
@@ -36,6 +36,7 @@ def decoded_fold_change(
     control_rates: ControlRates,
     aim: Aim,
     kind: Extrapolation | None,
+    beyond: Beyond,
     effect_F: np.ndarray | None = None,
     reference_F: np.ndarray | None = None,
     move: Callable[[Tensor], Tensor] | None = None,
@@ -55,8 +56,9 @@ def decoded_fold_change(
         Context and time.
     control_rates
         Measured rates; where it knows none of these surroundings, decoded ones stand in.
-    aim, kind
-        What corrects decoded rates, and how far the condition is from training.
+    aim, kind, beyond
+        What corrects decoded rates, how far the condition is from training, and what is known of
+        it beyond the latent.
     effect_F
         Shift of the latent, the same for every cell; None for none.
     reference_F
@@ -70,7 +72,8 @@ def decoded_fold_change(
     if effect_F is not None:
         moved = moved + torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
     before_G, after_G = (mean_decoded_rates(autoencoder, z) for z in (control, moved))
-    after_G = after_G * np.exp(aim.offset(autoencoder, surroundings, kind, control, moved))
+    offset_G = aim.offset(autoencoder, surroundings, kind, control, moved, beyond)
+    after_G = after_G * np.exp(offset_G)
     base_G = np.asarray(control_rates.get(surroundings, before_G), dtype=np.float64)
     kept_G = base_G * np.minimum(after_G / np.maximum(before_G, 1e-12), 1)
     changed_G = kept_G + np.maximum(after_G - before_G, 0)

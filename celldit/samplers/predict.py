@@ -164,6 +164,9 @@ def log_offsets(
     # Transport asks for the condition of a position and nothing else.
     used_Q, at_Q = np.unique(there.row, return_index=True)
     first_at = dict(zip(used_Q.tolist(), at_Q.tolist(), strict=True))
+    beyond = trained.aim.beyond(
+        trained.population.prior, trained.genes, conditions, there.references
+    )
 
     @lru_cache(maxsize=KEPT_OFFSETS)
     def of_condition(q: int) -> torch.Tensor:
@@ -172,7 +175,9 @@ def log_offsets(
         z_NKD = control_draws(trained.population, trained.shape, surroundings, reference_F)
         moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), first_at[q]))
         ends = z_NKD, moved_NKD
-        found_G = trained.aim.offset(trained.autoencoder, surroundings, reaches[q], *ends)
+        found_G = trained.aim.offset(
+            trained.autoencoder, surroundings, reaches[q], *ends, beyond[q]
+        )
         return torch.from_numpy(found_G.astype(np.float32))
 
     return lambda at_B: torch.stack([of_condition(q) for q in there.row[at_B].tolist()])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 
 from celldit.conditions.observed import Observed
 
@@ -95,3 +96,27 @@ def test_what_all_share_is_pooled_only_where_it_varies() -> None:
     mean, _ = observed.predict(np.zeros((1, 40)), np.ones(1), np.ones(1))
     assert mean[0, 0] == pytest.approx(shifts[:, 0].mean(), rel=0.01)
     assert mean[0, 1] == 0
+
+
+@given(st.integers(0, 10_000))
+def test_likelihoods_are_those_of_the_normal_distribution(seed: int) -> None:
+    made = design(seed).observed
+    signals, commons = (0.0, 0.3, 2.0), (0.5, 0.0, 1.5)
+    found_LF = made.log_likelihoods(signals, commons)
+    for row_F, signal, common in zip(found_LF, signals, commons, strict=True):
+        total = signal * made.kernel_CC + common * np.outer(made.totals_C, made.totals_C)
+        density = multivariate_normal(cov=total + np.diag(made.noise_C))
+        constant = multivariate_normal(cov=np.diag(made.noise_C)).logpdf(np.zeros(6))
+        np.testing.assert_allclose(
+            row_F, density.logpdf(made.shifts_CF.T) - constant, rtol=1e-6, atol=1e-6
+        )
+
+
+def test_other_dimensions_share_the_decomposition() -> None:
+    made, other = design(1), design(2).observed
+    moved = made.observed.with_shifts(other.shifts_CF, other.signal_F, other.common_F)
+    anew = replace(made.observed, **{k: getattr(moved, k) for k in ("shifts_CF", "signal_F")})
+    anew = replace(anew, common_F=other.common_F)
+    asked = made.across_QC, made.totals_Q
+    np.testing.assert_allclose(moved.mean(*asked), anew.mean(*asked), rtol=1e-9)
+    np.testing.assert_array_equal(moved.mean(*asked), moved.predict(*asked, made.variances_Q)[0])

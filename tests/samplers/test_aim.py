@@ -14,7 +14,9 @@ import torch
 from celldit import CellDiT
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.latent import LatentConfig
-from celldit.samplers.aim import START_WEIGHTS, Aim, _least_squares
+from celldit.samplers.aim import START_WEIGHTS, Aim, Beyond, _least_squares
+from celldit.samplers.own_gene import OwnGene
+from celldit.samplers.remainder import Remainder
 from celldit.samplers.responses import LOG_FACTORS, Responses
 
 
@@ -82,16 +84,23 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
     z_NKD = torch.zeros(4, *trained.shape)
     moved_NKD = z_NKD + 0.3
     kind = Extrapolation.CONTEXT
-    offset_G = aim.offset(trained.autoencoder, where, kind, z_NKD, moved_NKD)
+    further_G = np.linspace(-0.2, 0.2, len(trained.genes))
+    new_genes = np.array([3])
+    ends = z_NKD, moved_NKD
+    offset_G = aim.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes[:0]))
+    own = replace(aim, own_gene=OwnGene(-0.5, 0.1))
+    with_new_G = own.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes))
+    assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
+    np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
     with torch.no_grad():
         before_G, after_G = (
             trained.autoencoder.decoder.log_rate(z[:1].flatten(1))[0].double().numpy()
             for z in (z_NKD, moved_NKD)
         )
-    a, b = aim.weights[kind]
+    a, b, c = aim.weights[kind]
     decoded_G, _ = aim.responses.at(where, after_G - before_G)
     straight_G = np.full(len(aim.readout_FG), 0.3) @ aim.readout_FG
-    wanted_G = a * decoded_G + b * straight_G
+    wanted_G = a * decoded_G + b * straight_G + c * further_G
     got_G, slope_G = aim.responses.at(where, after_G - before_G + offset_G)
     answering = (slope_G > 0.2) & (np.abs(offset_G) < 1.9)
     assert answering.sum() > 20
@@ -102,15 +111,19 @@ def test_weights_are_found() -> None:
     rng = np.random.default_rng(0)
     products = []
     for _ in range(50):
-        decoded_G, straight_G = rng.normal(size=(2, 300))
-        measured_G = 0.9 * decoded_G + 0.3 * straight_G + rng.normal(0, 0.1, 300)
-        three_3G = np.stack([decoded_G, straight_G, measured_G])
-        products.append(three_3G @ three_3G.T)
-    assert _least_squares(products) == pytest.approx((0.9, 0.3), abs=0.03)
-    # No more is made up for than reading can lose.
-    assert sum(_least_squares([p * np.outer([1, 1, 3], [1, 1, 3]) for p in products])) < 1.201
+        decoded_G, straight_G, further_G = rng.normal(size=(3, 300))
+        measured_G = 0.9 * decoded_G + 0.3 * straight_G + 0.6 * further_G
+        each_4G = np.stack([decoded_G, straight_G, further_G, measured_G + rng.normal(0, 0.1, 300)])
+        products.append(each_4G @ each_4G.T)
+    assert _least_squares(products) == pytest.approx((0.9, 0.3, 0.6), abs=0.03)
+    # No more is made up for than reading can lose, and the rest is believed at most as it is.
+    larger = np.outer([1, 1, 1, 3], [1, 1, 1, 3])
+    a, b, c = _least_squares([p * larger for p in products])
+    assert a + b < 1.201
+    assert c == 1
     # One condition says half of it.
-    few = _least_squares([np.outer([1, 1e-9, 1.0], [1, 1e-9, 1.0]) + 1e-12 * np.eye(3)])
+    one = np.array([1, 1e-9, 1e-9, 1.0])
+    few = _least_squares([np.outer(one, one) + 1e-12 * np.eye(4)])
     assert START_WEIGHTS[0] < few[0] < 1
 
 
@@ -132,12 +145,15 @@ def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT])
 def test_what_was_learned_earlier_is_kept() -> None:
     curve = np.stack([LOG_FACTORS, 2 * LOG_FACTORS, 3 * LOG_FACTORS], axis=1).astype(np.float16)
     line = np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
-    earlier = Aim(line, Responses({("a", None): curve, None: curve}), {None: (0.9, 0.2)})
+    nothing, own_gene = Remainder.none(3), OwnGene(-0.7, 0.2)
+    responses = Responses({("a", None): curve, None: curve})
+    earlier = Aim(line, responses, nothing, own_gene, {None: (0.9, 0.2, 0.8)})
     tuned = Aim.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
-    assert tuned.weights == earlier.weights
+    assert (tuned.weights, tuned.own_gene) == (earlier.weights, own_gene)
     np.testing.assert_array_equal(tuned.readout_FG, [[3, 1]])
     np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
-    own = Aim(2 * line, Responses({("b", None): curve, None: 0 * curve}), {None: (0.5, 0.5)})
+    responses = Responses({("b", None): curve, None: 0 * curve})
+    own = Aim(2 * line, responses, nothing, OwnGene(), {None: (0.5, 0.5, 1.0)})
     both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
     assert list(both.responses.curves) == [("a", None), None, ("b", None)]
     assert (both.responses.curves[None] == 0).all()
@@ -150,6 +166,8 @@ def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:
     loaded, aim = CellDiT.load(tmp_path / "model").trained.aim, model.trained.aim
     assert loaded.weights == aim.weights
     assert list(loaded.responses.curves) == list(aim.responses.curves)
+    assert loaded.remainder.conditions == aim.remainder.conditions
+    assert loaded.own_gene == aim.own_gene
     for name, array in aim.arrays().items():
         np.testing.assert_array_equal(loaded.arrays()[name], array)
 

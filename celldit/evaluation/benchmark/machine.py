@@ -13,10 +13,11 @@ def describe_machine() -> str:
     """Processor, cores, threads, and versions, in one line."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = "1 core" if n == 1 else f"{n} cores"
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{_processor()}, {cores} cores{gpu}, Python {platform.python_version()}, "
+        f"{_processor()}, {cores}{gpu}, Python {platform.python_version()}, "
         f"torch {torch.__version__}"
     )
 

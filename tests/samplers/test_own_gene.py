@@ -1,0 +1,51 @@
+"""A knock-out that was never seen costs its own transcripts, as those that were seen did."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from celldit.conditions import Condition, ConditionTable
+from celldit.samplers.own_gene import OwnGene, fit_own_gene
+from celldit.samplers.responses import LOG_FACTORS, Responses
+
+GENES = ("A", "B", "C", "D", "other")
+# Log expression here is the log rate itself.
+RESPONSES = Responses({("", None): np.repeat(LOG_FACTORS[:, None], 5, axis=1)})
+
+
+def table_of(labels: list[str], n_cells: int = 200) -> ConditionTable:
+    conditions = [Condition((), None), *(Condition((label,), None) for label in labels)]
+    return ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), n_cells))
+
+
+def means(log_factors: list[float]) -> np.ndarray:
+    """Each perturbation changes its own gene and, a little, all others."""
+    mean_CG = np.full((len(log_factors) + 1, 5), 2.0)
+    for i, log_factor in enumerate(log_factors):
+        mean_CG[i + 1] += 0.1
+        mean_CG[i + 1, i] += log_factor
+    return mean_CG
+
+
+def test_the_mean_and_the_spread_are_found() -> None:
+    drawn = [-1.5, -1.0, -0.5, -1.0]
+    own = fit_own_gene(table_of(list("ABCD")), GENES, means(drawn), np.ones(5), RESPONSES)
+    # Drawn to zero as if one perturbation had shown nothing.
+    assert -1.0 < own.log_factor < -0.85
+    assert own.spread == pytest.approx(np.std(drawn, ddof=1), abs=0.15)
+
+
+def test_activation_is_as_good() -> None:
+    own = fit_own_gene(table_of(list("ABCD")), GENES, means([1.0] * 4), np.ones(5), RESPONSES)
+    assert 0.9 < own.log_factor < 1.0
+
+
+def test_few_perturbations_and_silent_genes_tell_nothing() -> None:
+    two = fit_own_gene(table_of(["A", "B"]), GENES, means([-1.0] * 2), np.ones(5), RESPONSES)
+    assert two == OwnGene()
+    drugs = fit_own_gene(table_of(["x", "y", "z"]), GENES, means([-1.0] * 3), np.ones(5), RESPONSES)
+    assert drugs == OwnGene()
+    silent = Responses({("", None): np.zeros((len(LOG_FACTORS), 5))})
+    whole = table_of(list("ABCD"))
+    assert fit_own_gene(whole, GENES, means([0.0] * 4), np.ones(5), silent) == OwnGene()
