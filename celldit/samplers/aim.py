@@ -11,10 +11,10 @@ were predicted from the others tell how to weigh the three,
 
     aim = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
-by least squares over genes and conditions, each condition counting by the size of its effect, for
-each kind of extrapolation. Rates of a condition are then multiplied, gene by gene and alike in all
-its cells, by what brings its controls there. Genes that are perturbed for the first time are
-multiplied by what perturbing a gene does to it on average (:mod:`celldit.samplers.own_gene`).
+by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
+then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
+that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
+(:mod:`celldit.samplers.own_gene`).
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """
@@ -393,11 +393,15 @@ def _weights(
             decoded_G, _ = aim.responses.at(where, factor_G)
             straight_G = effect_F @ aim.readout_FG
             each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
-            # A condition counts by the size of its effect: by its square, which plain squares come
+            product_44 = each_4G @ each_4G.T
+            if kind is not Extrapolation.SEEN:
+                products.setdefault(None, []).append(product_44)
+            # What was never seen may turn out strong or weak, and nothing tells which: there a
+            # condition counts by the size of its effect. By its square, which plain squares come
             # to, the strongest alone would decide how far the weak ones are believed.
-            each_4G /= np.sqrt(max(np.linalg.norm(measured_G), 1e-6))
-            for group in (kind,) if kind is Extrapolation.SEEN else (kind, None):
-                products.setdefault(group, []).append(each_4G @ each_4G.T)
+            if kind is Extrapolation.UNSEEN:
+                product_44 = product_44 / max(float(np.linalg.norm(measured_G)), 1e-6)
+            products.setdefault(kind, []).append(product_44)
     return {kind: _least_squares(found) for kind, found in products.items()}
 
 
