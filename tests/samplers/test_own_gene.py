@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import celldit as cd
 from celldit.conditions import Condition, ConditionTable
 from celldit.samplers.own_gene import OwnGene, fit_own_gene
 from celldit.samplers.responses import LOG_FACTORS, Responses
@@ -49,3 +50,17 @@ def test_few_perturbations_and_silent_genes_tell_nothing() -> None:
     silent = Responses({("", None): np.zeros((len(LOG_FACTORS), 5))})
     whole = table_of(list("ABCD"))
     assert fit_own_gene(whole, GENES, means([0.0] * 4), np.ones(5), silent) == OwnGene()
+
+
+def test_knock_outs_of_papalexi_change_their_own_gene_most() -> None:
+    screen = cd.datasets.papalexi()
+    size = np.ravel(screen.X.sum(axis=1))
+    log = screen.X.multiply(1e4 / size[:, None]).log1p().tocsr()
+    labels = screen.obs["perturbation"].astype(str).to_numpy()
+    control_G = np.ravel(log[labels == "control"].mean(axis=0))
+    largest = {}
+    for label in set(labels) & set(screen.var_names):
+        change_G = np.ravel(log[labels == label].mean(axis=0)) - control_G
+        largest[label] = screen.var_names[np.abs(change_G).argmax()]
+    assert len(largest) == 9
+    assert sum(label == gene for label, gene in largest.items()) == 8
