@@ -1,4 +1,8 @@
-"""How far predicted log fold changes are off, learned from training conditions.
+"""Log fold changes and how far they are off, learned from training conditions.
+
+A log fold change is s times that of rates which the aim asks for plus t times that of rates as
+they are decoded (:mod:`celldit.samplers.fold_change`), s and t at least 0 and together at most 1,
+by least squares over genes and conditions, each gene by how well it was measured.
 
 The effect prior knows how uncertain its latent shift is, but not what the latent leaves out of a
 gene, nor how the decoder bends a large effect. Both show when training conditions are predicted and
@@ -33,7 +37,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
@@ -42,7 +46,7 @@ from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.aim import Aim
 from celldit.samplers.control_rates import ControlRates
-from celldit.samplers.fold_change import decoded_fold_change
+from celldit.samplers.fold_change import fold_changes
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
 MAX_CONDITIONS = 48
@@ -56,15 +60,18 @@ HELD_SEEN, HELD_UNSEEN = 0.9, 0.95
 PRIOR_CONDITIONS = 3.0
 # Where errors are no larger than noise, none is seen; a gene's is still not known to be nothing.
 LEAST_SD = 0.05
+LEAST_ERROR = 0.2
 LEAST_LOG, MOST_LOG = -12.0, 3.0
 
 
 @dataclass(frozen=True, eq=False)
 class EffectCalibration:
-    """Coefficients of the variance of a log fold change; see the module.
+    """Coefficients of a log fold change and of its variance; see the module.
 
     Attributes
     ----------
+    aimed, decoded
+        s and t.
     prior, relative
         a and b, the scale included, for conditions that training has not seen.
     constant
@@ -76,11 +83,23 @@ class EffectCalibration:
         Those of kinds of extrapolation that have their own.
     """
 
+    aimed: float = 1.0
+    decoded: float = 0.0
     prior: float = 1.0
     relative: float = 0.0
     constant: np.ndarray | float = 0.0
     n_responding: int = 0
     by_kind: Mapping[Extrapolation, EffectCalibration] = field(default_factory=dict)
+
+    def _of(self, kind: Extrapolation | None) -> EffectCalibration:
+        return self if kind is None else self.by_kind.get(kind, self)
+
+    def fold_change(
+        self, aimed_G: np.ndarray, decoded_G: np.ndarray, kind: Extrapolation | None
+    ) -> np.ndarray:
+        """Log fold changes from those of aimed and decoded rates; the kind as in :meth:`sd`."""
+        own = self._of(kind)
+        return own.aimed * aimed_G + own.decoded * decoded_G
 
     def sd(
         self, prior_sd: np.ndarray, fold_change: np.ndarray, kind: Extrapolation | None
@@ -89,12 +108,14 @@ class EffectCalibration:
 
         The kind is None for another dose or time of what was seen: it is not as sure as the same.
         """
-        own = self if kind is None else self.by_kind.get(kind, self)
+        own = self._of(kind)
         return np.sqrt(own.prior * prior_sd**2 + own.relative * fold_change**2 + own.constant)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON; in place of one its mean."""
         return {
+            "aimed": self.aimed,
+            "decoded": self.decoded,
             "prior": self.prior,
             "relative": self.relative,
             "constant": float(np.mean(self.constant)),
@@ -142,10 +163,10 @@ class Compared:
     ----------
     kind
         How far the prediction had to reach.
-    error_G
-        Measured minus predicted.
-    design_G3
-        Prior variance, squared prediction and 1: what a, b and c are multiplied with.
+    aimed_G, decoded_G, measured_G
+        Predicted by rates of either sort, and measured.
+    prior_variance_G
+        Of the effect prior.
     noise_G
         Sampling variance of the perturbed cells; that of the controls is in the prediction, too,
         since it is counted from their rates.
@@ -154,8 +175,10 @@ class Compared:
     """
 
     kind: Extrapolation
-    error_G: np.ndarray
-    design_G3: np.ndarray
+    aimed_G: np.ndarray
+    decoded_G: np.ndarray
+    measured_G: np.ndarray
+    prior_variance_G: np.ndarray
     noise_G: np.ndarray
     strength_G: np.ndarray
 
@@ -212,7 +235,7 @@ def calibrate_effects(
             (unseen, kind, left_out[0], sd_CG, rest),
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
         ):
-            predicted_G = decoded_fold_change(
+            aimed_G, decoded_G = fold_changes(
                 autoencoder,
                 population,
                 condition.surroundings,
@@ -222,13 +245,13 @@ def calibrate_effects(
                 beyond[q],
                 estimate.mean[i],
             )
-            design_G3 = np.stack([sd[i] ** 2, predicted_G**2, np.ones_like(predicted_G)], axis=1)
-            error_G = measured_G - predicted_G
             found.append(
                 Compared(
                     reach,
-                    error_G,
-                    design_G3,
+                    aimed_G,
+                    decoded_G,
+                    measured_G,
+                    sd[i] ** 2,
                     rates[treated].log_variance_G,
                     measured_G**2 / noise_G,
                 )
@@ -249,7 +272,6 @@ def _fit(compared: Sequence[Compared], held: float) -> EffectCalibration:
     """Coefficients for some comparisons, or none where too few genes respond."""
     if not compared:
         return EffectCalibration()
-    squared_CG = np.stack([one.error_G for one in compared]) ** 2
     noise_CG = np.stack([one.noise_G for one in compared])
     strength_CG = np.stack([one.strength_G for one in compared])
     if strength_CG.size < MIN_RESPONDING:
@@ -257,9 +279,13 @@ def _fit(compared: Sequence[Compared], held: float) -> EffectCalibration:
     # Where few respond, those that come nearest are taken; their noise is accounted for.
     least = min(RESPONDS**2, np.sort(strength_CG, axis=None)[-MIN_RESPONDING])
     responds_CG = strength_CG >= least
+    aimed, decoded = _reading(compared)
+    predicted_CG = np.stack([aimed * one.aimed_G + decoded * one.decoded_G for one in compared])
+    squared_CG = (np.stack([one.measured_G for one in compared]) - predicted_CG) ** 2
     own_CG, own_G = _error_of_genes(squared_CG, noise_CG)
-    design_CG3 = np.stack([one.design_G3 for one in compared])
-    design_CG4 = np.concatenate([design_CG3, own_CG[..., None]], axis=-1)
+    prior_CG = np.stack([one.prior_variance_G for one in compared])
+    columns = prior_CG, predicted_CG**2, np.ones_like(prior_CG), own_CG
+    design_CG4 = np.stack(columns, axis=-1)
     n_CG = responds_CG.sum(axis=1, keepdims=True)
     share_CG = responds_CG / n_CG.clip(1) / (n_CG > 0).sum()
     coefficients = _most_likely(
@@ -275,7 +301,24 @@ def _fit(compared: Sequence[Compared], held: float) -> EffectCalibration:
     a, b, c, own = (coefficients * scale).tolist()
     # Never surer than the effect prior is of its own shift.
     constant_G = np.maximum(c + own * own_G, LEAST_SD**2).astype(np.float32)
-    return EffectCalibration(max(a, 1.0), b, constant_G, int(responds_CG.sum()))
+    return EffectCalibration(aimed, decoded, max(a, 1.0), b, constant_G, int(responds_CG.sum()))
+
+
+def _reading(compared: Sequence[Compared]) -> tuple[float, float]:
+    """s and t, with a tie to aimed rates as they are, as strong as one more condition."""
+    total_33 = np.zeros((3, 3))
+    for one in compared:
+        each_3G = np.stack([one.aimed_G, one.decoded_G, one.measured_G])
+        # A gene that is measured without error is still not predicted so.
+        weight_G = 1 / (one.noise_G + LEAST_ERROR**2)
+        total_33 += (each_3G * weight_G) @ each_3G.T
+    tie = np.trace(total_33[:2, :2]) / (2 * len(compared)) + 1e-12
+    gram_22 = total_33[:2, :2] + tie * np.eye(2)
+    root_22 = np.linalg.cholesky(gram_22)
+    found, _ = nnls(root_22.T, np.linalg.solve(root_22, total_33[:2, 2] + tie * np.array([1, 0])))
+    # What decoding loses is the aim's to make up for, and it does.
+    found /= max(1.0, found.sum())
+    return float(found[0]), float(found[1])
 
 
 def _error_of_genes(squared_CG: np.ndarray, noise_CG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

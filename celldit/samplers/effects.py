@@ -13,7 +13,7 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
-from celldit.samplers.fold_change import decoded_fold_change
+from celldit.samplers.fold_change import fold_changes
 from celldit.samplers.roads import Journey, Road, road
 from celldit.samplers.standins import N_CELLS
 from celldit.samplers.trained import Asked, Trained
@@ -58,7 +58,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
         at_N = np.full(N_CELLS, row)
-        fold_G = decoded_fold_change(
+        aimed_G, decoded_G = fold_changes(
             trained.autoencoder,
             population,
             condition.surroundings,
@@ -69,6 +69,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             reference_F=asked.references.get(condition.surroundings),
             move=partial(_at, way, at_N),
         )
+        fold_G = calibration.fold_change(aimed_G, decoded_G, reaches[row])
         sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
         new = beyond[row].new_genes
         sd_G[new] = np.hypot(sd_G[new], trained.aim.own_gene.spread)

@@ -8,7 +8,11 @@ accordingly, as those of single cells do
 
 Decoded rates alone, averaged over draws about the mean of a context, are too high for genes that
 are all but silent in it: log fold changes of genes that wake came out half as large as measured.
-Rates after are those that the aim asks for (:mod:`celldit.samplers.aim`), as in predicted cells.
+Rates after are those that the aim asks for (:mod:`celldit.samplers.aim`), as in predicted cells,
+and once more as decoded. Neither is the log ratio of mean rates that is wanted: the aim is about
+mean log expression, and where some cells of a condition respond and others do not, the logarithm
+falls further than one factor for all of them would make it. Training conditions tell how to weigh
+the two (:mod:`celldit.samplers.calibration`).
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ ControlRates = Mapping[Surroundings, np.ndarray]
 PSEUDO_RATE = 0.05  # counts per 10,000: below this a gene counts as hardly expressed
 
 
-def decoded_fold_change(
+def fold_changes(
     autoencoder: Autoencoder,
     population: Population,
     surroundings: Surroundings,
@@ -40,8 +44,8 @@ def decoded_fold_change(
     effect_F: np.ndarray | None = None,
     reference_F: np.ndarray | None = None,
     move: Callable[[Tensor], Tensor] | None = None,
-) -> np.ndarray:
-    """Log ratio of mean rates after and before, natural logarithm, shape (G,).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log ratios of mean rates after and before, aimed and as decoded, natural, each (G,).
 
     A pseudo-rate of 0.05 counts per 10,000 is added to both, so that genes which are hardly
     expressed do not show large ratios of next to nothing.
@@ -73,11 +77,14 @@ def decoded_fold_change(
         moved = moved + torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
     before_G, after_G = (mean_decoded_rates(autoencoder, z) for z in (control, moved))
     offset_G = aim.offset(autoencoder, surroundings, kind, control, moved, beyond)
-    after_G = after_G * np.exp(offset_G)
     base_G = np.asarray(control_rates.get(surroundings, before_G), dtype=np.float64)
-    kept_G = base_G * np.minimum(after_G / np.maximum(before_G, 1e-12), 1)
-    changed_G = kept_G + np.maximum(after_G - before_G, 0)
-    return np.log((changed_G + PSEUDO_RATE) / (base_G + PSEUDO_RATE))
+
+    def ratio(after_G: np.ndarray) -> np.ndarray:
+        kept_G = base_G * np.minimum(after_G / np.maximum(before_G, 1e-12), 1)
+        changed_G = kept_G + np.maximum(after_G - before_G, 0)
+        return np.log((changed_G + PSEUDO_RATE) / (base_G + PSEUDO_RATE))
+
+    return ratio(after_G * np.exp(offset_G)), ratio(after_G)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -22,6 +23,7 @@ from celldit.samplers.calibration import (
     EffectCalibration,
     _error_of_genes,
     _fit,
+    _reading,
 )
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
@@ -133,11 +135,30 @@ def made_up(sd_G: np.ndarray, n_conditions: int, seed: int) -> list[Compared]:
     found = []
     for _ in range(n_conditions):
         error_G = rng.normal(0, np.sqrt(sd_G**2 + noise_G))
-        design_G3 = np.stack([np.full(len(sd_G), 1e-4), np.zeros(len(sd_G)), np.ones(len(sd_G))], 1)
+        zero_G, prior_G = np.zeros(len(sd_G)), np.full(len(sd_G), 1e-4)
+        strength_G = error_G**2 / noise_G
         found.append(
-            Compared(Extrapolation.UNSEEN, error_G, design_G3, noise_G, error_G**2 / noise_G)
+            Compared(Extrapolation.UNSEEN, zero_G, zero_G, error_G, prior_G, noise_G, strength_G)
         )
     return found
+
+
+def test_the_reading_is_found() -> None:
+    rng = np.random.default_rng(0)
+    compared = []
+    for _ in range(300):
+        aimed_G = rng.normal(size=40)
+        decoded_G = 0.7 * aimed_G + rng.normal(0, 0.5, 40)
+        measured_G = 0.3 * aimed_G + 0.4 * decoded_G + rng.normal(0, 0.1, 40)
+        rest = np.full((3, 40), 0.01)
+        compared.append(Compared(Extrapolation.SEEN, aimed_G, decoded_G, measured_G, *rest))
+    assert _reading(compared) == pytest.approx((0.3, 0.4), abs=0.04)
+    # Nothing is made larger than the aim has it.
+    larger = [replace(one, measured_G=3 * one.measured_G) for one in compared]
+    assert sum(_reading(larger)) == pytest.approx(1)
+    # Without a word from the data it is the aim.
+    silent = [replace(one, measured_G=0 * one.measured_G) for one in compared[:1]]
+    assert 0 < _reading(silent)[0] < 1
 
 
 def test_genes_that_never_respond_are_surer() -> None:
@@ -170,19 +191,21 @@ def test_one_condition_is_enough() -> None:
 
 
 def test_through_a_file() -> None:
-    seen = EffectCalibration(1.0, 0.1, np.array([0.02, 0.5], np.float32), 40)
-    whole = EffectCalibration(2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
+    seen = EffectCalibration(0.3, 0.4, 1.0, 0.1, np.array([0.02, 0.5], np.float32), 40)
+    whole = EffectCalibration(1.0, 0.0, 2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
     config, arrays = json.loads(json.dumps(whole.to_config())), whole.arrays()
     loaded = EffectCalibration.from_config(config, arrays, 2)
     kinds = (Extrapolation.SEEN, Extrapolation.CONTEXT, None)
     for kind in kinds:
         asked = np.ones(2), np.array([0.0, 1.0]), kind
         np.testing.assert_array_equal(loaded.sd(*asked), whole.sd(*asked))
+        np.testing.assert_array_equal(loaded.fold_change(*asked), whole.fold_change(*asked))
     with pytest.raises(ValueError, match="does not fit its genes"):
         EffectCalibration.from_config(config, arrays, 3)
     first_release = {"prior": 2.0, "relative": 0.0, "constant": 0.3, "n_responding": 90}
     old = EffectCalibration.from_config(first_release, {}, 2)
     for kind in kinds:
         np.testing.assert_allclose(old.sd(np.ones(1), np.zeros(1), kind), 2.3**0.5)
+        assert old.fold_change(np.ones(1), np.zeros(1), kind) == 1
     asked = np.ones(1), np.zeros(1)
     assert whole.sd(*asked, kinds[0])[0] < whole.sd(*asked, kinds[1])[0]
