@@ -27,7 +27,7 @@ from benchmark_prior import problems
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.data import Cells
-from celldit.samplers.calibration import MIN_CELLS, RESPONDS, Z_90
+from celldit.samplers.calibrate import MIN_CELLS, RESPONDS, Z_90
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
 Z_50 = 0.6745

@@ -11,9 +11,11 @@ from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
-from celldit.samplers.aim import Aim, fit_aim
-from celldit.samplers.calibration import EffectCalibration, calibrate_effects
+from celldit.samplers.aim import Aim
+from celldit.samplers.calibrate import calibrate_effects
+from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import measure_control_rates
+from celldit.samplers.fit_aim import fit_aim
 from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.synthesis import Synthesis, fit_synthesis
 

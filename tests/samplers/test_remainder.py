@@ -10,7 +10,8 @@ import pytest
 
 from celldit import CellDiT
 from celldit.conditions import Condition, ConditionTable, EffectPrior
-from celldit.samplers.remainder import Remainder, fit_remainder
+from celldit.samplers.fit_remainder import fit_remainder
+from celldit.samplers.remainder import Remainder
 
 N_CELLS, N_GENES = 400, 30
 LABELS = tuple("ABCDEF")
