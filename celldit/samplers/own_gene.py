@@ -28,6 +28,8 @@ MIN_CELLS = 20
 MIN_PERTURBATIONS = 3
 # Of log expression for a unit of log rate; a gene that answers less tells nothing.
 LEAST_ANSWER = 0.1
+# A factor of 50: further down nothing is left, further up is as good as this.
+MOST_TOLD = 4.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def fit_own_gene(
     table: ConditionTable,
     genes: Sequence[str],
     mean_CG: np.ndarray,
-    scatter_G: np.ndarray,
+    sd_G: np.ndarray,
     responses: Responses,
 ) -> OwnGene:
     """Learn it from single perturbations whose gene is measured.
@@ -63,7 +65,7 @@ def fit_own_gene(
         Names of the G genes.
     mean_CG
         Mean log expression of each condition.
-    scatter_G
+    sd_G
         Standard deviation of log expression within conditions.
     responses
         How controls answer to a change of rates.
@@ -84,13 +86,24 @@ def fit_own_gene(
             # What all perturbations do to the gene is foreseen without this.
             usual = np.median(mean_CG[others, g]) if others else mean_CG[controls[where], g]
             curve_P = responses.curves[where][:, g].astype(np.float64)
-            theta = float(np.interp(mean_CG[i, g] - usual, curve_P, LOG_FACTORS))
-            slope = float(np.gradient(curve_P, LOG_FACTORS)[np.abs(LOG_FACTORS - theta).argmin()])
-            if slope < LEAST_ANSWER:
+            # Whether a gene can tell must not depend on what it tells.
+            slopes_P = np.gradient(curve_P, LOG_FACTORS)
+            if np.interp(0, LOG_FACTORS, slopes_P) < LEAST_ANSWER:
                 continue
+            change = mean_CG[i, g] - usual
+            theta = float(np.interp(change, curve_P, LOG_FACTORS).clip(-MOST_TOLD, MOST_TOLD))
+            # Of the way there: where all is lost, the slope is none and the loss is plain.
+            slope = _mean_slope(theta, curve_P)
             noise = 1 / table.counts[i] + 1 / table.counts[controls[where]]
-            found[genes[g]].append((theta, float(noise * (scatter_G[g] / slope) ** 2)))
+            found[genes[g]].append((theta, float(noise * (sd_G[g] / slope) ** 2)))
     return _pool(found.values())
+
+
+def _mean_slope(theta: float, curve_P: np.ndarray) -> float:
+    """Of a curve between no change and a log factor at least a quarter away."""
+    away = np.sign(theta or -1.0) * max(abs(theta), 0.25)
+    there, here = np.interp([away, 0.0], LOG_FACTORS, curve_P)
+    return max(float((there - here) / away), LEAST_ANSWER / 10)
 
 
 def _pool(found: Collection[list[tuple[float, float]]]) -> OwnGene:

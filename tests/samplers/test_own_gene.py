@@ -64,3 +64,20 @@ def test_knock_outs_of_papalexi_change_their_own_gene_most() -> None:
         largest[label] = screen.var_names[np.abs(change_G).argmax()]
     assert len(largest) == 9
     assert sum(label == gene for label, gene in largest.items()) == 8
+
+
+@pytest.mark.parametrize("log_factor", [-1.0, -3.0, -6.0, 2.0])
+def test_the_better_a_knock_out_worked_the_more_it_tells(log_factor: float) -> None:
+    # Log expression of a gene with a few counts: there is a bottom, and noise on the way.
+    rng = np.random.default_rng(0)
+    names = [f"g{i}" for i in range(20)]
+    curve_P = np.log1p(np.exp(LOG_FACTORS)) - np.log(2)
+    curves = np.repeat(curve_P[:, None], len(names), axis=1)
+    mean_CG = rng.normal(0.7, 0.01, (len(names) + 1, len(names)))
+    for i in range(len(names)):
+        mean_CG[i + 1, i] += np.interp(log_factor, LOG_FACTORS, curve_P)
+    own = fit_own_gene(
+        table_of(names), names, mean_CG, np.full(len(names), 0.1), Responses({("", None): curves})
+    )
+    told = min(max(log_factor, -4.0), 4.0)
+    assert own.log_factor == pytest.approx(told, rel=0.3)
