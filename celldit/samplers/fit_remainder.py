@@ -12,8 +12,7 @@ from itertools import product
 import numpy as np
 
 from celldit.conditions import ConditionTable
-from celldit.conditions.effect_prior import MIN_CELLS, EffectPrior
-from celldit.conditions.shifts import reference_means
+from celldit.conditions.effect_prior import EffectPrior
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.remainder import Remainder
@@ -21,8 +20,10 @@ from celldit.samplers.remainder import Remainder
 SIGNALS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 COMMONS = (0.0, 0.01, 0.1, 1.0)
 ROUNDS = 30
-SCATTER_CELLS = 5_000
-LEAST_SCATTER = 1e-3
+# Means over fewer cells are too far from Gaussian.
+MIN_CELLS = 10
+# Cells that the share of variance beyond the latent is measured on.
+SAMPLE = 5_000
 # Of conditions times genes; beyond it the genes that need it most are kept.
 MAX_ENTRIES = 10_000_000
 CHUNK = 1_000
@@ -52,20 +53,25 @@ def fit_remainder(
     """
     n_genes = mean_CG.shape[1]
     index = {c: i for i, c in enumerate(table.conditions)}
-    # A tuned prior knows conditions of an earlier training, too.
-    rows = [
-        i
-        for i, c in enumerate(prior.conditions)
-        if c in index and table.counts[index[c]] >= MIN_CELLS
-    ]
+    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    counts = table.counts
+    rows = []
+    for i, condition in enumerate(prior.conditions):
+        control = controls.get(condition.surroundings)
+        if condition not in index or control is None:
+            continue
+        n, n_controls = counts[index[condition]], counts[control]
+        if min(n, n_controls) < MIN_CELLS:
+            continue
+        # Of conditions that an earlier training observed, too, the prior tells the mean shift over
+        # both, which these cells' log expression cannot be compared with.
+        if np.isclose(1 / n + 1 / n_controls, prior.noise[i]):
+            rows.append(i)
     if not rows:
         return Remainder.none(n_genes)
-    conditions = tuple(prior.conditions[i] for i in rows)
-    references, n_references = reference_means(mean_CG, table)
+    conditions, noise_C = tuple(prior.conditions[i] for i in rows), prior.noise[rows]
     at = [index[c] for c in conditions]
-    noise_C = np.array(
-        [1 / table.counts[i] + 1 / n_references[table.conditions[i].surroundings] for i in at]
-    )
+    base = [controls[c.surroundings] for c in conditions]
     shifts_CF = prior.shifts[rows] @ np.linalg.inv(prior.rotation)
     empty = np.zeros((len(rows), 0))
     observed = prior.observe(conditions, noise_C, empty, np.zeros(0), np.zeros(0))
@@ -73,12 +79,7 @@ def fit_remainder(
     shifts, likelihoods = [], []
     for start in range(0, n_genes, CHUNK):
         some = slice(start, start + CHUNK)
-        change_CG = np.array(
-            [
-                mean_CG[i, some] - references[c.surroundings][some]
-                for i, c in zip(at, conditions, strict=True)
-            ]
-        )
+        change_CG = mean_CG[at, some] - mean_CG[base, some]
         shift_CG = (change_CG - shifts_CF @ readout_FG[:, some]) / scatter_G[some]
         # As it will be stored, so that a loaded model says the same.
         shifts.append(shift_CG.astype(np.float16))
@@ -119,14 +120,16 @@ def _pick(likelihood_LG: np.ndarray) -> np.ndarray:
     return best_G
 
 
-def scatter_beyond(
+def share_beyond(
     cells: CellStore,
     table: ConditionTable,
     autoencoder: Autoencoder,
     readout_FG: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Standard deviation within conditions of log expression less a line from the latent, (G,).
+    """Share of the variance within conditions that a line from the latent leaves over, (G,).
+
+    A gene without a count in the sample of cells that it is measured on has all of it.
 
     Parameters
     ----------
@@ -137,21 +140,24 @@ def scatter_beyond(
     readout_FG
         The line.
     seed
-        Of the sample of cells that it is measured over.
+        Of the sample.
     """
-    n = min(cells.n_cells, max(SCATTER_CELLS, 4 * len(table)))
+    n = min(cells.n_cells, max(SAMPLE, 4 * len(table)))
     rows = np.sort(np.random.default_rng(seed).choice(cells.n_cells, n, replace=False))
     of_row, sample = table.index[rows], cells.take(rows)
-    in_C = np.bincount(of_row, minlength=len(table))
-    sum_CG = np.zeros((len(table), cells.n_genes), dtype=np.float32)
-    square_G = np.zeros(cells.n_genes)
+    in_C = np.maximum(np.bincount(of_row, minlength=len(table)), 1)
+    # Of log expression itself, and of what is left.
+    sum_2CG = np.zeros((2, len(table), cells.n_genes), dtype=np.float32)
+    square_2G = np.zeros((2, cells.n_genes))
     start = 0
     for batch in sample.blocks(autoencoder.batch_size):
         latent_BF = autoencoder.encode(batch).flatten(1).double().numpy()
-        left_BG = batch.log_normalized().toarray() - latent_BF @ readout_FG
-        np.add.at(sum_CG, of_row[start : start + batch.n_cells], left_BG)
-        square_G += (left_BG**2).sum(0)
+        log_BG = batch.log_normalized().toarray()
+        of_cell = of_row[start : start + batch.n_cells]
         start += batch.n_cells
-    square_G -= (sum_CG.astype(np.float64) ** 2 / np.maximum(in_C, 1)[:, None]).sum(0)
-    degrees = max(n - np.count_nonzero(in_C), 1)
-    return np.sqrt(square_G.clip(0) / degrees) + LEAST_SCATTER
+        for which, values_BG in enumerate((log_BG, log_BG - latent_BF @ readout_FG)):
+            np.add.at(sum_2CG[which], of_cell, values_BG)
+            square_2G[which] += (values_BG**2).sum(0)
+    square_2G -= (sum_2CG.astype(np.float64) ** 2 / in_C[:, None]).sum(1)
+    whole_G, left_G = square_2G.clip(0)
+    return np.divide(left_G, whole_G, out=np.ones_like(whole_G), where=whole_G > 0)

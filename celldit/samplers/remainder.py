@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -95,20 +96,23 @@ class Remainder:
         return self._in_all_genes(self._observed(prior).mean(across_QC, totals_Q))
 
     def leave_one_out(self, prior: EffectPrior, conditions: Sequence[Condition]) -> np.ndarray:
-        """Expected remainder of observed conditions, each without its own cells, shape (Q, G).
+        """Expected remainder of conditions, each without its own cells, shape (Q, G).
 
         Parameters
         ----------
         prior
             Of the same model, for its kernel.
         conditions
-            Q of the observed ones.
+            Q conditions; what was not observed has no cells to leave out.
         """
         if self.is_none or not conditions:
             return np.zeros((len(conditions), self.n_genes))
+        told_QG = self.estimate(prior, conditions)
         row_of = {c: i for i, c in enumerate(self.conditions)}
-        rows = [row_of[c] for c in conditions]
-        return self._in_all_genes(self._observed(prior).leave_one_out()[0][rows])
+        at = [q for q, c in enumerate(conditions) if c in row_of]
+        rows = [row_of[conditions[q]] for q in at]
+        told_QG[at] = self._in_all_genes(self._observed(prior).leave_one_out()[0][rows])
+        return told_QG
 
     def with_earlier(
         self, genes: Sequence[str], earlier: Remainder, earlier_genes: Sequence[str]
@@ -131,8 +135,12 @@ class Remainder:
         new = [i for i, c in enumerate(here.conditions) if c not in set(self.conditions)]
         gene_H = np.union1d(self.gene_H, here.gene_H)
         own, other = self._at(gene_H), here._at(gene_H)
-        # Where only one of them found anything, its own scatter and strengths hold.
+        # Where only one of them found anything, its own observations and strengths hold.
         first_H = own.scatter_H > 0
+        row_of = {c: i for i, c in enumerate(here.conditions)}
+        for i, condition in enumerate(self.conditions):
+            if condition in row_of:
+                own.shifts_CH[i, ~first_H] = other.shifts_CH[row_of[condition], ~first_H]
         scatter_H = np.where(first_H, own.scatter_H, other.scatter_H)
         ratio_H = other.scatter_H / scatter_H
         return Remainder(
@@ -183,8 +191,17 @@ class Remainder:
         )
 
     def _observed(self, prior: EffectPrior) -> Observed:
-        shifts_CH = self.shifts_CH.astype(np.float64)
-        return prior.observe(self.conditions, self.noise_C, shifts_CH, self.signal_H, self.common_H)
+        if not any(known is prior for known, _ in self._decomposed):
+            shifts_CH = self.shifts_CH.astype(np.float64)
+            strengths = self.signal_H, self.common_H
+            observed = prior.observe(self.conditions, self.noise_C, shifts_CH, *strengths)
+            self._decomposed[:] = [(prior, observed)]
+        return self._decomposed[0][1]
+
+    @cached_property
+    def _decomposed(self) -> list[tuple[EffectPrior, Observed]]:
+        """What was asked of last, since its decomposition is cubic in the conditions."""
+        return []
 
     def _in_all_genes(self, of_QH: np.ndarray) -> np.ndarray:
         of_QG = np.zeros((len(of_QH), self.n_genes))

@@ -150,3 +150,66 @@ def test_a_knocked_out_gene_is_silenced_in_predicted_cells(
     effects = model.predict_effects("gene0")
     here = effects[(effects["context"] == "d1") & (effects["gene"] == "gene0")]
     assert here["log_fold_change"].item() < -1.2
+
+
+def test_a_training_that_found_nothing_in_a_gene_does_not_deny_it() -> None:
+    remainder, prior, _ = posed(-1.5)
+    names = [f"g{i}" for i in range(N_GENES)]
+    # The same conditions again, in which only another gene stood out.
+    place = {int(g): h for h, g in enumerate(remainder.gene_H)}
+    other = np.array([place[1]])
+    later = Remainder(
+        remainder.conditions,
+        N_GENES,
+        remainder.gene_H[other],
+        remainder.shifts_CH[:, other],
+        remainder.noise_C,
+        remainder.scatter_H[other],
+        remainder.signal_H[other],
+        remainder.common_H[other],
+    )
+    both = later.with_earlier(names, remainder, names)
+    asked = [Condition(("A",), None, "d2")]
+    np.testing.assert_allclose(
+        both.estimate(prior, asked)[0, 0], remainder.estimate(prior, asked)[0, 0], atol=1e-6
+    )
+
+
+def test_markers_of_a_context_without_controls_are_no_effect() -> None:
+    rng = np.random.default_rng(0)
+    conditions = [Condition((), None, "d1"), *(Condition((x,), None, "d1") for x in LABELS[:5])]
+    conditions += [Condition((x,), None, "d2") for x in LABELS[:5]]
+    table = ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), N_CELLS))
+    prior = EffectPrior.fit(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
+    mean_CG = rng.normal(0, 1 / np.sqrt(N_CELLS), (len(conditions), N_GENES))
+    mean_CG[-5:, :10] += 1.0
+    remainder = fit_remainder(table, prior, np.zeros((3, N_GENES)), mean_CG, np.ones(N_GENES))
+    told_QG = remainder.estimate(prior, [Condition(("F",), None, "d2")])
+    assert np.abs(told_QG).max() < 0.1
+
+
+def test_mean_shifts_over_two_trainings_are_not_held_against_one() -> None:
+    rng = np.random.default_rng(0)
+    conditions = [Condition((), None), *(Condition((x,), None) for x in LABELS)]
+    table = ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), N_CELLS))
+    line_FG = rng.normal(size=(3, N_GENES))
+    priors, means = [], []
+    for strength in (1.0, 3.0):
+        shift_CF = strength * rng.normal(size=(len(conditions), 3))
+        z_NF = shift_CF[table.index] + 0.1 * rng.normal(size=(len(table.index), 3))
+        priors.append(EffectPrior.fit(z_NF.astype(np.float32), table))
+        means.append(shift_CF @ line_FG)
+    merged = priors[1].with_earlier(priors[0])
+    assert fit_remainder(table, merged, line_FG, means[1], np.ones(N_GENES)).is_none
+
+
+def test_a_few_cells_are_not_believed() -> None:
+    rng = np.random.default_rng(0)
+    conditions = [Condition((), None), *(Condition((f"P{i}",), None) for i in range(40))]
+    sizes = [400, *[3] * 40]
+    table = ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), sizes))
+    prior = EffectPrior.fit(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
+    counts = rng.poisson(0.05, (len(table.index), 200))
+    mean_CG = np.array([counts[table.index == c].mean(0) for c in range(len(conditions))])
+    scatter_G = np.full(200, 0.05**0.5)
+    assert fit_remainder(table, prior, np.zeros((3, 200)), mean_CG, scatter_G).is_none
