@@ -171,9 +171,8 @@ class EffectPrior:
         signal_F, common_F
             λ and μ of these.
         """
-        own = self._observed
         if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
-            return own.with_shifts(shifts_CF, signal_F, common_F)
+            return self._observed.with_shifts(shifts_CF, signal_F, common_F)
         kernel_CC = self._covariance(conditions, conditions)
         totals_C = self.kernel.totals(conditions)
         return Observed(shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -43,6 +43,9 @@ START_WEIGHTS = (0.5, 0.5, 1.0)
 # A gene that hardly answers is left alone: log expression that a unit of log rate should earn.
 LEAST_ANSWER = 0.02
 MOST_OFFSET = 2.0
+# Where the mean over other contexts stands in: a gene that is silent there and not here would be
+# pushed as far as silence takes.
+MOST_STAND_IN = 0.5
 ROUNDS = 6
 
 
@@ -79,8 +82,8 @@ class Aim:
     own_gene
         What perturbing a gene does to it.
     weights
-        a, b and c by kind of extrapolation; under None those of all conditions left out, for
-        another dose or time of what was seen, and for kinds that could not be tried.
+        a, b and c by kind of extrapolation; under None those of all conditions left out whose
+        perturbations were seen, for another dose or time, and for kinds that could not be tried.
     """
 
     readout_FG: np.ndarray
@@ -162,7 +165,7 @@ class Aim:
             return np.zeros(self.readout_FG.shape[1])
         log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
         shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
-        a, b, c = self.weights.get(kind, self.weights.get(None, START_WEIGHTS))
+        a, b, c = self._weights_of(kind)
         decoded_G, _ = self.responses.at(surroundings, log_factor_G)
         wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG) + c * beyond.remainder_G
         offset_G = np.zeros_like(wanted_G)
@@ -172,16 +175,22 @@ class Aim:
             missing_G = wanted_G - now_G + slope_G * offset_G
             full_G = slope_G * missing_G / (slope_G**2 + LEAST_ANSWER**2)
             offset_G += (full_G - offset_G).clip(-1, 1)
-        offset_G = offset_G.clip(-MOST_OFFSET, MOST_OFFSET)
+        most = MOST_OFFSET if self.responses.knows(surroundings) else MOST_STAND_IN
+        offset_G = offset_G.clip(-most, most)
         offset_G[beyond.new_genes] += self.own_gene.log_factor
         return offset_G
+
+    def _weights_of(self, kind: Extrapolation | None) -> Weights:
+        # What a perturbation never seen is worth says nothing of one that was.
+        known = (self.weights.get(one) for one in (kind, None, Extrapolation.SEEN))
+        return next((weights for weights in known if weights is not None), START_WEIGHTS)
 
     def with_earlier(self, genes: Sequence[str], earlier: Aim, earlier_genes: Sequence[str]) -> Aim:
         """Together with what an earlier training learned in the same latent.
 
-        Contexts of both keep their responses, conditions of both their remainders. The line and the
-        weights are the later training's, unless that had no perturbed cells. An aim for other genes
-        is of no use.
+        Contexts of both keep their responses, conditions of both their remainders; weights and the
+        change of the own gene stay where the later training could not try them. The line is the
+        later training's, unless that had no perturbed cells. An aim for other genes is of no use.
 
         Parameters
         ----------
@@ -200,7 +209,9 @@ class Aim:
         if self.is_none:
             line_FG = earlier.readout_FG[:, columns]
             return Aim(line_FG, responses, remainder, earlier.own_gene, earlier.weights)
-        return replace(self, responses=responses, remainder=remainder)
+        own_gene = earlier.own_gene if self.own_gene == OwnGene() else self.own_gene
+        weights = {**earlier.weights, **self.weights}
+        return Aim(self.readout_FG, responses, remainder, own_gene, weights)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""

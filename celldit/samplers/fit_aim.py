@@ -28,7 +28,7 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.decoder import RidgeMoments
 from celldit.latent.heads import NegativeBinomialHead, PoissonHead, ZeroInflatedHead
 from celldit.samplers.aim import START_WEIGHTS, Aim, Weights, mean_log_factor
-from celldit.samplers.fit_remainder import fit_remainder, scatter_beyond
+from celldit.samplers.fit_remainder import fit_remainder, share_beyond
 from celldit.samplers.own_gene import fit_own_gene
 from celldit.samplers.responses import measure_responses
 from celldit.samplers.standins import control_draws
@@ -41,6 +41,8 @@ START_CONDITIONS = 1.0
 # Reading a shift loses up to about this share of it. Where left-out effects are larger still, as
 # Norman's combinations are, it was the shift that was too small, which is no matter of reading.
 MOST_TOTAL = 1.2
+# Of log expression, for genes that never vary.
+LEAST_SCATTER = 1e-3
 
 
 @torch.no_grad()
@@ -71,13 +73,15 @@ def fit_aim(
     responses = measure_responses(cells, table, autoencoder, seed)
     if not responses.curves:
         return Aim.none(cells.n_genes)
-    readout_FG, mean_CG = _line(cells, autoencoder, seed), _mean_log(cells, table)
-    scatter_G = scatter_beyond(cells, table, autoencoder, readout_FG, seed)
+    readout_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), _log_expression(cells, table)
+    share_G = share_beyond(cells, table, autoencoder, readout_FG, seed)
+    scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
     remainder = fit_remainder(table, population.prior, readout_FG, mean_CG, scatter_G)
-    own_gene = fit_own_gene(table, autoencoder.genes, mean_CG, scatter_G, responses)
+    own_gene = fit_own_gene(table, autoencoder.genes, mean_CG, sd_G, responses)
     aim = Aim(readout_FG, responses, remainder, own_gene)
     weights = _weights(aim, table, population, autoencoder, mean_CG, seed)
-    return replace(aim, weights=weights)
+    # Where nothing could be tried, rates stay as they are decoded.
+    return replace(aim, weights=weights) if weights else Aim.none(cells.n_genes)
 
 
 def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
@@ -95,10 +99,11 @@ def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
     return moments.slopes().numpy()
 
 
-def _mean_log(cells: CellStore, table: ConditionTable) -> np.ndarray:
-    """Mean log expression of each condition, shape (C, G)."""
+def _log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
+    """Its mean in each condition, (C, G), and its standard deviation within conditions, (G,)."""
     n_conditions = len(table.conditions)
     sum_CG = np.zeros((n_conditions, cells.n_genes))
+    square_G = np.zeros(cells.n_genes)
     start = 0
     for block in cells.blocks(BLOCK):
         of_cell = table.index[start : start + block.n_cells]
@@ -107,8 +112,13 @@ def _mean_log(cells: CellStore, table: ConditionTable) -> np.ndarray:
             (np.ones(block.n_cells), (of_cell, np.arange(block.n_cells))),
             shape=(n_conditions, block.n_cells),
         )
-        sum_CG += (chosen @ block.log_normalized()).toarray()
-    return sum_CG / np.maximum(table.counts, 1)[:, None]
+        log_BG = block.log_normalized()
+        sum_CG += (chosen @ log_BG).toarray()
+        square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
+    mean_CG = sum_CG / np.maximum(table.counts, 1)[:, None]
+    square_G -= (sum_CG * mean_CG).sum(axis=0)
+    degrees = max(cells.n_cells - np.count_nonzero(table.counts), 1)
+    return mean_CG, np.sqrt(square_G.clip(0) / degrees)
 
 
 def _weights(
@@ -142,8 +152,11 @@ def _weights(
         where = condition.surroundings
         measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
         before_NKD = control_draws(population, shape, where)
+        reach = classify(condition, others, known)
+        # Another dose or time of the same is left: as good as seen to `classify`, but left out.
+        again = reach is Extrapolation.SEEN
         for kind, effect_F, beyond in (
-            (classify(condition, others, known), left_out.mean[i], rest[q]),
+            (None if again else reach, left_out.mean[i], rest[q]),
             (Extrapolation.SEEN, seen.mean[i], seen_rest[q]),
         ):
             effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
@@ -152,7 +165,7 @@ def _weights(
             straight_G = effect_F @ aim.readout_FG
             each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
             product_44 = each_4G @ each_4G.T
-            if kind is not Extrapolation.SEEN:
+            if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
                 products.setdefault(None, []).append(product_44)
             # What was never seen may turn out strong or weak, and nothing tells which: there a
             # condition counts by the size of its effect. By its square, which plain squares come

@@ -46,13 +46,26 @@ class Responses:
         self, surroundings: Surroundings, log_factor_G: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Change of mean log expression at a factor of each gene, and its slope, each (G,)."""
-        curve_PG = self.curves.get(surroundings, self.curves[None])
+        key = self._nearest(surroundings)
+        curve_PG = self.curves[key]
         inside_G = log_factor_G.clip(LOG_FACTORS[0], LOG_FACTORS[-1])
         left_G = np.searchsorted(LOG_FACTORS, inside_G, side="right").clip(1, len(curve_PG) - 1) - 1
         gene_G = np.arange(curve_PG.shape[1])
         low_G, high_G = (curve_PG[left_G + i, gene_G].astype(np.float64) for i in (0, 1))
         slope_G = (high_G - low_G) / (LOG_FACTORS[left_G + 1] - LOG_FACTORS[left_G])
         return low_G + slope_G * (inside_G - LOG_FACTORS[left_G]), slope_G
+
+    def knows(self, surroundings: Surroundings) -> bool:
+        """Whether controls of this context were measured, at whichever time."""
+        return self._nearest(surroundings) is not None
+
+    def _nearest(self, surroundings: Surroundings) -> Surroundings | None:
+        """Itself, or the same context at the nearest time; None, the mean, failing these."""
+        if surroundings in self.curves:
+            return surroundings
+        context, time = surroundings
+        same = [key for key in self.curves if key is not None and key[0] == context]
+        return min(same, key=lambda key: abs((key[1] or 0.0) - (time or 0.0)), default=None)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """One row for each of :attr:`curves`, for safetensors."""

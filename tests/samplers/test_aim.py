@@ -116,6 +116,44 @@ def test_responses_are_read_between_their_points() -> None:
     np.testing.assert_array_equal(responses.at(("new", None), np.ones(2))[0], 0)
 
 
+def test_another_time_of_a_context_stands_in_before_other_contexts() -> None:
+    curve_PG = LOG_FACTORS[:, None].astype(np.float16)
+    curves = {("a", 1.0): curve_PG, ("a", 5.0): 2 * curve_PG, None: 0 * curve_PG}
+    responses = Responses(curves)
+    assert responses.at(("a", 4.0), np.ones(1))[0] == 2
+    assert responses.knows(("a", 4.0))
+    assert not responses.knows(("b", 1.0))
+
+
+def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
+    # A gene that other contexts' controls have none of, and that must change a good deal.
+    trained, aim = model.trained, model.trained.aim
+    silent = Responses({key: 0.03 * curve for key, curve in aim.responses.curves.items()})
+    aim = replace(aim, responses=silent)
+    shape = (8, *trained.shape)
+    before, after = torch.zeros(shape), torch.full(shape, 0.3)
+    nothing = Beyond(np.zeros(len(trained.genes)), np.zeros(0, np.int64))
+    known = next(key[0] for key in silent.curves if key is not None)
+    largest = {
+        context: np.abs(
+            aim.offset(
+                trained.autoencoder, (context, None), Extrapolation.CONTEXT, before, after, nothing
+            )
+        ).max()
+        for context in (known, "new")
+    }
+    assert largest[known] > 1
+    assert largest["new"] <= 0.5
+
+
+def test_what_was_never_seen_says_nothing_of_what_was(model: CellDiT) -> None:
+    weights = {Extrapolation.SEEN: (0.6, 0.5, 1.0), Extrapolation.UNSEEN: (0.0, 0.0, 0.0)}
+    aim = replace(model.trained.aim, weights=weights)
+    for kind in (Extrapolation.COMBINATION, Extrapolation.CONTEXT, None):
+        assert aim._weights_of(kind) == weights[Extrapolation.SEEN]
+    assert aim._weights_of(Extrapolation.UNSEEN) == (0.0, 0.0, 0.0)
+
+
 def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT]) -> None:
     adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (60, 12)).astype(np.float32))
     CellDiT.setup_anndata(adata)
@@ -135,6 +173,12 @@ def test_what_was_learned_earlier_is_kept() -> None:
     responses = Responses({("b", None): curve, None: 0 * curve})
     own = Aim(2 * line, responses, nothing, OwnGene(), {None: (0.5, 0.5, 1.0)})
     both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
+    assert both.own_gene == own_gene
+    tried = replace(earlier, weights={**earlier.weights, Extrapolation.COMBINATION: (0.8, 0.2, 1)})
+    assert own.with_earlier(["x", "y", "z"], tried, ["x", "y", "z"]).weights == {
+        **own.weights,
+        Extrapolation.COMBINATION: (0.8, 0.2, 1),
+    }
     assert list(both.responses.curves) == [("a", None), None, ("b", None)]
     assert (both.responses.curves[None] == 0).all()
     assert both.weights == own.weights

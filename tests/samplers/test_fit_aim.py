@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import anndata as ad
 import numpy as np
 import pytest
 
+from celldit import CellDiT
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.samplers.aim import START_WEIGHTS
 from celldit.samplers.fit_aim import _least_squares
 
@@ -27,3 +32,42 @@ def test_weights_are_found() -> None:
     one = np.array([1, 1e-9, 1e-9, 1.0])
     few = _least_squares([np.outer(one, one) + 1e-12 * np.eye(4)])
     assert START_WEIGHTS[0] < few[0] < 1
+
+
+def dosed(
+    simulate_screen: Callable[..., ad.AnnData], n_cells: int, doses: tuple[str, ...]
+) -> ad.AnnData:
+    """Three drugs, each at every dose."""
+    parts = {
+        dose: simulate_screen(n_cells=n_cells, n_genes=40, labels=("control", "A", "B", "C"))
+        for dose in doses
+    }
+    adata = ad.concat(parts, label="dose", index_unique="-")
+    control = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs["dose"] = np.where(control, 0.0, adata.obs["dose"].astype(float))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", dose_key="dose")
+    return adata
+
+
+def test_another_dose_is_left_out_and_not_seen(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    weights = train_tiny(dosed(simulate_screen, 400, ("1", "10")), max_epochs=0).trained.aim.weights
+    assert set(weights) == {None, Extrapolation.SEEN}
+
+
+def test_never_seen_perturbations_are_not_pooled_with_the_rest(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    adata = simulate_screen(n_cells=1_200, n_genes=40, labels=("control", *"ABCDE"))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    weights = train_tiny(adata, max_epochs=0).trained.aim.weights
+    assert set(weights) == {Extrapolation.SEEN, Extrapolation.UNSEEN}
+
+
+def test_where_nothing_can_be_tried_rates_stay_as_decoded(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    adata = simulate_screen(n_cells=60, n_genes=40, labels=("control", *"ABCDE"))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    assert train_tiny(adata, max_epochs=0).trained.aim.is_none
