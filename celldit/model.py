@@ -417,6 +417,7 @@ class CellDiT:
         states = fitted.states.with_earlier(trained.states)
         synthesis = readouts.synthesis.with_earlier(trained.synthesis, kept)
         rates = readouts.control_rates, cells.genes, trained.control_rates, trained.genes
+        calibrations = cells.genes, trained.calibration, trained.genes
         frequencies = Counter(dict(trained.frequencies))
         frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
         tuned = replace(
@@ -429,7 +430,7 @@ class CellDiT:
             trust=fitted.trust,
             frequencies=dict(frequencies),
             history=fitted.history,
-            calibration=readouts.calibration,
+            calibration=readouts.calibration.with_earlier(*calibrations),
             states=states,
             synthesis=synthesis,
             control_rates=with_earlier(*rates),

@@ -15,10 +15,10 @@ The multiples, at least 0, maximise the Gaussian likelihood of the errors, half 
 genes and half that of those that respond, each condition counting the same. All genes alone would
 make intervals in which few responding ones lie, since it is not known beforehand which these are;
 responding ones alone (as the first release had it) make every gene as uncertain as they are. Then
-variances are scaled until 90% intervals hold a share of the responding genes (the split-conformal
-idea of Vovk et al. 2005, with leave-one-out predictions in place of a split): 90% for conditions
-seen in training, 95% for others, since a new condition is less like the rest than those left out
-one by one are. How well it holds on conditions that were held out is
+variances are scaled until 90% intervals hold 95% of the responding genes (the split-conformal idea
+of Vovk et al. 2005, with leave-one-out predictions in place of a split): a new condition is less
+like the rest than those left out one by one are, and what a condition seen in training is compared
+with has shaped its prediction, noise and all. How well it holds on conditions that were held out is
 in ``docs/results/calibration.csv``.
 """
 
@@ -46,8 +46,8 @@ MIN_CELLS = 20
 MIN_RESPONDING = 30
 Z_90 = 1.645
 RESPONDS = 4.0
-# Share of responding training genes that 90% intervals hold, in conditions seen and not seen.
-HELD_SEEN, HELD_UNSEEN = 0.9, 0.95
+# Share of responding training genes that 90% intervals hold.
+HELD = 0.95
 # As many conditions with the mean squared error of all genes a gene's own is averaged with.
 PRIOR_CONDITIONS = 3.0
 # Where errors are no larger than noise, none is seen; a gene's is still not known to be nothing.
@@ -158,18 +158,15 @@ def calibrate_effects(
                 )
             )
     kinds = {one.kind for one in unseen}
-    by_kind = {
-        kind: _fit([one for one in unseen if one.kind == kind], HELD_UNSEEN)
-        for kind in sorted(kinds)
-    }
-    by_kind[Extrapolation.SEEN] = _fit(seen, HELD_SEEN)
+    by_kind = {kind: _fit([one for one in unseen if one.kind == kind]) for kind in sorted(kinds)}
+    by_kind[Extrapolation.SEEN] = _fit(seen)
     return replace(
-        _fit(unseen, HELD_UNSEEN),
+        _fit(unseen),
         by_kind={kind: own for kind, own in by_kind.items() if own.n_responding},
     )
 
 
-def _fit(compared: Sequence[Compared], held: float) -> EffectCalibration:
+def _fit(compared: Sequence[Compared]) -> EffectCalibration:
     """Coefficients for some comparisons, or none where too few genes respond."""
     if not compared:
         return EffectCalibration()
@@ -198,7 +195,7 @@ def _fit(compared: Sequence[Compared], held: float) -> EffectCalibration:
     # Scale until 90% intervals, with the measurement's own noise, hold the share wanted.
     expected_R = design_CG4[responds_CG] @ coefficients
     excess_R = squared_CG[responds_CG] / Z_90**2 - noise_CG[responds_CG]
-    scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
+    scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], HELD)
     a, b, c, own = (coefficients * scale).tolist()
     # Never surer than the effect prior is of its own shift.
     constant_G = np.maximum(c + own * own_G, LEAST_SD**2).astype(np.float32)

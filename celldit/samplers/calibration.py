@@ -15,8 +15,8 @@ where enough genes respond in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,12 @@ class EffectCalibration:
     def fold_change(
         self, aimed_G: np.ndarray, decoded_G: np.ndarray, kind: Extrapolation | None
     ) -> np.ndarray:
-        """Log fold changes from those of aimed and decoded rates; the kind as in :meth:`sd`."""
-        own = self._of(kind)
+        """Log fold changes from those of aimed and decoded rates; the kind as in :meth:`sd`.
+
+        A kind without its own is read as conditions that training has seen: how rates and mean
+        log expression belong together is no matter of how far a prediction reaches.
+        """
+        own = self._of(kind if kind in self.by_kind else Extrapolation.SEEN)
         return own.aimed * aimed_G + own.decoded * decoded_G
 
     def sd(
@@ -70,6 +74,31 @@ class EffectCalibration:
         """
         own = self._of(kind)
         return np.sqrt(own.prior * prior_sd**2 + own.relative * fold_change**2 + own.constant)
+
+    def with_earlier(
+        self, genes: Sequence[str], earlier: EffectCalibration, earlier_genes: Sequence[str]
+    ) -> EffectCalibration:
+        """What an earlier training learned, where this one had nothing to learn from.
+
+        Parameters
+        ----------
+        genes, earlier_genes
+            Of this calibration, and of the other; without all of these the other is of no use.
+        earlier
+            The other.
+        """
+        place = {gene: i for i, gene in enumerate(earlier_genes)}
+        if self.n_responding or self.by_kind or not all(gene in place for gene in genes):
+            return self
+        return earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
+
+    def _of_genes(self, column_G: np.ndarray) -> EffectCalibration:
+        every = np.ndim(self.constant) == 0
+        return replace(
+            self,
+            constant=self.constant if every else np.asarray(self.constant)[column_G],
+            by_kind={kind: own._of_genes(column_G) for kind, own in self.by_kind.items()},
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON; in place of one its mean."""

@@ -72,7 +72,7 @@ def test_the_reading_is_found() -> None:
 
 def test_genes_that_never_respond_are_surer() -> None:
     sd_G = np.repeat([0.1, 1.0], 300)
-    fitted = _fit(made_up(sd_G, 12, 0), 0.9)
+    fitted = _fit(made_up(sd_G, 12, 0))
     found_G = fitted.sd(np.full(600, 0.01), np.zeros(600), None)
     quiet, loud = found_G[:300], found_G[300:]
     assert np.median(quiet) < 0.6 * np.median(loud)
@@ -92,7 +92,7 @@ def test_a_condition_does_not_vouch_for_itself() -> None:
 
 
 def test_one_condition_is_enough() -> None:
-    fitted = _fit(made_up(np.full(200, 0.5), 1, 1), 0.9)
+    fitted = _fit(made_up(np.full(200, 0.5), 1, 1))
     assert fitted.n_responding >= 30
     found_G = fitted.sd(np.full(200, 0.01), np.zeros(200), None)
     assert np.isfinite(found_G).all()

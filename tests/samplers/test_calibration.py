@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -119,3 +120,26 @@ def test_through_a_file() -> None:
         assert old.fold_change(np.ones(1), np.zeros(1), kind) == 1
     asked = np.ones(1), np.zeros(1)
     assert whole.sd(*asked, kinds[0])[0] < whole.sd(*asked, kinds[1])[0]
+
+
+def test_a_kind_without_its_own_is_read_as_what_was_seen() -> None:
+    seen = EffectCalibration(0.6, 0.4, 1.0, 0.1, 0.1, 40)
+    unseen = EffectCalibration(0.1, 0.1, 1.0, 0.0, 0.3, 90)
+    by_kind = {Extrapolation.SEEN: seen, Extrapolation.UNSEEN: unseen}
+    whole = replace(unseen, by_kind=by_kind)
+    asked = np.ones(1), np.zeros(1)
+    for kind in (Extrapolation.COMBINATION, None):
+        assert whole.fold_change(*asked, kind) == 0.6
+        assert whole.sd(*asked, kind) == whole.sd(*asked, Extrapolation.UNSEEN)
+    assert whole.fold_change(*asked, Extrapolation.UNSEEN) == 0.1
+
+
+def test_what_was_learned_earlier_holds_where_nothing_new_was() -> None:
+    seen = EffectCalibration(0.6, 0.4, 1.0, 0.1, np.array([0.1, 0.2, 0.3]), 40)
+    earlier = EffectCalibration(1.0, 0.0, 2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
+    tuned = EffectCalibration().with_earlier(["z", "x"], earlier, ["x", "y", "z"])
+    assert tuned.prior == 2.0
+    np.testing.assert_array_equal(tuned.by_kind[Extrapolation.SEEN].constant, [0.3, 0.1])
+    assert earlier.with_earlier(["x"], seen, ["x"]) is earlier
+    new = EffectCalibration()
+    assert new.with_earlier(["x", "new"], earlier, ["x"]) is new
