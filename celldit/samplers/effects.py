@@ -26,10 +26,11 @@ def _at(way: Road, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
 def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
     """Predict the log fold change of every gene in every condition.
 
-    The mean is what the decoded flow makes of cells drawn about the controls' mean, counted from
-    the rates that were measured in the controls. The standard
-    deviation is that of the effect prior, carried to genes by the decoder's loadings and calibrated
-    on training conditions (:mod:`celldit.samplers.calibration`).
+    Cells drawn about the controls' mean are sent on their way, and mean rates after and before are
+    compared, counted from those that were measured in the controls
+    (:mod:`celldit.samplers.fold_change`). The standard deviation is that of the effect prior,
+    carried to genes by the decoder's loadings and calibrated on training conditions
+    (:mod:`celldit.samplers.calibration`).
 
     Parameters
     ----------

@@ -84,7 +84,10 @@ def fold_changes(
         changed_G = kept_G + np.maximum(after_G - before_G, 0)
         return np.log((changed_G + PSEUDO_RATE) / (base_G + PSEUDO_RATE))
 
-    return ratio(after_G * np.exp(offset_G)), ratio(after_G)
+    # Bounded as the rates of predicted cells are.
+    ceiling_G = autoencoder.decoder.log_ceiling.exp().double().numpy()
+    aimed_G = np.minimum(after_G * np.exp(offset_G), np.maximum(after_G, ceiling_G))
+    return ratio(aimed_G), ratio(after_G)
 
 
 @torch.no_grad()

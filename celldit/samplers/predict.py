@@ -18,6 +18,7 @@ from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers import request
+from celldit.samplers.aim import Beyond
 from celldit.samplers.counts import draw_counterfactual_counts
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
@@ -27,8 +28,11 @@ from celldit.samplers.standins import control_draws
 from celldit.samplers.trained import Asked, Trained
 from celldit.samplers.write import PredictedCells
 
-# Conditions whose correction is kept at hand; cells come condition by condition, or nearly.
+# Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts
+# that may alternate.
 KEPT_OFFSETS = 256
+# Conditions whose remainder is found at a time.
+TOGETHER = 32
 
 
 def predict(
@@ -164,20 +168,22 @@ def log_offsets(
     # Transport asks for the condition of a position and nothing else.
     used_Q, at_Q = np.unique(there.row, return_index=True)
     first_at = dict(zip(used_Q.tolist(), at_Q.tolist(), strict=True))
-    beyond = trained.aim.beyond(
-        trained.population.prior, trained.genes, conditions, there.references
-    )
+    n_surroundings = len({c.surroundings for c in conditions})
 
-    @lru_cache(maxsize=KEPT_OFFSETS)
+    @lru_cache(maxsize=2 + 2 * n_surroundings // TOGETHER)
+    def beyond(start: int) -> list[Beyond]:
+        some = conditions[start : start + TOGETHER]
+        return trained.aim.beyond(trained.population.prior, trained.genes, some, there.references)
+
+    @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_surroundings))
     def of_condition(q: int) -> torch.Tensor:
         surroundings = conditions[q].surroundings
         reference_F = there.references.get(surroundings)
         z_NKD = control_draws(trained.population, trained.shape, surroundings, reference_F)
         moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), first_at[q]))
         ends = z_NKD, moved_NKD
-        found_G = trained.aim.offset(
-            trained.autoencoder, surroundings, reaches[q], *ends, beyond[q]
-        )
+        further = beyond(q - q % TOGETHER)[q % TOGETHER]
+        found_G = trained.aim.offset(trained.autoencoder, surroundings, reaches[q], *ends, further)
         return torch.from_numpy(found_G.astype(np.float32))
 
     return lambda at_B: torch.stack([of_condition(q) for q in there.row[at_B].tolist()])
