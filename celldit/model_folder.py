@@ -12,6 +12,8 @@ import numpy as np
 from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.features import from_arrays as features_from_arrays
+from celldit.conditions.features import to_arrays as feature_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
@@ -94,7 +96,7 @@ def to_folder(trained: Trained) -> Folder:
         "features": {source: list(names) for source, (names, _) in trained.features.items()},
     }
     arrays = arrays_of(trained)
-    arrays.update(prefixed("features", {s: matrix for s, (_, matrix) in trained.features.items()}))
+    arrays.update(feature_arrays(trained.features))
     return config, vocab, arrays
 
 
@@ -118,7 +120,8 @@ def from_folder(folder: Folder, name: str) -> Trained:
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
-    own = {name: array for name, array in arrays.items() if not name.startswith("features.")}
+    told = ("features.", "memberships.")
+    own = {name: array for name, array in arrays.items() if not name.startswith(told)}
     if fingerprint(own) != config["model"]:
         raise ValueError("its weights are not those that config.json describes")
     check_finite(arrays)
@@ -147,7 +150,6 @@ def _from_folder(
         return flow
 
     flow = build(make_flow, under("flow", arrays), "flow")
-    features = under("features", arrays)
     return Trained(
         Fields.from_dict(config["fields"]),
         genes,
@@ -156,7 +158,7 @@ def _from_folder(
         flow,
         {Extrapolation(kind): Trust(**shares) for kind, shares in config["trust"].items()},
         {Condition.from_list(e[:-1]): int(e[-1]) for e in config["frequencies"]},
-        {source: (tuple(names), features[source]) for source, names in vocab["features"].items()},
+        features_from_arrays(vocab["features"], arrays),
         config["trained_with"],
         config["history"],
         EffectCalibration.from_config(

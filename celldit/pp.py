@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_whole
+from celldit.conditions.features import storable
 from celldit.conditions.gene_sources import Source, describe, name_of
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
@@ -29,7 +30,7 @@ def gene_features(
     adata: ad.AnnData,
     source: Source = ...,
     *,
-    n_components: int = ...,
+    n_components: int | None = ...,
     allow_missing: bool = ...,
     key_added: str = ...,
     seed: int = ...,
@@ -41,7 +42,7 @@ def gene_features(
     adata: ad.AnnData,
     source: list[Source] | list[str],
     *,
-    n_components: int = ...,
+    n_components: int | None = ...,
     allow_missing: bool = ...,
     key_added: str = ...,
     seed: int = ...,
@@ -52,7 +53,7 @@ def gene_features(
     adata: ad.AnnData,
     source: Source | list[Source] | list[str] = "reactome",
     *,
-    n_components: int = 64,
+    n_components: int | None = None,
     allow_missing: bool = False,
     key_added: str = "gene_features",
     seed: int = 0,
@@ -79,7 +80,8 @@ def gene_features(
             Several sources. A model that is given all of them learns from its training
             perturbations how much each tells; a gene needs to be in one of them only.
     n_components
-        Columns of the result; fewer when there is less to describe.
+        Columns of the result; fewer when there is less to describe. By default gene sets are not
+        decomposed, but kept whole with a sparse column for each set, and other sources get 64.
     allow_missing
         Warn, instead of raising, where perturbations of `adata` are in no source. A model can be
         trained all the same, since what it has seen it need not look up; but such a perturbation
@@ -92,8 +94,10 @@ def gene_features(
     Returns
     -------
     pandas.DataFrame, or a dictionary of them by name of the source where there are several
-        Also written to ``uns[key_added]``, for ``CellDiT(adata, features=table)``. One row per gene
-        that the source knows, whether measured or not; what it does not know has no row.
+        For ``CellDiT(adata, features=table)``. One row per gene that the source knows, whether
+        measured or not; what it does not know has no row. Also written to ``uns[key_added]``, where
+        gene sets kept whole are a dictionary of ``genes``, ``sets`` and ``weights``, since AnnData
+        cannot write sparse tables; ``features=`` takes that, too.
 
     Raises
     ------
@@ -106,11 +110,15 @@ def gene_features(
 
     Notes
     -----
-    Of gene sets: the membership matrix (sets of 3 to 500 genes), each set weighted by log(number of
-    genes / size of the set), so that narrow sets say more, and each gene's row scaled to unit
-    length; then its leading singular vectors times singular values. This is latent semantic
-    analysis (Deerwester et al. 1990, JASIS 41:391). Of expression: the same of standardised log
-    expression, so that the inner product of two genes is about their correlation.
+    Of gene sets: the membership matrix (sets of 3 to 500 genes), each set weighted by 1 / √size, so
+    that narrow sets say more, and each gene's row by the inverse square root of its length. A model
+    takes each set to have an effect of its own that its members share. They are kept whole, since
+    what tells related genes apart is lost in the leading components: measured in
+    ``docs/results/features.csv``. With `n_components`, the leading singular vectors times singular
+    values (latent semantic analysis; Deerwester et al. 1990, JASIS 41:391).
+
+    Of expression: the same of standardised log expression, so that the inner product of two genes
+    is about their correlation.
 
     Examples
     --------
@@ -119,7 +127,8 @@ def gene_features(
     8
     """
     check_anndata(adata, "adata")
-    check_whole(n_components, "n_components")
+    if n_components is not None:
+        check_whole(n_components, "n_components")
     if adata.isbacked:
         raise InputError("adata is backed by a file; bring it into memory with adata.to_memory().")
     fields = Fields.from_anndata(adata)
@@ -129,11 +138,12 @@ def gene_features(
         raise InputError('source=[] names no source; pass source=["reactome", "expression"].')
     tables: dict[str, pd.DataFrame] = {}
     for one in sources:
-        tables[name_of(one, list(tables))] = describe(one, cells, int(n_components), seed)
+        tables[name_of(one, list(tables))] = describe(one, cells, n_components, seed)
     _check_coverage(cells, fields, tables, allow_missing)
-    found = tables if isinstance(source, list) else next(iter(tables.values()))
-    adata.uns[key_added] = found
-    return found
+    stored = {name: storable(table) for name, table in tables.items()}
+    several = isinstance(source, list)
+    adata.uns[key_added] = stored if several else next(iter(stored.values()))
+    return tables if several else next(iter(tables.values()))
 
 
 def merge_guides(

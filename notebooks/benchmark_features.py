@@ -3,7 +3,8 @@
 Each of Norman's perturbations that was measured alone, and each of Papalexi's knock-outs that has
 an effect in the full benchmark, is held out of training wherever it occurs, and its effect is
 predicted from the features of the others: gene sets (Reactome, and GO where its file is given),
-co-expression in the training controls, random numbers as a control of the method, and all of them.
+their leading components instead of whole sets, co-expression in the training controls, random
+numbers and gene sets of other genes (shuffled) as controls of the method, and all of them.
 No network is trained. Scores are means over the held-out perturbations; weights are the shares of
 a perturbation's own variance (part and features), averaged over the splits.
 
@@ -67,11 +68,24 @@ def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.Dat
     labels = adata.obs["perturbation"].astype(str)
     every = sorted({part for label in labels for part in label.split("+")} - {"control"})
     rng = np.random.default_rng(0)
+    informed = dict(single)
     single["random"] = pd.DataFrame(rng.normal(size=(len(every), 64)), index=every)
-    informed = {name: table for name, table in single.items() if name != "random"}
+    sets = single["reactome"].loc[[gene for gene in every if gene in single["reactome"].index]]
+    shuffled = sets.set_axis(rng.permutation(sets.index), axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        leading = {
+            f"{name}, 64 components": {
+                name: cd.pp.gene_features(adata, source, n_components=64, allow_missing=True)
+            }
+            for name, source in names.items()
+            if name != "expression"
+        }
     return {
         "none": {},
         **{name: {name: table} for name, table in single.items()},
+        **leading,
+        "reactome, shuffled": {"reactome": shuffled},
         "all but random": informed,
         "all": single,
     }

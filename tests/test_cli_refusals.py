@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from celldit.cli import app
+from celldit.cli.train_features import read_features
 
 
 def sentence(*arguments: object) -> str:
@@ -63,15 +64,21 @@ def test_an_output_below_a_file(folder: Path) -> None:
     assert "File exists" in said or "Not a directory" in said
 
 
-def test_sources_of_features_need_cells_in_memory(folder: Path, tiny_screen: Any) -> None:
+def test_co_expression_needs_cells_in_memory(folder: Path, tiny_screen: Any) -> None:
     screen = tiny_screen.copy()
     screen.write_zarr(folder / "screen.zarr")
     said = sentence(
         "train", folder / "screen.zarr", "-o", folder / "new", "--perturbation-key",
-        "perturbation", "--features", "reactome",
+        "perturbation", "--features", "expression",
     )  # fmt: skip
-    assert "--features reactome needs cells in memory" in said
-    assert "FILE.csv" in said
+    assert "--features expression looks at control cells in memory" in said
+    assert "--features reactome" in said
+
+
+def test_gene_sets_tell_of_genes_without_cells() -> None:
+    tables = read_features(["reactome", "hallmark"], None)
+    assert list(tables) == ["reactome", "hallmark"]
+    assert {"STAT1", "JAK2"} <= set(tables["reactome"].index)
 
 
 def test_settings_that_are_not_there(folder: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import celldit as cd
+from celldit.conditions.features import read_features
 from celldit.errors import CellditError, FileError, InputError, UnknownNameError
 
 HAS_RDKIT = importlib.util.find_spec("rdkit") is not None
@@ -41,14 +42,32 @@ def test_reactome_puts_relatives_together(screen: ad.AnnData) -> None:
     pd.testing.assert_frame_equal(table, again)
 
 
+SETS = {"a": ["STAT1", "JAK2", "X"], "b": ["X", "Y", "Z", "W"], "c": ["STAT1", "Y", "V"]}
+
+
+def test_gene_sets_are_kept_whole(screen: ad.AnnData, tmp_path: Any) -> None:
+    table = cd.pp.gene_features(screen, SETS)
+    assert list(table.columns) == ["a", "b", "c"]
+    dense = table.sparse.to_dense()
+    for name, genes in SETS.items():
+        assert set(dense.index[dense[name] > 0]) == set(genes)
+    # Of two sets a narrow one weighs more, and two say more of a gene than one.
+    assert dense.loc["Y", "c"] > dense.loc["Y", "b"]
+    length = (dense**2).sum(axis=1)
+    assert length["JAK2"] < length["STAT1"] < 2 * length["JAK2"]
+
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    stored = ad.read_h5ad(tmp_path / "screen.h5ad").uns["gene_features"]
+    (one,), (two,) = read_features(table).values(), read_features(stored).values()
+    assert one[0] == two[0]
+    np.testing.assert_array_equal(one[1].toarray(), two[1].toarray())
+
+
 def test_all_components_keep_the_inner_products(screen: ad.AnnData) -> None:
-    sets = {"a": ["STAT1", "JAK2", "X"], "b": ["X", "Y", "Z", "W"], "c": ["STAT1", "Y", "V"]}
-    table = cd.pp.gene_features(screen, sets, n_components=100)
+    table = cd.pp.gene_features(screen, SETS, n_components=100)
     gram = table.to_numpy() @ table.to_numpy().T
-    np.testing.assert_allclose(np.diag(gram), 1, atol=1e-8)
-    at = {gene: i for i, gene in enumerate(table.index)}
-    assert gram[at["JAK2"], at["V"]] == pytest.approx(0, abs=1e-8)
-    assert gram[at["Z"], at["W"]] == pytest.approx(1, abs=1e-8)
+    whole = cd.pp.gene_features(screen, SETS).sparse.to_dense().to_numpy()
+    np.testing.assert_allclose(gram, whole @ whole.T, atol=1e-8)
 
 
 def test_a_perturbation_without_a_set_is_named(screen: ad.AnnData) -> None:

@@ -73,10 +73,12 @@ def test_set_latents_and_features_come_back(
 ) -> None:
     rng = np.random.default_rng(0)
     features = pd.DataFrame(rng.normal(size=(4, 3)), index=["A", "B", "C", "D"])
-    model = train_tiny(tiny_screen, kind="set", tokenizer=tokenizer, features={"go.slim": features})
+    sets = pd.DataFrame({"s": [1.0, 2.0]}, index=["A", "E"]).astype(pd.SparseDtype(float, 0.0))
+    tables = {"go.slim": features, "sets": sets}
+    model = train_tiny(tiny_screen, kind="set", tokenizer=tokenizer, features=tables)
     model.save(tmp_path / "m")
     loaded = CellDiT.load(tmp_path / "m")
-    one, two = (m.predict(tiny_screen, perturbations=["A", "D"]) for m in (model, loaded))
+    one, two = (m.predict(tiny_screen, perturbations=["A", "D", "E"]) for m in (model, loaded))
     assert one.obsm["X_celldit"].tobytes() == two.obsm["X_celldit"].tobytes()
     assert list(one.obs["extrapolation"].unique()) == ["seen", "unseen with features"]
 

@@ -31,7 +31,7 @@ def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str,
     FileError
         If a file cannot be read.
     InputError
-        If a source other than a ``.csv`` is asked for cells that stay on disk.
+        If co-expression is asked of cells that stay on disk.
     UnknownNameError
         If a source is not known.
     """
@@ -41,11 +41,16 @@ def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str,
         if source not in named:
             tables[Path(source).stem] = _table(Path(source))
     if named and adata is None:
-        raise InputError(
-            f"--features {named[0]} needs cells in memory, from a .h5ad file; for cells that stay "
-            "on disk give --features FILE.csv, such as cd.pp.gene_features(...).to_csv writes."
-        )
-    if named and adata is not None:
+        from celldit.conditions.gene_sources import describe, name_of
+
+        if "expression" in named:
+            raise InputError(
+                "--features expression looks at control cells in memory, from a .h5ad file; for "
+                "cells that stay on disk give gene sets, such as --features reactome, or FILE.csv."
+            )
+        for source in named:
+            tables[name_of(source, list(tables))] = describe(source, None, None, 0)
+    elif named and adata is not None:
         from celldit.pp import gene_features
 
         tables.update(gene_features(adata, named, allow_missing=True))

@@ -32,6 +32,7 @@ import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.effect_estimate import EffectEstimate
+from celldit.conditions.features import FeatureMatrix, from_arrays, to_arrays
 from celldit.conditions.kernel import ConditionKernel, Lengths
 from celldit.conditions.latents import Latents, n_features
 from celldit.conditions.observed import Observed
@@ -82,7 +83,7 @@ class EffectPrior:
         z: Latents,
         table: ConditionTable,
         *,
-        features: Mapping[str, tuple[tuple[str, ...], np.ndarray]] | None = None,
+        features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]] | None = None,
         seed: int = 0,
     ) -> EffectPrior:
         """Estimate the prior from the training cells.
@@ -334,14 +335,12 @@ class EffectPrior:
             "common": self.common,
             "positions": np.array(list(self.kernel.positions.values())),
         }
-        for source, (_, matrix) in self.kernel.features.items():
-            arrays[f"features.{source}"] = matrix
-        return arrays
+        return arrays | to_arrays(self.kernel.features)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> EffectPrior:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
-        features = {s: (tuple(n), arrays[f"features.{s}"]) for s, n in config["features"].items()}
+        features = from_arrays(config["features"], arrays)
         keys = [(context, time) for context, time in config["surroundings"]]
         positions = dict(zip(keys, arrays["positions"], strict=True))
         tops, terms = config["top_doses"], config["terms"]

@@ -1,24 +1,37 @@
-"""What is known of perturbations from elsewhere: one row of numbers for each."""
+"""What is known of perturbations from elsewhere: one row of numbers for each.
+
+There are two kinds. Rows of any numbers (embeddings, fingerprints, effects in another screen) are
+compared by how close they are. **Memberships** say which sets a gene belongs to, and how much: a
+table with sparse columns, as :func:`celldit.pp.gene_features` makes of gene sets. Each set has an
+effect of its own, which its members share, so that two genes are alike by the sets they have in
+common, and a gene of many narrow sets may do more than a gene of one.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from celldit.errors import InputError, examples
 
-FeatureTable: TypeAlias = pd.DataFrame
-Features: TypeAlias = dict[str, tuple[tuple[str, ...], np.ndarray]]
+FeatureTable: TypeAlias = pd.DataFrame | Mapping[str, Any]
+"""A table, or what :func:`storable` makes of a sparse one."""
+FeatureMatrix: TypeAlias = np.ndarray | sparse.csr_matrix
+Features: TypeAlias = dict[str, tuple[tuple[str, ...], FeatureMatrix]]
+
+# What ``uns`` holds of a sparse table, which AnnData cannot write as it is.
+STORED = frozenset({"genes", "sets", "weights"})
 
 
 def read_features(
     features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None,
 ) -> Features:
-    """Check feature tables and scale their rows to unit length.
+    """Check feature tables and bring them to a scale.
 
     Parameters
     ----------
@@ -29,8 +42,10 @@ def read_features(
     Returns
     -------
     dict
-        ``{source: (names, matrix of shape (P, n_columns))}``. Columns are centred and rows scaled
-        to unit length, so that the inner product of two rows is their correlation.
+        ``{source: (names, matrix of shape (P, n_columns))}``. Of a table with sparse columns the
+        rows as they are, up to one factor that makes their mean square 1, sparse; rows of zeros
+        are left out, since nothing is known of these. Of any other, columns are centred and rows
+        scaled to unit length, so that the inner product of two rows is their correlation.
 
     Raises
     ------
@@ -40,37 +55,110 @@ def read_features(
     if features is None:
         return {}
     tables: Mapping[str, FeatureTable]
-    if isinstance(features, Mapping):
+    if isinstance(features, Mapping) and not _is_stored(features):
         tables = features
     elif isinstance(features, (list, tuple)):
         tables = {f"features_{i + 1}": table for i, table in enumerate(features)}
     else:
         tables = {"features": features}
-    result: Features = {}
-    for source, table in tables.items():
-        if not isinstance(table, pd.DataFrame):
-            raise InputError(
-                f"features[{source!r}] must be a DataFrame with one row per perturbation, not "
-                f"{type(table).__name__}."
-            )
-        names = tuple(str(name) for name in table.index)
-        if len(set(names)) < len(names):
-            raise InputError(f"features[{source!r}] name a perturbation twice; drop duplicates.")
-        try:
-            matrix = table.to_numpy(dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"features[{source!r}] hold values that are not numbers.") from error
-        bad = [name for name, row in zip(names, matrix, strict=True) if not np.isfinite(row).all()]
-        if bad:
-            raise InputError(
-                f"features[{source!r}] have missing values for {len(bad)} perturbations "
-                f"({examples(bad)}); fill or drop these rows."
-            )
-        if len(matrix) > 1:
-            matrix = matrix - matrix.mean(axis=0)
-        length = np.linalg.norm(matrix, axis=1, keepdims=True)
-        result[str(source)] = names, matrix / np.where(length > 0, length, 1)
-    return result
+    return {str(source): _read(str(source), table) for source, table in tables.items()}
+
+
+def _read(source: str, given: FeatureTable) -> tuple[tuple[str, ...], FeatureMatrix]:
+    table = _from_stored(given) if _is_stored(given) else given
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(
+            f"features[{source!r}] must be a DataFrame with one row per perturbation, not "
+            f"{type(table).__name__}."
+        )
+    names = tuple(str(name) for name in table.index)
+    if len(set(names)) < len(names):
+        raise InputError(f"features[{source!r}] name a perturbation twice; drop duplicates.")
+    matrix: FeatureMatrix
+    try:
+        matrix = membership_of(table) if is_sparse(table) else table.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"features[{source!r}] hold values that are not numbers.") from error
+    sums = np.asarray(abs(matrix).sum(axis=1)).ravel()
+    bad = [name for name, total in zip(names, sums, strict=True) if not np.isfinite(total)]
+    if bad:
+        raise InputError(
+            f"features[{source!r}] have missing values for {len(bad)} perturbations "
+            f"({examples(bad)}); fill or drop these rows."
+        )
+    if sparse.issparse(matrix):
+        told = sums > 0
+        if not told.any():
+            raise InputError(f"features[{source!r}] are zero for every perturbation.")
+        names = tuple(name for name, keep in zip(names, told, strict=True) if keep)
+        matrix = matrix[told]
+        return names, sparse.csr_matrix(matrix / np.sqrt((matrix.data**2).sum() / len(names)))
+    if len(matrix) > 1:
+        matrix = matrix - matrix.mean(axis=0)
+    length = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return names, matrix / np.where(length > 0, length, 1)
+
+
+def is_sparse(table: pd.DataFrame) -> bool:
+    """Whether all columns are sparse, so that the table is one of memberships."""
+    return table.shape[1] > 0 and all(isinstance(t, pd.SparseDtype) for t in table.dtypes)
+
+
+def membership_of(table: pd.DataFrame) -> sparse.csr_matrix:
+    """The numbers of a table with sparse columns."""
+    matrix = sparse.csr_matrix(table.sparse.to_coo()).astype(np.float64)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def storable(table: pd.DataFrame) -> pd.DataFrame | dict[str, Any]:
+    """What AnnData can write: the table, or the parts of one with sparse columns."""
+    if not is_sparse(table):
+        return table
+    return {
+        "genes": np.array(table.index, dtype=object),
+        "sets": np.array(table.columns, dtype=object),
+        "weights": membership_of(table),
+    }
+
+
+def _is_stored(features: object) -> bool:
+    return isinstance(features, Mapping) and set(features) == STORED
+
+
+def _from_stored(stored: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame.sparse.from_spmatrix(
+        sparse.csr_matrix(stored["weights"]), index=stored["genes"], columns=stored["sets"]
+    )
+
+
+def to_arrays(features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]]) -> dict[str, Any]:
+    """The matrices by ``features.SOURCE`` and ``memberships.SOURCE``, for safetensors.
+
+    Of memberships the row, column and weight of each entry, shape (3, entries).
+    """
+    arrays = {}
+    for source, (_, matrix) in features.items():
+        if sparse.issparse(matrix):
+            entries = sparse.coo_matrix(matrix)
+            arrays[f"memberships.{source}"] = np.array([entries.row, entries.col, entries.data])
+        else:
+            arrays[f"features.{source}"] = matrix
+    return arrays
+
+
+def from_arrays(names: Mapping[str, Sequence[str]], arrays: Mapping[str, np.ndarray]) -> Features:
+    """Rebuild features from their names and what :func:`to_arrays` made of the rest."""
+    found: Features = {}
+    for source, rows in names.items():
+        if f"features.{source}" in arrays:
+            found[source] = tuple(rows), arrays[f"features.{source}"]
+        else:
+            row, column, weight = arrays[f"memberships.{source}"]
+            entries = weight, (row.astype(int), column.astype(int))
+            shape = len(rows), int(column.max(initial=-1)) + 1
+            found[source] = tuple(rows), sparse.csr_matrix(entries, shape=shape)
+    return found
 
 
 def described(features: Features) -> frozenset[str]:

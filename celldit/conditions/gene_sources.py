@@ -26,27 +26,43 @@ GO_FOLDER = "CELLDIT_GENE_SETS"
 GO_FILE = "go_bp.gmt.gz"
 MIN_SET, MAX_SET = 3, 500
 MAX_CONTROLS = 5000
+# Columns of what is decomposed, unless told otherwise.
+N_COMPONENTS = 64
+# A gene of n equal sets is n to this power as long as a gene of one. At 1 the sets' effects add
+# up, and genes that are studied much are expected to do most; at 0 all genes are expected to do
+# equally much. Squared error of the effect prior alone over the mean of the left-out perturbations,
+# with 0, 0.5 and 1: Papalexi's six with Reactome .52, .45, .39, with GO .69, .68, .64; Norman's 18
+# .95, .93, .92 with Reactome, but .95, .97, 1.04 with GO.
+LENGTH_POWER = 0.5
 
 
-def describe(source: Source, cells: Cells, n_components: int, seed: int) -> pd.DataFrame:
-    """What one source knows of genes: one row per gene, `n_components` columns or fewer.
+def describe(
+    source: Source, cells: Cells | None, n_components: int | None, seed: int
+) -> pd.DataFrame:
+    """What one source knows of genes: one row per gene.
 
     Parameters
     ----------
     source
         As for :func:`celldit.pp.gene_features`.
     cells
-        Their controls are what ``"expression"`` looks at; nothing else is.
+        Their controls are what ``"expression"`` looks at; nothing else is. None where there are
+        none in memory.
     n_components, seed
-        Of the decomposition.
+        Of the decomposition; None keeps gene sets whole.
     """
     if isinstance(source, pd.DataFrame):
         names, matrix = given(source)
     elif isinstance(source, str) and source == "expression":
+        if cells is None:
+            raise InputError('source="expression" looks at control cells, which must be in memory.')
         names, matrix = expression(cells, seed)
     else:
-        names, matrix = membership(gene_sets(source))
-    return reduce(names, matrix, n_components, seed)
+        sets = gene_sets(source)
+        names, columns, matrix = membership(sets)
+        if n_components is None:
+            return pd.DataFrame.sparse.from_spmatrix(matrix, index=names, columns=columns)
+    return reduce(names, matrix, n_components or N_COMPONENTS, seed)
 
 
 def name_of(source: Source, taken: Sequence[str]) -> str:
@@ -91,9 +107,14 @@ def gene_sets(source: Any) -> dict[str, tuple[str, ...]]:
     )
 
 
-def membership(sets: Mapping[str, Sequence[str]]) -> tuple[list[str], sparse.csr_matrix]:
-    """Weighted genes x sets matrix, rows of unit length."""
-    kept = [genes for genes in sets.values() if MIN_SET <= len(genes) <= MAX_SET]
+def membership(sets: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str], sparse.csr_matrix]:
+    """Genes, sets, and the weighted matrix of which gene is in which.
+
+    All genes of a set together weigh as much in it as those of any other, so that narrow sets say
+    more of a gene; rows are then drawn towards unit length (:data:`LENGTH_POWER`).
+    """
+    chosen = {name: genes for name, genes in sets.items() if MIN_SET <= len(genes) <= MAX_SET}
+    kept = list(chosen.values())
     names = sorted({gene for genes in kept for gene in genes})
     if not names:
         raise InputError(f"No gene set lists between {MIN_SET} and {MAX_SET} genes; give others.")
@@ -101,11 +122,11 @@ def membership(sets: Mapping[str, Sequence[str]]) -> tuple[list[str], sparse.csr
     rows = np.array([row_of[gene] for genes in kept for gene in genes])
     sizes = np.array([len(genes) for genes in kept])
     columns = np.repeat(np.arange(len(kept)), sizes)
-    # A set of all genes would say nothing; the one keeps a single set from weighing nothing.
-    weights = np.repeat(np.log(1 + len(names) / sizes), sizes)
+    weights = np.repeat(1 / np.sqrt(sizes), sizes)
     matrix = sparse.csr_matrix((weights, (rows, columns)), shape=(len(names), len(kept)))
     lengths = np.sqrt(np.asarray(matrix.power(2).sum(axis=1)).ravel())
-    return names, sparse.csr_matrix(sparse.diags(1 / lengths) @ matrix)
+    drawn = sparse.csr_matrix(sparse.diags(lengths ** (LENGTH_POWER - 1)) @ matrix)
+    return names, list(chosen), drawn
 
 
 def expression(cells: Cells, seed: int) -> tuple[list[str], np.ndarray]:

@@ -23,6 +23,10 @@ Doses scale a part's share by log2(1 + dose / d₀), d₀ the smallest positive 
 Beyond the trained doses the course goes on in proportion to that share, hence monotonically;
 beyond the trained times the effect stays what it is at the nearest one.
 
+Two perturbations are alike, to a source of features, by how close their rows of numbers are. Where
+the rows are memberships in gene sets, each set has an effect that its members share, the kernel of
+which is the inner product (Rasmussen & Williams 2006, section 2.1).
+
 A source of features says nothing of a perturbation that it does not hold. That is not a vector of
 zeros, which would claim that the perturbation is an average one: to such a source the perturbation
 is like itself and like no other.
@@ -42,6 +46,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
+from celldit.conditions.features import FeatureMatrix
 
 Position = tuple[str, float | None]
 # exp(-FAR) is zero, and so is its derivative; an infinite distance would have none.
@@ -81,8 +86,8 @@ class ConditionKernel:
     unit_doses
         For each part its smallest positive dose, which counts as 1; 1 where there are none.
     features
-        Feature matrices by source, rows of unit length, indexed by perturbation:
-        ``{source: (names, matrix)}``.
+        Feature matrices by source, indexed by perturbation: ``{source: (names, matrix)}``, from
+        :func:`celldit.conditions.features.read_features`. Sparse ones are memberships in sets.
     positions
         Where the control cells of each (context, time) lie in the latent, on average:
         ``{(context, time): vector}``. Those of training come first.
@@ -100,7 +105,7 @@ class ConditionKernel:
 
     parts: tuple[str, ...]
     unit_doses: tuple[float, ...]
-    features: Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+    features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]]
     positions: Mapping[Position, np.ndarray]
     n_trained: int | None = None
     top_doses: tuple[float, ...] | None = None
@@ -283,15 +288,17 @@ class ConditionKernel:
         return total
 
 
-def _likeness(parts: Mapping[str, int], names: Sequence[str], matrix: np.ndarray) -> np.ndarray:
+def _likeness(parts: Mapping[str, int], names: Sequence[str], matrix: FeatureMatrix) -> np.ndarray:
     """How alike a source of features takes perturbations to be, shape (P, P)."""
     row = {name: i for i, name in enumerate(names)}
     known = [i for part, i in parts.items() if part in row]
-    rows = matrix[[row[part] for part in parts if part in row]]
     likeness_PP = np.eye(len(parts))
     if known:
-        likeness_PP[np.ix_(known, known)] = np.exp(
-            -cdist(rows, rows, "sqeuclidean") / FEATURE_SCALE
+        rows = matrix[[row[part] for part in parts if part in row]]
+        likeness_PP[np.ix_(known, known)] = (
+            np.exp(-cdist(rows, rows, "sqeuclidean") / FEATURE_SCALE)
+            if isinstance(rows, np.ndarray)
+            else (rows @ rows.T).toarray()
         )
     return likeness_PP
 

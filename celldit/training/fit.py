@@ -14,6 +14,7 @@ import torch
 from celldit.arguments import check_path
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.features import to_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
@@ -131,10 +132,9 @@ def open_checkpoints(
         "config": asdict(config),
         "trainer": {name: trainer_arguments.get(name) for name in MATTERS},
     }
-    matrices = {source: matrix for source, (_, matrix) in (features or {}).items()}
     # Of several processes of one training only the first writes, and holds the folder for all.
     with sole_writer(folder, inside=True) if is_main_process() else nullcontext():
-        yield Checkpoints(folder, minutes, identity_of(cells, settings, matrices))
+        yield Checkpoints(folder, minutes, identity_of(cells, settings, to_arrays(features or {})))
 
 
 def fit(

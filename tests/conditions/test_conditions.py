@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.features import read_features
+from celldit.conditions.features import from_arrays, read_features, to_arrays
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
@@ -128,6 +129,27 @@ def test_features_become_correlations() -> None:
     centred = table - table.mean()
     expected = centred.div(np.sqrt((centred**2).sum(axis=1)), axis=0)
     np.testing.assert_allclose(features[1], expected)
+
+
+def test_memberships_keep_their_lengths_and_unknown_genes_drop_out() -> None:
+    rows = pd.DataFrame({"a": [3.0, 0.0, 0.0], "b": [0.0, 4.0, 0.0]}, index=list("ABC"))
+    ((names, matrix),) = read_features(rows.astype(pd.SparseDtype(float, 0.0))).values()
+    assert names == ("A", "B")
+    assert sparse.issparse(matrix)
+    np.testing.assert_allclose(matrix.toarray(), [[3 / 12.5**0.5, 0], [0, 4 / 12.5**0.5]])
+    again = from_arrays({"one": names}, to_arrays({"one": (names, matrix)}))["one"]
+    assert again[0] == names
+    np.testing.assert_array_equal(again[1].toarray(), matrix.toarray())
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(0.0, "zero for every"), (np.nan, "missing values for 1"), (np.inf, "missing values for 1")],
+)
+def test_memberships_that_cannot_be_used(value: float, message: str) -> None:
+    table = pd.DataFrame({"a": [value, 0.0]}, index=list("AB")).astype(pd.SparseDtype(float, 0.0))
+    with pytest.raises(InputError, match=message):
+        read_features(table)
 
 
 def test_several_sources_and_none() -> None:

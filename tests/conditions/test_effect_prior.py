@@ -217,8 +217,12 @@ def test_features_predict_what_was_never_seen(world: Make) -> None:
 
 def test_saved_and_read_again_it_is_the_same(world: Make, crossed: list[Condition]) -> None:
     made = world(crossed)
-    features = read_features(pd.DataFrame(np.eye(6), index=list("ABCDEF")))
-    prior = EffectPrior.fit(made.z, made.table, features={"one.two": features["features"]})
+    one, two = (
+        pd.DataFrame(np.eye(6), index=list("ABCDEF")),
+        pd.DataFrame({"s": [1.0, 1.0]}, ["A", "F"]),
+    )
+    tables = {"one.two": one, "sets": two.astype(pd.SparseDtype(float, 0.0))}
+    prior = EffectPrior.fit(made.z, made.table, features=read_features(tables))
     config = json.loads(json.dumps(prior.to_config()))
     again = EffectPrior.from_config(config, prior.arrays())
     asked = [*prior.conditions, pair("A", "F", where="x"), Condition(context="x")]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from celldit.conditions import Condition, ConditionKernel
 from celldit.conditions.kernel import Lengths
@@ -124,6 +125,20 @@ def test_sources_hold_different_perturbations() -> None:
     far = np.exp(-4.0)
     expected = torch.tensor([[2, 1, 0], [1, 2, far], [0, far, 2]], dtype=torch.float64)
     torch.testing.assert_close(total, expected)
+
+
+def test_sets_have_effects_that_their_members_share() -> None:
+    """The covariance is that of sums over sets: more sets, more variance; none shared, none."""
+    member = sparse.csr_matrix([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    k = ConditionKernel(
+        tuple("ABC"), (1.0,) * 3, {"sets": (tuple("ABC"), member)}, {("", None): np.ones(2)}
+    )
+    a = [Condition((name,)) for name in "ABCX"]
+    found = covariance(k, a, a, **{"feature:sets": 1.0})
+    expected = [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    pair = [Condition(("A", "C"))]
+    assert float(covariance(k, pair, pair, **{"feature:sets": 1.0})) == pytest.approx(2 + 4)
 
 
 # --- time and dose ------------------------------------------------------------------------------
