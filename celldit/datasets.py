@@ -51,11 +51,17 @@ _SHA256 = {
         "439129e8f80316e0e50974ca2f167c69601df097fd8d0b5eef2097a5f86cb629",
     "hallmark_v7.gmt.gz":
         "bf13a20446ce315c7fc4d42b0e8698ebeb4a87fee675c7e7333f9fb3446095a1",
+    "go_bp.gmt.gz":
+        "bcc0ee0b358c63390474de55e9e89347c39b890075cd91f737e30f0ad1d3e5f3",
     "reactome_v7.gmt.gz":
         "c5208fc4f657251e11b8366d1c6eb9df4cd23502a57a0767bf95359225e6535e",
 }
 # fmt: on
-_GENE_SETS = {"hallmark": "hallmark_v7.gmt.gz", "reactome": "reactome_v7.gmt.gz"}
+_GENE_SETS = {
+    "hallmark": "hallmark_v7.gmt.gz",
+    "reactome": "reactome_v7.gmt.gz",
+    "go": "go_bp.gmt.gz",
+}
 
 
 def load(name: str) -> ad.AnnData:
@@ -171,12 +177,13 @@ def sciplex2() -> ad.AnnData:
 
 
 def gene_set_file(name: str) -> Path:
-    """Path of a bundled gene-set file (gzipped GMT, human symbols, MSigDB 7).
+    """Path of a bundled gene-set file (gzipped GMT, human symbols).
 
     Parameters
     ----------
     name
-        ``"hallmark"`` (50 sets) or ``"reactome"``.
+        ``"hallmark"`` (50 sets) or ``"reactome"``, both of MSigDB 7, or ``"go"`` (GO biological
+        process, 9,006 terms with the genes of what is below them).
 
     Returns
     -------

@@ -65,13 +65,10 @@ def gene_features(
     adata
         Training cells, set up with :meth:`celldit.CellDiT.setup_anndata`.
     source
-        ``"reactome"``, ``"hallmark"``
-            Bundled gene sets.
+        ``"reactome"``, ``"go"``, ``"hallmark"``
+            Bundled gene sets. GO biological process describes the most genes.
         path to a GMT file, or a mapping from set names to genes
             Other gene sets.
-        ``"go"``
-            GO biological process, from ``go_bp.gmt.gz`` in the folder that the environment
-            variable ``CELLDIT_GENE_SETS`` names.
         ``"expression"``
             Co-expression in the control cells of `adata`; knows the measured genes only.
         DataFrame

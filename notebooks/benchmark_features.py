@@ -2,13 +2,13 @@
 
 Each of Norman's perturbations that was measured alone, and each of Papalexi's knock-outs that has
 an effect in the full benchmark, is held out of training wherever it occurs, and its effect is
-predicted from the features of the others: gene sets (Reactome, and GO where its file is given),
+predicted from the features of the others: gene sets (Reactome, GO),
 their leading components instead of whole sets, co-expression in the training controls, random
 numbers and gene sets of other genes (shuffled) as controls of the method, and all of them.
 No network is trained. Scores are means over the held-out perturbations; weights are the shares of
 a perturbation's own variance (part and features), averaged over the splits.
 
-    python notebooks/benchmark_features.py docs/results/features.csv [go_bp.gmt.gz]
+    python notebooks/benchmark_features.py docs/results/features.csv
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ def papalexi() -> tuple[ad.AnnData, list[str]]:
     return adata, KNOCK_OUTS
 
 
-def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.DataFrame]]:
+def sources_of(adata: ad.AnnData) -> dict[str, dict[str, pd.DataFrame]]:
     """Feature tables of every set of sources.
 
     They do not depend on what is held out: co-expression looks at control cells alone, and these
     are in every training set.
     """
     single: dict[str, pd.DataFrame] = {}
-    names = {"reactome": "reactome", "expression": "expression", **({"go": go} if go else {})}
+    names = ("reactome", "go", "expression")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # incomplete sources are what is measured here
-        for name, source in names.items():
-            single[name] = cd.pp.gene_features(adata, source, allow_missing=True)
+        for name in names:
+            single[name] = cd.pp.gene_features(adata, name, allow_missing=True)
     labels = adata.obs["perturbation"].astype(str)
     every = sorted({part for label in labels for part in label.split("+")} - {"control"})
     rng = np.random.default_rng(0)
@@ -76,10 +76,9 @@ def sources_of(adata: ad.AnnData, go: Path | None) -> dict[str, dict[str, pd.Dat
         warnings.simplefilter("ignore")
         leading = {
             f"{name}, 64 components": {
-                name: cd.pp.gene_features(adata, source, n_components=64, allow_missing=True)
+                name: cd.pp.gene_features(adata, name, n_components=64, allow_missing=True)
             }
-            for name, source in names.items()
-            if name != "expression"
+            for name in ("reactome", "go")
         }
     return {
         "none": {},
@@ -104,13 +103,11 @@ def shares(prior: EffectPrior) -> dict[str, float]:
     return {t.removeprefix("feature:"): w / sum(own.values()) for t, w in own.items()}
 
 
-def measure(
-    name: str, adata: ad.AnnData, held_out: list[str], go: Path | None
-) -> list[dict[str, object]]:
+def measure(name: str, adata: ad.AnnData, held_out: list[str]) -> list[dict[str, object]]:
     """Rows of one screen."""
     rows: list[dict[str, object]] = []
     cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
-    log, sources = cells.log_normalized(), sources_of(adata, go)
+    log, sources = cells.log_normalized(), sources_of(adata)
     for target in held_out:
         has_it = np.array([target in p.split("+") for p in adata.obs["perturbation"].astype(str)])
         train = cells.take(~has_it)
@@ -145,10 +142,10 @@ def measure(
     return rows
 
 
-def main(out: Path, go: Path | None) -> None:
+def main(out: Path) -> None:
     """Write one row per set of sources."""
     screens = {"norman": norman, "papalexi": papalexi}
-    rows = [row for name, load in screens.items() for row in measure(name, *load(), go)]
+    rows = [row for name, load in screens.items() for row in measure(name, *load())]
     frame = pd.DataFrame(rows)
     groups = frame.groupby(["screen", "sources"], sort=False)
     means = groups.mean(numeric_only=True).drop(columns="known", errors="ignore")
@@ -160,4 +157,4 @@ def main(out: Path, go: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]))

@@ -113,7 +113,7 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     """celldit as a method of the benchmark: default settings, nothing tuned to a problem.
 
     For perturbations that training lacks it is given what its users would give it: the bundled
-    pathways and the co-expression of the training controls.
+    pathways and terms, and the co-expression of the training controls.
     """
     from celldit.data.fields import Fields
     from celldit.data.labels import parts
@@ -131,7 +131,7 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     train, features = posed.train, None
     if not asked <= seen:
         train = train.copy()
-        features = gene_features(train, ["reactome", "expression"], allow_missing=True)
+        features = gene_features(train, ["reactome", "go", "expression"], allow_missing=True)
     model = CellDiT(train, features=features)
     model.train(max_epochs, seed=seed, enable_progress_bar=False)
     return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)

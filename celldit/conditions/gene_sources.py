@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,10 +19,7 @@ from celldit.tokenizers.gmt import check_sets, read_gmt
 Source: TypeAlias = str | Path | pd.DataFrame | Mapping[str, Sequence[str]]
 """What :func:`celldit.pp.gene_features` takes as one source."""
 
-BUNDLED = ("reactome", "hallmark")
-GO = ("go", "go_bp", "gobp")
-GO_FOLDER = "CELLDIT_GENE_SETS"
-GO_FILE = "go_bp.gmt.gz"
+BUNDLED = {"reactome": "reactome", "hallmark": "hallmark", "go": "go", "go_bp": "go", "gobp": "go"}
 MIN_SET, MAX_SET = 3, 500
 MAX_CONTROLS = 5000
 # Columns of what is decomposed, unless told otherwise.
@@ -75,30 +71,17 @@ def name_of(source: Source, taken: Sequence[str]) -> str:
     return next(f"{name}_{i}" for i in range(2, len(taken) + 3) if f"{name}_{i}" not in taken)
 
 
-def _go_file() -> Path:
-    folder = os.environ.get(GO_FOLDER, "")
-    path = Path(folder) / GO_FILE
-    if folder and path.is_file():
-        return path
-    raise InputError(
-        "GO does not come with celldit; download its GMT file (c5.go.bp from MSigDB) and pass the "
-        f'path, source="c5.go.bp.symbols.gmt", or set {GO_FOLDER} to a folder with {GO_FILE}.'
-    )
-
-
 def gene_sets(source: Any) -> dict[str, tuple[str, ...]]:
     if isinstance(source, Mapping):
         return check_sets(source)
-    if isinstance(source, str) and source in BUNDLED:
-        return read_gmt(gene_set_file(source))
-    if isinstance(source, str) and source.lower() in GO:
-        return read_gmt(_go_file())
+    if isinstance(source, str) and source.lower() in BUNDLED:
+        return read_gmt(gene_set_file(BUNDLED[source.lower()]))
     is_path = isinstance(source, Path) or (
         isinstance(source, str) and (source.endswith((".gmt", ".gmt.gz")) or "/" in source)
     )
     if is_path:
         return read_gmt(source)
-    known = [*BUNDLED, "go", "expression", "a GMT file", "a DataFrame"]
+    known = ["reactome", "go", "hallmark", "expression", "a GMT file", "a DataFrame"]
     if isinstance(source, str):
         raise UnknownNameError.among("source of gene features", source, known)
     raise InputError(
