@@ -107,7 +107,8 @@ def measure(name: str, adata: ad.AnnData, held_out: list[str]) -> list[dict[str,
     """Rows of one screen."""
     rows: list[dict[str, object]] = []
     cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
-    log, sources = cells.log_normalized(), sources_of(adata)
+    log = cells.log_normalized()
+    sources = {label: read_features(tables) for label, tables in sources_of(adata).items()}
     for target in held_out:
         has_it = np.array([target in p.split("+") for p in adata.obs["perturbation"].astype(str)])
         train = cells.take(~has_it)
@@ -127,14 +128,14 @@ def measure(name: str, adata: ad.AnnData, held_out: list[str]) -> list[dict[str,
         r, nmse = np.mean(found, axis=0)
         rows.append({"screen": name, "sources": "mean shift", "target": target, "known": True,
                      "pearson": r, "nmse": nmse, "seconds": 0.0})  # fmt: skip
-        for label, tables in sources.items():
+        for label, features in sources.items():
             start = time.perf_counter()
-            prior = EffectPrior.fit(z, table, features=read_features(tables))
+            prior = EffectPrior.fit(z, table, features=features)
             shifts = prior.estimate(conditions).mean @ readout.T
             seconds = time.perf_counter() - start
             found = [scores(s, truth[where]) for s, where in zip(shifts, places, strict=True)]
             r, nmse = np.mean(found, axis=0)
-            known = any(target in t.index for k, t in tables.items() if k != "random")
+            known = any(target in names for k, (names, _) in features.items() if k != "random")
             weights = {f"weight_{k}": v for k, v in shares(prior).items()}
             rows.append({"screen": name, "sources": label, "target": target, "known": known,
                          "pearson": r, "nmse": nmse, "seconds": seconds, **weights})  # fmt: skip
