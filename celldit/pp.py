@@ -31,6 +31,7 @@ def gene_features(
     source: Source = ...,
     *,
     n_components: int | None = ...,
+    ignore_case: bool = ...,
     allow_missing: bool = ...,
     key_added: str = ...,
     seed: int = ...,
@@ -43,6 +44,7 @@ def gene_features(
     source: list[Source] | list[str],
     *,
     n_components: int | None = ...,
+    ignore_case: bool = ...,
     allow_missing: bool = ...,
     key_added: str = ...,
     seed: int = ...,
@@ -54,6 +56,7 @@ def gene_features(
     source: Source | list[Source] | list[str] = "reactome",
     *,
     n_components: int | None = None,
+    ignore_case: bool = False,
     allow_missing: bool = False,
     key_added: str = "gene_features",
     seed: int = 0,
@@ -79,6 +82,9 @@ def gene_features(
     n_components
         Columns of the result; fewer when there is less to describe. By default gene sets are not
         decomposed, but kept whole with a sparse column for each set, and other sources get 64.
+    ignore_case
+        Whether ``Stat1`` is ``STAT1``, as when human sets are used for mouse data. Genes then have
+        the spelling of `adata`'s genes and perturbations, and all others that of ``Stat1``.
     allow_missing
         Warn, instead of raising, where perturbations of `adata` are in no source. A model can be
         trained all the same, since what it has seen it need not look up; but such a perturbation
@@ -133,9 +139,11 @@ def gene_features(
     sources: list[Source] = [*source] if isinstance(source, list) else [source]
     if not sources:
         raise InputError('source=[] names no source; pass source=["reactome", "expression"].')
+    # A perturbation is spelled as it will be asked for, also where the panel spells it otherwise.
+    spelling = [*cells.genes, *_wanted(cells, fields)] if ignore_case else None
     tables: dict[str, pd.DataFrame] = {}
     for one in sources:
-        tables[name_of(one, list(tables))] = describe(one, cells, n_components, seed)
+        tables[name_of(one, list(tables))] = describe(one, cells, n_components, seed, spelling)
     _check_coverage(cells, fields, tables, allow_missing)
     stored = {name: storable(table) for name, table in tables.items()}
     several = isinstance(source, list)
@@ -288,12 +296,16 @@ DESCRIPTORS = (
 )
 
 
+def _wanted(cells: Cells, fields: Fields) -> list[str]:
+    sep, control = fields.perturbation_sep, fields.control
+    labels = set(cells.perturbations)
+    return sorted({part for label in labels for part in parts(str(label), sep, control)})
+
+
 def _check_coverage(
     cells: Cells, fields: Fields, tables: Mapping[str, pd.DataFrame], allow_missing: bool
 ) -> None:
-    sep, control = fields.perturbation_sep, fields.control
-    labels = set(cells.perturbations)
-    wanted = sorted({part for label in labels for part in parts(str(label), sep, control)})
+    wanted = _wanted(cells, fields)
     known = {name for table in tables.values() for name in table.index}
     missing = [name for name in wanted if name not in known]
     if not missing:
@@ -302,6 +314,9 @@ def _check_coverage(
         f"{len(missing)} of {len(wanted)} perturbations are not described by "
         f"{' or '.join(tables)} ({examples(missing, 6)})"
     )
+    folded = {name.upper() for name in known}
+    if 2 * sum(name.upper() in folded for name in missing) > len(missing):
+        text += ", but most of them are in another case: is this a mouse? Pass ignore_case=True"
     if not allow_missing:
         raise InputError(
             f"{text}; add another source, such as source=['reactome', 'expression'], or pass "

@@ -33,7 +33,11 @@ LENGTH_POWER = 0.5
 
 
 def describe(
-    source: Source, cells: Cells | None, n_components: int | None, seed: int
+    source: Source,
+    cells: Cells | None,
+    n_components: int | None,
+    seed: int,
+    spelling: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """What one source knows of genes: one row per gene.
 
@@ -46,6 +50,8 @@ def describe(
         none in memory.
     n_components, seed
         Of the decomposition; None keeps gene sets whole.
+    spelling
+        Names whose case the genes of sets take; None for that of the sets.
     """
     if isinstance(source, pd.DataFrame):
         names, matrix = given(source)
@@ -55,7 +61,7 @@ def describe(
         names, matrix = expression(cells, seed)
     else:
         sets = gene_sets(source)
-        names, columns, matrix = membership(sets)
+        names, columns, matrix = membership(sets if spelling is None else respell(sets, spelling))
         if n_components is None:
             return pd.DataFrame.sparse.from_spmatrix(matrix, index=names, columns=columns)
     return reduce(names, matrix, n_components or N_COMPONENTS, seed)
@@ -88,6 +94,17 @@ def gene_sets(source: Any) -> dict[str, tuple[str, ...]]:
         f"source must be one of {', '.join(known)}, or a mapping from set names to genes, not "
         f"{type(source).__name__}."
     )
+
+
+def respell(
+    sets: Mapping[str, Sequence[str]], spelling: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The same sets with names in the case of others, and like ``Stat1`` where there is none."""
+    known = {name.upper(): name for name in spelling}
+    return {
+        name: tuple(dict.fromkeys(known.get(g.upper(), g.capitalize()) for g in genes))
+        for name, genes in sets.items()
+    }
 
 
 def membership(sets: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str], sparse.csr_matrix]:
