@@ -112,8 +112,9 @@ def benchmark(
 def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) -> ad.AnnData:
     """celldit as a method of the benchmark: default settings, nothing tuned to a problem.
 
-    For perturbations that training lacks it is given what its users would give it: the bundled
-    pathways and terms, and the co-expression of the training controls.
+    Where a perturbation to predict, or a part of one, was never tried alone in training, it is
+    given what its users would give it: the bundled pathways and terms, and the co-expression of the
+    training controls.
     """
     from celldit.data.fields import Fields
     from celldit.data.labels import parts
@@ -121,15 +122,16 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     from celldit.pp import gene_features
 
     fields = Fields.from_anndata(posed.train)
-    seen, asked = (
-        {part for label in labels for part in parts(label, fields.perturbation_sep, fields.control)}
+    trained, asked = (
+        [parts(label, fields.perturbation_sep, fields.control) for label in set(labels)]
         for labels in (
-            set(posed.train.obs[fields.perturbation_key].astype(str)),
+            posed.train.obs[fields.perturbation_key].astype(str),
             posed.perturbations,
         )
     )
+    alone = {names[0] for names in trained if len(names) == 1}
     train, features = posed.train, None
-    if not asked <= seen:
+    if not {name for names in asked for name in names} <= alone:
         train = train.copy()
         features = gene_features(train, ["reactome", "go", "expression"], allow_missing=True)
     model = CellDiT(train, features=features)

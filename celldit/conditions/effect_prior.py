@@ -22,10 +22,11 @@ CD4 T cells r .92, nmse .15 instead of .73, 1.0, and Norman's unseen pairs .84, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ from celldit.conditions.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
 BLOCK = 64
+
+Moments: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Mean and variance of rotated effects, each (Q, F)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,9 @@ class EffectPrior:
         What cross-validation picked (:mod:`celldit.conditions.tuning`): one weight per kernel term,
         how far similarity between contexts, times and doses reaches, and for each rotated dimension
         λ and the variance of the effect that all perturbations share.
+    unseen_weights, unseen_common
+        The weights and the variance that estimates of perturbations never seen rest on; None for
+        the same.
     """
 
     kernel: ConditionKernel
@@ -76,6 +83,8 @@ class EffectPrior:
     lengths: tuple[float, float, float]
     signal: np.ndarray
     common: np.ndarray
+    unseen_weights: np.ndarray | None = None
+    unseen_common: np.ndarray | None = None
 
     @classmethod
     def fit(
@@ -126,10 +135,7 @@ class EffectPrior:
         rotated = shifts @ rotation
         kernel = replace(kernel, metric=rotation)
         picked = tune(kernel, conditions, rotated, noise, np.linalg.inv(rotation), seed)
-        return cls(
-            kernel, conditions, rotated, noise, rotation,
-            picked.weights, picked.lengths, picked.signal, picked.common,
-        )  # fmt: skip
+        return cls(kernel, conditions, rotated, noise, rotation, *picked)
 
     def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
         lengths = Lengths(*torch.tensor(self.lengths, dtype=torch.float64))
@@ -214,22 +220,25 @@ class EffectPrior:
         positions
             Mean latent of the controls of contexts that were not in training.
         """
-        prior = self._knowing(positions)
-        n, n_dims = len(conditions), len(self.signal)
-        mean, variance = np.zeros((n, n_dims)), np.zeros((n, n_dims))
-        if n and self.conditions:
-            mean, variance = self._observed.predict(
-                prior._covariance(conditions, self.conditions),
-                self.kernel.totals(conditions),
-                prior._variances(conditions),
+
+        def ask(prior: EffectPrior, rows: np.ndarray) -> Moments:
+            here, asked = prior._knowing(positions), [conditions[i] for i in rows]
+            return prior._observed.predict(
+                here._covariance(asked, self.conditions),
+                self.kernel.totals(asked),
+                here._variances(asked),
             )
-        return self._in_latent(mean, variance)
+
+        return self._by_novelty([not self._uses.keys() >= set(c.parts) for c in conditions], ask)
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
-        if not self.conditions:
-            return self._in_latent(np.zeros_like(self.shifts), np.zeros_like(self.shifts))
-        return self._in_latent(*self._observed.leave_one_out())
+
+        def ask(prior: EffectPrior, rows: np.ndarray) -> Moments:
+            mean, variance = prior._observed.leave_one_out()
+            return mean[rows], variance[rows]
+
+        return self._by_novelty([self._is_new(c, c) for c in self.conditions], ask)
 
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
@@ -241,14 +250,48 @@ class EffectPrior:
         rows
             Which observed condition is left out for each, shape (Q,).
         """
-        return self._in_latent(
-            *self._observed.predict_without(
-                self._covariance(conditions, self.conditions),
-                self.kernel.totals(conditions),
-                self._variances(conditions),
-                rows,
+
+        def ask(prior: EffectPrior, which: np.ndarray) -> Moments:
+            asked = [conditions[i] for i in which]
+            return prior._observed.predict_without(
+                prior._covariance(asked, self.conditions),
+                self.kernel.totals(asked),
+                prior._variances(asked),
+                rows[which],
             )
+
+        left_out = [self.conditions[row] for row in rows]
+        return self._by_novelty(list(map(self._is_new, conditions, left_out)), ask)
+
+    @cached_property
+    def _uses(self) -> Counter[str]:
+        """In how many observed conditions each perturbation is."""
+        return Counter(part for c in self.conditions for part in set(c.parts))
+
+    def _is_new(self, condition: Condition, left_out: Condition) -> bool:
+        """Whether a perturbation of the condition was seen in no other than the one left out."""
+        return any(self._uses[part] <= (part in left_out.parts) for part in condition.parts)
+
+    @cached_property
+    def _of_unseen(self) -> EffectPrior:
+        """The same prior with the strengths for perturbations never seen."""
+        if self.unseen_weights is None or self.unseen_common is None:
+            return self
+        weights, common = self.unseen_weights, self.unseen_common
+        return replace(
+            self, weights=weights, common=common, unseen_weights=None, unseen_common=None
         )
+
+    def _by_novelty(
+        self, is_new: Sequence[bool], ask: Callable[[EffectPrior, np.ndarray], Moments]
+    ) -> EffectEstimate:
+        """Ask the one prior for what was seen, the other for what was not, each of its rows."""
+        new = np.array(is_new, dtype=bool)
+        mean, variance = np.zeros((2, len(new), len(self.signal)))
+        for prior, rows in ((self, np.flatnonzero(~new)), (self._of_unseen, np.flatnonzero(new))):
+            if len(rows) and self.conditions:
+                mean[rows], variance[rows] = ask(prior, rows)
+        return self._in_latent(mean, variance)
 
     def _in_latent(self, mean: np.ndarray, variance: np.ndarray) -> EffectEstimate:
         basis = np.linalg.inv(self.rotation)
@@ -303,10 +346,7 @@ class EffectPrior:
         shifts = np.array([shift for shift, _ in seen.values()])
         noise = np.array([noise for _, noise in seen.values()])
         picked = tune(kernel, conditions, shifts, noise, np.linalg.inv(rotation), seed)
-        return EffectPrior(
-            kernel, conditions, shifts, noise, rotation,
-            picked.weights, picked.lengths, picked.signal, picked.common,
-        )  # fmt: skip
+        return EffectPrior(kernel, conditions, shifts, noise, rotation, *picked)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
@@ -321,6 +361,9 @@ class EffectPrior:
             "surroundings": [list(key) for key in self.kernel.positions],
             "conditions": [c.to_list() for c in self.conditions],
             "terms": dict(zip(self.kernel.terms, self.weights.tolist(), strict=True)),
+            "unseen_terms": dict(
+                zip(self.kernel.terms, self._of_unseen.weights.tolist(), strict=True)
+            ),
             "lengths": list(self.lengths),
             "metric": "latent" if self.kernel.metric is None else "within conditions",
         }
@@ -333,6 +376,7 @@ class EffectPrior:
             "rotation": self.rotation,
             "signal": self.signal,
             "common": self.common,
+            "unseen_common": self._of_unseen.common,
             "positions": np.array(list(self.kernel.positions.values())),
         }
         return arrays | to_arrays(self.kernel.features)
@@ -344,8 +388,10 @@ class EffectPrior:
         keys = [(context, time) for context, time in config["surroundings"]]
         positions = dict(zip(keys, arrays["positions"], strict=True))
         tops, terms = config["top_doses"], config["terms"]
-        # Models saved before there were these entries compare contexts in the latent as it is, and
-        # hold the effect shared by all perturbations as a term like the others.
+        unseen_terms = config.get("unseen_terms", terms)
+        # Models saved before there were these entries compare contexts in the latent as it is, hold
+        # the effect shared by all perturbations as a term like the others, and have one set of
+        # strengths for what was seen and what was not.
         whitened = config.get("metric", "latent") != "latent"
         signal = arrays["signal"]
         common = arrays["common"] if "common" in arrays else terms["common"] * signal
@@ -367,4 +413,6 @@ class EffectPrior:
             tuple(config["lengths"]),
             signal,
             common,
+            np.array([unseen_terms[term] for term in kernel.terms]),
+            arrays.get("unseen_common", common),
         )

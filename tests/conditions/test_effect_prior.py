@@ -345,6 +345,28 @@ def test_whole_perturbations_are_left_out_for_features(world: Make) -> None:
     assert share_of_sources(prior)["features"] > 0.3
 
 
+def test_what_was_seen_does_not_rest_on_the_strengths_for_what_was_not(world: Make) -> None:
+    """Nor does what is left out, unless a perturbation of it was tried nowhere else."""
+    asked = [pair(), pair("A"), pair("B"), pair("C"), pair("A", "B"), pair("C", "D")]
+    made = world(asked, n_cells=50)
+    features = read_features(pd.DataFrame(np.eye(5) + 0.3, index=list("ABCDE")))
+    prior = EffectPrior.fit(made.z, made.table, features=features)
+    assert prior.unseen_weights is not None
+    assert prior.unseen_common is not None
+    other = replace(prior, unseen_weights=3 * prior.unseen_weights)
+    seen, new = [pair("A"), pair("B", "C"), pair("D")], [pair("E"), pair("A", "E")]
+    np.testing.assert_array_equal(prior.estimate(seen).mean, other.estimate(seen).mean)
+    assert (prior.estimate(new).mean != other.estimate(new).mean).any(axis=1).all()
+    changed = (prior.leave_one_out().mean != other.leave_one_out().mean).any(axis=1)
+    # D is in one condition only.
+    assert {c for c, new in zip(prior.conditions, changed, strict=True) if new} == {pair("C", "D")}
+    for condition, mean in zip(prior.conditions, other.leave_one_out().mean, strict=True):
+        close(other.without([condition]).estimate([condition]).mean[0], mean, 1e-6)
+    rows = np.arange(len(prior.conditions))
+    again = other.estimate_without(prior.conditions, rows)
+    np.testing.assert_allclose(again.mean, other.leave_one_out().mean, atol=1e-8)
+
+
 # --- times and doses between those of training --------------------------------------------------
 
 
