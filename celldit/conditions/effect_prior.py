@@ -26,14 +26,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.effect_estimate import EffectEstimate
-from celldit.conditions.features import FeatureMatrix, from_arrays, to_arrays
+from celldit.conditions.features import FeatureMatrix
 from celldit.conditions.kernel import ConditionKernel, Lengths
 from celldit.conditions.latents import Latents, n_features
 from celldit.conditions.observed import Observed
@@ -273,7 +273,7 @@ class EffectPrior:
         return any(self._uses[part] <= (part in left_out.parts) for part in condition.parts)
 
     @cached_property
-    def _of_unseen(self) -> EffectPrior:
+    def of_unseen(self) -> EffectPrior:
         """The same prior with the strengths for perturbations never seen."""
         if self.unseen_weights is None or self.unseen_common is None:
             return self
@@ -288,7 +288,7 @@ class EffectPrior:
         """Ask the one prior for what was seen, the other for what was not, each of its rows."""
         new = np.array(is_new, dtype=bool)
         mean, variance = np.zeros((2, len(new), len(self.signal)))
-        for prior, rows in ((self, np.flatnonzero(~new)), (self._of_unseen, np.flatnonzero(new))):
+        for prior, rows in ((self, np.flatnonzero(~new)), (self.of_unseen, np.flatnonzero(new))):
             if len(rows) and self.conditions:
                 mean[rows], variance[rows] = ask(prior, rows)
         return self._in_latent(mean, variance)
@@ -347,72 +347,3 @@ class EffectPrior:
         noise = np.array([noise for _, noise in seen.values()])
         picked = tune(kernel, conditions, shifts, noise, np.linalg.inv(rotation), seed)
         return EffectPrior(kernel, conditions, shifts, noise, rotation, *picked)
-
-    def to_config(self) -> dict[str, Any]:
-        """Everything but the arrays, for JSON."""
-        tops = self.kernel.top_doses
-        return {
-            "parts": list(self.kernel.parts),
-            "unit_doses": list(self.kernel.unit_doses),
-            "top_doses": None if tops is None else list(tops),
-            "features": {
-                source: list(names) for source, (names, _) in self.kernel.features.items()
-            },
-            "surroundings": [list(key) for key in self.kernel.positions],
-            "conditions": [c.to_list() for c in self.conditions],
-            "terms": dict(zip(self.kernel.terms, self.weights.tolist(), strict=True)),
-            "unseen_terms": dict(
-                zip(self.kernel.terms, self._of_unseen.weights.tolist(), strict=True)
-            ),
-            "lengths": list(self.lengths),
-            "metric": "latent" if self.kernel.metric is None else "within conditions",
-        }
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays, for safetensors."""
-        arrays = {
-            "shifts": self.shifts,
-            "noise": self.noise,
-            "rotation": self.rotation,
-            "signal": self.signal,
-            "common": self.common,
-            "unseen_common": self._of_unseen.common,
-            "positions": np.array(list(self.kernel.positions.values())),
-        }
-        return arrays | to_arrays(self.kernel.features)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> EffectPrior:
-        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
-        features = from_arrays(config["features"], arrays)
-        keys = [(context, time) for context, time in config["surroundings"]]
-        positions = dict(zip(keys, arrays["positions"], strict=True))
-        tops, terms = config["top_doses"], config["terms"]
-        unseen_terms = config.get("unseen_terms", terms)
-        # Models saved before there were these entries compare contexts in the latent as it is, hold
-        # the effect shared by all perturbations as a term like the others, and have one set of
-        # strengths for what was seen and what was not.
-        whitened = config.get("metric", "latent") != "latent"
-        signal = arrays["signal"]
-        common = arrays["common"] if "common" in arrays else terms["common"] * signal
-        kernel = ConditionKernel(
-            tuple(config["parts"]),
-            tuple(config["unit_doses"]),
-            features,
-            positions,
-            top_doses=None if tops is None else tuple(tops),
-            metric=arrays["rotation"] if whitened else None,
-        )
-        return cls(
-            kernel,
-            tuple(Condition.from_list(entry) for entry in config["conditions"]),
-            arrays["shifts"],
-            arrays["noise"],
-            arrays["rotation"],
-            np.array([terms[term] for term in kernel.terms]),
-            tuple(config["lengths"]),
-            signal,
-            common,
-            np.array([unseen_terms[term] for term in kernel.terms]),
-            arrays.get("unseen_common", common),
-        )

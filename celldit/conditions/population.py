@@ -16,6 +16,7 @@ from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.effect_prior import EffectPrior
 from celldit.conditions.latents import Latents, blocks
 from celldit.conditions.shifts import condition_means, reference_means
+from celldit.conditions.stored_prior import prior_arrays, prior_config, prior_from
 
 Surroundings = tuple[str, float | None]
 N_QUANTILES = 101
@@ -151,7 +152,7 @@ class Population:
         """Everything but the arrays, for JSON."""
         keys = [list(key) for key in self.factors if key is not None]
         return {
-            "prior": self.prior.to_config(),
+            "prior": prior_config(self.prior),
             "references": [list(key) for key in self.references],
             "factors": keys,
         }
@@ -161,7 +162,7 @@ class Population:
         own = [f for key, f in self.factors.items() if key is not None]
         n_features = len(self.size_slopes)
         return {
-            **{f"prior.{name}": array for name, array in self.prior.arrays().items()},
+            **{f"prior.{name}": array for name, array in prior_arrays(self.prior).items()},
             "references": np.array(list(self.references.values())),
             "factor": self.factors[None],
             "factors": np.array(own).reshape(len(own), n_features, n_features),
@@ -178,7 +179,7 @@ class Population:
         for (context, time), factor in zip(config["factors"], arrays["factors"], strict=True):
             factors[context, time] = factor
         return cls(
-            EffectPrior.from_config(config["prior"], own),
+            prior_from(config["prior"], own),
             dict(zip(keys, arrays["references"], strict=True)),
             factors,
             arrays["size_slopes"],

@@ -12,6 +12,7 @@ import pytest
 
 from celldit.conditions import Condition, ConditionTable, EffectPrior
 from celldit.conditions.features import read_features
+from celldit.conditions.stored_prior import prior_arrays, prior_config, prior_from
 
 Make = Callable[..., object]
 
@@ -223,8 +224,8 @@ def test_saved_and_read_again_it_is_the_same(world: Make, crossed: list[Conditio
     )
     tables = {"one.two": one, "sets": two.astype(pd.SparseDtype(float, 0.0))}
     prior = EffectPrior.fit(made.z, made.table, features=read_features(tables))
-    config = json.loads(json.dumps(prior.to_config()))
-    again = EffectPrior.from_config(config, prior.arrays())
+    config = json.loads(json.dumps(prior_config(prior)))
+    again = prior_from(config, prior_arrays(prior))
     asked = [*prior.conditions, pair("A", "F", where="x"), Condition(context="x")]
     for one, two in ((prior, again), (prior.without(asked[:3]), again.without(asked[:3]))):
         a, b = one.estimate(asked), two.estimate(asked)
@@ -238,11 +239,11 @@ def test_priors_saved_before_metric_and_common_say_what_they_said(fitted: tuple)
     old = replace(
         prior, common=0.3 * prior.signal, kernel=replace(prior.kernel, metric=None)
     )  # fmt: skip
-    config, arrays = old.to_config(), old.arrays()
+    config, arrays = prior_config(old), prior_arrays(old)
     config["terms"]["common"] = 0.3
     del config["metric"], arrays["common"]
     asked = [pair("A", where="x"), pair("A", "F", where="y")]
-    read = EffectPrior.from_config(config, arrays)
+    read = prior_from(config, arrays)
     assert read.kernel.metric is None
     for one, two in zip((old.estimate(asked), old.leave_one_out()),
                         (read.estimate(asked), read.leave_one_out()), strict=True):  # fmt: skip
@@ -406,7 +407,7 @@ def test_the_course_over_dose_may_bend(world: Make) -> None:
     close(mean[0], 4 / 6 * made.truth("A"), 0.02)
     along = (mean @ made.truth("A")).tolist()
     assert along[1] < along[2] < along[3]
-    again = EffectPrior.from_config(json.loads(json.dumps(prior.to_config())), prior.arrays())
+    again = prior_from(json.loads(json.dumps(prior_config(prior))), prior_arrays(prior))
     assert np.array_equal(again.estimate(asked).mean, mean)
 
 

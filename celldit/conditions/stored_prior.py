@@ -1,0 +1,78 @@
+"""The effect prior as JSON and arrays, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from celldit.conditions.condition import Condition
+from celldit.conditions.effect_prior import EffectPrior
+from celldit.conditions.features import from_arrays, to_arrays
+from celldit.conditions.kernel import ConditionKernel
+
+
+def prior_config(prior: EffectPrior) -> dict[str, Any]:
+    """Everything but the arrays, for JSON."""
+    kernel, tops = prior.kernel, prior.kernel.top_doses
+    return {
+        "parts": list(kernel.parts),
+        "unit_doses": list(kernel.unit_doses),
+        "top_doses": None if tops is None else list(tops),
+        "features": {source: list(names) for source, (names, _) in kernel.features.items()},
+        "surroundings": [list(key) for key in kernel.positions],
+        "conditions": [c.to_list() for c in prior.conditions],
+        "terms": dict(zip(kernel.terms, prior.weights.tolist(), strict=True)),
+        "unseen_terms": dict(zip(kernel.terms, prior.of_unseen.weights.tolist(), strict=True)),
+        "lengths": list(prior.lengths),
+        "metric": "latent" if kernel.metric is None else "within conditions",
+    }
+
+
+def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
+    """The arrays, for safetensors."""
+    arrays = {
+        "shifts": prior.shifts,
+        "noise": prior.noise,
+        "rotation": prior.rotation,
+        "signal": prior.signal,
+        "common": prior.common,
+        "unseen_common": prior.of_unseen.common,
+        "positions": np.array(list(prior.kernel.positions.values())),
+    }
+    return arrays | to_arrays(prior.kernel.features)
+
+
+def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> EffectPrior:
+    """Rebuild what :func:`prior_config` and :func:`prior_arrays` wrote."""
+    keys = [(context, time) for context, time in config["surroundings"]]
+    tops, terms = config["top_doses"], config["terms"]
+    # Models saved before there were these entries compare contexts in the latent as it is, hold the
+    # effect shared by all perturbations as a term like the others, and have one set of strengths
+    # for what was seen and what was not.
+    whitened = config.get("metric", "latent") != "latent"
+    signal = arrays["signal"]
+    common = arrays["common"] if "common" in arrays else terms["common"] * signal
+    unseen_terms = config.get("unseen_terms", terms)
+    kernel = ConditionKernel(
+        tuple(config["parts"]),
+        tuple(config["unit_doses"]),
+        from_arrays(config["features"], arrays),
+        dict(zip(keys, arrays["positions"], strict=True)),
+        top_doses=None if tops is None else tuple(tops),
+        metric=arrays["rotation"] if whitened else None,
+    )
+    return EffectPrior(
+        kernel,
+        tuple(Condition.from_list(entry) for entry in config["conditions"]),
+        arrays["shifts"],
+        arrays["noise"],
+        arrays["rotation"],
+        np.array([terms[term] for term in kernel.terms]),
+        tuple(config["lengths"]),
+        signal,
+        common,
+        np.array([unseen_terms[term] for term in kernel.terms]),
+        arrays.get("unseen_common", common),
+    )
