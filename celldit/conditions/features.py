@@ -91,8 +91,9 @@ def _read(source: str, given: FeatureTable) -> tuple[tuple[str, ...], FeatureMat
         if not told.any():
             raise InputError(f"features[{source!r}] are zero for every perturbation.")
         names = tuple(name for name, keep in zip(names, told, strict=True) if keep)
-        matrix = matrix[told]
-        return names, sparse.csr_matrix(matrix / np.sqrt((matrix.data**2).sum() / len(names)))
+        scaled = matrix[told] / np.sqrt((matrix.data**2).sum() / len(names))
+        # Models keep them in single precision, and say the same before and after.
+        return names, sparse.csr_matrix(scaled.astype(np.float32))
     if len(matrix) > 1:
         matrix = matrix - matrix.mean(axis=0)
     length = np.linalg.norm(matrix, axis=1, keepdims=True)
@@ -141,7 +142,8 @@ def to_arrays(features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]]) -> 
     for source, (_, matrix) in features.items():
         if sparse.issparse(matrix):
             entries = sparse.coo_matrix(matrix)
-            arrays[f"memberships.{source}"] = np.array([entries.row, entries.col, entries.data])
+            each = np.array([entries.row, entries.col, entries.data], dtype=np.float32)
+            arrays[f"memberships.{source}"] = each
         else:
             arrays[f"features.{source}"] = matrix
     return arrays

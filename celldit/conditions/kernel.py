@@ -298,7 +298,7 @@ def _likeness(parts: Mapping[str, int], names: Sequence[str], matrix: FeatureMat
         likeness_PP[np.ix_(known, known)] = (
             np.exp(-cdist(rows, rows, "sqeuclidean") / FEATURE_SCALE)
             if isinstance(rows, np.ndarray)
-            else (rows @ rows.T).toarray()
+            else (rows.astype(np.float64) @ rows.astype(np.float64).T).toarray()
         )
     return likeness_PP
 

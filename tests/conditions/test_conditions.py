@@ -136,7 +136,8 @@ def test_memberships_keep_their_lengths_and_unknown_genes_drop_out() -> None:
     ((names, matrix),) = read_features(rows.astype(pd.SparseDtype(float, 0.0))).values()
     assert names == ("A", "B")
     assert sparse.issparse(matrix)
-    np.testing.assert_allclose(matrix.toarray(), [[3 / 12.5**0.5, 0], [0, 4 / 12.5**0.5]])
+    expected = [[3 / 12.5**0.5, 0], [0, 4 / 12.5**0.5]]
+    np.testing.assert_allclose(matrix.toarray(), expected, rtol=1e-6)
     again = from_arrays({"one": names}, to_arrays({"one": (names, matrix)}))["one"]
     assert again[0] == names
     np.testing.assert_array_equal(again[1].toarray(), matrix.toarray())
