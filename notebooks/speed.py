@@ -28,7 +28,8 @@ from celldit.nn.sizes import cost_of
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatches, FlowTables
 from celldit.training.flow_stage import FlowStage
-from celldit.training.latent_stage import CountBatch, LatentStage
+from celldit.training.latent_batches import CountBatch
+from celldit.training.likelihood import LatentStage
 
 N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-PLAIN = ("latent_anchor", "latent_cause", "latent_memory", "tokenizing_speed")
+PLAIN = ("attention_worth", "latent_anchor", "latent_cause", "latent_memory", "tokenizing_speed")
 PAGE = ROOT / "docs" / "latent_measured.md"
 
 

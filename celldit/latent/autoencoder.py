@@ -252,6 +252,13 @@ class Autoencoder(nn.Module):
         return pd.DataFrame(loadings_GF.copy(), index=list(self.genes), columns=names)
 
     @property
+    def attends(self) -> bool:
+        """Whether attention adds anything to what the latent reads from the tokens linearly."""
+        if self.set_encoder is None:
+            return False
+        return bool(self.project.weight.any() or self.project.bias.any())
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.loadings.device
@@ -292,16 +299,12 @@ class Autoencoder(nn.Module):
         """Encode a tokenized mini-batch, padded or packed, into latent tokens, shape (B, K, D)."""
         if isinstance(tokens, SparseRows):
             return self._shape(tokens.dense() @ self.loadings - self.offset)
-        assert self.set_encoder is not None
         if isinstance(tokens, PackedTokens):
             n_values = tokens.values.shape[-1]
             linear_BF = self._linear(
                 tokens.values.flatten(),
                 _features(tokens.identities, n_values).flatten(),
                 tokens.cu_lengths[:-1].long() * n_values,
-            )
-            slots_BKW = self.set_encoder.packed(
-                tokens.values, tokens.identities, tokens.cu_lengths, tokens.max_length
             )
         else:
             values_BTV = tokens.values * tokens.mask[..., None]
@@ -310,8 +313,20 @@ class Autoencoder(nn.Module):
             else:
                 at_BTV = _features(tokens.identities, values_BTV.shape[-1])
                 linear_BF = self._linear(values_BTV.flatten(1), at_BTV.flatten(1), None)
-            slots_BKW = self.set_encoder(tokens.values, tokens.identities, tokens.mask)
-        return self._shape(linear_BF - self.offset) + self.project(slots_BKW)
+        z_BKD = self._shape(linear_BF - self.offset)
+        learning = torch.is_grad_enabled() and self.project.weight.requires_grad
+        # What would be multiplied by zero need not be computed.
+        return z_BKD + self.project(self._slots(tokens)) if learning or self.attends else z_BKD
+
+    def _slots(self, tokens: TokenSet | PackedTokens) -> Tensor:
+        """What attention reads from the tokens, shape (B, K, W)."""
+        assert self.set_encoder is not None
+        if isinstance(tokens, PackedTokens):
+            return self.set_encoder.packed(
+                tokens.values, tokens.identities, tokens.cu_lengths, tokens.max_length
+            )
+        slots_BKW: Tensor = self.set_encoder(tokens.values, tokens.identities, tokens.mask)
+        return slots_BKW
 
     def _linear(self, values: Tensor, features: Tensor, offsets: Tensor | None) -> Tensor:
         """Sum over a cell's features of value times loadings, shape (B, F)."""

@@ -33,8 +33,11 @@ def attention(
 ) -> pd.DataFrame:
     """Average, for each condition, how much each latent slot reads from each token.
 
-    Attention says where the set encoder looks, not what causes what. A token that a cell lacks
-    (with the tokenizers of single genes) counts as not attended.
+    Attention says where the set encoder looks, not what causes what. Training teaches it to tell
+    some of a cell's molecules from the others, and lets it into the latent only where that is worth
+    something beyond a linear encoder (:mod:`celldit.training.encoder_stage`); where it is not,
+    predictions do not depend on what is shown here (``model.trained.autoencoder.attends``). A token
+    that a cell lacks (with the tokenizers of single genes) counts as not attended.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from celldit.errors import TrainingError, examples
 from celldit.training.checkpoints import SUFFIX
-from celldit.training.latent_stage import CountBatch
+from celldit.training.latent_batches import CountBatch
 from celldit.training.latents import LatentFile
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
-from celldit.training.latent_stage import warm_cosine
 from celldit.training.latents import LatentFile
+from celldit.training.likelihood import warm_cosine
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
 from celldit.training.trials import make_trials

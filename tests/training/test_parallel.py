@@ -20,7 +20,7 @@ from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 from celldit.training.checkpoints import is_main_process
-from celldit.training.latent_stage import CountBatches
+from celldit.training.latent_batches import CountBatches
 from celldit.training.parallel import check_devices
 from celldit.training.sharding import ShardedStrategy
 from celldit.training.state_file import read_state, write_state
@@ -126,7 +126,7 @@ def test_shares_of_a_batch_are_the_batch(tiny_model: CellDiT, monkeypatch: Any) 
     sizes = []
     for rank in range(4):
         monkeypatch.setattr(
-            "celldit.training.latent_stage.rank_and_world", lambda rank=rank: (rank, 4)
+            "celldit.training.latent_batches.rank_and_world", lambda rank=rank: (rank, 4)
         )
         sizes.append([len(batch.size_B) for batch in whole])
     assert sizes == [[17, 1], [17, 1], [17, 1], [16, 1]]
