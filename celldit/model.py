@@ -313,6 +313,7 @@ class CellDiT:
             readouts.synthesis,
             readouts.control_rates,
             readouts.aim,
+            readouts.course,
             model_id="",
         )
         self._trained = named(trained)
@@ -435,6 +436,7 @@ class CellDiT:
             synthesis=synthesis,
             control_rates=with_earlier(*rates),
             aim=readouts.aim.with_earlier(cells.genes, trained.aim, trained.genes),
+            course=readouts.course.with_earlier(cells.genes, trained.course, trained.genes),
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {

@@ -10,15 +10,16 @@ import torch
 from scipy import sparse
 
 from celldit.conditions import Condition, ConditionTable
+from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.flow import cell_noise
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counts
 from celldit.samplers.flow import SolverConfig, carry
 from celldit.samplers.noise import STATE_STREAM, NoiseSources, solver_from_noise, uniforms
-from celldit.samplers.sampling import Sampling, filled_up
+from celldit.samplers.sampling import TILE, Sampling, filled_up
 from celldit.samplers.trained import Asked, Trained
-from celldit.samplers.write import PredictedCells
+from celldit.samplers.write import PredictedCells, concatenate
 
 COMPOSITION_STREAM = 1 << 19
 SIZE_STREAM = 1 << 20
@@ -64,6 +65,43 @@ def plan(
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
         lambda keys: _tile(trained, asked, sources, keys, config, seed, sizes_N),
         batch_size,
+    )
+
+
+def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -> Cells:
+    """Cells of one condition, with no more about them than their counts and sizes.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    condition
+        The condition.
+    n_cells
+        How many.
+    seed
+        Of everything drawn.
+    """
+    keys = np.arange(filled_up(n_cells))
+    asked = Asked.of_rows(trained, [condition], 0 * keys)
+    sources, config = asked.sources(trained.states), SolverConfig()
+    tiles = [
+        _tile(trained, asked, sources, keys[start : start + TILE], config, seed, None)
+        for start in range(0, len(keys), TILE)
+    ]
+    drawn = concatenate(tiles)[:n_cells]
+    names = np.array([str(key) for key in range(n_cells)], dtype=object)
+    control = trained.fields.control
+    return Cells(
+        drawn.counts.astype(np.float32),
+        drawn.size_factors,
+        trained.genes,
+        np.full(n_cells, control, dtype=object),
+        pd.DataFrame(index=range(n_cells)),
+        None,
+        None,
+        names,
+        control,
     )
 
 

@@ -274,10 +274,20 @@ def edit(
     with torch.no_grad():
         after_BG = autoencoder.decode(moved_BKD, size_B).mean_BG
     if offset_BG is not None:
-        ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
-        # Never above the ceiling, except for what was there already.
-        after_BG = torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
+        after_BG = corrected(autoencoder, after_BG, offset_BG, size_B)
     return edited(autoencoder, controls, z_BKD, moved_BKD, after_BG, keys, seed)
+
+
+def corrected(
+    autoencoder: Autoencoder,
+    after_BG: torch.Tensor,
+    offset_BG: torch.Tensor,
+    size_B: torch.Tensor,
+) -> torch.Tensor:
+    """Expected counts with something added to their log rates, (B, G)."""
+    ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
+    # Never above the ceiling, except for what was there already.
+    return torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
 
 
 @torch.no_grad()

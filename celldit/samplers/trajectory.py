@@ -18,7 +18,8 @@ from celldit.errors import InputError
 from celldit.samplers import request
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
-from celldit.samplers.predict import control_means, edited
+from celldit.samplers.on_course import course_offsets
+from celldit.samplers.predict import Offset, control_means, corrected, edited
 from celldit.samplers.roads import Journey, Road, road
 from celldit.samplers.sampling import Sampling
 from celldit.samplers.trained import Asked, Shares, Trained
@@ -40,7 +41,8 @@ def plan_trajectory(
     Time has no anchored source, since no pair of cells is the same cell twice; the road leads
     through noise, and the flow, which generation trusts wholly, is trusted wholly here. Between
     trained times a cell goes to both, and its expected counts lie on the straight line between
-    those that it has there (:mod:`celldit.conditions.between`).
+    those that it has there (:mod:`celldit.conditions.between`). At a trained time cells have the
+    mean log expression of those measured (:mod:`celldit.samplers.on_course`).
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ def plan_trajectory(
     itself_N = np.array([a == b for a, b in zip(wanted, own * len(times), strict=True)])
     share_N = np.where(itself_N, 0.0, between.share_Q[there.row])
 
-    def way_to(ends: Sequence[Condition]) -> Road:
+    def way_to(ends: Sequence[Condition]) -> tuple[Road, Offset]:
         goals = [
             wanted[i] if itself else ends[q]
             for i, (q, itself) in enumerate(zip(there.row, itself_N, strict=True))
@@ -78,7 +80,8 @@ def plan_trajectory(
         goal = Asked.of(trained, goals, means)
         wholly = Shares.of([Trust(1.0, 1.0)] * len(goal.conditions))
         journey = Journey(here, goal, keys, wholly)
-        return road(trained, journey, sampler, config, EditConfig(), seed)
+        way = road(trained, journey, sampler, config, EditConfig(), seed)
+        return way, course_offsets(trained, here, goal, sampler, config)
 
     ways = way_to(between.earlier), way_to(between.later)
     obs = there.obs(trained.fields, len(wanted))
@@ -105,7 +108,7 @@ def _tile(
     trained: Trained,
     cells: CellStore,
     z_NKD: Tensor,
-    ways: tuple[Road, Road],
+    ways: tuple[tuple[Road, Offset], tuple[Road, Offset]],
     share_P: np.ndarray,
     keys: np.ndarray,
     at: np.ndarray,
@@ -115,14 +118,17 @@ def _tile(
     at = at.clip(max=len(keys) - 1)
     chosen, z_BKD = cells.take(keys[at]), z_NKD[torch.from_numpy(keys[at])]
     share_B = torch.from_numpy(share_P[at].astype(np.float32))
-    first_BKD = ways[0](z_BKD, at)
-    # On a trained day both ways are one.
-    last_BKD = ways[1](z_BKD, at) if bool(share_B.any()) else first_BKD
     size_B = torch.from_numpy(chosen.size_factors)
-    with torch.no_grad():
-        first_BG, last_BG = (
-            trained.autoencoder.decode(end, size_B).mean_BG for end in (first_BKD, last_BKD)
-        )
+
+    def end(way: Road, offset: Offset) -> tuple[Tensor, Tensor]:
+        moved_BKD = way(z_BKD, at)
+        with torch.no_grad():
+            after_BG = trained.autoencoder.decode(moved_BKD, size_B).mean_BG
+        return moved_BKD, corrected(trained.autoencoder, after_BG, offset(at), size_B)
+
+    first_BKD, first_BG = end(*ways[0])
+    # On a trained day both ways are one.
+    last_BKD, last_BG = end(*ways[1]) if bool(share_B.any()) else (first_BKD, first_BG)
     after_BG = torch.lerp(first_BG, last_BG, share_B[:, None])
     moved_BKD = torch.lerp(first_BKD, last_BKD, share_B[:, None, None])
     return edited(trained.autoencoder, chosen, z_BKD, moved_BKD, after_BG, at, seed)
