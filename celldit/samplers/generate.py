@@ -16,7 +16,8 @@ from celldit.flow import cell_noise
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counts
 from celldit.samplers.flow import SolverConfig, carry
-from celldit.samplers.noise import STATE_STREAM, NoiseSources, solver_from_noise, uniforms
+from celldit.samplers.noise import STATE_STREAM, solver_from_noise, uniforms
+from celldit.samplers.pair import Pair
 from celldit.samplers.sampling import TILE, Sampling, filled_up
 from celldit.samplers.trained import Asked, Trained
 from celldit.samplers.write import PredictedCells, concatenate
@@ -56,14 +57,14 @@ def plan(
     request.warn_outside(options, trained.frequencies)
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
     asked = Asked.of_rows(trained, options, row_N)
-    sources = asked.sources(trained.states)
+    pair = Pair.of(trained, asked, seed)
     obs = asked.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
         obs,
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        lambda keys: _tile(trained, asked, sources, keys, config, seed, sizes_N),
+        lambda keys: _tile(trained, pair, keys, config, seed, sizes_N),
         batch_size,
     )
 
@@ -83,10 +84,9 @@ def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -
         Of everything drawn.
     """
     keys = np.arange(filled_up(n_cells))
-    asked = Asked.of_rows(trained, [condition], 0 * keys)
-    sources, config = asked.sources(trained.states), SolverConfig()
+    pair = Pair.of(trained, Asked.of_rows(trained, [condition], 0 * keys), seed)
     tiles = [
-        _tile(trained, asked, sources, keys[start : start + TILE], config, seed, None)
+        _tile(trained, pair, keys[start : start + TILE], SolverConfig(), seed, None)
         for start in range(0, len(keys), TILE)
     ]
     drawn = concatenate(tiles)[:n_cells]
@@ -107,14 +107,13 @@ def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -
 
 def _tile(
     trained: Trained,
-    asked: Asked,
-    sources: NoiseSources,
+    pair: Pair,
     keys: np.ndarray,
     config: SolverConfig,
     seed: int,
     sizes_N: np.ndarray | None,
 ) -> PredictedCells:
-    row_B, synthesis = asked.row[keys], trained.synthesis
+    row_B, synthesis, sources = pair.ends.row[keys], trained.synthesis, pair.sources
     uniform_B = uniforms(keys, seed, STATE_STREAM)
     if sizes_N is None:
         state_B = sources.draw(row_B, uniform_B)
@@ -125,15 +124,16 @@ def _tile(
     source = sources.rows(row_B, state_B)
     start_BKD = source(cell_noise(torch.from_numpy(keys), trained.shape, seed))
     solver = solver_from_noise(config, source, keys, seed) if config.solver == "sde" else None
-    told = source.tell(asked.briefing, row_B)
+    told = source.tell(pair.ends.briefing, row_B)
     z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
     with torch.no_grad():
         clean_BKD = synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
         size_B = torch.from_numpy(sizes_B)
-        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B)
+        towards = pair.towards(keys)
+        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B, towards)
     return PredictedCells(
         sparse.csr_matrix(model.mean_BG.numpy()),
         draw_counts(model, keys, seed),
         sizes_B,
-        trained.autoencoder.at_own_size(z_BKD),
+        trained.autoencoder.at_own_size(z_BKD if towards is None else towards.latents(z_BKD)),
     )

@@ -45,6 +45,26 @@ LEAST, MOST = 0.0, 1.0
 
 
 @dataclass(frozen=True, eq=False)
+class Towards:
+    """Where each of B new cells would be at another time, and how far it is on the way.
+
+    Attributes
+    ----------
+    shift_BKD
+        The whole way in the latent.
+    share_B
+        How much of it lies behind the cell; 0 leaves it where it is.
+    """
+
+    shift_BKD: Tensor
+    share_B: Tensor
+
+    def latents(self, z_BKD: Tensor) -> Tensor:
+        """Latents on the way, (B, K, D)."""
+        return z_BKD + self.share_B[:, None, None] * self.shift_BKD
+
+
+@dataclass(frozen=True, eq=False)
 class Synthesis:
     """What turns latents of the flow into latents to decode, and expectations into counts.
 
@@ -80,18 +100,38 @@ class Synthesis:
         return positions_BKD + moved_BF.view(z_BKD.shape).to(z_BKD.dtype)
 
     def counts(
-        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        towards: Towards | None = None,
     ) -> CountDistribution:
-        """Distribution of the counts of new cells, from their latents, sizes and states."""
+        """Distribution of the counts of new cells, from their latents, sizes and states.
+
+        Cells on the way towards another time have expected counts on the straight line between
+        those at both ends, and what is usual for their total moves with these. Where the decoder's
+        own distribution is drawn from, it is their latents that lie on a line.
+        """
         if len(self.theta_G) == 0:
+            z_BKD = z_BKD if towards is None else towards.latents(z_BKD)
             return autoencoder.decode(z_BKD, size_B)
+        mean_BG = self._expected(autoencoder, z_BKD, size_B)
+        theta_G = torch.from_numpy(self.theta_G).to(mean_BG.dtype)
+        total_B = torch.from_numpy(self.total_X[row_B])
+        if towards is not None:
+            start_B = mean_BG.sum(1).double()
+            end_BG = self._expected(autoencoder, z_BKD + towards.shift_BKD, size_B)
+            mean_BG = torch.lerp(mean_BG, end_BG, towards.share_B[:, None])
+            total_B = total_B + torch.log(mean_BG.sum(1).double() / start_B)
+        return NewCounts.held(mean_BG, theta_G, size_B, total_B, self.share)
+
+    def _expected(self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor) -> Tensor:
+        """Expected counts of independent genes, (B, G)."""
         log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
         offset_G = torch.from_numpy(self.offset_G).to(log_rate_BG.dtype)
-        theta_G = torch.from_numpy(self.theta_G).to(log_rate_BG.dtype)
         log_rate_BG = torch.minimum(log_rate_BG + offset_G, autoencoder.decoder.log_ceiling)
-        mean_BG = log_rate_BG.exp() * (size_B[:, None] / 1e4)
-        total_B = torch.from_numpy(self.total_X[row_B])
-        return NewCounts.held(mean_BG, theta_G, size_B, total_B, self.share)
+        return log_rate_BG.exp() * (size_B[:, None] / 1e4)
 
     @classmethod
     def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> Synthesis:
