@@ -313,6 +313,7 @@ class CellDiT:
             readouts.synthesis,
             readouts.control_rates,
             readouts.aim,
+            readouts.course,
             model_id="",
         )
         self._trained = named(trained)
@@ -435,6 +436,7 @@ class CellDiT:
             synthesis=synthesis,
             control_rates=with_earlier(*rates),
             aim=readouts.aim.with_earlier(cells.genes, trained.aim, trained.genes),
+            course=readouts.course.with_earlier(cells.genes, trained.course, trained.genes),
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {
@@ -617,7 +619,8 @@ class CellDiT:
             Data whose composition and library sizes to follow (cells are drawn from its rows);
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
-            Where the data have them.
+            Where the data have them. At a time between two of training cells start among those of
+            either and have gone their share of the way to the other.
         solver, n_steps, grid, guidance, guidance_interval
             As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
             distribution of a flow that has learned its source, and narrows that of one that has
@@ -686,6 +689,10 @@ class CellDiT:
         overwrite: bool = False,
     ) -> ad.AnnData:
         """Show each cell at other times, those between the trained ones included.
+
+        At a trained time cells have the mean log expression of the controls measured then. Between
+        two of them expected counts lie on the straight line between those that the cell has at
+        either; nothing that was measured says more.
 
         Parameters
         ----------

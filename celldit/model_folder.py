@@ -25,6 +25,7 @@ from celldit.model_guard import build, check_finite, check_sizes
 from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import from_arrays, to_arrays
+from celldit.samplers.course import Course
 from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
 from celldit.storage import prefixed, under
@@ -67,6 +68,7 @@ def arrays_of(trained: Trained) -> dict[str, Any]:
     arrays.update(prefixed("control_rates", to_arrays(trained.control_rates)))
     arrays.update(prefixed("effect_calibration", trained.calibration.arrays()))
     arrays.update(prefixed("aim", trained.aim.arrays()))
+    arrays.update(prefixed("course", trained.course.arrays()))
     return arrays
 
 
@@ -89,6 +91,8 @@ def to_folder(trained: Trained) -> Folder:
         "history": dict(trained.history),
         "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
     }
+    if trained.course.means:
+        config["course"] = trained.course.to_config()
     vocab = {
         "genes": list(trained.genes),
         "perturbations": list(trained.perturbations),
@@ -168,5 +172,6 @@ def _from_folder(
         Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
         from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
         Aim.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
+        Course.from_config(config.get("course", []), under("course", arrays), len(genes)),
         config["model"],
     )

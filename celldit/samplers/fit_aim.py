@@ -73,7 +73,7 @@ def fit_aim(
     responses = measure_responses(cells, table, autoencoder, seed)
     if not responses.curves:
         return Aim.none(cells.n_genes)
-    readout_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), _log_expression(cells, table)
+    readout_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
     share_G = share_beyond(cells, table, autoencoder, readout_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
     remainder = fit_remainder(table, population.prior, readout_FG, mean_CG, scatter_G)
@@ -99,7 +99,7 @@ def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
     return moments.slopes().numpy()
 
 
-def _log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
+def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
     """Its mean in each condition, (C, G), and its standard deviation within conditions, (G,)."""
     n_conditions = len(table.conditions)
     sum_CG = np.zeros((n_conditions, cells.n_genes))

@@ -10,15 +10,17 @@ import torch
 from scipy import sparse
 
 from celldit.conditions import Condition, ConditionTable
+from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.flow import cell_noise
 from celldit.samplers import request
 from celldit.samplers.counts import draw_counts
 from celldit.samplers.flow import SolverConfig, carry
-from celldit.samplers.noise import STATE_STREAM, NoiseSources, solver_from_noise, uniforms
-from celldit.samplers.sampling import Sampling, filled_up
+from celldit.samplers.noise import STATE_STREAM, solver_from_noise, uniforms
+from celldit.samplers.pair import Pair
+from celldit.samplers.sampling import TILE, Sampling, filled_up
 from celldit.samplers.trained import Asked, Trained
-from celldit.samplers.write import PredictedCells
+from celldit.samplers.write import PredictedCells, concatenate
 
 COMPOSITION_STREAM = 1 << 19
 SIZE_STREAM = 1 << 20
@@ -55,28 +57,63 @@ def plan(
     request.warn_outside(options, trained.frequencies)
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
     asked = Asked.of_rows(trained, options, row_N)
-    sources = asked.sources(trained.states)
+    pair = Pair.of(trained, asked, seed)
     obs = asked.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
         obs,
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        lambda keys: _tile(trained, asked, sources, keys, config, seed, sizes_N),
+        lambda keys: _tile(trained, pair, keys, config, seed, sizes_N),
         batch_size,
+    )
+
+
+def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -> Cells:
+    """Cells of one condition, with no more about them than their counts and sizes.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    condition
+        The condition.
+    n_cells
+        How many.
+    seed
+        Of everything drawn.
+    """
+    keys = np.arange(filled_up(n_cells))
+    pair = Pair.of(trained, Asked.of_rows(trained, [condition], 0 * keys), seed)
+    tiles = [
+        _tile(trained, pair, keys[start : start + TILE], SolverConfig(), seed, None)
+        for start in range(0, len(keys), TILE)
+    ]
+    drawn = concatenate(tiles)[:n_cells]
+    names = np.array([str(key) for key in range(n_cells)], dtype=object)
+    control = trained.fields.control
+    return Cells(
+        drawn.counts.astype(np.float32),
+        drawn.size_factors,
+        trained.genes,
+        np.full(n_cells, control, dtype=object),
+        pd.DataFrame(index=range(n_cells)),
+        None,
+        None,
+        names,
+        control,
     )
 
 
 def _tile(
     trained: Trained,
-    asked: Asked,
-    sources: NoiseSources,
+    pair: Pair,
     keys: np.ndarray,
     config: SolverConfig,
     seed: int,
     sizes_N: np.ndarray | None,
 ) -> PredictedCells:
-    row_B, synthesis = asked.row[keys], trained.synthesis
+    row_B, synthesis, sources = pair.ends.row[keys], trained.synthesis, pair.sources
     uniform_B = uniforms(keys, seed, STATE_STREAM)
     if sizes_N is None:
         state_B = sources.draw(row_B, uniform_B)
@@ -87,15 +124,16 @@ def _tile(
     source = sources.rows(row_B, state_B)
     start_BKD = source(cell_noise(torch.from_numpy(keys), trained.shape, seed))
     solver = solver_from_noise(config, source, keys, seed) if config.solver == "sde" else None
-    told = source.tell(asked.briefing, row_B)
+    told = source.tell(pair.ends.briefing, row_B)
     z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
     with torch.no_grad():
         clean_BKD = synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
         size_B = torch.from_numpy(sizes_B)
-        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B)
+        towards = pair.towards(keys)
+        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B, towards)
     return PredictedCells(
         sparse.csr_matrix(model.mean_BG.numpy()),
         draw_counts(model, keys, seed),
         sizes_B,
-        trained.autoencoder.at_own_size(z_BKD),
+        trained.autoencoder.at_own_size(z_BKD if towards is None else towards.latents(z_BKD)),
     )

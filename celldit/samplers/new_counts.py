@@ -26,6 +26,8 @@ class NewCounts(CountModel):
     ----------
     size_B
         Size factors.
+    theta_G
+        Inverse dispersion of each gene, or one for each cell and gene, shape (B, G).
     total_B
         Log total of each cell's expected rates per 10,000.
     share
@@ -38,7 +40,8 @@ class NewCounts(CountModel):
 
     def draw(self, cell: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the counts of one cell, int64, shape (G,)."""
-        mean_G, theta_G = as_array(self.mean_BG[cell]), as_array(self.theta_G)
+        mean_G = as_array(self.mean_BG[cell])
+        theta_G = as_array(self.theta_G if self.theta_G.ndim == 1 else self.theta_G[cell])
         depth = float(self.size_B[cell]) / 1e4
         rate_G = mean_G / depth * rng.standard_gamma(theta_G) / theta_G
         total_1 = self.total_B[cell : cell + 1].double().numpy()

@@ -246,7 +246,6 @@ def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[Surroundings
     }
 
 
-@torch.no_grad()
 def edit(
     autoencoder: Autoencoder,
     controls: Cells,
@@ -257,10 +256,6 @@ def edit(
     offset_BG: torch.Tensor | None = None,
 ) -> PredictedCells:
     """Write a move in the latent as an edit of the observed cells.
-
-    The decoder says how the expectation of a cell's counts changes, and the counts that were seen
-    change accordingly, so that what the decoder cannot reconstruct cancels; see
-    :meth:`celldit.latent.likelihoods.CountModel.counterfactual_mean`.
 
     Parameters
     ----------
@@ -276,12 +271,49 @@ def edit(
         Added to the log rates after the move; None for nothing.
     """
     size_B = torch.from_numpy(controls.size_factors)
-    before = autoencoder.decode(z_BKD, size_B)
-    after_BG = autoencoder.decode(moved_BKD, size_B).mean_BG
+    with torch.no_grad():
+        after_BG = autoencoder.decode(moved_BKD, size_B).mean_BG
     if offset_BG is not None:
-        ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
-        # Never above the ceiling, except for what was there already.
-        after_BG = torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
+        after_BG = corrected(autoencoder, after_BG, offset_BG, size_B)
+    return edited(autoencoder, controls, z_BKD, moved_BKD, after_BG, keys, seed)
+
+
+def corrected(
+    autoencoder: Autoencoder,
+    after_BG: torch.Tensor,
+    offset_BG: torch.Tensor,
+    size_B: torch.Tensor,
+) -> torch.Tensor:
+    """Expected counts with something added to their log rates, (B, G)."""
+    ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
+    # Never above the ceiling, except for what was there already.
+    return torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
+
+
+@torch.no_grad()
+def edited(
+    autoencoder: Autoencoder,
+    controls: Cells,
+    z_BKD: torch.Tensor,
+    moved_BKD: torch.Tensor,
+    after_BG: torch.Tensor,
+    keys: np.ndarray,
+    seed: int,
+) -> PredictedCells:
+    """Observed cells whose expected counts are others.
+
+    The decoder says how the expectation of a cell's counts changes, and the counts that were seen
+    change accordingly, so that what the decoder cannot reconstruct cancels; see
+    :meth:`celldit.latent.likelihoods.CountModel.counterfactual_mean`.
+
+    Parameters
+    ----------
+    autoencoder, controls, z_BKD, moved_BKD, keys, seed
+        As in :func:`edit`.
+    after_BG
+        Expected counts after the move, as the decoder has them.
+    """
+    before = autoencoder.decode(z_BKD, torch.from_numpy(controls.size_factors))
     seen_BG = torch.from_numpy(controls.counts.toarray())
     mean_BG = before.counterfactual_mean(seen_BG, after_BG)
     drawn = draw_counterfactual_counts(

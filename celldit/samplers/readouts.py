@@ -15,17 +15,18 @@ from celldit.samplers.aim import Aim
 from celldit.samplers.calibrate import calibrate_effects
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import measure_control_rates
+from celldit.samplers.course import Course
 from celldit.samplers.fit_aim import fit_aim
 from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.synthesis import Synthesis, fit_synthesis
 
 
 class Readouts(NamedTuple):
-    """For counterfactuals the aim, for effects rates and calibration, for new cells the synthesis.
+    """How counterfactuals become counts, effects what they are, and new cells counts.
 
     Attributes
     ----------
-    control_rates, aim, calibration, synthesis
+    control_rates, aim, calibration, synthesis, course
         As in :class:`celldit.samplers.trained.Trained`.
     """
 
@@ -33,6 +34,7 @@ class Readouts(NamedTuple):
     aim: Aim
     calibration: EffectCalibration
     synthesis: Synthesis
+    course: Course
 
 
 def fit_readouts(
@@ -62,4 +64,5 @@ def fit_readouts(
     aim = fit_aim(*parts, seed)
     calibration = calibrate_effects(*parts, control_rates, aim, seed)
     synthesis = fit_synthesis(*parts, states, state_N, seed)
-    return Readouts(control_rates, aim, calibration, synthesis)
+    course = Course.fit(cells, table, autoencoder)
+    return Readouts(control_rates, aim, calibration, synthesis, course)

@@ -14,6 +14,7 @@ from celldit.conditions.states import States
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
+from celldit.samplers.by_state import Moments
 from celldit.samplers.new_counts import held_total
 
 MAX_ENTRIES = 3_000_000
@@ -29,8 +30,8 @@ class Redraw:
     cells, counts_NG, size_N
         The cells, their counts and, mixed within each state, their size factors: new cells get
         latent and size independently.
-    mean_G, log_total_N
-        Mean of their log expression, and log of all counts per 10,000.
+    moments, log_total_N
+        Their log expression by state, and log of all counts per 10,000.
     away_NF, position_NF
         Latents from these means, and the means.
     n_states, row_N
@@ -42,7 +43,7 @@ class Redraw:
     cells: Cells
     counts_NG: np.ndarray
     size_N: np.ndarray
-    mean_G: np.ndarray
+    moments: Moments
     log_total_N: np.ndarray
     away_NF: np.ndarray
     position_NF: np.ndarray
@@ -72,7 +73,7 @@ class Redraw:
         position_NF = states.positions(table.conditions, means_CF, index, row_N)
         away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
         counts_NG = some.counts.toarray().astype(np.float32)
-        mean_G = log_mean(counts_NG, some.size_factors)
+        moments = Moments.of(counts_NG, some.size_factors, row_N, len(states))
         size_N = some.size_factors.copy()
         for x in range(len(states)):
             own = np.flatnonzero(row_N == x)
@@ -82,7 +83,7 @@ class Redraw:
             mixed,
             counts_NG,
             size_N,
-            mean_G,
+            moments,
             np.log((counts_NG.sum(1) + 1) * 1e4 / some.size_factors),
             away_NF,
             position_NF,
@@ -133,21 +134,22 @@ class Redraw:
     def draw(
         self,
         rate_NG: np.ndarray,
-        theta_G: np.ndarray,
+        theta_XG: np.ndarray,
         total_X: np.ndarray,
         share: float,
         round_: int,
     ) -> Drawn:
         """Draw counts from rates per 10,000, holding totals as `NewCounts` does, and encode."""
         rng = np.random.default_rng([self.seed, round_])
-        theta_NG = np.broadcast_to(theta_G, rate_NG.shape)
+        theta_NG = theta_XG[self.row_N]
         rate_NG = rate_NG * rng.standard_gamma(theta_NG) / theta_NG
         rate_NG *= held_total(rate_NG, total_X[self.row_N], share)[:, None]
         drawn_NG = rng.poisson(rate_NG * (self.size_N / 1e4)[:, None])
         counts = sparse.csr_matrix(drawn_NG.astype(self.cells.counts.dtype))
         z_NKD = self.autoencoder.encode(replace(self.cells, counts=counts))
         away_NF = z_NKD.flatten(1).double().numpy() - self.position_NF
-        return Drawn(away_NF, self.log_totals(drawn_NG), log_mean(drawn_NG, self.size_N))
+        moments = Moments.of(drawn_NG, self.size_N, self.row_N, self.n_states)
+        return Drawn(away_NF, self.log_totals(drawn_NG), moments)
 
     def log_totals(self, counts_NG: np.ndarray) -> np.ndarray:
         """Log of all counts per 10,000, at the mixed sizes, shape (N,)."""
@@ -164,14 +166,8 @@ class Redraw:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Drawn cells: latents from their conditions' and states' means, totals, mean expression."""
+    """Drawn cells: latents from their conditions' and states' means, totals, log expression."""
 
     away_NF: np.ndarray
     log_total_N: np.ndarray
-    mean_G: np.ndarray
-
-
-def log_mean(counts_NG: np.ndarray, size_N: np.ndarray) -> np.ndarray:
-    """Mean over cells of log(1 + counts per 10,000), shape (G,)."""
-    log_NG = np.log1p(counts_NG * (1e4 / size_N[:, None]).astype(np.float32))
-    return np.asarray(log_NG.mean(0))
+    moments: Moments

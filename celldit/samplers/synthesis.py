@@ -12,8 +12,9 @@ scatter that was measured (deconvolution by moments):
 S and the shift are found for each state (:mod:`celldit.conditions.states`) by drawing training
 cells, encoding what was drawn and correcting, a few rounds. In the same rounds each gene gets an
 offset of its log rate and a dispersion, with which its mean log expression and its share of zeros
-over drawn cells are those measured, and the totals of the cells are held to the scatter that
-measured totals have (:mod:`celldit.samplers.new_counts`).
+over drawn cells are those measured, and in each state more of both, with which mean and variance of
+its log expression are (:mod:`celldit.samplers.by_state`); and the totals of the cells are held to
+the scatter that measured totals have (:mod:`celldit.samplers.new_counts`).
 Counterfactuals, which edit measured cells, have no use for this.
 """
 
@@ -34,14 +35,36 @@ from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
 from celldit.latent.likelihoods import CountDistribution
+from celldit.samplers.by_state import ByState
 from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.new_counts import NewCounts, held_total
 from celldit.samplers.redraw import Redraw
 from celldit.samplers.sizes import SizeModel
 
-N_ROUNDS = 6
-STEP = 0.7
+N_ROUNDS = 10
+# Of the way that a round goes; later rounds, which only average over draws, go less.
+STEP, WHOLE_STEPS = 0.7, 3
 LEAST, MOST = 0.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Towards:
+    """Where each of B new cells would be at another time, and how far it is on the way.
+
+    Attributes
+    ----------
+    shift_BKD
+        The whole way in the latent.
+    share_B
+        How much of it lies behind the cell; 0 leaves it where it is.
+    """
+
+    shift_BKD: Tensor
+    share_B: Tensor
+
+    def latents(self, z_BKD: Tensor) -> Tensor:
+        """Latents on the way, (B, K, D)."""
+        return z_BKD + self.share_B[:, None, None] * self.shift_BKD
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +83,8 @@ class Synthesis:
         from it that stays (see :class:`~celldit.samplers.new_counts.NewCounts`).
     sizes
         Library sizes of each state.
+    by_state
+        What is added in each state; nothing in models that know no such thing.
     """
 
     maps_XFF: np.ndarray
@@ -69,6 +94,7 @@ class Synthesis:
     total_X: np.ndarray
     share: float
     sizes: SizeModel
+    by_state: ByState
 
     def latents(self, z_BKD: Tensor, positions_BKD: Tensor, row_B: np.ndarray) -> Tensor:
         """Latents to decode, from those of the flow, and the means and numbers of their states."""
@@ -80,25 +106,50 @@ class Synthesis:
         return positions_BKD + moved_BF.view(z_BKD.shape).to(z_BKD.dtype)
 
     def counts(
-        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        towards: Towards | None = None,
     ) -> CountDistribution:
-        """Distribution of the counts of new cells, from their latents, sizes and states."""
+        """Distribution of the counts of new cells, from their latents, sizes and states.
+
+        Cells on the way towards another time have expected counts on the straight line between
+        those at both ends, and what is usual for their total moves with these. Where the decoder's
+        own distribution is drawn from, it is their latents that lie on a line.
+        """
         if len(self.theta_G) == 0:
+            z_BKD = z_BKD if towards is None else towards.latents(z_BKD)
             return autoencoder.decode(z_BKD, size_B)
-        log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
-        offset_G = torch.from_numpy(self.offset_G).to(log_rate_BG.dtype)
-        theta_G = torch.from_numpy(self.theta_G).to(log_rate_BG.dtype)
-        log_rate_BG = torch.minimum(log_rate_BG + offset_G, autoencoder.decoder.log_ceiling)
-        mean_BG = log_rate_BG.exp() * (size_B[:, None] / 1e4)
+        mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B)
+        theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
         total_B = torch.from_numpy(self.total_X[row_B])
-        return NewCounts.held(mean_BG, theta_G, size_B, total_B, self.share)
+        if towards is not None:
+            start_B = mean_BG.sum(1).double()
+            end_BG = self._expected(autoencoder, z_BKD + towards.shift_BKD, size_B, row_B)
+            mean_BG = torch.lerp(mean_BG, end_BG, towards.share_B[:, None])
+            total_B = total_B + torch.log(mean_BG.sum(1).double() / start_B)
+        theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
+        return NewCounts.held(mean_BG, theta, size_B, total_B, self.share)
+
+    def _expected(
+        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+    ) -> Tensor:
+        """Expected counts of independent genes, (B, G)."""
+        log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
+        offset_BG = self.offset_G + self.by_state.offset_XG[row_B]
+        log_rate_BG = log_rate_BG + torch.from_numpy(offset_BG).to(log_rate_BG.dtype)
+        log_rate_BG = torch.minimum(log_rate_BG, autoencoder.decoder.log_ceiling)
+        return log_rate_BG.exp() * (size_B[:, None] / 1e4)
 
     @classmethod
     def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> Synthesis:
         """Latents and counts as flow and decoder have them."""
         maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
         shifts_XF = np.zeros((n_states, n_dims))
-        return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes)
+        alike = ByState.none(n_states, 0)
+        return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes, alike)
 
     def with_earlier(self, earlier: Synthesis, kept: np.ndarray) -> Synthesis:
         """Together with some states of an earlier training; genes are as in this one."""
@@ -108,6 +159,7 @@ class Synthesis:
             shifts_XF=np.concatenate([self.shifts_XF, earlier.shifts_XF[kept]]),
             total_X=np.concatenate([self.total_X, earlier.total_X[kept]]),
             sizes=self.sizes.with_earlier(earlier.sizes, kept),
+            by_state=self.by_state.with_none(len(kept)),
         )
 
     def to_config(self) -> dict[str, Any]:
@@ -117,7 +169,8 @@ class Synthesis:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
         own = {name: getattr(self, name) for name in ARRAYS}
-        return {**own, **{f"sizes.{name}": a for name, a in self.sizes.arrays().items()}}
+        sizes = {f"sizes.{name}": array for name, array in self.sizes.arrays().items()}
+        return {**own, **sizes, **self.by_state.arrays()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Synthesis:
@@ -125,7 +178,11 @@ class Synthesis:
         own = {name: arrays[name] for name in ARRAYS}
         start = "sizes."
         of_sizes = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
-        return cls(share=float(config["share"]), sizes=SizeModel(**of_sizes), **own)
+        shape = len(own["maps_XFF"]), len(own["offset_G"])
+        by_state = ByState.from_arrays(arrays, shape)
+        return cls(
+            share=float(config["share"]), sizes=SizeModel(**of_sizes), by_state=by_state, **own
+        )
 
 
 ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
@@ -166,37 +223,41 @@ def fit_synthesis(
     shares_XFF = np.broadcast_to(np.eye(n_dims), measured_XFF.shape).copy()
     mean_XF = again.means(again.away_NF)
     shifts_XF = np.zeros((n_states, n_dims))
-    offset_G = np.zeros(cells.n_genes)
+    offset_G, by_state = np.zeros(cells.n_genes), ByState.none(n_states, cells.n_genes)
     start_G = head.theta_G.double().numpy()
     ceiling_G = autoencoder.decoder.log_ceiling.double().numpy()
     size_N1 = (again.size_N / 1e4)[:, None]
     measured_X, measured_variance = again.within(again.log_total_N)
     total_X, share = measured_X.copy(), 1.0
     # How log expression answers to a log rate: little where a gene is hardly seen.
-    answer_G = 1 - np.exp(-again.mean_G.clip(0.02))
+    answer_G = 1 - np.exp(-again.moments.mean_G.clip(0.02))
     for round_ in range(N_ROUNDS + 1):
         maps_XFF = np.stack([_map(f, s) for f, s in zip(factors_XFF, shares_XFF, strict=True)])
-        log_NG = again.log_rates(maps_XFF, shifts_XF)
+        log_NG = again.log_rates(maps_XFF, shifts_XF) + by_state.offset_XG[again.row_N]
         rate_NG = np.exp(np.minimum(offset_G + log_NG, ceiling_G))
         held_NG = rate_NG * held_total(rate_NG, total_X[again.row_N], share)[:, None]
         theta_G = theta_of_zeros(held_NG * size_N1, again.counts_NG, start_G=start_G)
         if round_ == N_ROUNDS:
             break
-        drawn = again.draw(rate_NG, theta_G, total_X, share, round_)
+        step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
+        theta_XG = theta_G * np.exp(by_state.log_factor_XG)
+        drawn = again.draw(rate_NG, theta_XG, total_X, share, round_)
         scatter_XFF = again.scatter(drawn.away_NF)
-        shifts_XF += STEP * (mean_XF - again.means(drawn.away_NF))
+        shifts_XF += step * (mean_XF - again.means(drawn.away_NF))
         for x, (factor, now) in enumerate(zip(factors_XFF, scatter_XFF, strict=True)):
             relative = np.linalg.solve(factor, np.linalg.solve(factor, now).T)
-            shares_XFF[x] = _clipped(shares_XFF[x] + STEP * (np.eye(n_dims) - relative))
+            shares_XFF[x] = _clipped(shares_XFF[x] + step * (np.eye(n_dims) - relative))
         drawn_X, drawn_variance = again.within(drawn.log_total_N)
-        total_X += STEP * (measured_X - drawn_X)
+        total_X += step * (measured_X - drawn_X)
         # One cell per state says nothing about how totals vary.
         if drawn_variance > 0:
             ratio = measured_variance / drawn_variance
-            share = float(np.clip(share * ratio ** (STEP / 2), 0, 1))
-        offset_G += (STEP * (again.mean_G - drawn.mean_G) / answer_G).clip(-1, 1)
+            share = float(np.clip(share * ratio ** (step / 2), 0, 1))
+        missing_G = again.moments.mean_G - drawn.moments.mean_G
+        offset_G += (step * missing_G / answer_G).clip(-1, 1)
+        by_state = by_state.towards(again.moments, drawn.moments, step)
     genes = offset_G, theta_G
-    return Synthesis(maps_XFF, shifts_XF, *genes, total_X, share, sizes)
+    return Synthesis(maps_XFF, shifts_XF, *genes, total_X, share, sizes, by_state)
 
 
 def _map(factor_FF: np.ndarray, share_FF: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
+from celldit.samplers.course import Course
 from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.noise import NoiseSources
 from celldit.samplers.request import obs_of
@@ -63,6 +64,8 @@ class Trained:
         counted.
     aim
         What brings the mean log expression of counterfactual cells where it should be.
+    course
+        The same for cells at other times.
     model_id
         Fingerprint of the weights.
     """
@@ -82,6 +85,7 @@ class Trained:
     synthesis: Synthesis
     control_rates: ControlRates
     aim: Aim
+    course: Course
     model_id: str
 
     @property

@@ -8,18 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from celldit.conditions import ConditionTable
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.between import Between
 from celldit.conditions.trust import Trust
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.samplers import request
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.flow import SolverConfig
-from celldit.samplers.predict import control_means, edited_tile
-from celldit.samplers.roads import Journey, road
+from celldit.samplers.on_course import course_offsets
+from celldit.samplers.predict import Offset, control_means, corrected, edited
+from celldit.samplers.roads import Journey, Road, road
 from celldit.samplers.sampling import Sampling
 from celldit.samplers.trained import Asked, Shares, Trained
+from celldit.samplers.write import PredictedCells
 
 
 def plan_trajectory(
@@ -35,8 +39,10 @@ def plan_trajectory(
     """Plan every cell at every time; see :meth:`celldit.CellDiT.trajectory`.
 
     Time has no anchored source, since no pair of cells is the same cell twice; the road leads
-    through noise. Between trained times the source lies between theirs, and the flow, which
-    generation trusts wholly, is trusted wholly here.
+    through noise, and the flow, which generation trusts wholly, is trusted wholly here. Between
+    trained times a cell goes to both, and its expected counts lie on the straight line between
+    those that it has there (:mod:`celldit.conditions.between`). At a trained time cells have the
+    mean log expression of those measured (:mod:`celldit.samplers.on_course`).
 
     Parameters
     ----------
@@ -57,12 +63,27 @@ def plan_trajectory(
     request.warn_outside(wanted, trained.frequencies)
     z_NKD = trained.autoencoder.encode(cells)
     means = control_means(cells.select(cells.is_control), z_NKD[torch.from_numpy(cells.is_control)])
-    there = Asked.of(trained, wanted, means)
     here = Asked.of(trained, own * len(times), means)
     keys = np.tile(np.arange(cells.n_cells), len(times))
-    wholly = Shares.of([Trust(1.0, 1.0)] * len(there.conditions))
-    journey = Journey(here, there, keys, wholly)
-    way = road(trained, journey, sampler, config, EditConfig(), seed)
+
+    there = Asked.of(trained, wanted, means)
+    between = Between.of(there.conditions, trained.population.references)
+    # At its own time a cell is itself, whether that time is trained or not.
+    itself_N = np.array([a == b for a, b in zip(wanted, own * len(times), strict=True)])
+    share_N = np.where(itself_N, 0.0, between.share_Q[there.row])
+
+    def way_to(ends: Sequence[Condition]) -> tuple[Road, Offset]:
+        goals = [
+            wanted[i] if itself else ends[q]
+            for i, (q, itself) in enumerate(zip(there.row, itself_N, strict=True))
+        ]
+        goal = Asked.of(trained, goals, means)
+        wholly = Shares.of([Trust(1.0, 1.0)] * len(goal.conditions))
+        journey = Journey(here, goal, keys, wholly)
+        way = road(trained, journey, sampler, config, EditConfig(), seed)
+        return way, course_offsets(trained, here, goal, sampler, config)
+
+    ways = way_to(between.earlier), way_to(between.later)
     obs = there.obs(trained.fields, len(wanted))
     names = cells.names
     obs["source_cell"] = np.tile(names, len(times))
@@ -78,9 +99,39 @@ def plan_trajectory(
         trained.genes,
         obs,
         made_by,
-        lambda at: edited_tile(trained.autoencoder, cells, z_NKD, way, keys, at, seed),
+        lambda at: _tile(trained, cells, z_NKD, ways, share_N, keys, at, seed),
         batch_size,
     )
+
+
+def _tile(
+    trained: Trained,
+    cells: CellStore,
+    z_NKD: Tensor,
+    ways: tuple[tuple[Road, Offset], tuple[Road, Offset]],
+    share_P: np.ndarray,
+    keys: np.ndarray,
+    at: np.ndarray,
+    seed: int,
+) -> PredictedCells:
+    """The cells at some positions of a request, between the ends of two ways."""
+    at = at.clip(max=len(keys) - 1)
+    chosen, z_BKD = cells.take(keys[at]), z_NKD[torch.from_numpy(keys[at])]
+    share_B = torch.from_numpy(share_P[at].astype(np.float32))
+    size_B = torch.from_numpy(chosen.size_factors)
+
+    def end(way: Road, offset: Offset) -> tuple[Tensor, Tensor]:
+        moved_BKD = way(z_BKD, at)
+        with torch.no_grad():
+            after_BG = trained.autoencoder.decode(moved_BKD, size_B).mean_BG
+        return moved_BKD, corrected(trained.autoencoder, after_BG, offset(at), size_B)
+
+    first_BKD, first_BG = end(*ways[0])
+    # On a trained day both ways are one.
+    last_BKD, last_BG = end(*ways[1]) if bool(share_B.any()) else (first_BKD, first_BG)
+    after_BG = torch.lerp(first_BG, last_BG, share_B[:, None])
+    moved_BKD = torch.lerp(first_BKD, last_BKD, share_B[:, None, None])
+    return edited(trained.autoencoder, chosen, z_BKD, moved_BKD, after_BG, at, seed)
 
 
 def check_times(times: Sequence[float], trained: Trained) -> list[float]:

@@ -35,7 +35,23 @@ def test_cells_move_with_time_and_stay_themselves(timed, sampler):
     assert (course.layers["counts"][:n] != early.X).nnz == 0  # at its own time a cell is itself
     level = [float(course.layers["mean"][i * n : (i + 1) * n, 5].mean()) for i in range(5)]
     assert level == sorted(level)
-    assert level[-1] > 1.3 * level[0]  # the tiny latent keeps a part of the change
+
+
+@pytest.mark.parametrize("sampler", ["inversion", "edit"])
+def test_at_a_trained_time_cells_have_the_mean_that_was_measured(timed, sampler):
+    model, adata = timed
+    log = np.log1p(adata.X.toarray() * (1e4 / adata.X.sum(axis=1).A1[:, None]))
+    days = adata.obs["day"].to_numpy()
+    early = adata[days == 1].copy()
+    sent = model.trajectory(early, times=[4], sampler=sampler, n_steps=4)
+    there = np.log1p(
+        sent.layers["counts"].toarray() * (1e4 / sent.obs["size_factor"].to_numpy())[:, None]
+    )
+    way = log[days == 4].mean(0) - log[days == 1].mean(0)
+    gone = there.mean(0) - log[days == 1].mean(0)
+    # The tiny latent alone keeps a part of the change.
+    assert gone[5] == pytest.approx(way[5], rel=0.15)
+    assert np.abs(gone - way).mean() < 0.3 * np.abs(way).mean()
 
 
 def test_a_time_outside_warns_and_one_inside_does_not(timed):
@@ -57,3 +73,35 @@ def test_what_cannot_be_shown(timed, tiny_model):
         model.trajectory(times=[float("nan")])
     with pytest.raises(InputError, match="through noise"):
         model.trajectory(times=[2], sampler="transport")
+
+
+def test_between_trained_times_expected_counts_lie_on_a_line(timed):
+    model, adata = timed
+    early = adata[adata.obs["day"] == 1].copy()
+    course = model.trajectory(early, times=[2, 2.5, 3, 4], n_steps=2)
+    # The gene that rises; what first falls is bent, since counts that were lost do not come back.
+    two, some, half, four = np.split(course.layers["mean"].toarray()[:, 5], 4)
+    rising = (two > early.X.toarray()[:, 5]) & (four > two)
+    assert rising.mean() > 0.9
+    line = np.stack([0.75 * two + 0.25 * four, 0.5 * (two + four)])
+    np.testing.assert_allclose(np.stack([some, half])[:, rising], line[:, rising], rtol=1e-4)
+
+
+def test_at_its_own_time_a_cell_is_itself_though_that_was_not_trained(timed):
+    model, adata = timed
+    few = adata[:20].copy()
+    few.obs["day"] = [3.0] * 10 + [2.0] * 10
+    course = model.trajectory(few, times=[3], n_steps=2)
+    same = np.asarray((course.layers["counts"] != few.X).sum(axis=1)).ravel() == 0
+    assert same[:10].all()
+    assert not same[10:].any()
+
+
+@pytest.mark.parametrize("sampler", ["inversion", "edit"])
+def test_a_cell_is_the_same_with_whatever_times_it_is_asked_for(timed, sampler):
+    model, adata = timed
+    few = adata[:40].copy()
+    alone = model.trajectory(few, times=[3], sampler=sampler, n_steps=2)
+    among = model.trajectory(few, times=[3, 4, 1.5], sampler=sampler, n_steps=2)
+    assert (alone.layers["mean"] != among.layers["mean"][:40]).nnz == 0
+    assert (alone.layers["counts"] != among.layers["counts"][:40]).nnz == 0

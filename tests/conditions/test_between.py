@@ -1,0 +1,40 @@
+"""The trained times about a condition."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from celldit.conditions import Condition
+from celldit.conditions.between import Between
+
+TRAINED = [("a", 10.0), ("a", 12.0), ("a", 11.0), ("b", 10.0), ("b", 14.0)]
+
+
+def about(*times: float, context: str = "a") -> list[tuple[float | None, float | None, float]]:
+    asked = [Condition(("STAT1",), context=context, time=time) for time in times]
+    found = Between.of(asked, TRAINED)
+    assert all(c.parts == ("STAT1",) for c in (*found.earlier, *found.later))
+    return [
+        (low.time, high.time, share)
+        for low, high, share in zip(found.earlier, found.later, found.share_Q, strict=True)
+    ]
+
+
+def test_a_trained_time_is_where_it_is() -> None:
+    assert about(10, 11, 12) == [(10, 10, 0), (11, 11, 0), (12, 12, 0)]
+
+
+def test_between_times_are_the_neighbours_of_the_context() -> None:
+    assert about(10.25, 11.5) == [(10, 11, 0.25), (11, 12, 0.5)]
+    assert about(11, context="b") == [(10, 14, 0.25)]
+
+
+def test_outside_is_the_nearest() -> None:
+    assert about(2, 20) == [(10, 10, 0), (12, 12, 0)]
+
+
+def test_where_no_time_is_known_conditions_stay() -> None:
+    assert about(2, context="new") == [(2, 2, 0)]
+    found = Between.of([Condition(context="a")], [("a", None)])
+    assert found.earlier == found.later == (Condition(context="a"),)
+    assert np.array_equal(found.share_Q, [0])
