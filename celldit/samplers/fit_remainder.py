@@ -74,7 +74,9 @@ def fit_remainder(
     base = [controls[c.surroundings] for c in conditions]
     shifts_CF = prior.shifts[rows] @ np.linalg.inv(prior.rotation)
     empty = np.zeros((len(rows), 0))
-    observed = prior.observe(conditions, noise_C, empty, np.zeros(0), np.zeros(0))
+    # One gene is mostly noise, that of the controls of a context in all its conditions alike: which
+    # effects are common is to be told by perturbations that were left out.
+    observed = prior.of_unseen.observe(conditions, noise_C, empty, np.zeros(0), np.zeros(0))
     signals_L, commons_L = zip(*product(SIGNALS, COMMONS), strict=True)
     shifts, likelihoods = [], []
     for start in range(0, n_genes, CHUNK):

@@ -91,7 +91,7 @@ class Remainder:
         """
         if self.is_none or not conditions:
             return np.zeros((len(conditions), self.n_genes))
-        across_QC = prior.covariance(conditions, self.conditions, positions)
+        across_QC = prior.of_unseen.covariance(conditions, self.conditions, positions)
         totals_Q = prior.kernel.totals(conditions)
         return self._in_all_genes(self._observed(prior).mean(across_QC, totals_Q))
 
@@ -194,7 +194,7 @@ class Remainder:
         if not any(known is prior for known, _ in self._decomposed):
             shifts_CH = self.shifts_CH.astype(np.float64)
             strengths = self.signal_H, self.common_H
-            observed = prior.observe(self.conditions, self.noise_C, shifts_CH, *strengths)
+            observed = prior.of_unseen.observe(self.conditions, self.noise_C, shifts_CH, *strengths)
             self._decomposed[:] = [(prior, observed)]
         return self._decomposed[0][1]
 
