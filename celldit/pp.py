@@ -319,7 +319,7 @@ def _check_coverage(
         text += ", but most of them are in another case: is this a mouse? Pass ignore_case=True"
     if not allow_missing:
         raise InputError(
-            f"{text}; add another source, such as source=['reactome', 'expression'], or pass "
+            f"{text}; add another source, such as source=['reactome', 'go', 'expression'], or pass "
             "allow_missing=True: only perturbations never seen in training need features."
         )
     warnings.warn(
