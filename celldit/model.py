@@ -16,7 +16,12 @@ import pandas as pd
 from celldit.arguments import check_kind, check_seed, check_whole
 from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.features import FeatureTable, read_features, warn_undescribed
+from celldit.conditions.features import (
+    FeatureTable,
+    read_features,
+    warn_undescribed,
+    warn_uninformative,
+)
 from celldit.data.fields import setup_anndata
 from celldit.data.labels import parts
 from celldit.data.reading import Source, read_set_up
@@ -291,6 +296,7 @@ class CellDiT:
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             readouts = fit_readouts(cells, table, *parts, seed)
+        warn_uninformative(self._features, fitted.population.prior.uninformative)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
             trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)

@@ -282,6 +282,12 @@ class EffectPrior:
             self, weights=weights, common=common, unseen_weights=None, unseen_common=None
         )
 
+    @property
+    def uninformative(self) -> tuple[str, ...]:
+        """Sources of features that estimates of perturbations never seen do not rest on."""
+        weight = dict(zip(self.kernel.terms, self.of_unseen.weights, strict=True))
+        return tuple(name for name in self.kernel.features if weight[f"feature:{name}"] == 0)
+
     def _by_novelty(
         self, is_new: Sequence[bool], ask: Callable[[EffectPrior, np.ndarray], Moments]
     ) -> EffectEstimate:

@@ -10,7 +10,7 @@ common, and a gene of many narrow sets may do more than a gene of one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -178,3 +178,23 @@ def warn_undescribed(features: Features, trained: Iterable[str]) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def warn_uninformative(features: Features, uninformative: Collection[str]) -> None:
+    """Say which sources tell nothing of perturbations never seen, and what is then predicted."""
+    if not uninformative:
+        return
+    names = " and ".join(repr(name) for name in uninformative)
+    rest = [repr(name) for name in features if name not in uninformative]
+    instead = (
+        f"they rest on {' and '.join(rest)}."
+        if rest
+        else "they are near the mean effect of all perturbations. Another source may tell more."
+    )
+    warnings.warn(
+        f"When each perturbation was left out in turn, features {names} were not seen to predict "
+        "it better than the same features dealt out at random. Predictions of perturbations never "
+        f"seen do not use them: {instead}",
+        UserWarning,
+        stacklevel=3,
+    )

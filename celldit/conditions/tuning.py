@@ -13,7 +13,8 @@ In a screen most perturbations do little, and the likelihood, which counts every
 one, finds that little follows from what perturbations share. What a prediction of a perturbation
 never seen is judged by is the size of its error, to which strong effects contribute most. For such
 predictions the weights of what is common and of each source of features, all that they rest on, are
-therefore chosen again, by the squared error in the latent of leaving perturbations out. What was
+therefore chosen again, by the squared error in the latent of leaving perturbations out. A source
+that does not beat its own shuffles there gets none (:mod:`celldit.conditions.shuffled`). What was
 seen keeps the first weights: with the second ones the squared error of Papalexi's (knock-out,
 replicate) pairs rises from .38 to .39, that of Norman's three pairs from .32 to .36, with GO.
 """
@@ -30,6 +31,7 @@ from torch.nn.functional import softplus
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.kernel import ConditionKernel, Lengths
+from celldit.conditions.shuffled import informative_sources, without_sources
 
 MAX_CONDITIONS = 120
 STEPS = 150
@@ -37,9 +39,8 @@ STEPS = 150
 MIN_PERTURBATIONS = 4
 # Factors of a weight, in half powers of ten.
 FACTOR_STEPS = range(-2, 6)
-# Every step must earn this share of the error, or a source of features that fits by chance would be
-# believed. It helps and is no proof against chance: of four draws of random features for a made-up
-# screen one made errors a third larger still, the others 1% or less; on Norman they cost 3%.
+# Every step must earn this share of the error, so that what the data do not tell stays where the
+# likelihood put it.
 RELUCTANCE = 0.01
 ROUNDS = 2
 START_LENGTHS = (0.5, 0.5, 0.25)
@@ -97,8 +98,10 @@ def tune(
     log_common = (log_signal.detach() - 1).requires_grad_()
     optimizer = torch.optim.Adam([raw_weights, log_lengths, log_signal, log_common], lr=0.05)
 
-    def solve(weights: Tensor, common_F: Tensor) -> tuple[Tensor, Tensor]:
-        covariance_CC = kernel.covariance(design, weights, Lengths(*log_lengths.exp()))
+    def covariance(weights: Tensor) -> Tensor:
+        return kernel.covariance(design, weights, Lengths(*log_lengths.exp()))
+
+    def solve(covariance_CC: Tensor, common_F: Tensor) -> tuple[Tensor, Tensor]:
         total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_CC
         total_FCC = total_FCC + common_F[:, None, None] * torch.outer(totals_C, totals_C)
         factor_FCC = torch.linalg.cholesky(total_FCC)
@@ -106,7 +109,7 @@ def tune(
         return solved_FC, torch.cholesky_inverse(factor_FCC)
 
     for _ in range(STEPS):
-        solved_FC, inverse_FCC = solve(softplus(raw_weights), log_common.exp())
+        solved_FC, inverse_FCC = solve(covariance(softplus(raw_weights)), log_common.exp())
         precision_FC = torch.diagonal(inverse_FCC, dim1=1, dim2=2)
         surprise = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
         for rows_GB in likely_blocks:
@@ -122,13 +125,22 @@ def tune(
     if sum(len(rows_GB) for rows_GB in blocks) >= MIN_PERTURBATIONS:
         basis_FF = torch.tensor(basis)
 
-        def error(scaled: Tensor) -> float:
-            with torch.no_grad():
-                solved_FC, inverse_FCC = solve(scaled[:-1], scaled[-1] * common_F)
+        @torch.no_grad()
+        def error(covariance_CC: Tensor, common_F: Tensor = common_F) -> float:
+            solved_FC, inverse_FCC = solve(covariance_CC, common_F)
             return sum(_error_of_blocks(solved_FC, inverse_FCC, b, basis_FF) for b in blocks)
 
-        scaled = torch.cat([weights, weights.new_ones(1)])
-        scaled = _rescale(scaled, (*kernel.terms, "common"), error)
+        @torch.no_grad()
+        def error_of(scaled: Tensor) -> float:
+            return error(covariance(scaled[:-1]), scaled[-1] * common_F)
+
+        alone = without_sources(weights, kernel.terms, kept=set())
+        part = float(alone[kernel.terms.index("part")])
+        without_CC = covariance(alone).detach()
+        believed = informative_sources(kernel, conditions, without_CC, part, error, seed)
+        unseen_weights = without_sources(weights, kernel.terms, kept=believed)
+        scaled = torch.cat([unseen_weights, weights.new_ones(1)])
+        scaled = _rescale(scaled, (*kernel.terms, "common"), error_of)
         unseen_weights, unseen_common_F = scaled[:-1], scaled[-1] * common_F
     context, time, dose = log_lengths.detach().exp().tolist()
     return Strengths(
