@@ -420,6 +420,7 @@ class CellDiT:
             table = ConditionTable.from_cells(cells, fields.perturbation_sep)
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             readouts = fit_readouts(cells, table, *parts, seed)
+        warn_uninformative(trained.features, fitted.population.prior.uninformative)
         kept = fitted.states.only_in(trained.states)
         states = fitted.states.with_earlier(trained.states)
         synthesis = readouts.synthesis.with_earlier(trained.synthesis, kept)

@@ -57,7 +57,8 @@ def informative_sources(
     trained = {name for condition in conditions for name in condition.parts}
     found = set()
     for source, (names, matrix) in kernel.features.items():
-        rows = [i for i, name in enumerate(names) if name in trained]
+        # Sorted, so that the order of a table's rows cannot change the verdict.
+        rows = sorted((i for i, name in enumerate(names) if name in trained), key=names.__getitem__)
         if len(rows) < MIN_DESCRIBED:
             continue
         described = np.array([names[i] for i in rows], dtype=object)

@@ -52,9 +52,9 @@ def test_features_that_tell_strong_effects_are_used_though_most_effects_are_nil(
     assert without(name, None) > 0.6
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_features_that_tell_nothing_do_little_harm(seed: int) -> None:
-    """As a rule: a draw that fits by chance, such as that of seed 0, is believed."""
+    """One draw in fifty beats its shuffles by chance and is believed; that of seed 0 does."""
     noise = np.random.default_rng(seed).normal(size=(len(STRONG + WEAK), 30))
     table = pd.DataFrame(noise, index=STRONG + WEAK)
     assert without(STRONG[0], table) < 1.1 * without(STRONG[0], None)
