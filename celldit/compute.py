@@ -1,9 +1,10 @@
-"""How many threads torch may use.
+"""How many threads torch and the libraries of linear algebra may use.
 
 Latent tokens of a small screen make small matrices, on which threads cost more than they gain: two
-busy OpenMP threads on two busy cores were measured 5 to 20 times slower than one. celldit therefore
-computes with one thread on the CPU unless the environment variable ``CELLDIT_THREADS`` says
-otherwise, and gives torch its own setting back afterwards.
+busy OpenMP threads on two busy cores were measured 5 to 20 times slower than one. That holds for
+numpy's and scipy's products and decompositions in the effect prior as it does for the network. So
+celldit computes with one thread on the CPU unless the environment variable ``CELLDIT_THREADS`` says
+otherwise, and gives every library its own setting back afterwards.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from celldit.errors import InputError
 
@@ -25,9 +27,10 @@ def threads() -> Iterator[int]:
     text = os.environ.get(VARIABLE, "1")
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"{VARIABLE}={text!r} must be a whole number of at least 1.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(int(text))
-    try:
-        yield int(text)
-    finally:
-        torch.set_num_threads(before)
+    n_threads, before = int(text), torch.get_num_threads()
+    with threadpool_limits(n_threads):
+        torch.set_num_threads(n_threads)
+        try:
+            yield n_threads
+        finally:
+            torch.set_num_threads(before)

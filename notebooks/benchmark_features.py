@@ -6,7 +6,9 @@ predicted from the features of the others: gene sets (Reactome, GO),
 their leading components instead of whole sets, co-expression in the training controls, random
 numbers and gene sets of other genes (shuffled) as controls of the method, and all of them.
 No network is trained. Scores are means over the held-out perturbations; weights are the shares of
-a perturbation's own variance (part and features), averaged over the splits.
+a perturbation's own variance (part and features) for one never seen, averaged over the splits. A
+source that does not beat its own shuffles has none (``celldit/conditions/shuffled.py``); "believed"
+is the share of the splits in which at least one source does.
 
     python notebooks/benchmark_features.py docs/results/features.csv
 """
@@ -23,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 import celldit as cd
+from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable, EffectPrior
 from celldit.conditions.features import read_features
 from celldit.data import Cells, Fields
@@ -98,7 +101,7 @@ def scores(predicted_G: np.ndarray, measured_G: np.ndarray) -> tuple[float, floa
 
 def shares(prior: EffectPrior) -> dict[str, float]:
     """Share of each source, and of the perturbation's own part, in the variance of its effect."""
-    weight = dict(zip(prior.kernel.terms, prior.weights.tolist(), strict=True))
+    weight = dict(zip(prior.kernel.terms, prior.of_unseen.weights.tolist(), strict=True))
     own = {t: w for t, w in weight.items() if t == "part" or t.startswith("feature:")}
     return {t.removeprefix("feature:"): w / sum(own.values()) for t, w in own.items()}
 
@@ -137,8 +140,10 @@ def measure(name: str, adata: ad.AnnData, held_out: list[str]) -> list[dict[str,
             r, nmse = np.mean(found, axis=0)
             known = any(target in names for k, (names, _) in features.items() if k != "random")
             weights = {f"weight_{k}": v for k, v in shares(prior).items()}
+            believed = float(len(prior.uninformative) < len(features)) if features else None
             rows.append({"screen": name, "sources": label, "target": target, "known": known,
-                         "pearson": r, "nmse": nmse, "seconds": seconds, **weights})  # fmt: skip
+                         "pearson": r, "nmse": nmse, "seconds": seconds, "believed": believed,
+                         **weights})  # fmt: skip
         print(name, target, flush=True)
     return rows
 
@@ -158,4 +163,5 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with threads():
+        main(Path(sys.argv[1]))

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,31 +35,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # more threads are slower at these sizes
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from celldit.conditions import ConditionTable, EffectPrior  # noqa: E402
-from celldit.conditions.population import Population  # noqa: E402
-from celldit.conditions.trust import Trust  # noqa: E402
-from celldit.data import Cells, Fields  # noqa: E402
-from celldit.evaluation.benchmark.problems import Problem, pose, problems  # noqa: E402
-from celldit.flow import energy_distance_loss, resolve_solver, uniform_grid  # noqa: E402
-from celldit.flow.anchored import AnchoredFlow  # noqa: E402
-from celldit.latent.anchor import fit_anchor  # noqa: E402
-from celldit.nn.dit import DiTConfig  # noqa: E402
-from celldit.training import flow_data, flow_stage  # noqa: E402
-from celldit.training.config import TrainingConfig  # noqa: E402
-from celldit.training.fit import complete_trust  # noqa: E402
-from celldit.training.flow_data import FlowBatch  # noqa: E402
-from celldit.training.flow_stage import FlowStage, train_flow  # noqa: E402
-from celldit.training.trainer import quiet_lightning, trainer_defaults  # noqa: E402
-from celldit.training.trials import make_trials  # noqa: E402
-from celldit.training.trust import N_STEPS, Trial, Verdict  # noqa: E402
+from celldit.compute import threads
+from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions.population import Population
+from celldit.conditions.trust import Trust
+from celldit.data import Cells, Fields
+from celldit.evaluation.benchmark.problems import Problem, pose, problems
+from celldit.flow import energy_distance_loss, resolve_solver, uniform_grid
+from celldit.flow.anchored import AnchoredFlow
+from celldit.latent.anchor import fit_anchor
+from celldit.nn.dit import DiTConfig
+from celldit.training import flow_data, flow_stage
+from celldit.training.config import TrainingConfig
+from celldit.training.fit import complete_trust
+from celldit.training.flow_data import FlowBatch
+from celldit.training.flow_stage import FlowStage, train_flow
+from celldit.training.trainer import quiet_lightning, trainer_defaults
+from celldit.training.trials import make_trials
+from celldit.training.trust import N_STEPS, Trial, Verdict
 
 N_TOKENS, TOKEN_DIM = 6, 8
 CHOSEN = ("CD14 Mono", "3 combinations", "8 knock-outs in rep_3")
@@ -249,7 +246,6 @@ def measure(
 
 def main(out: Path, seeds: list[int]) -> None:
     """Append rows, problem by problem."""
-    torch.set_num_threads(1)
     full = [p for p in problems(full=True) if p.name in CHOSEN]
     done = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=["held_out", "seed"])
     rows = done.to_dict("records")
@@ -283,4 +279,5 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
-    main(arguments.out, arguments.seeds)
+    with threads():
+        main(arguments.out, arguments.seeds)
