@@ -38,11 +38,15 @@ def plain_varlen(
     assert all(t.ndim == 3 and t.stride(-1) == 1 for t in (query, key, value))
     n_heads, head = query.shape[1:]
     assert key.shape == value.shape == (len(key), n_heads, head)
-    assert head % 8 == 0 and head <= 256
+    assert head in range(8, 257, 8)
     for ends, most, total in ((cu_seq_q, max_q, len(query)), (cu_seq_k, max_k, len(key))):
-        assert ends.dtype == torch.int32 and ends.is_contiguous() and ends.shape == cu_seq_q.shape
-        assert len(ends) > 1 and ends[0] == 0 and ends[-1] == total
-        assert isinstance(most, int) and most == ends.diff().max()
+        assert ends.dtype == torch.int32
+        assert ends.is_contiguous()
+        assert ends.shape == cu_seq_q.shape
+        assert len(ends) > 1
+        assert (ends[0], ends[-1]) == (0, total)
+        assert isinstance(most, int)
+        assert most == ends.diff().max()
     y = torch.zeros_like(query)
     for i in range(len(cu_seq_q) - 1):
         of_q, of_k = (slice(ends[i], ends[i + 1]) for ends in (cu_seq_q, cu_seq_k))
@@ -58,7 +62,7 @@ def the_kernels_place(dtype: torch.dtype) -> Iterator[mock.Mock]:
     kernel = mock.create_autospec(varlen.varlen_attn, side_effect=plain_varlen)
     with (
         mock.patch.object(varlen, "varlen_attn", kernel),
-        mock.patch.object(packed_attention, "_kernel_dtype", lambda *_: dtype),
+        mock.patch.object(packed_attention, "_kernel_dtype", return_value=dtype),
     ):
         yield kernel
 
@@ -120,6 +124,7 @@ def test_an_encoder_reads_packed_sets_through_the_kernel(lengths: list[int]) -> 
         torch.testing.assert_close(packed, encoder(values, identities, mask), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 @pytest.mark.parametrize("under_autocast", [False, True])
 def test_the_kernel_is_given_half_precision(under_autocast: bool) -> None:
     """From a layer in half precision, and from one in single precision under autocast."""
@@ -145,7 +150,7 @@ def pretended_cuda(capability: tuple[int, int] = (8, 0)) -> Iterator[None]:
     """Tensors that say they are on a CUDA device and hold nothing."""
     # No gradients: autograd would look for a device that this torch may not know.
     with (
-        mock.patch("torch.cuda.get_device_capability", lambda _: capability),
+        mock.patch("torch.cuda.get_device_capability", return_value=capability),
         torch.no_grad(),
         FakeTensorMode(),
     ):
@@ -184,10 +189,11 @@ def test_gradients_have_the_shapes_of_what_they_belong_to(dtype: torch.dtype) ->
     x = torch.empty(3, 5, 64, device="meta", dtype=dtype, requires_grad=True)
     members = torch.empty(20, 64, device="meta", dtype=dtype, requires_grad=True)
     ends = torch.empty(4, device="meta", dtype=torch.int32)
-    with mock.patch.object(packed_attention, "_kernel_dtype", lambda *_: dtype):
+    with mock.patch.object(packed_attention, "_kernel_dtype", return_value=dtype):
         read_packed(attention, x, members, ends, 20).sum().backward()
     for own in (x, members, *attention.parameters()):
-        assert own.grad is not None and own.grad.shape == own.shape
+        assert own.grad is not None
+        assert own.grad.shape == own.shape
 
 
 def asked(
@@ -208,7 +214,7 @@ def test_the_kernels_are_taken_where_they_can_do_it() -> None:
     assert asked(training=True) == torch.bfloat16
     with (
         mock.patch("torch.is_autocast_enabled", lambda device: device == "cuda"),
-        mock.patch("torch.get_autocast_dtype", lambda _: torch.float16),
+        mock.patch("torch.get_autocast_dtype", return_value=torch.float16),
     ):
         assert asked(torch.float32) == torch.float16
 
@@ -231,7 +237,7 @@ def test_the_mask_is_taken_where_the_kernels_cannot(unfit: dict[str, Any]) -> No
 
 def test_the_mask_is_taken_without_a_gpu_and_with_an_older_torch() -> None:
     assert packed_attention._kernel_dtype(torch.zeros(1, 1, 32).bfloat16(), layer()) is None
-    with mock.patch.object(packed_attention, "find_spec", lambda _: None):
+    with mock.patch.object(packed_attention, "find_spec", return_value=None):
         assert asked() is None
 
 
@@ -248,7 +254,8 @@ def test_on_a_gpu(n_heads: int) -> None:
         given_members = members.to(device, dtype).requires_grad_()
         y = read_packed(own, given_x, given_members, ends.to(device), max(lengths))
         y.sum().backward()
-        assert given_x.grad is not None and given_members.grad is not None
+        assert given_x.grad is not None
+        assert given_members.grad is not None
         found.append([t.float().cpu() for t in (y, given_x.grad, given_members.grad)])
     for exact, half in zip(*found, strict=True):
         torch.testing.assert_close(half, exact, rtol=5e-2, atol=5e-2)
