@@ -11,7 +11,12 @@ count over exactly these genes, where celldit knows the library size of the whol
     python notebooks/benchmark_latent.py scvi --data kang --out docs/results/latent.csv
 
 The second needs `pip install scvi-tools`, best in an environment of its own; it needs no celldit.
-Rows are appended, so that an interrupted run loses nothing.
+Rows are appended, so that an interrupted run loses nothing. Peak memory is that of the process so
+far, so that of one latent is told by a call for it alone, as for the rows of celldit:
+
+    for tokenizer in gene_sets modules genes ranks; do
+        python notebooks/benchmark_latent.py celldit --data kang --latent set --tokenizer $tokenizer
+    done
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PLAIN = ("attention_worth", "latent_anchor", "latent_cause", "latent_memory", "tokenizing_speed")
+COMPONENTS = "50 principal components"
 PAGE = ROOT / "docs" / "latent_measured.md"
 
 
@@ -40,10 +41,38 @@ def choice() -> pd.DataFrame:
     return over_seeds("latent_choice", ["held_out", "latent", "tokenizer"], measures)
 
 
+def choice_paired() -> pd.DataFrame:
+    """What the set latent over gene sets gains over principal components, seed by seed."""
+    rows = pd.read_csv(RESULTS / "latent_choice.csv").fillna({"tokenizer": ""})
+    keys = ["held_out", "seed"]
+    pca = rows[rows["latent"] == "pca"].set_index(keys)
+    over_sets = rows[rows["tokenizer"] == "gene_sets"].set_index(keys)
+    table = []
+    for held_out in rows["held_out"].unique():
+        row: dict[str, object] = {"held_out": held_out}
+        for measure in ("pearson", "nmse", "energy"):
+            gain = (over_sets[measure] - pca[measure]).loc[held_out].dropna()
+            row[measure] = f"{gain.mean():+.4f} ± {gain.std() / len(gain) ** 0.5:.4f}"
+        table.append({**row, "seeds": len(gain)})
+    return pd.DataFrame(table)
+
+
 def structure() -> pd.DataFrame:
-    """Cell types in the latent, over splits."""
+    """Cell types in the latent, over splits, and beside principal components of the same splits."""
     measures = ["knn_accuracy", "ari", "unit_knn_accuracy", "unit_ari", "seconds"]
-    return over_seeds("structure", ["latent", "tokenizer", "n_dims"], measures)
+    keys = ["data", "latent", "tokenizer", "n_dims"]
+    table = over_seeds("structure", keys, measures)
+    rows = pd.read_csv(RESULTS / "structure.csv").fillna({"tokenizer": ""})
+    for at, measure in enumerate(("knn_accuracy", "ari")):
+        by_split = rows.pivot(index=keys, columns=["seed"], values=measure)
+        gains = []
+        for key in table[keys].itertuples(index=False, name=None):
+            of_components = by_split.xs((key[0], COMPONENTS)).iloc[0]
+            gain = (by_split.loc[key] - of_components).dropna()
+            error = gain.std() / len(gain) ** 0.5
+            gains.append("" if key[1] == COMPONENTS else f"{gain.mean():+.3f} ± {error:.3f}")
+        table.insert(5 + 2 * at, f"{measure} gain", gains)
+    return table.rename(columns={"seeds": "splits"})
 
 
 def over_seeds(name: str, keys: list[str], measures: list[str]) -> pd.DataFrame:
@@ -80,6 +109,7 @@ def main() -> None:
     tables = {
         "likelihood": likelihood(),
         "choice": choice(),
+        "choice_paired": choice_paired(),
         "structure": structure(),
         **{name: plain(name) for name in PLAIN},
     }

@@ -308,7 +308,7 @@ class Autoencoder(nn.Module):
             )
         else:
             values_BTV = tokens.values * tokens.mask[..., None]
-            if self.tokenizer.same_for_every_cell:
+            if self._in_order(tokens.identities):
                 linear_BF = values_BTV.flatten(1) @ self.loadings
             else:
                 at_BTV = _features(tokens.identities, values_BTV.shape[-1])
@@ -317,6 +317,14 @@ class Autoencoder(nn.Module):
         learning = torch.is_grad_enabled() and self.project.weight.requires_grad
         # What would be multiplied by zero need not be computed.
         return z_BKD + self.project(self._slots(tokens)) if learning or self.attends else z_BKD
+
+    def _in_order(self, identities_BT: Tensor) -> bool:
+        """Whether every cell has every token in its place, so that one plain product does."""
+        n = self.tokenizer.n_identities
+        if not self.tokenizer.same_for_every_cell or identities_BT.shape[1] != n:
+            return False
+        places_T = torch.arange(n, device=identities_BT.device)
+        return torch.equal(identities_BT, places_T.expand_as(identities_BT))
 
     def _slots(self, tokens: TokenSet | PackedTokens) -> Tensor:
         """What attention reads from the tokens, shape (B, K, W)."""

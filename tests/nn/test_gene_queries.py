@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from celldit.nn.attention import Attention
 from celldit.nn.gene_queries import GeneQueries
-from celldit.nn.packed_attention import read_packed
 
 
 def queries(n_genes: int = 7, *, awake: bool = True) -> GeneQueries:
@@ -49,30 +47,3 @@ def test_rescaled_tokens_decode_the_same() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="not a multiple"):
         GeneQueries(3, 4, 5, width=9, n_heads=2, dropout=0.0)
-
-
-@pytest.mark.parametrize("lengths", [(3, 0, 5), (0, 0), (1,)])
-def test_reading_packed_sets_equals_a_loop(lengths: tuple[int, ...]) -> None:
-    torch.manual_seed(0)
-    layer = Attention(8, 2).eval()
-    x, sets = torch.randn(len(lengths), 4, 8), [torch.randn(n, 8) for n in lengths]
-    ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    y = read_packed(layer, x, torch.cat(sets), ends, max(lengths))
-    for i, members in enumerate(sets):
-        alone = layer(x[i : i + 1], members[None])[0] if len(members) else layer.out.bias
-        torch.testing.assert_close(y[i], alone.expand(4, 8), rtol=0, atol=1e-6)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_variable_length_kernel_equals_the_mask() -> None:
-    torch.manual_seed(0)
-    layer = Attention(64, 4).eval().cuda().bfloat16()
-    lengths = (17, 0, 130)
-    members = torch.randn(sum(lengths), 64, device="cuda", dtype=torch.bfloat16)
-    x = torch.randn(3, 5, 64, device="cuda", dtype=torch.bfloat16)
-    ends = torch.tensor([0, *lengths], device="cuda").cumsum(0).to(torch.int32)
-    got = read_packed(layer, x, members, ends, max(lengths)).float().cpu()
-    exact = read_packed(
-        layer.cpu().float(), x.cpu().float(), members.cpu().float(), ends.cpu(), 130
-    )
-    torch.testing.assert_close(got, exact, rtol=5e-2, atol=5e-2)
