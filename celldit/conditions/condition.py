@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ class Condition:
     def control(self) -> Condition:
         """The same surroundings with nothing done."""
         return Condition(context=self.context, time=self.time)
+
+    def only(self, names: Container[str]) -> Condition:
+        """The same with those of its perturbations that are among `names`."""
+        kept = [i for i, part in enumerate(self.parts) if part in names]
+        doses = None if self.doses is None else tuple(self.doses[i] for i in kept)
+        return replace(self, parts=tuple(self.parts[i] for i in kept), doses=doses)
 
     def label(self, sep: str, control: str) -> str:
         """Write the perturbation as a label."""

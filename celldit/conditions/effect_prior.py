@@ -23,7 +23,7 @@ CD4 T cells r .92, nmse .15 instead of .73, 1.0, and Norman's unseen pairs .84, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -213,6 +213,9 @@ class EffectPrior:
     ) -> EffectEstimate:
         """Posterior effect of any conditions, observed or not.
 
+        A combination of what was seen and what was not is the sum of both, each estimated with the
+        strengths for its kind.
+
         Parameters
         ----------
         conditions
@@ -221,24 +224,31 @@ class EffectPrior:
             Mean latent of the controls of contexts that were not in training.
         """
 
-        def ask(prior: EffectPrior, rows: np.ndarray) -> Moments:
-            here, asked = prior._knowing(positions), [conditions[i] for i in rows]
+        def ask(prior: EffectPrior, asked: Sequence[Condition], _: np.ndarray) -> Moments:
+            here = prior._knowing(positions)
             return prior._observed.predict(
                 here._covariance(asked, self.conditions),
                 self.kernel.totals(asked),
                 here._variances(asked),
             )
 
-        return self._by_novelty([not self._uses.keys() >= set(c.parts) for c in conditions], ask)
+        return self._in_latent(*self._by_novelty(conditions, map(self._new_parts, conditions), ask))
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
-
-        def ask(prior: EffectPrior, rows: np.ndarray) -> Moments:
-            mean, variance = prior._observed.leave_one_out()
-            return mean[rows], variance[rows]
-
-        return self._by_novelty([self._is_new(c, c) for c in self.conditions], ask)
+        new = [self._new_parts(c, c) for c in self.conditions]
+        sizes = [(len(parts), len(c.parts)) for c, parts in zip(self.conditions, new, strict=True)]
+        whole = np.array([n_new in (0, n) for n_new, n in sizes], dtype=bool)
+        is_new = np.array([bool(parts) for parts in new], dtype=bool)
+        mean, variance = np.zeros((2, len(new), len(self.signal)))
+        for prior, rows in ((self, whole & ~is_new), (self.of_unseen, whole & is_new)):
+            if rows.any():
+                all_means, all_variances = prior._observed.leave_one_out()
+                mean[rows], variance[rows] = all_means[rows], all_variances[rows]
+        mixed = np.flatnonzero(~whole)
+        if len(mixed):
+            mean[mixed], variance[mixed] = self._without([self.conditions[i] for i in mixed], mixed)
+        return self._in_latent(mean, variance)
 
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
@@ -250,9 +260,10 @@ class EffectPrior:
         rows
             Which observed condition is left out for each, shape (Q,).
         """
+        return self._in_latent(*self._without(conditions, rows))
 
-        def ask(prior: EffectPrior, which: np.ndarray) -> Moments:
-            asked = [conditions[i] for i in which]
+    def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
+        def ask(prior: EffectPrior, asked: Sequence[Condition], which: np.ndarray) -> Moments:
             return prior._observed.predict_without(
                 prior._covariance(asked, self.conditions),
                 self.kernel.totals(asked),
@@ -261,16 +272,17 @@ class EffectPrior:
             )
 
         left_out = [self.conditions[row] for row in rows]
-        return self._by_novelty(list(map(self._is_new, conditions, left_out)), ask)
+        return self._by_novelty(conditions, map(self._new_parts, conditions, left_out), ask)
 
     @cached_property
     def _uses(self) -> Counter[str]:
         """In how many observed conditions each perturbation is."""
         return Counter(part for c in self.conditions for part in set(c.parts))
 
-    def _is_new(self, condition: Condition, left_out: Condition) -> bool:
-        """Whether a perturbation of the condition was seen in no other than the one left out."""
-        return any(self._uses[part] <= (part in left_out.parts) for part in condition.parts)
+    def _new_parts(self, condition: Condition, left_out: Condition | None = None) -> set[str]:
+        """The perturbations of a condition that were seen in no other than the one left out."""
+        gone = () if left_out is None else left_out.parts
+        return {part for part in condition.parts if self._uses[part] <= (part in gone)}
 
     @cached_property
     def of_unseen(self) -> EffectPrior:
@@ -289,15 +301,30 @@ class EffectPrior:
         return tuple(name for name in self.kernel.features if weight[f"feature:{name}"] == 0)
 
     def _by_novelty(
-        self, is_new: Sequence[bool], ask: Callable[[EffectPrior, np.ndarray], Moments]
-    ) -> EffectEstimate:
-        """Ask the one prior for what was seen, the other for what was not, each of its rows."""
-        new = np.array(is_new, dtype=bool)
-        mean, variance = np.zeros((2, len(new), len(self.signal)))
-        for prior, rows in ((self, np.flatnonzero(~new)), (self.of_unseen, np.flatnonzero(new))):
-            if len(rows) and self.conditions:
-                mean[rows], variance[rows] = ask(prior, rows)
-        return self._in_latent(mean, variance)
+        self,
+        conditions: Sequence[Condition],
+        new: Iterable[set[str]],
+        ask: Callable[[EffectPrior, Sequence[Condition], np.ndarray], Moments],
+    ) -> Moments:
+        """Ask the one prior for what was seen of each condition, the other for what was not.
+
+        Where a condition has some of both, its effect is the sum, and so is its variance.
+        """
+        pieces: list[tuple[Condition, int, bool]] = []
+        for row, (condition, names) in enumerate(zip(conditions, new, strict=True)):
+            if len(names) < len(condition.parts) or condition.is_control:
+                pieces.append((condition.only(set(condition.parts) - names), row, False))
+            if names:
+                pieces.append((condition.only(names), row, True))
+        mean, variance = np.zeros((2, len(conditions), len(self.signal)))
+        for prior, kind in ((self, False), (self.of_unseen, True)):
+            chosen = [(piece, row) for piece, row, is_new in pieces if is_new == kind]
+            if chosen and self.conditions:
+                rows = np.array([row for _, row in chosen])
+                found = ask(prior, [piece for piece, _ in chosen], rows)
+                mean[rows] += found[0]
+                variance[rows] += found[1]
+        return mean, variance
 
     def _in_latent(self, mean: np.ndarray, variance: np.ndarray) -> EffectEstimate:
         basis = np.linalg.inv(self.rotation)

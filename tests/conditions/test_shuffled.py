@@ -108,3 +108,14 @@ def test_the_user_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_uninformative(features, ())
+
+
+def test_a_combination_of_seen_and_unseen_is_the_sum_of_both(
+    screen: tuple[np.ndarray, ConditionTable],
+) -> None:
+    """The seen part keeps the strengths for what was seen, whatever is believed of the other."""
+    prior = EffectPrior.fit(*screen, features=read_features(informed()))
+    both, seen, unseen = prior.estimate(
+        [Condition(("S0", "new")), Condition(("S0",)), Condition(("new",))]
+    ).mean
+    np.testing.assert_allclose(both, seen + unseen, rtol=1e-9, atol=1e-12)
