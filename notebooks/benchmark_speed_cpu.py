@@ -16,7 +16,16 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from speed import FlowStep, LatentStep, cpu_name, measure, peak_memory, seconds_of, write
+from speed import (
+    FlowStep,
+    LatentStep,
+    cpu_name,
+    measure,
+    peak_memory,
+    seconds_of,
+    settle_memory,
+    write,
+)
 
 from celldit.nn.sizes import SIZES
 
@@ -26,6 +35,7 @@ TOKENS = (16, 32, 64, 128, 256)
 
 def profile(out: Path) -> None:
     """Write where the time of ten steps of the default network goes."""
+    settle_memory()
     step = FlowStep(SIZES["celldit-S"], 6, 8, 192, CPU)
     step(), step()
     activities = [torch.profiler.ProfilerActivity.CPU]

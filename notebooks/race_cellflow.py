@@ -34,7 +34,7 @@ from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.flow.losses import energy_distance_loss
 
 CHOSEN = {"CD14 Mono", "3 combinations", "8 knock-outs in rep_3"}
-BUDGETS: tuple[int | None, ...] = (0, 2, 4, None)
+BUDGETS: tuple[int | None, ...] = (0, 2, 4, 6, None)
 N_COMPONENTS = 48
 
 

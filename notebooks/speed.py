@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.solvers.resolve import resolve_solver
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.config import LatentConfig
+from celldit.latent.sparse_rows import SparseRows
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
 from celldit.training.config import TrainingConfig
@@ -31,6 +34,7 @@ from celldit.training.flow_stage import FlowStage
 from celldit.training.latent_batches import CountBatch
 from celldit.training.likelihood import LatentStage
 
+aten = torch.ops.aten
 N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000
 
 
@@ -91,6 +95,38 @@ def matmul_rate(batch: int, config: DiTConfig, n_tokens: int, device: torch.devi
     return flops / seconds_of(step, device, 1.0)
 
 
+class Products(TorchDispatchMode):
+    """Keeps copies of the operands of every matrix product made under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operands: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        n_skipped = {aten.mm.default: 0, aten.bmm.default: 0, aten.addmm.default: 1}.get(func)
+        if n_skipped is not None:
+            a, b = args[n_skipped:]
+            self.operands.append((a.detach().clone(), b.detach().clone()))
+        return func(*args, **(kwargs or {}))
+
+
+def seconds_of_products(step: FlowStep, device: torch.device) -> float:
+    """Seconds that the matrix products of a step take when nothing else is done.
+
+    All of them, forward and backward, small batched ones of attention and tokens too, each with
+    operands of its own, in the order and the layout that they have in the step.
+    """
+    step.assemble()
+    with Products() as products:
+        step.compute()
+
+    def alone() -> None:
+        for a, b in products.operands:
+            torch.matmul(a, b)
+
+    return seconds_of(alone, device)
+
+
 def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
     """Conditions and latents as stage two has them."""
     generator = torch.Generator().manual_seed(0)
@@ -98,6 +134,7 @@ def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
     effects = torch.randn(2, N_CONDITIONS, n_tokens, token_dim, generator=generator)
     return FlowTables(
         torch.randn(N_CELLS, n_tokens, token_dim, generator=generator),
+        np.arange(N_CELLS),
         np.concatenate([[0], np.cumsum(size)[:-1]]),
         size,
         np.zeros(N_CONDITIONS, dtype=np.int64),
@@ -174,11 +211,11 @@ class LatentStep:
         generator = torch.Generator().manual_seed(0)
         counts_BG = torch.poisson(torch.rand(batch, N_GENES, generator=generator) * 0.1)
         size_B = counts_BG.sum(1).clamp_min(1)
-        self.item = CountBatch(
-            torch.log1p(counts_BG * (1e4 / size_B[:, None])).to(device),
-            counts_BG.to(device),
-            size_B.to(device),
+        log_BG = torch.log1p(counts_BG * (1e4 / size_B[:, None]))
+        tokens, counts = (
+            SparseRows.of(sparse.csr_matrix(x.numpy())).to(device) for x in (log_BG, counts_BG)
         )
+        self.item = CountBatch(tokens, counts, size_B.to(device))
         self.stage = LatentStage(model.to(device), None, TrainingConfig(), 1000).to(device)  # type: ignore[arg-type]
         self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
         self.optimizer = self.stage.configure_optimizers()["optimizer"]
@@ -208,6 +245,15 @@ def sampling_rate(
     return batch / seconds_of(sample, device)
 
 
+def settle_memory() -> None:
+    """Bring glibc's allocator to where it is in a training.
+
+    Whatever was read before, 32 MB were freed at once, and from then on as much is kept for the
+    next step instead of being taken from the system page by page.
+    """
+    torch.empty(8_000_000)
+
+
 def peak_memory(device: torch.device) -> float:
     """Most memory taken so far, GB; on CUDA of the device since the last reset."""
     if device.type == "cuda":
@@ -230,6 +276,7 @@ def measure(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(0)
+    settle_memory()
     step = FlowStep(size, n_tokens, token_dim, batch, device, half=half, compiled=compiled)
     whole = seconds_of(step, device)
     shares = shares_of(step, device)
@@ -254,6 +301,8 @@ def measure(
             size, n_tokens, token_dim, batch, device, half=half
         ),
     }
+    if device.type == "cpu":  # products in compiled code cannot be watched
+        row["products_share"] = seconds_of_products(step, device) / whole
     print(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
     return row
 

@@ -6,6 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from celldit.nn import cpu_attention
+from celldit.nn.dropout import Dropout
+from celldit.nn.norm import RMSNorm
+
+EPS = 1e-6
+"""Added to the mean squares of queries and keys."""
+
 
 class Attention(nn.Module):
     """Multi-head attention from queries to a set of members.
@@ -32,8 +39,8 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.to_q = nn.Linear(width, width, bias=False)
         self.to_kv = nn.Linear(width, 2 * width, bias=False)
-        self.norm_q = nn.RMSNorm(width // n_heads, eps=1e-6)
-        self.norm_k = nn.RMSNorm(width // n_heads, eps=1e-6)
+        self.norm_q = RMSNorm(width // n_heads, eps=EPS)
+        self.norm_k = RMSNorm(width // n_heads, eps=EPS)
         self.out = nn.Linear(width, width)
 
     def _split(self, x_BNW: Tensor) -> Tensor:
@@ -56,17 +63,40 @@ class Attention(nn.Module):
         Tensor
             Shape (B, N, W).
         """
-        q, k, v = self._queries_keys_values(x_BNW, members_BMW)
-        mask = None
+        if x_BNW is members_BMW:
+            # One product takes less time than two.
+            weight = torch.cat([self.to_q.weight, self.to_kv.weight])
+            q_BNW, k_BMW, v_BMW = nn.functional.linear(x_BNW, weight).chunk(3, dim=-1)
+        else:
+            q_BNW = self.to_q(x_BNW)
+            k_BMW, v_BMW = self.to_kv(members_BMW).chunk(2, dim=-1)
         if mask_BM is not None:
             # What a kernel makes of a row without any member differs between devices (zero or not
             # a number), so such a row reads its padding, which then counts for nothing.
             filled_B1 = mask_BM.any(dim=1, keepdim=True)
-            mask = (mask_BM | ~filled_B1)[:, None, None, :]
-            v = v * filled_B1[:, None, :, None]
-        dropout = self.dropout if self.training else 0.0
-        y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.out(y_BHNC.transpose(1, 2).reshape(x_BNW.shape))
+            mask_BM = mask_BM | ~filled_B1
+            v_BMW = v_BMW * filled_B1[:, :, None]
+        share = self.dropout if self.training else 0.0
+        if cpu_attention.suits(q_BNW, members_BMW, share):
+            y_BNW = cpu_attention.attend(
+                q_BNW,
+                k_BMW,
+                v_BMW,
+                # The norms' weights and the scale count only in the product of both.
+                self.norm_q.weight * self.norm_k.weight * self.norm_q.weight.numel() ** -0.5,
+                mask_BM,
+                n_heads=self.n_heads,
+                eps=EPS,
+                share=share,
+            )
+        else:
+            q, k = self.norm_q(self._split(q_BNW)), self.norm_k(self._split(k_BMW))
+            mask_B11M = None if mask_BM is None else mask_BM[:, None, None, :]
+            y_BHNC = scaled_dot_product_attention(
+                q, k, self._split(v_BMW), attn_mask=mask_B11M, dropout_p=share
+            )
+            y_BNW = y_BHNC.transpose(1, 2).reshape(x_BNW.shape)
+        return self.out(y_BNW)
 
     def weights(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
         """Attention weights averaged over heads, shape (B, N, M).
@@ -91,7 +121,7 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
             nn.GELU(approximate="tanh"),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, width),
         )
 

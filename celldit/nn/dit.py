@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from celldit.errors import InputError, UnknownNameError
 from celldit.nn.attention import MLP, Attention
 from celldit.nn.embeddings import TimeEmbedding
+from celldit.nn.norm import RMSNorm
 from celldit.nn.per_token import PerTokenLinear
 
 CONDITIONINGS = ("adaln", "tokens", "both")
@@ -80,13 +81,13 @@ class DiTBlock(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         width = config.width
-        self.norm_attention = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm_attention = RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.attention = Attention(width, config.n_heads, config.dropout)
-        self.norm_mlp = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm_mlp = RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = MLP(width, int(config.mlp_ratio * width), config.dropout)
         self.cross: Attention | None = None
         if config.conditioning != "adaln":
-            self.norm_cross = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+            self.norm_cross = RMSNorm(width, eps=1e-6, elementwise_affine=False)
             self.cross = Attention(width, config.n_heads, config.dropout)
         self.n_modulations = 6 if self.cross is None else 9
         self.modulation = nn.Sequential(nn.SiLU(), zero_linear(width, self.n_modulations * width))
@@ -191,7 +192,7 @@ class DiT(nn.Module):
             nn.init.zeros_(self.context.weight)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
         self.modulation = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
-        self.norm_out = nn.RMSNorm(width, eps=1e-6, elementwise_affine=False)
+        self.norm_out = RMSNorm(width, eps=1e-6, elementwise_affine=False)
         self.project_out = PerTokenLinear(n_tokens, width, token_dim, zero=True)
 
     def forward(

@@ -128,8 +128,13 @@ class FlowStage(pl.LightningModule):
         self.course = [Comparison.from_dict(c) for c in checkpoint["celldit"]["course"]]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        # Under autocast Lightning refuses to clip gradients for a fused optimiser.
+        plain = self._trainer is None or self.trainer.precision == "32-true"
         optimizer = torch.optim.AdamW(
-            self.flow.parameters(), lr=self.config.flow_rate, weight_decay=self.config.weight_decay
+            self.flow.parameters(),
+            lr=self.config.flow_rate,
+            weight_decay=self.config.weight_decay,
+            fused=True if plain and self.device.type == "cpu" else None,
         )
         return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.n_steps)}
 

@@ -143,7 +143,7 @@ def train_from_noise(
     flow.noise_trust.fill_(1.0)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.flow_rate, weight_decay=config.weight_decay
+        network.parameters(), lr=config.flow_rate, weight_decay=config.weight_decay, fused=True
     )
     n_steps = n_epochs * config.flow_steps_per_epoch
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)

@@ -1,0 +1,96 @@
+"""What is written out for a CPU is what torch's own kernels compute."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+from celldit.nn import cpu_attention
+from celldit.nn.attention import Attention
+from celldit.nn.cpu_attention import attend
+from celldit.nn.dropout import Dropout, kept
+from celldit.nn.norm import RMSNorm
+
+
+def reached(layer, x, members, mask):
+    """Result and all gradients of attention."""
+    x, members = (t.clone().requires_grad_() for t in (x, members))
+    y = layer(x, members, mask)
+    torch.manual_seed(1)
+    y.backward(torch.randn_like(y))
+    return [y.detach(), x.grad, members.grad, *(p.grad for p in layer.parameters())]
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 6), (3, 15), (5, 16), (17, 20)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_and_its_gradient_are_those_of_the_fused_kernel(monkeypatch, n, m, masked):
+    torch.manual_seed(0)
+    layer = Attention(32, 4)
+    torch.nn.init.normal_(layer.norm_q.weight)
+    torch.nn.init.normal_(layer.norm_k.weight)
+    x, members = torch.randn(7, n, 32), torch.randn(7, m, 32)
+    mask = torch.rand(7, m) < 0.6 if masked else None
+    if mask is not None:
+        mask[2] = False
+    found = []
+    for written_out in (True, False):
+        monkeypatch.setattr(cpu_attention, "suits", lambda *_, yes=written_out: yes)
+        found.append(reached(copy.deepcopy(layer), x, members, mask))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_are_those_of_finite_differences_with_dropout_too():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, n, 8, dtype=torch.double, requires_grad=True) for n in (3, 4, 4))
+    scale = torch.randn(4, dtype=torch.double, requires_grad=True)
+
+    def attention(q, k, v, scale):
+        torch.manual_seed(5)  # the same weights are dropped every time
+        return attend(q, k, v, scale, None, n_heads=2, eps=1e-6, share=0.3)
+
+    assert torch.autograd.gradcheck(attention, (q, k, v, scale))
+
+
+def test_self_attention_needs_no_second_copy_of_the_members():
+    torch.manual_seed(0)
+    layer, x = Attention(16, 2).eval(), torch.randn(4, 5, 16)
+    torch.testing.assert_close(layer(x, x), layer(x, x.clone()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("eps", [1e-6, None])
+def test_norm_and_its_gradient_are_torchs(affine, eps):
+    torch.manual_seed(0)
+    ours = RMSNorm(24, eps=eps, elementwise_affine=affine)
+    if affine:
+        torch.nn.init.normal_(ours.weight)
+    x, g = torch.randn(5, 3, 24, requires_grad=True), torch.randn(5, 3, 24)
+    y, expected = ours(x), functional.rms_norm(x, (24,), ours.weight, eps)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(out, x, g)[0] for out in (y, expected)))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(share):
+    torch.manual_seed(0)
+    mask = kept(torch.empty(1001, 999), share)
+    assert mask.unique().tolist() == pytest.approx([0, 1 / (1 - share)], rel=1e-4)
+    assert (mask == 0).float().mean().item() == pytest.approx(share, abs=2e-3)
+    assert mask.mean().item() == pytest.approx(1, abs=0.01)
+    # Elements that share a random integer are dropped independently of each other.
+    quartets = (mask.flatten()[: 4 * 249_000].view(-1, 4) == 0).double()
+    together = torch.corrcoef(quartets.T) - torch.eye(4)
+    assert together.abs().max() < 0.01
+
+
+def test_dropout_follows_the_seed_and_rests_in_evaluation():
+    layer, x = Dropout(0.5), torch.randn(64, 5)
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        runs.append(layer(x))
+    assert torch.equal(*runs)
+    assert not torch.equal(runs[0], x)
+    assert torch.equal(layer.eval()(x), x)
+    assert torch.equal(Dropout(1.0)(x), torch.zeros_like(x))
