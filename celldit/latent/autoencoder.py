@@ -85,6 +85,7 @@ class Autoencoder(nn.Module):
                 depth=config.depth,
                 n_heads=config.n_heads,
                 dropout=config.dropout,
+                per_token=config.encoder == "per_token",
             )
             self.project = PerTokenLinear(n_tokens, config.width, token_dim, zero=True)
         self.decoder = Decoder(

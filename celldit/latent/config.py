@@ -9,6 +9,7 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.latent.heads import LIKELIHOODS, Likelihood
 
 DECODERS = ("bilinear", "cross_attention")
+ENCODERS = ("shared", "per_token")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class LatentConfig:
         Dimensions of one latent token.
     width, depth, n_heads
         Size of the set encoder.
+    encoder
+        How values of a token enter the set encoder: ``"shared"``, by one network for all tokens,
+        which each scales; ``"per_token"``, with a matrix of each token's own beside it, for gene
+        sets and modules, whose tokens are few and hold several values each.
     decoder_hidden
         Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
     dropout
@@ -44,6 +49,7 @@ class LatentConfig:
     width: int = 64
     depth: int = 2
     n_heads: int = 4
+    encoder: Literal["shared", "per_token"] = "shared"
     decoder_hidden: int = 64
     dropout: float = 0.1
     likelihood: Likelihood = "nb"
@@ -56,5 +62,9 @@ class LatentConfig:
             raise InputError(f"n_dims={self.n_dims} must be at least 1.")
         if self.likelihood not in LIKELIHOODS:
             raise UnknownNameError.among("likelihood", self.likelihood, LIKELIHOODS)
+        if self.encoder not in ENCODERS:
+            raise UnknownNameError.among("encoder", self.encoder, ENCODERS)
+        if self.encoder != "shared" and self.kind != "set":
+            raise InputError(f'encoder={self.encoder!r} needs kind="set"; "pca" reads no tokens.')
         if self.decoder not in DECODERS:
             raise UnknownNameError.among("decoder", self.decoder, DECODERS)

@@ -188,6 +188,7 @@ def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
         axes |= {
             "set_encoder.identity.weight": (0, "mean"),
             "set_encoder.scale.weight": (0, "mean"),
+            "set_encoder.own.weight": (0, "zero"),
         }
     return axes
 

@@ -56,7 +56,8 @@ class SetEncoder(nn.Module):
     """Encode a token set into K slot vectors, invariant to the order of the tokens.
 
     A token enters as its identity's embedding, plus its values mapped by a small network that the
-    identity modulates; K learned slots then read the set in `depth` blocks.
+    identity modulates and, on request, by a matrix of its own; K learned slots then read the set in
+    `depth` blocks.
 
     A batch of very many tokens is encoded some cells at a time. What training needs of them again
     is computed again (Chen et al. 2016, "Training deep nets with sublinear memory cost"), so that
@@ -70,6 +71,8 @@ class SetEncoder(nn.Module):
         Values that each token carries.
     n_slots, width, depth, n_heads, dropout
         Size of the encoder.
+    per_token
+        Whether every token has a matrix of its own for its values, zero until trained.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class SetEncoder(nn.Module):
         depth: int,
         n_heads: int,
         dropout: float,
+        per_token: bool = False,
     ) -> None:
         super().__init__()
         self.identity = nn.Embedding(n_identities, width)
@@ -89,6 +93,11 @@ class SetEncoder(nn.Module):
         nn.init.normal_(self.identity.weight, std=0.02)
         nn.init.ones_(self.scale.weight)
         self.value = nn.Sequential(nn.Linear(n_values, width), nn.SiLU(), nn.Linear(width, width))
+        self.own: nn.Embedding | None = None
+        if per_token:
+            # Looked up by identity, so that the order of the tokens does not matter.
+            self.own = nn.Embedding(n_identities, n_values * width)
+            nn.init.zeros_(self.own.weight)
         self.norm = nn.RMSNorm(width)
         self.slots = nn.Parameter(torch.randn(n_slots, width) * 0.02)
         self.blocks = nn.ModuleList(SlotBlock(width, n_heads, dropout) for _ in range(depth))
@@ -99,6 +108,9 @@ class SetEncoder(nn.Module):
     def tokens(self, values_BTV: Tensor, identities_BT: Tensor) -> Tensor:
         """Embed the members of the set, shape (B, T, W); or (S, W) from (S, V) and (S,)."""
         value_BTW = self.value(values_BTV) * self.scale(identities_BT)
+        if self.own is not None:
+            own_BTVW = self.own(identities_BT).unflatten(-1, (values_BTV.shape[-1], -1))
+            value_BTW = value_BTW + (values_BTV[..., None, :] @ own_BTVW).squeeze(-2)
         return self.norm(value_BTW + self.identity(identities_BT))
 
     def forward(

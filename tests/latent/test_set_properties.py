@@ -16,22 +16,25 @@ from celldit.latent import Autoencoder, LatentConfig, match_autoencoder
 from celldit.tokenizers import GeneSets, TokenSet, resolve
 
 N_CELLS = 6
-NAMES = ("gene_sets", "modules", "genes", "ranks")
+NAMES = ("gene_sets", "modules", "genes", "ranks", "gene_sets, per token")
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request: pytest.FixtureRequest, cells: Cells) -> Autoencoder:
     """An autoencoder whose attention is not silent, as after training that was worth it."""
-    chosen: Any = request.param
+    chosen: Any = request.param.partition(",")[0]
     if chosen == "gene_sets":
         # Sets that overlap, and genes in none.
         sets = {"a": cells.genes[:9], "b": cells.genes[5:16], "c": cells.genes[12:20]}
         chosen = GeneSets(sets, min_size=2, remainder_size=8)
-    config = LatentConfig(kind="set", n_dims=6, token_dim=3, width=16, depth=2)
+    encoder: Any = "per_token" if "per token" in request.param else "shared"
+    config = LatentConfig(kind="set", n_dims=6, token_dim=3, width=16, depth=2, encoder=encoder)
     model = Autoencoder.start(cells, resolve(chosen).fit(cells), config, 0)
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         model.project.weight.normal_(generator=draw).mul_(0.3)
+        if model.set_encoder is not None and model.set_encoder.own is not None:
+            model.set_encoder.own.weight.normal_(generator=draw)
     return model.eval()
 
 

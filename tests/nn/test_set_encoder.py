@@ -105,3 +105,32 @@ def test_memory_of_many_tokens_is_bounded() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         model(values, identities)
     assert sum(kept.values()) < 2 * (values.nbytes + identities.nbytes)
+
+
+def test_a_matrix_of_its_own_is_silent_at_first_and_then_acts_on_its_token_alone() -> None:
+    shared, (values, identities) = encoder(), a_set(5, 0)
+    torch.manual_seed(0)
+    own = SetEncoder(
+        9, 2, n_slots=3, width=8, depth=2, n_heads=2, dropout=0.0, per_token=True
+    ).eval()  # fmt: skip
+    own.load_state_dict(shared.state_dict(), strict=False)
+    torch.testing.assert_close(own(values, identities), shared(values, identities))
+    with torch.no_grad():
+        assert own.own is not None
+        own.own.weight[4] = 1.0
+    changed = (own.tokens(values, identities) != shared.tokens(values, identities)).any(-1)
+    torch.testing.assert_close(changed, identities == 4)
+
+
+def test_a_token_with_a_matrix_of_its_own_is_the_same_packed() -> None:
+    torch.manual_seed(0)
+    model = SetEncoder(
+        9, 2, n_slots=3, width=8, depth=2, n_heads=2, dropout=0.0, per_token=True
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        assert model.own is not None
+        model.own.weight.normal_()
+    values, identities = a_set(5, 1)
+    bounds = torch.tensor([0, 5, 10], dtype=torch.int32)
+    packed = model.packed(values.flatten(0, 1), identities.flatten(), bounds, 5)
+    torch.testing.assert_close(packed, model(values, identities), rtol=0, atol=1e-5)
