@@ -17,9 +17,9 @@ and effect prior are those of training cells; only the training of the flow diff
 - *pre-trained*: weights from the flow of another screen instead of random ones.
 
 Errors are of latents, for the held-out conditions: squared error of the mean shift and energy
-distance, each over that of the prior (below 1 is better), means over conditions. "trust" is the share
-of the displacement chosen in training, without sight of the held-out conditions; "in_full" the errors
-with the whole displacement, which nobody could have known to take or leave.
+distance, each over that of the prior (below 1 is better), means over conditions. "trust" is the
+share of the displacement chosen in training, without sight of the held-out conditions; "in_full"
+are the errors with the whole displacement, which nobody could have known to take or to leave.
 
     python notebooks/benchmark_residual.py docs/results/residual.csv --seeds 0 1 2
 """
