@@ -60,7 +60,7 @@ from celldit.training.trials import make_trials
 from celldit.training.trust import N_STEPS, Trial, Verdict
 
 N_TOKENS, TOKEN_DIM = 6, 8
-CHOSEN = ("CD14 Mono", "3 combinations", "8 knock-outs in rep_3")
+CHOSEN = ("CD14 Mono alone", "3 combinations", "8 knock-outs in rep_3")
 QUIET = {"enable_progress_bar": False, "logger": False}
 ENERGY_WEIGHT, N_CONDITIONS = 0.1, 8
 
