@@ -93,7 +93,14 @@ def test_columns_beyond_the_matrix(written: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"hello", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", gzip.compress(b"x"), b"gene,cell\n1,2\n"],
+    [
+        b"",
+        b"hello",
+        b"\x89HDF\r\n\x1a\n",
+        b"PK\x03\x04",
+        gzip.compress(b"x", mtime=0),
+        b"gene,cell\n1,2\n",
+    ],
 )
 def test_what_is_no_h5ad(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "odd.h5ad").write_bytes(content)
