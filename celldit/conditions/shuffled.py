@@ -3,9 +3,9 @@
 Features can fit by chance, the more easily the fewer perturbations have a strong effect. A source
 is therefore believed, for perturbations never seen, only where leaving each described perturbation
 out goes better with it than with its rows given to the perturbations at random: a permutation test
-at a level of 2%. On Papalexi's screen Reactome passes it, whichever knock-out is held out. On
-Norman's none does, GO narrowly; believing GO there made predictions worse than without features
-(``docs/results/features.csv``).
+at a level of 2%. On Papalexi's screen Reactome passes it, whichever knock-out is held out; on
+Norman's no source does (``docs/results/features.csv``). GO, which comes near, was believed there
+before this test, and left-out genes had a squared error of .964 with it and .956 without.
 """
 
 from __future__ import annotations
