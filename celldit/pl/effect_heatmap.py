@@ -41,7 +41,7 @@ def effect_heatmap(
         several contexts a row for each perturbation and context.
     genes
         Genes to draw; None for those of the largest changes that are sure (less two standard
-        deviations).
+        deviations), then the largest others.
     n_genes
         How many of these.
     ax, show, save
@@ -72,7 +72,7 @@ def effect_heatmap(
         rows = rows + ", " + effects["context"].astype(str)
     change = _wide(effects, rows, "log_fold_change")
     sd = _wide(effects, rows, "sd")
-    chosen = _genes(change.abs() - 2 * sd, genes, n_genes)
+    chosen = _genes(change.abs(), sd, genes, n_genes)
     change, sd = change[chosen], sd[chosen]
     if genes is None:
         change = change.iloc[:, _order(change.to_numpy().T)]
@@ -114,16 +114,22 @@ def _wide(effects: pd.DataFrame, rows: pd.Series, column: str) -> pd.DataFrame:
     return table.pivot(index="row", columns="gene", values=column)
 
 
-def _genes(sure: pd.DataFrame, genes: Sequence[str] | None, n_genes: int) -> list[str]:
+def _genes(
+    size: pd.DataFrame, sd: pd.DataFrame, genes: Sequence[str] | None, n_genes: int
+) -> list[str]:
     if genes is None:
-        strongest = sure.max(axis=0).sort_values(ascending=False, kind="stable")
+        # Where nothing is sure, all that a margin tells is whose deviation is least: the genes that
+        # hardly move at all.
+        sure = (size - 2 * sd).max(axis=0).clip(lower=0)
+        by = pd.DataFrame({"sure": sure, "size": size.max(axis=0)})
+        strongest = by.sort_values(["sure", "size"], ascending=False, kind="stable")
         return list(strongest.index[:n_genes])
     asked = text_list(genes, "genes")
     if not asked:
         raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
     for gene in asked:
-        if gene not in sure.columns:
-            raise UnknownNameError.among("gene in effects", gene, sure.columns)
+        if gene not in size.columns:
+            raise UnknownNameError.among("gene in effects", gene, size.columns)
     return asked
 
 

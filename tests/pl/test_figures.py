@@ -212,6 +212,23 @@ def test_courses_need_several_values(tiny_screen: ad.AnnData, tiny_model: Any) -
         cd.pl.effect_heatmap(doses)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_effect_heatmap_shows_the_largest_changes_even_where_none_is_sure(scale: float) -> None:
+    """Genes that do not move have small deviations, and were shown instead."""
+    effects = pd.DataFrame(
+        {
+            "perturbation": "A",
+            "context": "",
+            "gene": ["still", "larger, unsure", "large", "quiet"],
+            "log_fold_change": np.array([1e-6, 2.0, 1.5, 1e-6]),
+            "sd": np.array([0.05, 1.9, 0.5, 0.06]) / scale,
+        }
+    )
+    ax = cd.pl.effect_heatmap(effects, n_genes=2)
+    shown = {t.get_text() for t in ax.get_xticklabels()}
+    assert shown == {"large", "larger, unsure"}
+
+
 def test_attention_heat_map() -> None:
     table = pd.DataFrame(
         {
