@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from celldit.nn import cpu_attention
+from celldit.nn import cpu_attention, cuda_attention
 from celldit.nn.dropout import Dropout
 from celldit.nn.norm import RMSNorm
 
@@ -91,10 +91,12 @@ class Attention(nn.Module):
             )
         else:
             q, k = self.norm_q(self._split(q_BNW)), self.norm_k(self._split(k_BMW))
-            mask_B11M = None if mask_BM is None else mask_BM[:, None, None, :]
-            y_BHNC = scaled_dot_product_attention(
-                q, k, self._split(v_BMW), attn_mask=mask_B11M, dropout_p=share
-            )
+            v = self._split(v_BMW)
+            if mask_BM is None and cuda_attention.suits(q, k):
+                y_BHNC = cuda_attention.attend_in_groups(q, k, v, share)
+            else:
+                mask_B11M = None if mask_BM is None else mask_BM[:, None, None, :]
+                y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask_B11M, dropout_p=share)
             y_BNW = y_BHNC.transpose(1, 2).reshape(x_BNW.shape)
         return self.out(y_BNW)
 
