@@ -242,20 +242,48 @@ def test_the_mask_is_taken_without_a_gpu_and_with_an_older_torch() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("under_autocast", [False, True])
 @pytest.mark.parametrize("n_heads", [4, 16])  # 16 heads of four values go by the mask
-def test_on_a_gpu(n_heads: int) -> None:
+def test_on_a_gpu(n_heads: int, under_autocast: bool) -> None:
     lengths = [17, 0, 130]
     attention, (x, members, ends) = layer(64, n_heads), sets(lengths, 64)
     found = []
-    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+    calls = []
+    half = torch.float32 if under_autocast else torch.bfloat16
+    for device, dtype in (("cpu", torch.float32), ("cuda", half)):
         own = attention.to(device, dtype)
         own.zero_grad()
-        given_x = x.to(device, dtype).requires_grad_()
-        given_members = members.to(device, dtype).requires_grad_()
-        y = read_packed(own, given_x, given_members, ends.to(device), max(lengths))
-        y.sum().backward()
+        given_x = x.detach().to(device, dtype).requires_grad_()
+        given_members = members.detach().to(device, dtype).requires_grad_()
+        with (
+            mock.patch.object(varlen, "varlen_attn", wraps=varlen.varlen_attn) as kernel,
+            torch.autocast("cuda", torch.bfloat16, enabled=under_autocast),
+        ):
+            y = read_packed(own, given_x, given_members, ends.to(device), max(lengths))
+        calls.append(kernel.called)
+        y.float().square().sum().backward()
         assert given_x.grad is not None
         assert given_members.grad is not None
         found.append([t.float().cpu() for t in (y, given_x.grad, given_members.grad)])
+    assert calls == [False, n_heads == 4]
     for exact, half in zip(*found, strict=True):
-        torch.testing.assert_close(half, exact, rtol=5e-2, atol=5e-2)
+        assert (half - exact).norm() < 3e-2 * exact.norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_encoder_on_a_gpu_reads_packed_sets_as_padded_ones() -> None:
+    torch.manual_seed(0)
+    lengths = torch.tensor([5, 0, 33, 8])
+    encoder = SetEncoder(40, 2, n_slots=6, width=64, depth=2, n_heads=4, dropout=0.1).eval()
+    values, identities = torch.randn(4, 33, 2), torch.randint(40, (4, 33))
+    mask = torch.arange(33) < lengths[:, None]
+    ends = torch.cat([torch.zeros(1), lengths.cumsum(0)]).to(torch.int32)
+    exact = encoder(values, identities, mask)
+    encoder.cuda()
+    there = [x.cuda() for x in (values[mask], identities[mask], ends)]
+    with torch.autocast("cuda", torch.bfloat16):
+        half = encoder.packed(*there, 33)
+        padded = encoder(values.cuda(), identities.cuda(), mask.cuda())
+    torch.testing.assert_close(encoder.packed(*there, 33).cpu(), exact, rtol=0, atol=1e-4)
+    for found in (half, padded):
+        assert (found.float().cpu() - exact).norm() < 3e-2 * exact.norm()

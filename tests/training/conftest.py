@@ -14,6 +14,8 @@ import torch
 
 def _as_rank(rank: int, port: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
+    # CUDA cannot go on in a forked process, and Lightning asks it for its random numbers.
+    torch.cuda.is_available = lambda: False
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
