@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from celldit.errors import UnknownNameError
+from celldit.flow.transfer import to_device
 from celldit.nn.dit import DiT, DiTConfig
 from celldit.nn.mlp import MLPConfig, VelocityMLP
 from celldit.nn.unet import TokenUNet, UNetConfig
@@ -108,7 +109,7 @@ class FlowCondition:
 
     def to(self, device: torch.device) -> FlowCondition:
         """Move to a device."""
-        return self._each(lambda tensor: tensor.to(device))
+        return self._each(lambda tensor: to_device(tensor, device))
 
     def __getitem__(self, rows: slice | Tensor) -> FlowCondition:
         return self._each(lambda tensor: tensor[rows])
@@ -153,6 +154,11 @@ class AnchoredFlow(nn.Module):
         self.noise_trust: Tensor
         # How much of what the flow from noise learned beyond its anchor is trusted.
         self.register_buffer("noise_trust", torch.ones(1))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.noise_trust.device
 
     @property
     def reads_parts(self) -> bool:

@@ -21,6 +21,7 @@ from typing import Protocol
 import torch
 
 from celldit.errors import InputError, UnknownNameError
+from celldit.flow.transfer import to_device
 
 __all__ = ["LogitNormal", "Stratified", "TimeSampler", "Uniform", "resolve_times"]
 
@@ -149,7 +150,8 @@ def _draw(
 ) -> torch.Tensor:
     # Clamped before, for the quantile function's sake, and after, since it may round to the edge.
     t_B = quantile(u_B.clamp(_EDGE, 1 - _EDGE)).clamp(_EDGE, 1 - _EDGE)
-    return t_B.to(torch.float32).to(device)
+    t_B = t_B.to(torch.float32)
+    return t_B if device is None else to_device(t_B, torch.device(device))
 
 
 _TIMES: dict[str, Callable[[], TimeSampler]] = {

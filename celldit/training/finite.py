@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["FiniteLoss"]
 
 
+@dataclass(frozen=True)
+class _Doubt:
+    """A loss that nobody has looked at, and where it comes from."""
+
+    loss: Tensor
+    step: int
+    batch: Any
+    index: int
+
+
 class FiniteLoss(pl.Callback):
-    """Stop before the weights take a step along a gradient of NaN.
+    """Stop at a loss of NaN: before the weights take the step, or on CUDA one step later.
+
+    No checkpoint ever holds weights from after such a loss.
 
     Parameters
     ----------
@@ -43,6 +56,7 @@ class FiniteLoss(pl.Callback):
         self.latents: Tensor | LatentFile | None = None
         self._batch: Any = None
         self._index = 0
+        self._doubt: _Doubt | None = None
 
     def added_to(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Trainer arguments with this among the callbacks."""
@@ -58,8 +72,30 @@ class FiniteLoss(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        stage = "latent" if isinstance(self._batch, CountBatch) else "flow"
-        self.check(loss, stage, trainer.global_step, lambda: self._cells(trainer))
+        self._settle(trainer)
+        doubt = _Doubt(loss.detach(), trainer.global_step, self._batch, self._index)
+        if loss.is_cuda:
+            # To look at it now would be to wait for it, with nothing else under way.
+            self._doubt = doubt
+        else:
+            self._judge(doubt, trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._settle(trainer)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Weights that took a step along NaN must not be kept.
+        self._settle(trainer)
+
+    def _settle(self, trainer: pl.Trainer) -> None:
+        """Look at the loss of the last step, which is known by now."""
+        doubt, self._doubt = self._doubt, None
+        if doubt is not None:
+            self._judge(doubt, trainer)
+
+    def _judge(self, doubt: _Doubt, trainer: pl.Trainer) -> None:
+        stage = "latent" if isinstance(doubt.batch, CountBatch) else "flow"
+        self.check(doubt.loss, stage, doubt.step, lambda: self._cells(doubt, trainer))
 
     def check(
         self,
@@ -105,12 +141,12 @@ class FiniteLoss(pl.Callback):
             return f"there is no checkpoint in {self.checkpoints} yet"
         return f"the last good checkpoint is in {self.checkpoints}"
 
-    def _cells(self, trainer: pl.Trainer) -> list[str]:
-        if isinstance(self._batch, CountBatch):
+    def _cells(self, doubt: _Doubt, trainer: pl.Trainer) -> list[str]:
+        if isinstance(doubt.batch, CountBatch):
             batches = trainer.train_dataloader.dataset  # type: ignore[union-attr]
-            rows = batches.order[self._index * batches.size : (self._index + 1) * batches.size]
+            rows = batches.order[doubt.index * batches.size : (doubt.index + 1) * batches.size]
             return [str(name) for name in batches.cells.names[rows]]
-        return self.names_of(self._batch.x1_BKD)
+        return self.names_of(doubt.batch.x1_BKD)
 
     def names_of(self, z_BKD: Tensor) -> list[str]:
         """Names of the training cells whose latents these are, shape (B, K, D)."""

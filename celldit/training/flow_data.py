@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from celldit.flow.anchored import FlowCondition
+from celldit.flow.transfer import to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.latents import LatentFile
 from celldit.training.parallel import rank_and_world
@@ -29,6 +30,11 @@ class FlowBatch(NamedTuple):
     x0_BKD: Tensor
     x1_BKD: Tensor
     condition: FlowCondition
+
+    def to(self, device: torch.device) -> FlowBatch:
+        """Move to a device."""
+        x0_BKD, x1_BKD = to_device(self.x0_BKD, device), to_device(self.x1_BKD, device)
+        return FlowBatch(x0_BKD, x1_BKD, self.condition.to(device))
 
     def share(self, rank: int, world: int) -> FlowBatch:
         """What one of several processes takes of the batch, both kinds of start included."""

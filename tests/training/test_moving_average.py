@@ -1,0 +1,48 @@
+"""The moving average is torch's, without waiting for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from celldit.training.moving_average import MovingAverage
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+def step(of: nn.Module, i: int) -> None:
+    draw = torch.Generator().manual_seed(i)
+    with torch.no_grad():
+        for tensor in (*of.parameters(), *of.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(torch.randn(tensor.shape, generator=draw))
+
+
+def test_it_is_what_torch_averages() -> None:
+    followed = network()
+    own = MovingAverage(followed, 0.9)
+    of_torch = AveragedModel(followed, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    for i in range(4):
+        step(followed, i)
+        own.update(followed)
+        of_torch.update_parameters(followed)
+        for name, value in of_torch.state_dict().items():
+            assert torch.equal(own.state_dict()[name], value), name
+    assert not any(weight.requires_grad for weight in own.parameters())
+
+
+def test_it_goes_on_from_a_state() -> None:
+    followed = network()
+    whole, first = MovingAverage(followed, 0.9), MovingAverage(followed, 0.9)
+    step(followed, 0)
+    whole.update(followed), first.update(followed)
+    again = MovingAverage(network(), 0.9)
+    again.load_state_dict(first.state_dict())
+    step(followed, 1)
+    whole.update(followed), again.update(followed)
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
