@@ -1,4 +1,4 @@
-"""How many threads torch and the libraries of linear algebra may use.
+"""Where celldit computes, and with how many threads.
 
 Latent tokens of a small screen make small matrices, on which threads cost more than they gain: two
 busy OpenMP threads on two busy cores were measured 5 to 20 times slower than one. That holds for
@@ -34,3 +34,33 @@ def threads() -> Iterator[int]:
             yield n_threads
         finally:
             torch.set_num_threads(before)
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Read the name of a device that this machine has.
+
+    Raises
+    ------
+    InputError
+        If it is no device, or not here.
+    """
+    try:
+        named = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"device={device!r} is none that torch knows; use 'cpu', 'cuda' or 'mps'."
+        ) from error
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    n_there = there.get(named.type, 0)
+    if n_there == 0:
+        raise InputError(f"device={device!r}: torch finds no such device here; use 'cpu'.")
+    if (named.index or 0) >= n_there:
+        raise InputError(
+            f"device={device!r}: this machine has {n_there}, counted from 0; use "
+            f"'{named.type}:{n_there - 1}' or less."
+        )
+    return named

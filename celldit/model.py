@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_seed, check_whole
-from celldit.compute import threads
+from celldit.compute import check_device, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.features import (
     FeatureTable,
@@ -57,6 +57,8 @@ from celldit.storage import read_folder, write_folder
 from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from celldit.training.config import TrainingConfig
 
 __all__ = ["CellDiT"]
@@ -212,6 +214,31 @@ class CellDiT:
             f"CellDiT({len(self.genes)} genes, {len(self.perturbations)} perturbations, "
             f"{len(self._frequencies)} conditions, {state})"
         )
+
+    def to(self, device: str | torch.device) -> CellDiT:
+        """Move the velocity network, so that predictions and new cells are computed there.
+
+        For large networks: at the default size a GPU waits for its next small step most of the
+        time. Decoding stays on the CPU. Where a model was saved from does not matter to who loads
+        it, which is on the CPU.
+
+        Parameters
+        ----------
+        device
+            ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"cpu"``.
+
+        Returns
+        -------
+        CellDiT
+            The same model.
+
+        Raises
+        ------
+        InputError
+            If there is no such device.
+        """
+        self.trained.flow.to(check_device(device))
+        return self
 
     # --- training ------------------------------------------------------------------------------
 

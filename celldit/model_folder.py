@@ -59,7 +59,7 @@ def arrays_of(trained: Trained) -> dict[str, Any]:
     """The arrays of the trained parts."""
     arrays: dict[str, np.ndarray] = {}
     for prefix, module in (("autoencoder", trained.autoencoder), ("flow", trained.flow)):
-        state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+        state = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
         arrays.update(prefixed(prefix, state))
     arrays.update(prefixed("population", trained.population.arrays()))
     arrays.update(prefixed("tokenizer", trained.autoencoder.tokenizer.arrays()))

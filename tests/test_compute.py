@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import numpy as np  # noqa: F401  (its BLAS must be loaded to be limited)
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from celldit.compute import threads
+from celldit.compute import check_device, threads
+from celldit.errors import InputError
 
 
 def settings() -> list[int]:
@@ -65,3 +68,21 @@ def test_the_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     with threads() as n:
         assert n == 2
         assert set(settings()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("gpu0", "device='gpu0' is none that torch knows; use 'cpu', 'cuda' or 'mps'."),
+        (None, "device=None is none that torch knows"),
+        ("meta", "device='meta': torch finds no such device here; use 'cpu'."),
+        ("cpu:3", "device='cpu:3': this machine has 1, counted from 0; use 'cpu:0' or less."),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(device: Any, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_device(device)
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert check_device("cpu") == check_device(torch.device("cpu"))

@@ -85,7 +85,7 @@ def flow_edit(
     if not bool(trust_B.any()):
         return baseline_BKD
     flow.eval()
-    device = next(flow.parameters()).device
+    device = flow.device
     editor = FlowEdit(int(edit.n_avg), float(edit.t_start), grid=resolve_grid(config.grid))
     moved_BKD = editor.edit(
         velocity_of(flow, here.to(device), replace(config, guidance=1.0)),

@@ -131,7 +131,7 @@ def carry(
     Tensor
         States at the other end, shape (B, K, D), on the CPU.
     """
-    device = next(flow.parameters()).device
+    device = flow.device
     flow.eval()
     told = condition.to(device)
     velocity = velocity_of(flow, told, config)

@@ -123,7 +123,9 @@ def _tile(
         state_B = sources.draw(row_B, uniform_B, synthesis.sizes.log_densities(sizes_B))
     source = sources.rows(row_B, state_B)
     start_BKD = source(cell_noise(torch.from_numpy(keys), trained.shape, seed))
-    solver = solver_from_noise(config, source, keys, seed) if config.solver == "sde" else None
+    solver = None
+    if config.solver == "sde":
+        solver = solver_from_noise(config, source.to(trained.flow.device), keys, seed)
     told = source.tell(pair.ends.briefing, row_B)
     z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
     with torch.no_grad():

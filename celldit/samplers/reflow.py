@@ -87,6 +87,7 @@ def rectify(trained: Trained, config: ReflowConfig, seed: int) -> AnchoredFlow:
     """
     pairs = draw_pairs(trained, config.n_pairs, seed)
     flow = copy.deepcopy(trained.flow).train()
+    device = flow.device
     optimizer = torch.optim.AdamW(flow.parameters(), lr=config.rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.n_updates)
     path, times = LinearPath(), Stratified()
@@ -95,9 +96,9 @@ def rectify(trained: Trained, config: ReflowConfig, seed: int) -> AnchoredFlow:
         torch.manual_seed(seed)  # dropout draws from torch's global stream
         for _ in range(config.n_updates):
             at = torch.randint(len(pairs.x0_PKD), (config.batch,), generator=generator)
-            t_B = times(config.batch, generator, torch.device("cpu"))
-            told = pairs.told[at]
-            sample = path.sample(pairs.x0_PKD[at], pairs.x1_PKD[at], t_B)
+            t_B = times(config.batch, generator, device)
+            told = pairs.told[at].to(device)
+            sample = path.sample(pairs.x0_PKD[at].to(device), pairs.x1_PKD[at].to(device), t_B)
             if flow.from_noise is not None:
                 sample = _beside_the_anchor(sample, told)
             loss = velocity_loss(flow(sample.x_t, t_B, told), sample.velocity)

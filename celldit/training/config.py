@@ -44,7 +44,8 @@ class TrainingConfig:
         Trial runs, each with other held-out conditions, before the final run on everything.
     compile
         Whether ``torch.compile`` makes the velocity network faster while it trains: ``"on"``,
-        ``"off"``, or ``"auto"`` for on where training uses CUDA.
+        ``"off"``, or ``"auto"`` for on where training uses CUDA and the network is large enough to
+        gain (:data:`celldit.training.cuda.LARGE_STEP`).
     """
 
     latent_batch: int = 256

@@ -26,11 +26,13 @@ from celldit.latent.transfer import GeneMatch, match_autoencoder
 from celldit.training.autoencoder_fit import read_autoencoder, write_autoencoder
 from celldit.training.checkpoints import Checkpoints
 from celldit.training.config import TrainingConfig
+from celldit.training.cuda import is_large
 from celldit.training.finite import FiniteLoss
 from celldit.training.fit import Features, Fitted
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
 from celldit.training.noise_stage import fit_states_and_train
+from celldit.training.parallel import device_of
 from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 # Weights that are good already are moved by smaller steps than new ones.
@@ -144,12 +146,13 @@ def fine_tune(
             config,
             max_epochs=max_epochs,
             seed=seed,
-            trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
+            trainer_arguments=lambda name: trainer_defaults(
+                trainer_arguments, name, half=is_large(flow, config.flow_batch)
+            ),
             checkpoints=checkpoints,
             # The trained flow has seen these; they cannot say what it does with what it has not.
             never_hold_out=population.prior.conditions,
         )
-        new_flow.cpu()
         own_states, state_N, noise_history = fit_states_and_train(
             new_flow,
             z_NKD,
@@ -159,6 +162,7 @@ def fine_tune(
             max_epochs=max_epochs,
             seed=seed,
             watch=watch,
+            device=device_of(trainer_arguments),
         )
     history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
     trusts = {**trust, **verdict.trust}

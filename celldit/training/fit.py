@@ -34,10 +34,12 @@ from celldit.training.checkpoints import (
     settings_of,
 )
 from celldit.training.config import TrainingConfig
+from celldit.training.cuda import is_large
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
 from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
+from celldit.training.parallel import device_of
 from celldit.training.trainer import quiet_lightning, trainer_defaults
 from celldit.training.trust import Verdict
 
@@ -214,10 +216,11 @@ def fit(
                 config,
                 max_epochs=max_epochs,
                 seed=seed,
-                trainer_arguments=lambda name: trainer_defaults(trainer_arguments, name),
+                trainer_arguments=lambda name: trainer_defaults(
+                    trainer_arguments, name, half=is_large(make_flow(), config.flow_batch)
+                ),
                 checkpoints=checkpoints,
             )
-            flow.cpu()
             states, state_N, noise_history = fit_states_and_train(
                 flow,
                 z_NKD,
@@ -227,6 +230,7 @@ def fit(
                 max_epochs=max_epochs,
                 seed=seed,
                 watch=watch,
+                device=device_of(trainer_arguments),
             )
     return Fitted(
         autoencoder,

@@ -10,15 +10,16 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
+from celldit.training.cuda import compile_network, is_large
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.likelihood import warm_cosine
+from celldit.training.moving_average import MovingAverage
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
 from celldit.training.trials import make_trials
@@ -45,8 +46,7 @@ class FlowStage(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.flow, self.trials, self.config, self.n_steps = flow, trials, config, n_steps
-        average = get_ema_multi_avg_fn(config.ema_decay)
-        self.ema = AveragedModel(flow, multi_avg_fn=average).requires_grad_(False)
+        self.ema = MovingAverage(flow, config.ema_decay)
         self.path, self.times = LinearPath(), Stratified()
         self.velocity: Callable[..., Tensor] = flow.forward
         self.in_shards = False
@@ -72,9 +72,14 @@ class FlowStage(pl.LightningModule):
             if self.config.compile == "on":
                 warnings.warn('With strategy="fsdp" nothing is compiled.', stacklevel=2)
             return
-        if self.config.compile == "on" or (self.config.compile == "auto" and on_cuda):
-            # The method, not the module, so that names of weights stay as they are.
-            self.velocity = torch.compile(self.flow.forward)
+        pays = on_cuda and is_large(self.flow, self.config.flow_batch)
+        if self.config.compile == "on" or (self.config.compile == "auto" and pays):
+            compile_network(self.flow)
+
+    def transfer_batch_to_device(
+        self, batch: FlowBatch, device: torch.device, dataloader_idx: int
+    ) -> FlowBatch:
+        return batch.to(device)
 
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
@@ -89,6 +94,23 @@ class FlowStage(pl.LightningModule):
         # Processes average their gradients; shares that are not equal must not weigh the same.
         return loss * (world * len(t_B) / self.config.flow_batch)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if not optimizer.defaults.get("fused"):
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+        # Under autocast Lightning clips nothing for a fused optimiser, as float16 would need scaled
+        # gradients; here there are none.
+        elif gradient_clip_val:
+            by_value = gradient_clip_algorithm == "value"
+            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            clip(self.flow.parameters(), gradient_clip_val)
+
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         super().optimizer_step(*arguments, **options)
         # Once for each step of the weights, however many batches it took.
@@ -96,7 +118,7 @@ class FlowStage(pl.LightningModule):
 
     def average_weights(self) -> None:
         """Let the moving average follow the weights by one step."""
-        self.ema.update_parameters(self.flow)
+        self.ema.update(self.flow)
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The moving average, whole; where it is in shards all processes must ask."""
@@ -128,13 +150,14 @@ class FlowStage(pl.LightningModule):
         self.course = [Comparison.from_dict(c) for c in checkpoint["celldit"]["course"]]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        # Under autocast Lightning refuses to clip gradients for a fused optimiser.
-        plain = self._trainer is None or self.trainer.precision == "32-true"
+        # Gradients scaled for float16, and those in shards, are left to the plain optimiser.
+        plain = self._trainer is None or self.trainer.precision in ("32-true", "bf16-mixed")
+        fused = plain and not self.in_shards and self.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
             self.flow.parameters(),
             lr=self.config.flow_rate,
             weight_decay=self.config.weight_decay,
-            fused=True if plain and self.device.type == "cpu" else None,
+            fused=True if fused else None,
         )
         return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.n_steps)}
 

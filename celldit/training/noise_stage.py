@@ -19,7 +19,6 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
@@ -28,14 +27,17 @@ from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
 from celldit.training.config import TrainingConfig
+from celldit.training.cuda import uses_half
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
+from celldit.training.moving_average import MovingAverage
 
 # A condition with fewer cells gives none away to be judged by.
 MIN_CELLS = 10
 N_JUDGED = 2_048
 EMA_DECAY = 0.99
+CPU = torch.device("cpu")
 
 
 def fit_states_and_train(
@@ -48,6 +50,7 @@ def fit_states_and_train(
     max_epochs: int | None,
     seed: int,
     watch: FiniteLoss,
+    device: torch.device = CPU,
 ) -> tuple[States, np.ndarray, list[dict[str, float]]]:
     """Find the states of the training cells, then train what starts at noise from them.
 
@@ -71,6 +74,7 @@ def fit_states_and_train(
         max_epochs=max_epochs,
         seed=seed,
         watch=watch,
+        device=device,
     )
     return states, state_N, history
 
@@ -87,6 +91,7 @@ def train_from_noise(
     max_epochs: int | None,
     seed: int,
     watch: FiniteLoss,
+    device: torch.device = CPU,
 ) -> list[dict[str, float]]:
     """Train what starts at noise, in place, on weights apart.
 
@@ -106,6 +111,8 @@ def train_from_noise(
         Of the held-out cells and the pairs.
     watch
         Stops training at a loss that is not finite.
+    device
+        Where to compute; the flow comes back to the CPU.
 
     Returns
     -------
@@ -135,24 +142,26 @@ def train_from_noise(
         )
         for own in (rows[apart_N], rows[~apart_N])
     )
-    judged = _judged(held_out, config, seed)
+    judged = _judged(held_out, config, seed).to(device)
     # Too short to be shared out: of several processes each does all of it, to the same end.
     batches = FlowBatches(learned, config, seed, shared_out=False)
+    flow.to(device)
     network = flow.from_noise
     assert network is not None
     flow.noise_trust.fill_(1.0)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    average = MovingAverage(network, EMA_DECAY)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.flow_rate, weight_decay=config.weight_decay, fused=True
     )
     n_steps = n_epochs * config.flow_steps_per_epoch
+    half = uses_half(flow, config.flow_batch, device)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     best_state = copy.deepcopy(network.state_dict())
     errors = [_error(flow, judged)]  # silent at first, so that of the anchor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout and times draw from torch's global stream
         for _ in range(n_epochs):
-            _one_epoch(flow, average, batches, optimizer, schedule, watch)
+            _one_epoch(flow, average, batches, optimizer, schedule, watch, half)
             now = copy.deepcopy(network.state_dict())
             network.load_state_dict(average.module.state_dict())
             errors.append(_error(flow, judged))
@@ -164,6 +173,7 @@ def train_from_noise(
     network.load_state_dict(best_state)
     flow.eval()
     flow.noise_trust.fill_(_best_share(flow, judged))
+    flow.cpu()
     return [
         {"epoch": float(i + 1), "held_out_error": error, "before": errors[0]}
         for i, error in enumerate(errors[1:])
@@ -172,18 +182,22 @@ def train_from_noise(
 
 def _one_epoch(
     flow: AnchoredFlow,
-    average: AveragedModel,
+    average: MovingAverage,
     batches: FlowBatches,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     watch: FiniteLoss,
+    half: bool,
 ) -> None:
     path, times = LinearPath(), Stratified()
     flow.train()
-    for batch in batches:
-        t_B = times(len(batch.x0_BKD), None, batch.x0_BKD.device)
+    device = flow.device
+    for batch in (batch.to(device) for batch in batches):
+        t_B = times(len(batch.x0_BKD), None, device)
         sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
-        loss = velocity_loss(flow(sample.x_t, sample.t, batch.condition), sample.velocity)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            velocity = flow(sample.x_t, sample.t, batch.condition)
+        loss = velocity_loss(velocity.float(), sample.velocity)
         # One step of the schedule was made for each batch so far.
         watch.check(
             loss,
@@ -200,7 +214,7 @@ def _one_epoch(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        average.update_parameters(flow.from_noise)  # type: ignore[arg-type]
+        average.update(network)
     flow.eval()
 
 
@@ -233,6 +247,7 @@ def _sample_at_all_times(judged: FlowBatch) -> tuple[PathSample, Tensor]:
     t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
     # Times go round the conditions, which are not in random order within a batch.
     t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
+    t_B = t_B.to(judged.x0_BKD.device)
     return LinearPath().sample(judged.x0_BKD, judged.x1_BKD, t_B), t_B
 
 

@@ -27,6 +27,12 @@ def uses_cuda(arguments: Mapping[str, Any]) -> bool:
     return kind in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
+def device_of(arguments: Mapping[str, Any]) -> torch.device:
+    """Where this process computes beside Lightning's Trainer with these arguments."""
+    # The present device is the one that Lightning gave to this process.
+    return torch.device("cuda" if uses_cuda(arguments) else "cpu")
+
+
 def check_devices(arguments: Mapping[str, Any]) -> None:
     """Refuse more devices than there are, before any work.
 

@@ -64,8 +64,13 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """The user's Trainer arguments over celldit's defaults, with a progress bar per stage."""
+def trainer_defaults(
+    arguments: Mapping[str, Any], stage: str, *, half: bool = False
+) -> dict[str, Any]:
+    """The user's Trainer arguments over celldit's defaults, with a progress bar per stage.
+
+    Where CUDA is used and `half`, the stage runs in bfloat16 autocast.
+    """
     defaults: dict[str, Any] = {
         "logger": False,
         "enable_checkpointing": False,
@@ -75,8 +80,7 @@ def trainer_defaults(arguments: Mapping[str, Any], stage: str) -> dict[str, Any]
         # Batches are the same for any number of processes, and each takes its share of them.
         "use_distributed_sampler": False,
     }
-    if stage != "latent" and uses_cuda(arguments) and torch.cuda.is_bf16_supported():
-        # The likelihood of counts needs more digits than bfloat16 has; the velocity does not.
+    if half and uses_cuda(arguments) and torch.cuda.is_bf16_supported():
         defaults["precision"] = "bf16-mixed"
     merged = {**defaults, **arguments}
     if merged.get("strategy") == "fsdp":

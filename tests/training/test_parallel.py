@@ -232,10 +232,14 @@ def test_compilation_is_for_cuda_unless_asked_for(
 
 
 def test_half_precision_is_for_the_flow_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "precision" not in trainer_defaults({}, "flow")
+    def chosen(half: bool = True, **arguments: str) -> str | None:
+        return trainer_defaults(arguments, "flow", half=half).get("precision")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert chosen() is None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert trainer_defaults({}, "flow")["precision"] == "bf16-mixed"
-    assert trainer_defaults({"precision": "32-true"}, "flow")["precision"] == "32-true"
-    assert "precision" not in trainer_defaults({"accelerator": "cpu"}, "flow")
-    assert "precision" not in trainer_defaults({}, "latent")
+    assert chosen() == "bf16-mixed"
+    assert chosen(precision="32-true") == "32-true"
+    assert chosen(accelerator="cpu") is None
+    assert chosen(half=False) is None

@@ -1,0 +1,42 @@
+"""What pays on a GPU depends on the network's size."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from celldit.flow.anchored import AnchoredFlow
+
+LARGE_STEP = 2e11
+"""Operations of a step from which bfloat16 and compilation pay.
+
+A small network waits for its kernels to be started, some hundred in a step: on an H200 a step of
+celldit-S of 192 cells takes longer in bfloat16 than in float32, and not less when compiled, which
+takes ten seconds at first. A step of celldit-L takes less than half (docs/scaling.md).
+"""
+
+
+def is_large(flow: AnchoredFlow, n_cells: int) -> bool:
+    """Whether a step of that many cells keeps a GPU busy.
+
+    Counted are six operations for each weight and latent token: a multiplication and an addition,
+    forward and for both gradients.
+    """
+    n_weights = sum(weight.numel() for weight in flow.dit.parameters())
+    return 6 * n_weights * flow.n_tokens * n_cells >= LARGE_STEP
+
+
+def uses_half(flow: AnchoredFlow, n_cells: int, device: torch.device) -> bool:
+    """Whether velocities are computed in bfloat16 there."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported() and is_large(flow, n_cells)
+
+
+def compile_network(flow: AnchoredFlow) -> None:
+    """Let ``torch.compile`` make the network's blocks faster, in place; names of weights stay.
+
+    Blocks are alike, so that compiling them takes the time of one. A network without blocks is
+    compiled as a whole.
+    """
+    blocks = getattr(flow.dit, "blocks", None)
+    for part in blocks if isinstance(blocks, nn.ModuleList) else [flow.dit]:
+        part.compile()
