@@ -29,6 +29,7 @@ from celldit.latent.sparse_rows import SparseRows
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
 from celldit.training.config import TrainingConfig
+from celldit.training.cuda import compile_network
 from celldit.training.flow_data import FlowBatches, FlowTables
 from celldit.training.flow_stage import FlowStage
 from celldit.training.latent_batches import CountBatch
@@ -38,23 +39,32 @@ aten = torch.ops.aten
 N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000
 
 
-def seconds_of(step: Callable[[], Any], device: torch.device, least: float = 2.0) -> float:
+AT_ONCE = 5
+"""Steps between two looks at the clock on CUDA, where a training does not wait after each either."""
+
+
+def seconds_of(
+    step: Callable[[], Any], device: torch.device, least: float = 2.0, at_once: int = AT_ONCE
+) -> float:
     """Median seconds of a step, after two to warm up, over at least `least` seconds.
 
     On a CPU these are seconds of one core, so that other work on the machine counts little.
     """
     clock = time.perf_counter if device.type == "cuda" else time.process_time
+    n_steps = at_once if device.type == "cuda" else 1
 
     def timed() -> float:
         _wait(device)
         started = clock()
-        step()
+        for _ in range(n_steps):
+            step()
         _wait(device)
-        return clock() - started
+        return (clock() - started) / n_steps
 
-    timed(), timed()
+    step(), step()
     taken: list[float] = []
-    while sum(taken) < least or len(taken) < 5:
+    fewest = 3 if device.type == "cuda" else 5
+    while n_steps * sum(taken) < least or len(taken) < fewest:
         taken.append(timed())
     return statistics.median(taken)
 
@@ -64,7 +74,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def shares_of(step: FlowStep, device: torch.device, n_steps: int = 10) -> dict[str, float]:
+def shares_of(step: FlowStep, device: torch.device, n_steps: int = 6) -> dict[str, float]:
     """Share of each part of whole steps, so that there are gradients to update with."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     spent = dict.fromkeys(("assemble", "compute", "update"), 0.0)
@@ -92,7 +102,13 @@ def matmul_rate(batch: int, config: DiTConfig, n_tokens: int, device: torch.devi
             x @ w, dy @ w.T, x.T @ dy
 
     flops = sum(6 * rows * i * o for i, o in shapes)
-    return flops / seconds_of(step, device, 1.0)
+    return flops / seconds_of(step, device, 1.0 if device.type == "cpu" else 0.3)
+
+
+def peak_rate(device: torch.device, size: int = 8_192) -> float:
+    """FLOP/s of one large product in bfloat16."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / seconds_of(lambda: a @ b, device, 0.3)
 
 
 class Products(TorchDispatchMode):
@@ -167,7 +183,7 @@ class FlowStep:
         self.stage = FlowStage(flow, [], config, 1000).to(device)
         self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
         if compiled:
-            self.stage.velocity = torch.compile(flow.forward)
+            compile_network(flow)
         settings = self.stage.configure_optimizers()
         self.optimizer, self.schedule = settings["optimizer"], settings["lr_scheduler"]["scheduler"]
         self.batches = iter(FlowBatches(make_tables(n_tokens, token_dim), config, 0))
@@ -175,10 +191,7 @@ class FlowStep:
 
     def assemble(self) -> None:
         """Draw pairs, look up effects, move to the device."""
-        batch = next(self.batches)
-        self.next = type(batch)(
-            batch.x0_BKD.to(self.device), batch.x1_BKD.to(self.device), batch.condition.to(self.device)
-        )
+        self.next = next(self.batches).to(self.device)
 
     def compute(self) -> None:
         """Forward and backward."""
@@ -242,7 +255,7 @@ def sampling_rate(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             resolve_solver("heun").solve(lambda x, t: flow(x, t, told), x_BKD, grid)
 
-    return batch / seconds_of(sample, device)
+    return batch / seconds_of(sample, device, 1.0, at_once=1)
 
 
 def settle_memory() -> None:
@@ -274,11 +287,19 @@ def measure(
 ) -> dict[str, Any]:
     """Measure training and sampling of one network."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+        # What was compiled for another size must not make this one general.
+        torch._dynamo.reset()
     torch.manual_seed(0)
     settle_memory()
     step = FlowStep(size, n_tokens, token_dim, batch, device, half=half, compiled=compiled)
-    whole = seconds_of(step, device)
+    started = time.perf_counter()
+    step()
+    _wait(device)
+    first = time.perf_counter() - started
+    least = 0.7 if device.type == "cuda" else 2.0
+    whole = seconds_of(step, device, least)
     shares = shares_of(step, device)
     flops = 3 * batch * cost_of(size, n_tokens, token_dim).flops
     dtype = torch.bfloat16 if half else torch.float32
@@ -291,6 +312,7 @@ def measure(
         "precision": "bf16" if half else "float32",
         "compiled": compiled,
         "step_ms": 1e3 * whole,
+        "first_step_s": first,
         "train_cells_per_s": batch / whole,
         "assemble_share": shares["assemble"],
         "optimizer_ema_share": shares["update"],
@@ -303,6 +325,8 @@ def measure(
     }
     if device.type == "cpu":  # products in compiled code cannot be watched
         row["products_share"] = seconds_of_products(step, device) / whole
+    else:
+        row["of_peak"] = flops / whole / peak_rate(device)
     print(*(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
     return row
 
