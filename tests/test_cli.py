@@ -300,6 +300,18 @@ def test_wrong_settings_are_told_with_their_options(folder, tmp_path, wrong, say
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("wrong", ["gpu", "meta", "cpu:1"])
+def test_a_device_that_is_not_there_is_told(folder, tmp_path, wrong):
+    screen, out = folder / "screen.h5ad", tmp_path / "x.h5ad"
+    asked = ("-o", out, "--device", wrong)
+    for command in (
+        ("predict", folder / "model", screen, "-p", "A"),
+        ("generate", folder / "model", 5),
+    ):
+        assert f"--device {wrong}" in sentence(*command, *asked)
+    assert not out.exists()
+
+
 def test_without_perturbations_training_says_what_cannot_be_asked(folder, tmp_path):
     command = ("train", folder / "screen.h5ad", "--max-epochs", 0, "--tokenizer", "modules")
     told = call(*command, "-o", tmp_path / "a")

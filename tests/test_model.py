@@ -220,3 +220,9 @@ def test_guidance_where_it_was_trained_for(
 def test_effects_at_a_time_need_times(tiny_model: CellDiT) -> None:
     with pytest.raises(InputError, match="without time_key"):
         tiny_model.predict_effects(["A"], time=1.0)
+
+
+def test_a_model_is_moved_to_where_it_is_asked_to(tiny_model: CellDiT) -> None:
+    assert tiny_model.to("cpu") is tiny_model
+    with pytest.raises(InputError, match="device='meta': torch finds no such device here"):
+        tiny_model.to("meta")

@@ -12,6 +12,7 @@ from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import (
     BatchSize,
     Debug,
+    Device,
     Dose,
     Grid,
     Guidance,
@@ -53,6 +54,7 @@ def generate(
     guidance: Guidance = 1.0,
     guidance_interval: GuidanceInterval = (0.0, 1.0),
     batch_size: BatchSize = 512,
+    device: Device = "cpu",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -70,7 +72,7 @@ def generate(
         claim(output, overwrite=overwrite)
         from celldit.model import CellDiT
 
-        loaded = CellDiT.load(model)
+        loaded = CellDiT.load(model).to(device)
         with sampling_bar("generating", hidden=quiet or as_json):
             generated = loaded.generate(
                 n_cells,

@@ -11,6 +11,7 @@ from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import (
     BatchSize,
     Debug,
+    Device,
     Dose,
     Grid,
     Guidance,
@@ -86,6 +87,7 @@ def predict(
         ),
     ] = None,
     batch_size: BatchSize = 512,
+    device: Device = "cpu",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -116,7 +118,7 @@ def predict(
 
         asked = {"n_avg": n_avg, "t_start": t_start}
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        loaded = CellDiT.load(model)
+        loaded = CellDiT.load(model).to(device)
         adata = read_h5ad(data)
         with sampling_bar("predicting", hidden=quiet or as_json):
             predicted = loaded.predict(

@@ -34,6 +34,7 @@ OPTIONS = {
     "dit": "--dit",
     "seed": "--seed",
     "accelerator": "--accelerator",
+    "device": "--device",
     "devices": "--devices",
     "strategy": "--strategy",
     "dose": "--dose",
