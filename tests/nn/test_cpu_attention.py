@@ -24,7 +24,11 @@ def reached(layer, x, members, mask):
 
 @pytest.mark.parametrize(("n", "m"), [(6, 6), (3, 15), (5, 16), (17, 20)])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_and_its_gradient_are_those_of_the_fused_kernel(monkeypatch, n, m, masked):
+@pytest.mark.parametrize("cells_at_once", [1, 3, 7])
+def test_attention_and_its_gradient_are_those_of_the_fused_kernel(
+    monkeypatch, n, m, masked, cells_at_once
+):
+    monkeypatch.setattr(cpu_attention, "MOST_WEIGHTS", cells_at_once * 4 * n * m)
     torch.manual_seed(0)
     layer = Attention(32, 4)
     torch.nn.init.normal_(layer.norm_q.weight)
