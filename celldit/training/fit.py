@@ -203,6 +203,11 @@ def fit(
                 n_contexts = len(population.contexts)
                 return AnchoredFlow(autoencoder.n_tokens, autoencoder.token_dim, dit, n_contexts)
 
+        def of_flow(stage: str) -> dict[str, Any]:
+            with torch.device("meta"):  # for its size alone
+                half = is_large(make_flow(), config.flow_batch)
+            return trainer_defaults(trainer_arguments, stage, half=half)
+
         with encoded_once(autoencoder, cells) as z_NKD:
             watch.latents = z_NKD
             give_back()
@@ -216,9 +221,7 @@ def fit(
                 config,
                 max_epochs=max_epochs,
                 seed=seed,
-                trainer_arguments=lambda name: trainer_defaults(
-                    trainer_arguments, name, half=is_large(make_flow(), config.flow_batch)
-                ),
+                trainer_arguments=of_flow,
                 checkpoints=checkpoints,
             )
             states, state_N, noise_history = fit_states_and_train(
