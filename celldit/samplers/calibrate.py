@@ -26,7 +26,7 @@ from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import ControlRates
 from celldit.samplers.fold_change import fold_changes
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
-from celldit.samplers.widths import Compared, fit_widths, with_followed
+from celldit.samplers.widths import HELD_SEEN, Compared, fit_widths, with_followed
 
 MAX_CONDITIONS = 48
 MIN_CELLS = 20
@@ -111,7 +111,7 @@ def calibrate_effects(
         kind: fit_widths(own, [each for other, each in of_kind.items() if other != kind])
         for kind, own in of_kind.items()
     }
-    by_kind[Extrapolation.SEEN] = fit_widths(with_followed(seen, unseen))
+    by_kind[Extrapolation.SEEN] = fit_widths(with_followed(seen, unseen), held=HELD_SEEN)
     return replace(
         fit_widths(unseen),
         by_kind={kind: own for kind, own in by_kind.items() if own.n_responding},

@@ -12,11 +12,12 @@ The multiples, at least 0, maximise the Gaussian likelihood of the errors, half 
 genes and half that of those that respond. All genes alone would make intervals in which few
 responding ones lie, since it is not known beforehand which these are; responding ones alone (as the
 first release had it) make every gene as uncertain as they are. Then variances are scaled until 90%
-intervals hold 95% of the responding genes (the split-conformal idea of Vovk et al. 2005, with
-leave-one-out predictions in place of a split): a new condition is less like the rest than those
-left out one by one are. A condition counts by the square root of how many of its genes respond,
-between each condition and each gene the same: one odd gene of a condition where nothing else
-responds does not decide, nor does the strongest condition.
+intervals hold 93% of the responding genes (the split-conformal idea of Vovk et al. 2005, with
+leave-one-out predictions in place of a split), since a new condition is less like the rest than
+those left out one by one are; and 95% of those of conditions seen in training, which have shaped
+all that was learned from them and not only the effect prior. A condition counts by the square root
+of how many of its genes respond, between each condition and each gene the same: one odd gene of a
+condition where nothing else responds does not decide, nor does the strongest condition.
 
 A kind of extrapolation with few trials borrows from the others, which count as two conditions of
 its own: where it has six a quarter of what is fitted on is theirs, where it has forty next to none.
@@ -45,8 +46,8 @@ from celldit.samplers.calibration import EffectCalibration
 MIN_RESPONDING = 30
 Z_90 = 1.645
 RESPONDS = 4.0
-# Share of responding training genes that 90% intervals hold.
-HELD = 0.95
+# Share of responding training genes that 90% intervals hold: of conditions left out, of seen ones.
+HELD, HELD_SEEN = 0.93, 0.95
 # As many conditions of its own the other kinds count as, all together.
 BORROWED = 2.0
 # As many conditions with the mean squared error of all genes a gene's own is averaged with, and
@@ -105,7 +106,7 @@ class _Trials:
 
 
 def fit_widths(
-    own: Sequence[Compared], others: Sequence[Sequence[Compared]] = ()
+    own: Sequence[Compared], others: Sequence[Sequence[Compared]] = (), held: float = HELD
 ) -> EffectCalibration:
     """Coefficients for comparisons of one kind, or none where there are too few.
 
@@ -115,6 +116,8 @@ def fit_widths(
         Of the kind.
     others
         Of every other kind, from which it borrows.
+    held
+        Share of responding genes that 90% intervals are to hold.
     """
     if not own or len(own) * len(own[0].noise_G) < MIN_RESPONDING:
         return EffectCalibration()
@@ -151,7 +154,7 @@ def fit_widths(
     # Scale until 90% intervals, with the measurement's own noise, hold the share wanted.
     expected_R = design_CG5[responds_CG] @ coefficients
     excess_R = squared_CG[responds_CG] / Z_90**2 - beside_CG[responds_CG]
-    scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], HELD)
+    scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
     a, b, c, d, e = (coefficients * scale).tolist()
     return EffectCalibration(
         mine.aimed,
