@@ -4,8 +4,10 @@ Conditions are held out, the model is trained on the rest, and each gene of a he
 that responds (its measured log fold change lies more than four standard errors from 0) is looked up
 in the interval that was predicted for it. *covered* counts 90% intervals as they are; *with_noise*
 widens them by the measurement's own error, as does *half_with_noise* 50% intervals, and *all_genes*
-is the share of all genes inside 90% intervals with noise. In the problems named "seen" nothing is
-held out but half of the cells, which judge the intervals of conditions that training has seen.
+is the share of all genes inside 90% intervals with noise. *sure* counts responding genes whose 90%
+interval does not hold 0, and *sd_responding* is the mean standard deviation of responding genes. In
+the problems named "seen" nothing is held out but half of the cells, which judge the intervals of
+conditions that training has seen.
 
     python notebooks/benchmark_calibration.py docs/results/calibration.csv
 
@@ -27,8 +29,9 @@ from benchmark_prior import problems
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.data import Cells
-from celldit.samplers.calibrate import MIN_CELLS, RESPONDS, Z_90
+from celldit.samplers.calibrate import MIN_CELLS
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
+from celldit.samplers.widths import RESPONDS, Z_90
 
 Z_50 = 0.6745
 SETUP = {
@@ -40,7 +43,7 @@ SETUP = {
 
 COLUMNS = (
     "problem", "perturbation", "context", "genes_responding", "covered", "with_noise",
-    "half_with_noise", "all_genes", "median_sd",
+    "half_with_noise", "all_genes", "median_sd", "sure", "sd_responding",
 )  # fmt: skip
 Held = list[tuple[str, str]]
 
@@ -110,7 +113,7 @@ def write(out: Path, name: str, model: cd.CellDiT, cells: Cells, held_out: Held 
 
 def coverage(
     own: pd.DataFrame, measured: np.ndarray, noise: np.ndarray
-) -> tuple[int, int, int, int, float, float]:
+) -> tuple[int, int, int, int, float, float, int, float]:
     """Genes that respond, how many of them are covered, and the rest of a row."""
     off = np.abs(measured - own["log_fold_change"].to_numpy())
     sd, noisy = own["sd"].to_numpy(), np.sqrt(own["sd"].to_numpy() ** 2 + noise)
@@ -118,7 +121,9 @@ def coverage(
     inside = [off < Z_90 * sd, off < Z_90 * noisy, off < Z_50 * noisy]
     counts = [int(own[responds].sum()) for own in inside]
     shares = round(float(inside[1].mean()), 3), round(float(np.median(sd)), 3)
-    return (int(responds.sum()), *counts, *shares)
+    sure = int((np.abs(own["log_fold_change"].to_numpy()) > Z_90 * sd)[responds].sum())
+    mean_sd = round(float(sd[responds].mean()), 3) if responds.any() else np.nan
+    return (int(responds.sum()), *counts, *shares, sure, mean_sd)
 
 
 if __name__ == "__main__":

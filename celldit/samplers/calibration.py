@@ -7,7 +7,10 @@ The effect prior knows how uncertain its latent shift is, but not what the laten
 gene, nor how the decoder bends a large effect. Both show when training conditions are predicted and
 compared with what was measured (:mod:`celldit.samplers.calibrate`):
 
-    variance = a · prior variance + b · (predicted log fold change)² + c of the gene.
+    variance = a · prior variance + b · (predicted log fold change)² + c of the gene
+               + e of the gene · prior standard deviation.
+
+The last is what is left of a gene that is measured badly (:mod:`celldit.samplers.widths`).
 
 Conditions that training has seen and each kind of those that it has not have numbers of their own
 where enough genes respond in them.
@@ -22,6 +25,9 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.extrapolation import Extrapolation
+
+# Of the names of arrays that hold e.
+ROUGH = ".rough"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,8 @@ class EffectCalibration:
         standard deviation stands as it is.
     by_kind
         Those of kinds of extrapolation that have their own.
+    rough
+        e, of each gene, shape (G,), or of all.
     """
 
     aimed: float = 1.0
@@ -50,6 +58,7 @@ class EffectCalibration:
     constant: np.ndarray | float = 0.0
     n_responding: int = 0
     by_kind: Mapping[Extrapolation, EffectCalibration] = field(default_factory=dict)
+    rough: np.ndarray | float = 0.0
 
     def _of(self, kind: Extrapolation | None) -> EffectCalibration:
         return self if kind is None else self.by_kind.get(kind, self)
@@ -73,7 +82,8 @@ class EffectCalibration:
         The kind is None for another dose or time of what was seen: it is not as sure as the same.
         """
         own = self._of(kind)
-        return np.sqrt(own.prior * prior_sd**2 + own.relative * fold_change**2 + own.constant)
+        of_prior = own.prior * prior_sd**2 + own.rough * prior_sd
+        return np.sqrt(of_prior + own.relative * fold_change**2 + own.constant)
 
     def with_earlier(
         self, genes: Sequence[str], earlier: EffectCalibration, earlier_genes: Sequence[str]
@@ -93,10 +103,13 @@ class EffectCalibration:
         return earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
 
     def _of_genes(self, column_G: np.ndarray) -> EffectCalibration:
-        every = np.ndim(self.constant) == 0
+        def chosen(each: np.ndarray | float) -> np.ndarray | float:
+            return each[column_G] if isinstance(each, np.ndarray) else each
+
         return replace(
             self,
-            constant=self.constant if every else np.asarray(self.constant)[column_G],
+            constant=chosen(self.constant),
+            rough=chosen(self.rough),
             by_kind={kind: own._of_genes(column_G) for kind, own in self.by_kind.items()},
         )
 
@@ -108,14 +121,17 @@ class EffectCalibration:
             "prior": self.prior,
             "relative": self.relative,
             "constant": float(np.mean(self.constant)),
+            "rough": float(np.mean(self.rough)),
             "n_responding": self.n_responding,
             "by_kind": {str(kind): own.to_config() for kind, own in self.by_kind.items()},
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays, for safetensors: c of each gene, overall and by kind."""
+        """The arrays, for safetensors: c and e of each gene, overall and by kind."""
         every = {"all": self, **{str(kind): own for kind, own in self.by_kind.items()}}
-        return {n: own.constant for n, own in every.items() if isinstance(own.constant, np.ndarray)}
+        values = {name: own.constant for name, own in every.items()}
+        values |= {f"{name}{ROUGH}": own.rough for name, own in every.items()}
+        return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
 
     @classmethod
     def from_config(
@@ -127,7 +143,7 @@ class EffectCalibration:
     ) -> EffectCalibration:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
 
-        Files of the first release know no kinds, and one constant for all genes.
+        Files of the first release know no kinds, and one constant for all genes; later ones no e.
 
         Raises
         ------
@@ -139,6 +155,7 @@ class EffectCalibration:
             for kind, own in config.get("by_kind", {}).items()
         }
         constant = arrays.get(name, config["constant"])
-        if np.shape(constant) not in ((), (n_genes,)):
+        rough = arrays.get(f"{name}{ROUGH}", config.get("rough", 0.0))
+        if any(np.shape(each) not in ((), (n_genes,)) for each in (constant, rough)):
             raise ValueError("its calibration of effects does not fit its genes")
-        return cls(**{**config, "constant": constant, "by_kind": by_kind})
+        return cls(**{**config, "constant": constant, "rough": rough, "by_kind": by_kind})

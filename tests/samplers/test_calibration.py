@@ -16,9 +16,9 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.latent import LatentConfig
-from celldit.samplers.calibrate import RESPONDS
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
+from celldit.samplers.widths import RESPONDS
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,8 @@ def test_never_surer_than_the_prior(model: CellDiT) -> None:
 
 
 def test_through_a_file() -> None:
-    seen = EffectCalibration(0.3, 0.4, 1.0, 0.1, np.array([0.02, 0.5], np.float32), 40)
+    constant_G, rough_G = np.array([[0.02, 0.5], [0.3, 0.1]], np.float32)
+    seen = EffectCalibration(0.3, 0.4, 1.0, 0.1, constant_G, 40, rough=rough_G)
     whole = EffectCalibration(1.0, 0.0, 2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
     config, arrays = json.loads(json.dumps(whole.to_config())), whole.arrays()
     loaded = EffectCalibration.from_config(config, arrays, 2)
@@ -111,8 +112,9 @@ def test_through_a_file() -> None:
         asked = np.ones(2), np.array([0.0, 1.0]), kind
         np.testing.assert_array_equal(loaded.sd(*asked), whole.sd(*asked))
         np.testing.assert_array_equal(loaded.fold_change(*asked), whole.fold_change(*asked))
-    with pytest.raises(ValueError, match="does not fit its genes"):
-        EffectCalibration.from_config(config, arrays, 3)
+    for name in arrays:
+        with pytest.raises(ValueError, match="does not fit its genes"):
+            EffectCalibration.from_config(config, {name: arrays[name]}, 3)
     first_release = {"prior": 2.0, "relative": 0.0, "constant": 0.3, "n_responding": 90}
     old = EffectCalibration.from_config(first_release, {}, 2)
     for kind in kinds:
@@ -135,11 +137,13 @@ def test_a_kind_without_its_own_is_read_as_what_was_seen() -> None:
 
 
 def test_what_was_learned_earlier_holds_where_nothing_new_was() -> None:
-    seen = EffectCalibration(0.6, 0.4, 1.0, 0.1, np.array([0.1, 0.2, 0.3]), 40)
+    each_G = np.array([0.1, 0.2, 0.3])
+    seen = EffectCalibration(0.6, 0.4, 1.0, 0.1, each_G, 40, rough=2 * each_G)
     earlier = EffectCalibration(1.0, 0.0, 2.0, 0.0, 0.3, 90, {Extrapolation.SEEN: seen})
     tuned = EffectCalibration().with_earlier(["z", "x"], earlier, ["x", "y", "z"])
     assert tuned.prior == 2.0
     np.testing.assert_array_equal(tuned.by_kind[Extrapolation.SEEN].constant, [0.3, 0.1])
+    np.testing.assert_array_equal(tuned.by_kind[Extrapolation.SEEN].rough, [0.6, 0.2])
     assert earlier.with_earlier(["x"], seen, ["x"]) is earlier
     new = EffectCalibration()
     assert new.with_earlier(["x", "new"], earlier, ["x"]) is new

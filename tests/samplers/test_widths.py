@@ -13,8 +13,15 @@ from scipy import sparse
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.samplers.calibrate import RESPONDS, Compared, _error_of_genes, _fit, _reading
 from celldit.samplers.mean_rates import mean_rates, measured_fold_change
+from celldit.samplers.widths import (
+    RESPONDS,
+    Compared,
+    error_of_genes,
+    fit_widths,
+    reading,
+    with_followed,
+)
 
 
 @pytest.mark.parametrize("n_cells", [20, 40, 400])
@@ -61,18 +68,18 @@ def test_the_reading_is_found() -> None:
         measured_G = 0.3 * aimed_G + 0.4 * decoded_G + rng.normal(0, 0.1, 40)
         rest = np.full((3, 40), 0.01)
         compared.append(Compared(Extrapolation.SEEN, aimed_G, decoded_G, measured_G, *rest))
-    assert _reading(compared) == pytest.approx((0.3, 0.4), abs=0.04)
+    assert reading(compared) == pytest.approx((0.3, 0.4), abs=0.04)
     # Nothing is made larger than the aim has it.
     larger = [replace(one, measured_G=3 * one.measured_G) for one in compared]
-    assert sum(_reading(larger)) == pytest.approx(1)
+    assert sum(reading(larger)) == pytest.approx(1)
     # Without a word from the data it is the aim.
     silent = [replace(one, measured_G=0 * one.measured_G) for one in compared[:1]]
-    assert 0 < _reading(silent)[0] < 1
+    assert 0 < reading(silent)[0] < 1
 
 
 def test_genes_that_never_respond_are_surer() -> None:
     sd_G = np.repeat([0.1, 1.0], 300)
-    fitted = _fit(made_up(sd_G, 12, 0))
+    fitted = fit_widths(made_up(sd_G, 12, 0))
     found_G = fitted.sd(np.full(600, 0.01), np.zeros(600), None)
     quiet, loud = found_G[:300], found_G[300:]
     assert np.median(quiet) < 0.6 * np.median(loud)
@@ -85,15 +92,73 @@ def test_a_condition_does_not_vouch_for_itself() -> None:
     # Genes that are off in one condition only look no worse there than others, but elsewhere.
     error_CG = np.zeros((5, 100))
     error_CG[0, :10] = 3.0
-    others_CG, all_G = _error_of_genes(error_CG**2, np.full((5, 100), 0.01))
+    others_CG, all_G = error_of_genes(error_CG**2, np.full((5, 100), 0.01))
     assert others_CG[0, 7] == pytest.approx(others_CG[0, 20])
     assert others_CG[1, 7] > 2 * others_CG[1, 20]
     assert all_G[7] > 2 * all_G[20]
 
 
 def test_one_condition_is_enough() -> None:
-    fitted = _fit(made_up(np.full(200, 0.5), 1, 1))
+    fitted = fit_widths(made_up(np.full(200, 0.5), 1, 1))
     assert fitted.n_responding >= 30
     found_G = fitted.sd(np.full(200, 0.01), np.zeros(200), None)
     assert np.isfinite(found_G).all()
     assert 0.4 < np.median(found_G) < 1.5
+
+
+def test_a_kind_with_few_trials_borrows() -> None:
+    few, many = made_up(np.full(200, 0.2), 2, 1), made_up(np.full(200, 1.0), 30, 2)
+    alone, borrowing = fit_widths(few), fit_widths(few, [many])
+    own = fit_widths(made_up(np.full(200, 0.2), 40, 1), [many])
+    sd = [np.median(each.sd(np.full(200, 0.01), np.zeros(200), None)) for each in
+          (alone, own, borrowing, fit_widths(many))]  # fmt: skip
+    assert sd == sorted(sd)
+    # Many trials of its own leave little to borrow.
+    assert sd[1] < 0.7 * sd[2]
+    # How a kind is read stays its own.
+    assert (borrowing.aimed, borrowing.decoded) == (alone.aimed, alone.decoded)
+
+
+def test_where_a_gene_is_measured_badly_the_prior_counts_for_more() -> None:
+    rng = np.random.default_rng(0)
+    noise_G, prior_G = np.tile([0.01, 0.25], 150), np.repeat([0.01, 0.04, 0.25], 100)
+    compared = []
+    for _ in range(20):
+        variance_G = prior_G + 2 * np.sqrt(prior_G * noise_G)
+        error_G = rng.normal(0, np.sqrt(variance_G + noise_G))
+        zero_G, strength_G = np.zeros(300), error_G**2 / noise_G
+        compared.append(
+            Compared(Extrapolation.CONTEXT, zero_G, zero_G, error_G, prior_G, noise_G, strength_G)
+        )
+    found_G = fit_widths(compared).sd(np.sqrt(prior_G), np.zeros(300), None)
+    well, badly = found_G[::2], found_G[1::2]
+    assert (badly > 1.2 * well).mean() > 0.9
+
+
+@pytest.mark.parametrize("follows", [0.4, 0.9])
+def test_errors_of_seen_conditions_are_those_against_other_cells(follows: float) -> None:
+    # Residuals hold less of the noise, the more the prediction has followed it.
+    rng = np.random.default_rng(0)
+    shape, noise = (30, 300), 0.09
+    truth_CG, off_CG = rng.normal(0, 1.0, shape), rng.normal(0, 0.2, shape)
+    measured_CG = truth_CG + rng.normal(0, noise**0.5, shape)
+    left_out_CG = truth_CG + off_CG
+    predicted_CG = left_out_CG + follows * (measured_CG - left_out_CG)
+
+    def compared(kind: Extrapolation, told_CG: np.ndarray) -> list[Compared]:
+        rest_G = np.full(shape[1], 1e-4), np.full(shape[1], noise)
+        return [
+            Compared(kind, told_G, told_G, measured_G, *rest_G, measured_G**2 / noise)
+            for told_G, measured_G in zip(told_CG, measured_CG, strict=True)
+        ]
+
+    seen = compared(Extrapolation.SEEN, predicted_CG)
+    left_out = compared(Extrapolation.UNSEEN, left_out_CG)
+    followed = with_followed(seen, left_out)
+    assert np.mean([one.followed_G for one in followed]) == pytest.approx(follows, abs=0.1)
+    fitted = fit_widths(followed)
+    sd_CG = fitted.sd(np.full(shape, 0.01), predicted_CG, None)
+    off_CG = np.abs(truth_CG - predicted_CG)
+    responds_CG = rng.normal(truth_CG, noise**0.5) ** 2 > RESPONDS**2 * noise
+    assert 0.85 < (off_CG < 1.645 * sd_CG)[responds_CG].mean() < 0.99
+    assert sd_CG[responds_CG].mean() < 2.5 * np.sqrt((off_CG[responds_CG] ** 2).mean())
