@@ -2,11 +2,14 @@
 
 The model is that of :mod:`celldit.conditions.states`. It is fitted by expectation maximisation; the
 number of states is the one with the best likelihood of cells left out, and is one where a single
-Gaussian does.
+Gaussian does. Contexts may also share their states, such as replicates of one culture: what is
+fitted to all their cells has room for more of them, and is taken where the cells left out are
+clearly likelier in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +20,8 @@ CELLS_PER_STATE = 30
 N_ROUNDS, SETTLED = 25, 1e-3
 # A condition's composition counts as if that of its context had been seen in this many more cells.
 PRIOR_CELLS = 20.0
+# By how many standard errors left-out cells have to be likelier in states that contexts share.
+CLEARLY = 2.0
 
 
 def densities(x_nF: np.ndarray, means_MF: np.ndarray, factors_MFF: np.ndarray) -> np.ndarray:
@@ -30,9 +35,9 @@ def densities(x_nF: np.ndarray, means_MF: np.ndarray, factors_MFF: np.ndarray) -
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """M states of one context, and the composition of its conditions."""
+    """M states of one context or of X that share them, and the composition of c conditions."""
 
-    usual_M: np.ndarray
+    usual_XM: np.ndarray
     offsets_MF: np.ndarray
     factors_MFF: np.ndarray
     conditions: np.ndarray
@@ -40,12 +45,12 @@ class Mixture:
 
     @property
     def n_states(self) -> int:
-        return len(self.usual_M)
+        return len(self.offsets_MF)
 
-    def share_of(self, condition: int) -> np.ndarray:
-        """Composition of a condition, the usual one where none of its cells was looked at."""
+    def share_of(self, condition: int, context: int) -> np.ndarray:
+        """Composition of a condition, that of its context where none of its cells was looked at."""
         at = np.flatnonzero(self.conditions == condition)
-        return self.shares_cM[at[0]] if len(at) else self.usual_M
+        return self.shares_cM[at[0]] if len(at) else self.usual_XM[context]
 
     def log_likelihoods(self, away_nF: np.ndarray, row_n: np.ndarray) -> np.ndarray:
         """Log of share times density, for cells of the conditions `row_n`, shape (n, M)."""
@@ -55,40 +60,121 @@ class Mixture:
         return np.log(shares_nM) + densities(about_nF, self.offsets_MF, self.factors_MFF)
 
 
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """Cells of one context and the mixture that suits them best.
+
+    Attributes
+    ----------
+    mixture
+        Fitted to all n cells.
+    away_nF, condition_n
+        The cells about the means of their conditions, and the conditions.
+    apart_n
+        Which cells were left out to choose the number of states.
+    score_a
+        Log likelihood of each of these.
+    """
+
+    mixture: Mixture
+    away_nF: np.ndarray
+    condition_n: np.ndarray
+    apart_n: np.ndarray
+    score_a: np.ndarray
+
+
 def best_mixture(
     away_nF: np.ndarray, condition_n: np.ndarray, factor_FF: np.ndarray, rng: np.random.Generator
-) -> Mixture:
-    """The mixture whose number of states suits cells that were left out best."""
+) -> Tried:
+    """The mixture whose number of states suits cells that were left out best.
+
+    Parameters
+    ----------
+    away_nF, condition_n
+        Cells of one context about the means of their conditions, and the conditions.
+    factor_FF
+        Scatter of a single state.
+    rng
+        Chooses the cells left out and the first guess.
+    """
     conditions, row_n = np.unique(condition_n, return_inverse=True)
-    n_cells = len(away_nF)
-    apart_n = rng.random(n_cells) < 0.2
-    best, best_score, seed = 1, -np.inf, int(rng.integers(2**31))
-    in_vain = 0
-    for n_states in LADDER:
-        if n_states > 1 and n_cells < n_states * CELLS_PER_STATE:
+    apart_n = rng.random(len(away_nF)) < 0.2
+    seed = int(rng.integers(2**31))
+    context_c = np.zeros(len(conditions), dtype=np.int64)
+    best, score_a = 1, np.zeros(0)
+    if len(away_nF) >= 2 * CELLS_PER_STATE:
+        best, score_a = _climb(away_nF, row_n, context_c, apart_n, LADDER, seed)
+    elif apart_n.any():
+        # Too few cells to tell: one Gaussian, which then has seen those left out.
+        score_a = densities(away_nF[apart_n], 0 * away_nF[:1], factor_FF[None])[:, 0]
+    if best == 1:
+        one, zero = np.ones((len(conditions), 1)), np.zeros((1, away_nF.shape[1]))
+        mixture = Mixture(np.ones((1, 1)), zero, factor_FF[None], conditions, one)
+    else:
+        mixture = _fit(away_nF, row_n, conditions, context_c, best, seed)
+    return Tried(mixture, away_nF, condition_n, apart_n, score_a)
+
+
+def shared_mixture(tried: Sequence[Tried], rng: np.random.Generator) -> Mixture | None:
+    """One mixture of all contexts; None unless left-out cells are clearly likelier in it.
+
+    Parameters
+    ----------
+    tried
+        What was found for each of X contexts, in their order.
+    rng
+        Chooses the first guess.
+    """
+    away_nF = np.concatenate([one.away_nF for one in tried])
+    apart_n = np.concatenate([one.apart_n for one in tried])
+    context_n = np.repeat(np.arange(len(tried)), [len(one.away_nF) for one in tried])
+    conditions, first_c, row_n = np.unique(
+        np.concatenate([one.condition_n for one in tried]), return_index=True, return_inverse=True
+    )
+    context_c, seed = context_n[first_c], int(rng.integers(2**31))
+    best, score_a = _climb(away_nF, row_n, context_c, apart_n, LADDER[1:], seed)
+    if best == 1:
+        return None
+    gain_a = score_a - np.concatenate([one.score_a for one in tried])
+    if gain_a.sum() <= CLEARLY * gain_a.std() * np.sqrt(len(gain_a)):
+        return None
+    return _fit(away_nF, row_n, conditions, context_c, best, seed)
+
+
+def _climb(
+    away_nF: np.ndarray,
+    row_n: np.ndarray,
+    context_c: np.ndarray,
+    apart_n: np.ndarray,
+    ladder: Sequence[int],
+    seed: int,
+) -> tuple[int, np.ndarray]:
+    """The number of states in which cells left out are likeliest, and how likely each cell is."""
+    conditions = np.arange(len(context_c))
+    best, best_a, in_vain = 1, np.full(int(apart_n.sum()), -np.inf), 0
+    for n_states in ladder:
+        # Each state has a scale and totals of its own in each context.
+        fewest = n_states * CELLS_PER_STATE * (1 + int(context_c.max()))
+        if n_states > 1 and len(away_nF) < fewest:
             break
-        if n_cells < 2 * CELLS_PER_STATE:
-            break
-        fitted = _fit(away_nF[~apart_n], row_n[~apart_n], conditions, n_states, seed)
+        fitted = _fit(away_nF[~apart_n], row_n[~apart_n], conditions, context_c, n_states, seed)
         log_nM = fitted.log_likelihoods(away_nF[apart_n], row_n[apart_n])
-        score = float(np.logaddexp.reduce(log_nM, axis=1).mean())
-        if score > best_score:
-            best, best_score, in_vain = n_states, score, 0
+        score_a = np.logaddexp.reduce(log_nM, axis=1)
+        if score_a.sum() > best_a.sum():
+            best, best_a, in_vain = n_states, score_a, 0
         else:
             in_vain += 1
         # One number of states may do badly by its first guess alone.
         if in_vain == 2:
             break
-    if best == 1:
-        one, zero = np.ones((len(conditions), 1)), np.zeros((1, away_nF.shape[1]))
-        return Mixture(np.ones(1), zero, factor_FF[None], conditions, one)
-    return _fit(away_nF, row_n, conditions, best, seed)
+    return best, best_a
 
 
 def _fit(
     away_nF: np.ndarray,
     row_n: np.ndarray,
     conditions: np.ndarray,
+    context_c: np.ndarray,
     n_states: int,
     seed: int,
 ) -> Mixture:
@@ -107,7 +193,8 @@ def _fit(
         usual_M = in_M / in_M.sum()
         counts_cM = np.zeros((len(conditions), len(in_M)))
         np.add.at(counts_cM, row_n, share_nM)
-        shares_cM = counts_cM + PRIOR_CELLS * usual_M
+        usual_XM = _usual(counts_cM, context_c, usual_M)
+        shares_cM = counts_cM + PRIOR_CELLS * usual_XM[context_c]
         shares_cM /= shares_cM.sum(1, keepdims=True)
         about_nF = away_nF + shares_cM[row_n] @ offsets_MF
         offsets_MF = (share_nM.T @ about_nF) / in_M[:, None]
@@ -127,7 +214,7 @@ def _fit(
         strength = 2.0 * n_dims
         covariance = (scatter_MFF + strength * pooled) / (in_M + strength)[:, None, None]
         factors_MFF = np.linalg.cholesky(covariance)
-        mixture = Mixture(usual_M, offsets_MF, factors_MFF, conditions, shares_cM)
+        mixture = Mixture(usual_XM, offsets_MF, factors_MFF, conditions, shares_cM)
         log_nM = mixture.log_likelihoods(away_nF, row_n)
         likelihood = float(np.logaddexp.reduce(log_nM, axis=1).mean())
         if likelihood - before < SETTLED:
@@ -135,6 +222,17 @@ def _fit(
         share_nM, before = softmax(log_nM), likelihood
     assert mixture is not None
     return mixture
+
+
+def _usual(counts_cM: np.ndarray, context_c: np.ndarray, usual_M: np.ndarray) -> np.ndarray:
+    """Composition of each context, (X, M); of a single one it is that of all cells."""
+    n_contexts = 1 + int(context_c.max())
+    if n_contexts == 1:
+        return usual_M[None]
+    counts_XM = np.zeros((n_contexts, len(usual_M)))
+    np.add.at(counts_XM, context_c, counts_cM)
+    counts_XM += PRIOR_CELLS * usual_M
+    return np.asarray(counts_XM / counts_XM.sum(1, keepdims=True))
 
 
 def softmax(log_nM: np.ndarray) -> np.ndarray:

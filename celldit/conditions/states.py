@@ -8,8 +8,9 @@ poor place for new cells to start from: most of it lies between the states. So w
 
 with offsets and scatter shared by all conditions of the context, and a composition for each
 condition, drawn to that of its context where cells are few: a perturbation may both move cells and
-change how many are in which state. How the states of one context are found is in
-:mod:`celldit.conditions.mixture`.
+change how many are in which state. Contexts that are alike, such as replicates, may share offsets
+and scatter, too, each about places of its own. How states are found, and whether they are shared,
+is in :mod:`celldit.conditions.mixture`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, blocks, rows_of
-from celldit.conditions.mixture import Mixture, best_mixture, densities, softmax
+from celldit.conditions.mixture import best_mixture, densities, shared_mixture, softmax
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.shifts import condition_means
 
@@ -85,23 +86,27 @@ class States:
         place_C = np.array([row_of[c.surroundings] for c in table.conditions])
         place_N = place_C[table.index]
         most = max(200, min(MOST_CELLS, MOST_OF_ALL // len(places)))
-        parts: list[Mixture] = []
+        tried = []
         for x, place in enumerate(places):
             own = np.sort(rng.permutation(np.flatnonzero(place_N == x))[:most])
             condition_n = table.index[own]
             away_nF = rows_of(z, own) - means_CF[condition_n]
-            parts.append(best_mixture(away_nF, condition_n, population.factor(place), rng))
+            tried.append(best_mixture(away_nF, condition_n, population.factor(place), rng))
+        shared = shared_mixture(tried, rng) if len(places) > 1 else None
+        parts = [(one.mixture, 0) for one in tried]
+        if shared is not None:
+            parts = [(shared, x) for x in range(len(places))]
         single = cls.single(population, table)
         shares = {
-            c: parts[place_C[i]].share_of(i)
+            c: parts[place_C[i]][0].share_of(i, parts[place_C[i]][1])
             for i, c in enumerate(table.conditions)
-            if parts[place_C[i]].n_states > 1
+            if parts[place_C[i]][0].n_states > 1
         }
-        cells = [n * part.usual_M for n, part in zip(single.cells_S, parts, strict=True)]
+        cells = [n * m.usual_XM[x] for n, (m, x) in zip(single.cells_S, parts, strict=True)]
         return cls(
-            tuple(place for place, p in zip(places, parts, strict=True) for _ in p.usual_M),
-            np.concatenate([part.offsets_MF for part in parts]),
-            np.concatenate([part.factors_MFF for part in parts]),
+            tuple(place for place, (m, _) in zip(places, parts, strict=True) for _ in m.offsets_MF),
+            np.concatenate([mixture.offsets_MF for mixture, _ in parts]),
+            np.concatenate([mixture.factors_MFF for mixture, _ in parts]),
             np.concatenate(cells),
             shares,
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from torch import Tensor
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.data.cells import Cells
@@ -19,6 +20,7 @@ from celldit.samplers.flow import SolverConfig, carry
 from celldit.samplers.noise import STATE_STREAM, solver_from_noise, uniforms
 from celldit.samplers.pair import Pair
 from celldit.samplers.sampling import TILE, Sampling, filled_up
+from celldit.samplers.synthesis import Towards
 from celldit.samplers.trained import Asked, Trained
 from celldit.samplers.write import PredictedCells, concatenate
 
@@ -117,25 +119,38 @@ def _tile(
     uniform_B = uniforms(keys, seed, STATE_STREAM)
     if sizes_N is None:
         state_B = sources.draw(row_B, uniform_B)
-        sizes_B = synthesis.sizes(state_B, uniforms(keys, seed, SIZE_STREAM))
     else:
         sizes_B = sizes_N[keys]
         state_B = sources.draw(row_B, uniform_B, synthesis.sizes.log_densities(sizes_B))
-    source = sources.rows(row_B, state_B)
-    start_BKD = source(cell_noise(torch.from_numpy(keys), trained.shape, seed))
-    solver = None
-    if config.solver == "sde":
-        solver = solver_from_noise(config, source.to(trained.flow.device), keys, seed)
-    told = source.tell(pair.ends.briefing, row_B)
-    z_BKD = carry(trained.flow, start_BKD, told, config, solver=solver)
+    other_B, share_B = pair.states_of_others(keys, state_B), pair.share_N[keys]
+    if sizes_N is None:
+        uniform_B = uniforms(keys, seed, SIZE_STREAM)
+        here_B, there_B = (synthesis.sizes(states_B, uniform_B) for states_B in (state_B, other_B))
+        sizes_B = (here_B ** (1 - share_B) * there_B**share_B).astype(np.float32)
+    noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, seed)
+
+    def at(row_B: np.ndarray, state_B: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Latents of the flow, and those to decode."""
+        source = sources.rows(row_B, state_B)
+        solver = None
+        if config.solver == "sde":
+            solver = solver_from_noise(config, source.to(trained.flow.device), keys, seed)
+        told = source.tell(pair.ends.briefing, row_B)
+        z_BKD = carry(trained.flow, source(noise_BKD), told, config, solver=solver)
+        return z_BKD, synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
+
+    z_BKD, clean_BKD = at(row_B, state_B)
+    size_B, towards = torch.from_numpy(sizes_B), None
+    if share_B.any():
+        share = torch.from_numpy(share_B.astype(np.float32))
+        other_BKD, clean_other_BKD = at(pair.other_N[keys], other_B)
+        towards = Towards(clean_other_BKD, other_B, share)
+        z_BKD = torch.lerp(z_BKD, other_BKD, share[:, None, None])
     with torch.no_grad():
-        clean_BKD = synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
-        size_B = torch.from_numpy(sizes_B)
-        towards = pair.towards(keys)
         model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B, towards)
     return PredictedCells(
         sparse.csr_matrix(model.mean_BG.numpy()),
         draw_counts(model, keys, seed),
         sizes_B,
-        trained.autoencoder.at_own_size(z_BKD if towards is None else towards.latents(z_BKD)),
+        trained.autoencoder.at_own_size(z_BKD),
     )

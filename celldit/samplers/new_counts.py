@@ -70,6 +70,13 @@ class NewCounts(CountModel):
         reached_B = torch.log((mean_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
         return cls(mean_BG, theta_G, size_B, reached_B, share)
 
+    def towards(self, other: NewCounts, share_B: Tensor) -> NewCounts:
+        """The same cells a share of the way to `other`: expectations lie on a straight line."""
+        mean_BG = torch.lerp(self.mean_BG, other.mean_BG, share_B[:, None])
+        theta_BG = self.theta_G * (other.theta_G / self.theta_G) ** share_B[:, None]
+        total_B = torch.log((mean_BG.sum(1) * 1e4 / self.size_B).clamp_min(1e-12))
+        return NewCounts(mean_BG, theta_BG, self.size_B, total_B, self.share)
+
 
 def held_total(rate_BG: np.ndarray, total_B: np.ndarray, share: float) -> np.ndarray:
     """The number for each cell that leaves a share of its log total's deviation from `total_B`."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from celldit.conditions.between import Between
 from celldit.samplers.noise import NoiseSources, uniforms
-from celldit.samplers.synthesis import Towards
+from celldit.samplers.partners import Partners
 from celldit.samplers.trained import Asked, Trained
 
 TIME_STREAM = 1 << 18
+PARTNER_STREAM = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +22,9 @@ class Pair:
 
     Nothing was measured between two times of training. Of the cells asked for at a time between
     them some start among those of the earlier and some among those of the later, the more the
-    nearer it is, and each has gone its share of the way to the other. A cell at a time of training
-    is already where it goes.
+    nearer it is, and each has gone its share of the way to the other. Both ends of the way are new
+    cells of their times, drawn from the same noise, in states that go together
+    (:mod:`celldit.samplers.partners`). A cell at a time of training is already where it goes.
 
     Attributes
     ----------
@@ -34,12 +36,18 @@ class Pair:
         How far it is.
     sources
         Where the flow from noise starts for each condition in `ends`.
+    partners
+        Which states go together, for each two rows of `ends` between which cells are.
+    seed
+        Of the draws.
     """
 
     ends: Asked
     other_N: np.ndarray
     share_N: np.ndarray
     sources: NoiseSources
+    partners: Mapping[tuple[int, int], Partners]
+    seed: int
 
     @classmethod
     def of(cls, trained: Trained, asked: Asked, seed: int) -> Pair:
@@ -56,13 +64,21 @@ class Pair:
         ends = Asked.of_rows(trained, distinct, np.where(late_N, later_N, earlier_N))
         other_N = np.where(late_N, earlier_N, later_N)
         share_N = np.where(late_N, 1 - share_N, share_N)
-        return cls(ends, other_N, share_N, ends.sources(trained.states))
+        between_N = share_N > 0
+        ways = np.unique(np.stack([ends.row[between_N], other_N[between_N]], axis=1), axis=0)
+        partners = {
+            (q, p): Partners.of(trained.states, distinct[q], distinct[p]) for q, p in ways.tolist()
+        }
+        return cls(ends, other_N, share_N, ends.sources(trained.states), partners, seed)
 
-    def towards(self, keys: np.ndarray) -> Towards | None:
-        """The way of some cells; None where none of them is on one."""
-        share_B = torch.from_numpy(self.share_N[keys].astype(np.float32))
-        if not bool(share_B.any()):
-            return None
-        positions_of = self.sources.positions_of
-        shift_BKD = positions_of(self.other_N[keys]) - positions_of(self.ends.row[keys])
-        return Towards(shift_BKD, share_B)
+    def states_of_others(self, keys: np.ndarray, state_B: np.ndarray) -> np.ndarray:
+        """The states at the other ends of cells that are in the states `state_B`, int64.
+
+        Of cells that are where they go, their own.
+        """
+        uniform_B = uniforms(keys, self.seed, PARTNER_STREAM)
+        row_B, other_B, other_state_B = self.ends.row[keys], self.other_N[keys], state_B.copy()
+        for (q, p), partners in self.partners.items():
+            own = (row_B == q) & (other_B == p) & (self.share_N[keys] > 0)
+            other_state_B[own] = partners.draw(state_B[own], uniform_B[own])
+        return other_state_B

@@ -49,22 +49,25 @@ LEAST, MOST = 0.0, 1.0
 
 @dataclass(frozen=True, eq=False)
 class Towards:
-    """Where each of B new cells would be at another time, and how far it is on the way.
+    """The same B new cells at another time, and how far they are on the way there.
 
     Attributes
     ----------
-    shift_BKD
-        The whole way in the latent.
+    z_BKD
+        Latents to decode there.
+    row_B
+        States there.
     share_B
-        How much of it lies behind the cell; 0 leaves it where it is.
+        How much of the way lies behind each; 0 leaves it where it is.
     """
 
-    shift_BKD: Tensor
+    z_BKD: Tensor
+    row_B: np.ndarray
     share_B: Tensor
 
     def latents(self, z_BKD: Tensor) -> Tensor:
-        """Latents on the way, (B, K, D)."""
-        return z_BKD + self.share_B[:, None, None] * self.shift_BKD
+        """Latents on the way from those here, (B, K, D)."""
+        return torch.lerp(z_BKD, self.z_BKD, self.share_B[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,21 +119,25 @@ class Synthesis:
         """Distribution of the counts of new cells, from their latents, sizes and states.
 
         Cells on the way towards another time have expected counts on the straight line between
-        those at both ends, and what is usual for their total moves with these. Where the decoder's
-        own distribution is drawn from, it is their latents that lie on a line.
+        those at both ends, and scatter in between. Where the decoder's own distribution is drawn
+        from, it is their latents that lie on a line.
         """
         if len(self.theta_G) == 0:
             z_BKD = z_BKD if towards is None else towards.latents(z_BKD)
             return autoencoder.decode(z_BKD, size_B)
+        model = self._counts(autoencoder, z_BKD, size_B, row_B)
+        if towards is None:
+            return model
+        other = self._counts(autoencoder, towards.z_BKD, size_B, towards.row_B)
+        return model.towards(other, towards.share_B)
+
+    def _counts(
+        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+    ) -> NewCounts:
         mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B)
         theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
-        total_B = torch.from_numpy(self.total_X[row_B])
-        if towards is not None:
-            start_B = mean_BG.sum(1).double()
-            end_BG = self._expected(autoencoder, z_BKD + towards.shift_BKD, size_B, row_B)
-            mean_BG = torch.lerp(mean_BG, end_BG, towards.share_B[:, None])
-            total_B = total_B + torch.log(mean_BG.sum(1).double() / start_B)
         theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
+        total_B = torch.from_numpy(self.total_X[row_B])
         return NewCounts.held(mean_BG, theta, size_B, total_B, self.share)
 
     def _expected(

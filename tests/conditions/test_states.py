@@ -87,6 +87,51 @@ def test_an_unseen_condition_has_the_usual_composition_and_a_new_context_all_sta
     np.testing.assert_allclose(share, also)
 
 
+def two_contexts(shares: tuple[float, float]) -> tuple[np.ndarray, ConditionTable]:
+    """120 cells in each of two contexts far apart, in states of 24 dimensions."""
+    rng = np.random.default_rng(0)
+    second = np.concatenate([rng.random(120) < share for share in shares])
+    z = rng.normal(size=(240, 24)) * rng.uniform(0.3, 1.0, 24)
+    z[:, :2] += second[:, None] * AWAY_F[:2]
+    z[120:] += 20.0
+    return z, ConditionTable((CONTROL, Condition(context="e")), np.repeat([0, 1], 120))
+
+
+def test_alike_contexts_share_their_states_not_their_places_and_compositions() -> None:
+    z, table = two_contexts((0.3, 0.6))
+    states, population = fitted(z, table)
+    assert states.surroundings == (("d", None),) * 2 + (("e", None),) * 2
+    assert np.array_equal(states.offsets_SF[:2], states.offsets_SF[2:])
+    assert np.array_equal(states.factors_SFF[:2], states.factors_SFF[2:])
+    which = int(np.argmax(states.offsets_SF[:2, 0]))
+    shares = [states.options(c)[1][which] for c in table.conditions]
+    assert shares == pytest.approx([0.3, 0.6], abs=0.12)
+    unseen = states.options(Condition(("A",), context="e"))[1][which]
+    assert unseen == pytest.approx(0.6, abs=0.15)
+    found = states.assign(z, table, population, 0)
+    assert (found[:120] < 2).all()
+    assert (found[120:] >= 2).all()
+
+
+def test_contexts_whose_states_differ_keep_their_own() -> None:
+    z, table = two_contexts((0.3, 0.3))
+    rng = np.random.default_rng(3)
+    z[120:] = rng.normal(size=(120, 24)) * rng.uniform(0.1, 3.0, 24)
+    states, _ = fitted(z, table)
+    (context, _), *_ = states.surroundings
+    own = np.array([place == context for place, _ in states.surroundings])
+    assert own.sum() == 2
+    # The scatter of the one is nowhere in the other.
+    assert all(abs(f - states.factors_SFF[own]).max() > 0.5 for f in states.factors_SFF[~own])
+
+
+def test_contexts_of_few_cells_share_nothing() -> None:
+    z, table = two_contexts((0.3, 0.3))
+    some = np.r_[:20, 120:140]
+    states, _ = fitted(z[some], ConditionTable(table.conditions, table.index[some]))
+    assert len(states) == 2
+
+
 def test_few_cells_are_one_state() -> None:
     z, table, _ = made({CONTROL: 0.5}, n_cells=20)
     assert len(fitted(z, table)[0]) == 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from celldit import CellDiT
 from celldit.conditions import Condition
 from celldit.samplers.pair import Pair
-from celldit.samplers.trained import Asked
+from celldit.samplers.trained import Asked, Trained
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,38 @@ def test_cells_come_from_both_ends_the_more_the_nearer(timed: CellDiT) -> None:
     assert np.array_equal(pair.share_N[100:1100], np.where(from_late, 0.75, 0.25))
     assert not pair.share_N[:100].any()
     assert not pair.share_N[-100:].any()
-    assert pair.towards(np.arange(100)) is None
+
+
+def test_both_ends_are_new_cells_of_their_times(
+    timed: CellDiT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, pairs = Pair.of, []
+
+    def arrived(trained: Trained, asked: Asked, seed: int) -> Pair:
+        pair = made(trained, asked, seed)
+        pairs.append(replace(pair, share_N=np.ones_like(pair.share_N)))
+        return pairs[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pair, "of", arrived)
+        moved = timed.generate(1200, time=2).layers["counts"].toarray()
+    goals = np.array([c.time for c in pairs[0].ends.conditions])[pairs[0].other_N[:1200]]
+    late = goals == 3
+    there = timed.generate(600, time=3).layers["counts"].toarray()
+    for gene in (5, 6):
+        ours, theirs = np.log1p(moved[late, gene]), np.log1p(there[:, gene])
+        assert ours.mean() == pytest.approx(theirs.mean(), abs=0.12)
+        assert ours.std() == pytest.approx(theirs.std(), rel=0.15)
+
+
+def test_cells_of_a_trained_time_are_the_same_beside_others(timed: CellDiT) -> None:
+    conditions = [Condition(time=1.0), Condition(time=1.5)]
+    keys = np.arange(40)
+    states = np.zeros(40, dtype=np.int64)
+    pair = Pair.of(timed.trained, Asked.of_rows(timed.trained, conditions, keys % 2), seed=0)
+    still = pair.share_N[keys] == 0
+    assert np.array_equal(still, keys % 2 == 0)
+    assert (pair.states_of_others(keys, states)[still] == 0).all()
 
 
 def test_their_expected_counts_lie_between_those_of_the_ends(timed: CellDiT) -> None:
