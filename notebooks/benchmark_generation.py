@@ -25,6 +25,15 @@ the training half, errors of means, variances, zeros and correlations of log exp
 of 20 cells or more in each half: overlap of the 50 top markers (t-test) with those of the held-out
 half, and the balanced accuracy on it of a logistic regression of the group on principal components.
 Cells that scVI makes without labels have none. Copies are counted by group in a second table.
+
+    python notebooks/benchmark_generation.py papalexi --draws 4 --methods celldit scvi \
+        --scvi-python ENV/bin/python --out generation_draws.csv
+
+One draw of cells is uncertain, and the Wasserstein distance of two samples is smaller the less one of
+them varies. With ``--draws`` celldit draws several times from one model, and the distance is given
+without what samples of one source differ by: W2²(x, y) - (W2²(x, x') + W2²(y, y')) / 2, on five pairs of
+a thousand cells each (the divergence of Genevay et al. 2018, "Learning generative models with Sinkhorn
+divergences", without entropy).
 """
 
 from __future__ import annotations
@@ -61,6 +70,9 @@ SETUP = {
         "size_factor_key": "total_umis",
     },
 }
+
+
+N_PAIRS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +119,21 @@ def row(name: str, cells: np.ndarray, real: np.ndarray, pca: PCA, seed: int) -> 
         "zero_error": measure.zero_fraction_error(cells, real),
         "correlation_error": measure.correlation_error(cells, real),
     }
+
+
+def excess_w2(cells: np.ndarray, real: np.ndarray, pca: PCA, seed: int) -> float:
+    """Squared Wasserstein distance beyond what samples of each side differ by."""
+    found = []
+    for i in range(N_PAIRS):
+        rng = np.random.default_rng([seed, i])
+        (x, x_too), (y, y_too) = (
+            np.array_split(rng.permutation(z)[: min(2000, len(z) // 2 * 2)], 2)
+            for z in (pca.transform(cells), pca.transform(real))
+        )
+        between = measure.wasserstein(x, y) ** 2
+        within = measure.wasserstein(x, x_too) ** 2 + measure.wasserstein(y, y_too) ** 2
+        found.append(between - within / 2)
+    return float(np.mean(found))
 
 
 def markers(cells: np.ndarray, labels: np.ndarray, groups: list[str]) -> dict[str, set[str]]:
@@ -226,17 +253,28 @@ def of_scvi(
     return sources
 
 
+def split(
+    name: str, seed: int, max_cells: int
+) -> tuple[ad.AnnData, ad.AnnData, np.ndarray, np.ndarray, PCA, list[str], np.ndarray]:
+    """Both halves, their log expression, components, groups that are large enough, and labels."""
+    key = GROUPS[name]
+    train, test = halves(getattr(cd.datasets, name)(), key, seed)
+    some = np.sort(np.random.default_rng(seed).permutation(test.n_obs)[:max_cells])
+    test = test[some].copy()
+    real = log_expression(test.X, test.obs["total_umis"])
+    known = log_expression(train.X, train.obs["total_umis"])
+    sizes = pd.concat([train.obs[key].value_counts(), test.obs[key].value_counts()], axis=1)
+    large = sorted(sizes.index[(sizes >= 20).all(axis=1)].astype(str))
+    pca = PCA(30, random_state=0).fit(known)
+    return train, test, real, known, pca, large, test.obs[key].astype(str).to_numpy()
+
+
 def run(
     name: str, seed: int, options: argparse.Namespace, work: Path
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One split: the table of sources, and the copies by group."""
     key = GROUPS[name]
-    train, test = halves(getattr(cd.datasets, name)(), key, seed)
-    some = np.sort(np.random.default_rng(seed).permutation(test.n_obs)[: options.max_cells])
-    test = test[some].copy()
-    real = log_expression(test.X, test.obs["total_umis"])
-    known = log_expression(train.X, train.obs["total_umis"])
-    pca = PCA(30, random_state=0).fit(known)
+    train, test, real, known, pca, large, truth = split(name, seed, options.max_cells)
     sources = {"real": Source(known, train.obs[key].astype(str).to_numpy())}
     new = pd.DataFrame()
     if "celldit" in options.methods:
@@ -244,9 +282,6 @@ def run(
         sources.update(made)
     if "scvi" in options.methods:
         sources.update(of_scvi(options.scvi_python, work, name, train, test, seed))
-    sizes = pd.concat([train.obs[key].value_counts(), test.obs[key].value_counts()], axis=1)
-    large = sorted(sizes.index[(sizes >= 20).all(axis=1)].astype(str))
-    truth = test.obs[key].astype(str).to_numpy()
     rows = []
     for source_name, source in sources.items():
         entry = row(source_name, source.cells, real, pca, seed)
@@ -258,6 +293,35 @@ def run(
     return pd.DataFrame(rows), new.assign(data=name, seed=seed)
 
 
+def run_draws(name: str, seed: int, options: argparse.Namespace, work: Path) -> pd.DataFrame:
+    """One split: what single draws are uncertain in, and the excess of the Wasserstein distance."""
+    key = GROUPS[name]
+    train, test, real, known, pca, large, truth = split(name, seed, options.max_cells)
+    draws = [("real", 0, Source(known, train.obs[key].astype(str).to_numpy()))]
+    if "celldit" in options.methods:
+        cd.CellDiT.setup_anndata(train, **SETUP[name])
+        model = cd.CellDiT(train)
+        model.train(seed=seed, enable_progress_bar=False)
+        for draw in range(options.draws):
+            for cells, like in (("generated", {"like": test}), ("own sizes", {})):
+                made = model.generate(test.n_obs, seed=seed + 1000 * draw, **like)
+                x = log_expression(made.layers["counts"], made.obs["size_factor"])
+                draws.append((cells, draw, Source(x, made.obs[key].astype(str).to_numpy())))
+    if "scvi" in options.methods:
+        made = of_scvi(options.scvi_python, work, name, train, test, seed)
+        draws += [(cells, 0, source) for cells, source in made.items()]
+    rows = []
+    for cells, draw, source in draws:
+        entry = {
+            "auc": measure.classifier_auc(source.cells, real, seed=seed),
+            "w2_excess": excess_w2(source.cells, real, pca, seed),
+        }
+        if source.labels is not None:
+            entry |= by_group(source.cells, source.labels, real, truth, pca, large)
+        rows.append({"data": name, "seed": seed, "cells": cells, "draw": draw, **entry})
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=sorted(GROUPS))
@@ -266,12 +330,21 @@ def main() -> None:
     parser.add_argument("--scvi-python", help="interpreter of an environment with scvi-tools")
     parser.add_argument("--work", type=Path, help="keeps what scVI makes; default: a new folder")
     parser.add_argument("--max-cells", type=int, default=3000)
+    parser.add_argument("--draws", type=int, default=0, help="draws of celldit from one model")
     parser.add_argument("--out", default="generation_{data}.csv")
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="celldit-generation-"))
     if "scvi" in options.methods and options.scvi_python is None:
         parser.error("--methods scvi needs --scvi-python")
     path = options.out.format(data=options.data)
+    if options.draws:
+        tables = []
+        for seed in options.seeds:
+            tables.append(run_draws(options.data, seed, options, work))
+            pd.concat(tables).to_csv(path, index=False)
+        by_seed = pd.concat(tables).drop(columns=["data", "draw"]).groupby(["cells", "seed"]).mean()
+        print(by_seed.groupby("cells").agg(["mean", "sem"]).round(4).to_string())
+        return
     runs = []
     for seed in options.seeds:
         runs.append(run(options.data, seed, options, work))
