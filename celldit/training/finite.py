@@ -33,9 +33,9 @@ class _Doubt:
 
 
 class FiniteLoss(pl.Callback):
-    """Stop at a loss of NaN: before the weights take the step, or on CUDA one step later.
+    """Stop at a loss of NaN: before the weights take the step, or on one GPU a step later.
 
-    No checkpoint ever holds weights from after such a loss.
+    No state that training can go on from holds weights from after such a loss.
 
     Parameters
     ----------
@@ -74,8 +74,9 @@ class FiniteLoss(pl.Callback):
     ) -> None:
         self._settle(trainer)
         doubt = _Doubt(loss.detach(), trainer.global_step, self._batch, self._index)
-        if loss.is_cuda:
-            # To look at it now would be to wait for it, with nothing else under way.
+        if loss.is_cuda and trainer.world_size == 1:
+            # To look at it now would be to wait for it, with nothing else under way. Of several
+            # processes all would have taken the step by the time that one finds out.
             self._doubt = doubt
         else:
             self._judge(doubt, trainer)
