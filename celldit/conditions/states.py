@@ -27,7 +27,7 @@ from celldit.conditions.mixture import best_mixture, densities, shared_mixture, 
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.shifts import condition_means
 
-MOST_CELLS, MOST_OF_ALL = 3_000, 16_000
+FEWEST_CELLS, MOST_CELLS, MOST_OF_ALL = 200, 3_000, 16_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +85,16 @@ class States:
         row_of = {place: x for x, place in enumerate(places)}
         place_C = np.array([row_of[c.surroundings] for c in table.conditions])
         place_N = place_C[table.index]
-        most = max(200, min(MOST_CELLS, MOST_OF_ALL // len(places)))
+        most = max(FEWEST_CELLS, min(MOST_CELLS, MOST_OF_ALL // len(places)))
         tried = []
         for x, place in enumerate(places):
             own = np.sort(rng.permutation(np.flatnonzero(place_N == x))[:most])
             condition_n = table.index[own]
             away_nF = rows_of(z, own) - means_CF[condition_n]
             tried.append(best_mixture(away_nF, condition_n, population.factor(place), rng))
-        shared = shared_mixture(tried, rng) if len(places) > 1 else None
+        # With very many contexts all their cells together are too many to look at.
+        few = len(places) * FEWEST_CELLS <= MOST_OF_ALL
+        shared = shared_mixture(tried, rng) if few and len(places) > 1 else None
         parts = [(one.mixture, 0) for one in tried]
         if shared is not None:
             parts = [(shared, x) for x in range(len(places))]

@@ -13,7 +13,7 @@ compared with what was measured (:mod:`celldit.samplers.calibrate`):
 The last is what is left of a gene that is measured badly (:mod:`celldit.samplers.widths`).
 
 Conditions that training has seen and each kind of those that it has not have numbers of their own
-where enough genes respond in them.
+where enough genes respond in them and in those that they borrow from.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class EffectCalibration:
     constant
         c, of each gene, shape (G,), or of all.
     n_responding
-        Genes (over conditions) that it was fitted on; 0 where there were too few, and the prior's
-        standard deviation stands as it is.
+        Genes (over conditions) that it was fitted on, borrowed ones among them; 0 where there were
+        too few, and the prior's standard deviation stands as it is.
     by_kind
         Those of kinds of extrapolation that have their own.
     rough
