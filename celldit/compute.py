@@ -48,7 +48,7 @@ def check_device(device: str | torch.device) -> torch.device:
         named = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise InputError(
-            f"device={device!r} is none that torch knows; use 'cpu', 'cuda' or 'mps'."
+            f"device={device!r} is none that torch knows; use 'cpu' or 'cuda'."
         ) from error
     there = {
         "cpu": 1,
@@ -57,7 +57,7 @@ def check_device(device: str | torch.device) -> torch.device:
     }
     n_there = there.get(named.type, 0)
     if n_there == 0:
-        raise InputError(f"device={device!r}: torch finds no such device here; use 'cpu'.")
+        raise InputError(f"device={device!r}: celldit finds no such device here; use 'cpu'.")
     if (named.index or 0) >= n_there:
         raise InputError(
             f"device={device!r}: this machine has {n_there}, counted from 0; use "

@@ -225,7 +225,7 @@ class CellDiT:
         Parameters
         ----------
         device
-            ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"cpu"``.
+            ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
 
         Returns
         -------

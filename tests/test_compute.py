@@ -73,9 +73,9 @@ def test_the_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("device", "said"),
     [
-        ("gpu0", "device='gpu0' is none that torch knows; use 'cpu', 'cuda' or 'mps'."),
+        ("gpu0", "device='gpu0' is none that torch knows; use 'cpu' or 'cuda'."),
         (None, "device=None is none that torch knows"),
-        ("meta", "device='meta': torch finds no such device here; use 'cpu'."),
+        ("meta", "device='meta': celldit finds no such device here; use 'cpu'."),
         ("cpu:3", "device='cpu:3': this machine has 1, counted from 0; use 'cpu:0' or less."),
     ],
 )

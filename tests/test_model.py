@@ -224,5 +224,5 @@ def test_effects_at_a_time_need_times(tiny_model: CellDiT) -> None:
 
 def test_a_model_is_moved_to_where_it_is_asked_to(tiny_model: CellDiT) -> None:
     assert tiny_model.to("cpu") is tiny_model
-    with pytest.raises(InputError, match="device='meta': torch finds no such device here"):
+    with pytest.raises(InputError, match="device='meta': celldit finds no such device here"):
         tiny_model.to("meta")

@@ -208,8 +208,11 @@ class AnchoredFlow(nn.Module):
             return anchor_BKD + self.noise_trust * self.from_noise(*told)
         from_noise = self.from_noise(*(None if t is None else t[noisy_B] for t in told))
         velocity_BKD = torch.empty_like(x_BKD)
-        velocity_BKD[~noisy_B] = self.dit(*(None if t is None else t[~noisy_B] for t in told))
-        velocity_BKD[noisy_B] = anchor_BKD[noisy_B] + self.noise_trust * from_noise
+        from_control = self.dit(*(None if t is None else t[~noisy_B] for t in told))
+        # Under autocast some networks give half precision, which cannot be put among single.
+        velocity_BKD[~noisy_B] = from_control.to(x_BKD.dtype)
+        beside_BKD = self.noise_trust * from_noise
+        velocity_BKD[noisy_B] = anchor_BKD[noisy_B] + beside_BKD.to(x_BKD.dtype)
         return velocity_BKD
 
 

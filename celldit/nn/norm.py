@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,10 +19,15 @@ class RMSNorm(nn.RMSNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype in (torch.float16, torch.bfloat16):
+            weight = None if self.weight is None else self.weight.to(x.dtype)
+            # Versions of torch differ in whether autocast takes norms to single precision.
+            known = x.device.type in ("cpu", "cuda")
+            with torch.autocast(x.device.type, enabled=False) if known else nullcontext():
+                return rms_norm(x, self.normalized_shape, weight, self.eps)
         trains = x.requires_grad and torch.is_grad_enabled()
         if not trains or x.device.type != "cpu" or x.dtype != torch.float32:
-            weight = None if self.weight is None else self.weight.to(x.dtype)
-            return rms_norm(x, self.normalized_shape, weight, self.eps)
+            return super().forward(x)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         y: Tensor = _Normalise.apply(x, eps)
         return y if self.weight is None else y * self.weight

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from celldit.flow.anchored import AnchoredFlow
@@ -19,16 +18,12 @@ takes ten seconds at first. A step of celldit-L takes less than half (docs/scali
 def is_large(flow: AnchoredFlow, n_cells: int) -> bool:
     """Whether a step of that many cells keeps a GPU busy.
 
-    Counted are six operations for each weight and latent token: a multiplication and an addition,
-    forward and for both gradients.
+    Six operations are counted for each weight and latent token: a multiplication and an addition,
+    forward and for both gradients. That is right for blocks of a transformer and too many for what
+    sees all tokens at once.
     """
     n_weights = sum(weight.numel() for weight in flow.dit.parameters())
     return 6 * n_weights * flow.n_tokens * n_cells >= LARGE_STEP
-
-
-def uses_half(flow: AnchoredFlow, n_cells: int, device: torch.device) -> bool:
-    """Whether velocities are computed in bfloat16 there."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported() and is_large(flow, n_cells)
 
 
 def compile_network(flow: AnchoredFlow) -> None:

@@ -33,7 +33,7 @@ from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.parallel import device_of
-from celldit.training.trainer import quiet_lightning, trainer_defaults
+from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 
 # Weights that are good already are moved by smaller steps than new ones.
 GENTLE = TrainingConfig(latent_rate=5e-4, flow_rate=3e-4)
@@ -138,6 +138,11 @@ def fine_tune(
         watch.latents = z_NKD = matched.encode(cells)
         table = ConditionTable.from_cells(cells, sep)
         joined = join(population, z_NKD.flatten(1).double().numpy(), cells, table, features, seed)
+
+        def of_flow(stage: str) -> dict[str, Any]:
+            half = is_large(flow, config.flow_batch)
+            return trainer_defaults(trainer_arguments, stage, half=half)
+
         new_flow, verdict, flow_history = train_flow(
             lambda: copy.deepcopy(flow).train(),
             z_NKD,
@@ -146,9 +151,7 @@ def fine_tune(
             config,
             max_epochs=max_epochs,
             seed=seed,
-            trainer_arguments=lambda name: trainer_defaults(
-                trainer_arguments, name, half=is_large(flow, config.flow_batch)
-            ),
+            trainer_arguments=of_flow,
             checkpoints=checkpoints,
             # The trained flow has seen these; they cannot say what it does with what it has not.
             never_hold_out=population.prior.conditions,
@@ -163,6 +166,7 @@ def fine_tune(
             seed=seed,
             watch=watch,
             device=device_of(trainer_arguments),
+            half=halves_on_cuda(of_flow("noise")),
         )
     history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
     trusts = {**trust, **verdict.trust}

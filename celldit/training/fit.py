@@ -40,7 +40,7 @@ from celldit.training.flow_stage import train_flow
 from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.parallel import device_of
-from celldit.training.trainer import quiet_lightning, trainer_defaults
+from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 from celldit.training.trust import Verdict
 
 Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
@@ -234,6 +234,7 @@ def fit(
                 seed=seed,
                 watch=watch,
                 device=device_of(trainer_arguments),
+                half=halves_on_cuda(of_flow("noise")),
             )
     return Fitted(
         autoencoder,

@@ -27,7 +27,6 @@ from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
 from celldit.training.config import TrainingConfig
-from celldit.training.cuda import uses_half
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
@@ -51,6 +50,7 @@ def fit_states_and_train(
     seed: int,
     watch: FiniteLoss,
     device: torch.device = CPU,
+    half: bool = False,
 ) -> tuple[States, np.ndarray, list[dict[str, float]]]:
     """Find the states of the training cells, then train what starts at noise from them.
 
@@ -75,6 +75,7 @@ def fit_states_and_train(
         seed=seed,
         watch=watch,
         device=device,
+        half=half,
     )
     return states, state_N, history
 
@@ -92,6 +93,7 @@ def train_from_noise(
     seed: int,
     watch: FiniteLoss,
     device: torch.device = CPU,
+    half: bool = False,
 ) -> list[dict[str, float]]:
     """Train what starts at noise, in place, on weights apart.
 
@@ -113,6 +115,8 @@ def train_from_noise(
         Stops training at a loss that is not finite.
     device
         Where to compute; the flow comes back to the CPU.
+    half
+        Whether velocities are computed in bfloat16.
 
     Returns
     -------
@@ -133,6 +137,7 @@ def train_from_noise(
     large_N = (table.counts >= MIN_CELLS)[table.index]
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
     if n_epochs == 0 or not apart_N.any():
+        flow.cpu()
         return []
     rows = np.arange(len(z_NKD))
     parts = flow.reads_parts
@@ -154,7 +159,6 @@ def train_from_noise(
         network.parameters(), lr=config.flow_rate, weight_decay=config.weight_decay, fused=True
     )
     n_steps = n_epochs * config.flow_steps_per_epoch
-    half = uses_half(flow, config.flow_batch, device)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     best_state = copy.deepcopy(network.state_dict())
     errors = [_error(flow, judged)]  # silent at first, so that of the anchor

@@ -29,8 +29,13 @@ def uses_cuda(arguments: Mapping[str, Any]) -> bool:
 
 def device_of(arguments: Mapping[str, Any]) -> torch.device:
     """Where this process computes beside Lightning's Trainer with these arguments."""
-    # The present device is the one that Lightning gave to this process.
-    return torch.device("cuda" if uses_cuda(arguments) else "cpu")
+    if not uses_cuda(arguments):
+        return torch.device("cpu")
+    rank, devices = os.environ.get("LOCAL_RANK"), arguments.get("devices")
+    if isinstance(devices, (list, tuple)):
+        return torch.device("cuda", devices[int(rank or 0)])
+    # Without a launcher there is one process, whose device is the present one.
+    return torch.device("cuda") if rank is None else torch.device("cuda", int(rank))
 
 
 def check_devices(arguments: Mapping[str, Any]) -> None:

@@ -64,6 +64,11 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+def halves_on_cuda(arguments: Mapping[str, Any]) -> bool:
+    """Whether a Trainer with these arguments computes in bfloat16 autocast on CUDA."""
+    return uses_cuda(arguments) and arguments.get("precision") == "bf16-mixed"
+
+
 def trainer_defaults(
     arguments: Mapping[str, Any], stage: str, *, half: bool = False
 ) -> dict[str, Any]:

@@ -98,3 +98,11 @@ def test_dropout_follows_the_seed_and_rests_in_evaluation():
     assert not torch.equal(runs[0], x)
     assert torch.equal(layer.eval()(x), x)
     assert torch.equal(Dropout(1.0)(x), torch.zeros_like(x))
+
+
+def test_a_norm_stays_in_half_precision_under_autocast():
+    norm, x = RMSNorm(16), torch.randn(3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = norm(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), norm(x), rtol=2e-2, atol=2e-2)

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from celldit.flow.anchored import AnchoredFlow
+from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.nn.dit import DiTConfig
 from celldit.nn.mlp import MLPConfig
 from celldit.nn.sizes import size_of
 from celldit.training import TrainingConfig
-from celldit.training.cuda import compile_network, is_large, uses_half
+from celldit.training.cuda import compile_network, is_large
 from celldit.training.flow_stage import FlowStage
+from celldit.training.parallel import device_of
+from celldit.training.trainer import halves_on_cuda, trainer_defaults
 
 
 @pytest.mark.parametrize(("name", "large"), [("S", False), ("B", False), ("L", True)])
@@ -22,7 +24,6 @@ def test_half_precision_and_compilation_are_for_large_networks(name: str, large:
     with torch.device("meta"):
         flow = AnchoredFlow(6, 8, size_of(name))
     assert is_large(flow, TrainingConfig().flow_batch) is large
-    assert uses_half(flow, TrainingConfig().flow_batch, torch.device("cpu")) is False
     assert is_large(flow, 10**6)
 
 
@@ -50,3 +51,42 @@ def test_compiled_parts_leave_names_and_copies_alone(
     compiled = [m for m in flow.modules() if m._compiled_call_impl is not None]
     assert len(compiled) == (2 if isinstance(config, DiTConfig) else 1)
     assert all(m._compiled_call_impl is None for m in copy.deepcopy(flow).modules())
+
+
+@pytest.mark.parametrize("config", [DiTConfig(16, 1, 2), MLPConfig(width=16, depth=1)])
+def test_both_sources_in_one_batch_go_through_autocast(config: Any) -> None:
+    flow = AnchoredFlow(2, 3, config)
+    flow.part_ways()
+    x, zero = torch.randn(4, 2, 3), torch.zeros(4)
+    noisy = torch.tensor([True, False, True, False])
+    told = FlowCondition(x, x, zero, noisy, torch.zeros(4, dtype=torch.bool))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert flow(x, zero + 0.5, told).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rank", "device"),
+    [
+        ({"accelerator": "cpu"}, None, "cpu"),
+        ({}, None, "cuda"),
+        ({"devices": [1]}, None, "cuda:1"),
+        ({"devices": [2, 3]}, "1", "cuda:3"),
+        ({"devices": 4}, "3", "cuda:3"),
+    ],
+)
+def test_what_is_beside_the_trainer_is_on_its_device(
+    monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], rank: str | None, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert str(device_of(arguments)) == device
+
+
+def test_precision_asked_for_holds_beside_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert halves_on_cuda(trainer_defaults({}, "noise", half=True))
+    assert not halves_on_cuda(trainer_defaults({"precision": "32-true"}, "noise", half=True))
+    assert not halves_on_cuda(trainer_defaults({"accelerator": "cpu"}, "noise", half=True))
