@@ -50,11 +50,8 @@ def check_device(device: str | torch.device) -> torch.device:
         raise InputError(
             f"device={device!r} is none that torch knows; use 'cpu' or 'cuda'."
         ) from error
-    there = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
+    # Not Apple's GPUs: what scatters cells about their states is in double precision.
+    there = {"cpu": 1, "cuda": torch.cuda.device_count()}
     n_there = there.get(named.type, 0)
     if n_there == 0:
         raise InputError(f"device={device!r}: celldit finds no such device here; use 'cpu'.")

@@ -84,5 +84,11 @@ def test_a_device_that_is_not_there_is_refused(device: Any, said: str) -> None:
         check_device(device)
 
 
+def test_a_device_without_double_precision_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(InputError, match="device='mps': celldit finds no such device here"):
+        check_device("mps")
+
+
 def test_the_cpu_is_always_there() -> None:
     assert check_device("cpu") == check_device(torch.device("cpu"))

@@ -15,6 +15,8 @@ import torch
 
 from celldit import CellDiT
 from celldit.training import cuda
+from celldit.training.flow_data import FlowBatch
+from celldit.training.flow_stage import FlowStage
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -46,13 +48,16 @@ def test_a_large_network_trains_compiled_in_half_precision(
     plain = train_tiny(tiny_screen, config={**steps, "compile": "off"}, max_epochs=1)
     seen = []
     monkeypatch.setattr(cuda, "LARGE_STEP", 0)
-    compile_network = cuda.compile_network
-    monkeypatch.setattr(
-        "celldit.training.flow_stage.compile_network",
-        lambda flow: (seen.append(torch.is_autocast_enabled("cuda")), compile_network(flow)),
-    )
+    training_step = FlowStage.training_step
+
+    def spy(stage: FlowStage, batch: FlowBatch) -> torch.Tensor:
+        compiled = all(b._compiled_call_impl is not None for b in stage.flow.dit.blocks)
+        seen.append((compiled, torch.is_autocast_enabled("cuda")))
+        return training_step(stage, batch)
+
+    monkeypatch.setattr(FlowStage, "training_step", spy)
     large = train_tiny(tiny_screen, config=steps, max_epochs=1)
-    assert seen
+    assert set(seen) == {(True, True)}
     for a, b in zip(plain.trained.flow.parameters(), large.trained.flow.parameters(), strict=True):
         assert b.dtype == torch.float32
         # Dropout differs; what both learned is alike.

@@ -10,8 +10,9 @@ LARGE_STEP = 2e11
 """Operations of a step from which bfloat16 and compilation pay.
 
 A small network waits for its kernels to be started, some hundred in a step: on an H200 a step of
-celldit-S of 192 cells takes longer in bfloat16 than in float32, and not less when compiled, which
-takes ten seconds at first. A step of celldit-L takes less than half (docs/scaling.md).
+celldit-S of 192 cells takes longer in bfloat16 than in float32, and a tenth less when compiled,
+which takes five seconds before each run. Compiled, celldit-L takes three fifths of its time
+(``docs/results/speed_gpu.csv``).
 """
 
 
