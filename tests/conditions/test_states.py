@@ -8,7 +8,7 @@ import pytest
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.condition import Condition
 from celldit.conditions.population import Population
-from celldit.conditions.states import States
+from celldit.conditions.states import FEWEST_CELLS, States
 
 CONTROL, A = Condition(context="d"), Condition(("A",), context="d")
 AWAY_F = np.array([6.0, -4.0, 0.0, 0.0])
@@ -123,6 +123,16 @@ def test_contexts_whose_states_differ_keep_their_own() -> None:
     assert own.sum() == 2
     # The scatter of the one is nowhere in the other.
     assert all(abs(f - states.factors_SFF[own]).max() > 0.5 for f in states.factors_SFF[~own])
+
+
+def test_of_very_many_contexts_all_cells_are_not_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    z, table = two_contexts((0.3, 0.6))
+    monkeypatch.setattr("celldit.conditions.states.MOST_OF_ALL", 2 * FEWEST_CELLS - 1)
+    monkeypatch.setattr("celldit.conditions.states.shared_mixture", pytest.fail)
+    states, _ = fitted(z, table)
+    assert {place for place, _ in states.surroundings} == {"d", "e"}
 
 
 def test_contexts_of_few_cells_share_nothing() -> None:
