@@ -32,4 +32,5 @@ class PerTokenLinear(nn.Module):
     def forward(self, x_BKI: Tensor) -> Tensor:
         # (K, B, I) @ (K, I, O) -> (K, B, O): one batched matrix product
         y_KBO = torch.bmm(x_BKI.transpose(0, 1), self.weight.to(x_BKI.dtype))
-        return y_KBO.transpose(0, 1) + self.bias.to(x_BKI.dtype)
+        # Else everything after would stay in the product's order, which each linear layer copies.
+        return y_KBO.transpose(0, 1).contiguous() + self.bias.to(x_BKI.dtype)

@@ -40,3 +40,7 @@ def test_variance_of_the_start_does_not_explode() -> None:
     torch.manual_seed(0)
     y = PerTokenLinear(20, 300, 50)(torch.randn(64, 20, 300))
     assert 0.2 < float(y.detach().std()) < 1.0
+
+
+def test_what_comes_after_finds_tokens_in_order() -> None:
+    assert PerTokenLinear(3, 4, 2)(torch.randn(5, 3, 4)).is_contiguous()
