@@ -8,6 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from celldit.nn import cpu_attention, cuda_attention
 from celldit.nn.dropout import Dropout
+from celldit.nn.gelu import GELU
 from celldit.nn.norm import RMSNorm
 
 EPS = 1e-6
@@ -122,7 +123,7 @@ class MLP(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
-            nn.GELU(approximate="tanh"),
+            GELU(),
             Dropout(dropout),
             nn.Linear(hidden, width),
         )
