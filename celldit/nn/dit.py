@@ -102,14 +102,14 @@ class DiTBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m, *cross = self.modulation(condition_BW)[
             :, None
         ].chunk(self.n_modulations, dim=-1)  # each (B, 1, W)
-        h_BKW = self.norm_attention(x_BKW) * (1 + scale_a) + shift_a
-        x_BKW = x_BKW + gate_a * self.attention(h_BKW, h_BKW)
+        h_BKW = torch.addcmul(shift_a, self.norm_attention(x_BKW), 1 + scale_a)
+        x_BKW = torch.addcmul(x_BKW, gate_a, self.attention(h_BKW, h_BKW))
         if self.cross is not None and members_BMW is not None:
             shift_c, scale_c, gate_c = cross
-            h_BKW = self.norm_cross(x_BKW) * (1 + scale_c) + shift_c
-            x_BKW = x_BKW + gate_c * self.cross(h_BKW, members_BMW, is_member_BM)
-        h_BKW = self.norm_mlp(x_BKW) * (1 + scale_m) + shift_m
-        return x_BKW + gate_m * self.mlp(h_BKW)
+            h_BKW = torch.addcmul(shift_c, self.norm_cross(x_BKW), 1 + scale_c)
+            x_BKW = torch.addcmul(x_BKW, gate_c, self.cross(h_BKW, members_BMW, is_member_BM))
+        h_BKW = torch.addcmul(shift_m, self.norm_mlp(x_BKW), 1 + scale_m)
+        return torch.addcmul(x_BKW, gate_m, self.mlp(h_BKW))
 
 
 class ConditionTokens(nn.Module):
@@ -219,7 +219,8 @@ class DiT(nn.Module):
         for block in self.blocks:
             x_BKW = block(x_BKW, condition_BW, members, is_member)
         shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
-        return self.project_out(self.norm_out(x_BKW) * (1 + scale) + shift)  # (B, K, D)
+        h_BKW = torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
+        return self.project_out(h_BKW)  # (B, K, D)
 
     def _dropped(self, context_B: Tensor) -> Tensor:
         """Contexts of which some are withheld while training."""
