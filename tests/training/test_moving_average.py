@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -46,3 +48,33 @@ def test_it_goes_on_from_a_state() -> None:
     whole.update(followed), again.update(followed)
     for a, b in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_it_follows_networks_that_move_and_others() -> None:
+    followed, other = network(), network()
+    own, plain = MovingAverage(followed, 0.9), MovingAverage(followed, 0.9)
+    for i, now in enumerate((followed, followed, other, followed)):
+        step(now, i)
+        if i == 1:  # buffers become other tensors then
+            for moved in (followed, other, own, plain):
+                moved.double()
+        own.update(now)
+        plain._followed = None  # looks for its tensors each time
+        plain.update(now)
+        for name, value in plain.state_dict().items():
+            assert torch.equal(own.state_dict()[name], value), name
+
+
+def test_it_keeps_its_names_and_copies_after_a_step() -> None:
+    followed = network()
+    own = MovingAverage(followed, 0.9)
+    names = list(own.state_dict())
+    step(followed, 0)
+    own.update(followed)
+    assert list(own.state_dict()) == names
+    again = copy.deepcopy(own)
+    step(followed, 1)
+    own.update(followed), again.update(followed)
+    for a, b in zip(own.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a is not b
