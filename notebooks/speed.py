@@ -201,7 +201,7 @@ class FlowStep:
 
     def update(self) -> None:
         """Clip, step, average."""
-        nn.utils.clip_grad_norm_(self.stage.flow.parameters(), 1.0)
+        self.stage.configure_gradient_clipping(self.optimizer, 1.0, "norm")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
+from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
 from celldit.training.cuda import compile_network, is_large
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
@@ -107,9 +108,10 @@ class FlowStage(pl.LightningModule):
         # Under autocast Lightning clips nothing for a fused optimiser, as float16 would need scaled
         # gradients; here there are none.
         elif gradient_clip_val:
-            by_value = gradient_clip_algorithm == "value"
-            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-            clip(self.flow.parameters(), gradient_clip_val)
+            clip = nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else clip_norm_
+            # The optimiser has them in a list; to search the flow takes as long as to clip them.
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            clip(weights, gradient_clip_val)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         super().optimizer_step(*arguments, **options)

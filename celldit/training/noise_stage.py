@@ -26,6 +26,7 @@ from celldit.conditions.states import States
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
+from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
@@ -215,7 +216,7 @@ def _one_epoch(
         # Of these weights alone: the others may still hold gradients of the stage before.
         network = flow.from_noise
         assert network is not None
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        clip_norm_(list(network.parameters()), 1.0)
         optimizer.step()
         schedule.step()
         average.update(network)
