@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from celldit.latent.likelihoods import MAX_RATE, CountModel, as_array
+from celldit.samplers.margins import CellMargins
 
 MAX_LOG_FACTOR = 5.0
 
@@ -20,7 +21,8 @@ class NewCounts(CountModel):
     Each gene's rate gets its gamma factor, then all rates of a cell are multiplied by one number
     that leaves only a `share` of the deviation of their log total from what is usual in the
     context. Genes that were independent given the latent would add up to totals that vary too much:
-    in a measured cell, where one gene takes more of the library, others get less.
+    in a measured cell, where one gene takes more of the library, others get less. Counts then take
+    the distribution that each gene has in measured cells.
 
     Attributes
     ----------
@@ -32,11 +34,14 @@ class NewCounts(CountModel):
         Log total of each cell's expected rates per 10,000.
     share
         How much of a deviation from it stays; 1 leaves the genes independent.
+    margins
+        Distributions that counts are brought to; None for those that they are drawn from.
     """
 
     size_B: Tensor
     total_B: Tensor
     share: float
+    margins: CellMargins | None = None
 
     def draw(self, cell: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the counts of one cell, int64, shape (G,)."""
@@ -46,11 +51,18 @@ class NewCounts(CountModel):
         rate_G = mean_G / depth * rng.standard_gamma(theta_G) / theta_G
         total_1 = self.total_B[cell : cell + 1].double().numpy()
         rate_G *= held_total(rate_G[None], total_1, self.share)[0]
-        return rng.poisson(np.minimum(rate_G * depth, MAX_RATE))
+        counts_G = rng.poisson(np.minimum(rate_G * depth, MAX_RATE))
+        return counts_G if self.margins is None else self.margins.moved(cell, counts_G, rng)
 
     @classmethod
     def held(
-        cls, mean_BG: Tensor, theta_G: Tensor, size_B: Tensor, total_B: Tensor, share: float
+        cls,
+        mean_BG: Tensor,
+        theta_G: Tensor,
+        size_B: Tensor,
+        total_B: Tensor,
+        share: float,
+        margins: CellMargins | None = None,
     ) -> NewCounts:
         """From expectations of independent genes, whose totals are held to a share, too.
 
@@ -62,20 +74,22 @@ class NewCounts(CountModel):
             Usual log total of rates per 10,000 in each cell's context.
         share
             How much of a deviation from it stays.
+        margins
+            As in the class.
         """
         rate_BG = as_array(mean_BG) / (as_array(size_B) / 1e4)[:, None]
         factor_B = torch.from_numpy(held_total(rate_BG, as_array(total_B), share))
         mean_BG = mean_BG * factor_B.to(mean_BG.dtype)[:, None]
         # The gamma factors move the total from here, and only a share of that stays, too.
         reached_B = torch.log((mean_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
-        return cls(mean_BG, theta_G, size_B, reached_B, share)
+        return cls(mean_BG, theta_G, size_B, reached_B, share, margins)
 
     def towards(self, other: NewCounts, share_B: Tensor) -> NewCounts:
         """The same cells a share of the way to `other`: expectations lie on a straight line."""
         mean_BG = torch.lerp(self.mean_BG, other.mean_BG, share_B[:, None])
         theta_BG = self.theta_G * (other.theta_G / self.theta_G) ** share_B[:, None]
         total_B = torch.log((mean_BG.sum(1) * 1e4 / self.size_B).clamp_min(1e-12))
-        return NewCounts(mean_BG, theta_BG, self.size_B, total_B, self.share)
+        return NewCounts(mean_BG, theta_BG, self.size_B, total_B, self.share, self.margins)
 
 
 def held_total(rate_BG: np.ndarray, total_B: np.ndarray, share: float) -> np.ndarray:

@@ -17,8 +17,9 @@ from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import measure_control_rates
 from celldit.samplers.course import Course
 from celldit.samplers.fit_aim import fit_aim
+from celldit.samplers.fit_synthesis import fit_synthesis
 from celldit.samplers.fold_change import ControlRates
-from celldit.samplers.synthesis import Synthesis, fit_synthesis
+from celldit.samplers.synthesis import Synthesis
 
 
 class Readouts(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.by_state import Moments
 from celldit.samplers.new_counts import held_total
 
+Draw: TypeAlias = int | tuple[int, int]
+"""Number of a draw, and of one of its parts; each has random numbers of its own."""
+
 MAX_ENTRIES = 3_000_000
 MIN_CELLS = 300
 
@@ -27,9 +31,9 @@ class Redraw:
 
     Attributes
     ----------
-    cells, counts_NG, size_N
-        The cells, their counts and, mixed within each state, their size factors: new cells get
-        latent and size independently.
+    cells, counts_NG, own_size_N, size_N
+        The cells, their counts and size factors and, mixed within each state, the size factors that
+        are drawn with: new cells get latent and size independently.
     moments, log_total_N
         Their log expression by state, and log of all counts per 10,000.
     away_NF, position_NF
@@ -42,6 +46,7 @@ class Redraw:
 
     cells: Cells
     counts_NG: np.ndarray
+    own_size_N: np.ndarray
     size_N: np.ndarray
     moments: Moments
     log_total_N: np.ndarray
@@ -82,6 +87,7 @@ class Redraw:
         return cls(
             mixed,
             counts_NG,
+            some.size_factors,
             size_N,
             moments,
             np.log((counts_NG.sum(1) + 1) * 1e4 / some.size_factors),
@@ -131,25 +137,45 @@ class Redraw:
         with torch.no_grad():
             return self.autoencoder.decoder.log_rate(torch.from_numpy(z_NF).float()).numpy()
 
-    def draw(
+    def counts(
         self,
         rate_NG: np.ndarray,
         theta_XG: np.ndarray,
         total_X: np.ndarray,
         share: float,
-        round_: int,
-    ) -> Drawn:
-        """Draw counts from rates per 10,000, holding totals as `NewCounts` does, and encode."""
-        rng = np.random.default_rng([self.seed, round_])
+        draw: Draw,
+    ) -> np.ndarray:
+        """Draw counts from rates per 10,000, holding totals as `NewCounts` does, (N, G)."""
+        rng = self._rng("counts", draw)
         theta_NG = theta_XG[self.row_N]
         rate_NG = rate_NG * rng.standard_gamma(theta_NG) / theta_NG
         rate_NG *= held_total(rate_NG, total_X[self.row_N], share)[:, None]
-        drawn_NG = rng.poisson(rate_NG * (self.size_N / 1e4)[:, None])
+        return rng.poisson(rate_NG * (self.size_N / 1e4)[:, None])
+
+    def encoded(self, drawn_NG: np.ndarray) -> Drawn:
+        """What is seen of the cells with counts that were drawn for them."""
         counts = sparse.csr_matrix(drawn_NG.astype(self.cells.counts.dtype))
         z_NKD = self.autoencoder.encode(replace(self.cells, counts=counts))
         away_NF = z_NKD.flatten(1).double().numpy() - self.position_NF
         moments = Moments.of(drawn_NG, self.size_N, self.row_N, self.n_states)
         return Drawn(away_NF, self.log_totals(drawn_NG), moments)
+
+    def from_noise(self, factors_XFF: np.ndarray, draw: Draw) -> Redraw:
+        """As many new cells in the same places, latents by factors of each state's scatter."""
+        noise_NF = self._rng("latents", draw).standard_normal(self.away_NF.shape)
+        away_NF = np.empty_like(noise_NF)
+        for x in range(self.n_states):
+            own = self.row_N == x
+            away_NF[own] = noise_NF[own] @ factors_XFF[x].T
+        return replace(self, away_NF=away_NF)
+
+    def uniforms(self, draw: Draw) -> np.ndarray:
+        """A uniform number for each count, (N, G)."""
+        return self._rng("ranks", draw).random(self.counts_NG.shape)
+
+    def _rng(self, what: str, draw: Draw) -> np.random.Generator:
+        numbers = (draw,) if isinstance(draw, int) else draw
+        return np.random.default_rng([self.seed, *numbers, *what.encode()])
 
     def log_totals(self, counts_NG: np.ndarray) -> np.ndarray:
         """Log of all counts per 10,000, at the mixed sizes, shape (N,)."""
