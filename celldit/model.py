@@ -667,7 +667,9 @@ class CellDiT:
         Returns
         -------
         AnnData
-            The fields of :mod:`celldit.samplers.write`.
+            The fields of :mod:`celldit.samplers.write`. Drawn counts are brought, gene by gene, to
+            the distribution of measured ones (:mod:`celldit.samplers.margins`); ``X`` and
+            ``layers["mean"]`` are expectations from before that.
 
         Raises
         ------

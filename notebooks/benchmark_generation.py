@@ -21,7 +21,8 @@ scvi labels    the same with the group (perturbation and replicate) as batch cov
 
 AUC, nearest neighbour, MMD (bandwidths 1/2, 1, 2 and more of the median distance, see
 ``celldit.evaluation.metrics.mmd``), energy and Wasserstein distance in 30 principal components of
-the training half, errors of means, variances, zeros and correlations of log expression. For groups
+the training half, errors of means, standard deviations, zeros and correlations of log expression
+(means over genes of absolute differences), and the ratio of total variances. For groups
 of 20 cells or more in each half: overlap of the 50 top markers (t-test) with those of the held-out
 half, and the balanced accuracy on it of a logistic regression of the group on principal components.
 Cells that scVI makes without labels have none. Copies are counted by group in a second table.
@@ -115,6 +116,7 @@ def row(name: str, cells: np.ndarray, real: np.ndarray, pca: PCA, seed: int) -> 
         "w2": measure.wasserstein(x_some, y_some),
         "sliced_w2": measure.sliced_wasserstein(x_some, y_some),
         "mean_error": float(abs(cells.mean(0) - real.mean(0)).mean()),
+        "sd_error": float(abs(cells.std(0) - real.std(0)).mean()),
         "variance_ratio": measure.variance_ratio(cells, real),
         "zero_error": measure.zero_fraction_error(cells, real),
         "correlation_error": measure.correlation_error(cells, real),

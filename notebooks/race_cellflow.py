@@ -7,8 +7,9 @@ principal components of the training cells, which are made for it off the clock;
 training looked at after 50, 100, 200, ... steps, the clock stopped meanwhile. celldit's curve is its
 whole ``train()``, both stages, once for each bound on the epochs: 0 is the effect prior, None the
 default. Time is seconds of one core (both use one), so that other work on the machine does not
-count; compilation does. Squared error is over squared effect, of the mean log expression of all
-genes; energy distance in the same principal components.
+count, nor imports; compilation does. Squared error is over squared effect, of the mean log expression of all
+genes; energy distance in the same principal components. The verdict asks when celldit is as good as
+CellFlow ever gets, in either and in both, and compares with when CellFlow was that itself.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401 - celldit imports it when it first trains
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -34,7 +36,7 @@ from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.flow.losses import energy_distance_loss
 
 CHOSEN = {"CD14 Mono", "3 combinations", "8 knock-outs in rep_3"}
-BUDGETS: tuple[int | None, ...] = (0, 2, 4, 6, None)
+BUDGETS: tuple[int | None, ...] = (0, 2, 3, 4, 6, None)
 N_COMPONENTS = 48
 
 
@@ -153,16 +155,19 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """When each reaches what CellFlow ever reaches, for each measure."""
+    """When each reaches what CellFlow ever reaches, in either measure and in both."""
     rows = []
     for name, own in frame.groupby("held_out", sort=False):
         flow, ours = (own[own["method"] == m] for m in ("CellFlow", "celldit"))
-        for measure in ("nmse", "energy"):
-            best = flow.loc[flow[measure].idxmin()]
-            good = ours[ours[measure] <= best[measure]]
+        best = {measure: flow.loc[flow[measure].idxmin()] for measure in ("nmse", "energy")}
+        for measures in (["nmse"], ["energy"], ["nmse", "energy"]):
+            theirs = max(best[measure]["seconds"] for measure in measures)
+            good = ours
+            for measure in measures:
+                good = good[good[measure] <= best[measure][measure]]
             when = good["seconds"].min() if len(good) else np.nan
-            share = when / best["seconds"]
-            rows.append((name, measure, best[measure], best["seconds"], when, share))
+            value = best[measures[0]][measures[0]] if len(measures) == 1 else np.nan
+            rows.append((name, " and ".join(measures), value, theirs, when, when / theirs))
     columns = ["held_out", "measure", "cellflow_best", "cellflow_s", "celldit_s", "share_of_time"]
     return pd.DataFrame(rows, columns=columns)
 
