@@ -668,8 +668,8 @@ class CellDiT:
         -------
         AnnData
             The fields of :mod:`celldit.samplers.write`. Drawn counts are brought, gene by gene, to
-            the distribution of measured ones (:mod:`celldit.samplers.margins`); ``X`` and
-            ``layers["mean"]`` are expectations from before that.
+            the distribution of measured ones (:mod:`celldit.samplers.margins`), and expectations
+            follow by what that changes on average.
 
         Raises
         ------

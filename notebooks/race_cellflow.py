@@ -9,7 +9,8 @@ whole ``train()``, both stages, once for each bound on the epochs: 0 is the effe
 default. Time is seconds of one core (both use one), so that other work on the machine does not
 count, nor imports; compilation does. Squared error is over squared effect, of the mean log expression of all
 genes; energy distance in the same principal components. The verdict asks when celldit is as good as
-CellFlow ever gets, in either and in both, and compares with when CellFlow was that itself.
+CellFlow ever gets, in either measure and in both, and compares with the time of CellFlow's best; for both
+with the later of its two bests, which it need not have had at once.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class GELU(nn.GELU):
 
     On a CPU torch takes a hyperbolic tangent forward and again backward, each longer than the
     matrix product before. In training there is one sigmoid, which takes a fifth of one of them, and
-    the slope is kept for the way back.
+    the slope is kept for the way back, of which there are first derivatives only.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class _Gelu(torch.autograd.Function):
         y = x * share
         # The derivative of 2 u, then that of y: s + (1 - s) y (2 u)'.
         slope = square.mul_(3 * _CUBIC).add_(_LINEAR).mul_(y)
-        ctx.save_for_backward(share.lerp_(torch.ones(()), slope))
+        ctx.save_for_backward(share.lerp_(share.new_ones(()), slope))
         return y
 
     @staticmethod

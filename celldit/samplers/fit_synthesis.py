@@ -4,7 +4,8 @@ Rounds of drawing, encoding and correcting. In the first ones all is moved at on
 of the latents, totals, and each gene's offset and dispersion. Then the distribution of each gene's
 counts is measured over cells drawn from noise (:mod:`celldit.samplers.margins`), and since counts
 that are brought to it hold a little less of what genes have in common, some further rounds with it
-move maps, shifts and totals alone.
+move maps, shifts and totals, and dispersions with these. What the flow from noise adds, where it is
+trusted, is not looked at.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
 from celldit.samplers.by_state import ByState
 from celldit.samplers.dispersion import theta_of_zeros
+from celldit.samplers.fit_margins import Drawn, fit_margins
 from celldit.samplers.margins import Margins
 from celldit.samplers.new_counts import held_total
-from celldit.samplers.redraw import Drawn, Redraw
+from celldit.samplers.redraw import Again, Redraw
 from celldit.samplers.sizes import SizeModel
 from celldit.samplers.synthesis import Synthesis
 
-N_ROUNDS, N_LAST_ROUNDS = 10, 2
+N_ROUNDS, N_LAST_ROUNDS = 6, 2
 # How often training cells are drawn from noise for the distributions of their counts.
 N_DRAWS = 2
 # Of the way that a round goes; later rounds, which only average over draws, go less.
@@ -64,7 +66,8 @@ def fit_synthesis(
         n_dims = autoencoder.n_tokens * autoencoder.token_dim
         return Synthesis.neutral(n_states, sizes, n_dims)
     again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed)
-    search = Search(again, head.theta_G.double().numpy(), states.factors_SFF)
+    start_G = head.theta_G.double().numpy()
+    search = Search(again, start_G, states.factors_SFF, cells.size_factors)
     for round_ in range(N_ROUNDS):
         step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
         search.settle()
@@ -91,11 +94,19 @@ class Search:
         Inverse dispersions to start from.
     noise_factors_XFF
         Cholesky factors of the scatter that new cells start from in each state.
+    sizes
+        Size factors of all training cells, of which `again` may have some.
     """
 
-    def __init__(self, again: Redraw, start_G: np.ndarray, noise_factors_XFF: np.ndarray) -> None:
+    def __init__(
+        self,
+        again: Redraw,
+        start_G: np.ndarray,
+        noise_factors_XFF: np.ndarray,
+        sizes: np.ndarray,
+    ) -> None:
         n_states, n_dims, n_genes = again.n_states, again.away_NF.shape[1], len(start_G)
-        self.again, self.noise_factors_XFF = again, noise_factors_XFF
+        self.again, self.noise_factors_XFF, self.sizes = again, noise_factors_XFF, sizes
         self.factors_XFF = np.linalg.cholesky(again.scatter(again.away_NF))
         self.mean_XF = again.means(again.away_NF)
         self.measured_X, self.measured_variance = again.within(again.log_total_N)
@@ -106,7 +117,6 @@ class Search:
         self.offset_G, self.by_state = np.zeros(n_genes), ByState.none(n_states, n_genes)
         self.total_X, self.share = self.measured_X.copy(), 1.0
         self.margins = Margins.none()
-        self.settle()
 
     def settle(self) -> None:
         """Maps, rates and dispersions that follow from all else."""
@@ -129,15 +139,17 @@ class Search:
         """Inverse dispersions by state."""
         return np.asarray(self.theta_G * np.exp(self.by_state.log_factor_XG))
 
-    def draw(self, round_: int) -> Drawn:
+    def draw(self, round_: int) -> Again:
         """Draw the training cells again, and encode them."""
         totals = self.total_X, self.share
-        counts_NG = self.again.counts(self.rate_NG, self.theta_XG, *totals, round_)
+        counts, expected = self.again.counts(self.rate_NG, self.theta_XG, *totals, round_)
         group_N = self.margins.groups(self.again.size_N, self.again.row_N)
-        uniform_NG = self.again.uniforms(round_)
-        return self.again.encoded(self.margins.moved(counts_NG, group_N, uniform_NG))
+        if (group_N >= 0).any():
+            uniform = self.again.uniforms(round_)
+            counts = self.margins.moved(counts, expected, group_N, uniform)
+        return self.again.encoded(counts)
 
-    def correct_latents(self, drawn: Drawn, step: float) -> None:
+    def correct_latents(self, drawn: Again, step: float) -> None:
         """Move maps, shifts and totals by what scatter, means and totals of drawn cells lack."""
         scatter_XFF = self.again.scatter(drawn.away_NF)
         self.shifts_XF += step * (self.mean_XF - self.again.means(drawn.away_NF))
@@ -152,7 +164,7 @@ class Search:
             ratio = self.measured_variance / drawn_variance
             self.share = float(np.clip(self.share * ratio ** (step / 2), 0, 1))
 
-    def correct_genes(self, drawn: Drawn, step: float) -> None:
+    def correct_genes(self, drawn: Again, step: float) -> None:
         """Move offsets and dispersions by what log expression of drawn cells lacks."""
         measured = self.again.moments
         # How log expression answers to a log rate: little where a gene is hardly seen.
@@ -168,11 +180,12 @@ class Search:
             new = self.again.from_noise(self.noise_factors_XFF, (round_, i))
             totals = self.total_X, self.share
             drawn.append(new.counts(self.rates(new), self.theta_XG, *totals, (round_, i)))
-        self.margins = Margins.of(
+        counts, expected = (np.concatenate(each) for each in zip(*drawn, strict=True))
+        self.margins = fit_margins(
             self.again.counts_NG,
             self.again.own_size_N,
-            np.concatenate(drawn),
-            np.tile(self.again.size_N, N_DRAWS),
+            Drawn(counts, expected, np.tile(self.again.size_N, N_DRAWS)),
+            self.sizes,
             self.again.n_states,
         )
 

@@ -5,16 +5,20 @@ has more zeros and more high counts than a negative binomial of its mean and var
 of a library a gene takes may depend on the library's size. Trees see that first. So a count n that
 was drawn for a cell goes to the count of equal rank among measured cells of about its size,
 
-    n' = H^-1(F(n - 1) + U (F(n) - F(n - 1))),    U uniform on [0, 1),
+    n' = H^-1(F(n - 1) + U (F(n) - F(n - 1))),    U in [0, 1),
 
-F the distribution of counts that were drawn again for training cells, H that of those measured
-(the randomised distributional transform, Rueschendorf 2009, J. Stat. Plan. Inference 139). Where
-both agree every count stays; everywhere the order of counts stays, and with it what genes have to
-do with one another. Measured shares are drawn to those of drawn cells as if these were 25 more.
+F the distribution of counts that were drawn from noise for training cells, H that of the cells as
+measured, both over all states and conditions together (the randomised distributional transform,
+Rueschendorf 2009, J. Stat. Plan. Inference 139). Where both agree every count stays; everywhere the
+order of counts stays, and with it what genes have to do with one another. Measured shares are drawn
+to those of drawn cells as if these were 25 more.
 
-In these bounds only: a cell whose library is smaller or larger than all of training, and a count
-beyond those that were drawn for training cells, such as that of a gene under a perturbation never
-seen, stay as they are.
+U is uniform but for zeros: where measured ones are fewer than drawn ones, which of these become
+counts is drawn in proportion to what the cell was expected to have of the gene, so that a gene that
+is knocked out in a cell stays out.
+
+A cell whose library is smaller or larger than all of training keeps its counts. Counts beyond all
+that were drawn for training cells, as of a gene under a perturbation never seen, do not fall.
 
 What it gains is in ``docs/generation.md``.
 """
@@ -23,14 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-# Cells of about one size: at least so many, in at most so many groups.
-CELLS_PER_GROUP, MAX_GROUPS = 150, 8
-PRIOR_CELLS = 25.0
-# Counts up to here are told apart; further ones in classes, each this much wider than the last.
-SINGLE_COUNTS, WIDER = 16, 1.2
+# Sizes are float32 in one place and float64 in another.
+SLACK = 1e-5
+MOST_FACTOR, TINY = 4.0, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,8 @@ class Margins:
         Where the groups of log size begin, and where the last one ends, shape (L + 1,).
     drawn_LGK, measured_LGK
         Share of cells below each edge, float32.
+    silent_LG
+        Expected count with which a zero becomes a count as often as zeros do on average, float32.
     n_states
         How many states of the model they were measured in; further ones, of an earlier training,
         keep their counts.
@@ -54,49 +59,14 @@ class Margins:
     log_size_L: np.ndarray
     drawn_LGK: np.ndarray
     measured_LGK: np.ndarray
+    silent_LG: np.ndarray
     n_states: int
 
     @classmethod
     def none(cls) -> Margins:
         """Every count stays."""
         empty = np.zeros((0, 0, 1), dtype=np.float32)
-        return cls(np.zeros(1, dtype=np.int64), np.zeros(1), empty, empty, 0)
-
-    @classmethod
-    def of(
-        cls,
-        measured_NG: np.ndarray,
-        size_N: np.ndarray,
-        drawn_MG: np.ndarray,
-        drawn_size_M: np.ndarray,
-        n_states: int,
-    ) -> Margins:
-        """Compare counts of N measured cells with those of M that were drawn.
-
-        Parameters
-        ----------
-        measured_NG, size_N
-            Measured counts, and the size factors of the cells.
-        drawn_MG, drawn_size_M
-            The same of drawn cells.
-        n_states
-            How many states the model has.
-        """
-        edges_K = _edges(max(measured_NG.max(initial=0), drawn_MG.max(initial=0)))
-        log_size_N, log_size_M = np.log(size_N), np.log(drawn_size_M)
-        n_groups = int(np.clip(len(size_N) // CELLS_PER_GROUP, 1, MAX_GROUPS))
-        log_size_L = np.quantile(log_size_N, np.linspace(0, 1, n_groups + 1))
-        found = []
-        for group_N, group_M in zip(
-            _in_groups(log_size_N, log_size_L), _in_groups(log_size_M, log_size_L), strict=True
-        ):
-            drawn_GK = _histogram(drawn_MG[group_M], edges_K) / max(len(group_M), 1)
-            measured_GK = PRIOR_CELLS * drawn_GK
-            if len(group_M):
-                measured_GK += _histogram(measured_NG[group_N], edges_K)
-            found.append((_cumulative(drawn_GK), _cumulative(measured_GK)))
-        drawn_LGK, measured_LGK = (np.stack(each) for each in zip(*found, strict=True))
-        return cls(edges_K, log_size_L, drawn_LGK, measured_LGK, n_states)
+        return cls(np.zeros(1, dtype=np.int64), np.zeros(1), empty, empty, empty[:, :, 0], 0)
 
     def groups(self, size_B: np.ndarray, row_B: np.ndarray) -> np.ndarray:
         """The group of B cells with sizes and states, -1 for those whose counts stay, (B,)."""
@@ -104,41 +74,84 @@ class Margins:
             return np.full(len(size_B), -1)
         log_size_B = np.log(size_B.astype(np.float64))
         group_B = np.searchsorted(self.log_size_L[1:-1], log_size_B, side="right")
-        # Sizes are float32 in one place and float64 in another.
-        lowest, highest = self.log_size_L[0] - 1e-5, self.log_size_L[-1] + 1e-5
+        lowest, highest = self.log_size_L[0] - SLACK, self.log_size_L[-1] + SLACK
         known_B = (log_size_B >= lowest) & (log_size_B <= highest) & (row_B < self.n_states)
         return np.where(known_B, group_B, -1)
 
     def moved(
-        self, counts_BG: np.ndarray, group_B: np.ndarray, uniform_BG: np.ndarray
+        self,
+        counts_BG: np.ndarray,
+        expected_BG: np.ndarray,
+        group_B: np.ndarray,
+        uniform_BG: np.ndarray,
     ) -> np.ndarray:
-        """Counts of B cells in these groups, from those that were drawn for them, (B, G)."""
+        """Counts of B cells, (B, G), from those that were drawn for them.
+
+        Parameters
+        ----------
+        counts_BG, expected_BG
+            What was drawn, and the expectation that it was drawn from.
+        group_B
+            From :meth:`groups`.
+        uniform_BG
+            A uniform number for each count.
+        """
         moved_BG = counts_BG.copy()
         for group in np.unique(group_B[group_B >= 0]):
             own = np.flatnonzero(group_B == group)
-            moved_BG[own] = self._moved(int(group), counts_BG[own], uniform_BG[own])
+            of_group = counts_BG[own], expected_BG[own], uniform_BG[own]
+            moved_BG[own] = self._moved(int(group), *of_group)
         return moved_BG
 
-    def _moved(self, group: int, counts_BG: np.ndarray, uniform_BG: np.ndarray) -> np.ndarray:
+    def _moved(
+        self, group: int, counts_BG: np.ndarray, expected_BG: np.ndarray, uniform_BG: np.ndarray
+    ) -> np.ndarray:
         drawn_GK, measured_GK = self.drawn_LGK[group], self.measured_LGK[group]
+        moved_BG = counts_BG.copy()
+        is_zero_BG = moved_BG == 0
+        # A zero leaves if U is among the last; how many do stays, which do goes by expectation.
+        weight_BG = expected_BG / self.silent_LG[group].clip(TINY)
+        by_weight_BG = 1 - (1 - uniform_BG) / weight_BG.clip(TINY)
+        uniform_BG = np.where(is_zero_BG, by_weight_BG.clip(0), uniform_BG)
         # Most counts are zeros that stay.
-        stays_BG = (counts_BG == 0) & (uniform_BG * drawn_GK[:, 1] < measured_GK[:, 1])
-        at = np.nonzero(~stays_BG & (counts_BG < self.edges_K[-1]))
-        gene_e, count_e, uniform_e = at[1], counts_BG[at], uniform_BG[at]
+        stays_BG = is_zero_BG & (uniform_BG * drawn_GK[:, 1] < measured_GK[:, 1])
+        at = np.nonzero(~stays_BG & (moved_BG < self.edges_K[-1]))
+        gene_e, count_e, uniform_e = at[1], moved_BG[at], uniform_BG[at]
         width_K = np.diff(self.edges_K)
         class_e = np.searchsorted(self.edges_K, count_e, side="right") - 1
         below_e, up_to_e = (drawn_GK[gene_e, class_e + i].astype(np.float64) for i in (0, 1))
         within_e = (count_e - self.edges_K[class_e] + uniform_e) / width_K[class_e]
         rank_e = np.minimum(below_e + within_e * (up_to_e - below_e), 1 - 1e-7)
-        class_e = (measured_GK[gene_e, 1:] <= rank_e[:, None]).sum(1)
+        class_e = np.searchsorted(self._ranks_LE[group], rank_e + gene_e, side="right")
+        class_e = class_e - gene_e * len(width_K)
         first_e, last_e = (measured_GK[gene_e, class_e + i].astype(np.float64) for i in (0, 1))
         within_e = ((rank_e - first_e) / (last_e - first_e)).clip(0, 1 - 1e-9)
-        count_e = self.edges_K[class_e] + (within_e * width_K[class_e]).astype(np.int64)
-        moved_BG = counts_BG.copy()
-        # What was never drawn for training cells has no rank among them.
-        known_e = up_to_e > below_e
-        moved_BG[at[0][known_e], gene_e[known_e]] = count_e[known_e]
+        found_e = self.edges_K[class_e] + (within_e * width_K[class_e]).astype(np.int64)
+        # Above all that was drawn for training cells there are no ranks.
+        moved_BG[at] = np.where(below_e >= 1, np.maximum(count_e, found_e), found_e)
         return moved_BG
+
+    @cached_property
+    def _ranks_LE(self) -> np.ndarray:
+        """Measured shares at the end of each class, those of gene g raised by g, in one row."""
+        n_genes = self.measured_LGK.shape[1]
+        raised_LGK = self.measured_LGK[:, :, 1:].astype(np.float64) + np.arange(n_genes)[:, None]
+        return raised_LGK.reshape(len(raised_LGK), -1)
+
+    def factors(self, group_B: np.ndarray) -> np.ndarray:
+        """By how much the step changes the mean count of cells in these groups, (B, G)."""
+        factor_BG = self._factors_LG[group_B.clip(0)] if len(self._factors_LG) else 1.0
+        return np.where(group_B[:, None] >= 0, factor_BG, np.float32(1))
+
+    @cached_property
+    def _factors_LG(self) -> np.ndarray:
+        middle_K = (self.edges_K[:-1] + self.edges_K[1:] - 1) / 2
+        drawn_LG, measured_LG = (
+            np.diff(cumulative_LGK.astype(np.float64), axis=2) @ middle_K
+            for cumulative_LGK in (self.drawn_LGK, self.measured_LGK)
+        )
+        factor_LG = (measured_LG + TINY) / (drawn_LG + TINY)
+        return factor_LG.clip(1 / MOST_FACTOR, MOST_FACTOR).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
@@ -147,6 +160,7 @@ class Margins:
             "log_size": self.log_size_L,
             "drawn": self.drawn_LGK,
             "measured": self.measured_LGK,
+            "silent": self.silent_LG,
             "n_states": np.array([self.n_states]),
         }
 
@@ -162,12 +176,12 @@ class Margins:
         if "edges" not in arrays:
             return cls.none()
         edges_K, log_size_L = arrays["edges"], arrays["log_size"]
-        pair = arrays["drawn"], arrays["measured"]
+        pair, silent_LG = (arrays["drawn"], arrays["measured"]), arrays["silent"]
         n_groups = len(log_size_L) - 1
         shape = n_groups, n_genes if n_groups else 0, len(edges_K)
-        if any(array.shape != shape for array in pair):
+        if any(array.shape != shape for array in pair) or silent_LG.shape != shape[:2]:
             raise ValueError("its distributions of counts do not fit its genes")
-        return cls(edges_K, log_size_L, *pair, int(arrays["n_states"][0]))
+        return cls(edges_K, log_size_L, *pair, silent_LG, int(arrays["n_states"][0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,36 +191,14 @@ class CellMargins:
     margins: Margins
     group_B: np.ndarray
 
-    def moved(self, cell: int, counts_G: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Counts of one of the cells, int64, (G,), from those that were drawn for it."""
-        uniform_1G = rng.random(counts_G.shape)[None]
-        return self.margins.moved(counts_G[None], self.group_B[cell : cell + 1], uniform_1G)[0]
+    def means(self, mean_BG: np.ndarray) -> np.ndarray:
+        """Expected counts with what the step changes of them on average, (B, G)."""
+        return mean_BG * self.margins.factors(self.group_B)
 
-
-def _edges(most: float) -> np.ndarray:
-    edges = list(range(SINGLE_COUNTS + 1))
-    while edges[-1] <= most:
-        edges.append(int(np.ceil(edges[-1] * WIDER)))
-    return np.array(edges, dtype=np.int64)
-
-
-def _in_groups(log_size_N: np.ndarray, log_size_L: np.ndarray) -> list[np.ndarray]:
-    group_N = np.searchsorted(log_size_L[1:-1], log_size_N, side="right")
-    return [np.flatnonzero(group_N == group) for group in range(len(log_size_L) - 1)]
-
-
-def _histogram(counts_NG: np.ndarray, edges_K: np.ndarray) -> np.ndarray:
-    """Cells by gene and class, (G, K - 1)."""
-    n_genes, n_classes = counts_NG.shape[1], len(edges_K) - 1
-    class_NG = np.searchsorted(edges_K, counts_NG, side="right") - 1
-    place_NG = class_NG + n_classes * np.arange(n_genes)
-    filled = np.bincount(place_NG.ravel(), minlength=n_genes * n_classes)
-    return filled.reshape(n_genes, n_classes).astype(np.float64)
-
-
-def _cumulative(cells_GK: np.ndarray) -> np.ndarray:
-    """Share of cells below each edge, (G, K); without cells, all of them in the lowest class."""
-    below_GK = np.concatenate([np.zeros((len(cells_GK), 1)), cells_GK.cumsum(1)], axis=1)
-    empty_G = below_GK[:, -1] == 0
-    below_GK[empty_G, 1:] = 1.0
-    return (below_GK / below_GK[:, -1:]).astype(np.float32)
+    def moved(
+        self, cell: int, counts_G: np.ndarray, expected_G: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Counts of one of the cells, int64, (G,), from those drawn and their expectation."""
+        group_1 = self.group_B[cell : cell + 1]
+        uniform_1G = rng.random((1, len(counts_G)))
+        return self.margins.moved(counts_G[None], expected_G[None], group_1, uniform_1G)[0]

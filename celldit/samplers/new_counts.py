@@ -51,8 +51,11 @@ class NewCounts(CountModel):
         rate_G = mean_G / depth * rng.standard_gamma(theta_G) / theta_G
         total_1 = self.total_B[cell : cell + 1].double().numpy()
         rate_G *= held_total(rate_G[None], total_1, self.share)[0]
-        counts_G = rng.poisson(np.minimum(rate_G * depth, MAX_RATE))
-        return counts_G if self.margins is None else self.margins.moved(cell, counts_G, rng)
+        expected_G = np.minimum(rate_G * depth, MAX_RATE)
+        counts_G = rng.poisson(expected_G)
+        if self.margins is None:
+            return counts_G
+        return self.margins.moved(cell, counts_G, expected_G, rng)
 
     @classmethod
     def held(

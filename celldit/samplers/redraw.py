@@ -144,21 +144,28 @@ class Redraw:
         total_X: np.ndarray,
         share: float,
         draw: Draw,
-    ) -> np.ndarray:
-        """Draw counts from rates per 10,000, holding totals as `NewCounts` does, (N, G)."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw counts from rates per 10,000, holding totals as `NewCounts` does.
+
+        Returns
+        -------
+        counts, expected
+            The counts, and the expectations with gamma noise that they were drawn from, (N, G).
+        """
         rng = self._rng("counts", draw)
         theta_NG = theta_XG[self.row_N]
         rate_NG = rate_NG * rng.standard_gamma(theta_NG) / theta_NG
         rate_NG *= held_total(rate_NG, total_X[self.row_N], share)[:, None]
-        return rng.poisson(rate_NG * (self.size_N / 1e4)[:, None])
+        expected_NG = rate_NG * (self.size_N / 1e4)[:, None]
+        return rng.poisson(expected_NG), expected_NG
 
-    def encoded(self, drawn_NG: np.ndarray) -> Drawn:
+    def encoded(self, drawn_NG: np.ndarray) -> Again:
         """What is seen of the cells with counts that were drawn for them."""
         counts = sparse.csr_matrix(drawn_NG.astype(self.cells.counts.dtype))
         z_NKD = self.autoencoder.encode(replace(self.cells, counts=counts))
         away_NF = z_NKD.flatten(1).double().numpy() - self.position_NF
         moments = Moments.of(drawn_NG, self.size_N, self.row_N, self.n_states)
-        return Drawn(away_NF, self.log_totals(drawn_NG), moments)
+        return Again(away_NF, self.log_totals(drawn_NG), moments)
 
     def from_noise(self, factors_XFF: np.ndarray, draw: Draw) -> Redraw:
         """As many new cells in the same places, latents by factors of each state's scatter."""
@@ -191,8 +198,8 @@ class Redraw:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """Drawn cells: latents from their conditions' and states' means, totals, log expression."""
+class Again:
+    """Cells drawn again: latents about their conditions' and states' means, totals, moments."""
 
     away_NF: np.ndarray
     log_total_N: np.ndarray

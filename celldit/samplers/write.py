@@ -2,7 +2,8 @@
 
 =====================  =====================================================================
 ``X``                  log(1 + expected counts per 10,000), float32 CSR
-``layers["counts"]``   counts drawn from the negative binomial, int32 CSR
+``layers["counts"]``   counts drawn from the negative binomial, int32 CSR; those of new cells are
+                       brought to the distributions of measured ones
 ``layers["mean"]``     expected counts at the cell's own size factor, float32 CSR
 ``obs``                perturbation, covariates, dose and time under the names of the training data;
                        ``size_factor``; ``extrapolation``; for counterfactuals ``control_cell``

@@ -30,8 +30,10 @@ def clip_norm_(weights: Sequence[Tensor], bound: float) -> None:
     if not gradients or gradients[0].device.type != "cpu":
         nn.utils.clip_grad_norm_(weights, bound)
         return
-    norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
+    # In double precision: one sum over tens of millions in float32 would be too small.
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    norm = torch.linalg.vector_norm(joined, dtype=torch.float64)
     share = bound / (norm + EPS)
     # Also where it is not a number, as torch does.
     if not share >= 1:
-        torch._foreach_mul_(gradients, share)
+        torch._foreach_mul_(gradients, float(share))

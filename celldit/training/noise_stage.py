@@ -197,6 +197,10 @@ def _one_epoch(
     path, times = LinearPath(), Stratified()
     flow.train()
     device = flow.device
+    network = flow.from_noise
+    assert network is not None
+    # Of these weights alone: the others may still hold gradients of the stage before.
+    weights = list(network.parameters())
     for batch in (batch.to(device) for batch in batches):
         t_B = times(len(batch.x0_BKD), None, device)
         sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
@@ -213,10 +217,7 @@ def _one_epoch(
         )
         optimizer.zero_grad()
         loss.backward()
-        # Of these weights alone: the others may still hold gradients of the stage before.
-        network = flow.from_noise
-        assert network is not None
-        clip_norm_(list(network.parameters()), 1.0)
+        clip_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
         average.update(network)

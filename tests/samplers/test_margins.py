@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.samplers.margins import CELLS_PER_GROUP, MAX_GROUPS, CellMargins, Margins
+from celldit.samplers.fit_margins import CELLS_PER_GROUP, MAX_GROUPS, Drawn, fit_margins
+from celldit.samplers.margins import CellMargins, Margins
 
 
 def on_and_off(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
@@ -20,104 +21,163 @@ def on_and_off(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
     return rng.poisson(rate_N2 * (size_N / 1e4)[:, None])
 
 
-def alike(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
-    """Two genes of the same means that do the same in all cells."""
-    rate_N2 = np.array([4.0, 2.0]) * rng.gamma(1.5, 1 / 1.5, (len(size_N), 2))
-    return rng.poisson(rate_N2 * (size_N / 1e4)[:, None])
-
-
 def sizes(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.exp(rng.normal(9.2, 0.5, n))
+
+
+def drawn_as(
+    rng: np.random.Generator, size_N: np.ndarray, expected_N2: np.ndarray | None = None
+) -> Drawn:
+    """Cells that were drawn from one expectation of each gene at their size, unless given."""
+    if expected_N2 is None:
+        expected_N2 = np.array([4.0, 2.0]) * (size_N / 1e4)[:, None]
+        expected_N2 = expected_N2 * rng.gamma(1.5, 1 / 1.5, expected_N2.shape)
+    return Drawn(rng.poisson(expected_N2), expected_N2, size_N)
+
+
+def compared(measured: np.ndarray, size_N: np.ndarray, drawn: Drawn) -> Margins:
+    return fit_margins(measured, size_N, drawn, size_N, 1)
 
 
 @pytest.fixture
 def margins() -> Margins:
     rng = np.random.default_rng(0)
     size_N, size_M = sizes(rng, 16_000), sizes(rng, 32_000)
-    return Margins.of(on_and_off(rng, size_N), size_N, alike(rng, size_M), size_M, 1)
+    return compared(on_and_off(rng, size_N), size_N, drawn_as(rng, size_M))
 
 
-def moved(margins: Margins, counts: np.ndarray, size: np.ndarray, seed: int = 1) -> np.ndarray:
-    group = margins.groups(size, np.zeros(len(size), dtype=np.int64))
-    return margins.moved(counts, group, np.random.default_rng(seed).random(counts.shape))
+def moved(margins: Margins, drawn: Drawn, seed: int = 1) -> np.ndarray:
+    group = margins.groups(drawn.size_M, np.zeros(len(drawn.size_M), dtype=np.int64))
+    uniform = np.random.default_rng(seed).random(drawn.counts_MG.shape)
+    return margins.moved(drawn.counts_MG, drawn.expected_MG, group, uniform)
 
 
 def test_drawn_counts_get_the_distribution_of_measured_ones_at_each_size(margins: Margins) -> None:
     rng = np.random.default_rng(2)
     size = sizes(rng, 20_000)
-    drawn, truth = alike(rng, size), on_and_off(rng, size)
-    found = moved(margins, drawn, size)
+    drawn, truth = drawn_as(rng, size), on_and_off(rng, size)
+    found = moved(margins, drawn)
     small = size < np.median(size)
     for cells in (small, ~small):
         for most in range(12):
             share = (found[cells] <= most).mean(0)
             np.testing.assert_allclose(share, (truth[cells] <= most).mean(0), atol=0.05)
     # Which the drawn counts had not.
-    assert abs((drawn == 0).mean(0) - (truth == 0).mean(0)).max() > 0.1
+    assert abs((drawn.counts_MG == 0).mean(0) - (truth == 0).mean(0)).max() > 0.1
 
 
 def test_counts_of_the_same_distribution_stay() -> None:
     rng = np.random.default_rng(3)
-    size = sizes(rng, 3_000)
-    counts = alike(rng, size)
-    same = Margins.of(counts, size, counts, size, 1)
-    np.testing.assert_array_equal(moved(same, counts, size), counts)
+    drawn = drawn_as(rng, sizes(rng, 3_000))
+    same = compared(drawn.counts_MG, drawn.size_M, drawn)
+    np.testing.assert_array_equal(moved(same, drawn), drawn.counts_MG)
+    group = same.groups(drawn.size_M, np.zeros(3_000, dtype=np.int64))
+    np.testing.assert_allclose(same.factors(group), 1, rtol=1e-5)
 
 
 def test_the_order_of_counts_stays(margins: Margins) -> None:
-    counts = np.repeat(np.arange(25)[:, None], 2, axis=1)
-    # One size and one rank within each count: nothing but the count differs.
-    group = margins.groups(np.full(25, 1e4), np.zeros(25, dtype=np.int64))
-    for uniform in (0.0, 0.4, 0.999):
-        found = margins.moved(counts, group, np.full(counts.shape, uniform))
-        assert (np.diff(found, axis=0)[:10] >= 0).all()
+    # Beyond the tables, too, and across classes that no drawn count was in.
+    counts = np.repeat(np.r_[0:60, 60:9_000:97][:, None], 2, axis=1)
+    expected = np.ones(counts.shape)
+    for row in range(3):
+        group = margins.groups(np.full(len(counts), 1e4), np.zeros(len(counts), dtype=np.int64))
+        for uniform in (0.0, 0.4, 0.999):
+            rank = np.full(counts.shape, uniform)
+            found = margins.moved(counts, expected, (group + row) % 3, rank)
+            assert (np.diff(found, axis=0) >= 0).all()
 
 
 def test_what_training_did_not_see_stays(margins: Margins) -> None:
     rng = np.random.default_rng(4)
-    size = sizes(rng, 500)
+    few = drawn_as(rng, sizes(rng, 500))
     # A gene that a perturbation takes beyond all counts that were drawn before.
-    counts = np.full((500, 2), 5_000)
-    np.testing.assert_array_equal(moved(margins, counts, size), counts)
-    few = alike(rng, size)
+    many = few._replace(counts_MG=np.full((500, 2), 5_000))
+    np.testing.assert_array_equal(moved(margins, many), many.counts_MG)
     for factor in (1e-3, 1e3):  # libraries of another kind
-        np.testing.assert_array_equal(moved(margins, few, factor * size), few)
+        other = few._replace(size_M=factor * few.size_M)
+        np.testing.assert_array_equal(moved(margins, other), few.counts_MG)
     later = np.ones(500, dtype=np.int64)  # a state that was not measured
-    assert (margins.groups(size, later) == -1).all()
-    np.testing.assert_array_equal(moved(Margins.none(), few, size), few)
+    assert (margins.groups(few.size_M, later) == -1).all()
+    assert (margins.factors(margins.groups(few.size_M, later)) == 1).all()
+    np.testing.assert_array_equal(moved(Margins.none(), few), few.counts_MG)
+
+
+def test_sizes_of_all_training_count_not_of_a_sample_alone(margins: Margins) -> None:
+    rng = np.random.default_rng(8)
+    size = sizes(rng, 400)
+    drawn = drawn_as(rng, size)
+    whole = fit_margins(drawn.counts_MG, size, drawn, np.r_[size, 1e6], 1)
+    assert whole.groups(np.array([9e5]), np.array([0])) >= 0
+    part = compared(drawn.counts_MG, size, drawn)
+    assert part.groups(np.array([9e5]), np.array([0])) == -1
+
+
+def test_a_gene_that_is_knocked_out_stays_out() -> None:
+    rng = np.random.default_rng(9)
+    size_N, size_M = sizes(rng, 6_000), sizes(rng, 12_000)
+    # Measured cells are off less often than drawn ones: zeros have to become counts.
+    measured = rng.poisson(1.5 * (size_N / 1e4)[:, None], (6_000, 2))
+    drawn = drawn_as(rng, size_M)
+    more = compared(measured, size_N, drawn)
+    out_of_it = np.arange(12_000) % 10 == 0
+    expected = np.where(out_of_it[:, None], 0.02, drawn.expected_MG)
+    found = moved(more, Drawn(rng.poisson(expected), expected, size_M))
+    zeros = (rng.poisson(expected) == 0).mean(0)
+    assert ((found == 0).mean(0) < zeros - 0.02)[1]
+    assert (found[out_of_it] > 0).mean() < 0.05
 
 
 def test_few_measured_cells_say_little() -> None:
     rng = np.random.default_rng(5)
-    size = np.full(5_000, 1e4)
-    drawn = alike(rng, size)
-    few = Margins.of(np.full((3, 2), 15), size[:3], drawn, size, 1)
+    drawn = drawn_as(rng, np.full(5_000, 1e4))
+    few = compared(np.full((3, 2), 15), drawn.size_M[:3], drawn)
     # Three cells against the 25 that the drawn ones count as.
-    more = (moved(few, drawn, size) >= 15).mean() - (drawn >= 15).mean()
+    more = (moved(few, drawn) >= 15).mean() - (drawn.counts_MG >= 15).mean()
     assert more == pytest.approx(3 / 28, abs=0.03)
 
 
-def test_groups_are_of_enough_cells(margins: Margins) -> None:
+def test_groups_are_of_enough_cells() -> None:
     rng = np.random.default_rng(6)
     for n, expected in ((10, 1), (2 * CELLS_PER_GROUP, 2), (10_000, MAX_GROUPS)):
-        size = sizes(rng, n)
-        counts = alike(rng, size)
-        assert len(Margins.of(counts, size, counts, size, 1).drawn_LGK) == expected
-    same = np.full(500, 1e4)  # all cells of one size
-    counts = alike(rng, same)
-    np.testing.assert_array_equal(
-        moved(Margins.of(counts, same, counts, same, 1), counts, same), counts
-    )
+        drawn = drawn_as(rng, sizes(rng, n))
+        assert len(compared(drawn.counts_MG, drawn.size_M, drawn).drawn_LGK) == expected
+
+
+@pytest.mark.parametrize("size", [7.0, 2e3, 1e4])
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_cells_of_one_size_are_one_group(size: float, share: float) -> None:
+    rng = np.random.default_rng(10)
+    size_N = np.where(rng.random(2_000) < share, size, sizes(rng, 2_000)).astype(np.float32)
+    counts = rng.poisson(2.0, (2_000, 2)) * (rng.random((2_000, 2)) < 0.5)
+    drawn = Drawn(rng.poisson(1.0, counts.shape), np.ones(counts.shape), size_N)
+    one = compared(counts, size_N, drawn)
+    found = moved(one, drawn)
+    for cells in (size_N == np.float32(size), size_N != np.float32(size)):
+        if cells.any():
+            error = abs((found[cells] == 0).mean(0) - (counts[cells] == 0).mean(0))
+            assert error.max() < 0.06
+    group = one.groups(size_N, np.zeros(2_000, dtype=np.int64))
+    assert len(set(group[size_N == np.float32(size)])) == 1
 
 
 def test_a_cell_does_not_depend_on_who_else_is_drawn(margins: Margins) -> None:
     rng = np.random.default_rng(7)
-    size = sizes(rng, 40)
-    counts = alike(rng, size)
-    group = margins.groups(size, np.zeros(40, dtype=np.int64))
-    cells = CellMargins(margins, group)
-    alone = CellMargins(margins, group[7:8]).moved(0, counts[7], np.random.default_rng(1))
-    np.testing.assert_array_equal(cells.moved(7, counts[7], np.random.default_rng(1)), alone)
+    drawn = drawn_as(rng, sizes(rng, 40))
+    group = margins.groups(drawn.size_M, np.zeros(40, dtype=np.int64))
+    of_cell = drawn.counts_MG[7], drawn.expected_MG[7]
+    alone = CellMargins(margins, group[7:8]).moved(0, *of_cell, np.random.default_rng(1))
+    among = CellMargins(margins, group).moved(7, *of_cell, np.random.default_rng(1))
+    np.testing.assert_array_equal(among, alone)
+
+
+def test_expectations_follow_the_counts(margins: Margins) -> None:
+    rng = np.random.default_rng(11)
+    drawn = drawn_as(rng, sizes(rng, 20_000))
+    found = moved(margins, drawn)
+    group = margins.groups(drawn.size_M, np.zeros(20_000, dtype=np.int64))
+    means = CellMargins(margins, group).means(drawn.expected_MG)
+    np.testing.assert_allclose(means.mean(0), found.mean(0), rtol=0.03)
+    assert abs(drawn.expected_MG.mean(0) / found.mean(0) - 1).max() > 0.05
 
 
 def test_it_is_read_as_it_was_written(margins: Margins) -> None:
