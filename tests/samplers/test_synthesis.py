@@ -17,6 +17,7 @@ from celldit.latent.likelihoods import CountModel
 from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.new_counts import NewCounts, held_total
 from celldit.samplers.sizes import SizeModel
+from celldit.samplers.synthesis import Synthesis
 
 
 def negative_binomial(
@@ -162,6 +163,25 @@ def test_encoded_again_generated_cells_scatter_as_measured_ones(
     worse = other.flatten(1).var(0) / measured.var(0)
     assert ratio.max() < 1.5
     assert (ratio.log().abs().mean()) <= worse.log().abs().mean() + 0.02
+
+
+def test_models_from_before_margins_keep_their_counts(tiny_model: CellDiT) -> None:
+    synthesis = tiny_model.trained.synthesis
+    older = {n: a for n, a in synthesis.arrays().items() if not n.startswith("margins.")}
+    read = Synthesis.from_config(synthesis.to_config(), older)
+    assert (read.margins.groups(np.array([100.0]), np.array([0])) == -1).all()
+    whole = Synthesis.from_config(synthesis.to_config(), synthesis.arrays())
+    for name, array in synthesis.arrays().items():
+        np.testing.assert_array_equal(whole.arrays()[name], array)
+
+
+def test_states_of_an_earlier_training_are_beyond_the_margins(tiny_model: CellDiT) -> None:
+    synthesis = tiny_model.trained.synthesis
+    n_states = len(synthesis.maps_XFF)
+    joined = synthesis.with_earlier(synthesis, np.array([0]))
+    size = np.exp(synthesis.margins.log_size_L.mean(keepdims=True))
+    assert joined.margins.groups(size, np.array([n_states - 1])) >= 0
+    assert joined.margins.groups(size, np.array([n_states])) == -1
 
 
 def test_other_likelihoods_draw_as_their_decoder_does(tiny_screen: ad.AnnData) -> None:
