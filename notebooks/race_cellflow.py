@@ -1,13 +1,14 @@
 """Time to quality: celldit and CellFlow on the same held-out conditions, one after the other.
 
-    python notebooks/race_cellflow.py docs/results --peer PYTHON_WITH_CELLFLOW [--seconds 180]
+    python notebooks/race_cellflow.py docs/results --peer PYTHON_WITH_CELLFLOW --seeds 0 1 2
 
 CellFlow (`cellflow-tools` 0.0.9, small configuration, see ``race_cellflow_peer.py``) works in 48
 principal components of the training cells, which are made for it off the clock; its curve is one
 training looked at after 50, 100, 200, ... steps, the clock stopped meanwhile. celldit's curve is its
 whole ``train()``, both stages, once for each bound on the epochs: 0 is the effect prior, None the
-default. Time is seconds of one core (both use one), so that other work on the machine does not
-count, nor imports; compilation does. Squared error is over squared effect, of the mean log expression of all
+default. CellFlow's course differs from run to run, so there may be several seeds, of both. Time is
+seconds of one core (both use one), so that other work on the machine does not count, nor imports;
+compilation does. Squared error is over squared effect, of the mean log expression of all
 genes; energy distance in the same principal components. The verdict asks when celldit is as good as
 CellFlow ever gets, in either measure and in both, and compares with the time of CellFlow's best; for both
 with the later of its two bests, which it need not have had at once.
@@ -71,13 +72,13 @@ class Task:
         return float(np.mean(nmse)), float(np.mean(energy))
 
 
-def race_celldit(posed: Posed, task: Task) -> list[tuple]:
+def race_celldit(posed: Posed, task: Task, seed: int) -> list[tuple]:
     """Whole trainings with growing bounds on the epochs."""
     rows = []
     for budget in BUDGETS:
         started = time.process_time()
         model = CellDiT(posed.train)
-        model.train(budget, enable_progress_bar=False, accelerator="cpu", devices=1)
+        model.train(budget, seed=seed, enable_progress_bar=False, accelerator="cpu", devices=1)
         seconds = time.process_time() - started
         predicted = model.predict(posed.controls, perturbations=list(posed.perturbations))
         made = Cells.from_anndata(predicted, Fields.from_anndata(predicted))
@@ -94,11 +95,13 @@ def race_celldit(posed: Posed, task: Task) -> list[tuple]:
     return rows
 
 
-def ask_cellflow(task: Task, python: str, script: str, argument: float) -> dict[str, np.ndarray]:
+def ask_cellflow(
+    task: Task, python: str, script: str, argument: float, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Run a script of this folder where CellFlow is installed, with one thread, and read its arrays.
 
     It gets the principal components of the training cells with their conditions, and what to
-    predict; a file to write to; and one number.
+    predict; a file to write to; one number; and the seed.
     """
     folder_of_scripts = Path(__file__).parent
     with tempfile.TemporaryDirectory() as folder:
@@ -116,13 +119,14 @@ def ask_cellflow(task: Task, python: str, script: str, argument: float) -> dict[
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | one
         environment |= {"JAX_PLATFORMS": "cpu"}
         command = [python, str(folder_of_scripts / script), str(given), str(made), str(argument)]
+        command.append(str(seed))
         subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
         return dict(np.load(made))
 
 
-def race_cellflow(task: Task, python: str, seconds: float) -> list[tuple]:
-    """One training, looked at every 50 steps."""
-    result = ask_cellflow(task, python, "race_cellflow_peer.py", seconds)
+def race_cellflow(task: Task, python: str, seconds: float, seed: int) -> list[tuple]:
+    """One training, looked at after 50, 100, 200, ... steps."""
+    result = ask_cellflow(task, python, "race_cellflow_peer.py", seconds, seed)
     ends = np.cumsum(result["sizes"])
     rows = []
     for i, clock in enumerate(result["seconds"]):
@@ -146,8 +150,9 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
             axis = axes[row, column]
             for method, color in (("CellFlow", "tab:gray"), ("celldit", "tab:blue")):
                 own = frame[(frame["held_out"] == name) & (frame["method"] == method)]
-                own = own.sort_values("seconds")
-                axis.plot(own["seconds"], own[measure], marker="o", ms=3, color=color, label=method)
+                for seed, run in own.sort_values("seconds").groupby("seed"):
+                    label = method if seed == own["seed"].min() else None
+                    axis.plot(run["seconds"], run[measure], marker="o", ms=3, color=color, label=label)
             axis.set(xlabel="core seconds of training", ylabel=measure, yscale="log", ylim=(None, None))
         axes[0, column].set_title(name, fontsize=10)
     axes[0, 0].legend(frameon=False)
@@ -158,7 +163,7 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
     """When each reaches what CellFlow ever reaches, in either measure and in both."""
     rows = []
-    for name, own in frame.groupby("held_out", sort=False):
+    for (name, seed), own in frame.groupby(["held_out", "seed"], sort=False):
         flow, ours = (own[own["method"] == m] for m in ("CellFlow", "celldit"))
         best = {measure: flow.loc[flow[measure].idxmin()] for measure in ("nmse", "energy")}
         for measures in (["nmse"], ["energy"], ["nmse", "energy"]):
@@ -168,8 +173,8 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
                 good = good[good[measure] <= best[measure][measure]]
             when = good["seconds"].min() if len(good) else np.nan
             value = best[measures[0]][measures[0]] if len(measures) == 1 else np.nan
-            rows.append((name, " and ".join(measures), value, theirs, when, when / theirs))
-    columns = ["held_out", "measure", "cellflow_best", "cellflow_s", "celldit_s", "share_of_time"]
+            rows.append((name, seed, " and ".join(measures), value, theirs, when, when / theirs))
+    columns = ["held_out", "seed", "measure", "cellflow_best", "cellflow_s", "celldit_s", "share_of_time"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -179,25 +184,30 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--peer", required=True, help="Python with cellflow-tools")
     parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--datasets", nargs="+", default=["kang", "norman", "papalexi"])
     arguments = parser.parse_args()
     chosen: list[Problem] = [p for p in problems() if p.name in CHOSEN]
+    chosen = [p for p in chosen if p.dataset.split("_")[0] in arguments.datasets]
     chosen.sort(key=lambda p: len(p.test))
     frames = []
     for problem in chosen:
-        name = f"{problem.dataset}: {problem.name}"
-        print(name, flush=True)
         posed = pose(problem)
         task = Task(posed)
-        rows = race_cellflow(task, arguments.peer, arguments.seconds)
-        rows += race_celldit(posed, task)
-        columns = ["method", "steps_or_epochs", "seconds", "nmse", "energy", "trust"]
-        frames.append(pd.DataFrame(rows, columns=columns).assign(held_out=name))
-        frame = pd.concat(frames)[["held_out", *columns]]
-        load = f"{os.getloadavg()[1]:.1f}"
-        frame = frame.assign(date=datetime.date.today().isoformat(), cores=os.cpu_count(), load=load)
-        frame.round(4).to_csv(arguments.out / "race.csv", index=False)
-        verdict(frame).round(3).to_csv(arguments.out / "race_verdict.csv", index=False)
-        draw(frame, arguments.out / "race.png")
+        for seed in arguments.seeds:
+            name = f"{problem.dataset}: {problem.name}"
+            print(name, seed, flush=True)
+            rows = race_cellflow(task, arguments.peer, arguments.seconds, seed)
+            rows += race_celldit(posed, task, seed)
+            columns = ["method", "steps_or_epochs", "seconds", "nmse", "energy", "trust"]
+            frames.append(pd.DataFrame(rows, columns=columns).assign(held_out=name, seed=seed))
+            frame = pd.concat(frames)[["held_out", "seed", *columns]]
+            load = f"{os.getloadavg()[1]:.1f}"
+            today = datetime.date.today().isoformat()
+            frame = frame.assign(date=today, cores=os.cpu_count(), load=load)
+            frame.round(4).to_csv(arguments.out / "race.csv", index=False)
+            verdict(frame).round(3).to_csv(arguments.out / "race_verdict.csv", index=False)
+            draw(frame, arguments.out / "race.png")
     print(verdict(frame).round(3).to_string(index=False))
 
 

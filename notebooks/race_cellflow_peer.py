@@ -1,6 +1,6 @@
 """CellFlow's side of the race; runs where `cellflow-tools` is installed, without celldit.
 
-    python race_cellflow_peer.py task.npz predictions.npz SECONDS
+    python race_cellflow_peer.py task.npz predictions.npz SECONDS SEED
 
 Small configuration: layers of 256, one-hot perturbations, contexts described by the mean latent of
 their control cells, Adam at 1e-3. The clock counts seconds of one core, so that it does not depend
@@ -79,7 +79,7 @@ class Looks(ComputationCallback):
         return {}
 
 
-def main(task: str, out: str, seconds: float) -> None:
+def main(task: str, out: str, seconds: float, seed: int) -> None:
     """Train for some seconds and write what is predicted every 50 steps."""
     data = np.load(task, allow_pickle=False)
     started = time.process_time()
@@ -110,7 +110,7 @@ def main(task: str, out: str, seconds: float) -> None:
         sample_covariate_reps={"context": "places"},
         split_covariates=["context"],
     )
-    model.prepare_model(optimizer=optax.adam(1e-3), seed=0, **SIZE)
+    model.prepare_model(optimizer=optax.adam(1e-3), seed=seed, **SIZE)
     asked = table(data["asked"], data["asked_contexts"])
     controls, rng = whole[is_control], np.random.default_rng(0)
     rows = [
@@ -140,4 +140,4 @@ def main(task: str, out: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
