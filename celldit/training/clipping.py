@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 EPS = 1e-6
 """What torch adds to the norm."""
+SMALL = 1_000_000
+"""Weights up to which one norm is cheaper, and in float32 right to the fifth digit."""
 
 
 @torch.no_grad()
@@ -17,7 +19,8 @@ def clip_norm_(weights: Sequence[Tensor], bound: float) -> None:
 
     It is :func:`torch.nn.utils.clip_grad_norm_` but for rounding. On a CPU that takes a norm for
     each weight, and multiplies by one where there is nothing to clip; here there is one norm, which
-    is looked at. On other devices to look would be to wait, so there it is torch's.
+    is looked at. On other devices to look would be to wait, and for many weights a joint copy costs
+    more than it saves, so there it is torch's.
 
     Parameters
     ----------
@@ -27,12 +30,11 @@ def clip_norm_(weights: Sequence[Tensor], bound: float) -> None:
         Largest norm.
     """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    if not gradients or gradients[0].device.type != "cpu":
+    n_weights = sum(gradient.numel() for gradient in gradients)
+    if n_weights == 0 or n_weights > SMALL or gradients[0].device.type != "cpu":
         nn.utils.clip_grad_norm_(weights, bound)
         return
-    # In double precision: one sum over tens of millions in float32 would be too small.
-    joined = torch.cat([gradient.flatten() for gradient in gradients])
-    norm = torch.linalg.vector_norm(joined, dtype=torch.float64)
+    norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
     share = bound / (norm + EPS)
     # Also where it is not a number, as torch does.
     if not share >= 1:

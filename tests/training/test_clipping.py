@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from celldit.training.clipping import clip_norm_
+from celldit.training.clipping import SMALL, clip_norm_
 
 
 def weights(size: float) -> list[nn.Parameter]:
@@ -47,3 +47,12 @@ def test_short_gradients_keep_every_bit() -> None:
 def test_without_gradients_there_is_nothing_to_clip() -> None:
     clip_norm_([nn.Parameter(torch.zeros(3))], 1.0)
     clip_norm_([], 1.0)
+
+
+def test_many_weights_are_left_to_torch() -> None:
+    weights = [torch.zeros(SMALL // 2 + 1) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.full_like(weight, 0.1)
+    clip_norm_(weights, 1.0)
+    total = torch.cat([w.grad for w in weights if w.grad is not None]).double().norm()
+    assert abs(float(total) - 1) < 1e-4
