@@ -55,4 +55,4 @@ def test_many_weights_are_left_to_torch() -> None:
         weight.grad = torch.full_like(weight, 0.1)
     clip_norm_(weights, 1.0)
     total = torch.cat([w.grad for w in weights if w.grad is not None]).double().norm()
-    assert abs(float(total) - 1) < 1e-4
+    assert abs(float(total) - 1) < 1e-3
