@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from celldit.nn.on_cpu import trains_on_cpu
+
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
 
@@ -25,8 +27,7 @@ class GELU(nn.GELU):
         super().__init__(approximate="tanh")
 
     def forward(self, x: Tensor) -> Tensor:
-        trains = x.requires_grad and torch.is_grad_enabled()
-        if not trains or x.device.type != "cpu" or x.dtype != torch.float32:
+        if not trains_on_cpu(x):
             return super().forward(x)
         y: Tensor = _Gelu.apply(x)
         return y

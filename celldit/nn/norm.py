@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import rms_norm
 
+from celldit.nn.on_cpu import trains_on_cpu
+
 
 class RMSNorm(nn.RMSNorm):
     """:class:`torch.nn.RMSNorm` over the last dimension.
@@ -25,8 +27,7 @@ class RMSNorm(nn.RMSNorm):
             known = x.device.type in ("cpu", "cuda")
             with torch.autocast(x.device.type, enabled=False) if known else nullcontext():
                 return rms_norm(x, self.normalized_shape, weight, self.eps)
-        trains = x.requires_grad and torch.is_grad_enabled()
-        if not trains or x.device.type != "cpu" or x.dtype != torch.float32:
+        if not trains_on_cpu(x):
             return super().forward(x)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         y: Tensor = _Normalise.apply(x, eps)

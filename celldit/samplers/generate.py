@@ -149,7 +149,7 @@ def _tile(
     with torch.no_grad():
         model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B, towards)
     return PredictedCells(
-        sparse.csr_matrix(synthesis.expectations(model)),
+        sparse.csr_matrix(model.mean_BG.numpy()),
         draw_counts(model, keys, seed),
         sizes_B,
         trained.autoencoder.at_own_size(z_BKD),

@@ -34,18 +34,21 @@ class NewCounts(CountModel):
         Log total of each cell's expected rates per 10,000.
     share
         How much of a deviation from it stays; 1 leaves the genes independent.
+    before_BG
+        Expected counts before they are brought to other distributions; what they are drawn from.
     margins
-        Distributions that counts are brought to; None for those that they are drawn from.
+        These distributions; None where counts stay as they are drawn.
     """
 
     size_B: Tensor
     total_B: Tensor
     share: float
+    before_BG: Tensor
     margins: CellMargins | None = None
 
     def draw(self, cell: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the counts of one cell, int64, shape (G,)."""
-        mean_G = as_array(self.mean_BG[cell])
+        mean_G = as_array(self.before_BG[cell])
         theta_G = as_array(self.theta_G if self.theta_G.ndim == 1 else self.theta_G[cell])
         depth = float(self.size_B[cell]) / 1e4
         rate_G = mean_G / depth * rng.standard_gamma(theta_G) / theta_G
@@ -85,14 +88,30 @@ class NewCounts(CountModel):
         mean_BG = mean_BG * factor_B.to(mean_BG.dtype)[:, None]
         # The gamma factors move the total from here, and only a share of that stays, too.
         reached_B = torch.log((mean_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
-        return cls(mean_BG, theta_G, size_B, reached_B, share, margins)
+        return cls._drawn_from(mean_BG, theta_G, size_B, reached_B, share, margins)
+
+    @classmethod
+    def _drawn_from(
+        cls,
+        before_BG: Tensor,
+        theta_G: Tensor,
+        size_B: Tensor,
+        total_B: Tensor,
+        share: float,
+        margins: CellMargins | None,
+    ) -> NewCounts:
+        mean_BG = before_BG
+        if margins is not None:
+            mean_BG = torch.from_numpy(margins.means(before_BG.numpy()))
+        return cls(mean_BG, theta_G, size_B, total_B, share, before_BG, margins)
 
     def towards(self, other: NewCounts, share_B: Tensor) -> NewCounts:
         """The same cells a share of the way to `other`: expectations lie on a straight line."""
-        mean_BG = torch.lerp(self.mean_BG, other.mean_BG, share_B[:, None])
+        before_BG = torch.lerp(self.before_BG, other.before_BG, share_B[:, None])
         theta_BG = self.theta_G * (other.theta_G / self.theta_G) ** share_B[:, None]
-        total_B = torch.log((mean_BG.sum(1) * 1e4 / self.size_B).clamp_min(1e-12))
-        return NewCounts(mean_BG, theta_BG, self.size_B, total_B, self.share, self.margins)
+        total_B = torch.log((before_BG.sum(1) * 1e4 / self.size_B).clamp_min(1e-12))
+        rest = self.size_B, total_B, self.share, self.margins
+        return self._drawn_from(before_BG, theta_BG, *rest)
 
 
 def held_total(rate_BG: np.ndarray, total_B: np.ndarray, share: float) -> np.ndarray:

@@ -126,13 +126,6 @@ class Synthesis:
         other = self._counts(autoencoder, towards.z_BKD, size_B, towards.row_B)
         return model.towards(other, towards.share_B)
 
-    @staticmethod
-    def expectations(model: CountDistribution) -> np.ndarray:
-        """Expected counts of the cells that are drawn from a distribution, (B, G)."""
-        mean_BG: np.ndarray = model.mean_BG.numpy()
-        margins = model.margins if isinstance(model, NewCounts) else None
-        return mean_BG if margins is None else margins.means(mean_BG)
-
     def _counts(
         self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
     ) -> NewCounts:

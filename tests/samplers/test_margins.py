@@ -8,10 +8,12 @@ from dataclasses import replace
 import anndata as ad
 import numpy as np
 import pytest
+import torch
 
 from celldit import CellDiT
 from celldit.samplers.fit_margins import CELLS_PER_GROUP, MAX_GROUPS, Drawn, fit_margins
 from celldit.samplers.margins import CellMargins, Margins
+from celldit.samplers.new_counts import NewCounts
 
 
 def on_and_off(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
@@ -79,11 +81,10 @@ def test_the_order_of_counts_stays(margins: Margins) -> None:
     # Beyond the tables, too, and across classes that no drawn count was in.
     counts = np.repeat(np.r_[0:60, 60:9_000:97][:, None], 2, axis=1)
     expected = np.ones(counts.shape)
-    for row in range(3):
-        group = margins.groups(np.full(len(counts), 1e4), np.zeros(len(counts), dtype=np.int64))
+    for group in range(MAX_GROUPS):
         for uniform in (0.0, 0.4, 0.999):
             rank = np.full(counts.shape, uniform)
-            found = margins.moved(counts, expected, (group + row) % 3, rank)
+            found = margins.moved(counts, expected, np.full(len(counts), group), rank)
             assert (np.diff(found, axis=0) >= 0).all()
 
 
@@ -180,6 +181,22 @@ def test_expectations_follow_the_counts(margins: Margins) -> None:
     assert abs(drawn.expected_MG.mean(0) / found.mean(0) - 1).max() > 0.05
 
 
+def test_expected_counts_of_new_cells_are_those_of_their_draws(margins: Margins) -> None:
+    size = sizes(np.random.default_rng(12), 4_000)
+    group = margins.groups(size, np.zeros(4_000, dtype=np.int64))
+    size_B = torch.from_numpy(size)
+    before_BG = torch.tensor([4.0, 2.0]) * size_B[:, None] / 1e4
+    model = NewCounts.held(
+        before_BG, torch.full((2,), 1.5), size_B, 0 * size_B, 1.0, CellMargins(margins, group)
+    )
+    drawn = np.stack([model.draw(i, np.random.default_rng(i)) for i in range(4_000)]).mean(0)
+    np.testing.assert_allclose(model.mean_BG.mean(0), drawn, rtol=0.05)
+    assert abs(before_BG.mean(0).numpy() / drawn - 1).max() > 0.1
+    # As they are on the way to themselves.
+    there = model.towards(model, torch.full((4_000,), 0.5))
+    torch.testing.assert_close(there.mean_BG, model.mean_BG)
+
+
 def test_it_is_read_as_it_was_written(margins: Margins) -> None:
     for one, n_genes in ((margins, 2), (Margins.none(), 0)):
         again = Margins.from_arrays(one.arrays(), n_genes)
@@ -200,7 +217,8 @@ def test_generated_cells_are_brought_to_measured_distributions(
     before._trained = replace(trained, synthesis=replace(trained.synthesis, margins=Margins.none()))
     error = {}
     for name, model in (("after", tiny_model), ("before", before)):
-        made_NG = model.generate(3_000, like=tiny_screen).layers["counts"].toarray()
+        made = model.generate(3_000, like=tiny_screen)
+        made_NG = made.layers["counts"].toarray()
         error[name] = np.mean(
             [abs((made_NG <= n).mean(0) - (real_NG <= n).mean(0)) for n in range(9)]
         )
