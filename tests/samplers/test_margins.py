@@ -184,7 +184,7 @@ def test_expectations_follow_the_counts(margins: Margins) -> None:
 def test_expected_counts_of_new_cells_are_those_of_their_draws(margins: Margins) -> None:
     size = sizes(np.random.default_rng(12), 4_000)
     group = margins.groups(size, np.zeros(4_000, dtype=np.int64))
-    size_B = torch.from_numpy(size)
+    size_B = torch.from_numpy(size).float()
     before_BG = torch.tensor([4.0, 2.0]) * size_B[:, None] / 1e4
     model = NewCounts.held(
         before_BG, torch.full((2,), 1.5), size_B, 0 * size_B, 1.0, CellMargins(margins, group)
