@@ -59,12 +59,10 @@ def fit_synthesis(
     seed
         Of the cells chosen where there are very many, and of the draws.
     """
-    n_states = len(states)
-    sizes = SizeModel.fit(cells.size_factors, state_N, n_states)
+    neutral = decoded_as_they_are(cells, autoencoder, states, state_N)
     head = autoencoder.decoder.head
     if not isinstance(head, NegativeBinomialHead) or isinstance(head, ZeroInflatedHead):
-        n_dims = autoencoder.n_tokens * autoencoder.token_dim
-        return Synthesis.neutral(n_states, sizes, n_dims)
+        return neutral
     again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed)
     start_G = head.theta_G.double().numpy()
     search = Search(again, start_G, states.factors_SFF, cells.size_factors)
@@ -80,7 +78,15 @@ def fit_synthesis(
         search.correct_latents(search.draw(round_), STEP)
     search.settle()
     search.measure_margins(N_ROUNDS + N_LAST_ROUNDS)
-    return search.found(sizes)
+    return search.found(neutral.sizes)
+
+
+def decoded_as_they_are(
+    cells: CellStore, autoencoder: Autoencoder, states: States, state_N: np.ndarray
+) -> Synthesis:
+    """Latents and counts as flow and decoder have them, with library sizes as measured."""
+    sizes = SizeModel.fit(cells.size_factors, state_N, len(states))
+    return Synthesis.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
 
 
 class Search:

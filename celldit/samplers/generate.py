@@ -42,6 +42,7 @@ def plan(
     batch_size: int,
 ) -> Sampling:
     """Plan the generation of cells; see :meth:`celldit.CellDiT.generate` for the arguments."""
+    trained.check_draws_new_cells()
     # Each cell draws its condition from its own stream, so more cells do not change the first.
     uniform_N = uniforms(np.arange(filled_up(n_cells)), seed, COMPOSITION_STREAM)
     sizes_N: np.ndarray | None = None

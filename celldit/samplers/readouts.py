@@ -17,7 +17,7 @@ from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import measure_control_rates
 from celldit.samplers.course import Course
 from celldit.samplers.fit_aim import fit_aim
-from celldit.samplers.fit_synthesis import fit_synthesis
+from celldit.samplers.fit_synthesis import decoded_as_they_are, fit_synthesis
 from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.synthesis import Synthesis
 
@@ -46,6 +46,8 @@ def fit_readouts(
     states: States,
     state_N: np.ndarray,
     seed: int,
+    *,
+    new_cells: bool = True,
 ) -> Readouts:
     """Learn them from the training cells.
 
@@ -59,11 +61,16 @@ def fit_readouts(
         States that cells may be in, and that of each cell.
     seed
         Of choices where there are very many cells or conditions, and of draws.
+    new_cells
+        Whether to learn how new cells are drawn.
     """
     parts = cells, table, population, autoencoder
     control_rates = measure_control_rates(*parts)
     aim = fit_aim(*parts, seed)
     calibration = calibrate_effects(*parts, control_rates, aim, seed)
-    synthesis = fit_synthesis(*parts, states, state_N, seed)
+    if new_cells:
+        synthesis = fit_synthesis(*parts, states, state_N, seed)
+    else:
+        synthesis = decoded_as_they_are(cells, autoencoder, states, state_N)
     course = Course.fit(cells, table, autoencoder)
     return Readouts(control_rates, aim, calibration, synthesis, course)

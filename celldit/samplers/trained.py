@@ -22,6 +22,7 @@ from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
+from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.aim import Aim
@@ -107,6 +108,21 @@ class Trained:
     def drops_conditions(self) -> bool:
         """Whether training withheld conditions, without which there is no guidance."""
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
+
+    def check_draws_new_cells(self) -> None:
+        """Refuse what needs new cells where training left out how to draw them.
+
+        Raises
+        ------
+        InputError
+            Saying how to train for it.
+        """
+        last = self.trained_with.get("fine_tuned", self.trained_with)
+        if not last.get("config", {}).get("new_cells", True):
+            raise InputError(
+                "This model was trained with TrainingConfig(new_cells=False), for predictions "
+                "only, so it cannot draw new cells; train with new_cells=True, the default."
+            )
 
     def read(self, adata: Any) -> CellStore:
         """Read cells with the model's genes; without perturbations all are controls.

@@ -57,6 +57,7 @@ def plan_trajectory(
     config, seed, batch_size
         Of the solver, the drawn counts, and cells at a time.
     """
+    trained.check_draws_new_cells()
     table = ConditionTable.from_cells(cells, trained.fields.perturbation_sep)
     own = [table.conditions[i] for i in table.index]
     wanted = [replace(c, time=float(time)) for time in times for c in own]

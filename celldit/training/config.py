@@ -33,6 +33,11 @@ class TrainingConfig:
         Most epochs of the flow from noise on weights of its own, after stage two, and epochs
         without a smaller error on held-out cells after which it stops. 0 epochs leave it as stage
         two had it; predictions do not depend on it, but for ``"inversion"`` and ``"edit"``.
+    new_cells
+        Whether the model learns to draw new cells: the flow from noise on weights of its own, and
+        how counts follow from its latents. False leaves both out, which is about a third of the
+        time on a small screen, and then ``generate`` and ``trajectory`` refuse; predictions by
+        ``"transport"`` are the same.
     cross_fit
         Probability that a training pair starts at the effect estimated without its own condition.
     drop_condition
@@ -62,6 +67,7 @@ class TrainingConfig:
     noise_share: float = 0.25
     noise_epochs: int = 20
     noise_patience: int = 4
+    new_cells: bool = True
     cross_fit: float = 0.5
     drop_condition: float = 0.0
     held_out_cells: float = 0.1
@@ -83,5 +89,7 @@ class TrainingConfig:
         for name in ("latent_batch", "flow_batch", "flow_steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not isinstance(self.new_cells, bool):
+            raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")

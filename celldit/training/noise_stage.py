@@ -259,4 +259,6 @@ def _sample_at_all_times(judged: FlowBatch) -> tuple[PathSample, Tensor]:
 
 def n_noise_epochs(config: TrainingConfig, max_epochs: int | None) -> int:
     """Most epochs of this stage."""
+    if not config.new_cells:
+        return 0
     return config.noise_epochs if max_epochs is None else min(max_epochs, config.noise_epochs)
