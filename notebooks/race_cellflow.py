@@ -148,7 +148,7 @@ def race_cellflow(task: Task, python: str, seconds: float, seed: int) -> list[tu
 
 
 def draw(frame: pd.DataFrame, path: Path) -> None:
-    """Curves over time, one row for each measure."""
+    """Curves over time, one row for each measure; thin lines are seeds, where there are several."""
     names = list(dict.fromkeys(frame["held_out"]))
     figure, axes = plt.subplots(2, len(names), figsize=(4 * len(names), 6), squeeze=False)
     for column, name in enumerate(names):
@@ -156,9 +156,11 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
             axis = axes[row, column]
             for method, color in (("CellFlow", "tab:gray"), ("celldit", "tab:blue")):
                 own = frame[(frame["held_out"] == name) & (frame["method"] == method)]
-                for seed, run in own.sort_values("seconds").groupby("seed"):
-                    label = method if seed == own["seed"].min() else None
-                    axis.plot(run["seconds"], run[measure], marker="o", ms=3, color=color, label=label)
+                if own["seed"].nunique() > 1:
+                    for _, run in own.groupby("seed"):
+                        axis.plot(run["seconds"], run[measure], color=color, lw=0.7, alpha=0.5)
+                mean = own.groupby("steps_or_epochs", sort=False)[["seconds", measure]].mean()
+                axis.plot(mean["seconds"], mean[measure], marker="o", ms=3, color=color, label=method)
             axis.set(xlabel="core seconds of training", ylabel=measure, yscale="log", ylim=(None, None))
         axes[0, column].set_title(name, fontsize=10)
     axes[0, 0].legend(frameon=False)
