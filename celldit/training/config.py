@@ -35,8 +35,8 @@ class TrainingConfig:
         two had it; predictions do not depend on it, but for ``"inversion"`` and ``"edit"``.
     new_cells
         Whether the model learns to draw new cells: the flow from noise on weights of its own, and
-        how counts follow from its latents. False leaves both out, which is about a third of the
-        time on a small screen, and then ``generate`` and ``trajectory`` refuse; predictions by
+        how counts follow from its latents. False leaves both out, a quarter to a third of the
+        time on a small screen; then ``generate`` and ``trajectory`` refuse, and predictions by
         ``"transport"`` are the same.
     cross_fit
         Probability that a training pair starts at the effect estimated without its own condition.
