@@ -34,6 +34,8 @@ def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> Non
 
 
 def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
+    from celldit.training.config import draws_new_cells
+
     trained = config["trained_with"]
     return {
         "model": config["model"],
@@ -53,6 +55,7 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         },
         "trust": config["trust"],
         "scores": _scores(config["history"]),
+        "draws_new_cells": draws_new_cells(trained),
         "seed": trained["seed"],
         "max_epochs": trained["max_epochs"],
     }
@@ -72,6 +75,8 @@ def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):

@@ -32,6 +32,7 @@ from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.noise import NoiseSources
 from celldit.samplers.request import obs_of
 from celldit.samplers.synthesis import Synthesis
+from celldit.training.config import draws_new_cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +118,7 @@ class Trained:
         InputError
             Saying how to train for it.
         """
-        last = self.trained_with.get("fine_tuned", self.trained_with)
-        if not last.get("config", {}).get("new_cells", True):
+        if not draws_new_cells(self.trained_with):
             raise InputError(
                 "This model was trained with TrainingConfig(new_cells=False), for predictions "
                 "only, so it cannot draw new cells; train with new_cells=True, the default."

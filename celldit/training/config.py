@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from celldit.errors import InputError
 
@@ -93,3 +95,12 @@ class TrainingConfig:
             raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")
+
+
+def draws_new_cells(trained_with: Mapping[str, Any]) -> bool:
+    """Whether a model learned to draw new cells, by the arguments of its trainings.
+
+    The last counts; models from before ``new_cells`` all did.
+    """
+    last = trained_with.get("fine_tuned", trained_with)
+    return bool(last.get("config", {}).get("new_cells", True))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import pytest
+from typer.testing import CliRunner
 
 from celldit import CellDiT
+from celldit.cli import app
 from celldit.errors import InputError
 from celldit.training import TrainingConfig
 
@@ -46,6 +49,8 @@ def test_new_cells_are_refused_also_after_loading(
 ) -> None:
     _, alone = pair
     alone.save(tmp_path / "model")
+    facts = CliRunner().invoke(app, ["info", str(tmp_path / "model")]).stdout
+    assert re.search(r"^draws_new_cells +no$", facts, re.MULTILINE)
     for model in (alone, CellDiT.load(tmp_path / "model")):
         with pytest.raises(InputError, match=r"new_cells=False.*cannot draw new cells; train with"):
             model.generate(5)
