@@ -112,14 +112,16 @@ def benchmark(
 def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) -> ad.AnnData:
     """celldit as a method of the benchmark: default settings, nothing tuned to a problem.
 
-    Where a perturbation to predict, or a part of one, was never tried alone in training, it is
-    given what its users would give it: the bundled pathways and terms, and the co-expression of the
-    training controls.
+    How to draw new cells, which is not asked for, is not learned; predictions are the same. Where a
+    perturbation to predict, or a part of one, was never tried alone in training, it is given what
+    its users would give it: the bundled pathways and terms, and the co-expression of the training
+    controls.
     """
     from celldit.data.fields import Fields
     from celldit.data.labels import parts
     from celldit.model import CellDiT
     from celldit.pp import gene_features
+    from celldit.training.config import TrainingConfig
 
     fields = Fields.from_anndata(posed.train)
     trained, asked = (
@@ -135,7 +137,8 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
         train = train.copy()
         features = gene_features(train, ["reactome", "go", "expression"], allow_missing=True)
     model = CellDiT(train, features=features)
-    model.train(max_epochs, seed=seed, enable_progress_bar=False)
+    config = TrainingConfig(new_cells=False)
+    model.train(max_epochs, seed=seed, config=config, enable_progress_bar=False)
     return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
 
 

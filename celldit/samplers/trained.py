@@ -120,8 +120,8 @@ class Trained:
         """
         if not draws_new_cells(self.trained_with):
             raise InputError(
-                "This model was trained with TrainingConfig(new_cells=False), for predictions "
-                "only, so it cannot draw new cells; train with new_cells=True, the default."
+                "This model was trained with new_cells=False, for predictions only, so it cannot "
+                "draw new cells; train with new_cells=True, the default."
             )
 
     def read(self, adata: Any) -> CellStore:
