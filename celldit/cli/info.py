@@ -34,8 +34,6 @@ def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> Non
 
 
 def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
-    from celldit.training.config import draws_new_cells
-
     trained = config["trained_with"]
     return {
         "model": config["model"],
@@ -55,7 +53,7 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         },
         "trust": config["trust"],
         "scores": _scores(config["history"]),
-        "draws_new_cells": draws_new_cells(trained),
+        "draws_new_cells": config["synthesis"].get("learned", True),
         "seed": trained["seed"],
         "max_epochs": trained["max_epochs"],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,7 @@ def fit_readouts(
     if new_cells:
         synthesis = fit_synthesis(*parts, states, state_N, seed)
     else:
-        synthesis = decoded_as_they_are(cells, autoencoder, states, state_N)
+        unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
+        synthesis = replace(unlearned, learned=False)
     course = Course.fit(cells, table, autoencoder)
     return Readouts(control_rates, aim, calibration, synthesis, course)

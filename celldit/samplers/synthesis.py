@@ -82,6 +82,8 @@ class Synthesis:
         What is added in each state; nothing in models that know no such thing.
     margins
         Distributions of counts, and those that drawn counts have before.
+    learned
+        Whether all training looked at how new cells are drawn; otherwise none are to be.
     """
 
     maps_XFF: np.ndarray
@@ -93,6 +95,7 @@ class Synthesis:
     sizes: SizeModel
     by_state: ByState
     margins: Margins = field(default_factory=Margins.none)
+    learned: bool = True
 
     def latents(self, z_BKD: Tensor, positions_BKD: Tensor, row_B: np.ndarray) -> Tensor:
         """Latents to decode, from those of the flow, and the means and numbers of their states."""
@@ -163,11 +166,12 @@ class Synthesis:
             total_X=np.concatenate([self.total_X, earlier.total_X[kept]]),
             sizes=self.sizes.with_earlier(earlier.sizes, kept),
             by_state=self.by_state.with_none(len(kept)),
+            learned=self.learned and (earlier.learned or len(kept) == 0),
         )
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
-        return {"share": self.share}
+        return {"share": self.share, "learned": self.learned}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
@@ -187,6 +191,7 @@ class Synthesis:
         n_genes = len(own["offset_G"])
         return cls(
             share=float(config["share"]),
+            learned=bool(config.get("learned", True)),
             sizes=SizeModel(**under("sizes.")),
             by_state=ByState.from_arrays(arrays, (len(own["maps_XFF"]), n_genes)),
             margins=Margins.from_arrays(under("margins."), n_genes),

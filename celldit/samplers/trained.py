@@ -32,7 +32,6 @@ from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.noise import NoiseSources
 from celldit.samplers.request import obs_of
 from celldit.samplers.synthesis import Synthesis
-from celldit.training.config import draws_new_cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +117,11 @@ class Trained:
         InputError
             Saying how to train for it.
         """
-        if not draws_new_cells(self.trained_with):
+        if not self.synthesis.learned:
             raise InputError(
-                "This model was trained with new_cells=False, for predictions only, so it cannot "
-                "draw new cells; train with new_cells=True, the default."
+                "This model, or the one it was tuned from, was trained with new_cells=False, for "
+                "predictions only, so it cannot draw new cells; train with new_cells=True, the "
+                "default."
             )
 
     def read(self, adata: Any) -> CellStore:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from celldit.errors import InputError
 
@@ -38,8 +36,8 @@ class TrainingConfig:
     new_cells
         Whether the model learns to draw new cells: the flow from noise on weights of its own, and
         how counts follow from its latents. False leaves both out, a quarter to a third of the
-        time on a small screen; then ``generate`` and ``trajectory`` refuse, and predictions by
-        ``"transport"`` are the same.
+        time on a small screen; predictions by ``"transport"`` are the same. Then ``generate`` and
+        ``trajectory`` refuse, also of a model fine-tuned from it, unless on all its contexts.
     cross_fit
         Probability that a training pair starts at the effect estimated without its own condition.
     drop_condition
@@ -95,12 +93,3 @@ class TrainingConfig:
             raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")
-
-
-def draws_new_cells(trained_with: Mapping[str, Any]) -> bool:
-    """Whether a model learned to draw new cells, by the arguments of its trainings.
-
-    The last counts; models from before ``new_cells`` all did.
-    """
-    last = trained_with.get("fine_tuned", trained_with)
-    return bool(last.get("config", {}).get("new_cells", True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +54,15 @@ def test_at_a_trained_time_cells_have_the_mean_that_was_measured(timed, sampler)
     # The tiny latent alone keeps a part of the change.
     assert gone[5] == pytest.approx(way[5], rel=0.15)
     assert np.abs(gone - way).mean() < 0.3 * np.abs(way).mean()
+
+
+def test_a_model_without_new_cells_refuses(timed):
+    model, adata = timed
+    alone = copy.copy(model)
+    unlearned = replace(model.trained.synthesis, learned=False)
+    alone._trained = replace(model.trained, synthesis=unlearned)
+    with pytest.raises(InputError, match="cannot draw new cells"):
+        alone.trajectory(adata[:3].copy(), times=[2], n_steps=1)
 
 
 def test_a_time_outside_warns_and_one_inside_does_not(timed):
