@@ -139,7 +139,7 @@ def run_demo(
     )
     seconds = time.perf_counter() - started
     result = DemoResult(table, verdicts, verdicts_equal, paths, seconds)
-    _conclude(result, model.trust, predicted, console)
+    _conclude(result, model.flow_weight, predicted, console)
     return result
 
 
@@ -217,7 +217,7 @@ def draw_effects(path: Path, posed: Posed, predicted: ad.AnnData) -> None:
 
 def _conclude(
     result: DemoResult,
-    trust: dict[str, dict[str, float]],
+    weight: dict[str, float],
     predicted: ad.AnnData,
     console: Console,
 ) -> None:
@@ -241,23 +241,22 @@ def _conclude(
         for verdict in verdicts:
             say(f"  {verdict}")
     for kind in dict.fromkeys(predicted.obs["extrapolation"].astype(str)):
-        say(f"\n{_say_trust(kind, trust[kind])}")
+        say(f"\n{_say_weight(kind, weight[kind])}")
     say("\nWritten:")
     for path, about in zip(result.paths, FILES.values(), strict=True):
         say(f"  {path}  {about}")
     say(f"All in {result.seconds:.0f} s.")
 
 
-def _say_trust(kind: str, shares: dict[str, float]) -> str:
-    if not any(shares.values()):
+def _say_weight(kind: str, weight: float) -> str:
+    if not weight:
         return (
-            f"Kind of prediction: {kind}. Trials on held-out conditions gave the flow no weight "
-            "here, so\nthese predictions are those of the effect prior."
+            f"Kind of prediction: {kind}. Trials on held-out conditions gave the network no weight "
+            "here, so\nthese predictions are those of the effect model."
         )
     return (
-        f"Kind of prediction: {kind}. By trials on held-out conditions, {shares['shift']:.0%} of\n"
-        f"the shift that the flow adds to the effect prior is used, and {shares['cells']:.0%} of\n"
-        "what it does to single cells."
+        f"Kind of prediction: {kind}. By trials on held-out conditions, {weight:.0%} of what the\n"
+        "network adds to the effect model is used."
     )
 
 

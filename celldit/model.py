@@ -13,7 +13,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_seed, check_whole
+from celldit.arguments import check_kind, check_number, check_seed, check_whole
 from celldit.compute import check_device, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.features import (
@@ -194,14 +194,39 @@ class CellDiT:
         return self._trained
 
     @property
-    def trust(self) -> dict[str, dict[str, float]]:
-        """Shares of the flow's displacement used for each kind of extrapolation.
+    def flow_weight(self) -> dict[str, float]:
+        """Share of the network's displacement used for each kind of extrapolation.
 
-        ``shift`` is the share of what all cells of a condition are moved by, ``cells`` that of what
-        differs between them (:class:`celldit.conditions.trust.Trust`). Both 0 is the effect prior
-        alone: training did not improve on it for held-out conditions.
+        Cross-validation chose it (:mod:`celldit.calibration.stacking`). 0 is the effect model
+        alone: the network did not improve on it for what was held out.
         """
-        return {str(kind): trust.to_dict() for kind, trust in self.trained.trust.items()}
+        return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
+
+    @property
+    def trust(self) -> dict[str, float]:
+        """The earlier name of :attr:`flow_weight`."""
+        return self.flow_weight
+
+    def weighted(self, weight: float) -> CellDiT:
+        """The same model with another share of its network: 0 for the effect model alone.
+
+        Parameters
+        ----------
+        weight
+            Between 0 and 1, for every kind of extrapolation.
+
+        Raises
+        ------
+        InputError
+            If it is not between 0 and 1.
+        """
+        check_number(weight, "weight")
+        if weight > 1:
+            raise InputError(f"weight={weight} must be at most 1, the whole displacement.")
+        other = copy.copy(self)
+        every_kind = {kind: float(weight) for kind in self.trained.flow_weight}
+        other._trained = named(replace(self.trained, flow_weight=every_kind))
+        return other
 
     @property
     def history(self) -> dict[str, list[dict[str, float]]]:
@@ -336,7 +361,7 @@ class CellDiT:
             fitted.autoencoder,
             fitted.population,
             fitted.flow,
-            fitted.trust,
+            fitted.weight,
             frequencies,
             self._features,
             trained_with,
@@ -434,7 +459,7 @@ class CellDiT:
                 trained.autoencoder,
                 trained.population,
                 trained.flow,
-                trained.trust,
+                trained.flow_weight,
                 config,
                 sep=fields.perturbation_sep,
                 features=trained.features,
@@ -462,7 +487,7 @@ class CellDiT:
             autoencoder=fitted.autoencoder,
             population=fitted.population,
             flow=fitted.flow,
-            trust=fitted.trust,
+            flow_weight=fitted.weight,
             frequencies=dict(frequencies),
             history=fitted.history,
             calibration=readouts.calibration.with_earlier(*calibrations),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from celldit import __version__
 from celldit.conditions import Condition
@@ -16,12 +17,12 @@ from celldit.conditions.features import from_arrays as features_from_arrays
 from celldit.conditions.features import to_arrays as feature_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.model_guard import build, check_finite, check_sizes
+from celldit.nn.views import TokenViews
 from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import from_arrays, to_arrays
@@ -81,7 +82,7 @@ def to_folder(trained: Trained) -> Folder:
         "latent": trained.autoencoder.to_config(),
         "dit": network_to_dict(trained.flow.config),
         "population": trained.population.to_config(),
-        "trust": {str(kind): trust.to_dict() for kind, trust in trained.trust.items()},
+        "flow_weight": {str(kind): weight for kind, weight in trained.flow_weight.items()},
         "effect_calibration": trained.calibration.to_config(),
         "states": trained.states.to_config(),
         "synthesis": trained.synthesis.to_config(),
@@ -148,7 +149,17 @@ def _from_folder(
     n_contexts = len(vocab["contexts"])
 
     def make_flow() -> AnchoredFlow:
-        flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]), n_contexts)
+        stored = [arrays.get(f"flow.dit.{name}") for name in ("views_TFV", "identity_T")]
+        views = None
+        if stored[0] is not None and stored[1] is not None:
+            views = TokenViews(*map(torch.from_numpy, stored))
+        flow = AnchoredFlow(
+            n_tokens,
+            token_dim,
+            network_from_dict(config["dit"]),
+            n_contexts,
+            views,
+        )
         if any(name.startswith("flow.from_noise.") for name in arrays):
             flow.part_ways()
         return flow
@@ -160,7 +171,7 @@ def _from_folder(
         autoencoder,
         Population.from_config(config["population"], under("population", arrays)),
         flow,
-        {Extrapolation(kind): Trust(**shares) for kind, shares in config["trust"].items()},
+        _flow_weight(config),
         {Condition.from_list(e[:-1]): int(e[-1]) for e in config["frequencies"]},
         features_from_arrays(vocab["features"], arrays),
         config["trained_with"],
@@ -175,3 +186,23 @@ def _from_folder(
         Course.from_config(config.get("course", []), under("course", arrays), len(genes)),
         config["model"],
     )
+
+
+def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:
+    """The stored weights of the network.
+
+    Raises
+    ------
+    FileError
+        If the model is an earlier one, that had two weights for each kind, which differ.
+    """
+    if "flow_weight" in config:
+        return {Extrapolation(kind): float(w) for kind, w in config["flow_weight"].items()}
+    earlier = {kind: set(shares.values()) for kind, shares in config["trust"].items()}
+    if any(len(values) > 1 for values in earlier.values()):
+        raise FileError(
+            "This model is of celldit 0.1, whose network moved conditions and single cells by "
+            "separate shares, which this version no longer does; train it again, or predict with "
+            "celldit 0.1."
+        )
+    return {Extrapolation(kind): float(values.pop()) for kind, values in earlier.items()}

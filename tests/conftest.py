@@ -152,11 +152,10 @@ def tiny_model(_tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="session")
 def flowing_model(tiny_model: Any) -> Any:
-    """`tiny_model` with a flow that moves cells visibly and is trusted wholly; not to be changed.
+    """`tiny_model` with a flow that moves cells visibly and is used in full; not to be changed.
 
-    One epoch leaves the flow close to silent and without trust, which would hide what it does.
+    One epoch leaves the flow close to silent and without weight, which would hide what it does.
     """
-    from celldit.conditions.trust import Trust
     from celldit.model_folder import named
 
     trained = tiny_model.trained
@@ -168,6 +167,6 @@ def flowing_model(tiny_model: Any) -> Any:
                 weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
     flow.noise_trust.fill_(1.0)
     model = copy.copy(tiny_model)
-    trust = dict.fromkeys(trained.trust, Trust(1.0, 1.0))
-    model._trained = named(replace(trained, flow=flow, trust=trust))
+    weight = dict.fromkeys(trained.flow_weight, 1.0)
+    model._trained = named(replace(trained, flow=flow, flow_weight=weight))
     return model

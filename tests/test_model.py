@@ -129,13 +129,26 @@ def test_what_a_model_knows(tiny_model: CellDiT) -> None:
     assert tiny_model.perturbations == ("A", "B", "C")
     assert len(tiny_model.conditions) == 15
     assert repr(tiny_model) == "CellDiT(40 genes, 3 perturbations, 15 conditions, trained)"
-    assert set(tiny_model.trust) == {
+    assert set(tiny_model.flow_weight) == {
         "seen", "new context", "new combination",
         "unseen with features", "unseen without features",
     }  # fmt: skip
-    for shares in tiny_model.trust.values():
-        assert set(shares) == {"shift", "cells"}
-        assert all(0 <= share <= 1 for share in shares.values())
+    assert all(0 <= weight <= 1 for weight in tiny_model.flow_weight.values())
+    assert tiny_model.trust == tiny_model.flow_weight
+
+
+def test_the_network_can_be_left_out_or_used_in_full(flowing_model: CellDiT) -> None:
+    before = flowing_model.flow_weight
+    alone, whole = (flowing_model.weighted(weight) for weight in (0, 1))
+    assert set(alone.flow_weight.values()) == {0.0}
+    one, two = (m.predict(perturbations=["A"]) for m in (alone, whole))
+    assert not np.allclose(one.obsm["X_celldit"], two.obsm["X_celldit"])
+    assert (one.obs["flow_weight"] == 0).all()
+    assert (two.obs["flow_weight"] == 1).all()
+    assert flowing_model.flow_weight == before
+    for weight in (-0.1, 1.5, float("nan"), "all"):
+        with pytest.raises(InputError, match="weight"):
+            flowing_model.weighted(weight)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +158,10 @@ def test_what_a_model_knows(tiny_model: CellDiT) -> None:
         lambda m: m.generate(3),
         lambda m: m.predict_effects(["A"]),
         lambda m: m.get_latent_representation(),
-        lambda m: m.trust,
+        lambda m: m.flow_weight,
         lambda m: m.history,
     ],
-    ids=["predict", "generate", "predict_effects", "latent", "trust", "history"],
+    ids=["predict", "generate", "predict_effects", "latent", "flow_weight", "history"],
 )
 def test_before_training(tiny_screen: ad.AnnData, call: Callable[[CellDiT], object]) -> None:
     model = CellDiT(tiny_screen, "modules")

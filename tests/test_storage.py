@@ -61,7 +61,7 @@ def test_predictions_are_byte_identical(
     loaded = CellDiT.load(folder)
     assert_same_model(loaded, flowing_model, tiny_screen)
     assert repr(loaded) == repr(flowing_model)
-    assert loaded.trust == flowing_model.trust
+    assert loaded.flow_weight == flowing_model.flow_weight
     assert loaded.history == flowing_model.history
     assert loaded.conditions == flowing_model.conditions
     assert loaded.fields == flowing_model.fields

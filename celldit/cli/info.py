@@ -14,7 +14,7 @@ LISTED = 30
 
 
 def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
-    """Say what is in a model: genes, perturbations, contexts, training, scores and trust."""
+    """Say what is in a model: genes, perturbations, contexts, training and scores."""
     with guard(debug=debug):
         from celldit.storage import read_folder
 
@@ -51,7 +51,7 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
             "tokens": config["latent"]["n_tokens"],
             "dimensions": config["latent"]["token_dim"],
         },
-        "trust": config["trust"],
+        "flow_weight": config.get("flow_weight", config.get("trust")),
         "scores": _scores(config["history"]),
         "draws_new_cells": config["synthesis"].get("learned", True),
         "seed": trained["seed"],

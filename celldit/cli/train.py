@@ -241,7 +241,7 @@ def _train(
                 "id": model.trained.model_id,
                 "n_cells": n_cells,
                 "n_genes": n_genes,
-                "trust": model.trust,
+                "flow_weight": model.flow_weight,
                 "seconds": round(seconds, 1),
             }
         )

@@ -7,10 +7,13 @@ any time sampler, source, coupling, solver and loss.
 from __future__ import annotations
 
 from celldit.flow.coupling import (
+    COUPLINGS,
     Coupling,
+    EntropicCoupling,
     IndependentCoupling,
     OptimalTransportCoupling,
-    pair_within_strata,
+    Pairs,
+    UnbalancedCoupling,
     resolve_coupling,
 )
 from celldit.flow.draws import CellNoise, FixedNoise, GeneratorNoise, Noise
@@ -35,11 +38,13 @@ from celldit.flow.times import LogitNormal, Stratified, TimeSampler, Uniform, re
 from celldit.flow.velocity import CountedVelocity, Velocity
 
 __all__ = [
+    "COUPLINGS",
     "SOLVERS",
     "AnchoredSource",
     "CellNoise",
     "CountedVelocity",
     "Coupling",
+    "EntropicCoupling",
     "FixedNoise",
     "FlowEdit",
     "GaussianSource",
@@ -50,12 +55,14 @@ __all__ = [
     "LogitNormal",
     "Noise",
     "OptimalTransportCoupling",
+    "Pairs",
     "Path",
     "PathSample",
     "Solver",
     "Stratified",
     "TimeSampler",
     "TrigonometricPath",
+    "UnbalancedCoupling",
     "Uniform",
     "Velocity",
     "cell_noise",
@@ -64,7 +71,6 @@ __all__ = [
     "data_from_velocity",
     "energy_distance_loss",
     "mmd_loss",
-    "pair_within_strata",
     "quadratic_grid",
     "resolve_coupling",
     "resolve_grid",

@@ -21,6 +21,7 @@ from celldit.flow.transfer import to_device
 from celldit.nn.dit import DiT, DiTConfig
 from celldit.nn.mlp import MLPConfig, VelocityMLP
 from celldit.nn.unet import TokenUNet, UNetConfig
+from celldit.nn.views import TokenViews, ViewedDiT
 
 N_FEATURES = 4
 N_PART_EXTRA = 2
@@ -36,8 +37,17 @@ def reads_parts(config: NetworkConfig) -> bool:
     return isinstance(config, DiTConfig) and config.conditioning != "adaln"
 
 
+def needs_views(config: NetworkConfig) -> bool:
+    """Whether the tokens of a network with this configuration are views of the latent."""
+    return isinstance(config, DiTConfig) and config.tokens != "latent"
+
+
 def make_network(
-    n_tokens: int, token_dim: int, config: NetworkConfig, n_contexts: int = 0
+    n_tokens: int,
+    token_dim: int,
+    config: NetworkConfig,
+    n_contexts: int = 0,
+    views: TokenViews | None = None,
 ) -> nn.Module:
     """Make the velocity network that a configuration stands for; all return zero until trained."""
     sizes = n_tokens, token_dim, 2 * token_dim, N_FEATURES
@@ -45,6 +55,9 @@ def make_network(
         return VelocityMLP(*sizes, config)
     if isinstance(config, UNetConfig):
         return TokenUNet(*sizes, config)
+    if views is not None and config.tokens != "latent":
+        n_part_features = n_tokens * token_dim + N_PART_EXTRA
+        return ViewedDiT(views, N_FEATURES, config, n_part_features, n_contexts)
     return DiT(*sizes, config, n_tokens * token_dim + N_PART_EXTRA, n_contexts)
 
 
@@ -57,6 +70,8 @@ def network_to_dict(config: NetworkConfig) -> dict[str, Any]:
 def network_from_dict(entries: Mapping[str, Any]) -> NetworkConfig:
     """Read what :func:`network_to_dict` wrote; without a name it is a DiT.
 
+    A DiT from before tokens were views has slices of the latent as tokens.
+
     Raises
     ------
     UnknownNameError
@@ -66,6 +81,8 @@ def network_from_dict(entries: Mapping[str, Any]) -> NetworkConfig:
     name = settings.pop("network", "dit")
     if name not in _CONFIGS:
         raise UnknownNameError.among("network", name, _CONFIGS)
+    if name == "dit":
+        settings.setdefault("tokens", "latent")
     return _CONFIGS[name](**settings)
 
 
@@ -142,14 +159,22 @@ class AnchoredFlow(nn.Module):
         comparators, :class:`~celldit.nn.mlp.MLPConfig` and :class:`~celldit.nn.unet.UNetConfig`.
     n_contexts
         Contexts of training, for a network with an embedding of them.
+    views
+        What each of T tokens sees of the latent, for a DiT whose tokens are views; without them,
+        slices of the latent are its tokens.
     """
 
     def __init__(
-        self, n_tokens: int, token_dim: int, config: NetworkConfig, n_contexts: int = 0
+        self,
+        n_tokens: int,
+        token_dim: int,
+        config: NetworkConfig,
+        n_contexts: int = 0,
+        views: TokenViews | None = None,
     ) -> None:
         super().__init__()
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
-        self.dit = make_network(n_tokens, token_dim, config, n_contexts)
+        self.dit = make_network(n_tokens, token_dim, config, n_contexts, views)
         self.from_noise: nn.Module | None = None
         self.noise_trust: Tensor
         # How much of what the flow from noise learned beyond its anchor is trusted.
@@ -174,8 +199,10 @@ class AnchoredFlow(nn.Module):
         for parameter in self.from_noise.project_out.parameters():  # type: ignore[union-attr]
             nn.init.zeros_(parameter)
 
-    def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
-        """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
+    def inputs(
+        self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition
+    ) -> tuple[Tensor | None, ...]:
+        """What the network reads at `x_BKD` and time `t_B`."""
         told_B = (~condition.withheld_B).to(x_BKD.dtype)
         token_features_BKF = (
             torch.cat([condition.effect_BKD, condition.position_BKD], dim=-1)
@@ -192,7 +219,7 @@ class AnchoredFlow(nn.Module):
             dim=1,
         )
         told: tuple[Tensor | None, ...] = (x_BKD, t_B, token_features_BKF, features_BC)
-        if isinstance(self.dit, DiT):
+        if isinstance(self.dit, DiT | ViewedDiT):
             is_part_BM = condition.is_part_BM
             if is_part_BM is not None:
                 is_part_BM = is_part_BM & ~condition.withheld_B[:, None]
@@ -200,6 +227,11 @@ class AnchoredFlow(nn.Module):
             if context_B is not None:
                 context_B = context_B * ~condition.withheld_B
             told = (*told, condition.parts_BMP, is_part_BM, context_B)
+        return told
+
+    def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
+        """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
+        told = self.inputs(x_BKD, t_B, condition)
         noisy_B = condition.from_noise_B
         if self.from_noise is None or not noisy_B.any():
             return self.dit(*told)

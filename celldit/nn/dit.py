@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.nn.attention import MLP, Attention
 from celldit.nn.embeddings import TimeEmbedding
@@ -20,6 +21,7 @@ from celldit.nn.norm import RMSNorm
 from celldit.nn.per_token import PerTokenLinear
 
 CONDITIONINGS = ("adaln", "tokens", "both")
+TOKENS = ("views", "latent", "random")
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,33 @@ class DiTConfig:
         respond.
     context_dropout
         Share of the training cells from which that embedding is withheld.
+    tokens
+        What a token is: ``"views"``, what the tokenizer's tokens (gene sets, modules, genes) see of
+        the latent (default); ``"latent"``, a slice of the latent; ``"random"``, a random view of
+        it, for comparison.
+    n_views, view_values
+        Most tokens, and values of each, where they are views.
     """
 
     width: int = 64
-    depth: int = 3
+    depth: int = 2
     n_heads: int = 4
     mlp_ratio: float = 2.0
     dropout: float = 0.1
     conditioning: Literal["adaln", "tokens", "both"] = "adaln"
     context_embedding: bool = False
     context_dropout: float = 0.5
+    tokens: Literal["views", "latent", "random"] = "views"
+    n_views: int = 20
+    view_values: int = 3
 
     def __post_init__(self) -> None:
         if self.conditioning not in CONDITIONINGS:
             raise UnknownNameError.among("conditioning", str(self.conditioning), CONDITIONINGS)
+        if self.tokens not in TOKENS:
+            raise UnknownNameError.among("tokens", str(self.tokens), TOKENS)
+        for name in ("n_views", "view_values"):
+            check_whole(getattr(self, name), name)
         if not 0 <= self.context_dropout <= 1:
             raise InputError(f"context_dropout={self.context_dropout} is not between 0 and 1.")
 
@@ -205,6 +220,20 @@ class DiT(nn.Module):
         is_part_BM: Tensor | None = None,
         context_B: Tensor | None = None,
     ) -> Tensor:
+        told = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
+        return self.project_out(self.hidden(x_BKD, t_B, *told))  # (B, K, D)
+
+    def hidden(
+        self,
+        x_BKD: Tensor,
+        t_B: Tensor,
+        token_features_BKF: Tensor,
+        features_BC: Tensor,
+        parts_BMP: Tensor | None = None,
+        is_part_BM: Tensor | None = None,
+        context_B: Tensor | None = None,
+    ) -> Tensor:
+        """The tokens before their read-out, shape (B, K, W)."""
         x_BKW = self.project_in(torch.cat([x_BKD, token_features_BKF], dim=-1))
         condition_BW = self.time(t_B)
         if self.conditioning != "tokens":
@@ -219,8 +248,7 @@ class DiT(nn.Module):
         for block in self.blocks:
             x_BKW = block(x_BKW, condition_BW, members, is_member)
         shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
-        h_BKW = torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
-        return self.project_out(h_BKW)  # (B, K, D)
+        return torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
 
     def _dropped(self, context_B: Tensor) -> Tensor:
         """Contexts of which some are withheld while training."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from celldit.errors import UnknownNameError
 from celldit.nn.dit import DiT, DiTConfig
+from celldit.nn.views import TokenViews, ViewedDiT
 
 SIZES: dict[str, DiTConfig] = {
-    "celldit-S": DiTConfig(width=64, depth=3, n_heads=4),
+    "celldit-S": DiTConfig(width=64, depth=2, n_heads=4),
     "celldit-B": DiTConfig(width=256, depth=8, n_heads=8, mlp_ratio=4.0),
     "celldit-L": DiTConfig(width=768, depth=12, n_heads=12, mlp_ratio=4.0),
     "celldit-XL": DiTConfig(width=1152, depth=28, n_heads=16, mlp_ratio=4.0),
@@ -59,12 +61,18 @@ def cost_of(config: DiTConfig, n_tokens: int = 6, token_dim: int = 8, n_features
     config
         The size.
     n_tokens, token_dim
-        Latent tokens K and their dimensions D.
+        Tokens K of the latent and their dimensions D; the network's own are views of it, unless
+        its configuration says otherwise.
     n_features
         Features of the condition as a whole.
     """
     with torch.device("meta"):
-        network = DiT(n_tokens, token_dim, 2 * token_dim, n_features, config).eval()
+        network: nn.Module = DiT(n_tokens, token_dim, 2 * token_dim, n_features, config)
+        if config.tokens != "latent":
+            shape = config.n_views, n_tokens * token_dim, config.view_values
+            identity_T = torch.zeros(config.n_views, dtype=torch.int64)
+            network = ViewedDiT(TokenViews(torch.zeros(shape), identity_T), n_features, config)
+        network.eval()
         x_BKD = torch.zeros(1, n_tokens, token_dim)
         told_BKF = torch.zeros(1, n_tokens, 2 * token_dim)
         inputs = x_BKD, torch.zeros(1), told_BKF, torch.zeros(1, n_features)

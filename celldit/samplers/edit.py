@@ -12,7 +12,7 @@ from celldit.arguments import check_whole
 from celldit.errors import InputError
 from celldit.flow import FlowEdit, Noise, resolve_grid
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
-from celldit.samplers.flow import SolverConfig, trusted, velocity_of
+from celldit.samplers.flow import SolverConfig, velocity_of, weighted
 from celldit.samplers.noise import NoiseSource
 
 
@@ -56,7 +56,7 @@ def flow_edit(
     there: FlowCondition,
     source_here: NoiseSource,
     source_there: NoiseSource,
-    trust_B: Tensor,
+    weight_B: Tensor,
     config: SolverConfig,
     edit: EditConfig,
     noise: Noise,
@@ -68,7 +68,7 @@ def flow_edit(
 
     Parameters
     ----------
-    flow, z_BKD, baseline_BKD, here, there, source_here, source_there, trust_B
+    flow, z_BKD, baseline_BKD, here, there, source_here, source_there, weight_B
         As in :func:`celldit.samplers.inversion.invert`.
     config
         Steps, grid, and guidance of the other condition.
@@ -82,7 +82,7 @@ def flow_edit(
     Tensor
         Shape (B, K, D); cell i in is cell i out.
     """
-    if not bool(trust_B.any()):
+    if not bool(weight_B.any()):
         return baseline_BKD
     flow.eval()
     device = flow.device
@@ -96,4 +96,4 @@ def flow_edit(
         source_here.to(device),
         source_there.to(device),
     ).cpu()
-    return trusted(baseline_BKD, moved_BKD, trust_B)
+    return weighted(baseline_BKD, moved_BKD, weight_B)

@@ -52,7 +52,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     _, sd_QG = estimate.project(trained.autoencoder.decoder.loadings.detach().double().numpy())
     each = replace(asked, row=np.arange(n))
     here = Asked.of_rows(trained, [c.control() for c in asked.conditions], each.row)
-    journey = Journey(here, each, each.row, asked.shares)
+    journey = Journey(here, each, each.row, asked.weight_Q)
     way = road(trained, journey, "transport", SolverConfig(), EditConfig(), seed=0)
     reaches = asked.reaches(trained)
     beyond = trained.aim.beyond(population.prior, trained.genes, asked.conditions, asked.references)

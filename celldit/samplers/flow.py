@@ -1,4 +1,4 @@
-"""Run the flow: settings of the solver, and displacement with trust."""
+"""Run the flow: settings of the solver, and the share of its displacement that is used."""
 
 from __future__ import annotations
 
@@ -178,10 +178,10 @@ def transport(
     flow: AnchoredFlow,
     x0_BKD: Tensor,
     condition: FlowCondition,
-    trust_B: Tensor,
+    weight_B: Tensor,
     config: SolverConfig,
 ) -> Tensor:
-    """Carry the source to the data, trusting only a share of the flow's displacement.
+    """Carry the source to the data, using only a share of the network's displacement.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def transport(
         Start points.
     condition
         What the network is told.
-    trust_B
+    weight_B
         Share λ of the displacement for each cell; 0 leaves the start, which is the baseline.
     config
         Solver, steps and guidance.
@@ -201,15 +201,15 @@ def transport(
     Tensor
         ``x0 + λ (flow(x0) - x0)``, shape (B, K, D), on the CPU.
     """
-    if not bool(trust_B.any()):
+    if not bool(weight_B.any()):
         return x0_BKD
-    return trusted(x0_BKD, carry(flow, x0_BKD, condition, config), trust_B)
+    return weighted(x0_BKD, carry(flow, x0_BKD, condition, config), weight_B)
 
 
-def trusted(baseline_BKD: Tensor, moved_BKD: Tensor, trust_B: Tensor) -> Tensor:
+def weighted(baseline_BKD: Tensor, moved_BKD: Tensor, weight_B: Tensor) -> Tensor:
     """The share λ of the way from the baseline's prediction to the flow's, shape (B, K, D).
 
     A cell whose λ is 0 or 1 gets one of the two exactly.
     """
-    share_B11 = trust_B[:, None, None].to(baseline_BKD.dtype)
+    share_B11 = weight_B[:, None, None].to(baseline_BKD.dtype)
     return torch.lerp(baseline_BKD, moved_BKD, share_B11)

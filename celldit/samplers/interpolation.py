@@ -60,7 +60,7 @@ def plan_interpolation(
     for label in (start, end):
         conditions = request.counterfactual_conditions(controls, label, trained.fields)
         there = Asked.of(trained, conditions, means)
-        journey = Journey(here, there, np.arange(n), there.shares)
+        journey = Journey(here, there, np.arange(n), there.weight_Q)
         ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
         offsets.append(log_offsets(trained, journey, config, ways[-1]))
     keys = np.tile(np.arange(n), len(shares))

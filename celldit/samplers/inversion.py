@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
-from celldit.samplers.flow import SolverConfig, carry, trusted
+from celldit.samplers.flow import SolverConfig, carry, weighted
 from celldit.samplers.noise import NoiseSource
 
 
@@ -21,7 +21,7 @@ def invert(
     there: FlowCondition,
     source_here: NoiseSource,
     source_there: NoiseSource,
-    trust_B: Tensor,
+    weight_B: Tensor,
     config: SolverConfig,
 ) -> Tensor:
     """Move cells from one condition to another through the noise that explains them.
@@ -41,7 +41,7 @@ def invert(
         What the network is told of their own condition and of the other, both from noise.
     source_here, source_there
         Where the flows of both start.
-    trust_B
+    weight_B
         Share λ of the way from the baseline to what the flow says.
     config
         Solver, steps and grid; guidance acts under the other condition only.
@@ -51,7 +51,7 @@ def invert(
     Tensor
         Shape (B, K, D); cell i in is cell i out.
     """
-    if not bool(trust_B.any()):
+    if not bool(weight_B.any()):
         return baseline_BKD
     plain = replace(config, guidance=1.0)
     x0_BKD = carry(flow, z_BKD, here, plain, backward=True)
@@ -59,4 +59,4 @@ def invert(
     x0_here_BKD = source_here(source_here.noise_of(x0_BKD))
     moved_BKD = carry(flow, x0_there_BKD, there, config)
     again_BKD = carry(flow, x0_here_BKD, here, plain)
-    return trusted(baseline_BKD, z_BKD + (moved_BKD - again_BKD), trust_B)
+    return weighted(baseline_BKD, z_BKD + (moved_BKD - again_BKD), weight_B)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from celldit.conditions import Condition
 from celldit.conditions.population import Surroundings
-from celldit.conditions.trust import Trust
 from celldit.samplers.aim import LEAST_ANSWER, MOST_OFFSET, ROUNDS
 from celldit.samplers.edit import EditConfig
 from celldit.samplers.expected_log import expected_log
@@ -29,7 +28,7 @@ from celldit.samplers.flow import SolverConfig
 from celldit.samplers.generate import new_cells
 from celldit.samplers.predict import Offset
 from celldit.samplers.roads import Journey, road
-from celldit.samplers.trained import Asked, Shares, Trained
+from celldit.samplers.trained import Asked, Trained
 
 N_CELLS = 512
 STEP = 0.1
@@ -79,7 +78,7 @@ def _offset(
     cells = new_cells(trained, own, N_CELLS, seed=0)
     z_NKD, keys = autoencoder.encode(cells), np.arange(N_CELLS)
     here, there = (Asked.of_rows(trained, [condition], 0 * keys) for condition in (own, goal))
-    journey = Journey(here, there, keys, Shares.of([Trust(1.0, 1.0)]))
+    journey = Journey(here, there, keys, torch.ones(1))
     moved_NKD = road(trained, journey, sampler, config, EditConfig(), seed=0)(z_NKD, keys)
     size_N = torch.from_numpy(cells.size_factors)
     counts_NG = torch.from_numpy(cells.counts.toarray())

@@ -109,13 +109,13 @@ def plan(
     there = Asked.of(trained, conditions, means)
     own = own_conditions(controls) * len(perturbations)
     keys = np.tile(np.arange(controls.n_cells), len(perturbations))
-    journey = Journey(Asked.of(trained, own, means), there, keys, there.shares)
+    journey = Journey(Asked.of(trained, own, means), there, keys, there.weight_Q)
     edit = edit or EditConfig()
     way = road(trained, journey, sampler, config, edit, seed)
     obs = there.obs(trained.fields, len(conditions))
     own_names = controls.names
     obs["control_cell"] = np.tile(own_names, len(perturbations))
-    obs["trust"] = there.shares.shift_Q.numpy()[there.row]
+    obs["flow_weight"] = there.weight_Q.numpy()[there.row]
     obs["effect_sd"] = there.briefing.doubts_Q.numpy()[there.row]
     names = [f"{name}|{label}" for label in perturbations for name in own_names]
     obs.index = pd.Index(names, dtype=object)

@@ -7,8 +7,8 @@
 ===============  =================================================================================
 
 Each moves the latent of cell *i* to that of cell *i*, gives it back under its own condition, and
-goes only the trusted share of the way from the effect prior's prediction to the flow's: one share
-of what the cells of a condition are moved by in common, another of what differs between them.
+goes only a share of the way from the effect model's prediction to the flow's: the weight that
+cross-validation gave the network.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from celldit.flow.draws import EDIT_STREAM, CellNoise
 from celldit.samplers.edit import EditConfig, flow_edit
 from celldit.samplers.flow import SolverConfig, transport
 from celldit.samplers.inversion import invert
-from celldit.samplers.standins import N_CELLS, control_draws
-from celldit.samplers.trained import Asked, Shares, Trained
+from celldit.samplers.trained import Asked, Trained
 
 SAMPLERS = ("transport", "inversion", "edit")
 
@@ -49,14 +48,14 @@ class Journey:
         Own condition, and the one asked for, of each of N positions of the request.
     keys
         The cell at each position; the same cell has the same noise wherever it goes.
-    shares
-        How much of the flow's displacement to believe for each of the conditions in `there`.
+    weight_Q
+        Share of the network's displacement to use for each of the conditions in `there`.
     """
 
     here: Asked
     there: Asked
     keys: np.ndarray
-    shares: Shares
+    weight_Q: Tensor
 
 
 def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -> None:
@@ -108,36 +107,12 @@ def road(
         Of the noise of ``"edit"``.
     """
     way = _whole_way(trained, journey, sampler, config, edit, seed)
-    shares = journey.shares
-    beyond_Q = shares.shift_Q - shares.cells_Q
-    common_QKD = _common_displacements(trained, journey, way, beyond_Q)
 
-    def trusted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+    def weighted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
         row_B = torch.from_numpy(journey.there.row[at_B])
-        moved_BKD = way(z_BKD, at_B, journey.keys[at_B], shares.cells_Q[row_B])
-        return moved_BKD + beyond_Q[row_B][:, None, None] * common_QKD[row_B]
+        return way(z_BKD, at_B, journey.keys[at_B], journey.weight_Q[row_B])
 
-    return trusted_way
-
-
-def _common_displacements(
-    trained: Trained, journey: Journey, way: _Way, beyond_Q: Tensor
-) -> Tensor:
-    """What the flow moves the controls of a context by in common, shape (Q, K, D).
-
-    Only where that is trusted more than what differs between cells; zero elsewhere.
-    """
-    there = journey.there
-    common_QKD = torch.zeros(len(there.conditions), *trained.shape)
-    keys, all_of_it = np.arange(N_CELLS), torch.ones(N_CELLS)
-    for q in torch.nonzero(beyond_Q).flatten().tolist():
-        at = np.full(N_CELLS, int(np.argmax(there.row == q)))
-        surroundings = there.conditions[q].surroundings
-        reference = there.references.get(surroundings)
-        z_NKD = control_draws(trained.population, trained.shape, surroundings, reference)
-        prior_NKD = way(z_NKD, at, keys, torch.zeros(N_CELLS))
-        common_QKD[q] = (way(z_NKD, at, keys, all_of_it) - prior_NKD).mean(0)
-    return common_QKD
+    return weighted_way
 
 
 def _whole_way(

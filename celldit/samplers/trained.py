@@ -18,7 +18,6 @@ from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
-from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
@@ -44,8 +43,8 @@ class Trained:
         Meaning of the columns, and the G genes.
     autoencoder, population, flow
         Latent space, simple estimates, velocity network.
-    trust
-        How much of the flow's displacement to believe, for each kind of extrapolation.
+    flow_weight
+        Share of the network's displacement to use, for each kind of extrapolation.
     frequencies
         Cells of each condition of training.
     features
@@ -76,7 +75,7 @@ class Trained:
     autoencoder: Autoencoder
     population: Population
     flow: AnchoredFlow
-    trust: Mapping[Extrapolation, Trust]
+    flow_weight: Mapping[Extrapolation, float]
     frequencies: Mapping[Condition, int]
     features: Features
     trained_with: Mapping[str, Any]
@@ -145,30 +144,8 @@ class Trained:
         return {
             "setup": own.to_dict(),
             "made_by": {"model": self.model_id, "version": __version__, **how},
-            "trust": {str(kind): trust.to_dict() for kind, trust in self.trust.items()},
+            "flow_weight": {str(kind): weight for kind, weight in self.flow_weight.items()},
         }
-
-
-@dataclass(frozen=True, eq=False)
-class Shares:
-    """Trust in the flow for each of Q conditions.
-
-    Attributes
-    ----------
-    shift_Q, cells_Q
-        As in :class:`celldit.conditions.trust.Trust`.
-    """
-
-    shift_Q: torch.Tensor
-    cells_Q: torch.Tensor
-
-    @classmethod
-    def of(cls, trusts: Sequence[Trust]) -> Shares:
-        """Stack one trust per condition."""
-        return cls(
-            torch.tensor([trust.shift for trust in trusts]),
-            torch.tensor([trust.cells for trust in trusts]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +162,8 @@ class Asked:
         Condition of each cell, int64, shape (N,).
     briefing
         What the network is told of each condition.
-    shares
-        How much of the flow's displacement to believe for each condition.
+    weight_Q
+        Share of the network's displacement to use for each condition.
     references
         Mean latent of the controls of surroundings that training did not see.
     beyond
@@ -197,7 +174,7 @@ class Asked:
     kinds: list[Extrapolation]
     row: np.ndarray
     briefing: Briefing
-    shares: Shares
+    weight_Q: torch.Tensor
     references: Mapping[Surroundings, np.ndarray]
     beyond: list[bool]
 
@@ -250,8 +227,8 @@ class Asked:
         kinds = [classify(c, known, trained.featured) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
-        trusts = [
-            Trust() if c.is_control else trained.trust[kind]
+        weights = [
+            0.0 if c.is_control else trained.flow_weight[kind]
             for c, kind in zip(distinct, kinds, strict=True)
         ]
         return cls(
@@ -265,7 +242,7 @@ class Asked:
                 references,
                 with_parts=trained.flow.reads_parts,
             ),
-            Shares.of(trusts),
+            torch.tensor(weights, dtype=torch.float32),
             references,
             [bool(ranges.beyond(c)) for c in distinct],
         )

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.between import Between
-from celldit.conditions.trust import Trust
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.samplers import request
@@ -22,7 +21,7 @@ from celldit.samplers.on_course import course_offsets
 from celldit.samplers.predict import Offset, control_means, corrected, edited
 from celldit.samplers.roads import Journey, Road, road
 from celldit.samplers.sampling import Sampling
-from celldit.samplers.trained import Asked, Shares, Trained
+from celldit.samplers.trained import Asked, Trained
 from celldit.samplers.write import PredictedCells
 
 
@@ -79,7 +78,7 @@ def plan_trajectory(
             for i, (q, itself) in enumerate(zip(there.row, itself_N, strict=True))
         ]
         goal = Asked.of(trained, goals, means)
-        wholly = Shares.of([Trust(1.0, 1.0)] * len(goal.conditions))
+        wholly = torch.ones(len(goal.conditions))
         journey = Journey(here, goal, keys, wholly)
         way = road(trained, journey, sampler, config, EditConfig(), seed)
         return way, course_offsets(trained, here, goal, sampler, config)

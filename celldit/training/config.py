@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from celldit.errors import InputError
+from celldit.flow.coupling import resolve_coupling
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,12 @@ class TrainingConfig:
         Epochs without a better held-out likelihood after which stage one stops.
     flow_batch, flow_rate, flow_epochs
         Pairs per step, peak learning rate and most epochs of stage two (the flow).
+    flow_group
+        Cells of one condition that are paired with as many controls; a batch holds as many such
+        groups as fit.
+    coupling
+        How they are paired: ``"ot"`` by exact optimal transport, ``"entropic"`` by a smoothed one,
+        ``"unbalanced"`` where the two sides differ in composition, ``"independent"`` at random.
     flow_steps_per_epoch
         Steps between two looks at the held-out conditions.
     flow_patience
@@ -27,12 +34,10 @@ class TrainingConfig:
         Of AdamW, in both stages.
     ema_decay
         Of the exponential moving average of the flow's weights.
-    noise_share
-        Share of each batch whose flow starts at noise, for ``generate``.
     noise_epochs, noise_patience
-        Most epochs of the flow from noise on weights of its own, after stage two, and epochs
-        without a smaller error on held-out cells after which it stops. 0 epochs leave it as stage
-        two had it; predictions do not depend on it, but for ``"inversion"`` and ``"edit"``.
+        Most epochs of the flow from noise, which has weights of its own, after stage two, and
+        epochs without a smaller error on held-out cells after which it stops. Predictions do not
+        depend on it, but for ``"inversion"`` and ``"edit"``.
     new_cells
         Whether the model learns to draw new cells: the flow from noise on weights of its own, and
         how counts follow from its latents. False leaves both out, a quarter to a third of the
@@ -57,14 +62,15 @@ class TrainingConfig:
     latent_rate: float = 2e-3
     latent_epochs: int | None = None
     latent_patience: int = 3
-    flow_batch: int = 192
+    flow_batch: int = 128
     flow_rate: float = 1e-3
     flow_epochs: int = 8
+    flow_group: int = 64
+    coupling: str = "ot"
     flow_steps_per_epoch: int = 50
     flow_patience: int = 8
     weight_decay: float = 1e-2
     ema_decay: float = 0.98
-    noise_share: float = 0.25
     noise_epochs: int = 20
     noise_patience: int = 4
     new_cells: bool = True
@@ -76,7 +82,7 @@ class TrainingConfig:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        shares = ("noise_share", "cross_fit", "drop_condition")
+        shares = ("cross_fit", "drop_condition")
         for name in (*shares, "held_out_cells", "held_out_conditions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")
@@ -86,9 +92,10 @@ class TrainingConfig:
         for name in ("noise_epochs", "noise_patience"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
-        for name in ("latent_batch", "flow_batch", "flow_steps_per_epoch"):
+        for name in ("latent_batch", "flow_batch", "flow_group", "flow_steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
+        resolve_coupling(self.coupling)
         if not isinstance(self.new_cells, bool):
             raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
         if self.compile not in ("auto", "on", "off"):

@@ -14,7 +14,7 @@ cell's rates: a binomial share of Poisson counts, a beta-binomial share of negat
 A decoder that learns to expect such parts gains by itself, whatever the encoder. So what attention
 is worth is the likelihood of held-out molecules of held-out cells beyond that which a decoder of
 the same linear latent reaches (measured in ``docs/results/attention_worth.csv``). It has to earn
-what the flow has to before it is trusted (:data:`celldit.training.trust.WORTH`); where it does not,
+what noise alone might (:data:`WORTH`); where it does not,
 the latent stays linear.
 """
 
@@ -37,7 +37,6 @@ from celldit.latent.sparse_rows import SparseRows
 from celldit.training.latent_batches import CountBatch, CountBatches
 from celldit.training.likelihood import LatentStage, maximize
 from celldit.training.parallel import rank_and_world
-from celldit.training.trust import WORTH
 
 if TYPE_CHECKING:
     from celldit.data.cells import Cells
@@ -50,6 +49,8 @@ if TYPE_CHECKING:
 ENCODED = 0.9
 # Shape of a beta distribution below which a draw is no number.
 LEAST_SHAPE = 1e-3
+# What attention must lower the likelihood to before it is let in: less is luck.
+WORTH = 0.98
 
 
 class Learned(NamedTuple):

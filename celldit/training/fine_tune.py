@@ -16,7 +16,6 @@ from typing import Any
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
-from celldit.conditions.trust import Trust
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
@@ -70,7 +69,7 @@ def fine_tune(
     autoencoder: Autoencoder,
     population: Population,
     flow: AnchoredFlow,
-    trust: Mapping[Extrapolation, Trust],
+    weight: Mapping[Extrapolation, float],
     config: TrainingConfig,
     *,
     sep: str,
@@ -87,7 +86,7 @@ def fine_tune(
     ----------
     cells
         The new training cells.
-    autoencoder, population, flow, trust
+    autoencoder, population, flow, weight
         The trained parts, which are not changed.
     config
         Settings.
@@ -149,6 +148,7 @@ def fine_tune(
             table,
             joined,
             config,
+            matched.scale.detach(),
             max_epochs=max_epochs,
             seed=seed,
             trainer_arguments=of_flow,
@@ -169,8 +169,8 @@ def fine_tune(
             half=halves_on_cuda(of_flow("noise")),
         )
     history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
-    trusts = {**trust, **verdict.trust}
-    return Fitted(matched, joined, new_flow, own_states, state_N, trusts, history), match
+    weights = {**weight, **verdict.weight}
+    return Fitted(matched, joined, new_flow, own_states, state_N, weights, history), match
 
 
 def join(

@@ -12,18 +12,21 @@ import numpy as np
 import torch
 
 from celldit.arguments import check_path
+from celldit.calibration.stacking import Verdict
 from celldit.conditions import ConditionTable, EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.features import to_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.conditions.trust import Trust
 from celldit.data.store import CellStore
-from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
+from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder
+from celldit.latent.views import fit_views
 from celldit.locks import sole_writer
 from celldit.memory import give_back
+from celldit.nn.dit import DiTConfig
+from celldit.nn.views import TokenViews
 from celldit.tokenizers import Tokenizer
 from celldit.training.autoencoder_fit import fit_autoencoder
 from celldit.training.checkpoints import (
@@ -41,7 +44,6 @@ from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.parallel import device_of
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
-from celldit.training.trust import Verdict
 
 Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
 
@@ -66,8 +68,8 @@ class Fitted:
         The trained parts.
     states, state_N
         States that cells of each context may be in, and that of each training cell.
-    trust
-        How much of the flow's displacement each kind of extrapolation deserves.
+    weight
+        Share of the network's displacement to use for each kind of extrapolation.
     history
         For each stage, one dictionary per epoch.
     """
@@ -77,21 +79,29 @@ class Fitted:
     flow: AnchoredFlow
     states: States
     state_N: np.ndarray
-    trust: dict[Extrapolation, Trust]
+    weight: dict[Extrapolation, float]
     history: dict[str, list[dict[str, float]]]
 
 
-def complete_trust(verdict: Verdict) -> dict[Extrapolation, Trust]:
-    """Trust for every kind of extrapolation; an untried kind gets the least of those tried.
+def complete_weight(verdict: Verdict) -> dict[Extrapolation, float]:
+    """The weight for every kind of extrapolation; an untried kind gets the least of those tried.
 
-    Without any trial (a single condition with too few cells) the flow is not trusted at all.
+    Without any trial (a single condition with too few cells) the network is not used.
     """
-    tried = verdict.trust.values()
-    least = Trust(
-        min((trust.shift for trust in tried), default=0.0),
-        min((trust.cells for trust in tried), default=0.0),
-    )
-    return {kind: verdict.trust.get(kind, least) for kind in Extrapolation}
+    least = min(verdict.weight.values(), default=0.0)
+    return {kind: verdict.weight.get(kind, least) for kind in Extrapolation}
+
+
+def views_for(
+    network: NetworkConfig, autoencoder: Autoencoder, cells: CellStore, seed: int
+) -> TokenViews | None:
+    """What the network's tokens see of the latent; None for a network that reads slices of it."""
+    if not isinstance(network, DiTConfig) or not needs_views(network):
+        return None
+    if network.tokens == "random":
+        n_dims = autoencoder.n_tokens * autoencoder.token_dim
+        return TokenViews.random(network.n_views, n_dims, network.view_values, seed)
+    return fit_views(autoencoder, cells, network.n_views, network.view_values, seed)
 
 
 @contextmanager
@@ -196,12 +206,14 @@ def fit(
         )
         give_back()
         table = ConditionTable.from_cells(cells, sep)
+        views = views_for(dit, autoencoder, cells, seed)
 
         def make_flow() -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 n_contexts = len(population.contexts)
-                return AnchoredFlow(autoencoder.n_tokens, autoencoder.token_dim, dit, n_contexts)
+                shape = autoencoder.n_tokens, autoencoder.token_dim
+                return AnchoredFlow(*shape, dit, n_contexts, views)
 
         def of_flow(stage: str) -> dict[str, Any]:
             with torch.device("meta"):  # for its size alone
@@ -219,6 +231,7 @@ def fit(
                 table,
                 population,
                 config,
+                autoencoder.scale.detach().cpu(),
                 max_epochs=max_epochs,
                 seed=seed,
                 trainer_arguments=of_flow,
@@ -242,6 +255,6 @@ def fit(
         flow,
         states,
         state_N,
-        complete_trust(verdict),
+        complete_weight(verdict),
         {"latent": latent_history, "flow": flow_history, "noise": noise_history},
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from celldit.flow.anchored import FlowCondition
+from celldit.flow.coupling import resolve_coupling
 from celldit.flow.transfer import to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.latents import LatentFile
@@ -64,6 +65,8 @@ class FlowTables:
         Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
     contexts
         Number of each condition's context, shape (C,).
+    unit_K
+        Size of each latent token in units of log expression, in which distances are measured.
     parts
         Tokens of the parts, with the condition's own cells and without, where the network reads
         them.
@@ -83,16 +86,57 @@ class FlowTables:
     factors: Tensor
     factor_row: np.ndarray
     contexts: Tensor
+    unit_K: Tensor
     parts: tuple[PartTokens, PartTokens] | None = None
     weight: np.ndarray | None = None
 
-    def parts_of(self, crossed_B: Tensor, condition_B: Tensor) -> tuple[Tensor | None, ...]:
-        """Tokens of the parts of B pairs, and which are there; nothing where none are read."""
-        if self.parts is None:
-            return None, None
-        own, without = (parts.tokens_QMP[condition_B] for parts in self.parts)
-        tokens_BMP = torch.where(crossed_B[:, None, None] == 1, without, own)
-        return tokens_BMP, self.parts[0].is_part_QM[condition_B]
+    @property
+    def weight_C(self) -> np.ndarray:
+        """How often each condition is drawn, up to a constant."""
+        return np.sqrt(self.size) if self.weight is None else self.weight
+
+    @property
+    def is_paired_C(self) -> np.ndarray:
+        """Which conditions have cells and controls to pair them with."""
+        return (self.controls >= 0) & (self.controls != np.arange(len(self.size)))
+
+    def tell(
+        self,
+        crossed_B: np.ndarray,
+        condition_B: np.ndarray,
+        withheld_B: np.ndarray,
+        *,
+        from_noise: bool = False,
+    ) -> FlowCondition:
+        """What the network is told of B cells of these conditions.
+
+        Parameters
+        ----------
+        crossed_B
+            Whether by the estimate without the condition's own cells, bool.
+        condition_B, withheld_B
+            The conditions, and whether nothing is told of them (for guidance), bool.
+        from_noise
+            Whether they start at noise, about the estimated position.
+        """
+        row_B = torch.from_numpy(condition_B)
+        at = torch.from_numpy(crossed_B.astype(np.int64)), row_B
+        position_BKD = self.positions[at]
+        parts_BMP = is_part_BM = None
+        if self.parts is not None:
+            own, without = (parts.tokens_QMP[row_B] for parts in self.parts)
+            parts_BMP = torch.where(at[0][:, None, None] == 1, without, own)
+            is_part_BM = self.parts[0].is_part_QM[row_B]
+        return FlowCondition(
+            self.effects[at],
+            position_BKD if from_noise else torch.zeros_like(position_BKD),
+            self.doubts[at],
+            torch.full((len(row_B),), from_noise),
+            torch.from_numpy(withheld_B),
+            self.contexts[row_B],
+            parts_BMP,
+            is_part_BM,
+        )
 
     def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
         """The same with a row for each condition and state, for the flow from noise.
@@ -127,6 +171,7 @@ class FlowTables:
             torch.from_numpy(states.factors_SFF.astype(np.float32)),
             state_R,
             self.contexts[row],
+            self.unit_K,
             parts,
             np.sqrt(self.size[of_R]) * size / self.size[of_R],
         )
@@ -137,6 +182,7 @@ def make_tables(
     rows: np.ndarray,
     table: ConditionTable,
     population: Population,
+    unit_K: Tensor,
     *,
     with_parts: bool = False,
 ) -> FlowTables:
@@ -150,6 +196,8 @@ def make_tables(
         Those to train on.
     table, population
         Conditions of the N cells, and the simple estimates.
+    unit_K
+        Size of each latent token in units of log expression.
     with_parts
         Whether the network reads tokens of the conditions' parts.
     """
@@ -192,6 +240,7 @@ def make_tables(
         torch.from_numpy(factors),
         np.array([surroundings.index(c.surroundings) for c in table.conditions]),
         context_numbers(population, table.conditions),
+        unit_K,
         parts,
     )
 
@@ -212,20 +261,39 @@ class FlowBatches(IterableDataset[FlowBatch]):
     """Endless pairs, a given number of batches an epoch.
 
     A perturbed condition is drawn with probability proportional to the square root of its cells, so
-    that large conditions do not drown small ones; one of its cells is the end point. The start is a
-    random control cell of the same context plus the estimated effect or, for `noise_share` of the
-    pairs (controls among them), noise about the estimated position.
+    that large conditions do not drown small ones. Of the few conditions of a batch many cells are
+    drawn, and as many of its controls, each moved by the estimated effect; optimal transport then
+    says which ends where. Paired at random, cells of any kind would go to cells of any other, and
+    the network would learn to send all to their average.
 
-    Of several processes each draws the same batch and keeps its share, or all of it where it is
-    not `shared_out`.
+    Parameters
+    ----------
+    tables
+        Cells and estimates by condition.
+    config
+        Settings.
+    seed
+        Of the draws.
+    at_noise
+        Whether pairs start at noise about the estimated position, with ends of every condition,
+        controls among them; else at controls, with ends of the conditions that have them.
+    shared_out
+        Whether each of several processes keeps its share of a batch that all draw alike.
     """
 
     def __init__(
-        self, tables: FlowTables, config: TrainingConfig, seed: int, *, shared_out: bool = True
+        self,
+        tables: FlowTables,
+        config: TrainingConfig,
+        seed: int,
+        *,
+        at_noise: bool = False,
+        shared_out: bool = True,
     ) -> None:
         self.tables, self.config, self.seed = tables, config, seed
-        self.shared_out = shared_out
+        self.at_noise, self.shared_out = at_noise, shared_out
         self.epoch, self.first = 0, 0
+        self.coupling = resolve_coupling(config.coupling)
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Begin the next pass at this batch of this epoch."""
@@ -244,49 +312,59 @@ class FlowBatches(IterableDataset[FlowBatch]):
 
     def draw(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
         """Draw one batch."""
+        return self._from_noise(rng, generator) if self.at_noise else self._paired(rng, generator)
+
+    def _paired(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
+        """Controls moved by the estimated effect, and cells of the condition."""
         tables, config = self.tables, self.config
-        perturbed = (tables.controls >= 0) & (tables.controls != np.arange(len(tables.size)))
-        n_noise = round(config.noise_share * config.flow_batch) if perturbed.any() else None
-        n_noise = config.flow_batch if n_noise is None else n_noise
-        weight = np.sqrt(tables.size) if tables.weight is None else tables.weight
-        from_control = _pick(rng, weight * perturbed, config.flow_batch - n_noise)
-        from_noise = _pick(rng, weight, n_noise)
-        condition = np.concatenate([from_control, from_noise])
-        crossed = (rng.random(len(condition)) < config.cross_fit).astype(int)
+        condition, size_G = self._groups(rng, tables.weight_C * tables.is_paired_C)
+        # Cells that are paired with each other start at one estimate.
+        crossed = np.repeat(rng.random(len(size_G)) < config.cross_fit, size_G)
+        told = tables.tell(crossed, condition, self._withheld(rng, len(condition)))
+        x0_BKD = self._cells(rng, tables.controls[condition]) + told.effect_BKD
         x1_BKD = self._cells(rng, condition)
-        at = torch.from_numpy(crossed), torch.from_numpy(condition)
-        effect_BKD, position_BKD = tables.effects[at], tables.positions[at]
-        x0_BKD = torch.empty_like(x1_BKD)
-        n = len(from_control)
-        if n:
-            controls = self._cells(rng, tables.controls[from_control])
-            x0_BKD[:n] = controls + effect_BKD[:n]
-        noise_BF = torch.randn(n_noise, tables.factors.shape[-1], generator=generator)
-        factors_BFF = tables.factors[torch.from_numpy(tables.factor_row[from_noise])]
-        scatter_BF = torch.bmm(factors_BFF, noise_BF[:, :, None])[:, :, 0]
-        x0_BKD[n:] = position_BKD[n:] + scatter_BF.view_as(x0_BKD[n:])
-        is_noise = torch.arange(len(condition)) >= n
-        position_BKD = position_BKD * is_noise[:, None, None]
-        withheld = torch.from_numpy(rng.random(len(condition)) < config.drop_condition)
-        told = FlowCondition(
-            effect_BKD,
-            position_BKD,
-            tables.doubts[at],
-            is_noise,
-            withheld,
-            tables.contexts[at[1]],
-            *tables.parts_of(*at),
-        )
+        unit_K1, stop = tables.unit_K[:, None], 0
+        for size in size_G.tolist():
+            own = slice(stop, stop + size)
+            stop += size
+            # In units of log expression what tells cell types apart counts most.
+            pairs = self.coupling(x0_BKD[own] * unit_K1, x1_BKD[own] * unit_K1, generator)
+            x0_BKD[own] = x0_BKD[own][pairs.source_M]
+            x1_BKD[own] = x1_BKD[own][pairs.target_M]
         return FlowBatch(x0_BKD, x1_BKD, told)
+
+    def _from_noise(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
+        """Noise about the estimated position, and cells of the condition, controls among them."""
+        tables, n = self.tables, self.config.flow_batch
+        weight_C = tables.weight_C
+        condition = rng.choice(len(weight_C), size=n, p=weight_C / weight_C.sum())
+        crossed = rng.random(n) < self.config.cross_fit
+        told = tables.tell(crossed, condition, self._withheld(rng, n), from_noise=True)
+        noise_BF = torch.randn(n, tables.factors.shape[-1], generator=generator)
+        factors_BFF = tables.factors[torch.from_numpy(tables.factor_row[condition])]
+        scatter_BF = torch.bmm(factors_BFF, noise_BF[:, :, None])[:, :, 0]
+        x1_BKD = self._cells(rng, condition)
+        x0_BKD = told.position_BKD + scatter_BF.view_as(x1_BKD)
+        return FlowBatch(x0_BKD, x1_BKD, told)
+
+    def _withheld(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        return rng.random(n) < self.config.drop_condition
+
+    def _groups(
+        self, rng: np.random.Generator, weight_C: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Conditions of the pairs, shape (B,), in groups of one condition; and their sizes."""
+        n = self.config.flow_batch
+        n_groups = max(1, n // self.config.flow_group)
+        drawn = rng.choice(len(weight_C), size=n_groups, p=weight_C / weight_C.sum())
+        # Groups of one condition are one larger group.
+        chosen_G, times_G = np.unique(drawn, return_counts=True)
+        end_G = np.round(np.cumsum(times_G) * n / n_groups).astype(np.int64)
+        size_G = np.diff(end_G, prepend=0)
+        return np.repeat(chosen_G, size_G), size_G
 
     def _cells(self, rng: np.random.Generator, condition: np.ndarray) -> Tensor:
         """A cell of each condition, shape (B, K, D)."""
         within = (rng.random(len(condition)) * self.tables.size[condition]).astype(np.int64)
         rows = self.tables.order[self.tables.first[condition] + within]
         return self.tables.z_NKD[torch.from_numpy(rows)]
-
-
-def _pick(rng: np.random.Generator, weight: np.ndarray, n: int) -> np.ndarray:
-    if n == 0:
-        return np.zeros(0, dtype=np.int64)
-    return rng.choice(len(weight), size=n, p=weight / weight.sum())

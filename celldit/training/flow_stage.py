@@ -12,26 +12,25 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from celldit.calibration.stacking import Trial, TrialError, Verdict, compare, stack, stack_courses
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
 from celldit.training.cuda import compile_network, is_large
-from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
+from celldit.training.flow_data import (
+    FlowBatch,
+    FlowBatches,
+    FlowTables,
+    control_of,
+    make_tables,
+)
 from celldit.training.latents import LatentFile
 from celldit.training.likelihood import warm_cosine
 from celldit.training.moving_average import MovingAverage
 from celldit.training.parallel import rank_and_world
 from celldit.training.resume import ResumableLoader, run_stage
-from celldit.training.trials import make_trials
-from celldit.training.trust import (
-    Comparison,
-    Trial,
-    Verdict,
-    average_courses,
-    compare,
-    hold_out,
-)
+from celldit.training.trials import hold_out, make_trials
 
 if TYPE_CHECKING:
     from celldit.conditions import Condition, ConditionTable
@@ -51,7 +50,7 @@ class FlowStage(pl.LightningModule):
         self.path, self.times = LinearPath(), Stratified()
         self.velocity: Callable[..., Tensor] = flow.forward
         self.in_shards = False
-        self.course: list[Comparison] = []
+        self.course: list[list[TrialError]] = []
 
     def configure_model(self) -> None:
         from celldit.training.sharding import ShardedStrategy, shard
@@ -140,16 +139,16 @@ class FlowStage(pl.LightningModule):
         decided = self.trainer.strategy.broadcast(comparison)
         assert decided is not None
         self.course.append(decided)
-        overall = [average_courses([[c]])[0].overall for c in self.course]
+        overall = [stack(errors).overall for errors in self.course]
         self.log("error_over_prior", overall[-1], prog_bar=True)
         if len(overall) - 1 - int(np.argmin(overall)) >= self.config.flow_patience:
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["celldit"] = {"course": [c.to_dict() for c in self.course]}
+        checkpoint["celldit"] = {"course": _written(self.course)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.course = [Comparison.from_dict(c) for c in checkpoint["celldit"]["course"]]
+        self.course = _read(checkpoint["celldit"]["course"])
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # Gradients scaled for float16, and those in shards, are left to the plain optimiser.
@@ -164,12 +163,21 @@ class FlowStage(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": warm_cosine(optimizer, self.n_steps)}
 
 
+def _written(course: list[list[TrialError]]) -> list[list[dict[str, Any]]]:
+    return [[error.to_dict() for error in errors] for errors in course]
+
+
+def _read(course: list[list[dict[str, Any]]]) -> list[list[TrialError]]:
+    return [[TrialError.from_dict(error) for error in errors] for errors in course]
+
+
 def train_flow(
     make_flow: Callable[[], AnchoredFlow],
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
     config: TrainingConfig,
+    unit_K: Tensor,
     *,
     max_epochs: int | None,
     seed: int,
@@ -194,6 +202,8 @@ def train_flow(
         Their conditions, and the simple estimates.
     config
         Settings.
+    unit_K
+        Size of each latent token in units of log expression, in which distances are measured.
     max_epochs
         Bound on the epochs of each run.
     seed
@@ -211,14 +221,14 @@ def train_flow(
         The flow, how far it can be trusted, and its course on the held-out conditions.
     """
     n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
-    if n_epochs == 0:
-        return make_flow().eval(), Verdict({}, {}), []
+    if n_epochs == 0 or (control_of(table, table.counts) == np.arange(len(table))).all():
+        return make_flow().eval(), Verdict({}, {}, {}), []
     with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     every_cell = np.arange(len(z_NKD))
     known = set(never_hold_out)
     candidates = [c for c in population.prior.conditions if c not in known]
-    courses: list[list[Comparison]] = []
+    courses: list[list[list[TrialError]]] = []
     tried: list[Condition] = []
     for trial in range(config.n_trials):
         rng = np.random.default_rng([seed, trial])
@@ -227,18 +237,27 @@ def train_flow(
         part = None if checkpoints is None else checkpoints.part(f"flow-trial-{trial + 1}")
         finished = None if part is None else part.finished()
         if finished is not None:
-            courses.append([Comparison.from_dict(c) for c in finished["course"]])
+            courses.append(_read(finished["course"]))
             continue
         of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
         apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
         apart |= of_held_out
         trials = make_trials(
-            z_NKD, table, population, held_out, np.flatnonzero(apart), rng, with_parts=with_parts
+            z_NKD,
+            table,
+            population,
+            held_out,
+            np.flatnonzero(apart),
+            rng,
+            unit_K,
+            with_parts=with_parts,
         )
         if not trials:
             break
         reduced = population.without(held_out)
-        tables = make_tables(z_NKD, every_cell[~apart], table, reduced, with_parts=with_parts)
+        tables = make_tables(
+            z_NKD, every_cell[~apart], table, reduced, unit_K, with_parts=with_parts
+        )
         stage = _run(
             make_flow(),
             trials,
@@ -252,17 +271,17 @@ def train_flow(
         )
         courses.append(stage.course)
         if part is not None:
-            part.finish({"course": [c.to_dict() for c in stage.course]})
-    verdicts = average_courses(courses)
+            part.finish({"course": _written(stage.course)})
+    verdicts = stack_courses(courses)
     best = min(range(len(verdicts)), key=lambda i: verdicts[i].overall, default=n_epochs - 1)
-    verdict = verdicts[best] if verdicts else Verdict({}, {})
+    verdict = verdicts[best] if verdicts else Verdict({}, {}, {})
     flow = make_flow()
     part = None if checkpoints is None else checkpoints.part("flow")
     finished = None if part is None else part.finished()
     if finished is not None:
         flow.load_state_dict(finished["flow"])
     else:
-        tables = make_tables(z_NKD, every_cell, table, population, with_parts=with_parts)
+        tables = make_tables(z_NKD, every_cell, table, population, unit_K, with_parts=with_parts)
         arguments = trainer_arguments("flow")
         stage = _run(flow, [], tables, config, best + 1, n_epochs, seed, arguments, part)
         flow = make_flow()  # what was trained may be in shards

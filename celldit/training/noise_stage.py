@@ -1,8 +1,7 @@
 """After stage two: the flow from noise learns on weights of its own.
 
-A few hundred steps shared with the flow from control cells leave the flow from noise half trained,
-and more of them would not serve predictions, which stop by other measures. So the weights part, and
-what starts at control cells keeps its weights to the last bit.
+What serves predictions stops by other measures than what draws new cells. So the flow from noise
+takes over the weights of the one from control cells, with a silent read-out, and goes on by itself.
 
 The flow from noise is anchored, too: it starts at the mixture of Gaussians that describes the cells
 of each context (:mod:`celldit.conditions.states`), from each state to the cells of that state, and
@@ -133,7 +132,6 @@ def train_from_noise(
     if flow.from_noise is None:
         flow.part_ways()
     flow.noise_trust.fill_(0.0)
-    config = replace(config, noise_share=1.0)
     rng = np.random.default_rng([seed, 3])
     large_N = (table.counts >= MIN_CELLS)[table.index]
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
@@ -141,16 +139,16 @@ def train_from_noise(
         flow.cpu()
         return []
     rows = np.arange(len(z_NKD))
-    parts = flow.reads_parts
+    parts, unit_K = flow.reads_parts, torch.ones(z_NKD.shape[1])
     held_out, learned = (
-        make_tables(z_NKD, own, table, population, with_parts=parts).by_state(
+        make_tables(z_NKD, own, table, population, unit_K, with_parts=parts).by_state(
             table, states, state_N
         )
         for own in (rows[apart_N], rows[~apart_N])
     )
     judged = _judged(held_out, config, seed).to(device)
     # Too short to be shared out: of several processes each does all of it, to the same end.
-    batches = FlowBatches(learned, config, seed, shared_out=False)
+    batches = FlowBatches(learned, config, seed, at_noise=True, shared_out=False)
     flow.to(device)
     network = flow.from_noise
     assert network is not None
@@ -227,7 +225,7 @@ def _one_epoch(
 def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
     """Pairs of held-out cells with noise, the same for every look."""
     settings = replace(config, flow_batch=N_JUDGED, cross_fit=0.0, drop_condition=0.0)
-    return next(iter(FlowBatches(tables, settings, seed, shared_out=False)))
+    return next(iter(FlowBatches(tables, settings, seed, at_noise=True, shared_out=False)))
 
 
 @torch.no_grad()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.calibration.stacking import Trial
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.training.flow_data import control_of
 from celldit.training.latents import LatentFile
-from celldit.training.trust import MAX_CELLS, MAX_CONDITIONS, Trial
 
 if TYPE_CHECKING:
     from celldit.conditions import Condition, ConditionTable
     from celldit.conditions.population import Population
+
+MAX_CONDITIONS = 16
+MAX_CELLS = 160
 
 
 def make_trials(
@@ -25,6 +30,7 @@ def make_trials(
     held_out: list[Condition],
     held_out_rows: np.ndarray,
     rng: np.random.Generator,
+    unit_K: Tensor,
     *,
     with_parts: bool = False,
 ) -> list[Trial]:
@@ -58,5 +64,48 @@ def make_trials(
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
         told = briefing.tell(np.full(len(cells), i), from_noise=False)
         start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
-        trials.append(Trial(kind, start_NKD, told, z_NKD[torch.from_numpy(truth)]))
+        truth_MKD = z_NKD[torch.from_numpy(truth)]
+        trials.append(Trial(kind, start_NKD, told, truth_MKD, unit_K))
     return trials
+
+
+def hold_out(
+    conditions: Sequence[Condition],
+    share: float,
+    rng: np.random.Generator,
+    always_known: Sequence[Condition] = (),
+    last: Sequence[Condition] = (),
+) -> list[Condition]:
+    """Choose conditions to keep from training, such that the rest can still predict them.
+
+    A condition may be held out if every one of its perturbations stays in another condition.
+
+    Parameters
+    ----------
+    conditions
+        The perturbed conditions of training.
+    share
+        Of the conditions.
+    rng
+        Of the choice.
+    always_known
+        Conditions that are not to be held out, but help to predict the others.
+    last
+        Conditions that are held out only where no others can be: those of earlier trial runs.
+    """
+    wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
+    left = list(conditions)
+    chosen: list[Condition] = []
+    order = rng.permutation(len(conditions)).tolist()
+    for i in sorted(order, key=lambda i: conditions[i] in set(last)):
+        if len(chosen) >= wanted:
+            break
+        candidate = conditions[i]
+        rest = [c for c in left if c != candidate]
+        if classify(candidate, [*rest, *always_known]) in (
+            Extrapolation.CONTEXT,
+            Extrapolation.COMBINATION,
+        ):
+            left = rest
+            chosen.append(candidate)
+    return chosen

@@ -12,7 +12,6 @@ import torch
 
 from celldit.conditions import Condition, EffectPrior
 from celldit.conditions.part_tokens import PartTokens
-from celldit.conditions.trust import Trust
 from celldit.nn.dit import DiTConfig
 
 Make = Callable[..., object]
@@ -81,8 +80,7 @@ def test_an_untrained_model_is_the_prior(
     dit = DiTConfig(width=16, depth=1, n_heads=2, conditioning=conditioning)
     model = train_tiny(tiny_screen, dit=dit, max_epochs=0)
     plain = train_tiny(tiny_screen, max_epochs=0)
-    for kind in model.trained.trust:
-        for m in (model, plain):
-            m.trained.trust[kind] = Trust(1.0, 1.0)
-    one, two = (m.predict(perturbations="B+C").obsm["X_celldit"] for m in (model, plain))
+    one, two = (
+        m.weighted(1).predict(perturbations="B+C").obsm["X_celldit"] for m in (model, plain)
+    )
     np.testing.assert_allclose(one, two, atol=1e-5)

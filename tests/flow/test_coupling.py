@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.coupling import (
+    COUPLINGS,
+    EntropicCoupling,
     IndependentCoupling,
     OptimalTransportCoupling,
-    pair_within_strata,
+    UnbalancedCoupling,
     pairing_cost,
     resolve_coupling,
 )
 
-COUPLINGS = [IndependentCoupling(), OptimalTransportCoupling()]
+EVEN = [IndependentCoupling(), OptimalTransportCoupling()]
+EVERY = [make() for make in COUPLINGS.values()]
 number = st.integers(1, 40)
 some_seed = st.integers(0, 2**20)
 
@@ -31,13 +34,17 @@ def seeded(seed):
 
 
 def cost(source, target, index):
+    if isinstance(index, tuple):
+        index, order = index
+        target = target[order]
     return float((source[index] - target).double().square().sum())
 
 
-@given(coupling=st.sampled_from(COUPLINGS), n=number, m=number, seed=some_seed)
+@given(coupling=st.sampled_from(EVEN), n=number, m=number, seed=some_seed)
 @settings(deadline=None, max_examples=40)
 def test_every_target_has_a_source_and_sources_are_used_evenly(coupling, n, m, seed):
-    index = coupling(points(n, seed), points(m, seed + 1), seeded(seed))
+    index, target = coupling(points(n, seed), points(m, seed + 1), seeded(seed))
+    assert torch.equal(target, torch.arange(m))
     assert index.shape == (m,)
     assert index.dtype == torch.int64
     uses = torch.bincount(index, minlength=n)
@@ -80,41 +87,64 @@ def test_cost_keeps_its_digits_far_from_the_origin():
     torch.testing.assert_close(pairing_cost(source + 1e6, target + 1e6), near, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("coupling", COUPLINGS)
-def test_pairs_stay_within_their_stratum(coupling):
-    source_strata = np.array(["a", "b", "a", "c", "b", "a"])
-    target_strata = np.array(["b", "a", "b", "b", "a"])
-    index = pair_within_strata(
-        coupling, points(6, 0), points(5, 1), source_strata, target_strata, seeded(0)
+@pytest.mark.parametrize("coupling", EVERY)
+def test_the_same_generator_gives_the_same_pairs(coupling):
+    one, two = (coupling(points(20, 0), points(15, 1), seeded(3)) for _ in range(2))
+    assert torch.equal(one.source_M, two.source_M)
+    assert torch.equal(one.target_M, two.target_M)
+    assert len(one.source_M) == len(one.target_M) == 15
+
+
+def test_entropy_fades_from_exact_to_independent():
+    source, target = points(40, 0), points(40, 0)[torch.randperm(40, generator=seeded(5))]
+    costs = [
+        np.mean(
+            [cost(source, target, EntropicCoupling(e)(source, target, seeded(s))) for s in range(5)]
+        )
+        for e in (0.005, 0.1, 100.0)
+    ]
+    assert costs[0] < 0.05 * costs[2]
+    assert costs[0] < costs[1] < costs[2]
+    independent = np.mean(
+        [cost(source, target, IndependentCoupling()(source, target, seeded(s))) for s in range(5)]
     )
-    assert list(source_strata[index.numpy()]) == list(target_strata)
-    again = pair_within_strata(
-        coupling, points(6, 0), points(5, 1), source_strata, target_strata, seeded(0)
+    assert costs[2] == pytest.approx(independent, rel=0.15)
+
+
+def test_what_has_no_counterpart_is_left_out_where_mass_may_differ():
+    """A third of the targets are of a kind that no source is; few pairs go there."""
+    source = points(60, 0)
+    target = torch.cat([points(40, 1), points(20, 2) + 12])
+    coupling = UnbalancedCoupling(mass=0.05)
+    far = np.mean(
+        [
+            float((coupling(source, target, seeded(s)).target_M >= 40).float().mean())
+            for s in range(5)
+        ]
     )
-    assert torch.equal(index, again)
+    assert far < 0.1
+    balanced = UnbalancedCoupling(mass=50.0)(source, target, seeded(0)).target_M
+    assert float((balanced >= 40).float().mean()) == pytest.approx(1 / 3, abs=0.15)
 
 
 def test_independent_pairs_do_not_depend_on_where_the_points_are():
     source, target = torch.arange(500.0)[:, None], torch.arange(500.0)[:, None]
-    index = IndependentCoupling()(source, target, seeded(0))
+    index, _ = IndependentCoupling()(source, target, seeded(0))
     assert abs(np.corrcoef(index, np.arange(500))[0, 1]) < 0.2
-    assert torch.equal(OptimalTransportCoupling()(source, target), torch.arange(500))
+    assert torch.equal(OptimalTransportCoupling()(source, target).source_M, torch.arange(500))
 
 
-def test_bad_input_is_refused():
-    optimal = OptimalTransportCoupling()
-    for coupling in COUPLINGS:
-        assert coupling(points(3, 0), points(3, 0)[:0]).shape == (0,)
-        with pytest.raises(InputError, match="no source"):
-            coupling(points(3, 0)[:0], points(3, 0))
+@pytest.mark.parametrize("coupling", EVERY)
+def test_bad_input_is_refused(coupling):
+    assert coupling(points(3, 0), points(3, 0)[:0]).source_M.shape == (0,)
+    with pytest.raises(InputError, match="no source"):
+        coupling(points(3, 0)[:0], points(3, 0))
+    if isinstance(coupling, IndependentCoupling):
+        return
     with pytest.raises(InputError, match="one space"):
-        optimal(points(3, 0), points(3, 0, (4,)))
+        coupling(points(3, 0), points(3, 0, (4,)))
     with pytest.raises(InputError, match="finite"):
-        optimal(points(3, 0) * float("nan"), points(3, 0))
-    with pytest.raises(InputError, match="such as 'rep2'"):
-        pair_within_strata(optimal, points(2, 0), points(2, 0), ["rep1"] * 2, ["rep1", "rep2"])
-    with pytest.raises(InputError, match="one stratum per point"):
-        pair_within_strata(optimal, points(2, 0), points(2, 0), ["rep1"], ["rep1", "rep1"])
+        coupling(points(3, 0) * float("nan"), points(3, 0))
 
 
 def test_couplings_are_found_by_name():

@@ -16,6 +16,7 @@ from celldit.errors import UnknownNameError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import SIZES, cost_of, size_of, size_table
+from celldit.nn.views import TokenViews
 
 
 @pytest.mark.parametrize("name", ["celldit-B", "B", "b", "CELLDIT-b"])
@@ -35,6 +36,13 @@ def test_a_model_takes_a_size_by_name(tiny_screen: ad.AnnData) -> None:
     assert model._dit == DiTConfig()
 
 
+def test_views_cost_what_their_tokens_do() -> None:
+    few, many = (cost_of(DiTConfig(n_views=n)) for n in (10, 40))
+    assert 3.5 < many.flops / few.flops < 5
+    slices = cost_of(DiTConfig(tokens="latent"), n_tokens=10, token_dim=3)
+    assert few.flops / slices.flops == pytest.approx(1, abs=0.2)
+
+
 def test_each_size_costs_more_than_the_one_before() -> None:
     costs = [cost_of(config) for config in SIZES.values()]
     for small, large in itertools.pairwise(costs):
@@ -44,13 +52,15 @@ def test_each_size_costs_more_than_the_one_before() -> None:
 
 @pytest.mark.parametrize(("n_tokens", "token_dim"), [(6, 8), (16, 4)])
 def test_parameters_are_those_of_the_network(n_tokens: int, token_dim: int) -> None:
-    flow = AnchoredFlow(n_tokens, token_dim, SIZES["celldit-S"])
+    config = SIZES["celldit-S"]
+    views = TokenViews.random(config.n_views, n_tokens * token_dim, config.view_values, 0)
+    flow = AnchoredFlow(n_tokens, token_dim, config, views=views)
     n_parameters = sum(p.numel() for p in flow.parameters())
     assert cost_of(SIZES["celldit-S"], n_tokens, token_dim).parameters == n_parameters
 
 
 def test_operations_are_those_of_the_linear_layers_and_attention() -> None:
-    config, n_tokens = DiTConfig(width=32, depth=2, n_heads=4), 5
+    config, n_tokens = DiTConfig(width=32, depth=2, n_heads=4, tokens="latent"), 5
     flow = AnchoredFlow(n_tokens, 3, config)
     total = 0
     for name, layer in flow.named_modules():

@@ -223,7 +223,15 @@ def test_every_entry_replaced(folder: Path, file: str) -> None:
 def replace_entries(folder: Path, file: str, every: int) -> None:
     """Put evil values into entries of every section of a file, one at a time."""
     whole = json.loads((folder / file).read_text())
-    heads = {"fields", "latent", "dit", "population", "trust", "effect_calibration", "features"}
+    heads = {
+        "fields",
+        "latent",
+        "dit",
+        "population",
+        "flow_weight",
+        "effect_calibration",
+        "features",
+    }
     heads |= {"frequencies", "genes", "format"}
     before, n_refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
     found = [path for path in leaves(whole) if path[0] in heads]

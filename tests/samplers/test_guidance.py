@@ -11,7 +11,7 @@ from celldit.samplers.flow import SolverConfig
 
 @pytest.fixture(scope="module")
 def guidable(_tiny_screen, train_tiny):
-    return train_tiny(_tiny_screen, config={"drop_condition": 0.3, "noise_share": 0.5})
+    return train_tiny(_tiny_screen, config={"drop_condition": 0.3})
 
 
 def latents(model, **how):

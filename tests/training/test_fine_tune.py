@@ -113,7 +113,7 @@ def test_new_perturbations_are_learned_and_old_ones_kept(
     predicted = model.predict(perturbations=["A", "D", "A+D"])
     kinds = dict(zip(predicted.obs["perturbation"], predicted.obs["extrapolation"], strict=True))
     assert kinds == {"A": "new context", "D": "seen", "A+D": "new combination"}
-    assert set(model.trust) == {
+    assert set(model.flow_weight) == {
         "seen", "new context", "new combination", "unseen with features", "unseen without features"
     }  # fmt: skip
 

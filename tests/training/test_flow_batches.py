@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +15,7 @@ CONDITIONS = tuple(
     Condition(parts, None, where) for where in "xy" for parts in [(), ("A",), ("B",), ("A", "B")]
 )
 N = 30
+UNIT = torch.tensor([2.0, 0.5])
 
 
 def number_of(z: torch.Tensor) -> np.ndarray:
@@ -36,30 +35,31 @@ def setting() -> tuple[torch.Tensor, ConditionTable, Population]:
 
 def tables_of(setting: tuple, rows: np.ndarray | None = None) -> FlowTables:
     z, table, population = setting
-    return make_tables(z, np.arange(len(z)) if rows is None else rows, table, population)
+    return make_tables(z, np.arange(len(z)) if rows is None else rows, table, population, UNIT)
 
 
-def batches(tables: FlowTables, seed: int = 0, **config: object) -> list:
+def batches(tables: FlowTables, seed: int = 0, at_noise: bool = False, **config: object) -> list:
     settings = {"flow_batch": 40, "flow_steps_per_epoch": 5, **config}
-    return list(FlowBatches(tables, TrainingConfig(**settings), seed))
+    return list(FlowBatches(tables, TrainingConfig(**settings), seed, at_noise=at_noise))
 
 
-def test_shapes(setting: tuple) -> None:
-    drawn = batches(tables_of(setting), noise_share=0.25)
+@pytest.mark.parametrize("at_noise", [False, True])
+def test_shapes(setting: tuple, at_noise: bool) -> None:
+    drawn = batches(tables_of(setting), at_noise=at_noise)
     assert len(drawn) == 5
     for batch in drawn:
         assert batch.x0_BKD.shape == batch.x1_BKD.shape == (40, 2, 3)
         assert batch.x0_BKD.dtype == batch.x1_BKD.dtype == torch.float32
         assert batch.condition.effect_BKD.shape == batch.condition.position_BKD.shape == (40, 2, 3)
         assert batch.condition.doubt_B.shape == (40,)
-        assert batch.condition.from_noise_B.sum() == 10
+        assert bool((batch.condition.from_noise_B == at_noise).all())
         assert not batch.condition.withheld_B.any()
         assert all(torch.isfinite(t).all() for t in (batch.x0_BKD, batch.x1_BKD))
 
 
 def test_starts_are_controls_of_the_same_context(setting: tuple) -> None:
     _, table, _ = setting
-    for batch in batches(tables_of(setting), noise_share=0.0):
+    for batch in batches(tables_of(setting)):
         start = number_of(batch.x0_BKD - batch.condition.effect_BKD)
         for a, b in zip(start, number_of(batch.x1_BKD), strict=True):
             one, other = (table.conditions[table.index[i]] for i in (a, b))
@@ -69,13 +69,43 @@ def test_starts_are_controls_of_the_same_context(setting: tuple) -> None:
         assert (batch.condition.position_BKD == 0).all()
 
 
+def test_pairs_are_those_of_optimal_transport_within_a_condition(setting: tuple) -> None:
+    """In the latent's own size no other pairing of the same cells is shorter."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, table, _ = setting
+    sizes = []
+    for batch in batches(tables_of(setting), flow_group=20, cross_fit=0.3):
+        ends = table.index[number_of(batch.x1_BKD)]
+        for condition in np.unique(ends):
+            rows = np.flatnonzero(ends == condition)
+            sizes.append(len(rows))
+            start, end = (
+                (x[rows] * UNIT[:, None]).flatten(1) for x in (batch.x0_BKD, batch.x1_BKD)
+            )
+            cost = torch.cdist(start.double(), end.double()).square().numpy()
+            best = cost[linear_sum_assignment(cost)].sum()
+            assert np.trace(cost) == pytest.approx(best)
+            # One estimate for all that are paired with each other.
+            assert len(batch.condition.effect_BKD[rows].unique(dim=0)) == 1
+    assert set(sizes) <= {20, 40}  # two groups, or both of one condition
+
+
+def test_groups_fill_a_batch(setting: tuple) -> None:
+    _, table, _ = setting
+    for group, most in ((1, 6), (13, 3), (40, 1), (500, 1)):
+        for batch in batches(tables_of(setting), flow_group=group):
+            assert len(batch.x0_BKD) == 40
+            assert 1 <= len(set(table.index[number_of(batch.x1_BKD)])) <= most
+
+
 @pytest.mark.parametrize("cross_fit", [0.0, 1.0])
 def test_effects_are_those_of_the_end_point(setting: tuple, cross_fit: float) -> None:
     _, table, population = setting
     own = population.estimate(table.conditions).effect
     left_out = population.prior.leave_one_out().mean.astype(np.float32)
     crossed = dict(zip(population.prior.conditions, left_out, strict=True))
-    for batch in batches(tables_of(setting), cross_fit=cross_fit, noise_share=0.0):
+    for batch in batches(tables_of(setting), cross_fit=cross_fit):
         for i, cell in enumerate(number_of(batch.x1_BKD)):
             row = table.index[cell]
             expected = crossed[table.conditions[row]] if cross_fit else own[row]
@@ -86,7 +116,7 @@ def test_noise_lies_about_the_position(setting: tuple) -> None:
     _, table, population = setting
     position = population.estimate(table.conditions).position
     residuals = []
-    for batch in batches(tables_of(setting), noise_share=1.0, cross_fit=0.0, flow_batch=400):
+    for batch in batches(tables_of(setting), at_noise=True, cross_fit=0.0, flow_batch=400):
         rows = table.index[number_of(batch.x1_BKD)]
         told = batch.condition.position_BKD.flatten(1).numpy()
         np.testing.assert_allclose(told, position[rows], rtol=1e-5)
@@ -105,9 +135,8 @@ def test_only_the_given_rows_are_drawn(setting: tuple) -> None:
     _, table, _ = setting
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     rows = np.flatnonzero(is_control | (np.arange(len(table.index)) % 3 == 0))
-    ends = np.concatenate(
-        [number_of(b.x1_BKD) for b in batches(tables_of(setting, rows), flow_batch=200)]
-    )
+    drawn = batches(tables_of(setting, rows), at_noise=True, flow_batch=200)
+    ends = np.concatenate([number_of(b.x1_BKD) for b in drawn])
     assert set(ends) <= set(rows)
     assert len(set(ends)) > 0.8 * len(rows)
 
@@ -118,8 +147,8 @@ def test_small_conditions_are_not_drowned(setting: tuple) -> None:
     small = table.conditions.index(Condition(("A",), None, "x"))
     keep = is_control | (table.index != small)
     keep[table.cells_of(small)[:3]] = True
-    tables = make_tables(z, np.flatnonzero(keep), table, population)
-    drawn = batches(tables, flow_batch=600, noise_share=0.0)
+    tables = make_tables(z, np.flatnonzero(keep), table, population, UNIT)
+    drawn = batches(tables, flow_batch=600, flow_group=1)
     ends = table.index[np.concatenate([number_of(b.x1_BKD) for b in drawn])]
     share = np.mean(ends == small)
     expected = np.sqrt(3) / (np.sqrt(3) + 5 * np.sqrt(N))
@@ -141,15 +170,3 @@ def test_the_same_seed_gives_the_same_pairs(setting: tuple) -> None:
     assert not torch.equal(one.x1_BKD, other.x1_BKD)
     stream = FlowBatches(tables, TrainingConfig(flow_batch=8, flow_steps_per_epoch=1), 1)
     assert not torch.equal(next(iter(stream)).x1_BKD, next(iter(stream)).x1_BKD)
-
-
-def test_without_perturbations_every_pair_starts_at_noise(setting: tuple) -> None:
-    z, table, _ = setting
-    rows = np.isin(table.index, [0, 4])
-    table = replace(table, conditions=(CONDITIONS[0], CONDITIONS[4]), index=table.index[rows] // 4)
-    z = z[torch.from_numpy(rows)]
-    flat = z.flatten(1).double().numpy()
-    population = Population.fit(flat, np.ones(len(flat)), table, EffectPrior.fit(flat, table))
-    for batch in batches(make_tables(z, np.arange(len(z)), table, population)):
-        assert batch.condition.from_noise_B.all()
-        assert (batch.condition.effect_BKD == 0).all()

@@ -65,8 +65,7 @@ def train(adata: ad.AnnData, folder: Path, **arguments: Any) -> None:
     trained = model.trained
     weights = {**trained.autoencoder.state_dict(), **trained.flow.state_dict()}
     rank = os.environ.get("LOCAL_RANK", "0")
-    trust = {str(kind): share.to_dict() for kind, share in trained.trust.items()}
-    content = {"losses": losses.losses, "weights": weights, "trust": trust}
+    content = {"losses": losses.losses, "weights": weights, "flow_weight": model.flow_weight}
     write_state(folder / f"rank{rank}", content)
 
 
@@ -109,7 +108,9 @@ def test_two_processes_end_at_the_weights_of_one(runs: dict[str, dict[str, Any]]
         # The moving average, too: it is what the flow's weights are in the end.
         torch.testing.assert_close(first[name], weight, atol=1e-4, rtol=1e-4)
         assert torch.equal(first[name], second[name]), name
-    assert runs["one"]["trust"] == runs["first"]["trust"] == runs["second"]["trust"]
+    assert (
+        runs["one"]["flow_weight"] == runs["first"]["flow_weight"] == runs["second"]["flow_weight"]
+    )
 
 
 def test_only_the_flow_is_in_shards() -> None:

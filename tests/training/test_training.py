@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from celldit import CellDiT
-from celldit.conditions.trust import Trust
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
@@ -41,7 +40,7 @@ def screen(_tiny_screen: ad.AnnData) -> ad.AnnData:
 
 def test_zero_epochs_predict_the_prior_exactly(screen: ad.AnnData, train_tiny: Train) -> None:
     model = train_tiny(screen, max_epochs=0)
-    assert not any(model.trained.trust.values())
+    assert not any(model.flow_weight.values())
     z = model.get_latent_representation(screen)
     names = dict(zip(screen.obs_names, z, strict=True))
     size_F = model.trained.autoencoder.scale.repeat_interleave(3).numpy()
@@ -61,13 +60,12 @@ def _effects(population: Any, label: str) -> list[tuple[Any, np.ndarray]]:
     return list(zip(asked, population.estimate(asked).effect, strict=True))
 
 
-def test_an_untrained_flow_is_the_prior_even_when_trusted(
+def test_an_untrained_flow_is_the_prior_whatever_its_weight(
     screen: ad.AnnData, train_tiny: Train
 ) -> None:
     model = train_tiny(screen, max_epochs=0)
     before = model.predict(perturbations=["A"]).obsm["X_celldit"]
-    for kind in model.trained.trust:
-        model.trained.trust[kind] = Trust(1.0, 0.5)
+    model = model.weighted(0.5)
     np.testing.assert_array_equal(model.predict(perturbations=["A"]).obsm["X_celldit"], before)
 
 
@@ -81,7 +79,7 @@ def test_the_same_seed_gives_the_same_weights(
     np.random.seed(2)  # noqa: NPY002
     two = train_tiny(screen, kind=kind)
     assert same(one, two)
-    assert one.trust == two.trust
+    assert one.flow_weight == two.flow_weight
     assert not same(one, train_tiny(screen, kind=kind, seed=1))
 
 
@@ -113,7 +111,8 @@ def test_dropout_is_on_in_stage_one(
 
 def test_training_moves_the_flow(tiny_model: CellDiT, train_tiny: Train, screen: Any) -> None:
     start, moved = weights(train_tiny(screen, max_epochs=0)), weights(tiny_model)
-    assert not torch.equal(start["dit.project_out.weight"], moved["dit.project_out.weight"])
+    read_out = "dit.trunk.project_out.weight"
+    assert not torch.equal(start[read_out], moved[read_out])
     assert all(torch.isfinite(w).all() for w in moved.values() if w.is_floating_point())
 
 

@@ -1,0 +1,204 @@
+"""How much of the network's displacement to use: stacking on cross-validated trials.
+
+The effect model puts a control cell where it expects it, and the network moves it on from there. A
+weight between 0 and 1 says which share of that displacement is used: the one that lowers the error
+of what was held out of trial runs. This is stacking (Wolpert 1992; Breiman 1996), with the
+weight averaged over bootstrap samples of the trials, which shrinks it where trials disagree.
+
+Errors are measured in units of log expression, not at the unit scale of latent tokens, where weak
+and noisy directions count as much as those that tell cell types apart. Of conditions that training
+has seen, cells are held out, and the energy distance to them is judged: their mean is known from
+the condition's other cells, so what matters is *which* cells move. Of new contexts and
+combinations, whole conditions are held out, and the squared error of their mean counts as much as
+the energy distance. Both are without the sampling noise of the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.flow import resolve_solver, uniform_grid
+from celldit.flow.anchored import AnchoredFlow, FlowCondition
+from celldit.flow.losses import energy_distance_loss
+
+WEIGHTS = np.linspace(0.0, 1.0, 11)
+N_STEPS = 4
+N_BOOTSTRAP = 200
+#: What the whole displacement must lower the error by to be worth using: less is luck.
+WORTH = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Held-out cells of one condition: where their prediction starts, and where they are.
+
+    Attributes
+    ----------
+    kind
+        How far the condition is from what the trial run has seen.
+    start_NKD
+        Control cells moved by the estimated effect.
+    condition
+        What the network is told of them.
+    truth_MKD
+        The held-out cells.
+    unit_K
+        Size of each latent token in units of log expression.
+    """
+
+    kind: Extrapolation
+    start_NKD: Tensor
+    condition: FlowCondition
+    truth_MKD: Tensor
+    unit_K: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class TrialError:
+    """Errors of one trial at each of ``WEIGHTS``, in units of the condition's effect.
+
+    Attributes
+    ----------
+    kind
+        As of the trial.
+    square_W
+        Squared error of the mean, without the truth's sampling noise.
+    energy_W
+        Energy distance.
+    """
+
+    kind: Extrapolation
+    square_W: np.ndarray
+    energy_W: np.ndarray
+
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """What counts for this kind."""
+        seen = self.kind is Extrapolation.SEEN
+        return (self.energy_W,) if seen else (self.square_W, self.energy_W)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"kind": str(self.kind), "square": self.square_W, "energy": self.energy_W}
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> TrialError:
+        """Read what :meth:`to_dict` wrote."""
+        square, energy = (np.asarray(entries[name]) for name in ("square", "energy"))
+        return cls(Extrapolation(entries["kind"]), square, energy)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What trials say of the network.
+
+    Attributes
+    ----------
+    weight
+        Share of its displacement to use, for each kind of extrapolation that was tried.
+    gain
+        Error at that weight over the effect model's own, likewise; below 1 is better.
+    in_full
+        Error of the network in full over the effect model's, likewise.
+    """
+
+    weight: dict[Extrapolation, float]
+    gain: dict[Extrapolation, float]
+    in_full: dict[Extrapolation, float]
+
+    @property
+    def overall(self) -> float:
+        """Mean gain over the kinds that are real extrapolations; what training stops by."""
+        far = [gain for kind, gain in self.gain.items() if kind is not Extrapolation.SEEN]
+        return float(np.mean(far or list(self.gain.values()) or [1.0]))
+
+
+@torch.no_grad()
+def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> list[TrialError]:
+    """Measure the network and its starting point on every trial, at each of ``WEIGHTS``."""
+    was_training = flow.training
+    flow.eval()
+    device = next(flow.parameters()).device
+    errors = [_errors(flow, trial, device) for trial in trials]
+    flow.train(was_training)
+    return errors
+
+
+def _errors(flow: AnchoredFlow, trial: Trial, device: torch.device) -> TrialError:
+    told, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
+    velocity = partial(flow, condition=told)
+    end_NKD = resolve_solver("euler").solve(velocity, start_NKD, uniform_grid(N_STEPS))
+    unit_K1 = trial.unit_K.to(device)[:, None]
+    start_NF, step_NF, effect_NF, truth_MF = (
+        (x * unit_K1).flatten(1)
+        for x in (
+            start_NKD,
+            end_NKD - start_NKD,
+            told.effect_BKD,
+            trial.truth_MKD.to(device),
+        )
+    )
+    # What two halves of the truth would differ by: errors below that mean nothing.
+    noise = float(truth_MF.var(0).sum() / len(truth_MF))
+    unit = float((truth_MF - truth_MF.mean(0)).norm(dim=1).mean() / len(truth_MF))
+    moved = [start_NF + weight * step_NF for weight in WEIGHTS.tolist()]
+    # Conditions count the same whatever the size of their effect, unless it is lost in noise.
+    moved.append(start_NF - effect_NF)
+    mean_F = truth_MF.mean(0)
+    *square, no_square = (float((x.mean(0) - mean_F).square().sum()) - noise for x in moved)
+    *energy, no_energy = (float(energy_distance_loss(x, truth_MF)) for x in moved)
+    square_W = np.maximum(square, 0.25 * noise) / (max(no_square, 0.0) + 4 * noise)
+    energy_W = (np.maximum(energy, 0.25 * unit) + unit) / (max(no_energy, 0.0) + 5 * unit)
+    return TrialError(trial.kind, square_W, energy_W)
+
+
+def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
+    """Choose the weight for each kind of extrapolation.
+
+    Parameters
+    ----------
+    errors
+        Of all trials of all trial runs.
+    seed
+        Of the bootstrap samples.
+    """
+    weight, gain, in_full = {}, {}, {}
+    for kind in sorted({error.kind for error in errors}, key=str):
+        own = [error for error in errors if error.kind is kind]
+        parts_TPW = np.array([error.parts for error in own])
+        ratio_W = _ratio(parts_TPW.sum(0))
+        rng = np.random.default_rng([seed, len(own)])
+        drawn_RT = rng.integers(len(own), size=(N_BOOTSTRAP, len(own)))
+        penalty_W = WORTH * WEIGHTS
+        best = [int((_ratio(parts_TPW[rows].sum(0)) + penalty_W).argmin()) for rows in drawn_RT]
+        weight[kind] = round(float(WEIGHTS[best].mean()), 3)
+        gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
+        in_full[kind] = float(ratio_W[-1])
+    return Verdict(weight, gain, in_full)
+
+
+def _ratio(parts_PW: np.ndarray) -> np.ndarray:
+    """Mean over measures of the error over the effect model's own, (W,)."""
+    ratio_W: np.ndarray = (parts_PW / parts_PW[:, :1]).mean(0)
+    return ratio_W
+
+
+def stack_courses(courses: Sequence[Sequence[Sequence[TrialError]]]) -> list[Verdict]:
+    """Pool trial runs epoch by epoch; longer runs are cut to the shortest.
+
+    Parameters
+    ----------
+    courses
+        For each trial run the errors of its trials after each epoch.
+    """
+    return [
+        stack([error for run in epoch for error in run]) for epoch in zip(*courses, strict=False)
+    ]

@@ -1,0 +1,149 @@
+"""How much of the network is used: what cross-validated trials say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from celldit.calibration.stacking import (
+    WEIGHTS,
+    Trial,
+    TrialError,
+    compare,
+    stack,
+    stack_courses,
+)
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.flow.anchored import FlowCondition
+
+
+class Constant(torch.nn.Module):
+    """A flow that moves every cell by the same step, and towards the mean of all."""
+
+    def __init__(self, step: float, pull: float = 0.0) -> None:
+        super().__init__()
+        self.step, self.pull = torch.nn.Parameter(torch.tensor(step)), pull
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, condition: FlowCondition) -> torch.Tensor:
+        return self.step - self.pull * (x - x.mean(0))
+
+
+def trial(
+    shift: float, kind: Extrapolation = Extrapolation.CONTEXT, n: int = 300, seed: int = 0
+) -> Trial:
+    """Cells that should move by `shift` in each of six directions."""
+    draw = torch.Generator().manual_seed(seed)
+    start, truth = (torch.randn(m, 2, 3, generator=draw) for m in (160, n))
+    start = start - start.mean(0)
+    truth = truth - truth.mean(0) + shift
+    zeros, flags = torch.zeros_like(start), torch.zeros(160, dtype=torch.bool)
+    told = FlowCondition(zeros, zeros, zeros[:, 0, 0], flags, flags)
+    return Trial(kind, start, told, truth, torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("step", "weight"), [(1.0, 1.0), (2.0, 0.5), (4.0, 0.25), (-1.0, 0.0), (0.0, 0.0)]
+)
+def test_the_best_share_is_found(step: float, weight: float) -> None:
+    verdict = stack(compare(Constant(step), [trial(1.0)]))
+    assert verdict.weight[Extrapolation.CONTEXT] == pytest.approx(weight, abs=0.06)
+    assert (verdict.overall < 0.5) if weight else (verdict.overall == 1)
+
+
+def test_a_network_that_only_disturbs_is_left_out() -> None:
+    verdict = stack(compare(Constant(0.3), [trial(0.0)]))
+    assert verdict.weight == {Extrapolation.CONTEXT: 0.0}
+    assert verdict.overall == 1
+    assert verdict.in_full[Extrapolation.CONTEXT] > 1
+
+
+def test_trials_that_disagree_share_the_weight() -> None:
+    """One condition that the network helps and one that it harms get less than either wants."""
+    helped, harmed = trial(1.0), trial(0.0, seed=1)
+    (one,) = stack(compare(Constant(1.0), [helped])).weight.values()
+    (both,) = stack(compare(Constant(1.0), [helped, harmed])).weight.values()
+    assert one == 1
+    assert 0 < both < 0.9
+
+
+def test_weak_tokens_do_not_veto() -> None:
+    """At unit scale noise in the second token hides what the first gains; in its own size not."""
+    made = trial(0.0)
+    truth = made.truth_MKD.clone()
+    truth[:, 0] += 1.5
+
+    class Noisy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(3.0))
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor, condition: FlowCondition):
+            step = torch.zeros_like(x)
+            step[:, 0] = 1.5
+            step[:, 1] = self.scale
+            return step
+
+    made = replace(made, truth_MKD=truth)
+    own_size = replace(made, unit_K=torch.tensor([10.0, 0.1]))
+    (at_unit,) = stack(compare(Noisy(), [made])).weight.values()
+    (at_own,) = stack(compare(Noisy(), [own_size])).weight.values()
+    assert at_unit < 0.5 < at_own
+
+
+def test_of_seen_conditions_only_which_cells_move_counts() -> None:
+    """The mean is right in both; the kinds differ in whether that is enough."""
+    made = trial(0.0, Extrapolation.SEEN)
+    wide = replace(made, truth_MKD=3 * made.truth_MKD)
+    (weight,) = stack(compare(Constant(0.0, pull=-1.1), [wide])).weight.values()
+    assert weight > 0.5
+
+
+def half_known(size: float) -> Trial:
+    """The start has half of the effect."""
+    made = trial(size)
+    told = replace(made.condition, effect_BKD=torch.full_like(made.start_NKD, size / 2))
+    return replace(made, start_NKD=made.start_NKD + size / 2, condition=told)
+
+
+def test_a_large_effect_counts_no_more_than_a_small_one() -> None:
+    ((small,), (large,)) = (compare(Constant(s / 4), [half_known(s)]) for s in (4.0, 40.0))
+    np.testing.assert_allclose(small.square_W, large.square_W, rtol=0.01)
+    assert small.square_W[0] == pytest.approx(0.25, rel=0.01)
+    assert 0.5 < small.energy_W[0] / large.energy_W[0] < 2
+
+
+def test_compare_leaves_the_mode_alone() -> None:
+    flow = Constant(0.0).train()
+    compare(flow, [trial(1.0)])
+    assert flow.training
+
+
+def best_in_full(value: float, kind: Extrapolation = Extrapolation.CONTEXT) -> TrialError:
+    """Errors of which only the last, where the network is used in full, differs."""
+    errors = np.array([1.0] * (len(WEIGHTS) - 1) + [value])
+    return TrialError(kind, errors, errors)
+
+
+def test_runs_are_pooled_by_epoch() -> None:
+    courses = [[[best_in_full(v)] for v in values] for values in ([0.5, 0.9, 0.2], [0.7, 0.3])]
+    verdicts = stack_courses(courses)
+    assert [v.in_full[Extrapolation.CONTEXT] for v in verdicts] == pytest.approx([0.6, 0.6])
+    assert [v.weight[Extrapolation.CONTEXT] for v in verdicts] == [1.0, 1.0]
+    assert stack_courses([]) == []
+
+
+def test_what_is_seen_does_not_decide_when_extrapolations_can() -> None:
+    verdict = stack([best_in_full(3.0), best_in_full(0.5, Extrapolation.SEEN)])
+    assert verdict.overall == 1
+    assert verdict.weight == {Extrapolation.SEEN: 1.0, Extrapolation.CONTEXT: 0.0}
+
+
+def test_errors_survive_a_checkpoint() -> None:
+    (made,) = compare(Constant(0.5), [trial(1.0)])
+    again = TrialError.from_dict(made.to_dict())
+    assert again.kind is made.kind
+    np.testing.assert_array_equal(again.square_W, made.square_W)
+    np.testing.assert_array_equal(again.energy_W, made.energy_W)
