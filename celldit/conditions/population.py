@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.effect_prior import EffectPrior
 from celldit.conditions.latents import Latents, blocks
-from celldit.conditions.shifts import condition_means
-from celldit.conditions.stored_prior import prior_arrays, prior_config, prior_from
 from celldit.conditions.strata import Strata
+from celldit.effects.prior import EffectPrior
+from celldit.effects.shifts import condition_means
+from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 Surroundings = tuple[str, float | None]
 N_QUANTILES = 101

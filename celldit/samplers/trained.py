@@ -14,7 +14,6 @@ from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
@@ -23,6 +22,7 @@ from celldit.conditions.trust import Trust
 from celldit.data.fields import Fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
+from celldit.effects.features import Features, described
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder

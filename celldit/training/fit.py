@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from celldit.arguments import check_path
-from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.features import to_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.conditions.trust import Trust
 from celldit.data.store import CellStore
+from celldit.effects import EffectPrior
+from celldit.effects.features import to_arrays
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.shifts import condition_means
 from celldit.conditions.strata import Origin, Strata, controls_shift, mean_controls
+from celldit.effects.shifts import condition_means
 
 
 def table_of(sizes: dict[Condition, int]) -> ConditionTable:

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.conditions.trust import Trust
+from celldit.effects import EffectPrior
 from celldit.flow.anchored import FlowCondition
 from celldit.training.trials import make_trials
 from celldit.training.trust import (

@@ -7,7 +7,7 @@ size (within-condition covariance over the number of cells). A Gaussian process 
 
 is the Bayesian form of the weighted ridge regression on the multi-hot perturbation design: its
 covariance is a sum of terms for additivity, pooling over contexts and features (see
-:mod:`celldit.conditions.kernel`), whose weights cross-validation picks. The latent is rotated
+:mod:`celldit.effects.kernel`), whose weights cross-validation picks. The latent is rotated
 first so that noise is white and the dimensions in which conditions differ most come first; each
 dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
 perturbations share: most have none of it, and those that do have much.
@@ -32,14 +32,14 @@ import numpy as np
 import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.effect_estimate import EffectEstimate
-from celldit.conditions.features import FeatureMatrix
-from celldit.conditions.kernel import ConditionKernel, Lengths
 from celldit.conditions.latents import Latents, n_features
-from celldit.conditions.observed import Observed
-from celldit.conditions.shifts import condition_means, dose_ranges, rotation_of
 from celldit.conditions.strata import Strata
-from celldit.conditions.tuning import START_LENGTHS, tune
+from celldit.effects.estimate import EffectEstimate
+from celldit.effects.features import FeatureMatrix
+from celldit.effects.kernel import ConditionKernel, Lengths
+from celldit.effects.posterior import Observed
+from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
+from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
 BLOCK = 64
@@ -67,7 +67,7 @@ class EffectPrior:
     rotation
         Latent to rotated coordinates, shape (F, F).
     weights, lengths, signal, common
-        What cross-validation picked (:mod:`celldit.conditions.tuning`): one weight per kernel term,
+        What cross-validation picked (:mod:`celldit.effects.tuning`): one weight per kernel term,
         how far similarity between contexts, times and doses reaches, and for each rotated dimension
         λ and the variance of the effect that all perturbations share.
     unseen_weights, unseen_common
