@@ -22,13 +22,13 @@ def members_of(
         Its ``__name__``.
     members
         For each public name the module of the package that holds it; a module that is public itself
-        stands for itself.
+        stands for itself, and ``.other.module`` is one of a sister package.
     """
 
     def get(name: str) -> Any:
         if name not in members:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{package}.{members[name]}")
+        module = importlib.import_module(f".{members[name]}", package)
         return module if members[name] == name else getattr(module, name)
 
     return get, lambda: sorted(members)

@@ -16,16 +16,16 @@ import pandas as pd
 from celldit.arguments import check_kind, check_number, check_seed, check_whole
 from celldit.compute import check_device, threads
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.features import (
+from celldit.data.fields import setup_anndata
+from celldit.data.labels import parts
+from celldit.data.reading import Source, read_set_up
+from celldit.data.store import CellStore
+from celldit.effects.features import (
     FeatureTable,
     read_features,
     warn_undescribed,
     warn_uninformative,
 )
-from celldit.data.fields import setup_anndata
-from celldit.data.labels import parts
-from celldit.data.reading import Source, read_set_up
-from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.latent.autoencoder import LatentConfig

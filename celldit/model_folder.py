@@ -13,11 +13,11 @@ import torch
 from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.features import from_arrays as features_from_arrays
-from celldit.conditions.features import to_arrays as feature_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.fields import Fields
+from celldit.effects.features import from_arrays as features_from_arrays
+from celldit.effects.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_whole
-from celldit.conditions.features import storable
-from celldit.conditions.gene_sources import Source, describe, name_of
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.columns import text_column
@@ -20,6 +18,8 @@ from celldit.data.fields import Fields
 from celldit.data.guides import CONTROL_GUIDES, GUIDE, merge_guide_labels
 from celldit.data.labels import parts
 from celldit.data.splits import split
+from celldit.effects.features import storable
+from celldit.effects.gene_sources import Source, describe, name_of
 from celldit.errors import CellditError, InputError, examples
 
 __all__ = ["drug_features", "gene_features", "merge_guides", "split"]

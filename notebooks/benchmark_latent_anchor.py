@@ -22,7 +22,8 @@ import torch
 from benchmark_prior import N_TOKENS, TOKEN_DIM, problems
 
 import celldit as cd
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
+from celldit.effects import EffectPrior
 from celldit.data import Cells
 from celldit.latent.anchor import fit_anchor
 from celldit.latent.regression_anchor import fit_regression_anchor

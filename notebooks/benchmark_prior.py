@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 import celldit as cd
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
+from celldit.effects import EffectPrior
 from celldit.evaluation.baselines import Additive
 from celldit.latent.anchor import fit_anchor
 

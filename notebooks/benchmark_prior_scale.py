@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
+from celldit.effects import EffectPrior
 
 N_DIMS, N_CELLS = 48, 10
 

@@ -41,7 +41,8 @@ import torch
 from torch import Tensor
 
 from celldit.compute import threads
-from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions import ConditionTable
+from celldit.effects import EffectPrior
 from celldit.conditions.population import Population
 from celldit.conditions.trust import Trust
 from celldit.data import Cells, Fields

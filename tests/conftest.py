@@ -20,6 +20,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from scipy import sparse
 
+from .worlds import crossed, world  # noqa: F401
+
 torch.set_num_threads(1)
 
 _SHARED = {

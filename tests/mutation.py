@@ -50,19 +50,19 @@ MUTATIONS = (
         "start_there(eps) - x0", "start_there(eps) + x0", "flow/test_edit.py",
     ),
     Mutation(
-        "dropped cross-fitting", "conditions/observed.py",
+        "dropped cross-fitting", "effects/posterior.py",
         "mean_CF = self.shifts_CF - self._spectrum[1] @ self._solved_CF / precision_CF",
-        "mean_CF = self.shifts_CF", "conditions/test_effect_prior.py",
+        "mean_CF = self.shifts_CF", "effects/test_prior.py",
     ),
     Mutation(
-        "off by one", "conditions/kernel.py",
+        "off by one", "effects/kernel.py",
         "several = np.array([len(c.parts) > 1", "several = np.array([len(c.parts) > 0",
-        "conditions/test_interaction.py",
+        "effects/test_interaction.py",
     ),
     Mutation(
-        "swapped mask", "conditions/shifts.py",
+        "swapped mask", "effects/shifts.py",
         "np.array([c.is_control for", "np.array([not c.is_control for",
-        "conditions/test_effect_prior.py",
+        "effects/test_prior.py",
     ),
     Mutation(
         "sign", "latent/decoder.py",

@@ -8,9 +8,9 @@ from celldit.lazy import members_of
 
 if TYPE_CHECKING:
     from celldit.conditions.condition import Condition, ConditionTable
-    from celldit.conditions.effect_estimate import EffectEstimate
-    from celldit.conditions.effect_prior import EffectPrior
-    from celldit.conditions.kernel import ConditionKernel
+    from celldit.effects.estimate import EffectEstimate
+    from celldit.effects.kernel import ConditionKernel
+    from celldit.effects.prior import EffectPrior
 
 __all__ = ["Condition", "ConditionKernel", "ConditionTable", "EffectEstimate", "EffectPrior"]
 
@@ -18,9 +18,9 @@ __getattr__, __dir__ = members_of(
     __name__,
     {
         "Condition": "condition",
-        "ConditionKernel": "kernel",
+        "ConditionKernel": ".effects.kernel",
         "ConditionTable": "condition",
-        "EffectEstimate": "effect_estimate",
-        "EffectPrior": "effect_prior",
+        "EffectEstimate": ".effects.estimate",
+        "EffectPrior": ".effects.prior",
     },
 )

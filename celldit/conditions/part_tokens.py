@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.effect_prior import EffectPrior
 from celldit.conditions.population import Surroundings
+from celldit.effects.prior import EffectPrior
 from celldit.flow.anchored import N_PART_EXTRA
 
 

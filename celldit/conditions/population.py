@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.effect_prior import EffectPrior
 from celldit.conditions.latents import Latents, blocks
-from celldit.conditions.shifts import condition_means, reference_means
-from celldit.conditions.stored_prior import prior_arrays, prior_config, prior_from
+from celldit.conditions.strata import Strata
+from celldit.effects.prior import EffectPrior
+from celldit.effects.shifts import condition_means
+from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 Surroundings = tuple[str, float | None]
 N_QUANTILES = 101
@@ -82,7 +83,7 @@ class Population:
             Their conditions, and the effects.
         """
         means_CF, _ = condition_means(z, table)
-        references, _ = reference_means(means_CF, table)
+        references = Strata.of_table(table).means(means_CF)
         where = [c.surroundings for c in table.conditions]
         place = {key: i for i, key in enumerate(references)}
         surroundings_C = np.array([place[key] for key in where])

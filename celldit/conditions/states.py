@@ -25,7 +25,7 @@ from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, blocks, rows_of
 from celldit.conditions.mixture import best_mixture, densities, shared_mixture, softmax
 from celldit.conditions.population import Population, Surroundings
-from celldit.conditions.shifts import condition_means
+from celldit.effects.shifts import condition_means
 
 FEWEST_CELLS, MOST_CELLS, MOST_OF_ALL = 200, 3_000, 16_000
 

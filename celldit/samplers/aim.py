@@ -30,9 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions import Condition, EffectPrior
+from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Surroundings
+from celldit.effects import EffectPrior
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.own_gene import OwnGene
 from celldit.samplers.remainder import Remainder

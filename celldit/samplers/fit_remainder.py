@@ -12,8 +12,8 @@ from itertools import product
 import numpy as np
 
 from celldit.conditions import ConditionTable
-from celldit.conditions.effect_prior import EffectPrior
 from celldit.data.store import CellStore
+from celldit.effects.prior import EffectPrior
 from celldit.latent.autoencoder import Autoencoder
 from celldit.samplers.remainder import Remainder
 

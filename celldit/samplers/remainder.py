@@ -7,7 +7,7 @@ of a condition less what a line from the latent makes of its measured shift,
     r_c = (ȳ_c - ȳ_control) - (z̄_c - z̄_control) W,
 
 is mostly noise of known size. The Gaussian process of the effect prior
-(:mod:`celldit.conditions.effect_prior`), the same kernel over conditions and the same closed forms,
+(:mod:`celldit.effects.prior`), the same kernel over conditions and the same closed forms,
 tells the rest of it, with a strength λ and a shared variance μ of each gene's own
 (:mod:`celldit.samplers.fit_remainder`). Most genes have nothing beyond the latent and are left out.
 
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.effect_prior import EffectPrior
-from celldit.conditions.observed import Observed
 from celldit.conditions.population import Surroundings
+from celldit.effects.posterior import Observed
+from celldit.effects.prior import EffectPrior
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,14 @@ from celldit import __version__
 from celldit.conditions import Condition
 from celldit.conditions.briefing import Briefing
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.features import Features, described
 from celldit.conditions.population import Population, Surroundings
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
+from celldit.conditions.strata import mean_controls
 from celldit.data.fields import Fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
+from celldit.effects.features import Features, described
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
@@ -273,24 +274,7 @@ def references_for(
     conditions: Sequence[Condition],
     controls: Mapping[Surroundings, np.ndarray],
 ) -> dict[Surroundings, np.ndarray]:
-    """Mean latent of the controls for surroundings that training did not see.
-
-    A new time of a known context lies between the nearest known times. A new context is where its
-    controls at hand are, and without any at the mean of all known contexts.
-    """
+    """Mean latent of the controls for surroundings that training did not see."""
     known = population.references
-    references: dict[Surroundings, np.ndarray] = {}
-    for key in {c.surroundings for c in conditions} - set(known):
-        context, time = key
-        same = {k[1]: v for k, v in known.items() if k[0] == context}
-        if same:
-            times = sorted(t for t in same if t is not None)
-            values = np.array([same[t] for t in times])
-            references[key] = np.array(
-                [np.interp(float(time or 0.0), times, column) for column in values.T]
-            )
-        elif key in controls:
-            references[key] = controls[key]
-        else:
-            references[key] = np.mean(list(known.values()), axis=0)
-    return references
+    new = {c.surroundings for c in conditions} - set(known)
+    return {key: mean_controls(known, key, controls) for key in new}

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
+from celldit.effects import EffectPrior
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder

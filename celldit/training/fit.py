@@ -13,12 +13,13 @@ import torch
 
 from celldit.arguments import check_path
 from celldit.calibration.stacking import Verdict
-from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.features import to_arrays
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.store import CellStore
+from celldit.effects import EffectPrior
+from celldit.effects.features import to_arrays
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder

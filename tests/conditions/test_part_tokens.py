@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from celldit.conditions import Condition, EffectPrior
+from celldit.conditions import Condition
 from celldit.conditions.part_tokens import PartTokens
+from celldit.effects import EffectPrior
 from celldit.nn.dit import DiTConfig
 
 Make = Callable[..., object]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from celldit.conditions import Condition, EffectPrior
+from celldit.conditions import Condition
 from celldit.conditions.population import Population
+from celldit.effects import EffectPrior
 
 Make = Callable[..., object]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions import ConditionTable
 from celldit.conditions.condition import Condition
 from celldit.conditions.population import Population
 from celldit.conditions.states import FEWEST_CELLS, States
+from celldit.effects import EffectPrior
 
 CONTROL, A = Condition(context="d"), Condition(("A",), context="d")
 AWAY_F = np.array([6.0, -4.0, 0.0, 0.0])

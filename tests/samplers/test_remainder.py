@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
+from celldit.effects import EffectPrior
 from celldit.samplers.fit_remainder import fit_remainder
 from celldit.samplers.remainder import Remainder
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
+from celldit.effects import EffectPrior
 from celldit.training import TrainingConfig
 from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
 

@@ -16,9 +16,10 @@ import pytest
 import torch
 
 import celldit as cd
-from celldit.conditions import ConditionTable, EffectPrior
+from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.data import Cells, Fields, StoredCells, stored
+from celldit.effects import EffectPrior
 from celldit.errors import FileError
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve

@@ -13,10 +13,11 @@ import torch
 from scipy import sparse
 
 from celldit import CellDiT
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.briefing import Briefing
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
+from celldit.effects import EffectPrior
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior
+from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
+from celldit.effects import EffectPrior
 from celldit.training.trials import MAX_CONDITIONS, hold_out, make_trials
 
 condition = st.builds(

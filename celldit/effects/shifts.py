@@ -1,4 +1,4 @@
-"""What is observed of conditions: mean latents, their controls, and the scatter of cells."""
+"""What is observed of conditions: mean latents, doses, and the scatter of cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sklearn.covariance import ledoit_wolf
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, condition_sums, rows_of
 
-MIN_CONTROLS = 5
 MAX_CELLS_FOR_COVARIANCE = 20_000
 
 
@@ -19,38 +18,6 @@ def condition_means(z: Latents, table: ConditionTable) -> tuple[np.ndarray, np.n
     counts = table.counts
     sums = condition_sums(z, table.index, len(table))
     return sums / np.maximum(counts, 1)[:, None], counts
-
-
-def reference_means(
-    means_CF: np.ndarray, table: ConditionTable
-) -> tuple[dict[tuple[str, float | None], np.ndarray], dict[tuple[str, float | None], int]]:
-    """Mean latent of the controls of each (context, time), and the cells it was taken over.
-
-    Parameters
-    ----------
-    means_CF
-        Mean latent of each condition.
-    table
-        The conditions.
-
-    Where a context has fewer than five controls of its own, those of the same context at other
-    times stand in, and failing these all controls (or, without any control, all cells).
-    """
-    n_cells = table.counts
-    is_control = np.array([c.is_control for c in table.conditions]) & (n_cells > 0)
-    if not is_control.any():
-        is_control = n_cells > 0
-    context = np.array([c.context for c in table.conditions], dtype=object)
-    time = np.array([c.time for c in table.conditions], dtype=object)
-    means, counts = {}, {}
-    for key in sorted({c.surroundings for c in table.conditions}, key=str):
-        own = is_control & (context == key[0])
-        for chosen in (own & (time == key[1]), own, is_control):
-            share = np.where(chosen, n_cells, 0)
-            if share.sum() >= MIN_CONTROLS:
-                break
-        means[key], counts[key] = share @ means_CF / share.sum(), int(share.sum())
-    return means, counts
 
 
 def dose_ranges(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.effect_prior import EffectPrior
-from celldit.conditions.features import from_arrays, to_arrays
-from celldit.conditions.kernel import ConditionKernel
+from celldit.effects.features import from_arrays, to_arrays
+from celldit.effects.kernel import ConditionKernel
+from celldit.effects.prior import EffectPrior
 
 
 def prior_config(prior: EffectPrior) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior, tuning
-from celldit.conditions.features import read_features
+from celldit.conditions import Condition, ConditionTable
+from celldit.effects import EffectPrior, tuning
+from celldit.effects.features import read_features
 
 STRONG = [f"S{i}" for i in range(4)]
 WEAK = [f"W{i}" for i in range(20)]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from celldit.conditions.observed import Observed
+from celldit.effects.posterior import Observed
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior
-from celldit.conditions.features import read_features, warn_uninformative
-from celldit.conditions.shuffled import MIN_DESCRIBED, without_sources
+from celldit.conditions import Condition, ConditionTable
+from celldit.effects import EffectPrior
+from celldit.effects.features import read_features, warn_uninformative
+from celldit.effects.shuffled import MIN_DESCRIBED, without_sources
 
 PATHWAY = [f"S{i}" for i in range(5)]
 OTHERS = [f"W{i}" for i in range(15)]

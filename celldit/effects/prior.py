@@ -7,7 +7,7 @@ size (within-condition covariance over the number of cells). A Gaussian process 
 
 is the Bayesian form of the weighted ridge regression on the multi-hot perturbation design: its
 covariance is a sum of terms for additivity, pooling over contexts and features (see
-:mod:`celldit.conditions.kernel`), whose weights cross-validation picks. The latent is rotated
+:mod:`celldit.effects.kernel`), whose weights cross-validation picks. The latent is rotated
 first so that noise is white and the dimensions in which conditions differ most come first; each
 dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
 perturbations share: most have none of it, and those that do have much.
@@ -32,13 +32,14 @@ import numpy as np
 import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.effect_estimate import EffectEstimate
-from celldit.conditions.features import FeatureMatrix
-from celldit.conditions.kernel import ConditionKernel, Lengths
 from celldit.conditions.latents import Latents, n_features
-from celldit.conditions.observed import Observed
-from celldit.conditions.shifts import condition_means, dose_ranges, reference_means, rotation_of
-from celldit.conditions.tuning import START_LENGTHS, tune
+from celldit.conditions.strata import Strata
+from celldit.effects.estimate import EffectEstimate
+from celldit.effects.features import FeatureMatrix
+from celldit.effects.kernel import ConditionKernel, Lengths
+from celldit.effects.posterior import Observed
+from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
+from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
 BLOCK = 64
@@ -66,7 +67,7 @@ class EffectPrior:
     rotation
         Latent to rotated coordinates, shape (F, F).
     weights, lengths, signal, common
-        What cross-validation picked (:mod:`celldit.conditions.tuning`): one weight per kernel term,
+        What cross-validation picked (:mod:`celldit.effects.tuning`): one weight per kernel term,
         how far similarity between contexts, times and doses reaches, and for each rotated dimension
         λ and the variance of the effect that all perturbations share.
     unseen_weights, unseen_common
@@ -109,8 +110,8 @@ class EffectPrior:
             For subsampling when there are very many cells or conditions.
         """
         means, n_cells = condition_means(z, table)
-        references, n_references = reference_means(means, table)
-        positions = {key: references[key] for key in references}
+        strata = Strata.of_table(table)
+        references = strata.means(means)
         enough = [
             i
             for i, c in enumerate(table.conditions)
@@ -119,7 +120,7 @@ class EffectPrior:
         conditions = tuple(table.conditions[i] for i in enough)
         names = tuple(sorted({part for c in conditions for part in c.parts}))
         lowest, highest = dose_ranges(names, conditions)
-        kernel = ConditionKernel(names, lowest, features or {}, positions, top_doses=highest)
+        kernel = ConditionKernel(names, lowest, features or {}, references, top_doses=highest)
         n_dims = n_features(z)
         if not conditions:
             empty, one = np.zeros((0, n_dims)), np.ones(n_dims)
@@ -129,7 +130,7 @@ class EffectPrior:
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
         noise = np.array(
-            [1 / n_cells[i] + 1 / n_references[table.conditions[i].surroundings] for i in enough]
+            [1 / n_cells[i] + 1 / strata[table.conditions[i].surroundings].n_cells for i in enough]
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation

@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.features import FeatureMatrix
-from celldit.conditions.kernel import ConditionKernel
+from celldit.effects.features import FeatureMatrix
+from celldit.effects.kernel import ConditionKernel
 
 SHUFFLES = 99
 MAY_BE_BETTER = 1

@@ -17,7 +17,7 @@ Every term says one sentence about effects, and its learned weight says how true
 ========================  =====================================================================
 
 The effect that all perturbations share everywhere has a variance of its own in each dimension of
-the latent and is no term: see :mod:`celldit.conditions.observed`.
+the latent and is no term: see :mod:`celldit.effects.posterior`.
 
 Doses scale a part's share by log2(1 + dose / d₀), d₀ the smallest positive dose of that part.
 Beyond the trained doses the course goes on in proportion to that share, hence monotonically;
@@ -46,7 +46,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.features import FeatureMatrix
+from celldit.effects.features import FeatureMatrix
 
 Position = tuple[str, float | None]
 # exp(-FAR) is zero, and so is its derivative; an infinite distance would have none.
@@ -87,7 +87,7 @@ class ConditionKernel:
         For each part its smallest positive dose, which counts as 1; 1 where there are none.
     features
         Feature matrices by source, indexed by perturbation: ``{source: (names, matrix)}``, from
-        :func:`celldit.conditions.features.read_features`. Sparse ones are memberships in sets.
+        :func:`celldit.effects.features.read_features`. Sparse ones are memberships in sets.
     positions
         Where the control cells of each (context, time) lie in the latent, on average:
         ``{(context, time): vector}``. Those of training come first.

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celldit.conditions import Condition, ConditionTable, EffectPrior
-from celldit.conditions.features import read_features
-from celldit.conditions.stored_prior import prior_arrays, prior_config, prior_from
+from celldit.conditions import Condition, ConditionTable
+from celldit.effects import EffectPrior
+from celldit.effects.features import read_features
+from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 Make = Callable[..., object]
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from celldit.conditions import Condition, ConditionKernel
-from celldit.conditions.kernel import Lengths
+from celldit.conditions import Condition
+from celldit.effects import ConditionKernel
+from celldit.effects.kernel import Lengths
 
 POSITIONS = {("x", None): np.zeros(3), ("y", None): np.ones(3), ("z", None): 5 * np.ones(3)}
 LENGTHS = Lengths(*torch.tensor([0.5, 0.5, 0.25]).double())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from celldit.conditions import Condition
-from celldit.conditions.kernel import ConditionKernel
+from celldit.effects.kernel import ConditionKernel
 
 
 def test_only_combinations_interact() -> None:

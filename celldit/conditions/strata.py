@@ -1,0 +1,249 @@
+"""Which control cells belong to a condition: the one place that says so.
+
+A **stratum** is a context at a time. Its controls are, in this order,
+
+1. the control cells of the same context and time;
+2. where there are none, those of the same context at the times on either side, in proportion to
+   how near they are (at the nearest time where all lie on one side), since controls drift;
+3. where the context has none at all, those of all other contexts, each at this time by rule 1 or 2
+   and weighted by its cells;
+4. where nothing is a control, all cells.
+
+With fewer than :data:`ENOUGH` own controls the next rule fills up: n of them carry a share n / 5 of
+the whole, so that a mean over one cell does not decide where every effect of the stratum begins.
+
+Everything else follows from the shares: the mean latent that effects are measured from, how many
+cells that mean is worth, the cells that training pairs and predictions start from, and by how much
+controls shift from one time to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+
+from celldit.conditions.condition import ConditionTable
+
+__all__ = ["ENOUGH", "Origin", "Strata", "Stratum", "StratumKey", "controls_shift", "mean_controls"]
+
+StratumKey: TypeAlias = tuple[str, float | None]
+"""Context and time, as :attr:`celldit.conditions.Condition.surroundings` says them."""
+
+ENOUGH = 5
+
+
+class Origin(StrEnum):
+    """Where the controls of a stratum come from."""
+
+    OWN = "own controls"
+    TIMES = "controls of other times"
+    CONTEXTS = "controls of other contexts"
+    CELLS = "all cells, as nothing is a control"
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The controls of one context at one time.
+
+    Attributes
+    ----------
+    origin
+        The first of the four rules that any of them comes by.
+    shares
+        Share of each control condition, by its row of the table; together 1.
+    n_own
+        Control cells of the same context and time.
+    n_cells
+        As many independent cells the weighted mean over all is worth, 1 / Σ share² / n.
+    """
+
+    origin: Origin
+    shares: Mapping[int, float]
+    n_own: int
+    n_cells: float
+
+    @property
+    def row(self) -> int:
+        """The control condition with the largest share."""
+        return max(self.shares, key=lambda row: (self.shares[row], -row))
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether the context has controls of its own, at whatever time."""
+        return self.origin in (Origin.OWN, Origin.TIMES)
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """The controls of every stratum of a table of conditions.
+
+    Attributes
+    ----------
+    table
+        The conditions of N cells.
+    of
+        Each stratum by context and time, sorted.
+    """
+
+    table: ConditionTable
+    of: Mapping[StratumKey, Stratum]
+
+    @classmethod
+    def of_table(cls, table: ConditionTable) -> Strata:
+        """Find the controls of every context and time that a table has."""
+        counts = table.counts
+        conditions = table.conditions
+        rows = {c.surroundings: i for i, c in enumerate(conditions) if c.is_control and counts[i]}
+        keys = sorted({c.surroundings for c in conditions}, key=str)
+        return cls(table, {key: _stratum(key, rows, counts) for key in keys})
+
+    def __getitem__(self, key: StratumKey) -> Stratum:
+        return self.of[key]
+
+    def means(self, means_CF: np.ndarray) -> dict[StratumKey, np.ndarray]:
+        """Mean of each stratum's controls, of shape (F,), from the means of all C conditions."""
+        return {
+            key: np.add.reduce([share * means_CF[row] for row, share in stratum.shares.items()])
+            for key, stratum in self.of.items()
+        }
+
+    def rows(self) -> np.ndarray:
+        """For each condition the control condition with the largest share, int64, shape (C,)."""
+        return np.array([self[c.surroundings].row for c in self.table.conditions], dtype=np.int64)
+
+    def cells(self, key: StratumKey) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of a stratum's control cells, and the weight of each; weights sum to 1."""
+        positions, weights = [], []
+        for row, share in self[key].shares.items():
+            of_row = self.table.cells_of(row)
+            positions.append(of_row)
+            weights.append(np.full(len(of_row), share / len(of_row)))
+        return np.concatenate(positions), np.concatenate(weights)
+
+    def not_identified(self) -> tuple[StratumKey, ...]:
+        """Strata of contexts without any control, in which something else was done."""
+        treated = {c.surroundings for c in self.table.conditions if not c.is_control}
+        return tuple(k for k, s in self.of.items() if not s.is_identified and k in treated)
+
+
+def mean_controls(
+    means: Mapping[StratumKey, np.ndarray],
+    key: StratumKey,
+    at_hand: Mapping[StratumKey, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Where the controls of any stratum lie, known or not, by the rules of this module.
+
+    Parameters
+    ----------
+    means
+        Mean latent of the controls of the strata of training, as :meth:`Strata.means` gives it.
+    key
+        Context and time.
+    at_hand
+        Mean latent of controls at hand, for contexts that training did not see.
+
+    Returns
+    -------
+    ndarray
+        Shape (F,). Between two times of a known context it is interpolated; a new context is where
+        its controls at hand are, and without any at the mean of all known strata.
+    """
+    if key in means:
+        return means[key]
+    context, time = key
+    times = {t: mean for (c, t), mean in means.items() if c == context and t is not None}
+    if times:
+        shares = _bracket(sorted(times), 0.0 if time is None else time)
+        return np.add.reduce([share * times[t] for t, share in shares.items()])
+    if at_hand and key in at_hand:
+        return at_hand[key]
+    return np.add.reduce(list(means.values())) / len(means)
+
+
+def controls_shift(
+    means: Mapping[StratumKey, np.ndarray],
+    start: StratumKey,
+    end: StratumKey,
+    at_hand: Mapping[StratumKey, np.ndarray] | None = None,
+) -> np.ndarray:
+    """By how much controls move from one time of a context to another, shape (F,).
+
+    A cell of time `start` that is predicted at time `end` moves by this and by the effect.
+
+    Parameters
+    ----------
+    means, at_hand
+        As in :func:`mean_controls`.
+    start, end
+        Two strata.
+    """
+    if start == end:
+        return np.zeros_like(next(iter(means.values())))
+    return mean_controls(means, end, at_hand) - mean_controls(means, start, at_hand)
+
+
+def _stratum(key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray) -> Stratum:
+    own = rows.get(key)
+    n_own = 0 if own is None else int(counts[own])
+    shares: dict[int, float] = {}
+    origin = Origin.OWN
+    if n_own < ENOUGH:
+        others = {k: row for k, row in rows.items() if k != key}
+        shares, origin = _elsewhere(key, others, counts)
+    if own is not None:
+        share = min(n_own / ENOUGH, 1.0) if shares else 1.0
+        shares = {own: share, **{row: (1 - share) * each for row, each in shares.items()}}
+        origin = Origin.OWN
+    if not shares:
+        shares, origin = _shares_by_size(range(len(counts)), counts), Origin.CELLS
+    variance = sum(share**2 / counts[row] for row, share in shares.items())
+    return Stratum(origin, shares, n_own, float(1 / variance))
+
+
+def _elsewhere(
+    key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray
+) -> tuple[dict[int, float], Origin]:
+    """Shares of other strata's controls; none where nothing is a control."""
+    context, time = key
+    times = _at_time({k: row for k, row in rows.items() if k[0] == context}, time)
+    if times:
+        return times, Origin.TIMES
+    contexts = [_at_time({k: r for k, r in rows.items() if k[0] == c}, time)
+                for c in sorted({c for c, _ in rows})]  # fmt: skip
+    sizes = [sum(share * counts[row] for row, share in each.items()) for each in contexts]
+    total = sum(sizes)
+    shares: dict[int, float] = {}
+    for each, size in zip(contexts, sizes, strict=True):
+        shares |= {row: share * size / total for row, share in each.items()}
+    return shares, Origin.CONTEXTS
+
+
+def _at_time(rows: Mapping[StratumKey, int], time: float | None) -> dict[int, float]:
+    """Shares of one context's controls, by how near their times are to this one."""
+    by_time = {t: row for (_, t), row in rows.items()}
+    if time is None or None in by_time:
+        return {row: 1 / len(by_time) for row in by_time.values()}
+    shares = _bracket(sorted(t for t in by_time if t is not None), time)
+    return {by_time[t]: share for t, share in shares.items()}
+
+
+def _bracket(times: Sequence[float], time: float) -> dict[float, float]:
+    """The times on either side, by how near they are; the nearest where all lie on one side."""
+    before = [t for t in times if t <= time]
+    after = [t for t in times if t >= time]
+    if not before or not after:
+        return {(after[0] if after else before[-1]): 1.0} if times else {}
+    low, high = before[-1], after[0]
+    if low == high:
+        return {low: 1.0}
+    share = (time - low) / (high - low)
+    return {low: 1 - share, high: share}
+
+
+def _shares_by_size(rows: Sequence[int], counts: np.ndarray) -> dict[int, float]:
+    total = sum(int(counts[row]) for row in rows)
+    return {row: int(counts[row]) / total for row in rows if counts[row]}

@@ -1,0 +1,19 @@
+"""What perturbations do: a Gaussian process over conditions, in closed form, with its doubt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celldit.lazy import members_of
+
+if TYPE_CHECKING:
+    from celldit.effects.estimate import EffectEstimate
+    from celldit.effects.kernel import ConditionKernel
+    from celldit.effects.prior import EffectPrior
+
+__all__ = ["ConditionKernel", "EffectEstimate", "EffectPrior"]
+
+__getattr__, __dir__ = members_of(
+    __name__,
+    {"ConditionKernel": "kernel", "EffectEstimate": "estimate", "EffectPrior": "prior"},
+)
