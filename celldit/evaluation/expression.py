@@ -12,7 +12,7 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
-from celldit.data.columns import join_contexts, read_covariates, text_column
+from celldit.data.columns import join_contexts, label_column, read_covariates
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.data.pointers import check_matrices
@@ -134,7 +134,7 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
     _check_log(matrix, largest_log)
     assert fields.perturbation_key is not None
-    written = text_column(adata, fields.perturbation_key, "perturbation_key")
+    written = label_column(adata, fields)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)
