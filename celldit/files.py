@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scipy import sparse
-
 from celldit.errors import FileError, examples
 from celldit.replacing import sync_folder
 
@@ -82,6 +80,8 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """
     import anndata as ad
 
+    from celldit.data.pointers import check_matrices
+
     source = Path(path)
     if not source.exists():
         raise FileError(f"There is no file {source}; check the path.")
@@ -93,10 +93,7 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
             warnings.filterwarnings("ignore", message=".*names are not unique.*")
             warnings.filterwarnings("ignore", category=FutureWarning)
             adata = ad.read_h5ad(source)
-        for matrix in (adata.X, *adata.layers.values()):
-            # Column numbers beyond the matrix would be read from memory that is not its own.
-            if isinstance(matrix, sparse.csr_matrix | sparse.csc_matrix):
-                matrix.check_format(full_check=True)
+        check_matrices(adata, "adata")
         return adata
     except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

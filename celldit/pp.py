@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import overload
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_whole
+from celldit.arguments import check_kind, check_whole, text_list
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.columns import text_column
 from celldit.data.fields import Fields
-from celldit.data.guides import CONTROL_GUIDES, GUIDE, merge_guide_labels
+from celldit.data.guides import CONTROL_GUIDES, GuideNames, merge_guide_labels
 from celldit.data.labels import parts
 from celldit.data.splits import split
+from celldit.datasets import gene_set_file
 from celldit.effects.features import storable
 from celldit.effects.gene_sources import Source, describe, name_of
 from celldit.errors import CellditError, InputError, examples
+from celldit.tokenizers.gmt import read_gmt
 
 __all__ = ["drug_features", "gene_features", "merge_guides", "split"]
 
@@ -155,16 +158,17 @@ def merge_guides(
     adata: ad.AnnData,
     guide_key: str,
     *,
-    pattern: str = GUIDE,
+    pattern: str | None = None,
     control: str = "control",
     control_guides: Sequence[str] = CONTROL_GUIDES,
-    sep: str = "+",
+    sep: str | None = None,
     key_added: str = "target",
-) -> None:
+) -> pd.DataFrame:
     """Write the target of each cell's guides, so that guides of one target count as one.
 
-    ``"STAT1g2"`` and ``"STAT1_sg1"`` become ``"STAT1"``, ``"IFNGR1g1+NT"`` becomes ``"IFNGR1"``,
-    ``"NTg5"`` the control.
+    ``"STAT1g2"``, ``"STAT1_sg1"``, ``"sgSTAT1-1"`` and ``"STAT1_+_191878500.23-P1P2"`` become
+    ``"STAT1"``, ``"IFNGR1g1+NT"`` becomes ``"IFNGR1"``, ``"NTg5"`` and ``"safe_targeting_4"`` the
+    control. What is no guide's name stays; look at what is returned.
 
     Parameters
     ----------
@@ -173,23 +177,38 @@ def merge_guides(
     guide_key
         Column of ``obs`` with the guide of each cell, or several joined by `sep`.
     pattern
-        Regular expression that a whole guide's name matches, with a group ``target``. The default
-        knows ``g2``, ``sg2``, ``_sg2``, ``_guide2``, ``_2`` and the like; other names stay.
+        Regular expression that a whole guide's name matches, with a group ``target``. None for the
+        styles of the common libraries: ``g2``, ``sg2``, ``_sg2``, ``_guide2``, ``_2``, ``-2``,
+        ``_P1P2``, a protospacer behind the target, ``sg`` before it. Names of genes that end in a
+        number (``NKX2-1``) are known from ``var_names`` and the bundled gene sets.
     control
         What cells are called in which nothing is targeted.
     control_guides
-        Names of guides that target nothing, with or without a number; case does not matter.
+        Names of guides that target nothing; case, blanks, dashes and numbers do not matter.
     sep
-        What stands between two guides of one cell.
+        What stands between two guides of one cell; None for what is found to join guides. Targets
+        are joined by ``"+"``, which ``setup_anndata`` takes.
     key_added
         Column to write, for ``setup_anndata(perturbation_key=...)``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        What became what, a row for each distinct label: ``guide``, ``target``, ``n_cells``,
+        ``changed``.
 
     Raises
     ------
     UnknownNameError
         If the column does not exist; names the closest.
     InputError
-        If `pattern` has no group ``target``, a label is empty, or `key_added` is `guide_key`.
+        If `pattern` has no group ``target``, a label is empty, guides are joined by another
+        separator, or `key_added` is `guide_key`.
+
+    Warns
+    -----
+    UserWarning
+        If names stay as they are that are no genes'; names some.
 
     Examples
     --------
@@ -204,10 +223,37 @@ def merge_guides(
             f"key_added={key_added!r} would overwrite the guides; give another name, such as "
             '"target".'
         )
-    merged = merge_guide_labels(
-        labels, pattern=pattern, control=control, control_guides=control_guides, sep=sep
-    )
-    adata.obs[key_added] = pd.Categorical(merged)
+    genes = _GeneNames(adata.var_names)
+    names = GuideNames(pattern, tuple(text_list(control_guides, "control_guides")), genes)
+    table = merge_guide_labels(labels, names, control=control, sep=sep)
+    left = [name for name in table["guide"][~table["changed"]] if not genes(name)]
+    if left:
+        warnings.warn(
+            f"{len(left)} labels of adata.obs[{guide_key!r}] were not recognised as guides and "
+            f"stay as they are ({examples(left)}); if they are guides, pass pattern= that finds "
+            "their target, and control_guides= with those that target nothing.",
+            UserWarning,
+            stacklevel=2,
+        )
+    target_of = dict(zip(table["guide"], table["target"], strict=True))
+    adata.obs[key_added] = pd.Categorical([target_of[label] for label in labels])
+    return table
+
+
+class _GeneNames:
+    """Tells names of genes, whatever their case: those of the data, then those of bundled sets."""
+
+    def __init__(self, own: Iterable[str]) -> None:
+        self.own = {str(name).casefold() for name in own}
+
+    def __call__(self, name: str) -> bool:
+        return name.casefold() in self.own or name.casefold() in _bundled_genes()
+
+
+@cache
+def _bundled_genes() -> frozenset[str]:
+    sets = [read_gmt(gene_set_file(name)) for name in ("go", "reactome", "hallmark")]
+    return frozenset(gene.casefold() for one in sets for genes in one.values() for gene in genes)
 
 
 def drug_features(

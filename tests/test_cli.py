@@ -492,7 +492,7 @@ def test_settings_survive_printing_and_reading(tmp_path):
     path.write_text(printed)
     read = TrainSettings.from_toml(path)
     assert read.covariate_keys == ("donor", "batch")
-    assert read.control == 'a "b"'
+    assert read.control == ('a "b"',)
     assert read.trainer_arguments() == {"devices": 2}
     assert read.max_epochs == 7
     assert read.to_toml() == printed
@@ -506,7 +506,7 @@ def test_settings_survive_printing_and_reading(tmp_path):
         ("[trian]\nseed = 3\n", UnknownNameError, "'train'"),
         ('[train]\nseed = "3"\n', InputError, "whole number"),
         ("[train]\nflow_batch = true\n", InputError, "whole number"),
-        ("[data]\ncontrol = 3\n", InputError, "a text"),
+        ("[data]\ncontrol = 3\n", InputError, "texts"),
         ("train = 3\n", InputError, r"\[train\]"),
         ("[train\n", FileError, "TOML"),
     ],

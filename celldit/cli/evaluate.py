@@ -52,7 +52,7 @@ def evaluate(
         list[str] | None, typer.Option(help="Measure; repeat for several; or all.")
     ] = None,
     perturbation_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
-    control_label: Annotated[str | None, typer.Option(metavar="LABEL")] = None,
+    control_label: Annotated[list[str] | None, typer.Option(metavar="LABEL")] = None,
     covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
     size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
     counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
@@ -80,7 +80,7 @@ def evaluate(
     others = _named(baseline or [])
     given = {
         "perturbation_key": perturbation_key,
-        "control": control_label,
+        "control": tuple(control_label or ()),
         "covariate_keys": tuple(covariate_key or ()),
         "size_factor_key": size_factor_key,
         "counts_layer": counts_layer,
@@ -176,9 +176,9 @@ def _set_up(measured: ad.AnnData, guess: ad.AnnData, given: Mapping[str, Any]) -
 
     said = {name: value for name, value in given.items() if value not in (None, ())}
     try:
-        known: dict[str, Any] = Fields.from_anndata(measured).to_dict()
+        known: dict[str, Any] = Fields.from_anndata(measured).arguments()
     except InputError:
-        known = Fields.from_anndata(guess).to_dict()
+        known = Fields.from_anndata(guess).arguments()
         # A prediction keeps its own counts and library sizes, under names of its own.
         for name in ("counts_layer", "size_factor_key", "dose_key", "time_key"):
             known.pop(name, None)

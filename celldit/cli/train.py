@@ -34,7 +34,10 @@ def train(
         str | None, typer.Option(metavar="COLUMN", help="Column with the perturbation.")
     ] = None,
     control: Annotated[
-        str | None, typer.Option(help="Label of unperturbed cells.", show_default="control")
+        list[str] | None,
+        typer.Option(
+            help="Label of unperturbed cells; repeat for several.", show_default="control"
+        ),
     ] = None,
     covariate_key: Annotated[
         list[str] | None,
@@ -135,7 +138,7 @@ def train(
     """
     given = {
         "perturbation_key": perturbation_key,
-        "control": control,
+        "control": tuple(control or ()),
         "covariate_keys": tuple(covariate_key or ()),
         "size_factor_key": size_factor_key,
         "counts_layer": counts_layer,

@@ -36,7 +36,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "train": ("max_epochs", "seed", "accelerator", "devices", "strategy", "nodes"),
 }
 _NUMBERS = ("max_epochs", "seed", "nodes")
-_LISTS = ("covariate_keys", "features")
+_LISTS = ("control", "covariate_keys", "features")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ perturbation_sep
     """
 
     perturbation_key: str | None = None
-    control: str = "control"
+    control: tuple[str, ...] = ("control",)
     covariate_keys: tuple[str, ...] = ()
     size_factor_key: str | None = None
     counts_layer: str | None = None
@@ -119,7 +119,7 @@ perturbation_sep
                 _check_type(name, value, more, path)
                 (training if name in more else entries)[name] = value
         for name in _LISTS:
-            listed = entries.get(name, ())
+            listed = entries.get(name, getattr(cls, name, ()))
             entries[name] = (listed,) if isinstance(listed, str) else tuple(listed)
         return cls(**entries, training=training)
 

@@ -12,11 +12,11 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.columns import (
+    label_column,
     number_column,
     obs_column,
     read_covariates,
     read_size_factors,
-    text_column,
 )
 from celldit.data.counts import read_counts, select_matrix
 from celldit.data.doses import canonical_doses
@@ -193,7 +193,7 @@ def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
     perturbations = np.full(adata.n_obs, fields.control, dtype=object)
     written = perturbations
     if fields.perturbation_key is not None:
-        written = text_column(adata, fields.perturbation_key, "perturbation_key")
+        written = label_column(adata, fields)
         perturbations = canonical_array(written, fields.perturbation_sep, fields.control)
     doses, times, sizes = None, None, None
     if fields.dose_key is not None:

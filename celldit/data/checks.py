@@ -16,8 +16,9 @@ from celldit.data.columns import (
 )
 from celldit.data.counts import check_counts, select_matrix
 from celldit.data.doses import canonical_doses
+from celldit.data.doubtful_labels import check_split, usual_control, warn_doubtful
 from celldit.data.genes import check_unique_genes
-from celldit.data.labels import canonical_array
+from celldit.data.labels import canonical_array, with_one_control
 from celldit.errors import InputError, closest, examples
 
 if TYPE_CHECKING:
@@ -105,9 +106,14 @@ def _check_arguments(fields: Fields) -> None:
 def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
     sep, control = fields.perturbation_sep, fields.control
     if fields.perturbation_key is not None:
-        written = text_column(adata, fields.perturbation_key, "perturbation_key")
+        as_found = text_column(adata, fields.perturbation_key, "perturbation_key")
+        distinct = list(dict.fromkeys(as_found))
+        controls = (control, *fields.other_controls)
+        check_split([label for label in distinct if label not in controls], sep, control)
+        written = with_one_control(as_found, fields.other_controls, sep, control)
         labels = canonical_array(written, sep, control)
         _check_control(labels, fields)
+        warn_doubtful(distinct, sep, controls, fields.perturbation_key)
         if fields.dose_key is not None:
             doses = np.asarray(obs_column(adata, fields.dose_key, "dose_key"), dtype=object)
             canonical_doses(doses, written, sep, control)
@@ -123,7 +129,7 @@ def _check_control(labels: np.ndarray, fields: Fields) -> None:
         return
     known = sorted(set(labels))
     near = closest(fields.control, known)
-    usual = [name for name in known if name.lower() in _USUAL_CONTROLS]
+    usual = [name for name in known if name == "0" or usual_control(name)]
     guess = near if near is not None else (usual[0] if usual else None)
     hint = f"pass control={guess!r}" if guess is not None else "pass control=... with the label"
     raise InputError(
@@ -131,12 +137,3 @@ def _check_control(labels: np.ndarray, fields: Fields) -> None:
         f"adata.obs[{fields.perturbation_key!r}], which holds {examples(known)}; {hint} of the "
         "unperturbed cells."
     )
-
-
-# fmt: off
-_USUAL_CONTROLS = frozenset([
-    "0", "control", "ctl", "ctrl", "dmso", "mock", "neg", "negative", "non-targeting", "none", "nt",
-    "ntc", "pbs", "safe-targeting", "scramble", "scrambled", "unperturbed", "unstimulated",
-    "untreated", "vehicle", "wildtype", "wt",
-])
-# fmt: on

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.data.labels import with_one_control
 from celldit.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from celldit.data.fields import Fields
 
 __all__ = [
     "CONTEXT_SEP",
     "as_text",
     "join_contexts",
+    "label_column",
     "number_column",
     "obs_column",
     "read_covariates",
@@ -79,6 +86,13 @@ def text_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
     table = np.empty(len(distinct), dtype=object)
     table[:] = [as_text(value) for value in distinct]
     return table[codes] if len(codes) else np.empty(0, dtype=object)
+
+
+def label_column(adata: ad.AnnData, fields: Fields) -> np.ndarray:
+    """Take the labels as they are written, but with one name of the control; see `text_column`."""
+    assert fields.perturbation_key is not None
+    written = text_column(adata, fields.perturbation_key, "perturbation_key")
+    return with_one_control(written, fields.other_controls, fields.perturbation_sep, fields.control)
 
 
 def number_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:

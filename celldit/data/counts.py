@@ -11,6 +11,7 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from celldit.data.pointers import check_sparse, owner_of
 from celldit.errors import InputError, UnknownNameError
 
 __all__ = ["check_counts", "check_values", "read_counts", "select_matrix", "tidy", "where"]
@@ -36,7 +37,8 @@ def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
     UnknownNameError
         If there is no such layer.
     InputError
-        If the matrix is missing, has no cells or no genes, or is of a kind that cannot be read.
+        If the matrix is missing, has no cells or no genes, is of a kind that cannot be read, or
+        is sparse and points outside itself.
     """
     if counts_layer is not None and not isinstance(counts_layer, str):
         raise InputError(
@@ -47,7 +49,10 @@ def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
     if adata.n_obs == 0 or adata.n_vars == 0:
         lacking = "cells" if adata.n_obs == 0 else "genes"
         raise InputError(f"The AnnData has no {lacking} (shape {adata.n_obs} x {adata.n_vars}).")
-    matrix = adata.X if counts_layer is None else adata.layers[counts_layer]
+    owner = owner_of(adata)
+    # Before a view cuts it, which compiled code does.
+    check_sparse(_matrix(owner, counts_layer), where(counts_layer))
+    matrix = _matrix(adata, counts_layer)
     if matrix is None:
         raise InputError(
             "adata.X is empty; store raw counts in it, or name a layer that holds them with "
@@ -64,6 +69,10 @@ def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
             f"{where(counts_layer)} has the type {matrix.dtype}, not numbers; store raw counts."
         )
     return matrix
+
+
+def _matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
+    return adata.X if counts_layer is None else adata.layers[counts_layer]
 
 
 def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
@@ -215,6 +224,7 @@ def _whole(values: np.ndarray) -> bool:
 
 def _remedy(adata: ad.AnnData, counts_layer: str | None) -> str:
     """Point at a matrix of the same AnnData that looks like counts."""
+    adata = owner_of(adata)
     if counts_layer is not None and adata.X is not None and _looks_like_counts(adata.X):
         return "adata.X looks like counts: leave counts_layer out."
     for layer in adata.layers:

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from scipy import sparse
 
+from celldit.data.pointers import check_indices, check_indptr
 from celldit.errors import FileError, InputError, UnknownNameError
 
 __all__ = ["DiskMatrix", "is_zarr", "open_root"]
@@ -87,8 +88,11 @@ class DiskMatrix:
         self.indptr: np.ndarray | None = None
         if encoding == "csr_matrix":
             data = matrix["data"]
-            self.indptr = np.asarray(matrix["indptr"][:], dtype=np.int64)
             n_rows, n_genes = (int(n) for n in matrix.attrs["shape"])
+            indptr = np.asarray(matrix["indptr"][:])
+            n_entries = min(int(data.shape[0]), int(matrix["indices"].shape[0]))
+            check_indptr(indptr, n_rows, n_entries, f"{self.key} of {path}")
+            self.indptr = indptr.astype(np.int64)
             self.chunk_rows = _chunk_rows(data, max(1.0, int(data.shape[0]) / max(1, n_rows)))
         elif encoding == "array" and not hasattr(matrix, "keys") and len(matrix.shape) == 2:
             data = matrix
@@ -118,6 +122,8 @@ class DiskMatrix:
         ------
         FileError
             If the file changed or vanished since it was opened, or cannot be read.
+        InputError
+            If a column number lies outside the matrix.
         """
         self.check_unchanged()
         try:
@@ -125,14 +131,15 @@ class DiskMatrix:
             if self.indptr is None:
                 return sparse.csr_matrix(np.asarray(matrix[start:stop]))
             span = slice(int(self.indptr[start]), int(self.indptr[stop]))
-            parts = (
-                np.asarray(matrix["data"][span]),
-                np.asarray(matrix["indices"][span]),
-                self.indptr[start : stop + 1] - self.indptr[start],
-            )
+            indices = np.asarray(matrix["indices"][span])
+            check_indices(indices, self.shape[1], f"{self.key} of {self.path}")
+            data = np.asarray(matrix["data"][span])
+            parts = data, indices, self.indptr[start : stop + 1] - self.indptr[start]
             return sparse.csr_matrix(parts, shape=(stop - start, self.shape[1]))
         except READ_ERRORS as error:
             self.check_unchanged()
+            if isinstance(error, InputError):
+                raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FileError(
                 f"Cells {start} to {stop} of {self.path} cannot be read ({reason}); "

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import anndata as ad
+import numpy as np
+import pandas as pd
 
 from celldit.data.checks import check_anndata, check_setup
 from celldit.data.columns import as_text
@@ -15,6 +17,8 @@ from celldit.errors import InputError
 
 __all__ = ["Fields", "fields_of", "setup_anndata"]
 
+#: Fields that are several names.
+_LISTS = ("covariate_keys", "other_controls")
 _ASK_FOR_SETUP = "call celldit.CellDiT.setup_anndata(adata, perturbation_key=..., ...) first"
 
 
@@ -40,6 +44,8 @@ class Fields:
         Column of ``obs`` with times.
     perturbation_sep
         What stands between two perturbations of one cell.
+    other_controls
+        Labels that mean the control, too.
     """
 
     perturbation_key: str | None = None
@@ -50,6 +56,7 @@ class Fields:
     dose_key: str | None = None
     time_key: str | None = None
     perturbation_sep: str = "+"
+    other_controls: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Write the fields as text and lists of text, which ``.h5ad`` and JSON both keep.
@@ -59,8 +66,14 @@ class Fields:
         dict
             Without the fields that are not set.
         """
-        entries = {**asdict(self), "covariate_keys": list(self.covariate_keys)}
+        entries = {k: list(v) if k in _LISTS else v for k, v in asdict(self).items()}
         return {key: value for key, value in entries.items() if value is not None and value != []}
+
+    def arguments(self) -> dict[str, Any]:
+        """The fields that are set, as arguments of :func:`setup_anndata`."""
+        entries = self.to_dict()
+        entries["control"] = [self.control, *entries.pop("other_controls", [])]
+        return entries
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Fields:
@@ -74,11 +87,10 @@ class Fields:
         unknown = sorted(set(entries) - set(cls.__dataclass_fields__))
         if unknown:
             raise InputError(f"The stored setup has entries that celldit does not know: {unknown}.")
-        read: dict[str, Any] = {
-            key: str(v) for key, v in entries.items() if key != "covariate_keys"
-        }
-        keys = entries.get("covariate_keys", ())
-        read["covariate_keys"] = (keys,) if isinstance(keys, str) else tuple(str(k) for k in keys)
+        read: dict[str, Any] = {key: str(v) for key, v in entries.items() if key not in _LISTS}
+        for name in _LISTS:
+            keys = entries.get(name, ())
+            read[name] = (keys,) if isinstance(keys, str) else tuple(str(k) for k in keys)
         return cls(**read)
 
     @classmethod
@@ -123,7 +135,8 @@ def setup_anndata(
         Column of ``obs`` with the perturbation of each cell, ``"A+B"`` for a combination. None when
         no cell is perturbed (data for generation only).
     control
-        The label of unperturbed cells in that column.
+        The label of unperturbed cells in that column; of several, ``["NT", "safe"]``, the first is
+        what they are all called.
     covariate_keys
         Columns of ``obs`` that make up a cell's context (cell type, donor, replicate, ...).
     size_factor_key
@@ -177,9 +190,11 @@ def fields_of(
     perturbation_sep: str,
 ) -> Fields:
     """Make fields of what the user gave; see :func:`setup_anndata` for the arguments."""
+    first, others = _controls(control)
     return Fields(
         perturbation_key=perturbation_key,
-        control=as_text(control),
+        control=first,
+        other_controls=others,
         covariate_keys=_keys(covariate_keys),
         size_factor_key=size_factor_key,
         counts_layer=counts_layer,
@@ -187,6 +202,17 @@ def fields_of(
         time_key=time_key,
         perturbation_sep=perturbation_sep,
     )
+
+
+def _controls(control: object) -> tuple[str, tuple[str, ...]]:
+    """The control's label, and other labels that mean the same."""
+    given: Iterable[object] = [control]
+    if isinstance(control, (list, tuple, set, np.ndarray, pd.Index, pd.Series)):
+        given = control
+    names = list(dict.fromkeys(as_text(name) for name in given))
+    if not names:
+        raise InputError("control=[] names no label; give that of unperturbed cells.")
+    return names[0], tuple(names[1:])
 
 
 def _keys(covariate_keys: object) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from celldit.data.columns import read_size_factors
 from celldit.data.fields import Fields
+from celldit.data.pointers import check_matrices
 from celldit.errors import InputError
 
 __all__ = ["check_fitted_on_train"]
@@ -61,6 +62,8 @@ def check_fitted_on_train(train: ad.AnnData, test: ad.AnnData, fields: Fields) -
         If neither does: then it was fitted on other cells still, or by other means, and nothing can
         be said.
     """
+    for name, cells in {"train": train, "test": test}.items():
+        check_matrices(cells, name)
     for key in train.obsm:
         if str(key).startswith("X_pca"):
             _judge(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import anndata as ad
 import numpy as np
 
-from celldit.data.columns import join_contexts, read_covariates, text_column
+from celldit.data.columns import join_contexts, label_column, read_covariates
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical, canonical_array, parts
 from celldit.errors import InputError, UnknownNameError
@@ -60,7 +60,7 @@ class Conditions:
         sep, control = fields.perturbation_sep, fields.control
         labels = np.full(adata.n_obs, control, dtype=object)
         if fields.perturbation_key is not None:
-            written = text_column(adata, fields.perturbation_key, "perturbation_key")
+            written = label_column(adata, fields)
             labels = canonical_array(written, sep, control)
         contexts = join_contexts(read_covariates(adata, fields.covariate_keys))
         names = np.asarray(adata.obs_names.astype(str), dtype=object)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from celldit.errors import InputError
 
-__all__ = ["canonical", "canonical_array", "join", "parts", "split_label"]
+__all__ = ["canonical", "canonical_array", "join", "parts", "split_label", "with_one_control"]
 
 
 def split_label(label: str, sep: str = "+") -> tuple[str, ...]:
@@ -98,4 +98,41 @@ def canonical_array(labels: Iterable[str], sep: str = "+", control: str = "contr
     codes, distinct = pd.factorize(np.asarray(list(labels), dtype=object))
     table = np.empty(len(distinct), dtype=object)
     table[:] = [canonical(str(label), sep, control) for label in distinct]
+    return table[codes] if len(codes) else np.empty(0, dtype=object)
+
+
+def with_one_control(
+    labels: np.ndarray, others: Iterable[str], sep: str = "+", control: str = "control"
+) -> np.ndarray:
+    """Write the control in place of other names of it, as labels or as parts of them.
+
+    Parameters
+    ----------
+    labels
+        N labels, object (str).
+    others
+        Labels that mean the control, too.
+    sep, control
+        As in :func:`parts`.
+
+    Returns
+    -------
+    numpy.ndarray of object, shape (N,)
+        Each with as many parts as before, so that doses stay beside theirs.
+    """
+    also = set(others)
+    if not also:
+        return labels
+
+    def one(label: str) -> str:
+        if label in also:
+            return control
+        pieces = [piece.strip() for piece in label.split(sep)]
+        if label == control or not also & set(pieces):
+            return label
+        return sep.join(control if piece in also else piece for piece in pieces)
+
+    codes, distinct = pd.factorize(labels)
+    table = np.empty(len(distinct), dtype=object)
+    table[:] = [one(str(label)) for label in distinct]
     return table[codes] if len(codes) else np.empty(0, dtype=object)

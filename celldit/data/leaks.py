@@ -7,7 +7,7 @@ import hashlib
 import anndata as ad
 import numpy as np
 
-from celldit.data.columns import read_size_factors, text_column
+from celldit.data.columns import label_column, read_size_factors
 from celldit.data.counts import read_counts
 from celldit.data.fields import Fields
 from celldit.data.fitted import check_fitted_on_train
@@ -70,7 +70,7 @@ def _fingerprints(adata: ad.AnnData, reference: ad.AnnData, fields: Fields) -> d
     if fields.perturbation_key is None:
         rows = np.arange(adata.n_obs)
     else:
-        written = text_column(adata, fields.perturbation_key, "perturbation_key")
+        written = label_column(adata, fields)
         labels = canonical_array(written, fields.perturbation_sep, fields.control)
         rows = np.flatnonzero(labels != fields.control)
     columns = match_genes(adata.var_names, reference.var_names)

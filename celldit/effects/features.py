@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.data.pointers import check_sparse
 from celldit.errors import InputError, examples
 
 FeatureTable: TypeAlias = pd.DataFrame | Mapping[str, Any]
@@ -128,6 +129,7 @@ def _is_stored(features: object) -> bool:
 
 
 def _from_stored(stored: Mapping[str, Any]) -> pd.DataFrame:
+    check_sparse(stored["weights"], 'features["weights"]')
     return pd.DataFrame.sparse.from_spmatrix(
         sparse.csr_matrix(stored["weights"]), index=stored["genes"], columns=stored["sets"]
     )

@@ -12,9 +12,10 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
-from celldit.data.columns import join_contexts, read_covariates, text_column
+from celldit.data.columns import join_contexts, label_column, read_covariates
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
+from celldit.data.pointers import check_matrices
 from celldit.errors import InputError, UnknownNameError, examples
 
 __all__ = ["Expression", "check_genes", "check_labels", "read_measured", "read_predicted"]
@@ -113,10 +114,11 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         If a column does not exist.
     """
     _check_columns(adata, fields, "predicted")
+    where = f"layers[{COUNTS_LAYER!r}]" if COUNTS_LAYER in adata.layers else "X"
+    check_matrices(adata, "predicted")
     if adata.isbacked:
         adata = adata.to_memory()
     matrix = adata.layers.get(COUNTS_LAYER, adata.X)
-    where = f"layers[{COUNTS_LAYER!r}]" if COUNTS_LAYER in adata.layers else "X"
     _check_finite(matrix, f"predicted.{where}")
     if COUNTS_LAYER in adata.layers:
         key = SIZE_FACTOR if SIZE_FACTOR in adata.obs else fields.size_factor_key
@@ -132,7 +134,7 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
     _check_log(matrix, largest_log)
     assert fields.perturbation_key is not None
-    written = text_column(adata, fields.perturbation_key, "perturbation_key")
+    written = label_column(adata, fields)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)

@@ -13,6 +13,7 @@ import anndata as ad
 import pandas as pd
 
 import celldit
+from celldit.data.columns import label_column
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
@@ -156,7 +157,7 @@ def _together(truth: ad.AnnData, control: ad.AnnData) -> ad.AnnData:
     assert fields.perturbation_key is not None
     sides = []
     for adata, wanted in ((truth, False), (control, True)):
-        labels = adata.obs[fields.perturbation_key].astype(str).to_numpy()
+        labels = label_column(adata, fields)
         is_control = (
             canonical_array(labels, fields.perturbation_sep, fields.control) == fields.control
         )
@@ -171,6 +172,6 @@ def _together(truth: ad.AnnData, control: ad.AnnData) -> ad.AnnData:
 def _with_fields(adata: ad.AnnData, like: ad.AnnData, fields: Fields) -> ad.AnnData:
     from celldit.data import setup_anndata
 
-    given = {k: v for k, v in fields.to_dict().items() if v is not None}
+    given = fields.arguments()
     setup_anndata(adata, **given)
     return adata

@@ -15,6 +15,7 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.ranges import Ranges
 from celldit.data.columns import CONTEXT_SEP
 from celldit.data.doses import dose_parts
+from celldit.data.doubtful_labels import joined_otherwise
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical, parts
 from celldit.data.store import CellStore
@@ -54,6 +55,12 @@ def check_perturbations(
                 )
             near = closest(part, list(known))
             hint = f" Did you mean {near!r}?" if near else ""
+            joined = joined_otherwise(part, {*known, *featured}, fields.perturbation_sep)
+            if joined is not None:
+                # The closest name would be another combination, which is misleading.
+                hint = (
+                    f" Combinations are asked for as {fields.perturbation_sep.join(joined[1])!r}."
+                )
             raise UnknownNameError(
                 f"The perturbation {part!r} was not in training and has no features, so nothing is "
                 f"known of it (known: {examples(known, 8)}).{hint} Ask for a known one, or train "

@@ -185,7 +185,7 @@ BAD = {
     "missing label": (spoil("perturbation", np.nan), {}, "2 missing values"),
     "missing covariate": (spoil("donor", None), {}, "2 missing values.*notna"),
     "empty label": (spoil("perturbation", ""), {}, "label '' is empty"),
-    "empty part": (spoil("perturbation", "A+"), {}, "empty part"),
+    "empty part": (spoil("perturbation", "A+"), {}, "belongs to the names"),
     "zero size factor": (spoil("umis", 0), {}, "2 values of 0 or less"),
     "missing size factor": (spoil("umis", np.nan), {}, "2 missing values"),
     "infinite size factor": (spoil("umis", np.inf), {}, "finite numbers"),

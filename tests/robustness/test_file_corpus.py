@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -138,3 +140,60 @@ def test_labels_of_other_tools(label: str, sep: str) -> None:
         return
     assert canonical(found, sep, "ctrl") == found
     assert found == "ctrl" or "ctrl" not in found.split(sep)
+
+
+#: Run by a process of its own, which a crash would end.
+READ_EVERYTHING = """
+import sys, warnings
+import anndata as ad, numpy as np
+from scipy import sparse
+from celldit.data.fields import Fields
+from celldit.data.reading import read_any
+from celldit.files import read_h5ad
+
+warnings.filterwarnings("ignore")
+whole, n, path = open(sys.argv[1], "rb").read(), int(sys.argv[2]), sys.argv[3]
+
+def use(source):
+    # Compiled code reads and writes where the numbers of rows and columns say.
+    cells = read_any(source, Fields("perturbation")).take(slice(None))
+    sparse.csc_matrix(cells.counts).sum(axis=0)
+
+def backed():
+    adata = ad.read_h5ad(path, backed="r")
+    try:
+        use(adata[3:150])
+        use(adata)
+    finally:
+        adata.file.close()
+
+for seed in range(n):
+    rng, damaged = np.random.default_rng(seed), bytearray(whole)
+    for at in rng.integers(0, len(whole), int(rng.integers(1, 21))):
+        damaged[at] ^= int(rng.integers(1, 256))
+    with open(path, "wb") as file:
+        file.write(damaged)
+    for read in (lambda: use(read_h5ad(path)), lambda: use(path), backed):
+        try:
+            read()
+        except Exception:
+            pass
+print("read", n)
+"""
+
+
+def test_changed_bytes_crash_nothing(tmp_path: Path) -> None:
+    """150 files with 1 to 20 changed bytes each, read into memory, by path and backed."""
+    rng = np.random.default_rng(0)
+    counts = sparse.csr_matrix(rng.poisson(2.0, (200, 30)) + 1)
+    obs = pd.DataFrame({"perturbation": ["control", "A"] * 100}, index=np.arange(200).astype(str))
+    adata = ad.AnnData(counts.astype(np.float32), obs=obs)
+    adata.var_names = [f"gene{i}" for i in range(30)]
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    adata.write_h5ad(tmp_path / "whole.h5ad")
+    paths = [str(tmp_path / "whole.h5ad"), "150", str(tmp_path / "changed.h5ad")]
+    done = subprocess.run(
+        [sys.executable, "-c", READ_EVERYTHING, *paths], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "read 150"
