@@ -62,7 +62,7 @@ def plan_interpolation(
         there = Asked.of(trained, conditions, means)
         journey = Journey(here, there, np.arange(n), there.weight_Q)
         ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
-        offsets.append(log_offsets(trained, journey, config, ways[-1]))
+        offsets.append(log_offsets(trained, there, config))
     keys = np.tile(np.arange(n), len(shares))
     share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
 

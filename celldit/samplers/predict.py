@@ -126,8 +126,7 @@ def plan(
         **config.to_dict(),
         **(edit.to_dict() if sampler == "edit" else {}),
     )
-    by_transport = way if sampler == "transport" else None
-    offset = log_offsets(trained, journey, config, by_transport)
+    offset = log_offsets(trained, there, config)
     return Sampling(
         trained.genes,
         obs,
@@ -141,9 +140,7 @@ Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
 """``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
 
 
-def log_offsets(
-    trained: Trained, journey: Journey, config: SolverConfig, way: Road | None = None
-) -> Offset | None:
+def log_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset | None:
     """What brings conditions to their aim (:mod:`celldit.samplers.aim`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
@@ -153,18 +150,17 @@ def log_offsets(
     ----------
     trained
         The model.
-    journey
-        Who goes where.
+    there
+        The condition that is asked for at each position.
     config
         Of the solver.
-    way
-        The road of transport, where it has been found already.
     """
     if trained.aim.is_none:
         return None
-    there = journey.there
     conditions, reaches = there.conditions, there.reaches(trained)
-    by_transport = way or road(trained, journey, "transport", config, EditConfig(), seed=0)
+    controls = Asked.of_rows(trained, [c.control() for c in conditions], there.row)
+    journey = Journey(controls, there, np.arange(len(there.row)), there.weight_Q)
+    by_transport = road(trained, journey, "transport", config, EditConfig(), seed=0)
     # Transport asks for the condition of a position and nothing else.
     used_Q, at_Q = np.unique(there.row, return_index=True)
     first_at = dict(zip(used_Q.tolist(), at_Q.tolist(), strict=True))

@@ -1,7 +1,8 @@
 """The roads from a cell to its counterfactual, behind one interface.
 
 ===============  =================================================================================
-``transport``    from the cell moved by the estimated effect (the anchored source)
+``transport``    from the cell moved by the estimated effect (the anchored source), and by what
+                 controls change from its time to the one asked for
 ``inversion``    to the cell's noise under its own condition, and back under the other
 ``edit``         along the difference of the two conditions' flows, without inversion
 ===============  =================================================================================
@@ -15,12 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.conditions.population import Surroundings
+from celldit.conditions.strata import controls_shift
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.draws import EDIT_STREAM, CellNoise
 from celldit.samplers.edit import EditConfig, flow_edit
@@ -115,6 +119,34 @@ def road(
     return weighted_way
 
 
+def _drift_of(
+    trained: Trained, here: Asked, there: Asked
+) -> Callable[[np.ndarray, np.ndarray], Tensor | float]:
+    """By how much controls move from the time of a cell's own condition to that of another.
+
+    An effect is counted from the controls at the time of its condition, so a cell of another time
+    goes there first. ``drift(row_here, row_there)`` gives (B, K, D), or 0 where no cell changes its
+    time.
+    """
+    known = {**trained.population.references, **here.references, **there.references}
+
+    @lru_cache(maxsize=4096)
+    def between(start: Surroundings, end: Surroundings) -> Tensor:
+        moved_F = controls_shift(known, start, end)
+        return torch.from_numpy(moved_F.astype(np.float32)).view(trained.shape)
+
+    def drift(row_here: np.ndarray, row_there: np.ndarray) -> Tensor | float:
+        starts = [here.conditions[q].surroundings for q in row_here]
+        ends = [there.conditions[q].surroundings for q in row_there]
+        if starts == ends:
+            return 0.0
+        # A cell that goes to another context is compared with that context's own controls.
+        pairs = [(s if s[0] == e[0] else e, e) for s, e in zip(starts, ends, strict=True)]
+        return torch.stack([between(start, end) for start, end in pairs])
+
+    return drift
+
+
 def _whole_way(
     trained: Trained,
     journey: Journey,
@@ -125,10 +157,13 @@ def _whole_way(
 ) -> _Way:
     flow, here, there = trained.flow, journey.here, journey.there
     if sampler == "transport":
+        drift = _drift_of(trained, here, there)
 
         def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
-            told = there.briefing.tell(there.row[at_B], from_noise=False)
-            return transport(flow, z_BKD + told.effect_BKD, told, share_B, config)
+            row_here, row_there = here.row[at_B], there.row[at_B]
+            told = there.briefing.tell(row_there, from_noise=False)
+            start_BKD = z_BKD + drift(row_here, row_there) + told.effect_BKD
+            return transport(flow, start_BKD, told, share_B, config)
 
         return by_transport
     sources_here = here.sources(trained.states)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from celldit.conditions.strata import Strata, StratumKey
 from celldit.flow.anchored import FlowCondition
 from celldit.flow.coupling import resolve_coupling
 from celldit.flow.transfer import to_device
@@ -56,7 +57,7 @@ class FlowTables:
     first, size
         Where each condition's cells begin in that order, and how many there are, shape (C,).
     controls
-        The condition that holds the controls of each condition, shape (C,).
+        Where pairs of each condition start.
     effects, positions
         Estimates with the condition's own cells and, second, without: shape (2, C, K, D).
     doubts
@@ -79,7 +80,7 @@ class FlowTables:
     order: np.ndarray
     first: np.ndarray
     size: np.ndarray
-    controls: np.ndarray
+    controls: PairedControls
     effects: Tensor
     positions: Tensor
     doubts: Tensor
@@ -98,7 +99,7 @@ class FlowTables:
     @property
     def is_paired_C(self) -> np.ndarray:
         """Which conditions have cells and controls to pair them with."""
-        return (self.controls >= 0) & (self.controls != np.arange(len(self.size)))
+        return (self.controls.stratum_C >= 0) & (self.size > 0)
 
     def tell(
         self,
@@ -164,7 +165,7 @@ class FlowTables:
             order,
             begins,
             size,
-            np.full(len(size), -1),
+            PairedControls((), np.full(len(size), -1)),
             self.effects[:, row],
             self.positions[:, row] + away_RKD,
             self.doubts[:, row],
@@ -233,7 +234,7 @@ def make_tables(
         order,
         first,
         size,
-        control_of(table, size),
+        PairedControls.of_table(table, rows),
         effects,
         base + effects,
         torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
@@ -245,16 +246,52 @@ def make_tables(
     )
 
 
-def control_of(table: ConditionTable, size: np.ndarray) -> np.ndarray:
-    """The control condition nearest in context and time to each condition, -1 where none is."""
-    controls = [i for i, c in enumerate(table.conditions) if c.is_control and size[i] > 0]
-    nearest = np.full(len(table), -1)
-    for i, condition in enumerate(table.conditions):
-        own = [j for j in controls if table.conditions[j].surroundings == condition.surroundings]
-        context = [j for j in controls if table.conditions[j].context == condition.context]
-        choice = own or context or controls
-        nearest[i] = choice[0] if choice else -1
-    return nearest
+@dataclass(frozen=True, eq=False)
+class PairedControls:
+    """The training cells that start pairs of each condition, by the strata of all cells.
+
+    Attributes
+    ----------
+    of
+        For each stratum, positions of the control cells and the cumulative weight of each.
+    stratum_C
+        Stratum of each condition; empty for a control.
+    """
+
+    of: tuple[tuple[np.ndarray, np.ndarray], ...]
+    stratum_C: np.ndarray
+
+    @classmethod
+    def of_table(cls, table: ConditionTable, rows: np.ndarray) -> PairedControls:
+        """Look up the controls of every condition among some rows of a table."""
+        strata = Strata.of_table(table)
+        is_row = np.zeros(len(table.index), dtype=bool)
+        is_row[rows] = True
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        place: dict[StratumKey, int] = {}
+        for key in strata.of:
+            cells, weight = strata.cells(key)
+            kept = is_row[cells]
+            if kept.any():
+                place[key] = len(found)
+                found.append((cells[kept], np.cumsum(weight[kept]) / weight[kept].sum()))
+        stratum_C = np.full(len(table), -1)
+        for i, condition in enumerate(table.conditions):
+            if not condition.is_control:
+                stratum_C[i] = place.get(condition.surroundings, -1)
+        return cls(tuple(found), stratum_C)
+
+    def draw(self, rng: np.random.Generator, condition_B: np.ndarray) -> np.ndarray:
+        """Positions of a control of each condition, int64, shape (B,)."""
+        uniform_B = rng.random(len(condition_B))
+        drawn_B = np.empty(len(condition_B), dtype=np.int64)
+        stratum_B = self.stratum_C[condition_B]
+        for s in np.unique(stratum_B):
+            own = stratum_B == s
+            cells, cumulative = self.of[s]
+            at = np.searchsorted(cumulative, uniform_B[own], side="right")
+            drawn_B[own] = cells[at.clip(max=len(cells) - 1)]
+        return drawn_B
 
 
 class FlowBatches(IterableDataset[FlowBatch]):
@@ -321,7 +358,8 @@ class FlowBatches(IterableDataset[FlowBatch]):
         # Cells that are paired with each other start at one estimate.
         crossed = np.repeat(rng.random(len(size_G)) < config.cross_fit, size_G)
         told = tables.tell(crossed, condition, self._withheld(rng, len(condition)))
-        x0_BKD = self._cells(rng, tables.controls[condition]) + told.effect_BKD
+        start = torch.from_numpy(tables.controls.draw(rng, condition))
+        x0_BKD = tables.z_NKD[start] + told.effect_BKD
         x1_BKD = self._cells(rng, condition)
         unit_K1, stop = tables.unit_K[:, None], 0
         for size in size_G.tolist():

@@ -22,7 +22,6 @@ from celldit.training.flow_data import (
     FlowBatch,
     FlowBatches,
     FlowTables,
-    control_of,
     make_tables,
 )
 from celldit.training.latents import LatentFile
@@ -221,7 +220,7 @@ def train_flow(
         The flow, how far it can be trusted, and its course on the held-out conditions.
     """
     n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
-    if n_epochs == 0 or (control_of(table, table.counts) == np.arange(len(table))).all():
+    if n_epochs == 0 or all(c.is_control for c in table.conditions):
         return make_flow().eval(), Verdict({}, {}, {}), []
     with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]

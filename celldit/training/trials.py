@@ -12,7 +12,7 @@ from torch import Tensor
 
 from celldit.calibration.stacking import Trial
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.training.flow_data import control_of
+from celldit.conditions.strata import Strata
 from celldit.training.latents import LatentFile
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def make_trials(
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
     from celldit.conditions.briefing import Briefing
 
-    counts = table.counts
-    controls = control_of(table, counts)
+    strata = Strata.of_table(table)
     trained = [c for c in population.prior.conditions if c not in set(held_out)]
     reduced = population.without(held_out)
     is_held_out = np.array([c in set(held_out) for c in table.conditions])
@@ -49,7 +48,7 @@ def make_trials(
     n_seen = 0
     for i in candidates:
         condition = table.conditions[i]
-        if condition.is_control or controls[i] < 0:
+        if condition.is_control:
             continue
         truth = held_out_rows[of_row == i]
         if is_held_out[i]:
@@ -59,8 +58,9 @@ def make_trials(
             n_seen += len(truth) >= 10
         if len(truth) < 10 or (kind is Extrapolation.SEEN and n_seen > MAX_CONDITIONS):
             continue
-        cells = table.cells_of(controls[i])
-        cells = rng.choice(cells, min(len(cells), MAX_CELLS), replace=False)
+        cells, weight = strata.cells(condition.surroundings)
+        n_starts = min(int(np.count_nonzero(weight)), MAX_CELLS)
+        cells = rng.choice(cells, n_starts, replace=False, p=weight)
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
         told = briefing.tell(np.full(len(cells), i), from_noise=False)
         start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD

@@ -171,3 +171,21 @@ def test_the_same_seed_gives_the_same_pairs(setting: tuple) -> None:
     assert not torch.equal(one.x1_BKD, other.x1_BKD)
     stream = FlowBatches(tables, TrainingConfig(flow_batch=8, flow_steps_per_epoch=1), 1)
     assert not torch.equal(next(iter(stream)).x1_BKD, next(iter(stream)).x1_BKD)
+
+
+def test_pairs_start_where_effects_are_measured_from() -> None:
+    """Controls at 0 and 20 hours, cells of X at 24: both must count from the same controls."""
+    conditions = (
+        Condition((), None, "a", 0.0),
+        Condition((), None, "a", 20.0),
+        Condition(("X",), None, "a", 24.0),
+    )
+    table = ConditionTable(conditions, np.repeat([0, 1, 2], 50))
+    z = np.random.default_rng(0).normal(size=(150, 2)) + np.repeat([0.0, 10.0, 12.0], 50)[:, None]
+    population = Population.fit(z, np.full(150, 1e3), table, EffectPrior.fit(z, table))
+    z_NKD = torch.from_numpy(z.astype(np.float32)).view(-1, 1, 2)
+    tables = make_tables(z_NKD, np.arange(150), table, population, torch.ones(1))
+    (batch, *_) = batches(tables, flow_batch=200, cross_fit=0.0)
+    start = (batch.x0_BKD - batch.condition.effect_BKD).mean(0).flatten().numpy()
+    np.testing.assert_allclose(start, population.references["a", 24.0], atol=0.3)
+    assert start.mean() > 9
