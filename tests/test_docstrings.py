@@ -50,11 +50,8 @@ def names() -> dict[str, Any]:
     )
     model = cd.CellDiT(adata, tokenizer="gene_sets")
     model.train(max_epochs=0, enable_progress_bar=False)
-    set_model = cd.CellDiT(adata, tokenizer="gene_sets", latent="set")
-    set_model.train(max_epochs=0, enable_progress_bar=False)
     predicted = model.predict(perturbations="STAT1")
-    names = {"cd": cd, "adata": adata, "model": model, "set_model": set_model}
-    return {**names, "predicted": predicted}
+    return {"cd": cd, "adata": adata, "model": model, "predicted": predicted}
 
 
 @pytest.mark.parametrize("test", examples(), ids=lambda test: test.name)

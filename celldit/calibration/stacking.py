@@ -2,8 +2,10 @@
 
 The effect model puts a control cell where it expects it, and the network moves it on from there. A
 weight between 0 and 1 says which share of that displacement is used: the one that lowers the error
-of what was held out of trial runs. This is stacking (Wolpert 1992; Breiman 1996), with the
-weight averaged over bootstrap samples of the trials, which shrinks it where trials disagree.
+of what was held out of trial runs. This is stacking (Wolpert 1992; Breiman 1996). The weight
+is averaged over bootstrap samples of the trials and then shrunk as James and Stein (1961) do: with
+the gain g over the effect model and its standard error s, by max(0, 1 - (s / g)²), so that a gain
+that a few trials happen to show is not believed.
 
 Errors are measured in units of log expression, not at the unit scale of latent tokens, where weak
 and noisy directions count as much as those that tell cell types apart. Of conditions that training
@@ -31,9 +33,11 @@ from celldit.flow.losses import energy_distance_loss
 
 WEIGHTS = np.linspace(0.0, 1.0, 11)
 N_STEPS = 4
+SMALL = 0.25
+"""Size of a condition, in units of their mean, below which it counts less than others."""
 N_BOOTSTRAP = 200
-#: What the whole displacement must lower the error by to be worth using: less is luck.
-WORTH = 0.02
+LEAST_ERROR = 0.02
+"""Of a gain; few trials that agree say less of it than their spread does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class TrialError:
-    """Errors of one trial at each of ``WEIGHTS``, in units of the condition's effect.
+    """Errors of one trial at each of ``WEIGHTS``.
 
     Attributes
     ----------
@@ -73,11 +77,14 @@ class TrialError:
         Squared error of the mean, without the truth's sampling noise.
     energy_W
         Energy distance.
+    sizes
+        The same two of no change at all, and what noise adds to them: the size of the condition.
     """
 
     kind: Extrapolation
     square_W: np.ndarray
     energy_W: np.ndarray
+    sizes: tuple[float, float]
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
@@ -85,15 +92,22 @@ class TrialError:
         seen = self.kind is Extrapolation.SEEN
         return (self.energy_W,) if seen else (self.square_W, self.energy_W)
 
+    @property
+    def units(self) -> tuple[float, ...]:
+        """The sizes of what counts."""
+        return self.sizes[1:] if self.kind is Extrapolation.SEEN else self.sizes
+
     def to_dict(self) -> dict[str, Any]:
         """For checkpoints."""
-        return {"kind": str(self.kind), "square": self.square_W, "energy": self.energy_W}
+        errors = {"square": self.square_W, "energy": self.energy_W}
+        return {"kind": str(self.kind), **errors, "sizes": np.array(self.sizes)}
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> TrialError:
         """Read what :meth:`to_dict` wrote."""
         square, energy = (np.asarray(entries[name]) for name in ("square", "energy"))
-        return cls(Extrapolation(entries["kind"]), square, energy)
+        first, second = map(float, entries["sizes"])
+        return cls(Extrapolation(entries["kind"]), square, energy, (first, second))
 
 
 @dataclass(frozen=True)
@@ -150,14 +164,16 @@ def _errors(flow: AnchoredFlow, trial: Trial, device: torch.device) -> TrialErro
     noise = float(truth_MF.var(0).sum() / len(truth_MF))
     unit = float((truth_MF - truth_MF.mean(0)).norm(dim=1).mean() / len(truth_MF))
     moved = [start_NF + weight * step_NF for weight in WEIGHTS.tolist()]
-    # Conditions count the same whatever the size of their effect, unless it is lost in noise.
     moved.append(start_NF - effect_NF)
     mean_F = truth_MF.mean(0)
     *square, no_square = (float((x.mean(0) - mean_F).square().sum()) - noise for x in moved)
     *energy, no_energy = (float(energy_distance_loss(x, truth_MF)) for x in moved)
-    square_W = np.maximum(square, 0.25 * noise) / (max(no_square, 0.0) + 4 * noise)
-    energy_W = (np.maximum(energy, 0.25 * unit) + unit) / (max(no_energy, 0.0) + 5 * unit)
-    return TrialError(trial.kind, square_W, energy_W)
+    return TrialError(
+        trial.kind,
+        np.maximum(square, 0.25 * noise),
+        np.maximum(energy, 0.25 * unit) + unit,
+        (max(no_square, 0.0) + 4 * noise, max(no_energy, 0.0) + 5 * unit),
+    )
 
 
 def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
@@ -173,13 +189,19 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
     weight, gain, in_full = {}, {}, {}
     for kind in sorted({error.kind for error in errors}, key=str):
         own = [error for error in errors if error.kind is kind]
-        parts_TPW = np.array([error.parts for error in own])
+        unit_TP = np.array([error.units for error in own])
+        # Conditions count alike whatever the size of their effect, unless they have next to none.
+        unit_TP = unit_TP + SMALL * unit_TP.mean(0)
+        parts_TPW = np.array([error.parts for error in own]) / unit_TP[:, :, None]
         ratio_W = _ratio(parts_TPW.sum(0))
         rng = np.random.default_rng([seed, len(own)])
         drawn_RT = rng.integers(len(own), size=(N_BOOTSTRAP, len(own)))
-        penalty_W = WORTH * WEIGHTS
-        best = [int((_ratio(parts_TPW[rows].sum(0)) + penalty_W).argmin()) for rows in drawn_RT]
-        weight[kind] = round(float(WEIGHTS[best].mean()), 3)
+        ratios_RW = np.array([_ratio(parts_TPW[rows].sum(0)) for rows in drawn_RT])
+        mean = float(WEIGHTS[ratios_RW.argmin(1)].mean())
+        won = 1 - float(np.interp(mean, WEIGHTS, ratio_W))
+        error = float(np.std([np.interp(mean, WEIGHTS, ratio) for ratio in ratios_RW]))
+        shrunk = max(0.0, 1 - (max(error, LEAST_ERROR) / won) ** 2) if won > 0 else 0.0
+        weight[kind] = round(mean * shrunk, 3)
         gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
         in_full[kind] = float(ratio_W[-1])
     return Verdict(weight, gain, in_full)

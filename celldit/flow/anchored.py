@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from celldit.errors import UnknownNameError
+from celldit.errors import InputError, UnknownNameError
 from celldit.flow.transfer import to_device
 from celldit.nn.dit import DiT, DiTConfig
 from celldit.nn.mlp import MLPConfig, VelocityMLP
@@ -228,6 +228,30 @@ class AnchoredFlow(nn.Module):
                 context_B = context_B * ~condition.withheld_B
             told = (*told, condition.parts_BMP, is_part_BM, context_B)
         return told
+
+    @property
+    def views(self) -> ViewedDiT:
+        """The transformer over views.
+
+        Raises
+        ------
+        InputError
+            If the network is another one, whose velocity is no sum over gene sets.
+        """
+        if not isinstance(self.dit, ViewedDiT):
+            raise InputError(
+                "This model's network does not attend to gene sets, so nothing can be said of "
+                "them; train one with the default network, or DiTConfig(tokens='views')."
+            )
+        return self.dit
+
+    def contributions(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
+        """The velocity from controls token by token, (B, T, F); their sum is :meth:`forward`."""
+        return self.views.contributions(*self.inputs(x_BKD, t_B, condition))  # type: ignore[arg-type]
+
+    def attention(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
+        """How much each token reads from each, mean over blocks and heads, shape (B, T, T)."""
+        return self.views.attention(*self.inputs(x_BKD, t_B, condition))  # type: ignore[arg-type]
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""

@@ -8,7 +8,7 @@ receives its own part of the condition beside its value.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +126,12 @@ class DiTBlock(nn.Module):
         h_BKW = torch.addcmul(shift_m, self.norm_mlp(x_BKW), 1 + scale_m)
         return torch.addcmul(x_BKW, gate_m, self.mlp(h_BKW))
 
+    def attention_weights(self, x_BKW: Tensor, condition_BW: Tensor) -> Tensor:
+        """How much each token reads from each in this block, mean over heads, shape (B, K, K)."""
+        shift, scale, *_ = self.modulation(condition_BW)[:, None].chunk(self.n_modulations, dim=-1)
+        h_BKW = torch.addcmul(shift, self.norm_attention(x_BKW), 1 + scale)
+        return self.attention.weights(h_BKW, h_BKW)
+
 
 class ConditionTokens(nn.Module):
     """The condition as a set: a token for the whole, and one for each part, in no order.
@@ -234,6 +240,43 @@ class DiT(nn.Module):
         context_B: Tensor | None = None,
     ) -> Tensor:
         """The tokens before their read-out, shape (B, K, W)."""
+        told = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
+        x_BKW, condition_BW, members, is_member = self._start(x_BKD, t_B, *told)
+        for block in self.blocks:
+            x_BKW = block(x_BKW, condition_BW, members, is_member)
+        shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
+        return torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
+
+    def attention(
+        self,
+        x_BKD: Tensor,
+        t_B: Tensor,
+        token_features_BKF: Tensor,
+        features_BC: Tensor,
+        parts_BMP: Tensor | None = None,
+        is_part_BM: Tensor | None = None,
+        context_B: Tensor | None = None,
+    ) -> Tensor:
+        """How much each token reads from each, mean over blocks and heads, shape (B, K, K)."""
+        told = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
+        x_BKW, condition_BW, members, is_member = self._start(x_BKD, t_B, *told)
+        total_BKK = torch.zeros(())
+        for block in self.blocks:
+            total_BKK = total_BKK + cast(DiTBlock, block).attention_weights(x_BKW, condition_BW)
+            x_BKW = block(x_BKW, condition_BW, members, is_member)
+        return total_BKK / len(self.blocks)
+
+    def _start(
+        self,
+        x_BKD: Tensor,
+        t_B: Tensor,
+        token_features_BKF: Tensor,
+        features_BC: Tensor,
+        parts_BMP: Tensor | None,
+        is_part_BM: Tensor | None,
+        context_B: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Tokens and condition as the first block takes them, and the condition's members."""
         x_BKW = self.project_in(torch.cat([x_BKD, token_features_BKF], dim=-1))
         condition_BW = self.time(t_B)
         if self.conditioning != "tokens":
@@ -245,10 +288,7 @@ class DiT(nn.Module):
             if parts_BMP is None or is_part_BM is None:
                 raise ValueError(f"conditioning={self.conditioning!r} needs the condition's parts")
             members, is_member = self.tokens(features_BC, parts_BMP, is_part_BM)
-        for block in self.blocks:
-            x_BKW = block(x_BKW, condition_BW, members, is_member)
-        shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
-        return torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
+        return x_BKW, condition_BW, members, is_member
 
     def _dropped(self, context_B: Tensor) -> Tensor:
         """Contexts of which some are withheld while training."""

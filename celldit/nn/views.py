@@ -122,10 +122,28 @@ class ViewedDiT(nn.Module):
         parts_BTF: Tensor = self.project_out(h_BTW)
         return parts_BTF * self._unit
 
+    def attention(
+        self,
+        x_BKD: Tensor,
+        t_B: Tensor,
+        token_features_BKF: Tensor,
+        features_BC: Tensor,
+        *members: Tensor | None,
+    ) -> Tensor:
+        """How much each token reads from each, mean over blocks and heads, shape (B, T, T)."""
+        seen = self._seen(x_BKD, token_features_BKF)
+        return self.trunk.attention(seen[0], t_B, seen[1], features_BC, *members)
+
     @property
     def _unit(self) -> float:
         # Steps of the sum do not grow with the number of tokens.
         return 1 / math.sqrt(self.n_tokens)
+
+    def _seen(self, x_BKD: Tensor, token_features_BKF: Tensor) -> tuple[Tensor, Tensor]:
+        """State and condition through the views, shapes (B, T, V) and (B, T, 2V)."""
+        dim = x_BKD.shape[-1]
+        told = [self.see(part.flatten(1)) for part in token_features_BKF.split(dim, dim=-1)]
+        return self.see(x_BKD.flatten(1)), torch.cat(told, dim=-1)
 
     def _read(
         self,
@@ -136,12 +154,8 @@ class ViewedDiT(nn.Module):
         *members: Tensor | None,
     ) -> Tensor:
         """The tokens before their read-out, shape (B, T, W)."""
-        dim = x_BKD.shape[-1]
-        told = [self.see(part.flatten(1)) for part in token_features_BKF.split(dim, dim=-1)]
-        seen_BTV = self.see(x_BKD.flatten(1))
-        features_BTF = torch.cat(told, dim=-1)
-        h_BTW: Tensor = self.trunk.hidden(seen_BTV, t_B, features_BTF, features_BC, *members)
-        return h_BTW
+        seen = self._seen(x_BKD, token_features_BKF)
+        return self.trunk.hidden(seen[0], t_B, seen[1], features_BC, *members)
 
     def extra_repr(self) -> str:
         n_tokens, n_dims, n_values = self.views_TFV.shape

@@ -15,6 +15,7 @@ from celldit.pl.distributions import distributions
 from celldit.pl.effect import effect
 from celldit.pl.effect_heatmap import effect_heatmap
 from celldit.pl.embedding import embedding
+from celldit.pl.programs import programs
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
 from celldit.pl.trajectory import trajectory
@@ -28,6 +29,7 @@ __all__ = [
     "effect",
     "effect_heatmap",
     "embedding",
+    "programs",
     "scores",
     "training_curves",
     "trajectory",

@@ -1,4 +1,4 @@
-"""Heat map of attention: tokens by latent slots."""
+"""Heat map of attention: which gene sets read which."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celldit.pl.style import finish, style
 
 __all__ = ["attention", "short_name", "wide_attention"]
 
-COLUMNS = ("perturbation", "context", "slot", "token", "attention", "difference")
+COLUMNS = ("perturbation", "context", "reader", "token", "attention", "difference")
 
 
 def attention(
@@ -27,7 +27,7 @@ def attention(
     show: bool | None = None,
     save: Any = None,
 ) -> Axes:
-    """Draw which tokens the latent slots read, and how a perturbation changes that.
+    """Draw which tokens the network reads together, and how a perturbation changes that.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def attention(
     difference
         Draw perturbed minus control (True) or the attention itself.
     n_tokens
-        Tokens to draw, those with the largest values.
+        Tokens to draw on either side, those with the largest values.
     ax, show, save
         See :mod:`celldit.pl`.
 
@@ -55,22 +55,23 @@ def attention(
 
     Examples
     --------
-    >>> table = cd.tl.attention(adata, set_model)  # a model with latent="set"
-    >>> ax = cd.pl.attention(table, "STAT1")
+    >>> table = cd.tl.attention(adata, model, "STAT1")
+    >>> ax = cd.pl.attention(table)
     """
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
     with style():
         new = ax is None
         if ax is None:
-            size = (3.6 + 0.28 * wide.shape[1], 1.1 + 0.19 * len(wide))
+            size = (3.6 + 0.2 * wide.shape[1], 2.2 + 0.19 * len(wide))
             _, ax = plt.subplots(figsize=size, layout="constrained")
         values = wide.to_numpy()
         bound = float(np.abs(values).max()) or 1.0
         low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
         image = ax.imshow(values, cmap=colors, vmin=low, vmax=bound, aspect="auto")
         ax.set_yticks(range(len(wide)), [short_name(str(name)) for name in wide.index], fontsize=7)
-        ax.set_xticks(range(wide.shape[1]), [str(int(slot) + 1) for slot in wide.columns])
-        ax.set_xlabel("latent slot")
+        readers = [short_name(str(name)) for name in wide.columns]
+        ax.set_xticks(range(wide.shape[1]), readers, fontsize=7, rotation=90)
+        ax.set(xlabel="reads", ylabel="is read")
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, aspect=16, pad=0.02)
@@ -85,7 +86,7 @@ def attention(
 def wide_attention(
     table: object, perturbation: str | None, *, difference: bool, n_tokens: int
 ) -> tuple[pd.DataFrame, str]:
-    """Attention, or its difference, of the strongest tokens: tokens x slots, and the perturbation.
+    """Attention, or its difference, of the strongest tokens: tokens x readers, and what of.
 
     Raises
     ------
@@ -107,9 +108,12 @@ def wide_attention(
             "difference; pass difference=False."
         )
     # Tokens of one name, in the order of the tokenizer, are one row.
-    wide = own.pivot_table(index="token", columns="slot", values=column, sort=False)
-    strongest = wide.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:n_tokens]
-    return wide.loc[strongest], str(label)
+    wide = own.pivot_table(index="token", columns="reader", values=column, sort=False)
+    rows, columns = (
+        wide.abs().max(axis=axis).sort_values(ascending=False, kind="stable").index[:n_tokens]
+        for axis in (1, 0)
+    )
+    return wide.loc[rows, columns], str(label)
 
 
 def _choose(table: pd.DataFrame, perturbation: str | None, difference: bool) -> str:

@@ -1,4 +1,4 @@
-"""Attention as a network: gene sets that the same latent slots read."""
+"""Attention as a network: gene sets that are read together."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def attention_network(
 ) -> Axes:
     """Draw which gene sets are read together, as a ring of tokens joined by lines.
 
-    With x_kt the change of the attention that slot k pays to token t (or, with
-    ``difference=False``, that attention less the token's mean over the slots), two tokens s and t
-    are joined by a line of width Σ_k x_ks x_kt: the same slots turn to both. Lines are drawn for
+    With x_kt the change of the attention that reader k pays to token t (or, with
+    ``difference=False``, that attention less the token's mean over the readers), two tokens s and t
+    are joined by a line of width Σ_k x_ks x_kt: the same readers turn to both. Lines are drawn for
     the largest positive sums. Similar tokens stand side by side.
 
     Parameters
@@ -70,8 +70,8 @@ def attention_network(
 
     Examples
     --------
-    >>> table = cd.tl.attention(adata, set_model)  # a model with latent="set"
-    >>> ax = cd.pl.attention_network(table, "STAT1")
+    >>> table = cd.tl.attention(adata, model, "STAT1")
+    >>> ax = cd.pl.attention_network(table)
     """
     if n_tokens < 3 or n_edges < 0:
         raise InputError(f"n_tokens={n_tokens!r} and n_edges={n_edges!r} must be at least 3 and 0.")

@@ -13,6 +13,7 @@ from celldit.tl.counterfactual import counterfactual
 from celldit.tl.effects import effects
 from celldit.tl.embed import embed
 from celldit.tl.gene_loadings import gene_loadings
+from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
 from celldit.tl.token_activity import token_activity
 
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate",
     "gene_loadings",
     "intervals",
+    "programs",
     "rank_perturbations",
     "report",
     "token_activity",

@@ -19,7 +19,7 @@ class TrainingConfig:
     latent_patience
         Epochs without a better held-out likelihood after which stage one stops.
     flow_batch, flow_rate, flow_epochs
-        Pairs per step, peak learning rate and most epochs of stage two (the flow).
+        Pairs per step, peak learning rate and epochs of stage two (the flow).
     flow_group
         Cells of one condition that are paired with as many controls; a batch holds as many such
         groups as fit.
@@ -27,9 +27,7 @@ class TrainingConfig:
         How they are paired: ``"ot"`` by exact optimal transport, ``"entropic"`` by a smoothed one,
         ``"unbalanced"`` where the two sides differ in composition, ``"independent"`` at random.
     flow_steps_per_epoch
-        Steps between two looks at the held-out conditions.
-    flow_patience
-        Epochs without improvement there after which stage two stops.
+        Steps of an epoch of stage two.
     weight_decay
         Of AdamW, in both stages.
     ema_decay
@@ -48,8 +46,8 @@ class TrainingConfig:
     drop_condition
         Probability that a pair's condition is withheld, for guidance.
     held_out_cells, held_out_conditions
-        Share of the cells, and of the perturbed conditions, that training never sees and by which
-        it stops and chooses its trust.
+        Share of the cells, and of the perturbed conditions, that a trial run never sees, by which
+        the network's weight is chosen.
     n_trials
         Trial runs, each with other held-out conditions, before the final run on everything.
     compile
@@ -68,7 +66,6 @@ class TrainingConfig:
     flow_group: int = 64
     coupling: str = "ot"
     flow_steps_per_epoch: int = 50
-    flow_patience: int = 8
     weight_decay: float = 1e-2
     ema_decay: float = 0.98
     noise_epochs: int = 20

@@ -37,14 +37,24 @@ if TYPE_CHECKING:
     from celldit.training.checkpoints import Checkpoints, Part
 
 
+LOOK_EVERY = 2
+"""Epochs between two looks at what a trial run holds out."""
+
+
 class FlowStage(pl.LightningModule):
     """Regression of the velocity along straight paths, with a moving average of the weights."""
 
     def __init__(
-        self, flow: AnchoredFlow, trials: list[Trial], config: TrainingConfig, n_steps: int
+        self,
+        flow: AnchoredFlow,
+        trials: list[Trial],
+        config: TrainingConfig,
+        n_epochs: int,
+        n_steps: int,
     ) -> None:
         super().__init__()
-        self.flow, self.trials, self.config, self.n_steps = flow, trials, config, n_steps
+        self.flow, self.trials, self.config = flow, trials, config
+        self.n_epochs, self.n_steps = n_epochs, n_steps
         self.ema = MovingAverage(flow, config.ema_decay)
         self.path, self.times = LinearPath(), Stratified()
         self.velocity: Callable[..., Tensor] = flow.forward
@@ -128,20 +138,19 @@ class FlowStage(pl.LightningModule):
         return weights
 
     def on_train_epoch_end(self) -> None:
-        if not self.trials:
+        epoch = self.current_epoch + 1
+        # A look costs as much as an epoch, and the last alone decides.
+        if not self.trials or (epoch % LOOK_EVERY and epoch != self.n_epochs):
             return
-        comparison = None
+        errors = None
         # Shards are of use together only, so then all processes compare.
         if self.trainer.is_global_zero or self.in_shards:
-            comparison = compare(cast(AnchoredFlow, self.ema.module), self.trials)
-        # One process decides for all: last bits that differ must not end one run before the other.
-        decided = self.trainer.strategy.broadcast(comparison)
+            errors = compare(cast(AnchoredFlow, self.ema.module), self.trials)
+        # One process decides for all: last bits that differ must not part them.
+        decided = self.trainer.strategy.broadcast(errors)
         assert decided is not None
         self.course.append(decided)
-        overall = [stack(errors).overall for errors in self.course]
-        self.log("error_over_prior", overall[-1], prog_bar=True)
-        if len(overall) - 1 - int(np.argmin(overall)) >= self.config.flow_patience:
-            self.trainer.should_stop = True
+        self.log("error_over_prior", stack(decided).overall, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["celldit"] = {"course": _written(self.course)}
@@ -184,12 +193,13 @@ def train_flow(
     checkpoints: Checkpoints | None = None,
     never_hold_out: Sequence[Condition] = (),
 ) -> tuple[AnchoredFlow, Verdict, list[dict[str, float]]]:
-    """Train the flow: trial runs say how long and how far to trust, a final run uses all cells.
+    """Train the flow: trial runs say how far to use it, a final run uses all cells.
 
-    In each trial run some conditions, and some cells of the others, are held out; the runs'
-    verdicts are averaged. The final run sees every cell and takes as many epochs as were best in
-    the trials. (Training only on what the trials leave costs more than it saves: with few
-    contexts, each one counts.)
+    In each trial run some conditions, and some cells of the others, are held out, and the network's
+    weight is stacked over all of them. The final run sees every cell. (Training only on what the
+    trials leave costs more than it saves: with few contexts, each one counts.) Every run takes the
+    same steps: of the many looks at few held-out conditions the best is mostly luck, and a weight
+    undoes what too many steps do.
 
     Parameters
     ----------
@@ -217,7 +227,7 @@ def train_flow(
     Returns
     -------
     flow, verdict, history
-        The flow, how far it can be trusted, and its course on the held-out conditions.
+        The flow, how far to use it, and its course on the held-out conditions.
     """
     n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
@@ -263,7 +273,6 @@ def train_flow(
             tables,
             config,
             n_epochs,
-            n_epochs,
             seed,
             trainer_arguments(f"flow, trial {trial + 1}"),
             part,
@@ -272,8 +281,7 @@ def train_flow(
         if part is not None:
             part.finish({"course": _written(stage.course)})
     verdicts = stack_courses(courses)
-    best = min(range(len(verdicts)), key=lambda i: verdicts[i].overall, default=n_epochs - 1)
-    verdict = verdicts[best] if verdicts else Verdict({}, {}, {})
+    verdict = verdicts[-1] if verdicts else Verdict({}, {}, {})
     flow = make_flow()
     part = None if checkpoints is None else checkpoints.part("flow")
     finished = None if part is None else part.finished()
@@ -282,14 +290,15 @@ def train_flow(
     else:
         tables = make_tables(z_NKD, every_cell, table, population, unit_K, with_parts=with_parts)
         arguments = trainer_arguments("flow")
-        stage = _run(flow, [], tables, config, best + 1, n_epochs, seed, arguments, part)
+        stage = _run(flow, [], tables, config, n_epochs, seed, arguments, part)
         flow = make_flow()  # what was trained may be in shards
         flow.load_state_dict(stage.averaged_weights())
         if part is not None:
             part.finish({"flow": flow.state_dict()})
+    looks = [e for e in range(1, n_epochs + 1) if e % LOOK_EVERY == 0 or e == n_epochs]
     history = [
-        {"epoch": float(i + 1), **{str(kind): gain for kind, gain in v.gain.items()}}
-        for i, v in enumerate(verdicts)
+        {"epoch": float(epoch), **{str(kind): ratio for kind, ratio in verdict.in_full.items()}}
+        for epoch, verdict in zip(looks, verdicts, strict=False)
     ]
     return flow.eval(), verdict, history
 
@@ -300,15 +309,14 @@ def _run(
     tables: FlowTables,
     config: TrainingConfig,
     n_epochs: int,
-    n_epochs_planned: int,
     seed: int,
     trainer_arguments: dict[str, Any],
     part: Part | None,
 ) -> FlowStage:
-    """One run of some epochs along the learning rates of the epochs planned."""
+    """One run."""
     accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
     steps_per_epoch = -(-config.flow_steps_per_epoch // accumulated)
-    stage = FlowStage(flow, trials, config, n_epochs_planned * steps_per_epoch)
+    stage = FlowStage(flow, trials, config, n_epochs, n_epochs * steps_per_epoch)
     batches = FlowBatches(tables, config, seed)
     run_stage(
         stage,

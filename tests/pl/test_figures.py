@@ -234,7 +234,7 @@ def test_attention_heat_map() -> None:
         {
             "perturbation": ["A"] * 4 + ["control"] * 4,
             "context": "",
-            "slot": [0, 0, 1, 1] * 2,
+            "reader": ["HALLMARK_HYPOXIA", "HALLMARK_HYPOXIA", "other", "other"] * 2,
             "token": ["HALLMARK_HYPOXIA", "other"] * 4,
             "attention": [0.7, 0.3, 0.2, 0.8, 0.5, 0.5, 0.5, 0.5],
             "difference": [0.2, -0.2, -0.3, 0.3, 0, 0, 0, 0],
@@ -249,18 +249,65 @@ def test_attention_heat_map() -> None:
         cd.pl.attention(table, "B")
 
 
+def programs_table() -> pd.DataFrame:
+    rows = [
+        ("A", where, program, effect + network, effect, network)
+        for where in ("d1", "d2")
+        for program, effect, network in (
+            ("HALLMARK_HYPOXIA", 0.5, 0.2),
+            ("other", 0.2, -0.1),
+            ("outside the tokens", 0.2, 0.0),
+        )
+    ]
+    names = ["perturbation", "context", "program", "share", "effect_model", "network"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_programs_draw_both_parts_of_the_shift() -> None:
+    ax = cd.pl.programs(programs_table())
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names == ["other", "outside the tokens", "HYPOXIA"]
+    widths = sorted(round(bar.get_width(), 6) for bar in ax.patches)
+    assert widths == [-10, 0, 20, 20, 20, 50]
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [10, 20, 70])
+    assert "2 contexts" in ax.get_title(loc="left")
+    assert "d1" in cd.pl.programs(programs_table(), context="d1").get_title(loc="left")
+    assert len(cd.pl.programs(programs_table(), n_programs=1).patches) == 2
+
+
+def test_programs_refuse_other_tables() -> None:
+    with pytest.raises(InputError, match=r"what cd\.tl\.programs returns"):
+        cd.pl.programs(pd.DataFrame({"perturbation": ["A"]}))
+    two = pd.concat([programs_table(), programs_table().assign(perturbation="B")])
+    with pytest.raises(InputError, match="holds 2 perturbations; say which"):
+        cd.pl.programs(two)
+    with pytest.raises(UnknownNameError, match="'C'"):
+        cd.pl.programs(two, "C")
+    with pytest.raises(UnknownNameError, match="'d3'"):
+        cd.pl.programs(two, "B", context="d3")
+    with pytest.raises(InputError, match="n_programs=0 must be at least 1"):
+        cd.pl.programs(programs_table(), n_programs=0)
+
+
 def attention_table(n_tokens: int = 9, n_slots: int = 3) -> pd.DataFrame:
-    """Tokens 0 to 2 gain attention in slot 0, tokens 3 to 5 in slot 1; the others change little."""
+    """Tokens 0 to 2 gain attention of one reader, 3 to 5 of another; the others change little."""
     rng = np.random.default_rng(0)
     difference = 0.001 * rng.random((n_slots, n_tokens))
     difference[0, :3] += 0.1
     difference[1, 3:6] += 0.1
     rows = [
-        ("A", "", slot, f"SET_{token}", 0.1 + difference[slot, token], difference[slot, token])
+        (
+            "A",
+            "",
+            f"reader {slot}",
+            f"SET_{token}",
+            0.1 + difference[slot, token],
+            difference[slot, token],
+        )
         for slot in range(n_slots)
         for token in range(n_tokens)
     ]
-    names = ["perturbation", "context", "slot", "token", "attention", "difference"]
+    names = ["perturbation", "context", "reader", "token", "attention", "difference"]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -47,7 +47,7 @@ def effects() -> pd.DataFrame:
 
 ATTENTION = pd.DataFrame(
     {
-        "slot": "s",
+        "reader": "s",
         "context": "d1",
         "token": ["t", "u"],
         "perturbation": "A",

@@ -11,6 +11,7 @@ import pytest
 
 import celldit as cd
 from celldit.errors import InputError, UnknownNameError
+from celldit.nn.mlp import MLPConfig
 
 
 def test_embed_gives_the_latent_of_measured_and_predicted_cells(
@@ -127,35 +128,72 @@ def test_token_activity_is_the_first_eigengene(tiny_screen: ad.AnnData, tiny_mod
     assert (activity.std(0) > 0).all()
 
 
-@pytest.fixture(scope="module")
-def set_model(
-    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., Any]
-) -> tuple[ad.AnnData, Any]:
-    adata = simulate_screen(n_cells=240)
-    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["donor"])
-    return adata, train_tiny(adata, kind="set", max_epochs=0)
-
-
-def test_attention_sums_to_one_and_controls_differ_by_nothing(
-    set_model: tuple[ad.AnnData, Any],
-) -> None:
-    adata, model = set_model
-    table = cd.tl.attention(adata, model, max_cells=15)
-    sums = table.groupby(["perturbation", "context", "slot"])["attention"].sum()
+def test_attention_is_that_of_the_network(tiny_screen: ad.AnnData, flowing_model: Any) -> None:
+    table = cd.tl.attention(tiny_screen, flowing_model, ["A", "control"], max_cells=15)
+    sums = table.groupby(["perturbation", "context", "reader"])["attention"].sum()
     np.testing.assert_allclose(sums, 1, atol=1e-5)
-    assert len(sums) == 5 * 3 * model.trained.shape[0]
+    n_tokens = flowing_model.trained.flow.views.n_tokens
+    assert len(sums) == 2 * 3 * n_tokens
     assert (table.loc[table["perturbation"] == "control", "difference"] == 0).all()
     assert (table.loc[table["perturbation"] == "A", "difference"].abs() > 0).any()
+    names = set(flowing_model.trained.autoencoder.tokenizer.token_names)
+    assert set(table["token"]) == set(table["reader"]) <= names
 
 
-def test_attention_needs_a_set_encoder(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
-    with pytest.raises(InputError, match='latent="set"'):
-        cd.tl.attention(tiny_screen, tiny_model)
-
-
-def test_attention_of_no_cells(set_model: tuple[ad.AnnData, Any]) -> None:
+@pytest.mark.parametrize("tool", [cd.tl.attention, cd.tl.programs])
+def test_what_the_network_says_needs_a_network_over_tokens(
+    tiny_screen: ad.AnnData, train_tiny: Callable[..., Any], tiny_model: Any, tool: Any
+) -> None:
+    other = train_tiny(tiny_screen, dit=MLPConfig(width=16, depth=1), max_epochs=0)
+    with pytest.raises(InputError, match="does not attend to gene sets"):
+        tool(tiny_screen, other, "A")
     with pytest.raises(InputError, match="max_cells=0 must be at least 1"):
-        cd.tl.attention(*set_model, max_cells=0)
+        tool(tiny_screen, tiny_model, "A", max_cells=0)
+    with pytest.raises(UnknownNameError, match="Q"):
+        tool(tiny_screen, tiny_model, "Q")
+
+
+def test_programs_sum_to_the_predicted_shift(tiny_screen: ad.AnnData, flowing_model: Any) -> None:
+    """In the latent and in genes, to 1e-5, and it is the shift of the cells that are predicted."""
+    model = flowing_model.weighted(0.7)
+    table = cd.tl.programs(tiny_screen, model, ["A", "B+C"])
+    np.testing.assert_allclose(table.groupby(["perturbation", "context"])["share"].sum(), 1)
+    np.testing.assert_allclose(table["share"], table["effect_model"] + table["network"])
+    assert (table["network"] != 0).any()
+    written = tiny_screen.uns["celldit_programs"]
+    assert written["table"] is table
+    before = model.predict(tiny_screen, perturbations=["control"])
+    after = model.predict(tiny_screen, perturbations=["A", "B+C"])
+    loadings_FG = model.trained.autoencoder.gene_loadings().T.to_numpy()
+    for key, latent_RF, genes_RG in zip(
+        written["asked"], written["latent"], written["genes"], strict=True
+    ):
+        label, donor = key.split("|")
+        own = (after.obs["perturbation"] == label) & (after.obs["donor"] == donor)
+        start = before.obsm["X_celldit"][(before.obs["donor"] == donor).to_numpy()]
+        shift_F = after.obsm["X_celldit"][own.to_numpy()].mean(0) - start.mean(0)
+        np.testing.assert_allclose(latent_RF.sum(0), shift_F, atol=1e-4)
+        np.testing.assert_allclose(genes_RG.sum(0), shift_F @ loadings_FG, atol=1e-3)
+
+
+def test_programs_by_group_average_to_the_whole(
+    tiny_screen: ad.AnnData, flowing_model: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    tiny_screen.obs["kind"] = rng.choice(["x", "y"], tiny_screen.n_obs)
+    cd.tl.programs(tiny_screen, flowing_model, "A", key_added="whole")
+    table = cd.tl.programs(tiny_screen, flowing_model, "A", groupby="kind", key_added="parts")
+    assert set(table["kind"]) == {"x", "y"}
+    controls = tiny_screen.obs[tiny_screen.obs["perturbation"] == "control"]
+    whole, parts = tiny_screen.uns["whole"], tiny_screen.uns["parts"]
+    for key, latent_RF in zip(whole["asked"], whole["latent"], strict=True):
+        label, donor = key.split("|")
+        share = controls.loc[controls["donor"] == donor, "kind"].value_counts(normalize=True)
+        each = dict(zip(parts["asked"], parts["latent"], strict=True))
+        mean = sum(share[kind] * each[f"{label}|{donor}|{kind}"] for kind in "xy")
+        np.testing.assert_allclose(latent_RF, mean, atol=1e-4)
+    with pytest.raises(UnknownNameError, match="type"):
+        cd.tl.programs(tiny_screen, flowing_model, "A", groupby="type")
 
 
 def test_without_perturbations_none_is_ranked(
@@ -172,9 +210,9 @@ def test_token_activity_needs_sets(
 ) -> None:
     adata = simulate_screen(n_cells=60)
     cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation")
-    model = train_tiny(adata, tokenizer="ranks", kind="set", max_epochs=0)
+    model = train_tiny(adata, tokenizer="ranks", max_epochs=0)
     with pytest.raises(InputError, match="single genes"):
         cd.tl.token_activity(adata, model)
-    table = cd.tl.attention(adata, model)
-    sums = table.groupby(["perturbation", "slot"])["attention"].sum()
-    np.testing.assert_allclose(sums, 1, atol=1e-5)
+    table = cd.tl.attention(adata, model, "A")
+    np.testing.assert_allclose(table.groupby("reader")["attention"].sum(), 1, atol=1e-5)
+    assert set(table["token"]) <= set(model.genes)

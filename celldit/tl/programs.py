@@ -1,0 +1,195 @@
+"""Which gene sets carry a predicted shift."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+
+from celldit.conditions import Condition
+from celldit.data.cells import Cells
+from celldit.errors import InputError, UnknownNameError
+from celldit.inference.attribution import Attribution, attribute
+from celldit.samplers import request
+from celldit.samplers.flow import SolverConfig
+from celldit.samplers.predict import control_means
+from celldit.tl.cells import read_cells, store, trained_parts, writable
+
+if TYPE_CHECKING:
+    from celldit.model import CellDiT
+    from celldit.samplers.trained import Trained
+
+__all__ = ["programs"]
+
+REST = "outside the tokens"
+N_GENES = 5
+
+
+def programs(
+    adata: ad.AnnData,
+    model: CellDiT,
+    perturbation: str | Sequence[str],
+    *,
+    groupby: str | None = None,
+    dose: object = None,
+    time: float | None = None,
+    key_added: str = "celldit_programs",
+    max_cells: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Say how much of a predicted shift each gene set carries, in every context.
+
+    The network's velocity is a sum over its tokens (gene sets, modules or genes, whatever the
+    tokenizer makes), so its part of the shift is divided exactly. The effect model's part is
+    divided by what the tokens see of it (:mod:`celldit.inference.attribution`). Shares are lengths
+    along the shift over its own length; a program that works against it has a negative share.
+
+    Parameters
+    ----------
+    adata
+        Cells of which the controls are asked; with the model's genes.
+    model
+        A trained model whose network attends to gene sets, which is the default.
+    perturbation
+        One or several perturbations.
+    groupby
+        Column of ``adata.obs`` by which to tell the cells of a context apart, such as cell types
+        that the model was not told; None for none.
+    dose, time
+        As for :meth:`celldit.CellDiT.predict`.
+    key_added
+        Key in ``uns``.
+    max_cells
+        Most control cells of a context; more are thinned.
+    seed
+        Of the thinning.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each perturbation, context, group and program, the strongest first. Columns
+        ``perturbation``, ``context`` (and the one of `groupby`), ``program``, ``share`` (of the
+        whole shift; sums to 1), ``effect_model`` and ``network`` (its two parts), ``size`` (length
+        of the program's own shift, in units of log expression) and ``genes`` (those that it moves
+        most, with the change of their log expectation). ``uns[key_added]`` holds the table, and for each perturbation and
+        context the shift by program along the latent's dimensions (``latent``) and in genes
+        (``genes``), which sum to the whole.
+
+    Raises
+    ------
+    InputError
+        If the network has no tokens of that kind, or no cell is a control.
+    UnknownNameError
+        If the model does not know a perturbation.
+    NotTrainedError
+        If the model was not trained.
+
+    Examples
+    --------
+    >>> table = cd.tl.programs(adata, model, "STAT1")
+    >>> bool(table.groupby("context")["share"].sum().round(5).eq(1).all())
+    True
+    """
+    trained = trained_parts(model)
+    trained.flow.views  # noqa: B018 - refuses other networks before anything is read
+    if max_cells < 1:
+        raise InputError(f"max_cells={max_cells!r} must be at least 1.")
+    target = writable(adata, copy=False)
+    labels = request.check_perturbations(
+        perturbation, trained.fields, trained.perturbations, trained.featured
+    )
+    if groupby is not None and groupby not in adata.obs:
+        raise UnknownNameError.among("column of adata.obs", groupby, list(adata.obs.columns))
+    cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
+    z_NKD = trained.autoencoder.encode(cells)
+    conditions = [
+        condition
+        for label in labels
+        for condition in request.counterfactual_conditions(cells, label, trained.fields, dose, time)
+    ]
+    many_NKD = torch.cat([z_NKD] * len(labels))
+    groups = None
+    if groupby is not None:
+        groups = adata.obs[groupby].astype(str)[cells.names].tolist() * len(labels)
+    means = control_means(cells, z_NKD)
+    found = attribute(trained, many_NKD, conditions, SolverConfig(), groups, means)
+    table = _table(found, trained, groupby)
+    asked = [
+        "|".join(part for part in (_label(c, trained), c.context, group) if part)
+        for c, group in zip(found.conditions, found.groups, strict=True)
+    ]
+    entries: dict[str, Any] = {
+        "table": table,
+        "asked": np.array(asked, dtype=object),
+        "programs": np.array([*found.names, REST], dtype=object),
+        "latent": found.parts_QRF.astype(np.float32),
+        "genes": found.genes_QRG.astype(np.float32),
+    }
+    store(target, key_added, entries)
+    return table
+
+
+def controls_of(cells: Cells, control: str, max_cells: int, seed: int) -> Cells:
+    """The control cells, at most so many of a context.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    if not cells.is_control.any():
+        raise InputError(
+            f"No cell of adata is labelled {control!r}; predictions start from control cells."
+        )
+    rng = np.random.default_rng(seed)
+    kept = []
+    for context in np.unique(cells.contexts[cells.is_control]):
+        rows = np.flatnonzero(cells.is_control & (cells.contexts == context))
+        kept.append(rng.permutation(rows)[:max_cells])
+    return cells.take(np.sort(np.concatenate(kept)))
+
+
+def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.DataFrame:
+    names = np.array([*found.names, REST], dtype=object)
+    none_QF = np.zeros_like(found.rest_QF)
+    effect_QRF = np.concatenate([found.effect_QTF, found.rest_QF[:, None]], axis=1)
+    network_QRF = np.concatenate([found.network_QTF, none_QF[:, None]], axis=1)
+    changes_QRG = found.genes_QRG
+    frames = []
+    for q, condition in enumerate(found.conditions):
+        shift_F = found.shift_QF[q]
+        square = float(shift_F @ shift_F)
+        along_F = shift_F / square if square > 0 else shift_F
+        effect_R, network_R = effect_QRF[q] @ along_F, network_QRF[q] @ along_F
+        size_R = np.linalg.norm(effect_QRF[q] + network_QRF[q], axis=1)
+        order = np.argsort(-(effect_R + network_R), kind="stable")
+        frame = pd.DataFrame(
+            {
+                "perturbation": _label(condition, trained),
+                "context": condition.context,
+                **({} if groupby is None else {groupby: found.groups[q]}),
+                "program": names,
+                "share": effect_R + network_R,
+                "effect_model": effect_R,
+                "network": network_R,
+                "size": size_R,
+                "genes": [_most_moved(row, trained.genes) for row in changes_QRG[q]],
+            }
+        )
+        frames.append(frame.iloc[order])
+    table = pd.concat(frames, ignore_index=True)
+    table.index = table.index.astype(str)
+    return table
+
+
+def _label(condition: Condition, trained: Trained) -> str:
+    return condition.label(trained.fields.perturbation_sep, trained.fields.control)
+
+
+def _most_moved(change_G: np.ndarray, genes: tuple[str, ...]) -> str:
+    strongest = np.argsort(-np.abs(change_G), kind="stable")[:N_GENES]
+    return ", ".join(f"{genes[g]} {change_G[g]:+.2f}" for g in strongest)

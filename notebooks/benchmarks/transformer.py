@@ -1,0 +1,155 @@
+"""What the transformer adds: effect model alone, the network in full, and the share chosen.
+
+Every model is trained once and asked three times (``model.weighted``), so that the rows of a
+problem differ in the network's weight alone.
+
+    python notebooks/benchmarks/transformer.py docs/results/transformer.csv --seeds 0 1 2
+    python notebooks/benchmarks/transformer.py docs/results/transformer.csv --table
+
+Rows are appended; what has rows is not run again. ``--data`` names a folder with screens that
+celldit does not bundle (``tal1_chimera.h5ad``). ``--variants`` runs the ablation: what tokens are
+(slices of the latent, random views, modules, gene sets of two collections) and how cells are
+paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from problems import Scorer, problems
+
+import celldit as cd
+from celldit.nn.dit import DiTConfig
+from celldit.tokenizers import GeneSets
+from celldit.training import TrainingConfig
+
+COLUMNS = [
+    "problem", "variant", "seed", "used", "weight", "pearson", "nmse", "energy",
+    "train_seconds", "predict_seconds", "date", "machine",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to make and train the network."""
+
+    tokenizer: Any = None
+    network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def variants() -> dict[str, Variant]:
+    """The product, and what it is compared with."""
+    made = {"default": Variant()}
+    tokens = {
+        "slices": {"network": {"tokens": "latent"}},
+        "random": {"network": {"tokens": "random"}},
+        "modules": {"tokenizer": "modules"},
+        "Hallmark": {"tokenizer": "gene_sets"},
+        "Reactome": {"tokenizer": reactome},
+    }
+    for name, how in tokens.items():
+        for pairs, coupling in (("random pairs", "independent"), ("OT pairs", "ot")):
+            made[f"{name}, {pairs}"] = Variant(**how, training={"coupling": coupling})
+    return made
+
+
+def reactome() -> GeneSets:
+    """Gene sets of Reactome."""
+    return GeneSets(cd.datasets.gene_set_file("reactome"))
+
+
+def run(name: str, variant_name: str, seed: int, folder: Path | None) -> list[dict[str, Any]]:
+    """Train one model and score it at three weights."""
+    problem, variant = problems(folder)[name](), variants()[variant_name]
+    score = Scorer(problem)
+    tokenizer = variant.tokenizer() if callable(variant.tokenizer) else variant.tokenizer
+    model = cd.CellDiT(problem.train, tokenizer, dit=DiTConfig(**variant.network))
+    start = time.process_time()
+    config = TrainingConfig(new_cells=False, **variant.training)
+    model.train(seed=seed, config=config, enable_progress_bar=False)
+    trained_in = time.process_time() - start
+    rows = []
+    for used, asked in (("none", 0.0), ("chosen", None), ("full", 1.0)):
+        own = model if asked is None else model.weighted(asked)
+        start = time.process_time()
+        predicted = own.predict(problem.controls, perturbations=problem.perturbations, seed=seed)
+        seconds = time.process_time() - start
+        rows.append(
+            {
+                "problem": problem.name, "variant": variant_name, "seed": seed, "used": used,
+                "weight": round(float(predicted.obs["flow_weight"].mean()), 3),
+                **{measure: round(value, 4) for measure, value in score(predicted).items()},
+                "train_seconds": round(trained_in, 1), "predict_seconds": round(seconds, 1),
+                "date": date.today().isoformat(), "machine": f"{platform.machine()}, one core",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def table(path: Path) -> str:
+    """The rows as Markdown, mean over seeds, the nine types and three splits pooled."""
+    rows = pd.read_csv(path)
+    rows["what"] = rows["problem"].str.replace(r"^(Kang, ).*", r"\1nine types", regex=True)
+    rows["what"] = rows["what"].str.replace(r", split \d", "", regex=True)
+    rows["what"] = rows["what"].str.replace(r"^(Tal1, ).*", r"\1two tissues", regex=True)
+    mean = rows.groupby(["what", "variant", "used"], sort=False)[
+        ["weight", "nmse", "energy", "pearson", "train_seconds"]
+    ].mean()
+    said = [
+        "| held out | variant | weight | nmse | energy | Pearson r | seconds |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for (what, variant, used), row in mean.iterrows():
+        name = {"none": "effect model alone", "full": "network in full", "chosen": "as chosen"}
+        label = name[used] if variant == "default" else f"{variant}, {name[used]}"
+        said.append(
+            f"| {what} | {label} | {row.weight:.2f} | {row.nmse:.3f} | {row.energy:.3f} | "
+            f"{row.pearson:.3f} | {row.train_seconds:.0f} |"
+        )
+    return "\n".join(said)
+
+
+def main() -> None:
+    """Append the rows that are missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--problems", nargs="+")
+    parser.add_argument("--variants", nargs="+", default=["default"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    if asked.table:
+        print(table(asked.out))
+        return
+    torch.set_num_threads(1)
+    if not asked.out.exists():
+        asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+    every = list(variants()) if asked.variants == ["all"] else asked.variants
+    for seed in asked.seeds:
+        for name in asked.problems or problems(asked.data):
+            title = problems(asked.data)[name]().name
+            for variant in every:
+                done = pd.read_csv(asked.out)
+                own = (done["problem"] == title) & (done["variant"] == variant)
+                if (own & (done["seed"] == seed)).any():
+                    continue
+                rows = run(name, variant, seed, asked.data)
+                with asked.out.open("a", encoding="utf-8", newline="") as file:
+                    csv.DictWriter(file, COLUMNS).writerows(rows)
+                for row in rows:
+                    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
