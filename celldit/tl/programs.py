@@ -71,13 +71,13 @@ def programs(
     Returns
     -------
     pandas.DataFrame
-        One row for each perturbation, context, group and program, the strongest first. Columns
-        ``perturbation``, ``context`` (and the one of `groupby`), ``program``, ``share`` (of the
-        whole shift; sums to 1), ``effect_model`` and ``network`` (its two parts), ``size`` (length
-        of the program's own shift, in units of log expression) and ``genes`` (those that it moves
-        most, with the change of their log expectation). ``uns[key_added]`` holds the table, and for each perturbation and
-        context the shift by program along the latent's dimensions (``latent``) and in genes
-        (``genes``), which sum to the whole.
+        One row for each perturbation, context, group and program, the strongest first. Columns:
+        ``perturbation``, ``context`` and the one of `groupby`; ``program``; ``share`` of the whole
+        shift, which sums to 1, and its two parts ``effect_model`` and ``network``; ``size``, the
+        length of the program's own shift in units of log expression; and ``genes``, those that it
+        moves most, with the change of their log expectation. ``uns[key_added]`` holds the table,
+        and for each perturbation, context and group the shift by program along the latent's
+        dimensions (``latent``) and in genes (``genes``), which sum to the whole.
 
     Raises
     ------
