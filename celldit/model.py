@@ -347,7 +347,8 @@ class CellDiT:
             )
             table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
-            readouts = fit_readouts(cells, table, *parts, seed, new_cells=config.new_cells)
+            network = fitted.network
+            readouts = fit_readouts(cells, table, *parts, seed, network, new_cells=config.new_cells)
         warn_uninformative(self._features, fitted.population.prior.uninformative)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
@@ -471,7 +472,8 @@ class CellDiT:
             )
             table = ConditionTable.from_cells(cells, fields.perturbation_sep)
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
-            readouts = fit_readouts(cells, table, *parts, seed, new_cells=config.new_cells)
+            network = fitted.network
+            readouts = fit_readouts(cells, table, *parts, seed, network, new_cells=config.new_cells)
         warn_uninformative(trained.features, fitted.population.prior.uninformative)
         kept = fitted.states.only_in(trained.states)
         states = fitted.states.with_earlier(trained.states)

@@ -19,6 +19,7 @@ import torch
 from scipy import sparse
 from scipy.optimize import nnls
 
+from celldit.calibration.network_share import NetworkShare
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
@@ -52,6 +53,7 @@ def fit_aim(
     population: Population,
     autoencoder: Autoencoder,
     seed: int,
+    network: NetworkShare | None = None,
 ) -> Aim:
     """Learn the line, the responses and the weights from training cells.
 
@@ -63,6 +65,8 @@ def fit_aim(
         The trained parts.
     seed
         Of the choice of cells and conditions where there are very many.
+    network
+        What predictions hold of the network; None for the effect model alone.
     """
     head = autoencoder.decoder.head
     counted = isinstance(head, NegativeBinomialHead | PoissonHead)
@@ -79,7 +83,7 @@ def fit_aim(
     remainder = fit_remainder(table, population.prior, readout_FG, mean_CG, scatter_G)
     own_gene = fit_own_gene(table, autoencoder.genes, mean_CG, sd_G, responses)
     aim = Aim(readout_FG, responses, remainder, own_gene)
-    weights = _weights(aim, table, population, autoencoder, mean_CG, seed)
+    weights = _weights(aim, table, population, autoencoder, mean_CG, seed, network)
     # Where nothing could be tried, rates stay as they are decoded.
     return replace(aim, weights=weights) if weights else Aim.none(cells.n_genes)
 
@@ -128,6 +132,7 @@ def _weights(
     autoencoder: Autoencoder,
     mean_CG: np.ndarray,
     seed: int,
+    network: NetworkShare | None,
 ) -> dict[Extrapolation | None, Weights]:
     """a, b and c of each kind of extrapolation that training conditions can be tried for."""
     prior = population.prior
@@ -155,14 +160,20 @@ def _weights(
         reach = classify(condition, others, known)
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
         again = reach is Extrapolation.SEEN
-        for kind, effect_F, beyond in (
-            (None if again else reach, left_out.mean[i], rest[q]),
-            (Extrapolation.SEEN, seen.mean[i], seen_rest[q]),
+        for kind, estimate, beyond in (
+            (None if again else reach, left_out, rest[q]),
+            (Extrapolation.SEEN, seen, seen_rest[q]),
         ):
-            effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
-            factor_G = mean_log_factor(autoencoder, before_NKD, before_NKD + effect_KD)
+            effect_F, doubt = estimate.mean[i], float(estimate.doubt[i])
+            if network is None:
+                effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
+                after_NKD = before_NKD + effect_KD
+            else:
+                after_NKD = network.moved(before_NKD, effect_F, doubt, condition, kind)
+            factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
             decoded_G, _ = aim.responses.at(where, factor_G)
-            straight_G = effect_F @ aim.readout_FG
+            shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+            straight_G = shift_F @ aim.readout_FG
             each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
             product_44 = each_4G @ each_4G.T
             if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from celldit.calibration.network_share import NetworkShare
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
@@ -47,6 +48,7 @@ def fit_readouts(
     states: States,
     state_N: np.ndarray,
     seed: int,
+    network: NetworkShare,
     *,
     new_cells: bool = True,
 ) -> Readouts:
@@ -62,12 +64,14 @@ def fit_readouts(
         States that cells may be in, and that of each cell.
     seed
         Of choices where there are very many cells or conditions, and of draws.
+    network
+        The network and its weight, which predictions of training conditions hold, too.
     new_cells
         Whether to learn how new cells are drawn.
     """
     parts = cells, table, population, autoencoder
     control_rates = measure_control_rates(*parts)
-    aim = fit_aim(*parts, seed)
+    aim = fit_aim(*parts, seed, network)
     calibration = calibrate_effects(*parts, control_rates, aim, seed)
     if new_cells:
         synthesis = fit_synthesis(*parts, states, state_N, seed)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from celldit.arguments import check_path
+from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.stacking import Verdict
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
@@ -82,6 +83,11 @@ class Fitted:
     state_N: np.ndarray
     weight: dict[Extrapolation, float]
     history: dict[str, list[dict[str, float]]]
+
+    @property
+    def network(self) -> NetworkShare:
+        """The network and how much of it is used."""
+        return NetworkShare(self.flow, self.weight, self.population.contexts)
 
 
 def complete_weight(verdict: Verdict) -> dict[Extrapolation, float]:
