@@ -30,10 +30,11 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.latent.autoencoder import LatentConfig
-from celldit.model_folder import from_folder, named, to_folder
+from celldit.model_folder import check_header, from_folder, named, to_folder
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import size_of
 from celldit.pretrained import ModelOrFolder, borrow
+from celldit.rehearsal import rehearse
 from celldit.samplers import generate as generation
 from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
@@ -1003,13 +1004,14 @@ class CellDiT:
             If a file is missing, damaged, or of another version.
         """
         name = os.fspath(path)
-        trained = from_folder(read_folder(path), name)
+        trained = from_folder(read_folder(path, check_header), name)
         model = cls.__new__(cls)
         model._trained, model._cells, model._borrowed = trained, None, None
         model.fields, model.genes = trained.fields, trained.genes
         model._tokenizer = trained.autoencoder.tokenizer
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config
         model._features, model._frequencies = trained.features, dict(trained.frequencies)
+        rehearse(model, name)
         return model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,14 +21,14 @@ from celldit.data.fields import Fields
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
-from celldit.model_guard import build, check_finite, check_sizes
+from celldit.model_guard import build, check_arrays, check_finite, check_sizes
 from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import from_arrays, to_arrays
 from celldit.samplers.course import Course
 from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
-from celldit.storage import prefixed, under
+from celldit.storage import Header, prefixed, under
 from celldit.tokenizers import tokenizer_from_config
 
 # What Python, numpy and torch raise over parts that do not fit together.
@@ -38,6 +38,21 @@ _DAMAGE = (
     MemoryError, AssertionError,
 )
 # fmt: on
+#: What the names of arrays begin with.
+_PARTS = (
+    "autoencoder.",
+    "flow.",
+    "population.",
+    "tokenizer.",
+    "states.",
+    "synthesis.",
+    "control_rates.",
+    "effect_calibration.",
+    "aim.",
+    "course.",
+    "features.",
+    "memberships.",
+)  # fmt: skip
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -121,6 +136,37 @@ def from_folder(folder: Folder, name: str) -> Trained:
         raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
 
 
+def check_header(
+    config: dict[str, Any], vocab: dict[str, Any], headers: Mapping[str, Header]
+) -> None:
+    """Compare names, shapes and types of arrays with the configuration before any is read.
+
+    Raises
+    ------
+    ValueError
+        If an array belongs to no part, or is not one that the configuration makes.
+    """
+    stray = [name for name in headers if not name.startswith(_PARTS)]
+    if stray:
+        raise ValueError(f"the array {stray[0]} belongs to no part of a model")
+    latent = config["latent"]
+    n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
+    sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
+    check_sizes({**latent["config"], **sizes}, headers, "latent")
+    check_sizes(config["dit"], headers, "dit")
+    check_arrays(lambda: _flow(config, vocab, headers), under("flow", headers), "flow")
+
+
+def _flow(config: dict[str, Any], vocab: dict[str, Any], names: Collection[str]) -> AnchoredFlow:
+    """The flow that a configuration describes, with weights yet to come."""
+    latent = config["latent"]
+    network, n_contexts = network_from_dict(config["dit"]), len(vocab["contexts"])
+    flow = AnchoredFlow(latent["n_tokens"], latent["token_dim"], network, n_contexts)
+    if any(name.startswith("flow.from_noise.") for name in names):
+        flow.part_ways()
+    return flow
+
+
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
@@ -145,15 +191,7 @@ def _from_folder(
         "autoencoder",
     )
     autoencoder.explained = latent["explained"]
-    n_contexts = len(vocab["contexts"])
-
-    def make_flow() -> AnchoredFlow:
-        flow = AnchoredFlow(n_tokens, token_dim, network_from_dict(config["dit"]), n_contexts)
-        if any(name.startswith("flow.from_noise.") for name in arrays):
-            flow.part_ways()
-        return flow
-
-    flow = build(make_flow, under("flow", arrays), "flow")
+    flow = build(lambda: _flow(config, vocab, arrays), under("flow", arrays), "flow")
     return Trained(
         Fields.from_dict(config["fields"]),
         genes,
