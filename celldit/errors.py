@@ -15,6 +15,7 @@ __all__ = [
     "FileError",
     "InputError",
     "NotTrainedError",
+    "OutOfMemoryError",
     "TrainingError",
     "UnknownNameError",
     "closest",
@@ -87,6 +88,10 @@ class FileError(CellditError, OSError):
 
 class NotTrainedError(CellditError, RuntimeError):
     """The model must be trained before it can do what was asked."""
+
+
+class OutOfMemoryError(CellditError, MemoryError):
+    """There is not enough memory for what was asked."""
 
 
 class TrainingError(CellditError, RuntimeError):

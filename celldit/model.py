@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_seed, check_whole
-from celldit.compute import check_device, threads
+from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.features import (
     FeatureTable,
@@ -308,7 +308,7 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start="new" if self._borrowed is None else self._borrowed.name,
         )
-        with holding as checkpoints, threads():
+        with one_at_a_time(), holding as checkpoints, threads():
             fitted = fit(
                 cells,
                 self._tokenizer,
@@ -431,7 +431,7 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start=trained.model_id,
         )
-        with holding as checkpoints, threads():
+        with one_at_a_time(), holding as checkpoints, threads():
             fitted, match = fine_tune(
                 cells,
                 trained.autoencoder,
@@ -504,7 +504,7 @@ class CellDiT:
             Settings.
         """
         trained = self.trained
-        with threads():
+        with one_at_a_time(), threads():
             flow = rectify(trained, config or ReflowConfig(), seed)
         rounds = trained.trained_with.get("reflow_rounds", 0) + 1
         trained_with = {**trained.trained_with, "reflow_rounds": rounds}
