@@ -48,6 +48,7 @@ ODD = [
     "=",
     "[[x]]",
 ]
+EVIL = [10**9, 10**30, -1, 0, 0.5, 1e308, True, None, "x" * 100, [], {}, [[[]]]]
 
 
 def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
@@ -66,13 +67,29 @@ def damaged(raw: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
+def with_another_value(content: Any, rng: np.random.Generator) -> str:
+    """JSON in which one entry, at any depth, is of another kind or size."""
+    node = content
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = keys[int(rng.integers(0, len(keys)))]
+        below = node[key]
+        if not isinstance(below, (dict, list)) or not below or rng.random() < 0.2:
+            node[key] = EVIL[int(rng.integers(0, len(EVIL)))]
+            return json.dumps(content)
+        node = below
+
+
 def folders(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
     """A model folder with one damaged file, loaded and used."""
     whole = MODELS / str(rng.choice(["pca", "set"]))
     target = folder / "model"
     shutil.copytree(whole, target)
     one = target / str(rng.choice(["config.json", "vocab.json", "weights.safetensors"]))
-    one.write_bytes(damaged(one.read_bytes(), rng))
+    if one.suffix == ".json" and rng.random() < 0.5:
+        one.write_text(with_another_value(json.loads(one.read_text()), rng))
+    else:
+        one.write_bytes(damaged(one.read_bytes(), rng))
 
     def use() -> None:
         model = cd.CellDiT.load(target)
