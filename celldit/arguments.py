@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -11,7 +13,15 @@ from typing import Any
 
 from celldit.errors import FileError, InputError
 
-__all__ = ["check_kind", "check_number", "check_path", "check_seed", "check_whole", "text_list"]
+__all__ = [
+    "check_kind",
+    "check_number",
+    "check_path",
+    "check_plain",
+    "check_seed",
+    "check_whole",
+    "text_list",
+]
 
 #: Torch takes seeds below 2^64, numpy any; their random integers reach 2^63.
 SEEDS = 2**63
@@ -72,11 +82,37 @@ def check_path(path: object) -> Path:
     Raises
     ------
     FileError
-        If it is something else.
+        If it is something else, or no path can be written so.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise FileError(f"A path is text, such as 'folder/name', not {_short(path)}.")
-    return Path(path)
+    found = Path(os.fsdecode(path))
+    try:
+        os.lstat(found)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:  # a NUL, which no path holds
+        raise FileError(f"The path {str(found)!r} cannot be one ({error}).") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise FileError(f"The path {str(found)!r} is too long for a file's name.") from error
+    return found
+
+
+def check_plain(path: Path) -> None:
+    """Refuse pipes, devices and sockets, whose reading may never end.
+
+    Raises
+    ------
+    FileError
+        With the path.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise FileError(f"Cannot read {path}: {error.strerror}.") from error
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path} is no plain file (a pipe, a device or a socket); name a file.")
 
 
 def text_list(value: object, name: str) -> list[str]:

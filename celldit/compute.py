@@ -10,6 +10,7 @@ otherwise, and gives every library its own setting back afterwards.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +18,23 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from celldit.errors import InputError
+from celldit.memory import within_memory
 
 VARIABLE = "CELLDIT_THREADS"
+
+
+_training = threading.RLock()
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one training run at a time: torch's random numbers and threads are the process's.
+
+    Another one, called in a thread beside, waits, and ends at the weights that it would have had
+    alone.
+    """
+    with _training:
+        yield
 
 
 @contextmanager
@@ -28,7 +44,7 @@ def threads() -> Iterator[int]:
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"{VARIABLE}={text!r} must be a whole number of at least 1.")
     n_threads, before = int(text), torch.get_num_threads()
-    with threadpool_limits(n_threads):
+    with threadpool_limits(n_threads), within_memory():
         torch.set_num_threads(n_threads)
         try:
             yield n_threads

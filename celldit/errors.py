@@ -15,14 +15,18 @@ __all__ = [
     "FileError",
     "InputError",
     "NotTrainedError",
+    "OutOfMemoryError",
     "TrainingError",
     "UnknownNameError",
     "closest",
     "examples",
+    "reason_of",
 ]
 
 
 _LONGEST_WORD = 300
+#: Names are compared letter by letter, which takes minutes for giant ones.
+_LONGEST_NAME = 200
 
 
 class CellditError(Exception):
@@ -86,15 +90,28 @@ class NotTrainedError(CellditError, RuntimeError):
     """The model must be trained before it can do what was asked."""
 
 
+class OutOfMemoryError(CellditError, MemoryError):
+    """There is not enough memory for what was asked."""
+
+
 class TrainingError(CellditError, RuntimeError):
     """Training cannot go on; the model is as it was before."""
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what another library says, or the kind of its error."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Find the known name that is spelt most like ``name``, or None when none is close."""
+    if len(name) > _LONGEST_NAME:
+        return None
     by_lower: dict[str, str] = {}
     for item in known:
-        by_lower.setdefault(item.lower(), item)
+        if len(item) <= _LONGEST_NAME:
+            by_lower.setdefault(item.lower(), item)
     found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 

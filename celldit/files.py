@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import tomllib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from celldit.errors import FileError, examples
+from celldit.arguments import check_path, check_plain
+from celldit.errors import FileError, examples, reason_of
 from celldit.replacing import sync_folder
 
 if TYPE_CHECKING:
     import anndata as ad
 
-__all__ = ["read_h5ad", "refuse_existing", "whole_file", "write_h5ad", "write_text"]
+_MAX_TOML = 1_000_000
+
+__all__ = ["read_h5ad", "read_toml", "refuse_existing", "whole_file", "write_h5ad", "write_text"]
 
 
 @contextmanager
@@ -80,27 +84,61 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """
     import anndata as ad
 
+    from celldit.data.disk_files import check_no_links
     from celldit.data.pointers import check_matrices
 
-    source = Path(path)
+    source = check_path(path)
     if not source.exists():
         raise FileError(f"There is no file {source}; check the path.")
     if source.is_dir():
         raise FileError(f"{source} is a folder, where an .h5ad file is needed.")
+    check_plain(source)
     try:
         with warnings.catch_warnings():
             # Names that repeat are refused later where they matter, in celldit's own words.
             warnings.filterwarnings("ignore", message=".*names are not unique.*")
             warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
+            check_no_links(source)
             adata = ad.read_h5ad(source)
         check_matrices(adata, "adata")
         return adata
-    except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except FileError:
+        raise
+    except MemoryError as error:
         raise FileError(
-            f"{source} cannot be read as .h5ad ({reason}); write it again with "
+            f"{source} needs more memory than there is; train from disk, with its path or "
+            "celldit.open_store(path), or use fewer cells."
+        ) from error
+    except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
+        raise FileError(
+            f"{source} cannot be read as .h5ad ({reason_of(error)}); write it again with "
             "adata.write_h5ad(path)."
         ) from error
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of settings.
+
+    Raises
+    ------
+    FileError
+        If there is none, it is no plain file, is too large for settings, or is not TOML.
+    """
+    source = check_path(path)
+    if not source.exists():
+        raise FileError(f"There is no settings file {source}; check the path.")
+    check_plain(source)
+    try:
+        with source.open("rb") as file:
+            raw = file.read(_MAX_TOML + 1)
+        if len(raw) > _MAX_TOML:
+            raise FileError(f"{source} has more than 1 MB, which no settings have; check the path.")
+        return tomllib.loads(raw.decode("utf-8"))
+    except FileError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{source} cannot be read as TOML ({error}).") from error
 
 
 def refuse_existing(

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_number, check_seed, check_whole
-from celldit.compute import check_device, threads
+from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.data.fields import setup_anndata
+from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels import parts
 from celldit.data.reading import Source, read_set_up
 from celldit.data.store import CellStore
@@ -29,10 +30,11 @@ from celldit.effects.features import (
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.latent.autoencoder import LatentConfig
-from celldit.model_folder import from_folder, named, to_folder
+from celldit.model_folder import check_header, from_folder, named, to_folder
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import size_of
 from celldit.pretrained import ModelOrFolder, borrow
+from celldit.rehearsal import rehearse
 from celldit.samplers import generate as generation
 from celldit.samplers import predict as counterfactuals
 from celldit.samplers import request
@@ -49,6 +51,7 @@ from celldit.samplers.interpolation import (
 from celldit.samplers.readouts import fit_readouts
 from celldit.samplers.reflow import ReflowConfig, rectify
 from celldit.samplers.roads import check_sampler
+from celldit.samplers.sampling import flagged
 from celldit.samplers.shards import Shard, check_folder, deliver_shard
 from celldit.samplers.stream import check_out, deliver
 from celldit.samplers.trained import Trained
@@ -330,7 +333,7 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start="new" if self._borrowed is None else self._borrowed.name,
         )
-        with holding as checkpoints, threads():
+        with one_at_a_time(), holding as checkpoints, threads():
             fitted = fit(
                 cells,
                 self._tokenizer,
@@ -454,7 +457,7 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start=trained.model_id,
         )
-        with holding as checkpoints, threads():
+        with one_at_a_time(), holding as checkpoints, threads():
             fitted, match = fine_tune(
                 cells,
                 trained.autoencoder,
@@ -528,7 +531,7 @@ class CellDiT:
             Settings.
         """
         trained = self.trained
-        with threads():
+        with one_at_a_time(), threads():
             flow = rectify(trained, config or ReflowConfig(), seed)
         rounds = trained.trained_with.get("reflow_rounds", 0) + 1
         trained_with = {**trained.trained_with, "reflow_rounds": rounds}
@@ -563,6 +566,8 @@ class CellDiT:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         shard: str | tuple[int, int] | None = None,
+        counts_layer: str | None = None,
+        missing: Literal["refuse", "impute"] = "refuse",
     ) -> ad.AnnData:
         """Predict each control cell as if it had been perturbed.
 
@@ -601,6 +606,13 @@ class CellDiT:
             Which part of the cells to make, ``"2/8"`` or ``(2, 8)`` for the second of eight; `out`
             is then a folder. A shard that is there is opened, not made again, so that processes
             can share the work and go on after any stop; see :mod:`celldit.samplers.shards`.
+        counts_layer
+            Layer of `adata` with raw counts; None for what its own :meth:`setup_anndata` says, else
+            that of training, else ``X``.
+        missing
+            What to do about genes that `adata` lacks: ``"refuse"``, or ``"impute"`` them at the
+            rates of the model's control cells, which ``obs["imputed_share"]`` and
+            ``uns["celldit"]["imputed"]`` tell. Half of the genes must be there.
 
         Returns
         -------
@@ -628,7 +640,14 @@ class CellDiT:
         piece = None if shard is None else Shard.parse(shard)
         target = check_out(out, overwrite) if piece is None else check_folder(out)
         labels = self._labels(perturbations)
-        cells = self._training_cells("predict") if adata is None else trained.read(adata)
+        check_missing(missing)
+        imputed: Imputed | None = None
+        if adata is None:
+            cells = self._training_cells("predict")
+        elif missing == "impute":
+            cells, imputed = trained.read_imputed(adata, counts_layer, seed)
+        else:
+            cells = trained.read(adata, counts_layer)
         controls = self._controls(cells)
         with threads():
             planned = counterfactuals.plan(
@@ -643,6 +662,8 @@ class CellDiT:
                 sampler=sampler,
                 edit=edit,
             )
+            if imputed is not None:
+                planned = flagged(planned, imputed, cells.is_control)
             if piece is not None and target is not None:
                 return deliver_shard(planned, target, piece)
             return deliver(planned, target)
@@ -665,6 +686,7 @@ class CellDiT:
         batch_size: int = 512,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        counts_layer: str | None = None,
     ) -> ad.AnnData:
         """Generate new cells.
 
@@ -690,6 +712,8 @@ class CellDiT:
             Of everything drawn; cell 17 is the same whether 20 or 20,000 are drawn.
         batch_size, out, overwrite
             As for :meth:`predict`.
+        counts_layer
+            Layer of `like` with raw counts, as for :meth:`predict`.
 
         Returns
         -------
@@ -716,7 +740,7 @@ class CellDiT:
         if like is not None:
             if any(x is not None for x in (perturbation, covariates, dose, time)):
                 raise InputError("like= says what to generate; leave out the other conditions.")
-            model_cells = trained.read(like)
+            model_cells = trained.read(like, counts_layer)
             others = sorted(set(model_cells.perturbations) - {self.fields.control})
             if others:
                 self._labels(others)
@@ -1006,13 +1030,15 @@ class CellDiT:
         FileError
             If a file is missing, damaged, or of another version.
         """
-        trained = from_folder(read_folder(path), os.fspath(path))
+        name = os.fspath(path)
+        trained = from_folder(read_folder(path, check_header), name)
         model = cls.__new__(cls)
         model._trained, model._cells, model._borrowed = trained, None, None
         model.fields, model.genes = trained.fields, trained.genes
         model._tokenizer = trained.autoencoder.tokenizer
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config
         model._features, model._frequencies = trained.features, dict(trained.frequencies)
+        rehearse(model, name)
         return model
 
 

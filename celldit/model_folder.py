@@ -21,7 +21,7 @@ from celldit.effects.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
-from celldit.model_guard import build, check_finite, check_sizes
+from celldit.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.nn.views import TokenViews
 from celldit.samplers.aim import Aim
 from celldit.samplers.calibration import EffectCalibration
@@ -29,7 +29,7 @@ from celldit.samplers.control_rates import from_arrays, to_arrays
 from celldit.samplers.course import Course
 from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
-from celldit.storage import prefixed, under
+from celldit.storage import Header, prefixed, under
 from celldit.tokenizers import tokenizer_from_config
 
 # What Python, numpy and torch raise over parts that do not fit together.
@@ -39,6 +39,21 @@ _DAMAGE = (
     MemoryError, AssertionError,
 )
 # fmt: on
+#: What the names of arrays begin with.
+_PARTS = (
+    "autoencoder.",
+    "flow.",
+    "population.",
+    "tokenizer.",
+    "states.",
+    "synthesis.",
+    "control_rates.",
+    "effect_calibration.",
+    "aim.",
+    "course.",
+    "features.",
+    "memberships.",
+)  # fmt: skip
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -122,6 +137,43 @@ def from_folder(folder: Folder, name: str) -> Trained:
         raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
 
 
+def check_header(
+    config: dict[str, Any], vocab: dict[str, Any], headers: Mapping[str, Header]
+) -> None:
+    """Compare names, shapes and types of arrays with the configuration before any is read.
+
+    Raises
+    ------
+    ValueError
+        If an array belongs to no part, or is not one that the configuration makes.
+    """
+    stray = [name for name in headers if not name.startswith(_PARTS)]
+    if stray:
+        raise ValueError(f"the array {stray[0]} belongs to no part of a model")
+    latent = config["latent"]
+    n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
+    sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
+    check_sizes({**latent["config"], **sizes}, headers, "latent")
+    check_sizes(config["dit"], headers, "dit")
+    check_arrays(lambda: _flow(config, vocab, headers), under("flow", headers), "flow")
+
+
+def _flow(
+    config: dict[str, Any], vocab: dict[str, Any], arrays: Mapping[str, SizedArray]
+) -> AnchoredFlow:
+    """The flow that a configuration describes, with weights and views yet to come."""
+    latent = config["latent"]
+    network, n_contexts = network_from_dict(config["dit"]), len(vocab["contexts"])
+    views = None
+    if "flow.dit.views_TFV" in arrays:
+        shape = arrays["flow.dit.views_TFV"].shape
+        views = TokenViews(torch.zeros(shape), torch.zeros(shape[:1], dtype=torch.int64))
+    flow = AnchoredFlow(latent["n_tokens"], latent["token_dim"], network, n_contexts, views)
+    if any(name.startswith("flow.from_noise.") for name in arrays):
+        flow.part_ways()
+    return flow
+
+
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
@@ -146,25 +198,10 @@ def _from_folder(
         "autoencoder",
     )
     autoencoder.explained = latent["explained"]
-    n_contexts = len(vocab["contexts"])
-
-    def make_flow() -> AnchoredFlow:
-        stored = [arrays.get(f"flow.dit.{name}") for name in ("views_TFV", "identity_T")]
-        views = None
-        if stored[0] is not None and stored[1] is not None:
-            views = TokenViews(*map(torch.from_numpy, stored))
-        flow = AnchoredFlow(
-            n_tokens,
-            token_dim,
-            network_from_dict(config["dit"]),
-            n_contexts,
-            views,
-        )
-        if any(name.startswith("flow.from_noise.") for name in arrays):
-            flow.part_ways()
-        return flow
-
-    flow = build(make_flow, under("flow", arrays), "flow")
+    flow = build(lambda: _flow(config, vocab, arrays), under("flow", arrays), "flow")
+    identity_T = arrays.get("flow.dit.identity_T", np.zeros(0, dtype=np.int64))
+    if len(identity_T) and not -1 <= identity_T.min() <= identity_T.max() < tokenizer.n_identities:
+        raise ValueError("its network attends to tokens that its tokenizer does not make")
     return Trained(
         Fields.from_dict(config["fields"]),
         genes,

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["build", "check_finite", "check_sizes"]
+__all__ = ["SizedArray", "build", "check_arrays", "check_finite", "check_sizes"]
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class SizedArray(Protocol):
+    """An array, or what a header says of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def size(self) -> int: ...
+
+
 #: Settings that are numbers of layers: each brings arrays of its own.
 _LAYERS = ("depth", "levels")
 
 
-def check_sizes(settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str) -> None:
+def check_sizes(settings: Mapping[str, Any], arrays: Mapping[str, SizedArray], where: str) -> None:
     """Refuse settings of a network that its arrays cannot have come from.
 
     Raises
@@ -33,8 +46,10 @@ def check_sizes(settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], w
             raise ValueError(f"{where}.{name} is {value!r}, which its weights do not bear out")
 
 
-def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: str) -> Module:
-    """Make a module and fill it, after a rehearsal without memory has shown that the arrays fit.
+def check_arrays(
+    make: Callable[[], nn.Module], given: Mapping[str, SizedArray], where: str
+) -> None:
+    """Compare arrays with those of a module, which is made without memory.
 
     Raises
     ------
@@ -46,14 +61,25 @@ def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: st
     wanted = {
         n: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in rehearsal.items()
     }
-    given = {name: (array.shape, array.dtype.name) for name, array in state.items()}
-    for name in sorted(wanted.keys() | given.keys()):
-        if wanted.get(name) != given.get(name):
+    there = {name: (tuple(array.shape), str(array.dtype)) for name, array in given.items()}
+    for name in sorted(wanted.keys() | there.keys()):
+        if wanted.get(name) != there.get(name):
             said = " where it must be ".join(
                 "missing" if entry is None else f"{entry[1]} {list(entry[0])}"
-                for entry in (given.get(name), wanted.get(name))
+                for entry in (there.get(name), wanted.get(name))
             )
             raise ValueError(f"the array {where}.{name} is {said}")
+
+
+def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: str) -> Module:
+    """Make a module and fill it, after a rehearsal without memory has shown that the arrays fit.
+
+    Raises
+    ------
+    ValueError
+        If arrays are missing, left over, or of another shape or type.
+    """
+    check_arrays(make, state, where)
     module = make()
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return module.eval()

@@ -11,25 +11,47 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from celldit.arguments import check_path
-from celldit.errors import FileError
+from celldit.errors import FileError, reason_of
 from celldit.locks import sole_writer
 from celldit.replacing import sync_folder, take_place
 
 FORMAT = 1
-MAX_JSON = 200_000_000
+#: Far above what a model of a genome-wide screen has: bytes, entries and brackets within brackets.
+MAX_JSON, MAX_ENTRIES, MAX_DEPTH = 64_000_000, 3_000_000, 40
 _READS = 20
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_MAX_HEADER = 10_000_000
+#: Types of safetensors: numpy's name and the bytes of a value.
+_DTYPES = {
+    "BOOL": ("bool", 1),
+    "U8": ("uint8", 1),
+    "I8": ("int8", 1),
+    "I16": ("int16", 2),
+    "U16": ("uint16", 2),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "I32": ("int32", 4),
+    "U32": ("uint32", 4),
+    "F32": ("float32", 4),
+    "I64": ("int64", 8),
+    "U64": ("uint64", 8),
+    "F64": ("float64", 8),
+}
 CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "weights.safetensors"
 
 
@@ -95,12 +117,45 @@ def _write(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a file of weights says of one array, before it is read.
+
+    Attributes
+    ----------
+    shape
+        Of the array.
+    dtype
+        As numpy calls it, such as ``"float32"``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+Array = TypeVar("Array")
+Check = Callable[[dict[str, Any], dict[str, Any], dict[str, Header]], None]
+
+
 def read_folder(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str], check: Check | None = None
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     """Read config, vocabulary and arrays of a model folder.
 
     A folder that is replaced meanwhile is read again, so that the parts belong together.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    check
+        Is given config, vocabulary and the headers of the arrays before any array is read, and
+        raises ValueError where they do not belong together.
 
     Raises
     ------
@@ -112,7 +167,7 @@ def read_folder(
     for _ in range(_READS):
         before = _identity(folder)
         try:
-            parts = _read_folder(folder)
+            parts = _read_folder(folder, check)
         except FileError:
             if _identity(folder) == before:
                 raise
@@ -130,7 +185,9 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
+def _read_folder(
+    folder: Path, check: Check | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     names = (CONFIG, VOCAB, WEIGHTS)
     missing = [name for name in names if not (folder / name).is_file()]
     if not folder.exists():
@@ -159,10 +216,66 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str
             f"({memory / 1e9:,.0f} GB); load it on a larger one."
         )
     try:
+        headers = _headers(weights)
+        if check is not None:
+            _checked(check, config, vocab, headers, folder)
         arrays = load_file(weights)
+    except FileError:
+        raise
+    except MemoryError as error:
+        raise FileError(
+            f"{weights} has {size / 1e6:,.0f} MB, more than the memory that is free; close other "
+            "programs, or load it on a larger machine."
+        ) from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{weights} is damaged ({error}); copy the model again.") from error
     return config, vocab, arrays
+
+
+def _checked(
+    check: Check,
+    config: dict[str, Any],
+    vocab: dict[str, Any],
+    headers: dict[str, Header],
+    folder: Path,
+) -> None:
+    try:
+        check(config, vocab, headers)
+    except FileError:
+        raise
+    except Exception as error:  # whatever settings of the wrong kind lead to
+        reason = f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+        raise FileError(
+            f"{folder} does not hold a whole celldit model ({reason}); copy the model again."
+        ) from error
+
+
+def _headers(weights: Path) -> dict[str, Header]:
+    """Names, shapes and types in a file of weights.
+
+    Raises
+    ------
+    ValueError
+        If the header is none, or lies about lengths.
+    """
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_MAX_HEADER, weights.stat().st_size - 8):
+            raise ValueError("its header is longer than the file")
+        raw = file.read(length)
+    _check_extent(raw)
+    found = {}
+    for name, entry in json.loads(raw.decode("utf-8")).items():
+        if name == "__metadata__":
+            continue
+        shape, (start, stop) = tuple(entry["shape"]), entry["data_offsets"]
+        dtype, width = _DTYPES[entry["dtype"]]
+        if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
+            raise ValueError(f"the shape of {name} is no list of whole numbers")
+        if math.prod(shape) * width != stop - start:
+            raise ValueError(f"the shape of {name} does not fit its length")
+        found[name] = Header(shape, dtype)
+    return found
 
 
 def _memory() -> float:
@@ -174,18 +287,40 @@ def _memory() -> float:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_JSON:
+    size = path.stat().st_size
+    if size > MAX_JSON:
         raise FileError(
-            f"{path} has {path.stat().st_size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:.0f} "
+            f"{path} has {size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:.0f} "
             "MB that a model's can have; copy the model again."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        raw = path.read_bytes()
+        _check_extent(raw)
+        content = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); copy the model again.") from error
     if not isinstance(content, dict):
         raise FileError(f"{path} is damaged (no JSON object); copy the model again.")
     return content
+
+
+def _check_extent(raw: bytes) -> None:
+    """Refuse JSON of very many or deep entries before they take memory.
+
+    Raises
+    ------
+    ValueError
+        Saying which.
+    """
+    bare = np.frombuffer(_TEXT.sub(b"", raw), dtype=np.uint8)
+    steps = np.zeros(len(bare), dtype=np.int8)
+    for mark, step in ((b"[{", 1), (b"]}", -1)):
+        for byte in mark:
+            steps[bare == byte] = step
+    if (steps > 0).sum() + (bare == ord(",")).sum() > MAX_ENTRIES:
+        raise ValueError(f"more than {MAX_ENTRIES:,} entries")
+    if steps[steps != 0].cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH:
+        raise ValueError(f"brackets more than {MAX_DEPTH} deep")
 
 
 def _no_number(name: str) -> float:
@@ -202,7 +337,7 @@ def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
 
-def under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays under a prefix, without it."""
     start = f"{prefix}."
     return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

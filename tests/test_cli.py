@@ -15,6 +15,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from typer.testing import CliRunner
 
 from celldit.cli import app
@@ -222,7 +223,8 @@ def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch
 def test_evaluate_refuses_another_normalisation(folder, tmp_path):
     screen = ad.read_h5ad(folder / "screen.h5ad")
     screen.obs["umis"] = np.asarray(screen.X.sum(axis=1)).ravel() * 10.0
-    screen.X = screen.X * 10
+    deeper = np.random.default_rng(0).poisson(10 * screen.X.toarray() + 0.3)
+    screen.X = sparse.csr_matrix(deeper).astype(np.float32)
     screen.write_h5ad(tmp_path / "deeper.h5ad")
     text = sentence("evaluate", folder / "predicted.h5ad", tmp_path / "deeper.h5ad")
     assert "--size-factor-key" in text
@@ -262,7 +264,7 @@ def test_errors_are_one_sentence(folder, tmp_path):
     assert "solver" in sentence("predict", model, screen, "-p", "A", "--solver", "h", "-o", output)
     broken = tmp_path / "broken.h5ad"
     broken.write_text("no HDF5")
-    assert "cannot be read as .h5ad" in sentence(
+    assert "cannot be read as an AnnData" in sentence(
         "train", broken, "-o", tmp_path / "m", "--perturbation-key", "p"
     )
     assert "Did you mean 'pearson'" in sentence(

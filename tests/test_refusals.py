@@ -139,7 +139,7 @@ def test_a_store_that_is_damaged_further_on(tiny_screen: ad.AnnData, tmp_path: P
         columns = file["X/indices"][:]
         del file["X/indices"]
         file["X/indices"] = columns[: len(columns) // 2]
-    with pytest.raises(InputError, match=r"damaged, since its row pointers .*; write it again"):
+    with pytest.raises(InputError, match=r"since it has .* values for .* column numbers; write it"):
         cd.open_store(path)
 
 

@@ -11,6 +11,7 @@ import typer
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import (
     BatchSize,
+    CountsLayer,
     Debug,
     Device,
     Dose,
@@ -46,6 +47,7 @@ def generate(
     like: Annotated[
         Path | None, typer.Option(help="Follow the composition of this .h5ad file.")
     ] = None,
+    counts_layer: CountsLayer = None,
     dose: Dose = None,
     time: Time = None,
     solver: Solver = "heun",
@@ -79,6 +81,7 @@ def generate(
                 perturbation=perturbation,
                 covariates=covariates or None,
                 like=None if like is None else read_h5ad(like),
+                counts_layer=counts_layer,
                 dose=read_dose(dose),
                 time=time,
                 solver=solver,

@@ -27,6 +27,9 @@ GuidanceInterval = Annotated[
 ]
 Guidance = Annotated[float, typer.Option(help="Strength of guidance; 1 is none.")]
 BatchSize = Annotated[int, typer.Option(help="Cells at a time.")]
+CountsLayer = Annotated[
+    str | None, typer.Option(metavar="LAYER", help="Layer of the data with raw counts, if not X.")
+]
 Device = Annotated[str, typer.Option(help="Where a large network computes: cpu, cuda or cuda:1.")]
 Dose = Annotated[str | None, typer.Option(help='Dose, a number or one for each part ("1+0.5").')]
 Time = Annotated[float | None, typer.Option(help="Time of the perturbation.")]

@@ -10,6 +10,7 @@ import typer
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import (
     BatchSize,
+    CountsLayer,
     Debug,
     Device,
     Dose,
@@ -60,6 +61,11 @@ def predict(
             help="Make one of N shards only; one that is there already is not made again.",
         ),
     ] = None,
+    counts_layer: CountsLayer = None,
+    missing: Annotated[
+        Literal["refuse", "impute"],
+        typer.Option(help="Genes that the data lack: refuse, or impute from the model's controls."),
+    ] = "refuse",
     dose: Dose = None,
     time: Time = None,
     sampler: Annotated[
@@ -138,6 +144,8 @@ def predict(
                 out=output,
                 overwrite=overwrite,
                 shard=shard,
+                counts_layer=counts_layer,
+                missing=missing,
             )
         if effects is not None:
             table = loaded.predict_effects(perturbation, dose=read_dose(dose), time=time)

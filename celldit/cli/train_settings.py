@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.errors import InputError, UnknownNameError
+from celldit.files import read_toml
 
 __all__ = ["TrainSettings"]
 
@@ -98,12 +98,7 @@ perturbation_sep
         InputError
             If an entry has the wrong type.
         """
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileError(f"There is no settings file {path}; check the path.") from None
-        except (OSError, ValueError) as error:
-            raise FileError(f"{path} cannot be read as TOML ({error}).") from error
+        content = read_toml(path)
         entries: dict[str, Any] = {}
         training: dict[str, Any] = {}
         for table, values in content.items():

@@ -68,6 +68,13 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
+    (r" to (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
+    (r" of (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
+    (
+        r"pass adata\.raw\.to_adata\(\) instead of adata",
+        "write adata.raw.to_adata() to a file of its own in Python, and give that",
+    ),
+    (r"model\.predict\(\.\.\., missing=\"impute\"\)", "--missing impute"),
     (r"\bedit= is (.+); leave it out", r"--n-avg and --t-start are \1; leave them out"),
     (r"\badata\.(obs|X|layers|var_names|raw)\b(?!\.)", r"\1"),
 )

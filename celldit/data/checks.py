@@ -17,7 +17,7 @@ from celldit.data.columns import (
 from celldit.data.counts import check_counts, select_matrix
 from celldit.data.doses import canonical_doses
 from celldit.data.doubtful_labels import check_split, usual_control, warn_doubtful
-from celldit.data.genes import check_unique_genes
+from celldit.data.genes import check_are_genes, check_unique_genes
 from celldit.data.labels import canonical_array, with_one_control
 from celldit.errors import InputError, closest, examples
 
@@ -41,6 +41,7 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     _check_arguments(fields)
     select_matrix(adata, fields.counts_layer)
     check_unique_genes(adata.var_names)
+    check_are_genes(adata.var)
     _check_columns(adata, fields)
     totals = check_counts(adata, fields.counts_layer)
     n_empty = int((totals == 0).sum())

@@ -11,17 +11,31 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from celldit.data.not_counts import check_counted
 from celldit.data.pointers import check_sparse, owner_of
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["check_counts", "check_values", "read_counts", "select_matrix", "tidy", "where"]
+__all__ = [
+    "check_block",
+    "check_counts",
+    "check_values",
+    "read_counts",
+    "select_matrix",
+    "tidy",
+    "where",
+]
 
 _BLOCK_ROWS = 4096
 _PROBE_ENTRIES = 100_000
-_INTEGER_TOLERANCE = 1e-6
+_INTEGER_TOLERANCE, _FURTHEST = 1e-6, 0.05
+#: More than log1p of any count per ten thousand, or per million.
+_LARGEST_LOG = 20.0
 #: Above this, float32 no longer holds every whole number, and no cell has so many molecules.
 _HIGHEST_COUNT = 2**24
-LOAD = "Store them in a layer and pass counts_layer=..., or load the unnormalised data."
+LOAD = (
+    "Store them in a layer and pass counts_layer=... to CellDiT.setup_anndata, or load the "
+    "unnormalised data."
+)
 
 
 def where(counts_layer: str | None) -> str:
@@ -98,18 +112,11 @@ def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
         If there is no such layer.
     """
     matrix = select_matrix(adata, counts_layer)
-    if isinstance(matrix, CSCDataset):
-        matrix = matrix.to_memory()
     name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
-    if sparse.issparse(matrix):
-        check_values(matrix.data, name, remedy)
-        return np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-    totals = []
-    for block in _row_blocks(matrix):
-        values = block.data if sparse.issparse(block) else block
-        check_values(values, name, remedy)
-        totals.append(np.asarray(block.sum(axis=1, dtype=np.float64)).ravel())
-    return np.concatenate(totals)
+    blocks = (check_block(block, name, remedy) for block in _row_blocks(matrix))
+    return np.concatenate(
+        [np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in blocks]
+    )
 
 
 def read_counts(
@@ -132,14 +139,11 @@ def read_counts(
         Its memory is its own: changing it does not change ``adata``.
     """
     matrix = select_matrix(adata, counts_layer)
-    if isinstance(matrix, CSCDataset):
-        matrix = matrix.to_memory()
-    blocks = [matrix] if sparse.issparse(matrix) else _row_blocks(matrix)
     name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
     parts = []
-    for block in blocks:
-        check_values(block.data if sparse.issparse(block) else block, name, remedy)
-        parts.append(_as_float_csr(block, columns))
+    for block in _row_blocks(matrix):
+        rows = check_block(block, name, remedy)
+        parts.append(rows if columns is None else sparse.csr_matrix(rows[:, columns]))
     counts = parts[0] if len(parts) == 1 else sparse.csr_matrix(sparse.vstack(parts, format="csr"))
     return _whole_counts(counts)
 
@@ -160,17 +164,40 @@ def _whole_counts(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return counts
 
 
-def _as_float_csr(block: Any, columns: np.ndarray | None) -> sparse.csr_matrix:
-    if not sparse.issparse(block):
-        picked = block if columns is None else block[:, columns]
-        return sparse.csr_matrix(picked.astype(np.float32))
-    rows = sparse.csr_matrix(block)
-    data = rows.data.astype(np.float32)  # always a copy, so nothing is shared with the AnnData
-    floats = sparse.csr_matrix((data, rows.indices.copy(), rows.indptr.copy()), shape=rows.shape)
-    return floats if columns is None else sparse.csr_matrix(floats[:, columns])
+def check_block(
+    block: Any, name: str, remedy: Callable[[], str] = lambda: LOAD
+) -> sparse.csr_matrix:
+    """Refuse rows that hold no raw counts, as :func:`check_values`, and copy them as floats.
+
+    Parameters
+    ----------
+    block
+        Rows as they are stored, sparse or dense.
+    name, remedy
+        As for :func:`check_values`.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of float32
+        Its memory is its own.
+    """
+    if sparse.issparse(block):
+        check_values(block.data, name, remedy)
+        rows = sparse.csr_matrix(block)
+        parts = rows.data.astype(np.float32), rows.indices.copy(), rows.indptr.copy()
+        floats = sparse.csr_matrix(parts, shape=rows.shape)
+    else:
+        check_values(block, name, remedy)
+        floats = sparse.csr_matrix(np.asarray(block).astype(np.float32))
+    check_counted(floats, name, remedy)
+    return floats
 
 
 def _row_blocks(matrix: Any) -> Iterator[Any]:
+    if isinstance(matrix, CSCDataset):
+        matrix = matrix.to_memory()
+    if sparse.issparse(matrix):
+        matrix = sparse.csr_matrix(matrix)
     for start in range(0, matrix.shape[0], _BLOCK_ROWS):
         yield matrix[start : start + _BLOCK_ROWS]
 
@@ -194,6 +221,8 @@ def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lamb
     """
     if values.size == 0 or values.dtype.kind == "b":
         return
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)  # whose numbers do not reach the bounds below
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         n_bad = int(values.size - np.isfinite(values).sum())
         raise InputError(
@@ -211,25 +240,49 @@ def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lamb
             f"which are no counts of molecules; celldit needs raw counts. {remedy()}"
         )
     if values.dtype.kind == "f" and not _whole(values):
-        broken = values[np.abs(values - np.rint(values)) > _INTEGER_TOLERANCE][0]
+        broken = values[_off(values)][0]
         raise InputError(
             f"{name} holds values that are not whole numbers (such as {broken:.4g}), as normalised "
-            f"or log-transformed data do; celldit needs raw counts. {remedy()}"
+            f"or log-transformed data do; celldit needs raw counts. {remedy()}{_rounding(values)}"
         )
 
 
 def _whole(values: np.ndarray) -> bool:
-    return bool((np.abs(values - np.rint(values)) <= _INTEGER_TOLERANCE).all())
+    return not _off(values).any()
+
+
+def _off(values: np.ndarray) -> np.ndarray:
+    """Which values are further from a whole number than float32 loses on the way to log1p and back.
+
+    That is about a tenth of a millionth of the logarithm, and so of the value, times ten or so.
+    """
+    allowed = np.minimum(_INTEGER_TOLERANCE * (1 + 10 * np.abs(values)), _FURTHEST)
+    off: np.ndarray = np.abs(values - np.rint(values)) > allowed
+    return off
+
+
+def _rounding(values: np.ndarray) -> str:
+    """Fractions among numbers too large for logarithms: counts that a tool corrected, it may be."""
+    if float(values.max()) <= _LARGEST_LOG:
+        return ""
+    return (
+        " If they are counts that were corrected for background or shared reads, round them first: "
+        'adata.layers["rounded"] = scipy.sparse.csr_matrix(adata.X).rint(), and pass '
+        'counts_layer="rounded" to CellDiT.setup_anndata.'
+    )
 
 
 def _remedy(adata: ad.AnnData, counts_layer: str | None) -> str:
     """Point at a matrix of the same AnnData that looks like counts."""
     adata = owner_of(adata)
     if counts_layer is not None and adata.X is not None and _looks_like_counts(adata.X):
-        return "adata.X looks like counts: leave counts_layer out."
+        return "adata.X looks like counts: leave counts_layer out of CellDiT.setup_anndata."
     for layer in adata.layers:
         if layer != counts_layer and _looks_like_counts(adata.layers[layer]):
-            return f"adata.layers[{layer!r}] looks like counts: pass counts_layer={layer!r}."
+            return (
+                f"adata.layers[{layer!r}] looks like counts: pass counts_layer={layer!r} to "
+                "CellDiT.setup_anndata."
+            )
     if adata.raw is not None and _looks_like_counts(adata.raw.X):
         return "adata.raw looks like counts: pass adata.raw.to_adata() instead of adata."
     return LOAD

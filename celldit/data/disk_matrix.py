@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import zarr
 from scipy import sparse
 
+from celldit.data.disk_files import (
+    check_no_links,
+    missing_chunks,
+    opened,
+    reading,
+    refuse_missing_chunks,
+)
 from celldit.data.pointers import check_indices, check_indptr
-from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.errors import FileError, InputError, UnknownNameError, reason_of
 
-__all__ = ["DiskMatrix", "is_zarr", "open_root"]
+__all__ = ["DiskMatrix"]
 
-# Only what a reader may trip over: damaged or foreign files raise any of these.
-READ_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, IndexError)
-
-
-def is_zarr(path: Path) -> bool:
-    """Whether a folder is a zarr group."""
-    return any((path / name).exists() for name in (".zgroup", "zarr.json"))
-
-
-def open_root(path: Path) -> Any:
-    """Open an ``.h5ad`` file or a ``.zarr`` folder for reading.
-
-    Raises
-    ------
-    FileError
-        If there is none, or it cannot be read.
-    """
-    if not path.exists():
-        raise FileError(f"There is no {path}; check the path.")
-    try:
-        return zarr.open_group(path, mode="r") if path.is_dir() else h5py.File(path, "r")
-    except READ_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileError(f"{path} cannot be read ({reason}); write it again.") from error
+#: How anndata 0.6 said what is called an encoding now.
+_OLD_ENCODINGS = {"csr": "csr_matrix", "csc": "csc_matrix"}
 
 
 class DiskMatrix:
@@ -62,6 +44,9 @@ class DiskMatrix:
         Where each row begins among the stored entries, int64; None for a dense matrix.
     chunk_rows
         Rows (about) that the disk must read for any one of them.
+    lacks_chunks, chunk_columns
+        Whether parts of a dense matrix are not on disk, which are zeros or lost, and how many genes
+        a part has.
 
     Raises
     ------
@@ -73,41 +58,58 @@ class DiskMatrix:
         If there is no such layer.
     """
 
+    lacks_chunks, chunk_columns = False, 0
+
     def __init__(self, path: Path, counts_layer: str | None) -> None:
         self.path = path
         self.key = "X" if counts_layer is None else f"layers/{counts_layer}"
-        self._open: tuple[int, Any] | None = None
-        root = self._root()
-        if counts_layer is not None and counts_layer not in root.get("layers", {}):
-            known = list(root["layers"].keys()) if "layers" in root else []
-            raise UnknownNameError.among(f"layer in {path}", counts_layer, known)
-        if self.key not in root:
-            raise InputError(f"{path} has no X; name the layer of counts with counts_layer=...")
-        matrix = root[self.key]
-        encoding = str(matrix.attrs.get("encoding-type", "array"))
         self.indptr: np.ndarray | None = None
+        check_no_links(path)
+        with reading(path), opened(path) as root:
+            if counts_layer is not None and counts_layer not in root.get("layers", {}):
+                known = list(root["layers"].keys()) if "layers" in root else []
+                raise UnknownNameError.among(f"layer in {path}", counts_layer, known)
+            if self.key not in root:
+                raise InputError(f"{path} has no X; name the layer of counts with counts_layer=...")
+            self._look_at(root[self.key])
+        self._stamp = self._state()
+
+    def _look_at(self, matrix: Any) -> None:
+        """Find shape and pointers of a matrix, and whether all of it is there."""
+        old = str(matrix.attrs.get("h5sparse_format", "array"))
+        encoding = str(matrix.attrs.get("encoding-type", _OLD_ENCODINGS.get(old, old)))
+        what = f"{self.key} of {self.path}"
         if encoding == "csr_matrix":
-            data = matrix["data"]
-            n_rows, n_genes = (int(n) for n in matrix.attrs["shape"])
+            data, indices = matrix["data"], matrix["indices"]
+            shape = matrix.attrs["shape" if "shape" in matrix.attrs else "h5sparse_shape"]
+            n_rows, n_genes = (int(n) for n in shape)
+            for name in ("data", "indices", "indptr"):
+                refuse_missing_chunks(matrix[name], f"{self.key}/{name}", self.path)
             indptr = np.asarray(matrix["indptr"][:])
-            n_entries = min(int(data.shape[0]), int(matrix["indices"].shape[0]))
-            check_indptr(indptr, n_rows, n_entries, f"{self.key} of {path}")
+            if data.shape != indices.shape:
+                raise InputError(
+                    f"{what} is damaged, since it has {data.shape[0]} values for "
+                    f"{indices.shape[0]} column numbers; write it again from the data that it was "
+                    "made of."
+                )
+            check_indptr(indptr, n_rows, int(data.shape[0]), what)
             self.indptr = indptr.astype(np.int64)
             self.chunk_rows = _chunk_rows(data, max(1.0, int(data.shape[0]) / max(1, n_rows)))
         elif encoding == "array" and not hasattr(matrix, "keys") and len(matrix.shape) == 2:
             data = matrix
             n_rows, n_genes = (int(n) for n in matrix.shape)
             self.chunk_rows = int(matrix.chunks[0]) if matrix.chunks else 1
+            self.chunk_columns = int(matrix.chunks[1]) if matrix.chunks else n_genes
+            self.lacks_chunks = missing_chunks(matrix) > 0
         else:
             how = "by columns (CSC)" if encoding == "csc_matrix" else f"as {encoding!r}"
             raise InputError(
-                f"{self.key} of {path} is stored {how}, of which no rows can be read; read it with "
+                f"{what} is stored {how}, of which no rows can be read; read it with "
                 "anndata, convert it with scipy.sparse.csr_matrix, and write it again."
             )
         if np.dtype(data.dtype).kind not in "biuf":
-            raise InputError(f"{self.key} of {path} has the type {data.dtype}, not numbers.")
+            raise InputError(f"{what} has the type {data.dtype}, not numbers.")
         self.shape = n_rows, n_genes
-        self._stamp = self._state()
 
     @property
     def entries_per_row(self) -> float:
@@ -127,24 +129,34 @@ class DiskMatrix:
         """
         self.check_unchanged()
         try:
-            matrix = self._root()[self.key]
-            if self.indptr is None:
-                return sparse.csr_matrix(np.asarray(matrix[start:stop]))
-            span = slice(int(self.indptr[start]), int(self.indptr[stop]))
-            indices = np.asarray(matrix["indices"][span])
-            check_indices(indices, self.shape[1], f"{self.key} of {self.path}")
-            data = np.asarray(matrix["data"][span])
-            parts = data, indices, self.indptr[start : stop + 1] - self.indptr[start]
-            return sparse.csr_matrix(parts, shape=(stop - start, self.shape[1]))
-        except READ_ERRORS as error:
-            self.check_unchanged()
-            if isinstance(error, InputError):
-                raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            with opened(self.path) as root:
+                return self._rows(root[self.key], start, stop)
+        except InputError:
+            raise
+        except MemoryError as error:
             raise FileError(
-                f"Cells {start} to {stop} of {self.path} cannot be read ({reason}); "
+                f"Cells {start} to {stop} of {self.path} need more memory than there is; write it "
+                "in smaller chunks, or use fewer genes."
+            ) from error
+        except Exception as error:  # h5py, zarr and their codecs raise what they like
+            self.check_unchanged()
+            raise FileError(
+                f"Cells {start} to {stop} of {self.path} cannot be read ({reason_of(error)}); "
                 "the file is damaged, so write it again."
             ) from error
+
+    def _rows(self, matrix: Any, start: int, stop: int) -> sparse.csr_matrix:
+        if self.indptr is None:
+            return sparse.csr_matrix(np.asarray(matrix[start:stop]))
+        span = slice(int(self.indptr[start]), int(self.indptr[stop]))
+        indices = np.asarray(matrix["indices"][span])
+        check_indices(indices, self.shape[1], f"{self.key} of {self.path}")
+        parts = (
+            np.asarray(matrix["data"][span]),
+            indices,
+            self.indptr[start : stop + 1] - self.indptr[start],
+        )
+        return sparse.csr_matrix(parts, shape=(stop - start, self.shape[1]))
 
     def check_unchanged(self) -> None:
         """Raise FileError if the file is not the one that was opened."""
@@ -171,15 +183,6 @@ class DiskMatrix:
         # A file that never was (the other zarr version's) must not look like one that vanished.
         states = [_state_of(p) for p in watched[: 1 + len(arrays)]]
         return (*states, *(_state_of(p) for p in watched[1 + len(arrays) :] if p.exists()))
-
-    def _root(self) -> Any:
-        # A handle must not cross into another process.
-        if self._open is None or self._open[0] != os.getpid():
-            self._open = os.getpid(), open_root(self.path)
-        return self._open[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": None}
 
 
 def _state_of(path: Path) -> tuple[int, int]:

@@ -20,6 +20,8 @@ __all__ = ["check_split", "joined_otherwise", "usual_control", "warn_doubtful"]
 _JOINERS = "_;,|&/:+-. "
 #: Tried in this order where another separator must be suggested.
 _SUGGESTED = ("+", ";", "|", "&", ",", "__", " + ", "@@")
+#: What is longer is no name, and would be looked at for minutes.
+_LONGEST = 1000
 _OPEN, _CLOSE = "([{", ")]}"
 #: How programs write that nothing is known of a cell.
 _MISSING = frozenset(["<na>", "n/a", "na", "nan", "nat", "null"])
@@ -39,7 +41,7 @@ _CONTROLS = frozenset([
 
 def usual_control(label: str) -> bool:
     """Whether a label is one that laboratories give to unperturbed cells."""
-    return _folded(label) in _CONTROLS or is_control_guide(label)
+    return (len(label) <= _LONGEST and _folded(label) in _CONTROLS) or is_control_guide(label)
 
 
 def check_split(labels: Iterable[str], sep: str, control: str) -> None:
@@ -87,7 +89,7 @@ def warn_doubtful(labels: Iterable[str], sep: str, controls: Sequence[str], key:
     key
         The column that holds them.
     """
-    known = [label for label in labels if label not in controls]
+    known = [n for n in labels if n not in controls and len(n) <= _LONGEST]
     for warning in (
         *_split_in_doubt(known, sep),
         *_joined_otherwise(known, sep, controls),

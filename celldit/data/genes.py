@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError, examples
 
-__all__ = ["check_unique_genes", "match_genes"]
+__all__ = ["FEATURE_COLUMNS", "check_are_genes", "check_unique_genes", "match_genes"]
+
+#: Columns of ``var`` that say what was measured, as Cell Ranger, muon and others call them.
+FEATURE_COLUMNS = ("feature_types", "feature_type", "modality", "feature_class")
+_NO_GENE = re.compile(
+    r"antibod|\badt\b|\bhto\b|hashtag|crispr|\bguide|sgrna|multiplexing|\bpeaks?\b|\batac\b"
+    r"|^prot(ein)?s?$|\bcustom\b|\bvdj\b|antigen|\bcmo\b",
+    re.IGNORECASE,
+)
+#: How antibodies of the usual panels are named.
+_ANTIBODY = re.compile(r".+[_.-]Total(Seq)?[_-]?[ABCD]?(_\w+)?|(ADT|HTO)[_-].+|.+[_-](ADT|HTO)")
+
+
+def check_are_genes(var: pd.DataFrame) -> None:
+    """Refuse antibodies, guides, peaks and the like among the genes.
+
+    Parameters
+    ----------
+    var
+        The table of genes, or those of its columns that are in `FEATURE_COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        Says how many there are of which kind, and how to select the genes.
+
+    Warns
+    -----
+    UserWarning
+        If names look like those of antibodies, and no column says what was measured.
+    """
+    told = [column for column in FEATURE_COLUMNS if column in var]
+    for column in told:
+        kinds = var[column].astype(str).value_counts(sort=False)
+        others = {str(k): int(n) for k, n in kinds.items() if _NO_GENE.search(str(k)) and n}
+        if not others:
+            continue
+        genes = [str(kind) for kind, n in kinds.items() if kind not in others and n]
+        listed = ", ".join(f"{n} of {kind!r}" for kind, n in others.items())
+        how = (
+            f"select the genes: adata = adata[:, adata.var[{column!r}].isin({genes!r})].copy()"
+            if genes
+            else "there is no gene among them, so load the gene expression."
+        )
+        raise InputError(
+            f"adata.var[{column!r}] says that {sum(others.values())} of {len(var)} features are no "
+            f"genes ({listed}), but they would count into the totals of cells; {how}"
+        )
+    names = [name for name in var.index.astype(str) if _ANTIBODY.fullmatch(name)]
+    if names and not told:
+        warnings.warn(
+            f"{len(names)} of {len(var)} features are named like antibodies ({examples(names)}), "
+            "but count as genes; if they are antibodies, select the genes: "
+            f"adata = adata[:, ~adata.var_names.isin({names[:200]!r})].copy()",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_unique_genes(names: Sequence[str]) -> None:
@@ -51,7 +109,45 @@ def match_genes(available: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(positions)} genes needed are not in adata.var_names "
-            f"({examples(missing)}); the data name theirs {examples(index[:3])}. Add the missing "
-            "genes, or rename the data's genes to match."
+            f"({examples(missing)}); the data name theirs {examples(index[:3])}. "
+            f"{_how_to_match(missing, list(wanted), index)}"
         )
     return positions.to_numpy(dtype=np.int64)
+
+
+_ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
+#: What names may differ in, and the code that writes two such names alike.
+_SPELLINGS: dict[str, tuple[Callable[[str], str], str]] = {
+    "version": (
+        lambda name: name.split(".")[0] if _ENSEMBL.fullmatch(name) else name,
+        "split('.')[0]",
+    ),
+    "upper and lower case, as of mouse and human genes,": (str.upper, "upper()"),
+    "blanks around them": (str.strip, "strip()"),
+}
+
+
+def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: pd.Index) -> str:
+    """What to do about missing genes: rename, where a spelling of their own explains them."""
+    for what, (spelt, code) in _SPELLINGS.items():
+        theirs = {spelt(name) for name in available}
+        n_found = sum(spelt(name) in theirs for name in missing)
+        if 2 * n_found > len(missing):
+            return (
+                f"{n_found} of them differ in {what} only; write them as the model does: "
+                f"spelt = {{gene.{code}: gene for gene in model.genes}}; adata.var_names = "
+                f"[spelt.get(name.{code}, name) for name in adata.var_names]"
+            )
+    if _mostly_ensembl(wanted) != _mostly_ensembl(list(available)):
+        return (
+            "One side names genes by Ensembl ids and the other by symbols; put the same into "
+            "adata.var_names."
+        )
+    return (
+        "Rename the data's genes to match, or, if some were not measured, let "
+        'model.predict(..., missing="impute") fill them in.'
+    )
+
+
+def _mostly_ensembl(names: Sequence[str]) -> bool:
+    return 2 * sum(_ENSEMBL.fullmatch(str(name)) is not None for name in names) > len(names)

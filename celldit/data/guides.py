@@ -50,6 +50,8 @@ CONTROL_GUIDES = (
 )
 """Names of guides that target no gene; case, blanks, dashes and numbers behind do not matter."""
 
+#: Longer ones are no guides' names, and would be searched through for minutes.
+_LONGEST = 200
 _WORD = r"(?i:sgrna|grna|crrna|guide|sg|g)"
 #: How a guide's name begins, before its target, as in ``sgSTAT1-1`` and ``p_sgCREB1_2``.
 _BEFORE = re.compile(
@@ -86,6 +88,8 @@ _HELD = "_\0_"
 
 def _bare(name: str) -> str:
     """A control's name without case, punctuation, ``sg`` before it and numbers behind it."""
+    if len(name) > _LONGEST:
+        return name
     letters = re.sub(r"[\W_]", "", name.casefold())
     return re.sub(r"\d+$", "", re.sub(r"^p?sg(?:rna)?", "", letters))
 
@@ -153,6 +157,8 @@ class GuideNames:
         InputError
             If the pattern finds an empty target.
         """
+        if len(guide) > _LONGEST:
+            return guide
         if self.compiled is not None:
             found = self.compiled.fullmatch(guide)
             if found is None:
@@ -240,7 +246,7 @@ def merge_guide_labels(
 
 
 def _guides(label: str, sep: str) -> list[str]:
-    vector = _VECTOR.fullmatch(label)
+    vector = _VECTOR.fullmatch(label) if len(label) <= _LONGEST else None
     if vector is not None:
         return vector["pair"].split("_")
     held = _STRAND.sub(_HELD, label) if "+" in sep else label

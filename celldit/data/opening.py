@@ -12,16 +12,25 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
+from celldit.arguments import check_path
 from celldit.data.cells import read_columns
 from celldit.data.checks import check_fields
-from celldit.data.disk_matrix import READ_ERRORS, DiskMatrix, is_zarr, open_root
+from celldit.data.disk_files import (
+    check_no_links,
+    column_names,
+    is_zarr,
+    opened,
+    reading,
+    table_of,
+)
+from celldit.data.disk_matrix import DiskMatrix
 from celldit.data.fields import Fields, fields_of
-from celldit.data.genes import check_unique_genes, match_genes
+from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
 from celldit.data.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
 
-__all__ = ["open_backed", "open_fields", "open_store", "shard_paths"]
+__all__ = ["described", "open_backed", "open_fields", "open_store", "shard_paths"]
 
 
 def open_store(
@@ -108,16 +117,14 @@ def open_fields(
     paths = shard_paths(path)
     frames, names = [], []
     for shard_path in paths:
-        root = open_root(shard_path)
-        try:
+        check_no_links(shard_path)
+        with reading(shard_path), opened(shard_path) as root:
             frames.append(_obs(root, fields, shard_path))
-            names.append(_index(root["var"]))
-        except READ_ERRORS as error:
-            if isinstance(error, (InputError, UnknownNameError)):
-                raise
-            raise FileError(
-                f"{shard_path} cannot be read as an AnnData ({error}); write it again with anndata."
-            ) from error
+            kinds = [c for c in FEATURE_COLUMNS if c in column_names(root, "var", shard_path)]
+            table = table_of(root, "var", kinds, shard_path)
+        names.append([str(name) for name in table.index])
+        if genes is None:
+            check_are_genes(table)
     _check_same_genes(paths, names)
     shards = tuple(DiskMatrix(source, fields.counts_layer) for source in paths)
     for shard, frame, index in zip(shards, frames, names, strict=True):
@@ -143,10 +150,17 @@ def open_backed(
     backed = adata.isbacked and not adata.is_view and fields.counts_layer is None
     if not backed or adata.filename is None:
         return None
-    root = open_root(Path(adata.filename))
-    if str(root["X"].attrs.get("encoding-type", "array")) == "csc_matrix":
-        return None
-    shard = DiskMatrix(Path(adata.filename), None)
+    path = Path(adata.filename)
+    with reading(path), opened(path) as root:
+        attributes = root["X"].attrs
+        if "csc" in str(attributes.get("encoding-type", attributes.get("h5sparse_format", ""))):
+            return None
+    shard = DiskMatrix(path, None)
+    if shard.shape != adata.shape:
+        raise FileError(
+            f"{path} has {shard.shape[0]} x {shard.shape[1]} counts for {adata.n_obs} cells and "
+            f"{adata.n_vars} genes; write it again."
+        )
     return _open((shard,), adata.obs, [str(g) for g in adata.var_names], fields, genes)
 
 
@@ -158,7 +172,7 @@ def shard_paths(path: str | os.PathLike[str]) -> list[Path]:
     FileError
         If there is nothing that celldit can read.
     """
-    source = Path(path)
+    source = check_path(path)
     if not source.exists():
         raise FileError(f"There is no {source}; check the path.")
     if not source.is_dir() or is_zarr(source):
@@ -221,10 +235,28 @@ def _check_same_genes(paths: Sequence[Path], names: Sequence[list[str]]) -> None
         )
 
 
+def described(
+    path: str | os.PathLike[str],
+) -> tuple[object, list[str], list[str], bool]:
+    """What the (first) file says of itself, without reading a column or a count.
+
+    Returns
+    -------
+    setup, columns, layers, has_matrix
+        What ``setup_anndata`` stored or None, names of the columns of ``obs`` and of the layers,
+        and whether there is an ``X``.
+    """
+    first = shard_paths(path)[0]
+    check_no_links(first)
+    with reading(first), opened(first) as root:
+        setup = read_elem(root["uns/celldit/setup"]) if "uns/celldit/setup" in root else None
+        layers = [str(name) for name in root["layers"]] if "layers" in root else []
+        return setup, column_names(root, "obs", first), layers, "X" in root
+
+
 def _obs(root: Any, fields: Fields, path: Path) -> pd.DataFrame:
     """The columns of ``obs`` that matter, and the names of the cells."""
-    group = root["obs"]
-    known = [str(name) for name in group.attrs["column-order"]]
+    known = column_names(root, "obs", path)
     wanted = {
         "perturbation_key": fields.perturbation_key,
         "dose_key": fields.dose_key,
@@ -236,8 +268,7 @@ def _obs(root: Any, fields: Fields, path: Path) -> pd.DataFrame:
         if key is not None and key not in known:
             raise UnknownNameError.among(f"column for {role} in obs of {path.name}", key, known)
     keys = dict.fromkeys(key for key in wanted.values() if key is not None)
-    columns = {key: read_elem(group[key]) for key in keys}
-    return pd.DataFrame(columns, index=pd.Index(_index(group), dtype=object))
+    return table_of(root, "obs", list(keys), path)
 
 
 def _as_objects(frame: pd.DataFrame) -> pd.DataFrame:
@@ -245,13 +276,8 @@ def _as_objects(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({k: object for k, t in frame.dtypes.items() if t == "category"})
 
 
-def _index(group: Any) -> list[str]:
-    return [str(name) for name in read_elem(group[group.attrs["_index"]])]
-
-
 def _stored_fields(path: Path) -> Fields:
-    root = open_root(path)
-    stored = read_elem(root["uns/celldit/setup"]) if "uns/celldit/setup" in root else None
+    stored = described(path)[0]
     if not isinstance(stored, Mapping):
         raise InputError(
             f"{path} does not say what its columns mean; use cd.open_store(path, "

@@ -14,6 +14,7 @@ from celldit.data.opening import open_backed, open_fields, open_store
 from celldit.data.store import CellStore
 from celldit.data.stored import StoredCells
 from celldit.errors import InputError
+from celldit.memory import within_memory
 
 __all__ = ["Source", "read_any", "read_set_up"]
 
@@ -64,7 +65,14 @@ def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None)
     ------
     InputError
         If `source` is of another kind.
+    OutOfMemoryError
+        If memory does not suffice.
     """
+    with within_memory():
+        return _read(source, fields, genes)
+
+
+def _read(source: Source, fields: Fields, genes: Sequence[str] | None) -> CellStore:
     if isinstance(source, StoredCells):
         if genes is None or source.genes == tuple(genes):
             return source

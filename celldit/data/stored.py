@@ -12,13 +12,13 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.cells import Cells
-from celldit.data.counts import check_values, tidy
+from celldit.data.counts import check_block, tidy
 from celldit.data.disk_matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.store import CellStore, Index, digest
 from celldit.data.windows import WindowReader, block_shuffle
-from celldit.errors import InputError
+from celldit.errors import FileError, InputError
 
 __all__ = ["StoredCells"]
 
@@ -32,6 +32,10 @@ MIN_BLOCK = 32
 GAP = 64
 #: Most stored counts that are read at once.
 SPAN_ENTRIES = 1 << 22
+#: Counts expected of a part of a matrix that cannot all be zero by chance.
+_SURELY_SEEN = 20.0
+#: Bytes that packed names may take, however wide.
+_NAMES_AT_EASE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,14 +205,47 @@ def _spans(rows: np.ndarray, gap: int, most: int) -> Iterator[tuple[int, int]]:
 
 def read_totals(shard: DiskMatrix, columns: np.ndarray | None) -> np.ndarray:
     """Total counts of each cell over the genes wanted; reads and checks every count."""
+    if shard.lacks_chunks:
+        refuse_lost_chunks(shard)
     most = max(1, int(SPAN_ENTRIES // max(1.0, shard.entries_per_row)))
     totals = []
     for start in range(0, shard.shape[0], most):
         rows = shard.rows(start, min(start + most, shard.shape[0]))
-        check_values(rows.data, f"{shard.key} of {shard.path}")
+        check_block(rows, f"{shard.key} of {shard.path}")
         own = rows if columns is None else rows[:, columns]
         totals.append(np.asarray(own.sum(axis=1, dtype=np.float64)).ravel())
     return np.concatenate([*totals, np.zeros(0)])
+
+
+def refuse_lost_chunks(shard: DiskMatrix) -> None:
+    """Refuse a dense matrix with a part of zeros where its genes are seen in other cells.
+
+    zarr need not write a part that is all zeros, so that one which is lost looks the same.
+
+    Raises
+    ------
+    FileError
+        Naming the first cells and genes of the part.
+    """
+    height, width = shard.chunk_rows, shard.chunk_columns
+    starts = range(0, shard.shape[0], height)
+    sums_RG = np.array([_gene_totals(shard, start, start + height) for start in starts])
+    for start, own_G in zip(starts, sums_RG, strict=True):
+        n_here = min(height, shard.shape[0] - start)
+        rate_G = (sums_RG.sum(axis=0) - own_G) / max(1, shard.shape[0] - n_here)
+        for gene in range(0, shard.shape[1], width):
+            part = slice(gene, gene + width)
+            if own_G[part].sum() == 0 and rate_G[part].sum() * n_here > _SURELY_SEEN:
+                raise FileError(
+                    f"{shard.key} of {shard.path} lacks a part on disk, which would be read as "
+                    f"zeros (cells from {start}, genes from {gene}, which other cells express); "
+                    "copy or write it again."
+                )
+
+
+def _gene_totals(shard: DiskMatrix, start: int, stop: int) -> np.ndarray:
+    rows = shard.rows(start, min(stop, shard.shape[0]))
+    return np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel()
 
 
 def refuse_empty(shards: Sequence[DiskMatrix], totals: np.ndarray) -> None:
@@ -224,12 +261,22 @@ def refuse_empty(shards: Sequence[DiskMatrix], totals: np.ndarray) -> None:
 
 
 def pack_names(names: Sequence[str]) -> np.ndarray:
-    """Names as UTF-8 of fixed width."""
-    return np.array([str(name).encode() for name in names], dtype=np.bytes_)
+    """Names as UTF-8 of fixed width; as they are where one giant name would widen all."""
+    packed = [str(name).encode() for name in names]
+    width, total = max(map(len, packed), default=0), sum(map(len, packed))
+    if width * len(packed) > max(_NAMES_AT_EASE, 8 * total) or any(
+        b.endswith(b"\0") for b in packed
+    ):
+        kept = np.empty(len(packed), dtype=object)
+        kept[:] = [str(name) for name in names]
+        return kept
+    return np.array(packed, dtype=np.bytes_)
 
 
 def unpack_names(packed: np.ndarray) -> np.ndarray:
     """What :func:`pack_names` packed, object (str)."""
+    if packed.dtype == object:
+        return packed
     names = np.empty(len(packed), dtype=object)
     names[:] = [name.decode() for name in packed.tolist()]
     return names

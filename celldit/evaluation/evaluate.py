@@ -27,6 +27,7 @@ def evaluate(
     min_cells: int = 10,
     seed: int = 0,
     engine: Engine = "celldit",
+    counts_layer: str | None = None,
 ) -> pd.DataFrame:
     """Score predicted cells against measured ones, condition by condition.
 
@@ -61,6 +62,8 @@ def evaluate(
         Who tests genes and computes the measures of differential expression (``de_...``; on its
         tests ``lfc_error``, ``pearson_de`` and ``cosine_de``): celldit itself, or ``"cell-eval"``
         (``pip install 'celldit[eval]'``). Values agree to 1e-6; celldit is faster.
+    counts_layer
+        Layer of `truth` and `control` with raw counts; None for what the setup of each says.
 
     Returns
     -------
@@ -89,7 +92,7 @@ def evaluate(
     names = resolve(metrics)
     check_engine(engine)
     check_genes(predicted, truth, "predicted")
-    task = Task.prepare(truth, control, seed=seed)
+    task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
     table = task.score(task.read(predicted), names, min_cells=min_cells, engine=engine)
     warn_not_scored(table)
     return table

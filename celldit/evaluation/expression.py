@@ -16,6 +16,7 @@ from celldit.data.columns import join_contexts, label_column, read_covariates
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.data.pointers import check_matrices
+from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
 __all__ = ["Expression", "check_genes", "check_labels", "read_measured", "read_predicted"]
@@ -69,7 +70,9 @@ class Expression:
         return {(str(p), str(c)): np.asarray(rows) for (p, c), rows in found.items()}
 
 
-def read_measured(adata: ad.AnnData, fields: Fields, name: str) -> Expression:
+def read_measured(
+    adata: ad.AnnData, fields: Fields, name: str, counts_layer: str | None = None
+) -> Expression:
     """Read measured cells: raw counts, divided by their size factors.
 
     Parameters
@@ -80,6 +83,8 @@ def read_measured(adata: ad.AnnData, fields: Fields, name: str) -> Expression:
         What the columns mean.
     name
         ``"truth"`` or ``"control"``, for error messages.
+    counts_layer
+        Layer of raw counts; None for what its own setup, then `fields` say.
 
     Raises
     ------
@@ -89,6 +94,7 @@ def read_measured(adata: ad.AnnData, fields: Fields, name: str) -> Expression:
         If a column or layer does not exist.
     """
     _check_columns(adata, fields, name)
+    fields = replace(fields, counts_layer=query_fields(adata, fields, counts_layer).counts_layer)
     # Doses and times do not make conditions, so flaws in them are no reason to refuse.
     cells = Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None))
     return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)

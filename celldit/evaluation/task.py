@@ -56,7 +56,12 @@ class Task:
 
     @classmethod
     def prepare(
-        cls, truth: ad.AnnData, control: ad.AnnData | None = None, *, seed: int = 0
+        cls,
+        truth: ad.AnnData,
+        control: ad.AnnData | None = None,
+        *,
+        seed: int = 0,
+        counts_layer: str | None = None,
     ) -> Task:
         """Read and check the measured cells; see :func:`celldit.evaluation.evaluate`."""
         check_anndata(truth, "truth")
@@ -70,9 +75,9 @@ class Task:
                 "score; call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
             )
         check_genes(control, truth, "control")
-        measured = read_measured(truth, fields, "truth")
+        measured = read_measured(truth, fields, "truth", counts_layer)
         measured = measured.take(measured.perturbations != fields.control)
-        controls = read_measured(control, fields, "control")
+        controls = read_measured(control, fields, "control", counts_layer)
         controls = controls.take(controls.perturbations == fields.control)
         if measured.n_cells == 0:
             raise InputError(

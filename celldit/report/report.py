@@ -17,7 +17,7 @@ from celldit.data.columns import label_column
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
-from celldit.files import refuse_existing, whole_file, write_text
+from celldit.files import refuse_existing, whole_file
 from celldit.report.numbers import Numbers, measure
 from celldit.report.page import render
 from celldit.report.pictures import calibration_picture, condition_pictures, effect_pictures
@@ -133,11 +133,11 @@ def report(
         calibration=None if effects is None else calibration_picture(measured, effects),
         made=f"celldit {celldit.__version__}, {datetime.now(UTC).date().isoformat()}, seed {seed}.",
     )
-    with whole_file(files[1]) as temporary:
-        numbers.table.to_csv(temporary, index=False)
-    write_text(files[2], numbers.to_json())
-    # Last, so that a page is never without its numbers.
-    write_text(target, text)
+    # All are written before any takes its name, the page last: it is never without its numbers.
+    with whole_file(target) as page, whole_file(files[2]) as json, whole_file(files[1]) as csv:
+        numbers.table.to_csv(csv, index=False)
+        json.write_text(numbers.to_json(), encoding="utf-8")
+        page.write_text(text, encoding="utf-8")
     table = numbers.table.copy()
     table.attrs["files"] = [str(file) for file in files]
     return table

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.data.imputation import Imputed
 from celldit.samplers.write import PredictedCells, concatenate, to_anndata
 
 TILE = 256
@@ -79,6 +80,24 @@ class Sampling:
                 tiles = []
         if tiles:
             yield concatenate(tiles)
+
+
+def flagged(sampling: Sampling, imputed: Imputed, chosen_N: np.ndarray) -> Sampling:
+    """Note which genes were filled in, and their share of each cell's counts.
+
+    Parameters
+    ----------
+    sampling
+        Cells ordered by perturbation.
+    imputed
+        What was filled in of the N cells that were read.
+    chosen_N
+        Which of them are predicted, bool, shape (N,).
+    """
+    shares = imputed.share_N[chosen_N]
+    repeated = np.tile(shares, sampling.n_cells // max(1, len(shares)))
+    noted = {**sampling.made_by, "imputed": {"genes": list(imputed.genes)}}
+    return replace(sampling, obs=sampling.obs.assign(imputed_share=repeated), made_by=noted)
 
 
 def filled_up(n_cells: int) -> int:

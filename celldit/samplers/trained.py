@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
@@ -19,6 +20,9 @@ from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
 from celldit.conditions.strata import mean_controls
 from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.imputation import Imputed, impute
+from celldit.data.query import query_fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
 from celldit.effects.features import Features, described
@@ -124,20 +128,37 @@ class Trained:
                 "default."
             )
 
-    def read(self, adata: Any) -> CellStore:
-        """Read cells with the model's genes; without perturbations all are controls.
+    def read(self, adata: Any, counts_layer: str | None = None) -> CellStore:
+        """Read cells with the model's genes; see :func:`celldit.data.query.query_fields`.
 
         An AnnData in memory is read into memory; a backed one, a path, or what
         :func:`celldit.open_store` opened is left on disk.
         """
-        fields = self.fields
-        if not hasattr(adata, "obs"):
-            return read_any(adata, fields, self.genes)
-        if fields.perturbation_key is not None and fields.perturbation_key not in adata.obs:
-            fields = replace(fields, perturbation_key=None, dose_key=None)
-        if "made_by" in adata.uns.get("celldit", {}):  # a prediction keeps its counts in a layer
-            fields = replace(fields, counts_layer="counts", size_factor_key="size_factor")
-        return read_any(adata, fields, self.genes)
+        return read_any(adata, query_fields(adata, self.fields, counts_layer), self.genes)
+
+    def read_imputed(
+        self, adata: Any, counts_layer: str | None, seed: int
+    ) -> tuple[CellStore, Imputed | None]:
+        """Read cells that lack some of the model's genes, which are filled in.
+
+        Raises
+        ------
+        InputError
+            If the query lacks too many; as :meth:`read` otherwise.
+        """
+        fields = query_fields(adata, self.fields, counts_layer)
+        if isinstance(adata, ad.AnnData):
+            at_hand = set(adata.var_names.astype(str))
+        else:
+            at_hand = set(read_any(adata, fields).genes)
+        measured = [gene for gene in self.genes if gene in at_hand]
+        if len(measured) == len(self.genes):
+            return self.read(adata, counts_layer), None
+        if not measured:
+            match_genes(sorted(at_hand), self.genes)  # says why none is there
+        cells = read_any(adata, fields, measured).take(slice(None))
+        whole = fields.size_factor_key is not None
+        return impute(cells, self.genes, self.control_rates, seed, whole_cells=whole)
 
     def made_by(self, **how: Any) -> dict[str, Any]:
         """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -11,6 +10,7 @@ import anndata as ad
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
+from celldit.data.query import query_fields
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,14 +41,8 @@ def trained_parts(model: CellDiT) -> Trained:
 
 
 def fields_for(adata: ad.AnnData, trained: Trained) -> Fields:
-    """What the columns of `adata` mean: its own account if celldit wrote it, else the model's."""
-    own = adata.uns.get("celldit")
-    if isinstance(own, Mapping) and "made_by" in own and "setup" in own:
-        return Fields.from_anndata(adata)
-    fields = trained.fields
-    if fields.perturbation_key is not None and fields.perturbation_key not in adata.obs:
-        fields = replace(fields, perturbation_key=None, dose_key=None)
-    return fields
+    """What the columns of `adata` mean; see :func:`celldit.data.query.query_fields`."""
+    return query_fields(adata, trained.fields)
 
 
 def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,18 @@ from torch import Tensor
 
 from celldit.errors import FileError
 
+try:
+    import fcntl
+except ImportError:  # Windows: what killed runs leave behind stays there.
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
     from celldit.latent.autoencoder import Autoencoder
 
 __all__ = ["LatentFile", "encoded_once"]
 
+_PREFIX, _LOCK = "celldit-latents-", ".lock"
 #: Bytes that must stay free beside the latents.
 SPARE = 1 << 26
 
@@ -95,7 +102,11 @@ def encoded_once(
     shape = cells.n_cells, autoencoder.n_tokens, autoencoder.token_dim
     place = Path(tempfile.gettempdir()) if folder is None else folder
     check_room(place, 4 * int(np.prod(shape)))
-    scratch = Path(tempfile.mkdtemp(prefix="celldit-latents-", dir=place))
+    _remove_left_over(place)
+    scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    # Where it can, the lock tells whether the process that made the folder still lives.
+    holding = os.open(scratch / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    _try_lock(holding)
     try:
         path = scratch / "latents.npy"
         try:
@@ -106,7 +117,33 @@ def encoded_once(
             raise _no_room(place, 4 * int(np.prod(shape))) from error
         yield LatentFile(path)
     finally:
+        os.close(holding)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_left_over(place: Path) -> None:
+    """Remove the latents of runs that were killed; those of others, and of runs that live, stay."""
+    if fcntl is None:
+        return
+    for folder in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if _try_lock(descriptor):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Whether this process holds the lock of a file now; others let go of theirs when they end."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def check_room(place: Path, n_bytes: int) -> None:

@@ -157,6 +157,8 @@ def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
         signal.signal(number, ask)
     try:
         yield
+        if keeper.stop_asked is not None:  # after the last batch, which looks no more
+            raise KeyboardInterrupt
     except (KeyboardInterrupt, SystemExit) as error:
         if keeper.stop_asked is None:
             raise

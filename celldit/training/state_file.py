@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from celldit.errors import FileError, InputError
+from celldit.arguments import check_plain
+from celldit.errors import FileError, InputError, reason_of
 from celldit.files import whole_file
 
 FORMAT = 1
@@ -70,6 +71,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is damaged, cut short, or of another format.
     """
     damaged = f"{path} is damaged or cut short; delete it to start this part of training again"
+    check_plain(Path(path))
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -78,18 +80,21 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
         if header[_DIGEST] != _digest(text, tensors):
             raise FileError(f"{damaged} (its checksum is wrong).")
         content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise FileError(
+                f"{path} is a checkpoint of format {content['format']!r}; this celldit reads "
+                f"{FORMAT}. Choose another folder, or delete the file to start again."
+            )
+        decoded = _decode(content["state"], tensors)
+        if not isinstance(decoded, dict):
+            raise ValueError("its state has no names")
+        return decoded
     except FileError:
         raise
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise FileError(f"{damaged} ({error}).") from error
-    if content["format"] != FORMAT:
-        raise FileError(
-            f"{path} is a checkpoint of format {content['format']!r}; this celldit reads {FORMAT}. "
-            "Choose another folder, or delete the file to start again."
-        )
-    decoded = _decode(content["state"], tensors)
-    assert isinstance(decoded, dict)
-    return decoded
+    except MemoryError as error:
+        raise FileError(f"{path} needs more memory than there is ({error}).") from error
+    except Exception as error:  # a checkpoint from elsewhere may say anything
+        raise FileError(f"{damaged} ({reason_of(error)}).") from error
 
 
 def _no_room(target: Path, size: int, reason: str) -> str:

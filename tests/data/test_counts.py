@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
+import celldit as cd
 from celldit.data import counts as module
 from celldit.data.counts import check_counts, read_counts
 from celldit.errors import InputError, UnknownNameError
@@ -137,3 +142,98 @@ def test_no_dense_copy_is_made(monkeypatch):
         adata = ad.AnnData(kind(np.eye(5)))
         check_counts(adata, None)
         read_counts(adata, None, np.array([1, 2]))
+
+
+def screen(n_cells: int = 60, n_genes: int = 200, depth: float = 3000.0) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    rates = rng.dirichlet(np.full(n_genes, 0.5))
+    sizes = rng.lognormal(np.log(depth), 0.3, n_cells)
+    return rng.poisson(sizes[:, None] * rates).astype(np.float64) + (np.arange(n_genes) == 0)
+
+
+def per(total: float) -> np.ndarray:
+    counts = screen()
+    return counts / counts.sum(axis=1, keepdims=True) * total
+
+
+NO_COUNTS = {
+    "rounded CPM": np.rint(per(1e6)),
+    "rounded counts per 10,000": np.rint(per(1e4)),
+    "CPM cut down": np.floor(per(1e6)),
+    "hundred logarithms": np.rint(100 * np.log1p(per(1e4))),
+    "a thousand times": 1000 * screen(),
+    "some genes of rounded CPM": np.rint(per(1e6))[:, 50:],
+}
+
+
+@pytest.mark.parametrize("what", NO_COUNTS)
+def test_whole_numbers_that_are_no_counts(what: str, tmp_path: Path) -> None:
+    table = NO_COUNTS[what][:, : NO_COUNTS[what].shape[1]]
+    for kind in FORMATS.values():
+        adata = ad.AnnData(kind(table))
+        for job in (read_counts, check_counts):
+            with pytest.raises(InputError, match=r"whole numbers that are no counts: .* as in r"):
+                job(adata, None)
+    adata = ad.AnnData(sparse.csr_matrix(table), obs=pd.DataFrame(index=np.arange(60).astype(str)))
+    adata.obs["p"] = ["control", "A"] * 30
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with pytest.raises(InputError, match="whole numbers that are no counts"):
+        cd.open_store(tmp_path / "cells.h5ad", perturbation_key="p")
+
+
+def thinned(total: int) -> np.ndarray:
+    counts = screen().astype(np.int64)
+    rng = np.random.default_rng(0)
+    return np.array([rng.multivariate_hypergeometric(row, total) for row in counts])
+
+
+COUNTS = {
+    "counts": screen(),
+    "deep": screen(depth=2e6),
+    "shallow": screen(depth=40.0),
+    "thinned to one total": thinned(500),
+    "Poisson of one size": np.random.default_rng(0).poisson(np.full((60, 200), 5.0)),
+    "a few genes, all high": np.random.default_rng(0).poisson(np.full((60, 5), 2000.0)),
+    "all equal": np.full((60, 5), 3.0),
+    "few cells": np.rint(per(1e6))[:8],
+}
+
+
+@pytest.mark.parametrize("what", COUNTS)
+def test_odd_counts_stay_accepted(what: str) -> None:
+    for kind in FORMATS.values():
+        check_counts(ad.AnnData(kind(COUNTS[what].astype(np.float32))), None)
+
+
+def test_counts_recovered_from_logarithms() -> None:
+    """float32 loses some of each value on the way to log1p of counts per 10,000 and back."""
+    counts = screen(depth=30_000.0)
+    totals = counts.sum(axis=1, keepdims=True)
+    logs = np.log1p(counts / totals * 1e4).astype(np.float32)
+    back = (np.expm1(logs) / 1e4 * totals).astype(np.float32)
+    assert 1e-4 < np.abs(back - counts).max() < 0.05
+    found = read_counts(ad.AnnData(sparse.csr_matrix(back)), None)
+    assert (found.toarray() == counts).all()
+
+
+def test_corrected_counts_are_told_how_to_be_rounded() -> None:
+    counts = screen() * np.random.default_rng(1).uniform(0.9, 1.0, (60, 200))
+    for kind in FORMATS.values():
+        adata = ad.AnnData(kind(counts), obs=pd.DataFrame(index=np.arange(60).astype(str)))
+        with pytest.raises(InputError, match="corrected for background") as caught:
+            cd.CellDiT.setup_anndata(adata)
+        told = str(caught.value).split("round them first: ")[1].split(", and pass ")[0]
+        exec(told, {"adata": adata, "scipy": __import__("scipy.sparse")})
+        cd.CellDiT.setup_anndata(adata, counts_layer="rounded")
+    with pytest.raises(InputError, match="not whole numbers") as caught:
+        check_counts(normalised(), None)
+    assert "corrected" not in str(caught.value)
+
+
+def test_half_precision_makes_no_warnings() -> None:
+    table = np.minimum(screen(), 2000).astype(np.float16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adata = ad.AnnData(table)
+        assert (read_counts(adata, None).toarray() == table).all()
+        assert (check_counts(adata, None) == table.astype(np.float64).sum(axis=1)).all()

@@ -136,7 +136,7 @@ def test_a_data_set_needs_a_name_and_a_file_of_its_own(folder):
     ):
         with pytest.raises(error, match=text):
             read_declaration(declare(folder, problem, head))
-    with pytest.raises(FileError, match="There is no file"):
+    with pytest.raises(FileError, match="There is no settings file"):
         read_declaration(folder / "gone.toml")
 
 

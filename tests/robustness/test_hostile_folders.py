@@ -121,6 +121,58 @@ def test_names_that_climb_out_of_the_folder(folder: Path, evil: str) -> None:
     assert sorted(p.name for p in folder.parent.iterdir()) == outside
 
 
+def test_headers_are_compared_before_weights_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's folder with other arrays costs no memory, however large they are."""
+
+    def change(arrays: dict[str, np.ndarray]) -> None:
+        name = first(arrays, "flow.")
+        arrays[name] = np.zeros((*arrays[name].shape, 3), np.float32)
+
+    rewrite(folder, change)
+    monkeypatch.setattr(storage, "load_file", lambda path: pytest.fail("weights were read"))
+    refused(folder, "the array flow.* where it must be")
+    rewrite(folder, lambda arrays: arrays.update({"elsewhere.w": np.zeros(3, np.float32)}))
+    refused(folder, "the array elsewhere.w belongs to no part")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("history",), 0.5),
+        (("population", "prior", "lengths"), [None, None, None]),
+        (("population", "prior", "conditions", 0, 1), "x"),
+        (("trust", "seen", "cells"), True),
+        (("trained_with",), True),
+        (("frequencies", 1, 0), [1]),
+    ],
+)
+def test_what_would_fail_in_use_is_not_loaded(folder: Path, place: Any, value: Any) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    node = config
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    (folder / CONFIG).write_text(json.dumps(config))
+    refused(folder, "does not hold a whole celldit model")
+
+
+@pytest.mark.parametrize("mark", ["[],", "0,", '{"a":0},'])
+def test_json_of_many_entries_takes_no_memory(folder: Path, mark: str) -> None:
+    text = '{"format": 1, "a": [' + mark * (20_000_000 // len(mark)) + "0]}"
+    (folder / CONFIG).write_text(text)
+    with pytest.raises(FileError, match="more than 3,000,000 entries"):
+        CellDiT.load(folder)
+
+
+def test_brackets_in_names_are_no_depth(folder: Path) -> None:
+    vocab = json.loads((folder / VOCAB).read_text())
+    vocab["note"] = "[" * 1000 + '"' + "\\"
+    (folder / VOCAB).write_text(json.dumps(vocab))
+    CellDiT.load(folder)
+
+
 def raw_weights(folder: Path, header: dict[str, Any], body: bytes = b"") -> None:
     text = json.dumps(header).encode()
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text + body)
@@ -188,7 +240,7 @@ def test_odd_json(folder: Path, name: str, text: str) -> None:
 
 def test_huge_json(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.truncate(folder / VOCAB, storage.MAX_JSON + 1)
-    refused(folder, "more than the 200 MB")
+    refused(folder, "more than the 64 MB")
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from celldit.datasets import gene_set_file
 from celldit.errors import FileError, InputError
-from celldit.tokenizers import read_gmt
+from celldit.tokenizers import gmt, read_gmt
 
 NAMES = st.text("ABCdef123-_. ", min_size=1, max_size=6).map(str.strip).filter(bool)
 
@@ -64,9 +67,39 @@ def test_malformed_files_name_file_and_line(tmp_path: Path, content: bytes, text
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no gene set file"):
         read_gmt(tmp_path / "missing.gmt")
-    with pytest.raises(FileError, match="Cannot read"):
+    with pytest.raises(FileError, match="no plain file"):
         read_gmt(tmp_path)
     cut = tmp_path / "cut.gmt.gz"
     cut.write_bytes(gzip.compress(b"one\tx\tA\n" * 50)[:-12])
     with pytest.raises(FileError, match="damaged gzip"):
         read_gmt(cut)
+
+
+@pytest.mark.parametrize("line", [b"A\t" * 30, b"A\t" * 2_000_000])
+def test_what_unpacks_to_too_much_is_refused_as_it_is_read(
+    tmp_path: Path, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of a few kilobytes can unpack to gigabytes."""
+    monkeypatch.setattr(gmt, "MAX_BYTES", 100_000)
+    path = tmp_path / "bomb.gmt.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for number in range(3000 if len(line) < 100 else 3):
+            file.write(b"S%d\tx\t" % number + line + b"\n")
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(InputError, match="unpacked, which no gene set file has"):
+        read_gmt(path)
+    assert time.process_time() - start < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_pipes_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gmt")
+    with pytest.raises(FileError, match="no plain file"):
+        read_gmt(tmp_path / "pipe.gmt")
+
+
+def test_every_kind_of_line_end(tmp_path: Path) -> None:
+    for end in (b"\n", b"\r\n", b"\r"):
+        (tmp_path / "a.gmt").write_bytes(end.join([b"A\tx\tG1", b"", b"B\tx\tG2\tG3", b"C"]))
+        with pytest.raises(InputError, match="line 4"):
+            read_gmt(tmp_path / "a.gmt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ import anndata as ad
 from celldit.data import setup_anndata, split
 from celldit.data.fields import Fields
 from celldit.data.holdout import Conditions
-from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.benchmark.problems import DATASETS, Problem, set_up
-from celldit.files import read_h5ad
+from celldit.files import read_h5ad, read_toml
 
 __all__ = ["Declaration", "read_declaration"]
 
@@ -85,12 +84,7 @@ def read_declaration(path: str | Path) -> Declaration:
         If it says something that cannot be understood, with the place.
     """
     file = Path(path)
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileError(f"There is no file {file}; check the path.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FileError(f"{file} cannot be read as TOML ({error}).") from error
+    content = read_toml(file)
     _check_keys(content, _TOP, f"{file.name}")
     data: dict[str, ad.AnnData] = {}
     sources: dict[str, str] = {}

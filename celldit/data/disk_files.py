@@ -1,0 +1,259 @@
+"""Opening ``.h5ad`` files and ``.zarr`` folders; those damaged or with links are refused."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import zarr
+from anndata.io import read_elem
+
+from celldit.arguments import check_plain
+from celldit.errors import CellditError, FileError, reason_of
+
+__all__ = [
+    "check_no_links",
+    "column_names",
+    "index_of",
+    "is_zarr",
+    "missing_chunks",
+    "opened",
+    "reading",
+    "refuse_missing_chunks",
+    "table_of",
+]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say in one sentence that a file cannot be read, whatever h5py, zarr or anndata say.
+
+    Raises
+    ------
+    FileError
+        In place of any error that is not celldit's own.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
+            yield
+    except CellditError:
+        raise
+    except MemoryError as error:
+        raise FileError(
+            f"{path} needs more memory than there is; write it with fewer cells or genes, or in "
+            "smaller shards."
+        ) from error
+    except Exception as error:  # a damaged file ends in errors of h5py, zarr, numpy and pandas
+        raise FileError(
+            f"{path} cannot be read as an AnnData ({reason_of(error)}); write it again with "
+            "anndata."
+        ) from error
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr group."""
+    return any((path / name).exists() for name in (".zgroup", "zarr.json"))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open an ``.h5ad`` file or a ``.zarr`` folder for reading, and close it again.
+
+    A store may have any number of shards, and a process has about a thousand descriptors. To open a
+    file takes less than a millisecond.
+
+    Raises
+    ------
+    FileError
+        If there is none, or it cannot be read.
+    """
+    check_there(path)
+    with reading(path):
+        if path.is_dir():
+            yield zarr.open_group(path, mode="r")
+            return
+        check_plain(path)
+        with h5py.File(path, "r") as file:
+            yield file
+
+
+def check_there(path: Path) -> None:
+    """Refuse a path that leads nowhere.
+
+    Raises
+    ------
+    FileError
+        With the path.
+    """
+    if not path.exists():
+        raise FileError(f"There is no {path}; check the path.")
+
+
+def check_no_links(path: Path) -> None:
+    """Refuse a file or folder that a stranger may have made to point at other files.
+
+    Raises
+    ------
+    FileError
+        If it holds external links, external or virtual data, or links out of the folder.
+    """
+    check_there(path)
+    found: list[str] = []
+    with reading(path):
+        if path.is_dir():
+            inside = path.resolve()
+            for folder, folders, files in os.walk(path):
+                for name in (*folders, *files):
+                    one = Path(folder) / name
+                    if one.is_symlink() and not one.resolve().is_relative_to(inside):
+                        found.append(str(one.relative_to(path)))
+        else:
+            check_plain(path)
+            with h5py.File(path, "r") as file:
+                file.visititems_links(lambda name, link: _note_link(file, name, link, found))
+    if found:
+        raise FileError(
+            f"{path} points out of itself (at {found[0]!r}), where a file from elsewhere may name "
+            "any other; copy what it points at into it, and write it again with anndata."
+        )
+
+
+def _note_link(file: Any, name: str, link: Any, found: list[str]) -> None:
+    if isinstance(link, h5py.ExternalLink):
+        found.append(name)
+    elif isinstance(link, h5py.HardLink):
+        item = file[name]
+        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+            found.append(name)
+
+
+def refuse_missing_chunks(array: Any, name: str, path: Path) -> None:
+    """Refuse an array of which a part was never written or is gone: it would be read as zeros.
+
+    Parameters
+    ----------
+    array
+        Of h5py or zarr, none of whose parts may be all zeros.
+    name, path
+        What it is, for the message.
+
+    Raises
+    ------
+    FileError
+        Says how many parts are missing.
+    """
+    n_missing = missing_chunks(array)
+    if n_missing:
+        raise FileError(
+            f"{name} of {path} lacks {n_missing} of its parts on disk, which would be read as "
+            "zeros; copy or write it again."
+        )
+
+
+def missing_chunks(array: Any) -> int:
+    """How many chunks of an array are not on disk."""
+    if not array.size:
+        return 0
+    if isinstance(array, h5py.Dataset):
+        if array.chunks is None:
+            return int(array.id.get_storage_size() == 0)
+        wanted = int(np.prod([-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]))
+        return max(0, wanted - int(array.id.get_num_chunks()))
+    return max(0, int(array.nchunks) - int(array.nchunks_initialized))
+
+
+def table_of(root: Any, name: str, columns: Sequence[str], path: Path) -> pd.DataFrame:
+    """Some columns of ``obs`` or ``var``, as anndata reads them into memory.
+
+    Parameters
+    ----------
+    root
+        What :func:`opened` gave.
+    name
+        ``"obs"`` or ``"var"``.
+    columns
+        Those wanted; all must be there.
+    path
+        Of the file, for messages and for tables as old anndata wrote them.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Its index holds the names, as text.
+    """
+    table = root[name]
+    version = "" if not hasattr(table, "keys") else str(table.attrs.get("encoding-version", ""))
+    if isinstance(table, h5py.Dataset) or (isinstance(root, h5py.File) and not version):
+        # Records, with categories in uns: only anndata's own reader brings them together.
+        whole = _by_anndata(path, name)
+    elif version == "0.1.0":
+        whole = read_elem(table)
+    else:
+        index = index_of(table, path)
+        frame = {column: _column(table[column], len(index), column, path) for column in columns}
+        return pd.DataFrame(frame, index=pd.Index(index, dtype=object))
+    whole.index = pd.Index([str(n) for n in whole.index], dtype=object)
+    return whole[list(columns)]
+
+
+def _by_anndata(path: Path, name: str) -> pd.DataFrame:
+    backed = ad.read_h5ad(path, backed="r")
+    try:
+        found: pd.DataFrame = getattr(backed, name)
+        return found
+    finally:
+        backed.file.close()
+
+
+def column_names(root: Any, name: str, path: Path) -> list[str]:
+    """Names of the columns of ``obs`` or ``var``."""
+    table = root[name]
+    if hasattr(table, "keys") and "column-order" in table.attrs:
+        return [str(column) for column in table.attrs["column-order"]]
+    return [str(column) for column in _by_anndata(path, name).columns]
+
+
+def index_of(table: Any, path: Path) -> list[str]:
+    """The names of cells or genes in a table on disk."""
+    names = table[table.attrs["_index"]]
+    if hasattr(names, "nchunks"):
+        refuse_missing_chunks(names, "an index", path)
+    return [str(name) for name in read_elem(names)]
+
+
+def _column(stored: Any, length: int, name: str, path: Path) -> Any:
+    values = read_elem(stored)
+    if getattr(values, "ndim", 0) != 1 or len(values) != length:
+        raise FileError(
+            f"The column {name!r} of {path} is no list of {length} values; write it again."
+        )
+    if not hasattr(stored, "keys"):
+        texts = stored
+    else:
+        texts = stored.get("categories")
+        # One category is written as zeros, which zarr may leave out; several are not.
+        if "codes" in stored and len(values.categories) > 1 and _is_empty(stored["codes"]):
+            raise FileError(
+                f"The column {name!r} of {path} lacks its codes on disk, so that all cells would "
+                "have one value; copy or write it again."
+            )
+    if texts is not None and texts.dtype.kind not in "biufc":
+        refuse_missing_chunks(texts, f"The column {name!r}", path)
+    return values
+
+
+def _is_empty(array: Any) -> bool:
+    """Whether nothing of an array is on disk."""
+    if isinstance(array, h5py.Dataset):
+        return array.size > 0 and array.id.get_storage_size() == 0
+    return array.size > 0 and int(array.nchunks_initialized) == 0

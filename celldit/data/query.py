@@ -1,0 +1,92 @@
+"""What the columns of a query mean: cells that a model is asked about, set up or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import anndata as ad
+
+from celldit.data.fields import Fields
+from celldit.data.opening import described
+from celldit.errors import InputError
+
+__all__ = ["query_fields"]
+
+
+def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -> Fields:
+    """Fields by which to read a query: its own where it was set up, else the model's.
+
+    Parameters
+    ----------
+    source
+        An AnnData, or a path; of anything else the model's fields are returned.
+    fields
+        Those of the model.
+    counts_layer
+        Layer of the query with raw counts; None for what its own setup says, then for the model's,
+        then for ``X``.
+
+    Returns
+    -------
+    Fields
+        Controls have the model's label, whatever the query calls them. Without a column of
+        perturbations all cells are controls.
+    """
+    if isinstance(source, ad.AnnData):
+        own, columns, layers = _setup(source.uns), list(source.obs.columns), list(source.layers)
+        has_matrix = source.is_view or source.isbacked or source.X is not None
+    elif isinstance(source, (str, os.PathLike)):
+        setup, columns, layers, has_matrix = described(source)
+        own = _setup({"celldit": {"setup": setup}})
+    else:
+        return fields
+    fields = _with_columns(fields, own, columns)
+    if counts_layer is not None:
+        return replace(fields, counts_layer=counts_layer)
+    layer = fields.counts_layer if own is None else own.counts_layer
+    if layer is not None and layer not in layers and has_matrix:
+        # Whatever X holds is looked at, so that it cannot be taken for counts by mistake.
+        layer = fields.counts_layer if fields.counts_layer in layers else None
+    return replace(fields, counts_layer=layer)
+
+
+def _setup(uns: Mapping[str, Any]) -> Fields | None:
+    stored = uns.get("celldit")
+    setup = stored.get("setup") if isinstance(stored, Mapping) else None
+    if not isinstance(setup, Mapping):
+        return None
+    try:
+        return Fields.from_dict(setup)
+    except InputError:
+        return None
+
+
+def _with_columns(fields: Fields, own: Fields | None, columns: Collection[str]) -> Fields:
+    """The model's fields with the query's names of the columns, where it has them."""
+    if own is not None:
+        # By position; names that both know, at other positions, would be taken for one another.
+        pairs = list(zip(fields.covariate_keys, own.covariate_keys, strict=False))
+        fits = len(own.covariate_keys) == len(fields.covariate_keys) and all(
+            theirs in columns and (theirs == ours or theirs not in fields.covariate_keys)
+            for ours, theirs in pairs
+        )
+        if fits and not set(fields.covariate_keys) <= set(columns):
+            fields = replace(fields, covariate_keys=own.covariate_keys)
+        for role in ("size_factor_key", "dose_key", "time_key"):
+            key = getattr(own, role)
+            asked = role == "size_factor_key" or getattr(fields, role) is not None
+            if key is not None and asked and key in columns:
+                fields = replace(fields, **{role: key})
+        if own.perturbation_key is not None and own.perturbation_key in columns:
+            also = (own.control, *own.other_controls, *fields.other_controls)
+            fields = replace(
+                fields,
+                perturbation_key=own.perturbation_key,
+                other_controls=tuple(dict.fromkeys(c for c in also if c != fields.control)),
+            )
+    if fields.perturbation_key is not None and fields.perturbation_key not in columns:
+        fields = replace(fields, perturbation_key=None, dose_key=None)
+    return fields
