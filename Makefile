@@ -51,8 +51,8 @@ package: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow tests/test_distribution.py
 
 lint: $(STAMP)
-	$(BIN)/ruff check celldit tests
-	$(BIN)/ruff format --check celldit tests
+	$(BIN)/ruff check celldit tests notebooks/benchmarks
+	$(BIN)/ruff format --check celldit tests notebooks/benchmarks
 	$(BIN)/mypy
 
 clean:

@@ -27,7 +27,8 @@ import celldit as cd
 MAX_CELLS = 600
 N_COMPONENTS = 30
 KANG_TYPES = (
-    "B", "CD14 Mono", "CD16 Mono", "CD4 Memory T", "CD4 Naive T", "CD8 T", "DC", "NK", "T activated",
+    "B", "CD14 Mono", "CD16 Mono", "CD4 Memory T", "CD4 Naive T", "CD8 T", "DC", "NK",
+    "T activated",
 )  # fmt: skip
 KNOCK_OUTS = ("STAT1", "JAK2", "IFNGR1", "IRF1", "SMAD4", "STAT2", "BRD4", "SPI1")
 COMBINATIONS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6", "MAP2K3+SLC38A2")
@@ -228,9 +229,7 @@ def log_expression_of(predicted: ad.AnnData) -> np.ndarray:
     return np.log1p(counts / predicted.obs["size_factor"].to_numpy(float)[:, None] * 1e4)
 
 
-def shift_scores(
-    shift: np.ndarray, truth: np.ndarray, before: np.ndarray
-) -> tuple[float, float]:
+def shift_scores(shift: np.ndarray, truth: np.ndarray, before: np.ndarray) -> tuple[float, float]:
     """Pearson r, and squared error over squared effect, noise of the measured mean subtracted."""
     measured = truth.mean(0) - before
     noise = truth.var(0, ddof=1).sum() / len(truth)
