@@ -17,7 +17,8 @@ from celldit.evaluation.benchmark.verdict import Verdict, judge
 from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
 from celldit.evaluation.ceiling import score
 from celldit.evaluation.compare import CEILING, averages, score_halves
-from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.dynamic_range import unchanged
+from celldit.evaluation.expression import Expression, match_to
 from celldit.evaluation.intervals import intervals
 from celldit.evaluation.task import Task
 from celldit.evaluation.uncertainty import detectable
@@ -106,8 +107,8 @@ def measure(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
             f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
         )
-    for key, adata in ((name, predicted), *baselines.items()):
-        check_genes(adata, truth, key)
+    predicted = match_to(predicted, truth, name)
+    baselines = {key: match_to(adata, truth, key) for key, adata in baselines.items()}
     whole = Task.prepare(truth, control, seed=seed)
     cells = {name: whole.read(predicted)}
     cells.update({key: whole.read(adata) for key, adata in baselines.items()})
@@ -121,7 +122,7 @@ def measure(
         )
     task = whole.against(whole.truth.take(np.sort(np.concatenate(rows))))
     cells = {key: one if key == name else _among(one, asked) for key, one in cells.items()}
-    cells = {name: cells.pop(name), NO_CHANGE: _unchanged(task.control, asked), **cells}
+    cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, asked), **cells}
 
     both = (*COUNTS, *names)
     tables = {key: task.score(one, both, min_cells=min_cells) for key, one in cells.items()}
@@ -161,18 +162,6 @@ def measure(
         not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in asked],
         made_by=_made_by(predicted),
     )
-
-
-def _unchanged(control: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:
-    """The control cells, under the label of every condition that is asked for."""
-    here = {key[1]: rows for key, rows in control.conditions().items()}
-    rows, labels = [], []
-    for perturbation, context in asked:
-        own = here.get(context, np.empty(0, dtype=np.int64))
-        rows.append(own)
-        labels += [perturbation] * len(own)
-    copies = control.take(np.concatenate(rows))
-    return Expression(copies.log, np.array(labels, dtype=object), copies.contexts, copies.genes)
 
 
 def _among(cells: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:

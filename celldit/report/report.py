@@ -16,8 +16,9 @@ import celldit
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
+from celldit.evaluation.compare import with_baselines
 from celldit.files import refuse_existing, whole_file, write_text
-from celldit.report.numbers import Numbers, measure
+from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
 from celldit.report.pictures import calibration_picture, condition_pictures, effect_pictures
 
@@ -32,7 +33,7 @@ def report(
     *,
     name: str = "prediction",
     title: str | None = None,
-    baselines: Mapping[str, ad.AnnData] | None = None,
+    baselines: Mapping[str, ad.AnnData] | bool | ad.AnnData | None = None,
     effects: pd.DataFrame | None = None,
     metrics: Sequence[str] | str | None = None,
     n_perturbations: int = 6,
@@ -60,9 +61,9 @@ def report(
     title
         Of the page; None makes one of the name.
     baselines
-        Other predictions of the same conditions by name, such as the baselines of
-        :mod:`celldit.evaluation.baselines`. ``"no change"``, the control cells themselves, and the
-        ceiling are always there.
+        Other predictions of the same conditions by name; or as in :func:`celldit.tl.compare`, True
+        for the simple predictors fitted on the cells of ``control``, or the cells to fit them on.
+        ``"no change"``, the control cells themselves, and the ceiling are always there.
     effects
         What :func:`celldit.tl.effects` returns; adds the calibration of its intervals.
     n_perturbations
@@ -114,7 +115,7 @@ def report(
         truth,
         control,
         name=name,
-        baselines=dict(baselines or {}),
+        baselines=_baselines(predicted, truth, control, name, baselines, seed),
         metrics=metrics,
         n_repeats=n_repeats,
         n_resamples=n_resamples,
@@ -140,6 +141,23 @@ def report(
     table = numbers.table.copy()
     table.attrs["files"] = [str(file) for file in files]
     return table
+
+
+def _baselines(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData | None,
+    name: str,
+    asked: Mapping[str, ad.AnnData] | bool | ad.AnnData | None,
+    seed: int,
+) -> dict[str, ad.AnnData]:
+    if asked is None or asked is False:
+        return {}
+    if isinstance(asked, Mapping):
+        return dict(asked)
+    found, _ = with_baselines({name: predicted}, truth, control, asked, seed=seed)
+    # The report has the control cells themselves for no change.
+    return {key: adata for key, adata in found.items() if key not in (name, NO_CHANGE)}
 
 
 def _largest(numbers: Numbers, n: int) -> list[str]:
