@@ -62,7 +62,8 @@ def progress(
     ----------
     table
         ``method``, ``perturbation``, ``context``, ``metric``, ``value``, every method on equal
-        numbers of cells, as the records that ``compare(..., equal_cells=True)`` leaves in ``attrs``.
+        numbers of cells, as the records that ``compare(..., equal_cells=True)`` leaves in
+        ``attrs``.
     method, baseline, replicate
         Names in the column ``method``.
     metrics

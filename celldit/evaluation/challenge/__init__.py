@@ -5,5 +5,15 @@ from __future__ import annotations
 from celldit.evaluation.challenge.measures import MEASURES
 from celldit.evaluation.challenge.panel import Panel, read_panels
 from celldit.evaluation.challenge.scores import COMPOSITE, check_engine, score_panels
+from celldit.evaluation.challenge.submission import check_submission, submission
 
-__all__ = ["COMPOSITE", "MEASURES", "Panel", "check_engine", "read_panels", "score_panels"]
+__all__ = [
+    "COMPOSITE",
+    "MEASURES",
+    "Panel",
+    "check_engine",
+    "check_submission",
+    "read_panels",
+    "score_panels",
+    "submission",
+]
