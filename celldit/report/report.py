@@ -20,7 +20,12 @@ from celldit.evaluation.compare import with_baselines
 from celldit.files import refuse_existing, whole_file, write_text
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
-from celldit.report.pictures import calibration_picture, condition_pictures, effect_pictures
+from celldit.report.pictures import (
+    calibration_picture,
+    condition_pictures,
+    effect_pictures,
+    overview_picture,
+)
 
 __all__ = ["report"]
 
@@ -37,7 +42,7 @@ def report(
     effects: pd.DataFrame | None = None,
     metrics: Sequence[str] | str | None = None,
     n_perturbations: int = 6,
-    basis: Literal["umap", "pca"] = "umap",
+    basis: Literal["effect", "pca", "umap"] = "effect",
     n_repeats: int = 3,
     n_resamples: int = 50,
     min_cells: int = 10,
@@ -46,8 +51,9 @@ def report(
 ) -> pd.DataFrame:
     """Write a report on a prediction: one HTML file, readable without a network.
 
-    Beside ``report.html``, the same numbers are written as ``report.csv`` (tidy, a row for every
-    number) and ``report.json``.
+    It opens with one sentence and one picture: how much of the way from no change to a replicate
+    the prediction closes, and for what it is worse than no change. Beside ``report.html``, the same
+    numbers are written as ``report.csv`` (tidy, a row for every number) and ``report.json``.
 
     Parameters
     ----------
@@ -69,7 +75,8 @@ def report(
     n_perturbations
         Perturbations to draw, those with the largest measured effect.
     basis
-        Plane that the cells are drawn in.
+        Plane that the cells are drawn in: along the measured effect, or the first two principal
+        components, or a UMAP.
     n_repeats
         Random halvings for the ceiling.
     n_resamples
@@ -103,8 +110,8 @@ def report(
         raise InputError(f"path={str(path)!r} must end in .html, such as 'report.html'.")
     files = [target, target.with_suffix(".csv"), target.with_suffix(".json")]
     refuse_existing(files, overwrite=overwrite, how="overwrite=True")
-    if basis not in ("umap", "pca"):
-        raise UnknownNameError.among("basis", basis, ["umap", "pca"])
+    if basis not in ("effect", "pca", "umap"):
+        raise UnknownNameError.among("basis", basis, ["effect", "pca", "umap"])
     if n_perturbations < 0 or n_repeats < 1 or n_resamples < 0 or n_resamples == 1:
         raise InputError(
             f"n_perturbations={n_perturbations}, n_repeats={n_repeats} and n_resamples="
@@ -126,6 +133,7 @@ def report(
     text = render(
         numbers,
         title=title or f"Report: {name}",
+        overview=overview_picture(numbers),
         conditions=condition_pictures(numbers),
         effects=effect_pictures(
             measured, predicted, _largest(numbers, n_perturbations), basis, seed

@@ -104,6 +104,17 @@ def test_embedding_draws_every_cell_once(
         cd.pl.embedding(tiny_screen, predicted, basis="tsne")  # type: ignore[arg-type]
 
 
+def test_embedding_along_the_effect_has_the_means_at_zero_and_one(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData
+) -> None:
+    ax = cd.pl.embedding(tiny_screen, predicted, perturbation="A", basis="effect")
+    lines = [line.get_xdata()[0] for line in ax.get_lines()]
+    assert lines[0] == pytest.approx(0.0, abs=1e-6)
+    assert lines[1] == pytest.approx(1.0, abs=1e-6)
+    assert len(lines) == 3
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["control", "perturbed"]
+
+
 def test_embedding_plane_does_not_depend_on_the_prediction(
     tiny_screen: ad.AnnData, predicted: ad.AnnData
 ) -> None:
