@@ -139,7 +139,7 @@ def paired(
     UnknownNameError
         If a method is not in the table.
     InputError
-        If the table does not hold single conditions.
+        If both are the same, or the table does not hold single conditions.
 
     Examples
     --------
@@ -148,6 +148,8 @@ def paired(
     >>> list(cd.tl.paired(table, "celldit", "ceiling").columns)
     ['gain', 'low', 'high', 'better', 'p_value', 'n_perturbations']
     """
+    if one == other:
+        raise InputError(f"paired compares two methods, but both are {one!r}.")
     conditions = _conditions(table)
     rng = np.random.default_rng(seed)
     rows = {}

@@ -9,7 +9,7 @@ __all__ = ["edit_counts"]
 
 # Largest factor by which a gene is scaled.
 LARGEST = 100.0
-ROUNDS = 40
+ROUNDS = 30
 
 
 def edit_counts(
@@ -42,11 +42,15 @@ def edit_counts(
     columns = counts_NG.tocsc().astype(np.float64)
     n_cells = columns.shape[0]
     per_count = 1e4 / np.asarray(size_factors_N, dtype=np.float64)
-    scaled = columns.data * per_count[columns.indices]
+    unit = per_count[columns.indices]
     gene = np.repeat(np.arange(columns.shape[1]), np.diff(columns.indptr))
 
     def mean_log(factor_G: np.ndarray) -> np.ndarray:
-        values = np.log1p(scaled * factor_G[gene])
+        """Mean log expression that is to be expected after rounding."""
+        wanted = columns.data * factor_G[gene]
+        whole = np.floor(wanted)
+        up = wanted - whole
+        values = (1.0 - up) * np.log1p(whole * unit) + up * np.log1p((whole + 1.0) * unit)
         return np.bincount(gene, weights=values, minlength=columns.shape[1]) / n_cells
 
     target_G = np.maximum(mean_log(np.ones(columns.shape[1])) + shift_G, 0.0)

@@ -15,7 +15,7 @@ from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.profiles import Profiles
 from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
 
-__all__ = ["MEASURES", "Reference", "Side", "aggregate", "measure_panel"]
+__all__ = ["MEASURES", "Reference", "Side", "aggregate", "measure_panel", "weighted"]
 
 #: Names of the measures, and what cell-eval2 calls them.
 MEASURES: dict[str, str] = {
@@ -115,18 +115,29 @@ def aggregate(values: Mapping[str, np.ndarray]) -> dict[str, float]:
 
     ``squared_error`` is the sum of errors over the sum of squared effects.
     """
-    found = {name: _mean(values[name]) for name in MEASURES if name != "squared_error"}
+    n = len(values["squared_error"])
+    return {name: float(value[0]) for name, value in weighted(values, np.ones((1, n))).items()}
+
+
+def weighted(values: Mapping[str, np.ndarray], weight_RP: np.ndarray) -> dict[str, np.ndarray]:
+    """The same with weights of the perturbations, R sets of them; shape (R,) each."""
+    found = {name: _mean(values[name], weight_RP) for name in MEASURES if name != "squared_error"}
     error_P, effect_P = values["squared_error"], values["squared_effect"]
-    both = np.isfinite(error_P) & np.isfinite(effect_P)
-    size = float(effect_P[both].sum())
+    both_P = np.isfinite(error_P) & np.isfinite(effect_P)
+    size_R = weight_RP @ np.where(both_P, effect_P, 0.0)
+    error_R = weight_RP @ np.where(both_P, error_P, 0.0)
     # Sums that are not above 0 mean that no effect can be told from noise.
-    found["squared_error"] = float(error_P[both].sum()) / size if size > 0 else float("nan")
+    found["squared_error"] = np.divide(
+        error_R, size_R, out=np.full(len(size_R), np.nan), where=size_R > 0
+    )
     return {name: found[name] for name in MEASURES}
 
 
-def _mean(values: np.ndarray) -> float:
-    kept = values[np.isfinite(values)]
-    return float(kept.mean()) if kept.size else float("nan")
+def _mean(values_P: np.ndarray, weight_RP: np.ndarray) -> np.ndarray:
+    known_P = np.isfinite(values_P)
+    n_R = weight_RP @ known_P
+    total_R = weight_RP @ np.where(known_P, values_P, 0.0)
+    return np.divide(total_R, n_R, out=np.full(len(n_R), np.nan), where=n_R > 0)
 
 
 def _discrimination(predicted: Side, real: Side, left_out_G: np.ndarray) -> np.ndarray:

@@ -16,11 +16,11 @@ from celldit.evaluation.challenge.measures import (
     MEASURES,
     Reference,
     Side,
-    aggregate,
     measure_panel,
+    weighted,
 )
 from celldit.evaluation.challenge.panel import Panel, read_panels
-from celldit.evaluation.challenge.scores import COMPOSITE, average, place
+from celldit.evaluation.challenge.scores import COMPOSITE, place_all
 
 __all__ = ["Standing", "compare_panels", "measure_methods"]
 
@@ -51,21 +51,17 @@ class Standing:
     base: Values
     halvings: Sequence[Values]
 
-    def scores(self, rows: np.ndarray | None = None) -> pd.DataFrame:
-        """Scores of methods (rows) in measures (columns), on some of the perturbations."""
-
-        def some(values: Values) -> Values:
-            return values if rows is None else {k: v[rows] for k, v in values.items()}
-
-        low, high = aggregate(some(self.base)), average([some(v) for v in self.halvings])
-        found = {
-            method: {
-                name: place(value, low[name], high[name], name)
-                for name, value in aggregate(some(values)).items()
-            }
-            for method, values in self.methods.items()
-        }
-        return pd.DataFrame(found).T[list(MEASURES)]
+    def scores(self, weight_RP: np.ndarray | None = None) -> np.ndarray:
+        """Scores with weights of the perturbations, shape (R, methods, measures)."""
+        weight = np.ones((1, len(self.labels))) if weight_RP is None else weight_RP
+        low = weighted(self.base, weight)
+        halves = [weighted(values, weight) for values in self.halvings]
+        high = {name: np.mean([half[name] for half in halves], axis=0) for name in MEASURES}
+        found = []
+        for values in self.methods.values():
+            own = weighted(values, weight)
+            found.append([place_all(own[m], low[m], high[m], m) for m in MEASURES])
+        return np.moveaxis(np.array(found), 2, 0)
 
 
 def measure_methods(
@@ -157,7 +153,12 @@ def compare_panels(
     if baseline is not None and baseline not in predictions:
         raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     standings = measure_methods(predictions, truth, control, baseline=baseline, seed=seed)
-    means = _mean([standing.scores() for standing in standings.values()])
+    methods = list(predictions)
+    means = pd.DataFrame(
+        _mean([standing.scores() for standing in standings.values()])[0],
+        index=methods,
+        columns=list(MEASURES),
+    )
     usable = [name for name in MEASURES if means[name].notna().any()]
     if not usable:
         raise InputError(
@@ -213,22 +214,27 @@ def _resample(standings: Mapping[str, Standing], usable: Sequence[str], seed: in
     """Composite of each method on perturbations drawn again, a perturbation in all its contexts."""
     labels = sorted({label for standing in standings.values() for label in standing.labels})
     methods = list(next(iter(standings.values())).methods)
-    if len(labels) < 2:
+    n = len(labels)
+    if n < 2:
         return pd.DataFrame(np.nan, index=range(1), columns=methods)
     rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(N_RESAMPLES):
-        taken = rng.choice(labels, len(labels))
-        tables = []
-        for standing in standings.values():
-            position = {label: i for i, label in enumerate(standing.labels)}
-            rows = np.array([position[label] for label in taken if label in position], dtype=int)
-            if rows.size:
-                tables.append(standing.scores(rows))
-        drawn.append(_mean(tables)[list(usable)].mean(axis=1))
-    return pd.DataFrame(drawn)
+    weight_RP = rng.multinomial(n, np.full(n, 1.0 / n), size=N_RESAMPLES).astype(np.float64)
+    position = {label: i for i, label in enumerate(labels)}
+    tables = [
+        standing.scores(weight_RP[:, [position[label] for label in standing.labels]])
+        for standing in standings.values()
+    ]
+    kept = [list(MEASURES).index(name) for name in usable]
+    return pd.DataFrame(_nanmean(_mean(tables)[:, :, kept], axis=2), columns=methods)
 
 
-def _mean(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _mean(tables: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over contexts; NaN where no context has a score."""
-    return pd.concat(tables).groupby(level=0, sort=False).mean()
+    return _nanmean(np.stack(tables), axis=0)
+
+
+def _nanmean(values: np.ndarray, axis: int) -> np.ndarray:
+    known = np.isfinite(values)
+    n = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)

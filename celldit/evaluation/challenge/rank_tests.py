@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scanpy as sc
-from anndata import AnnData
 from scipy import sparse, stats
 
 from celldit.evaluation.challenge.groups import CountGroups
@@ -79,9 +77,15 @@ class ControlRanks:
     @classmethod
     def of(cls, counts_KG: sparse.csr_matrix) -> ControlRanks:
         """Sort the values of control cells."""
-        linear = _per_million(counts_KG)
-        means_G = CountGroups.single(linear).sums()[0] / linear.shape[0]
-        columns = _log(linear).tocsc()
+        per_million = _totals(counts_KG)
+        means_G = np.zeros(counts_KG.shape[1])
+        blocks = []
+        for start in range(0, counts_KG.shape[1], BLOCK):
+            block = _columns(counts_KG, start, per_million)
+            means_G[start : start + BLOCK] = np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+            blocks.append(_log(block))
+        means_G /= counts_KG.shape[0]
+        columns = sparse.hstack(blocks, format="csc")
         ties_G = np.zeros(columns.shape[1])
         for g in range(columns.shape[1]):
             values = columns.data[columns.indptr[g] : columns.indptr[g + 1]]
@@ -117,21 +121,28 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> RankTests:
         Equal to ``scanpy.tl.rank_genes_groups(method="wilcoxon", tie_correct=True)`` of each group
         with the control cells.
     """
-    linear = _per_million(groups.counts)
+    n_groups, n_genes = len(groups.labels), groups.counts.shape[1]
     sizes_P = groups.sizes.astype(np.float64)
-    means_PG = groups.sums(linear) / sizes_P[:, None]
-    changes_PG = np.log2((means_PG + EPSILON) / (control.means + EPSILON))
-    log = _log(linear)
+    picks = sparse.csr_matrix(
+        (np.ones(len(groups.codes)), (groups.codes, np.arange(len(groups.codes)))),
+        shape=(n_groups, len(groups.codes)),
+    )
+    per_million = _totals(groups.counts)
+    means_PG, p_PG = np.zeros((n_groups, n_genes)), np.full((n_groups, n_genes), np.nan)
     tested = np.flatnonzero(control.tested)
-    p_PG = np.full(means_PG.shape, np.nan)
-    for start in range(0, log.shape[1], BLOCK):
-        block = log[:, start : start + BLOCK].tocsc()
+    # A block of genes at a time, so that no second copy of all cells is made.
+    for start in range(0, n_genes, BLOCK):
+        linear = _columns(groups.counts, start, per_million)
+        sums_PG = (picks @ linear.astype(np.float64)).toarray()
+        means_PG[:, start : start + BLOCK] = sums_PG / sizes_P[:, None]
+        block = _log(linear)
         for g in tested[(tested >= start) & (tested < start + BLOCK)]:
             here = slice(block.indptr[g - start], block.indptr[g - start + 1])
             u_P, ties_P = _statistic(
                 block.data[here], groups.codes[block.indices[here]], sizes_P, control, int(g)
             )
             p_PG[:, g] = _p_values(u_P, ties_P, sizes_P, float(control.n_cells))
+    changes_PG = np.log2((means_PG + EPSILON) / (control.means + EPSILON))
     q_PG = np.full(means_PG.shape, np.nan)
     if tested.size:
         q_PG[:, tested] = stats.false_discovery_control(p_PG[:, tested], axis=1)
@@ -178,20 +189,21 @@ def _cubed(t: np.ndarray) -> np.ndarray:
     return t**3 - t
 
 
-def _per_million(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Each cell scaled to a million counts, float32; the positions of values are shared."""
-    own = sparse.csr_matrix(
-        (counts.data.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape
-    )
-    scaled = AnnData(own)
-    sc.pp.normalize_total(scaled, target_sum=1e6)
-    return scaled.X
+def _totals(counts_NG: sparse.csr_matrix) -> np.ndarray:
+    """Millions of counts of each cell, float32, what scanpy's normalize_total divides by."""
+    totals_N = np.asarray(counts_NG.sum(axis=1), dtype=np.float32).ravel() / np.float32(1e6)
+    return np.where(totals_N > 0, totals_N, np.float32(1.0))
 
 
-def _log(linear: sparse.csr_matrix) -> sparse.csr_matrix:
-    """log(1 + x), in place; values that are stored but 0 are dropped."""
+def _columns(counts_NG: sparse.csr_matrix, start: int, totals_N: np.ndarray) -> sparse.csc_matrix:
+    """A block of genes by columns, each cell scaled to a million counts, float32."""
+    block = counts_NG[:, start : start + BLOCK].tocsc().astype(np.float32)
+    block.data /= totals_N[block.indices]
+    block.eliminate_zeros()
+    return block
+
+
+def _log(linear: sparse.csc_matrix) -> sparse.csc_matrix:
+    """log(1 + x), in place."""
     np.log1p(linear.data, out=linear.data)
-    if (linear.data == 0).any():
-        linear = linear.copy()
-        linear.eliminate_zeros()
     return linear

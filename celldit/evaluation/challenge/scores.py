@@ -21,7 +21,16 @@ from celldit.evaluation.challenge.measures import (
 from celldit.evaluation.challenge.package import check_installed, package_values
 from celldit.evaluation.challenge.panel import Panel
 
-__all__ = ["COMPOSITE", "Engine", "average", "check_engine", "own_values", "place", "score_panels"]
+__all__ = [
+    "COMPOSITE",
+    "Engine",
+    "average",
+    "check_engine",
+    "own_values",
+    "place",
+    "place_all",
+    "score_panels",
+]
 
 Engine = Literal["cell-eval2", "celldit"]
 
@@ -133,10 +142,22 @@ def place(value: float, base: float, replicate: float, measure: str) -> float:
         NaN when the replicate is no better than the baseline, or one of the two is missing: then
         there is nothing that could be gained. A value that is missing scores as the worst there is.
     """
-    worse = -1.0 if measure in ERRORS else 1.0
-    if not (np.isfinite(base) and np.isfinite(replicate)) or worse * (replicate - base) <= 0:
-        return float("nan")
+    value_1, base_1, replicate_1 = (np.array([float(x)]) for x in (value, base, replicate))
+    return float(place_all(value_1, base_1, replicate_1, measure)[0])
+
+
+def place_all(
+    value_R: np.ndarray, base_R: np.ndarray, replicate_R: np.ndarray, measure: str
+) -> np.ndarray:
+    """:func:`place` of R values at once."""
+    gap_R = replicate_R - base_R
+    possible_R = (-gap_R if measure in ERRORS else gap_R) > 0
     low, high = CLIPPED.get(measure, (-np.inf, np.inf))
-    if not np.isfinite(value):
-        return low if np.isfinite(low) else (0.0 - base) / (replicate - base)
-    return float(np.clip((value - base) / (replicate - base), low, high))
+    # The worst of a bounded measure is 0; an unbounded one has a worst score.
+    worst_R = np.full_like(gap_R, low) if np.isfinite(low) else -base_R / _safe(gap_R)
+    score_R = np.clip((value_R - base_R) / _safe(gap_R), low, high)
+    return np.where(possible_R, np.where(np.isfinite(value_R), score_R, worst_R), np.nan)
+
+
+def _safe(gap_R: np.ndarray) -> np.ndarray:
+    return np.where(gap_R == 0, np.nan, gap_R)
