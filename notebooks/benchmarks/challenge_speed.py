@@ -31,7 +31,13 @@ from celldit.evaluation.challenge.measures import (
     aggregate,
     measure_panel,
 )
-from celldit.evaluation.challenge.rank_tests import ControlRanks, _columns, _log, _totals, rank_tests
+from celldit.evaluation.challenge.rank_tests import (
+    ControlRanks,
+    _columns,
+    _log,
+    _totals,
+    rank_tests,
+)
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "challenge_speed.csv"
 
@@ -112,7 +118,7 @@ def main() -> None:
     log_N, log_K = (
         _log(_columns(x, 0, _totals(x))).tocsr() for x in (few.counts, control.counts)
     )
-    genes = rng.choice(np.flatnonzero(ranks.tested[: log_N.shape[1]]), 200, replace=False)
+    genes = rng.choice(np.flatnonzero(ranks.tested[: log_N.shape[1]]), 100, replace=False)
     worst = 0.0
     for p in range(3):
         x = log_N[few.codes == p][:, genes].toarray().astype(np.float64)

@@ -10,8 +10,8 @@ as far as it is trusted, and the effect model alone. Published methods run in en
 which is more than a user could do. They predict log expression; counts are drawn from it by Poisson at
 the size of the control cell.
 
-Writes docs/results/side_by_side.csv, one row for each problem, method and seed, and prints the table
-that README.md and docs/evaluation.md quote. Rows that are there are not computed again.
+Writes docs/results/side_by_side.csv, one row for each problem, method and seed, and the table between the
+marks in README.md. Rows that are there are not computed again.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results" / "side_by_side.csv"
 BASE = "mean shift"
 OURS = ("celldit", "celldit, effect model alone")
+START, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 KEYS = ["dataset", "problem", "method", "seed"]
 TAL1 = {
     "perturbation_key": "perturbation",
@@ -159,25 +160,33 @@ def rows_of(
 
 
 def render(table: pd.DataFrame) -> str:
-    """One number a cell: composite, with its interval over perturbations or the spread of seeds."""
-    groups = [(d, p) for d, p in table[["dataset", "problem"]].drop_duplicates().to_numpy()]
+    """One number a cell: the composite, averaged over seeds; celldit's with its interval."""
     methods = list(dict.fromkeys([m for m in table["method"] if m not in OURS]))
-    methods += [m for m in OURS if m in set(table["method"])]
+    methods += [m for m in OURS[::-1] if m in set(table["method"])]
     lines = ["| held out | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
-    for dataset, problem in groups:
+    for (dataset, problem), rows in table.groupby(["dataset", "problem"], sort=False):
         cells = []
-        rows = table[(table["dataset"] == dataset) & (table["problem"] == problem)]
         for method in methods:
             own = rows[rows["method"] == method]
-            if own.empty or own["composite"].isna().all():
-                cells.append("-")
-                continue
-            text = f"{own['composite'].mean():.2f}"
-            if own["low"].notna().any() and method != BASE:
-                text += f" ({own['low'].mean():.2f} to {own['high'].mean():.2f})"
-            cells.append(text)
+            shown = "-"
+            if own["composite"].notna().any():
+                shown = f"{own['composite'].mean():.2f}"
+                if method in OURS and own["low"].notna().any():
+                    shown += f" ({own['low'].mean():.2f} to {own['high'].mean():.2f})"
+            cells.append(shown)
         lines.append(f"| {dataset}: {problem} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    seeds = ", ".join(str(s) for s in sorted(set(table["seed"])))
+    dates = sorted(set(table["date"]))
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return "\n".join(lines) + f"\n\n{when}; 2 cores; training seeds {seeds}.\n"
+
+
+def write_readme(table: pd.DataFrame) -> None:
+    """Put the table between the marks in README.md."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    head, _, rest = text.partition(START)
+    path.write_text(f"{head}{START}\n{render(table)}{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -210,6 +219,7 @@ def main() -> None:
                     print(f"  {row['method']}: {row['composite']:.3f}", flush=True)
                 done = pd.concat([done, pd.DataFrame(new)], ignore_index=True)
                 done.to_csv(RESULTS, index=False)
+    write_readme(done)
     print(render(done))
 
 

@@ -366,3 +366,20 @@ def test_a_backend_loaded_by_the_first_figure_stays_interactive() -> None:
     assert mpl.is_interactive()
     plt.ioff()
     assert dict(mpl.rcParams) == before
+
+
+def test_scores_of_the_challenge_have_intervals() -> None:
+    table = pd.DataFrame(
+        {"pds": [0.4, 1.2, 1.0], "composite": [0.3, 0.9, 1.0], "low": [0.1, 0.7, np.nan],
+         "high": [0.5, 1.1, np.nan]},
+        index=["nearest", "celldit", "ceiling"],
+    )  # fmt: skip
+    axes = cd.pl.scores(table, show=False)
+    assert len(axes) == 2
+    widths = [
+        path.vertices[:, 0].tolist()
+        for collection in axes[1].collections
+        for path in getattr(collection, "get_paths", list)()
+    ]
+    assert [0.7, 1.1] in widths
+    assert [0.1, 0.5] in widths

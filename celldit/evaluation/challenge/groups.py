@@ -11,7 +11,7 @@ from scipy import sparse
 __all__ = ["CountGroups"]
 
 # Rows of a sparse matrix that are held in float64 at a time.
-CHUNK = 4096
+CHUNK = 1024
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ __all__ = ["TARGET_SUM", "Profiles"]
 TARGET_SUM = 50_000.0
 
 # Dense rows of the jackknife that are held at a time.
-CHUNK = 256
+CHUNK = 128
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ LEAST_CPM = 5.0
 # Keeps fold changes finite.
 EPSILON = 1e-9
 # Genes that are held by columns at a time.
-BLOCK = 512
+BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
