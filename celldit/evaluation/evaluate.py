@@ -12,7 +12,7 @@ import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.catalogue import resolve
-from celldit.evaluation.challenge import check_engine, read_panels, score_panels
+from celldit.evaluation.challenge import COMPOSITE, check_engine, read_panels, score_panels
 from celldit.evaluation.challenge.scores import Engine
 from celldit.evaluation.expression import match_to
 from celldit.evaluation.task import Task
@@ -123,6 +123,15 @@ def _score_preset(
     table = score_panels(panels, engine=engine, seed=seed)
     table.attrs["not_scored"] = left_out
     warn_not_scored(table, stacklevel=4)
+    lacking = table[table["score"].isna() & (table["measure"] != COMPOSITE)]
+    if len(lacking):
+        named = [f"{m} in {c}" if c else m for c, m in lacking[["context", "measure"]].to_numpy()]
+        warnings.warn(
+            "A replicate of the measurement is no better than the mean response in "
+            f"{examples(named, 8)}, so there is no score, nor a composite of these contexts.",
+            UserWarning,
+            stacklevel=3,
+        )
     return table
 
 

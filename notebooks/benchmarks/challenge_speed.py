@@ -2,8 +2,9 @@
 
     python notebooks/benchmarks/challenge_speed.py [--cells 100000 --genes 18000 --perturbations 300]
 
-Simulated counts (a tenth of the entries above zero), predicted and measured cells as many. Writes docs/results/challenge_speed.csv: seconds and peak memory, inputs included, of the six
-measures of one prediction, and of both ends of the scale. One core.
+Simulated counts (a tenth of the entries above zero), predicted and measured cells as many. Writes
+docs/results/challenge_speed.csv: seconds and peak memory, inputs included, of the six measures of one
+prediction, and with --ends of both ends of the scale. One core.
 """
 
 from __future__ import annotations
