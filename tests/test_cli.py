@@ -548,3 +548,47 @@ def test_benchmark_lists_what_would_run():
     full = json.loads(call("benchmark", "--list", "--json", "--full", "--dataset", "kang").stdout)
     assert len(full["problems"]) > 8
     assert full["seeds"] == [0, 1, 2]
+
+
+def test_a_baseline_is_predicted_scored_and_submitted(folder, tmp_path):
+    screen = folder / "screen.h5ad"
+    said = call(
+        "baseline", screen, "-p", "A", "-p", "B", "--name", "nearest", *SETUP,
+        "-o", tmp_path / "nearest.h5ad",
+    )  # fmt: skip
+    assert "predicted by 'nearest'" in said.stdout
+    made = ad.read_h5ad(tmp_path / "nearest.h5ad")
+    assert set(made.obs["perturbation"]) == {"A", "B"}
+    counts = made.layers["edited_counts"].toarray()
+    assert (counts == np.rint(counts)).all()
+    assert counts.sum() > 0
+    table = json.loads(
+        call(
+            "evaluate", tmp_path / "nearest.h5ad", screen, *SETUP, "--preset", "vcc2026",
+            "--engine", "celldit", "--json",
+        ).stdout
+    )  # fmt: skip
+    measures = {row["measure"] for row in table}
+    assert {"pds", "squared_error", "composite"} <= measures
+    call("submission", tmp_path / "nearest.h5ad", screen, "-o", tmp_path / "sub.h5ad")
+    sub = ad.read_h5ad(tmp_path / "sub.h5ad")
+    assert set(sub.obs["target"]) == {"A", "B", "non-targeting"}
+    assert list(sub.var_names) == list(ad.read_h5ad(screen).var_names)
+
+
+def test_what_baseline_and_submission_refuse(folder, tmp_path):
+    screen = folder / "screen.h5ad"
+    setup = ("--perturbation-key", "perturbation")
+    unknown = sentence("baseline", screen, "-p", "Q", *setup, "-o", tmp_path / "x.h5ad")
+    assert "Unknown perturbation 'Q'" in unknown
+    name = sentence(
+        "baseline", screen, "-p", "A", "--name", "nearst", *setup, "-o", tmp_path / "x.h5ad"
+    )
+    assert "Did you mean 'nearest'" in name
+    (tmp_path / "panel.txt").write_text("A\nmissing\n")
+    lacking = sentence(
+        "submission", folder / "predicted.h5ad", screen, "-o", tmp_path / "x.h5ad",
+        "--perturbations", tmp_path / "panel.txt",
+    )  # fmt: skip
+    assert "missing perturbations: 'missing'" in lacking
+    assert not (tmp_path / "x.h5ad").exists()

@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from celldit import __version__
+from celldit.cli.baseline import baseline
 from celldit.cli.benchmark import benchmark
 from celldit.cli.demo import demo
 from celldit.cli.evaluate import evaluate
 from celldit.cli.generate import generate
 from celldit.cli.info import info
 from celldit.cli.predict import predict
+from celldit.cli.submission import submission
 from celldit.cli.train import train
 
 __all__ = ["app"]
@@ -24,7 +26,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, predict, generate, evaluate, info, benchmark):
+for command in (
+    demo,
+    train,
+    predict,
+    generate,
+    evaluate,
+    baseline,
+    submission,
+    info,
+    benchmark,
+):
     app.command(no_args_is_help=command not in (demo, benchmark))(command)
 
 

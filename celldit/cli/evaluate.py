@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,8 +16,6 @@ from celldit.errors import InputError
 if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
-
-    from celldit.evaluation.engines import Engine
 
 
 def evaluate(
@@ -44,6 +42,9 @@ def evaluate(
             metavar="NAME=FILE.h5ad", help="Another prediction for the report; repeat for several."
         ),
     ] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Add the simple predictors to the report.")
+    ] = False,
     effects: Annotated[
         Path | None,
         typer.Option(metavar="FILE.csv", help="Predicted effects with sd, for the report."),
@@ -56,9 +57,14 @@ def evaluate(
     covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
     size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
     counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
+    preset: Annotated[
+        Literal["vcc2026"] | None,
+        typer.Option(help="The six scored measures of Arc's challenge, in place of --metric."),
+    ] = None,
     engine: Annotated[
-        str, typer.Option(help="Who computes the DE measures: celldit or cell-eval.")
-    ] = "celldit",
+        Literal["cell-eval2", "celldit"],
+        typer.Option(help="Who computes the preset; the values are the same."),
+    ] = "cell-eval2",
     min_cells: Annotated[int, typer.Option(help="Smaller conditions are not scored.")] = 10,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -75,8 +81,10 @@ def evaluate(
     """
     if output is None and report is None and quiet and not as_json:
         raise typer.BadParameter("--quiet without --output, --report or --json has no result.")
-    if report is None and (baseline or effects is not None):
-        raise typer.BadParameter("--baseline and --effects belong to --report FILE.html.")
+    if report is None and (baseline or baselines or effects is not None):
+        raise typer.BadParameter(
+            "--baseline, --baselines and --effects belong to --report FILE.html."
+        )
     others = _named(baseline or [])
     given = {
         "perturbation_key": perturbation_key,
@@ -99,8 +107,10 @@ def evaluate(
         table_of_effects = _read_effects(effects)
         guess, measured = read_h5ad(predicted), read_h5ad(truth)
         controls = measured if control is None else read_h5ad(control)
-        baselines = {name: read_h5ad(path) for name, path in others.items()}
+        given_baselines = {name: read_h5ad(path) for name, path in others.items()}
         _set_up(measured, guess, given)
+        if baselines:
+            given_baselines |= _simple(guess, measured, controls, {predicted.stem}, seed)
         _check_library_sizes(measured, guess)
         names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
         with warnings.catch_warnings():
@@ -113,9 +123,13 @@ def evaluate(
                 metrics=names or None,
                 min_cells=min_cells,
                 seed=seed,
-                engine=cast("Engine", engine),
+                preset=preset,
+                engine=engine,
             )
-        table = _predicted_only(table, quiet=quiet)
+        if preset is None:
+            table = _predicted_only(table, quiet=quiet)
+        else:
+            _note_left_out(table.attrs["not_scored"], quiet=quiet)
         if output is not None:
             with whole_file(output) as path:
                 table.to_csv(path, index=False)
@@ -128,7 +142,7 @@ def evaluate(
                 controls,
                 report,
                 name=predicted.stem,
-                baselines=baselines,
+                baselines=given_baselines,
                 effects=table_of_effects,
                 metrics=names or None,
                 min_cells=min_cells,
@@ -143,6 +157,16 @@ def evaluate(
                 say(f"The report is in {report}, its numbers beside it as .csv and .json.")
             if output is not None or report is None:
                 say(f"The table is in {output}." if output else "Keep it with --output FILE.")
+
+
+def _simple(
+    guess: ad.AnnData, measured: ad.AnnData, controls: ad.AnnData, names: set[str], seed: int
+) -> dict[str, ad.AnnData]:
+    """The simple predictors, but for no change, which a report has anyway."""
+    from celldit.evaluation.compare import with_baselines
+
+    found, _ = with_baselines(dict.fromkeys(names, guess), measured, controls, True, seed=seed)
+    return {key: one for key, one in found.items() if key not in {*names, "no change"}}
 
 
 def _named(pairs: list[str]) -> dict[str, Path]:
@@ -211,10 +235,16 @@ def _predicted_only(table: pd.DataFrame, *, quiet: bool) -> pd.DataFrame:
     for name, reason in table.attrs["not_scored"].items():
         if reason.startswith("0 predicted"):
             left_out[name] = reason
-        elif not quiet:
-            typer.echo(f"Note: {name} is not scored: {reason}.", err=True)
+    told = {k: why for k, why in table.attrs["not_scored"].items() if k not in left_out}
+    _note_left_out(told, quiet=quiet)
     names = table["perturbation"] + _in_context(table["context"])
     return table[~names.isin(left_out)].reset_index(drop=True)
+
+
+def _note_left_out(reasons: Mapping[str, str], *, quiet: bool) -> None:
+    for name, reason in reasons.items():
+        if not quiet:
+            typer.echo(f"Note: {name} is not scored: {reason}.", err=True)
 
 
 def _in_context(contexts: pd.Series) -> pd.Series:
@@ -223,6 +253,10 @@ def _in_context(contexts: pd.Series) -> pd.Series:
 
 
 def _show(table: pd.DataFrame) -> None:
+    if "measure" in table:
+        shown = table if (table["context"] != "").any() else table.drop(columns="context")
+        typer.echo(shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep="-"))
+        return
     wide = table.pivot(index=["perturbation", "context"], columns="metric", values="value")
     wide = wide[list(dict.fromkeys(table["metric"]))]
     typer.echo(wide.T.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-"))

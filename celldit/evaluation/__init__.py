@@ -6,8 +6,10 @@ from celldit.evaluation import baselines, metrics
 from celldit.evaluation.catalogue import DEFAULT, METRICS, Metric
 from celldit.evaluation.ceiling import ceiling, score
 from celldit.evaluation.compare import compare
+from celldit.evaluation.dynamic_range import dynamic_range
 from celldit.evaluation.evaluate import evaluate, mean_over_conditions
 from celldit.evaluation.intervals import intervals
+from celldit.evaluation.resampling import headroom, paired
 from celldit.evaluation.uncertainty import bootstrap_interval, detectable
 
 __all__ = [
@@ -19,9 +21,12 @@ __all__ = [
     "ceiling",
     "compare",
     "detectable",
+    "dynamic_range",
     "evaluate",
+    "headroom",
     "intervals",
     "mean_over_conditions",
     "metrics",
+    "paired",
     "score",
 ]

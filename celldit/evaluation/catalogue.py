@@ -10,7 +10,17 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import metrics as m
 from celldit.evaluation.condition import Condition
 
-__all__ = ["COUNTS", "DEFAULT", "DISCRIMINATION", "METRICS", "Metric", "resolve"]
+__all__ = [
+    "CENTROID",
+    "COUNTS",
+    "DEFAULT",
+    "DE_COUNTS",
+    "DISCRIMINATION",
+    "FUNCTIONS",
+    "METRICS",
+    "Metric",
+    "resolve",
+]
 
 
 @dataclass(frozen=True)
@@ -56,13 +66,17 @@ FUNCTIONS: dict[str, Callable[[Condition], float]] = {
     "cosine": lambda c: m.cosine_shift(c.predicted_shift, c.true_shift),
     "cosine_top20": lambda c: m.cosine_shift(c.predicted_shift, c.true_shift, c.top_genes),
     "cosine_de": lambda c: m.cosine_shift(c.predicted_shift, c.true_shift, c.de_genes),
-    "nmse": lambda c: m.normalized_squared_error(c.predicted_shift, c.true_shift),
+    "nmse": lambda c: m.normalized_squared_error(
+        c.predicted_shift, c.true_shift, error_noise=c.error_noise, effect_noise=c.effect_noise
+    ),
     "energy": lambda c: m.energy_distance(c.predicted_ND, c.true_MD),
     "mmd": lambda c: (
         m.mmd(c.predicted_ND, c.true_MD, bandwidth=c.bandwidth) if c.bandwidth > 0 else float("nan")
     ),
     "w2_sliced": lambda c: m.sliced_wasserstein(c.predicted_ND, c.true_MD, seed=c.seed),
     "w2": lambda c: m.wasserstein(c.predicted_ND, c.true_MD),
+    "n_called_predicted": lambda c: float(c.predicted_de.significant().size),
+    "n_called_measured": lambda c: float(c.true_de.significant().size),
     "de_overlap": lambda c: m.de_overlap(c.predicted_de, c.true_de),
     "de_direction": lambda c: m.de_direction(c.predicted_de, c.true_de),
     "lfc_error": lambda c: m.lfc_error(c.predicted_de, c.true_de),
@@ -84,8 +98,14 @@ DISCRIMINATION: dict[str, Literal["cosine", "l1"]] = {
     "discrimination_l1": "l1",
 }
 
+#: Measures of all conditions of a context together, from the centroid of their perturbed cells.
+CENTROID = ("pearson_centroid",)
+
 #: Not measures of quality, but what the others rest on.
 COUNTS = ("n_predicted", "n_measured")
+
+#: Called genes, which stand beside measures that rest on them.
+DE_COUNTS = ("n_called_predicted", "n_called_measured")
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -96,12 +116,21 @@ METRICS: dict[str, Metric] = {
         Metric("cosine", "higher", 1.0, True, "cosine of the mean shift, all genes"),
         Metric("cosine_top20", "higher", 1.0, False, "the same, 20 largest true shifts"),
         Metric("cosine_de", "higher", 1.0, False, "the same, all truly differential genes"),
-        Metric("nmse", "lower", 0.0, True, "squared error of the shift over squared effect"),
+        Metric(
+            "pearson_centroid",
+            "higher",
+            1.0,
+            True,
+            "Pearson r of the shift from the mean of all perturbations",
+        ),
+        Metric("nmse", "lower", 0.0, True, "squared error over squared effect, noise-free"),
         Metric("energy", "lower", 0.0, True, "energy distance in 50 principal components"),
         Metric("mmd", "lower", 0.0, True, "squared MMD, five RBF widths, same components"),
         Metric("w2_sliced", "lower", 0.0, True, "sliced Wasserstein-2, same components"),
         Metric("w2", "lower", 0.0, False, "exact Wasserstein-2, same components (slow)"),
-        Metric("discrimination", "higher", 1.0, True, "rank of the own effect, by cosine"),
+        Metric(
+            "discrimination", "higher", 1.0, True, "rank of the own effect, by cosine; 0 is chance"
+        ),
         Metric("discrimination_l1", "higher", 1.0, False, "the same, by L1 distance"),
         Metric("de_overlap", "higher", 1.0, True, "share of differential genes found"),
         Metric("de_direction", "higher", 1.0, True, "share of them with the right sign"),
@@ -154,9 +183,10 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
     if names == "all":
         return (*COUNTS, *METRICS)
     wanted = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    known = (*METRICS, *COUNTS, *DE_COUNTS)
     if not wanted:
         raise InputError(f"No metric was asked for; give some of {', '.join(METRICS)}.")
     for name in wanted:
-        if name not in METRICS and name not in COUNTS:
-            raise UnknownNameError.among("metric", name, [*METRICS, *COUNTS])
+        if name not in known:
+            raise UnknownNameError.among("metric", name, known)
     return wanted

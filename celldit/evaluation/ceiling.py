@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import anndata as ad
@@ -10,11 +11,11 @@ import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import METRICS, resolve
+from celldit.evaluation.denoise import denoise
 from celldit.evaluation.evaluate import warn_not_scored
-from celldit.evaluation.expression import Expression
 from celldit.evaluation.task import Task
 
-__all__ = ["average_tables", "ceiling", "score", "split_halves"]
+__all__ = ["average_tables", "ceiling", "score"]
 
 
 def ceiling(
@@ -22,6 +23,7 @@ def ceiling(
     control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
+    denoised: bool = False,
     n_repeats: int = 5,
     min_cells: int = 10,
     seed: int = 0,
@@ -29,13 +31,17 @@ def ceiling(
     """Score one half of each condition's measured cells as a prediction of the other half.
 
     What repeating the experiment, with half the cells, would score. Both halves have the same
-    number of cells; the values are averaged over random splits.
+    number of cells and control cells of their own; the values are averaged over random splits.
 
     Parameters
     ----------
     truth, control, metrics, min_cells
         As in :func:`celldit.evaluation.evaluate`; a half with fewer than ``min_cells`` cells is not
         scored.
+    denoised
+        Whether the half that predicts is drawn towards the mean effect of its context, as far as
+        its own noise says. A model that pools what perturbations have in common can do the same, so
+        a good one may pass the plain half; it should not pass this one.
     n_repeats
         Random splits.
     seed
@@ -65,34 +71,16 @@ def ceiling(
     task = Task.prepare(truth, control, seed=seed)
     tables = []
     for repeat in range(n_repeats):
-        first, second = split_halves(task.truth, seed=seed + repeat)
-        tables.append(task.against(second).score(first, names, min_cells=min_cells))
+        half, first = task.halved(seed + repeat)
+        assert half.predicted_control is not None
+        if denoised:
+            first = denoise(first, half.predicted_control)
+        # Drawn towards the mean, a half's noise is part of the prediction and no longer known.
+        drawn = None if denoised else dict.fromkeys(first.conditions(), math.inf)
+        tables.append(half.score(first, names, min_cells=min_cells, drawn_from=drawn))
     table = average_tables(tables)
     warn_not_scored(table)
     return table
-
-
-def split_halves(cells: Expression, *, seed: int = 0) -> tuple[Expression, Expression]:
-    """Split the cells of each condition into two halves of one size.
-
-    Of an odd number, one cell is left out. A condition with a single cell stays in both parts as
-    it is, too small to be scored.
-
-    Returns
-    -------
-    two Expression
-    """
-    rng = np.random.default_rng(seed)
-    first, second = [], []
-    for rows in cells.conditions().values():
-        shuffled = rng.permutation(rows)
-        half = max(len(rows) // 2, 1)
-        first.append(shuffled[:half])
-        second.append(shuffled[half : 2 * half] if len(rows) > 1 else shuffled)
-    return (
-        cells.take(np.sort(np.concatenate(first))),
-        cells.take(np.sort(np.concatenate(second))),
-    )
 
 
 def average_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

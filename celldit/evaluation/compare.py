@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -9,24 +10,28 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.data.fields import Fields, setup_anndata
 from celldit.errors import InputError, UnknownNameError, examples
+from celldit.evaluation.baselines.fitted import SIMPLE, predict_all
 from celldit.evaluation.catalogue import COUNTS, resolve
-from celldit.evaluation.ceiling import average_tables, score, split_halves
-from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.ceiling import average_tables, score
+from celldit.evaluation.challenge.methods import compare_panels
+from celldit.evaluation.expression import Expression, conditions_of, match_to
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["CEILING", "averages", "compare", "score_halves"]
+__all__ = ["CEILING", "averages", "compare", "score_halves", "with_baselines"]
 
 CEILING = "ceiling"
 
 
 def compare(
-    predictions: Mapping[str, ad.AnnData],
+    predictions: ad.AnnData | Mapping[str, ad.AnnData],
     truth: ad.AnnData,
     control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = ("pearson", "nmse", "energy"),
+    baselines: bool | ad.AnnData = False,
     baseline: str | None = None,
     equal_cells: bool = False,
     n_repeats: int = 5,
@@ -38,9 +43,17 @@ def compare(
     Parameters
     ----------
     predictions
-        Predictions by the name of the method, each as in :func:`celldit.evaluation.evaluate`.
-    truth, control, metrics, min_cells, seed
+        Predictions by the name of the method, each as in :func:`celldit.evaluation.evaluate`; one
+        alone is called ``"prediction"``.
+    truth, control, min_cells, seed
         As in :func:`celldit.evaluation.evaluate`.
+    metrics
+        As there, or ``"vcc2026"`` for the scores of the six measures of Arc's challenge, their mean
+        ``composite``, and its 90% interval over perturbations.
+    baselines
+        Whether to add the simple predictors of :mod:`celldit.evaluation.baselines`, fitted on the
+        cells of ``control`` (which may be the whole screen) whose conditions are not predicted; or
+        the cells to fit them on. ``attrs["skipped"]`` says which know nothing of what is asked.
     baseline
         The method that scores 0; adds a column ``<metric>_score`` for each metric. Scores compare
         like with like: in each of the splits, every method is thinned to the number of cells of the
@@ -78,10 +91,21 @@ def compare(
     >>> list(table.index), list(table.columns)
     (['celldit', 'ceiling'], ['pearson', 'nmse', 'energy'])
     """
-    names = tuple(name for name in resolve(metrics) if name not in COUNTS)
-    _check(predictions, baseline, n_repeats, names)
-    for adata in predictions.values():
-        check_genes(adata, truth, "predicted")
+    if isinstance(predictions, ad.AnnData):
+        predictions = {"prediction": predictions}
+    of_panel = isinstance(metrics, str) and metrics == "vcc2026"
+    names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
+    known = {*SIMPLE} if baselines is not False else set()
+    _check(predictions, None if baseline in known else baseline, n_repeats, names)
+    skipped: dict[str, str] = {}
+    if baselines is not False:
+        predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
+        _check(predictions, baseline, n_repeats, names)
+    if of_panel:
+        table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
+        table.attrs["skipped"] = skipped
+        return table
+    predictions = {m: match_to(adata, truth, "predicted") for m, adata in predictions.items()}
     task = Task.prepare(truth, control, seed=seed)
     cells = {method: task.read(adata) for method, adata in predictions.items()}
     on_halves = cells if equal_cells or baseline is not None else {}
@@ -97,7 +121,62 @@ def compare(
         for name in names:
             base, top = means.loc[baseline, name], means.loc[CEILING, name]
             wide[f"{name}_score"] = [score(means.loc[m, name], base, top, name) for m in wide.index]
+    wide.attrs["skipped"] = skipped
+    every = [t.assign(method=method).to_dict("records") for method, t in tables.items()]
+    # Records, since pandas compares the attrs of tables that are put together.
+    wide.attrs["by_condition"] = [record for records in every for record in records]
     return wide
+
+
+def with_baselines(
+    predictions: Mapping[str, ad.AnnData],
+    truth: ad.AnnData,
+    control: ad.AnnData | None,
+    train: bool | ad.AnnData,
+    *,
+    seed: int = 0,
+) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
+    """Put the simple predictors beside predictions.
+
+    Parameters
+    ----------
+    predictions, truth, control, seed
+        As in :func:`compare`.
+    train
+        Cells to learn from; True for those of ``control``.
+
+    Returns
+    -------
+    predictions
+        The given ones first.
+    skipped
+        Baselines that know nothing of what is asked, and why.
+
+    Raises
+    ------
+    InputError
+        If names collide, or nothing is left to learn from.
+    """
+    taken = sorted({*predictions} & {*SIMPLE})
+    if taken:
+        raise InputError(
+            f"A prediction is called {taken[0]!r}, as one of the baselines; give it another name."
+        )
+    base = truth if control is None else control
+    source = base if isinstance(train, bool) else train
+    fields = Fields.from_anndata(truth)
+    asked = {
+        (p, c)
+        for adata in predictions.values()
+        for p, c in conditions_of(adata, fields)
+        if p != fields.control
+    }
+    prepared = source
+    if "celldit" not in source.uns or "setup" not in source.uns.get("celldit", {}):
+        prepared = source.copy()
+        setup_anndata(prepared, **{k: v for k, v in fields.to_dict().items() if v is not None})
+    found, skipped = predict_all(prepared, base, asked, seed=seed)
+    return {**predictions, **found}, skipped
 
 
 def _check(
@@ -133,13 +212,14 @@ def score_halves(
     """Score replicate and methods against halves of the truth, averaged over splits."""
     runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
     for repeat in range(n_repeats):
-        first, second = split_halves(task.truth, seed=seed + repeat)
-        half = task.against(second)
+        half, first = task.halved(seed + repeat)
         sizes = {key: len(rows) for key, rows in first.conditions().items()}
         for method, predicted in cells.items():
             thinned = _thin_to(predicted, sizes, seed + repeat)
-            runs[method].append(half.score(thinned, names, min_cells=min_cells))
-        runs[CEILING].append(half.score(first, names, min_cells=min_cells))
+            whole = {key: float(len(rows)) for key, rows in predicted.conditions().items()}
+            runs[method].append(half.score(thinned, names, min_cells=min_cells, drawn_from=whole))
+        whole = dict.fromkeys(sizes, math.inf)
+        runs[CEILING].append(half.score(first, names, min_cells=min_cells, drawn_from=whole))
     return {method: average_tables(repeats) for method, repeats in runs.items()}
 
 

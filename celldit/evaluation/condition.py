@@ -31,6 +31,11 @@ class Condition:
         Principal components of the measured cells.
     seed
         Of everything random in a measure.
+    drawn_from
+        Number of cells of which the predicted ones are a random part; None when they are all there
+        are, infinity for a part of the measurement itself.
+    predicted_control_KG
+        Control cells that the predicted cells are compared with; None for the same on both sides.
     """
 
     predicted_NG: np.ndarray
@@ -38,21 +43,56 @@ class Condition:
     control_KG: np.ndarray
     components: PrincipalComponents
     seed: int = 0
+    drawn_from: float | None = None
+    predicted_control_KG: np.ndarray | None = None
 
     @cached_property
     def control_mean(self) -> np.ndarray:
-        """Mean of the measured control cells, which both shifts start from, shape (G,)."""
+        """Mean of the measured control cells, shape (G,)."""
         return self.control_KG.mean(axis=0, dtype=np.float64)
 
     @cached_property
     def predicted_shift(self) -> np.ndarray:
         """Mean predicted minus mean control expression, shape (G,)."""
-        return self.predicted_NG.mean(axis=0, dtype=np.float64) - self.control_mean
+        base = self.predicted_base_KG.mean(axis=0, dtype=np.float64)
+        return self.predicted_NG.mean(axis=0, dtype=np.float64) - base
+
+    @property
+    def predicted_base_KG(self) -> np.ndarray:
+        """Control cells of the predicted side, shape (K, G)."""
+        return self.control_KG if self.predicted_control_KG is None else self.predicted_control_KG
 
     @cached_property
     def true_shift(self) -> np.ndarray:
         """Mean measured minus mean control expression, shape (G,)."""
         return self.true_MG.mean(axis=0, dtype=np.float64) - self.control_mean
+
+    @cached_property
+    def effect_noise(self) -> float:
+        """Squared error of the true shift, over all genes.
+
+        Control cells that both sides share add the same to both shifts, and so nothing to their
+        difference: their noise counts where they differ.
+        """
+        noise = _variance(self.true_MG) / len(self.true_MG)
+        if self.predicted_control_KG is not None:
+            noise += _variance(self.control_KG) / len(self.control_KG)
+        return noise
+
+    @cached_property
+    def error_noise(self) -> float:
+        """Squared error of the difference of both shifts that is not the prediction's.
+
+        The noise of the measurement, and that of drawing cells for the other side where these are a
+        random part. What a prediction of all its cells misses is its error, whatever the cause.
+        """
+        noise = self.effect_noise
+        if self.drawn_from is not None:
+            if self.predicted_control_KG is not None:
+                noise += _variance(self.predicted_control_KG) / len(self.predicted_control_KG)
+            n = len(self.predicted_NG)
+            noise += _variance(self.predicted_NG) * max(1.0 / n - 1.0 / self.drawn_from, 0.0)
+        return noise
 
     @cached_property
     def top_genes(self) -> np.ndarray:
@@ -80,8 +120,8 @@ class Condition:
 
     @cached_property
     def predicted_de(self) -> DifferentialExpression:
-        """Predicted against measured control cells."""
-        return differential_expression(self.tested_NG, self.control_KG)
+        """Predicted cells against control cells."""
+        return differential_expression(self.tested_NG, self.predicted_base_KG)
 
     @cached_property
     def predicted_ND(self) -> np.ndarray:
@@ -97,3 +137,8 @@ class Condition:
     def bandwidth(self) -> float:
         """Median distance between measured cells in principal components."""
         return median_distance(self.true_MD)
+
+
+def _variance(log_NG: np.ndarray) -> float:
+    """Variance of cells, summed over genes; 0 of a single cell."""
+    return float(log_NG.var(axis=0, ddof=1, dtype=np.float64).sum()) if len(log_NG) > 1 else 0.0

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import examples
+from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.catalogue import resolve
-from celldit.evaluation.engines import Engine, check_engine
-from celldit.evaluation.expression import check_genes
+from celldit.evaluation.challenge import COMPOSITE, check_engine, read_panels, score_panels
+from celldit.evaluation.challenge.scores import Engine
+from celldit.evaluation.expression import match_to
 from celldit.evaluation.task import Task
 
 __all__ = ["evaluate"]
@@ -24,9 +26,10 @@ def evaluate(
     control: ad.AnnData | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
+    preset: Literal["vcc2026"] | None = None,
+    engine: Engine = "cell-eval2",
     min_cells: int = 10,
     seed: int = 0,
-    engine: Engine = "celldit",
     counts_layer: str | None = None,
 ) -> pd.DataFrame:
     """Score predicted cells against measured ones, condition by condition.
@@ -56,12 +59,15 @@ def evaluate(
         The table also holds ``n_predicted`` and ``n_measured``, the numbers of cells.
     min_cells
         A condition with fewer predicted, measured or control cells is not scored.
+    preset
+        ``"vcc2026"`` for the six measures of Arc's challenge of 2026 in place of ``metrics``, each
+        placed between the mean response of the measured panel (0) and a replicate (1). They are
+        of counts, each cell scaled to its own sum, and need two perturbations in a context.
+    engine
+        Who computes the preset: Arc's own package (``pip install 'celldit[eval]'``), or
+        ``"celldit"``, which gives the same values to 1e-6 and takes a twentieth of the time.
     seed
         Of everything random.
-    engine
-        Who tests genes and computes the measures of differential expression (``de_...``; on its
-        tests ``lfc_error``, ``pearson_de`` and ``cosine_de``): celldit itself, or ``"cell-eval"``
-        (``pip install 'celldit[eval]'``). Values agree to 1e-6; celldit is faster.
     counts_layer
         Layer of `truth` and `control` with raw counts; None for what the setup of each says.
 
@@ -72,15 +78,18 @@ def evaluate(
         metric. A condition that is predicted or measured but not scored keeps its rows, with value
         NaN; ``attrs["not_scored"]`` says why, and so does a warning. A measure that is undefined
         for a condition (nothing is differentially expressed, no second perturbation in the context)
-        is NaN without a warning.
+        is NaN without a warning. Beside measures of called genes stand the numbers of them.
+
+        With ``preset``: ``context``, ``measure``, ``value``, ``mean_response``, ``replicate``,
+        ``score``, and for each context the measure ``composite``, the mean of its six scores.
 
     Raises
     ------
     InputError
-        If genes or their order differ, values are missing, normalisation does not match, a context
-        has no control cells, the truth was not set up, or cell-eval is asked for and not installed.
+        If genes differ, values are missing, normalisation does not match, a context has no control
+        cells, the truth was not set up, or cell-eval2 is asked for and not installed.
     UnknownNameError
-        If a metric, an engine, a column, or a predicted perturbation is not known.
+        If a metric, a preset, an engine, a column, or a predicted perturbation is not known.
 
     Examples
     --------
@@ -89,12 +98,43 @@ def evaluate(
     >>> list(table.columns)
     ['perturbation', 'context', 'metric', 'value']
     """
+    if preset is not None:
+        return _score_preset(predicted, truth, control, metrics, preset, engine, seed)
     names = resolve(metrics)
-    check_engine(engine)
-    check_genes(predicted, truth, "predicted")
+    predicted = match_to(predicted, truth, "predicted")
     task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
-    table = task.score(task.read(predicted), names, min_cells=min_cells, engine=engine)
+    table = task.score(task.read(predicted), names, min_cells=min_cells)
     warn_not_scored(table)
+    return table
+
+
+def _score_preset(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData | None,
+    metrics: Sequence[str] | str | None,
+    preset: str,
+    engine: Engine,
+    seed: int,
+) -> pd.DataFrame:
+    if preset != "vcc2026":
+        raise UnknownNameError.among("preset", preset, ["vcc2026"])
+    if metrics is not None:
+        raise InputError("A preset has measures of its own; give preset= or metrics=, not both.")
+    check_engine(engine)
+    panels, left_out = read_panels(predicted, truth, control)
+    table = score_panels(panels, engine=engine, seed=seed)
+    table.attrs["not_scored"] = left_out
+    warn_not_scored(table, stacklevel=4)
+    lacking = table[table["score"].isna() & (table["measure"] != COMPOSITE)]
+    if len(lacking):
+        named = [f"{m} in {c}" if c else m for c, m in lacking[["context", "measure"]].to_numpy()]
+        warnings.warn(
+            "A replicate of the measurement is no better than the mean response in "
+            f"{examples(named, 8)}, so there is no score, nor a composite of these contexts.",
+            UserWarning,
+            stacklevel=3,
+        )
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,15 @@ from celldit.data.pointers import check_matrices
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
-__all__ = ["Expression", "check_genes", "check_labels", "read_measured", "read_predicted"]
+__all__ = [
+    "Expression",
+    "check_genes",
+    "check_labels",
+    "conditions_of",
+    "match_to",
+    "read_measured",
+    "read_predicted",
+]
 
 COUNTS_LAYER = "counts"
 SIZE_FACTOR = "size_factor"
@@ -181,6 +190,45 @@ def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
         "three AnnData to shared = truth.var_names.intersection(predicted.var_names), with "
         "[:, shared].copy() and a size_factor_key, or predict the truth's genes."
     )
+
+
+def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
+    """Give the genes the order of the truth, with a note; refuse other genes.
+
+    Returns
+    -------
+    AnnData
+        The same object where nothing had to be done.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_genes`.
+    """
+    check_anndata(adata, name)
+    check_anndata(truth, "truth")
+    theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
+    same = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
+    if not same:
+        check_genes(adata, truth, name)
+        return adata
+    warnings.warn(
+        f"The genes of {name} are in another order than those of truth; they are matched by name.",
+        UserWarning,
+        stacklevel=3,
+    )
+    whole = adata.to_memory() if adata.isbacked else adata
+    return whole[:, whole.var_names.get_indexer(truth.var_names)]
+
+
+def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
+    """(perturbation, context) of all cells, by their canonical labels."""
+    _check_columns(adata, fields, "predicted")
+    assert fields.perturbation_key is not None
+    written = label_column(adata, fields)
+    labels = canonical_array(written, fields.perturbation_sep, fields.control)
+    contexts = join_contexts(read_covariates(adata, fields.covariate_keys))
+    return set(zip(map(str, labels), map(str, contexts), strict=True))
 
 
 def check_labels(predicted: Expression, truth: Expression, control: str) -> None:

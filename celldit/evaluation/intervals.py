@@ -12,13 +12,13 @@ import pandas as pd
 from celldit.errors import InputError
 from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
 from celldit.evaluation.evaluate import warn_not_scored
-from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.expression import Expression, match_to
 from celldit.evaluation.task import Task
 
 __all__ = ["half_sample_interval", "intervals"]
 
 #: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
-_UNBIASED = frozenset({"energy", "mmd", "correlation_error"})
+_UNBIASED = frozenset({"nmse", "energy", "mmd", "correlation_error"})
 
 
 def intervals(
@@ -73,7 +73,7 @@ def intervals(
     """
     names = tuple(name for name in resolve(metrics) if name not in COUNTS)
     _check(n_resamples, level)
-    check_genes(predicted, truth, "predicted")
+    predicted = match_to(predicted, truth, "predicted")
     task = Task.prepare(truth, control, seed=seed)
     cells = task.read(predicted)
     table = task.score(cells, names, min_cells=min_cells)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import anndata as ad
@@ -14,17 +14,17 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.catalogue import DISCRIMINATION
+from celldit.evaluation.catalogue import CENTROID, DE_COUNTS, DISCRIMINATION, FUNCTIONS
 from celldit.evaluation.condition import Condition
-from celldit.evaluation.engines import Engine, measure
 from celldit.evaluation.expression import (
     Expression,
-    check_genes,
     check_labels,
+    match_to,
     read_measured,
     read_predicted,
 )
-from celldit.evaluation.metrics import discrimination_scores
+from celldit.evaluation.halves import split_halves
+from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
 from celldit.evaluation.representation import PrincipalComponents
 
 __all__ = ["Task"]
@@ -46,6 +46,8 @@ class Task:
         What the columns of their AnnData mean.
     seed
         Of everything random in a measure.
+    predicted_control
+        Control cells that predictions are compared with; None for the same on both sides.
     """
 
     truth: Expression
@@ -53,6 +55,7 @@ class Task:
     components: PrincipalComponents
     fields: Fields
     seed: int = 0
+    predicted_control: Expression | None = None
 
     @classmethod
     def prepare(
@@ -74,7 +77,7 @@ class Task:
                 "The truth was set up without a perturbation_key, so it has no conditions to "
                 "score; call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
             )
-        check_genes(control, truth, "control")
+        control = match_to(control, truth, "control")
         measured = read_measured(truth, fields, "truth", counts_layer)
         measured = measured.take(measured.perturbations != fields.control)
         controls = read_measured(control, fields, "control", counts_layer)
@@ -111,15 +114,36 @@ class Task:
         """Score against some of the measured cells; the principal components stay."""
         return replace(self, truth=truth)
 
+    def halved(self, seed: int) -> tuple[Task, Expression]:
+        """Split the measured cells, controls included, in two.
+
+        Returns
+        -------
+        task
+            Scores against the second half, from its control cells; predictions start at those of
+            the first half. With the same controls on both sides their noise would pass for
+            agreement.
+        first
+            The perturbed cells of the first half.
+        """
+        first, second = split_halves(self.truth, seed=seed)
+        theirs, ours = split_halves(self.control, seed=seed)
+        return replace(self, truth=second, control=ours, predicted_control=theirs), first
+
     def score(
         self,
         predicted: Expression,
         names: Sequence[str],
         *,
         min_cells: int = 10,
-        engine: Engine = "celldit",
+        drawn_from: Mapping[Key, float] | None = None,
     ) -> pd.DataFrame:
-        """Compute measures of every condition; see :func:`celldit.evaluation.evaluate`."""
+        """Compute measures of every condition; see :func:`celldit.evaluation.evaluate`.
+
+        ``drawn_from`` says of how many cells those of a condition are a random part, infinity for a
+        part of the measurement: the noise of that draw is subtracted from squared errors.
+        """
+        names = _with_call_sets(names)
         found, expected = predicted.conditions(), self.truth.conditions()
         controls = {key[1]: rows for key, rows in self.control.conditions().items()}
         counts = {
@@ -136,22 +160,28 @@ class Task:
             key: {"n_predicted": n[0], "n_measured": n[1]} for key, n in counts.items()
         }
         shifts: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
+        bases: dict[str, np.ndarray] = {}
+        apart = self.predicted_control
+        other = {} if apart is None else {k[1]: rows for k, rows in apart.conditions().items()}
         dense_controls: tuple[str, np.ndarray] | None = None
         for key in sorted((k for k, why in reasons.items() if not why), key=lambda k: k[::-1]):
             if dense_controls is None or dense_controls[0] != key[1]:
                 dense_controls = (key[1], self.control.dense(controls[key[1]]))
+                bases = {} if apart is None else {key[1]: apart.dense(other[key[1]])}
             condition = Condition(
                 predicted_NG=predicted.dense(found[key]),
                 true_MG=self.truth.dense(expected[key]),
                 control_KG=dense_controls[1],
                 components=self.components,
                 seed=self.seed,
+                drawn_from=(drawn_from or {}).get(key),
+                predicted_control_KG=bases.get(key[1]),
             )
-            values[key].update(measure(condition, names, engine))
+            values[key].update({n: FUNCTIONS[n](condition) for n in names if n in FUNCTIONS})
             shifts[key] = (condition.predicted_shift, condition.true_shift)
         for name in names:
-            if name in DISCRIMINATION:
-                for key, value in self._discriminate(shifts, name).items():
+            if name in DISCRIMINATION or name in CENTROID:
+                for key, value in self._of_panel(shifts, name).items():
                     values[key][name] = value
         table = pd.DataFrame(
             [(*key, n, values[key].get(n, float("nan"))) for key in counts for n in names],
@@ -171,9 +201,10 @@ class Task:
                 f"{', '.join(self.fields.covariate_keys) or 'experiment'} as control."
             )
 
-    def _discriminate(
+    def _of_panel(
         self, shifts: dict[Key, tuple[np.ndarray, np.ndarray]], name: str
     ) -> dict[Key, float]:
+        """Measures of all perturbations of a context together."""
         position = {gene: i for i, gene in enumerate(self.truth.genes)}
         scores: dict[Key, float] = {}
         for context in dict.fromkeys(key[1] for key in shifts):
@@ -185,14 +216,24 @@ class Task:
                 np.array([position[part] for part in label if part in position], dtype=np.int64)
                 for label in labels
             ]
-            ranked = discrimination_scores(
-                np.stack([shifts[key][0] for key in keys]),
-                np.stack([shifts[key][1] for key in keys]),
-                metric=DISCRIMINATION[name],
-                targets=targets,
-            )
-            scores.update(zip(keys, map(float, ranked), strict=True))
+            u_PG = np.stack([shifts[key][0] for key in keys])
+            v_PG = np.stack([shifts[key][1] for key in keys])
+            if name in CENTROID:
+                found = centroid_correlations(u_PG, v_PG)
+            else:
+                panel = np.unique(np.concatenate(targets)) if targets else np.empty(0, dtype=int)
+                found = discrimination_scores(
+                    u_PG, v_PG, metric=DISCRIMINATION[name], left_out=panel.astype(np.int64)
+                )
+            scores.update(zip(keys, map(float, found), strict=True))
         return scores
+
+
+def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:
+    """How many genes are called stands beside every measure that rests on calls."""
+    if not any(name.startswith("de_") or name == "lfc_error" for name in names):
+        return tuple(names)
+    return tuple(dict.fromkeys((*names, *DE_COUNTS)))
 
 
 def _why_not(n: tuple[int, int, int], min_cells: int) -> str:

@@ -20,6 +20,7 @@ from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, finish, pa
 __all__ = ["embedding"]
 
 MAX_CELLS = 3000
+COLORS = (CONTROL, MEASURED, PREDICTED, GENERATED)
 
 
 def embedding(
@@ -28,7 +29,7 @@ def embedding(
     generated: ad.AnnData | None = None,
     perturbation: str | Sequence[str] | None = None,
     *,
-    basis: Literal["pca", "umap"] = "pca",
+    basis: Literal["pca", "umap", "effect"] = "pca",
     max_cells: int = MAX_CELLS,
     seed: int = 0,
     ax: Axes | None = None,
@@ -52,7 +53,10 @@ def embedding(
         One or several; None for all that were predicted and measured. Contexts that were not
         predicted are left out.
     basis
-        ``"pca"`` or ``"umap"``.
+        ``"pca"``, ``"umap"``, or ``"effect"``: across, the direction from control to measured
+        perturbed cells, 0 and 1 where their means are; up, the component of measured cells with the
+        most variance besides. Where effects are small beside what cells differ in anyway, the other
+        planes show one blob on top of another.
     max_cells
         Most cells of each kind; more are thinned.
     seed
@@ -75,8 +79,8 @@ def embedding(
     --------
     >>> ax = cd.pl.embedding(adata, predicted, perturbation="STAT1")
     """
-    if basis not in ("pca", "umap"):
-        raise UnknownNameError.among("basis", basis, ["pca", "umap"])
+    if basis not in ("pca", "umap", "effect"):
+        raise UnknownNameError.among("basis", basis, ["pca", "umap", "effect"])
     if max_cells < 2:
         raise InputError(f"max_cells={max_cells!r} must be at least 2.")
     pair = read_pair(adata, predicted)
@@ -91,9 +95,15 @@ def embedding(
     points = _plane(thinned, basis, seed)
     with style():
         axes = panels(1, ax, size=(4.4, 3.7))
-        _draw(axes[0], points, rng)
-        name = "PC" if basis == "pca" else "UMAP"
-        axes[0].set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
+        _draw(axes[0], points, rng, below=0.2 if basis == "effect" else 0.08)
+        if basis == "effect":
+            axes[0].set(xlabel="along the measured effect", ylabel="PC besides", yticks=[])
+            axes[0].set_xticks([0.0, 1.0], ["control", "perturbed"])
+            for one, color in zip(points.values(), COLORS, strict=False):
+                axes[0].axvline(float(one[:, 0].mean()), color=color, lw=1.2, zorder=2)
+        else:
+            name = "PC" if basis == "pca" else "UMAP"
+            axes[0].set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
         finish(axes, show=show, save=save, own=ax is None)
     return axes[0]
 
@@ -126,6 +136,8 @@ def _plane(groups: dict[str, Any], basis: str, seed: int) -> dict[str, np.ndarra
     names = list(groups)
     dense = {k: _dense(v) for k, v in groups.items()}
     measured = np.concatenate([dense[name] for name in names[:2]])
+    if basis == "effect":
+        return _along_effect(dense, seed)
     n_components = 2 if basis == "pca" else 30
     n_components = min(n_components, *measured.shape)
     if n_components < 2:
@@ -136,6 +148,27 @@ def _plane(groups: dict[str, Any], basis: str, seed: int) -> dict[str, np.ndarra
         flat = _umap(flat, seed)
     ends = np.cumsum([len(dense[name]) for name in names])[:-1]
     return dict(zip(names, np.split(flat[:, :2], ends), strict=True))
+
+
+def _along_effect(groups: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    """Direction of the measured effect, and the first component of what is left without it."""
+    control, measured = (groups[name].astype(np.float64) for name in list(groups)[:2])
+    start_G = control.mean(axis=0)
+    effect_G = measured.mean(axis=0) - start_G
+    length = float(effect_G @ effect_G)
+    if length == 0:
+        raise InputError(
+            "The measured cells have the mean of the control cells, so there is no effect to draw "
+            "along; use basis='pca'."
+        )
+    both = np.concatenate([control, measured]) - start_G
+    both -= np.outer(both @ effect_G / length, effect_G)
+    second_G = PCA(1, svd_solver="randomized", random_state=seed).fit(both).components_[0]
+    points = {}
+    for name, cells in groups.items():
+        away = cells - start_G
+        points[name] = np.stack([away @ effect_G / length, away @ second_G], axis=1)
+    return points
 
 
 def _dense(log: Any) -> np.ndarray:
@@ -155,16 +188,17 @@ def _umap(points_ND: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(cells.obsm["X_umap"])
 
 
-def _draw(ax: Axes, points: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    colors = [CONTROL, MEASURED, PREDICTED, GENERATED]
+def _draw(
+    ax: Axes, points: dict[str, np.ndarray], rng: np.random.Generator, *, below: float
+) -> None:
     names = list(points)
     everything = np.concatenate(list(points.values()))
-    color = np.repeat(np.array(colors[: len(names)]), [len(points[n]) for n in names])
+    color = np.repeat(np.array(COLORS[: len(names)]), [len(points[n]) for n in names])
     # In random order, so that the kind drawn last does not hide the others.
     order = rng.permutation(len(everything))
     size = float(np.clip(9000 / len(everything), 4, 16))
     x, y = everything[order].T
     ax.scatter(x, y, c=color[order], s=size, alpha=0.6, lw=0, rasterized=True)
-    for name, one in zip(names, colors, strict=False):
+    for name, one in zip(names, COLORS, strict=False):
         ax.scatter([], [], s=26, color=one, label=f"{name} ({len(points[name])})")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, handletextpad=0.2)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=2, handletextpad=0.2)

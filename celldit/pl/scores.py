@@ -12,11 +12,14 @@ from matplotlib.axes import Axes
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import METRICS
+from celldit.evaluation.challenge import COMPOSITE
 from celldit.evaluation.compare import CEILING
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, finish, panels, style
 
 __all__ = ["scores"]
 
+#: Ends of the interval of a composite.
+ENDS = ("low", "high")
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "nearer": "nearer to {ideal:g}"}
 
 
@@ -32,7 +35,7 @@ def scores(
     """Draw the table of :func:`celldit.tl.compare`: a panel for each metric, a row for each method.
 
     Methods are ordered by the first metric, the best on top. The dashed line is the ceiling: half
-    of the measured cells as a prediction of the other half.
+    of the measured cells as a prediction of the other half. A composite has its interval.
 
     Parameters
     ----------
@@ -65,7 +68,8 @@ def scores(
     """
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")
-    wanted = list(table.columns) if metrics is None else text_list(metrics, "metrics")
+    drawn = [name for name in table.columns if name not in ENDS]
+    wanted = drawn if metrics is None else text_list(metrics, "metrics")
     if not wanted:
         raise InputError("metrics=[] names no column; leave it out for all of them.")
     for name in wanted:
@@ -84,6 +88,9 @@ def scores(
         axes = panels(len(wanted), ax, size=(2.7, 1.15 + 0.26 * len(methods)))
         for i, (one, name) in enumerate(zip(axes, wanted, strict=True)):
             _dots(one, methods, name, chosen)
+            if name == COMPOSITE and set(ENDS) <= set(methods.columns):
+                low, high = (methods[end].to_numpy(dtype=np.float64) for end in ENDS)
+                one.hlines(np.arange(len(low)), low, high, color=CONTROL, lw=2, zorder=1)
             if CEILING in table.index:
                 one.axvline(float(table.loc[CEILING, name]), color=INK, lw=1, ls="--", zorder=0)
             if i % 4:

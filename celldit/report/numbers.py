@@ -17,8 +17,10 @@ from celldit.evaluation.benchmark.verdict import Verdict, judge
 from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
 from celldit.evaluation.ceiling import score
 from celldit.evaluation.compare import CEILING, averages, score_halves
-from celldit.evaluation.expression import Expression, check_genes
+from celldit.evaluation.dynamic_range import unchanged
+from celldit.evaluation.expression import Expression, match_to
 from celldit.evaluation.intervals import intervals
+from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
 from celldit.evaluation.uncertainty import detectable
 
@@ -50,6 +52,12 @@ class Numbers:
         What :func:`celldit.evaluation.detectable` returns.
     verdicts
         The prediction against the best other method, metric by metric.
+    closed
+        How much of the way from no change to a replicate each method closes, over the main metrics,
+        with equal numbers of cells.
+    worse
+        Conditions with a detectable effect for which the prediction is worse than no change, by
+        squared error.
     not_scored
         Reason for each condition without a score.
     not_predicted
@@ -65,6 +73,8 @@ class Numbers:
     scores: dict[str, float]
     effects: pd.DataFrame
     verdicts: list[Verdict]
+    closed: dict[str, Progress]
+    worse: list[str]
     not_scored: dict[str, str]
     not_predicted: list[str]
     made_by: dict[str, str] = field(default_factory=dict)
@@ -76,6 +86,8 @@ class Numbers:
             "summary": _records(self.summary.reset_index()),
             "equal_cells": _records(self.equal.reset_index()),
             "scores": {k: _number(v) for k, v in self.scores.items()},
+            "closed": {k: _closed(v) for k, v in self.closed.items()},
+            "worse_than_no_change": self.worse,
             "detectable": _records(self.effects),
             "not_scored": self.not_scored,
             "not_predicted": self.not_predicted,
@@ -106,8 +118,8 @@ def measure(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
             f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
         )
-    for key, adata in ((name, predicted), *baselines.items()):
-        check_genes(adata, truth, key)
+    predicted = match_to(predicted, truth, name)
+    baselines = {key: match_to(adata, truth, key) for key, adata in baselines.items()}
     whole = Task.prepare(truth, control, seed=seed)
     cells = {name: whole.read(predicted)}
     cells.update({key: whole.read(adata) for key, adata in baselines.items()})
@@ -121,7 +133,7 @@ def measure(
         )
     task = whole.against(whole.truth.take(np.sort(np.concatenate(rows))))
     cells = {key: one if key == name else _among(one, asked) for key, one in cells.items()}
-    cells = {name: cells.pop(name), NO_CHANGE: _unchanged(task.control, asked), **cells}
+    cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, asked), **cells}
 
     both = (*COUNTS, *names)
     tables = {key: task.score(one, both, min_cells=min_cells) for key, one in cells.items()}
@@ -149,30 +161,51 @@ def measure(
             if main and n_resamples
             else None
         )
+    effects = _effects(truth, control, asked, min_cells, seed)
     return Numbers(
         name=name,
         table=_tidy({**tables, CEILING: halves[CEILING]}, name, wide),
         summary=summary,
         equal=equal,
         scores=_scores(equal, name),
-        effects=_effects(truth, control, asked, min_cells, seed),
+        effects=effects,
         verdicts=judge({str(m): row for m, row in summary.iterrows()}, names, name),
+        closed=_progress(halves, names, seed),
+        worse=_worse(own, effects),
         not_scored=dict(own.attrs["not_scored"]),
         not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in asked],
         made_by=_made_by(predicted),
     )
 
 
-def _unchanged(control: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:
-    """The control cells, under the label of every condition that is asked for."""
-    here = {key[1]: rows for key, rows in control.conditions().items()}
-    rows, labels = [], []
-    for perturbation, context in asked:
-        own = here.get(context, np.empty(0, dtype=np.int64))
-        rows.append(own)
-        labels += [perturbation] * len(own)
-    copies = control.take(np.concatenate(rows))
-    return Expression(copies.log, np.array(labels, dtype=object), copies.contexts, copies.genes)
+def _progress(
+    halves: Mapping[str, pd.DataFrame], names: Sequence[str], seed: int
+) -> dict[str, Progress]:
+    main = [m for m in MAIN if m in names] or list(names)
+    table = pd.concat([t.assign(method=method) for method, t in halves.items()])
+    table.attrs = {}
+    others = [method for method in halves if method not in (NO_CHANGE, CEILING)]
+    return {method: progress(table, method, NO_CHANGE, main, seed=seed) for method in others}
+
+
+def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
+    """Conditions with a squared error above that of no change, the worst first."""
+    there = effects[effects["detectable"]]
+    keys = set(zip(there["perturbation"], there["context"], strict=True))
+    rows = own[(own["metric"] == "nmse") & (own["value"] > 1)]
+    rows = rows.sort_values("value", ascending=False)
+    found = zip(map(str, rows["perturbation"]), map(str, rows["context"]), strict=True)
+    return [f"{p} in {c}" if c else p for p, c in found if (p, c) in keys]
+
+
+def _closed(found: Progress) -> dict[str, Any]:
+    return {
+        "share": _number(found.share),
+        "low": _number(found.low),
+        "high": _number(found.high),
+        "n_perturbations": found.n_perturbations,
+        "metrics": list(found.metrics),
+    }
 
 
 def _among(cells: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:

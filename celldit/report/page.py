@@ -16,7 +16,7 @@ from celldit.report.numbers import MAIN, Numbers
 from celldit.report.pictures import Picture
 from celldit.report.style import CSS
 
-__all__ = ["render"]
+__all__ = ["render", "verdict"]
 
 _PAGE = Template(
     """<!DOCTYPE html>
@@ -43,6 +43,7 @@ def render(
     numbers: Numbers,
     *,
     title: str,
+    overview: Picture | None,
     conditions: Sequence[Picture],
     effects: dict[str, list[Picture]],
     calibration: Picture | None,
@@ -56,6 +57,8 @@ def render(
         What to report.
     title
         Of the page.
+    overview
+        Picture of how far each method goes, if that can be said.
     conditions
         Pictures of all conditions, metric by metric.
     effects
@@ -67,8 +70,10 @@ def render(
     """
     blocks = [
         f"<h1>{escape(title)}</h1>",
-        _verdict(numbers),
+        f"<p class='verdict'>{escape(verdict(numbers))}</p>",
+        figures([overview]) if overview is not None else "",
         "<h2>All conditions together</h2>",
+        _details(numbers),
         _summary(numbers),
         "<h2>Condition by condition</h2>",
         figures(conditions),
@@ -87,7 +92,38 @@ def render(
     return _PAGE.substitute(title=escape(title), css=CSS, body=body)
 
 
-def _verdict(numbers: Numbers) -> str:
+def verdict(numbers: Numbers) -> str:
+    """What the report comes to, in one sentence."""
+    own = numbers.closed[numbers.name]
+    if not np.isfinite(own.share):
+        return (
+            "Nothing can be said of this prediction: on these data a replicate of the measurement "
+            "is no better than no change."
+        )
+    said = f"{numbers.name} closes {_percent(own.share)} of the way from no change to a replicate"
+    if own.share < 0:
+        said = f"{numbers.name} is worse than no change by {_percent(-own.share)} of the way to a "
+        said += "replicate"
+    if np.isfinite(own.low):
+        said += f" (90% of resampled perturbations: {_percent(own.low)} to {_percent(own.high)})"
+    others = {m: p.share for m, p in numbers.closed.items() if m != numbers.name}
+    others = {m: share for m, share in others.items() if np.isfinite(share)}
+    if others:
+        best = max(others, key=lambda m: others[m])
+        than = "ahead of" if own.share > others[best] else "behind"
+        said += f", {than} the best of the others, {best} ({_percent(others[best])})"
+    n = len(numbers.worse)
+    if n:
+        shown = ", ".join(numbers.worse[:3]) + (f" and {n - 3} more" if n > 3 else "")
+        said += f"; worse than no change for {shown}"
+    return f"{said}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%".replace("-", "\u2212")
+
+
+def _details(numbers: Numbers) -> str:
     effects, own = numbers.effects, numbers.table["method"] == numbers.name
     scored = numbers.table[own & (numbers.table["metric"] == numbers.summary.columns[0])]
     n, n_scored = len(scored), len(scored) - len(numbers.not_scored)
@@ -95,7 +131,8 @@ def _verdict(numbers: Numbers) -> str:
     lines = [
         f"{n_scored} of {n} predicted conditions are scored. {n_there} of {len(effects)} have an "
         "effect that can be told from noise (energy distance to control cells, permutation test, "
-        "false discovery rate below 5%)."
+        "false discovery rate below 5%).",
+        *_how(numbers),
     ]
     main = [v for v in numbers.verdicts if v.metric in MAIN] or numbers.verdicts
     for what, verdicts in (
@@ -125,6 +162,18 @@ def _verdict(numbers: Numbers) -> str:
             f"0, in: {', '.join(behind)}."
         )
     return "\n".join(f"<p>{line}</p>" for line in lines)
+
+
+def _how(numbers: Numbers) -> list[str]:
+    """How the share in the verdict comes about."""
+    metrics = numbers.closed[numbers.name].metrics
+    if not metrics:
+        return []
+    named = ", ".join(measure_name(m) for m in metrics)
+    return [
+        f"The way closed is the mean over {named}, with equal numbers of cells and control cells "
+        "of their own for either half; squared errors are free of sampling noise."
+    ]
 
 
 def _summary(numbers: Numbers) -> str:

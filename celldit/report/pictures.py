@@ -27,7 +27,13 @@ from celldit.pl.embedding import embedding
 from celldit.pl.style import CONTROL, CYCLE, INK, MEASURED, PREDICTED, STYLE
 from celldit.report.numbers import NO_CHANGE, Numbers
 
-__all__ = ["Picture", "calibration_picture", "condition_pictures", "effect_pictures"]
+__all__ = [
+    "Picture",
+    "calibration_picture",
+    "condition_pictures",
+    "effect_pictures",
+    "overview_picture",
+]
 
 #: More conditions than this make a picture nobody reads; the table has them all.
 MOST_CONDITIONS = 30
@@ -58,18 +64,48 @@ def _offscreen() -> Iterator[None]:
         yield
 
 
+def overview_picture(numbers: Numbers) -> Picture | None:
+    """How much of the way to a replicate each method closes, the best on top."""
+    found = {m: p for m, p in numbers.closed.items() if np.isfinite(p.share)}
+    if not found:
+        return None
+    order = sorted(found, key=lambda m: found[m].share)
+    with _offscreen():
+        figure, ax = plt.subplots(figsize=(4.6, 0.9 + 0.3 * len(order)), layout="constrained")
+        for y, method in enumerate(order):
+            color = PREDICTED if method == numbers.name else MEASURED
+            one = found[method]
+            if np.isfinite(one.low):
+                ax.hlines(y, one.low, one.high, color=color, lw=2, alpha=0.5)
+            ax.scatter([one.share], [y], s=36, color=color, zorder=3)
+        for x, style in ((0.0, ":"), (1.0, "--")):
+            ax.axvline(x, color=INK, lw=1, ls=style, zorder=0)
+        ax.set_yticks(range(len(order)), [_short(method, 22) for method in order])
+        ax.set_ylim(-0.6, len(order) - 0.4)
+        ax.tick_params(axis="y", length=0)
+        ax.set_xticks([0.0, 0.5, 1.0], ["no change", "half", "replicate"])
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, -0.1), max(high, 1.1))
+        about = "Share of the way from no change to a replicate that each method closes"
+        return _picture(figure, about)
+
+
 def condition_pictures(numbers: Numbers) -> list[Picture]:
-    """Every condition of one metric a row: prediction, baselines and ceiling."""
+    """Every condition of one metric a row: prediction, baselines and ceiling; rows alike in all."""
     table = numbers.table
     own = table[table["method"] == numbers.name]
     shown = [m for m in ("pearson", "nmse", "energy") if m in set(table["metric"])]
+    if not shown:
+        return []
+    first = own[own["metric"] == shown[0]].set_index(["perturbation", "context"])["value"].dropna()
+    losses = first.map(METRICS[shown[0]].loss).sort_values(ascending=False, kind="stable")
+    kept = list(losses.index)[-MOST_CONDITIONS:]
     pictures = []
     with _offscreen():
         for metric in shown:
-            rows = own[(own["metric"] == metric) & own["value"].notna()]
-            losses = rows["value"].map(METRICS[metric].loss)
-            rows = rows.loc[losses.sort_values(ascending=False, kind="stable").index]
-            rows = rows.tail(MOST_CONDITIONS)
+            rows = own[own["metric"] == metric].set_index(["perturbation", "context"])
+            rows = rows.reindex(pd.MultiIndex.from_tuples(kept, names=rows.index.names))
+            rows = rows.reset_index()
             if len(rows):
                 about = f"{METRICS[metric].about}, condition by condition"
                 pictures.append(_picture(_rows_figure(numbers, metric, rows), about))
@@ -80,7 +116,7 @@ def effect_pictures(
     measured: ad.AnnData,
     predicted: ad.AnnData,
     perturbations: list[str],
-    basis: Literal["umap", "pca"],
+    basis: Literal["effect", "pca", "umap"],
     seed: int,
 ) -> dict[str, list[Picture]]:
     """Shifts, distributions of the largest genes, and cells in one plane, by perturbation."""

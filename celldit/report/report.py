@@ -17,10 +17,16 @@ from celldit.data.columns import label_column
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
+from celldit.evaluation.compare import with_baselines
 from celldit.files import refuse_existing, whole_file
-from celldit.report.numbers import Numbers, measure
+from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
-from celldit.report.pictures import calibration_picture, condition_pictures, effect_pictures
+from celldit.report.pictures import (
+    calibration_picture,
+    condition_pictures,
+    effect_pictures,
+    overview_picture,
+)
 
 __all__ = ["report"]
 
@@ -33,11 +39,11 @@ def report(
     *,
     name: str = "prediction",
     title: str | None = None,
-    baselines: Mapping[str, ad.AnnData] | None = None,
+    baselines: Mapping[str, ad.AnnData] | bool | ad.AnnData | None = None,
     effects: pd.DataFrame | None = None,
     metrics: Sequence[str] | str | None = None,
     n_perturbations: int = 6,
-    basis: Literal["umap", "pca"] = "umap",
+    basis: Literal["effect", "pca", "umap"] = "effect",
     n_repeats: int = 3,
     n_resamples: int = 50,
     min_cells: int = 10,
@@ -46,8 +52,9 @@ def report(
 ) -> pd.DataFrame:
     """Write a report on a prediction: one HTML file, readable without a network.
 
-    Beside ``report.html``, the same numbers are written as ``report.csv`` (tidy, a row for every
-    number) and ``report.json``.
+    It opens with one sentence and one picture: how much of the way from no change to a replicate
+    the prediction closes, and for what it is worse than no change. Beside ``report.html``, the same
+    numbers are written as ``report.csv`` (tidy, a row for every number) and ``report.json``.
 
     Parameters
     ----------
@@ -61,15 +68,16 @@ def report(
     title
         Of the page; None makes one of the name.
     baselines
-        Other predictions of the same conditions by name, such as the baselines of
-        :mod:`celldit.evaluation.baselines`. ``"no change"``, the control cells themselves, and the
-        ceiling are always there.
+        Other predictions of the same conditions by name; or as in :func:`celldit.tl.compare`, True
+        for the simple predictors fitted on the cells of ``control``, or the cells to fit them on.
+        ``"no change"``, the control cells themselves, and the ceiling are always there.
     effects
         What :func:`celldit.tl.effects` returns; adds the calibration of its intervals.
     n_perturbations
         Perturbations to draw, those with the largest measured effect.
     basis
-        Plane that the cells are drawn in.
+        Plane that the cells are drawn in: along the measured effect, or the first two principal
+        components, or a UMAP.
     n_repeats
         Random halvings for the ceiling.
     n_resamples
@@ -103,8 +111,8 @@ def report(
         raise InputError(f"path={str(path)!r} must end in .html, such as 'report.html'.")
     files = [target, target.with_suffix(".csv"), target.with_suffix(".json")]
     refuse_existing(files, overwrite=overwrite, how="overwrite=True")
-    if basis not in ("umap", "pca"):
-        raise UnknownNameError.among("basis", basis, ["umap", "pca"])
+    if basis not in ("effect", "pca", "umap"):
+        raise UnknownNameError.among("basis", basis, ["effect", "pca", "umap"])
     if n_perturbations < 0 or n_repeats < 1 or n_resamples < 0 or n_resamples == 1:
         raise InputError(
             f"n_perturbations={n_perturbations}, n_repeats={n_repeats} and n_resamples="
@@ -115,7 +123,7 @@ def report(
         truth,
         control,
         name=name,
-        baselines=dict(baselines or {}),
+        baselines=_baselines(predicted, truth, control, name, baselines, seed),
         metrics=metrics,
         n_repeats=n_repeats,
         n_resamples=n_resamples,
@@ -126,6 +134,7 @@ def report(
     text = render(
         numbers,
         title=title or f"Report: {name}",
+        overview=overview_picture(numbers),
         conditions=condition_pictures(numbers),
         effects=effect_pictures(
             measured, predicted, _largest(numbers, n_perturbations), basis, seed
@@ -141,6 +150,23 @@ def report(
     table = numbers.table.copy()
     table.attrs["files"] = [str(file) for file in files]
     return table
+
+
+def _baselines(
+    predicted: ad.AnnData,
+    truth: ad.AnnData,
+    control: ad.AnnData | None,
+    name: str,
+    asked: Mapping[str, ad.AnnData] | bool | ad.AnnData | None,
+    seed: int,
+) -> dict[str, ad.AnnData]:
+    if asked is None or asked is False:
+        return {}
+    if isinstance(asked, Mapping):
+        return dict(asked)
+    found, _ = with_baselines({name: predicted}, truth, control, asked, seed=seed)
+    # The report has the control cells themselves for no change.
+    return {key: adata for key, adata in found.items() if key not in (name, NO_CHANGE)}
 
 
 def _largest(numbers: Numbers, n: int) -> list[str]:

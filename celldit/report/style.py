@@ -21,6 +21,7 @@ h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
   border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; overflow-wrap: anywhere; }
 p, ul { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
+.verdict { font-size: 1.2rem; line-height: 1.45; max-width: 52rem; margin: .75rem 0 1rem; }
 .soft { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; margin: .75rem 0; border: 1px solid var(--line); border-radius: 6px; }
 .tall { max-height: 34rem; overflow-y: auto; }
@@ -54,5 +55,16 @@ dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
   th, td { padding: .34rem .5rem; }
   .pictures { grid-template-columns: minmax(0, 1fr); }
 }
-@media print { .tall { max-height: none; } figure { break-inside: avoid; } }
+@media print {
+  :root { --paper: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; --card: #ffffff;
+    --mark: #8a3600; --measured: #0072b2; --predicted: #d55e00; }
+  main { max-width: none; padding: 0; }
+  .tall { max-height: none; overflow: visible; }
+  .scroll { overflow: visible; border: 0; }
+  table { font-size: .72rem; }
+  th, td { padding: .2rem .35rem; }
+  thead th, th:first-child, td:first-child { position: static; }
+  figure, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+}
 """

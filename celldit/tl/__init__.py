@@ -6,7 +6,16 @@ table is written to ``uns`` and returned as well.
 
 from __future__ import annotations
 
-from celldit.evaluation import ceiling, compare, detectable, evaluate, intervals
+from celldit.evaluation import (
+    ceiling,
+    compare,
+    detectable,
+    dynamic_range,
+    evaluate,
+    headroom,
+    intervals,
+    paired,
+)
 from celldit.report import report
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
@@ -23,11 +32,14 @@ __all__ = [
     "compare",
     "counterfactual",
     "detectable",
+    "dynamic_range",
     "effects",
     "embed",
     "evaluate",
     "gene_loadings",
+    "headroom",
     "intervals",
+    "paired",
     "programs",
     "rank_perturbations",
     "report",

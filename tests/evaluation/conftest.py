@@ -68,31 +68,3 @@ def norman() -> Halves:
     adata = datasets.norman()
     fields = setup_anndata(adata, perturbation_key="perturbation", size_factor_key="total_umis")
     return halve(adata, fields, most_cells=100)
-
-
-def _cell_eval_screen(name: str) -> tuple[ad.AnnData, str]:
-    adata = getattr(datasets, name)()
-    if name == "papalexi":
-        wanted = adata.obs["perturbation"].isin([*STRONG, "control"])
-        return adata[wanted & (adata.obs["replicate"] == "rep_2")].copy(), "perturbation"
-    if name == "kang":
-        return adata[adata.obs["cell_type"] == "CD14 Mono"].copy(), "condition"
-    return adata, "perturbation"
-
-
-@pytest.fixture(scope="session", params=["norman", "papalexi", "kang"])
-def cell_eval_halves(request: pytest.FixtureRequest) -> tuple[str, Halves]:
-    """The halves on which cell-eval's own values were computed, by notebooks/compare_cell_eval."""
-    adata, key = _cell_eval_screen(request.param)
-    fields = setup_anndata(adata, perturbation_key=key, size_factor_key="total_umis")
-    rng = np.random.default_rng(0)
-    half = np.zeros(adata.n_obs, dtype=bool)
-    for rows in adata.obs.groupby(key, observed=True).indices.values():
-        half[rng.permutation(rows)[: len(rows) // 2]] = True
-    is_control = (adata.obs[key] == "control").to_numpy()
-    replicate = adata[half & ~is_control].copy()
-    replicate.layers["counts"] = replicate.X.copy()
-    replicate.obs["size_factor"] = replicate.obs["total_umis"]
-    truth = adata[~half & ~is_control].copy()
-    control = adata[is_control].copy()
-    return request.param, Halves(replicate, truth, control, adata, fields)

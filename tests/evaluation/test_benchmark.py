@@ -258,6 +258,21 @@ def test_the_page_shows_the_committed_results():
     assert block.strip() == render_table(results).strip()
 
 
+def test_readme_shows_the_committed_results():
+    import runpy
+
+    script = ROOT / "notebooks" / "benchmarks" / "side_by_side.py"
+    results = ROOT / "docs" / "results" / "side_by_side.csv"
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    start, end = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+    if start not in text or not results.exists() or not script.exists():
+        pytest.skip("the README holds no table, or there are no committed results")
+    block = text.partition(start)[2].partition(end)[0]
+    table = runpy.run_path(str(script))["render"](pd.read_csv(results))
+    assert block.strip() == table.strip()
+
+
 def test_the_page_shows_the_committed_results_of_the_peers():
     page, folder = ROOT / "docs" / "evaluation.md", ROOT / "docs" / "results"
     text = page.read_text(encoding="utf-8")

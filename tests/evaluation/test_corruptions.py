@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from celldit.data import Cells
 from celldit.evaluation import DEFAULT, METRICS, evaluate, mean_over_conditions
 
 Block = np.ndarray
@@ -81,7 +82,7 @@ def test_mixed_up_labels_rank_below_the_replicate(
     papalexi: Any, replicate_losses: pd.Series
 ) -> None:
     found = losses(mix_up(papalexi.log_replicate()), papalexi)
-    for name in ("pearson", "nmse", "energy", "discrimination", "de_direction"):
+    for name in ("pearson", "pearson_centroid", "nmse", "energy", "discrimination"):
         assert found[name] > replicate_losses[name], name
 
 
@@ -97,5 +98,23 @@ def test_shuffled_labels_score_at_chance(norman: Any) -> None:
         shuffled.obs["perturbation"] = renamed
         table = evaluate(shuffled, norman.truth, norman.control, metrics=["discrimination"])
         found.append(float(table["value"].mean()))
-    n = len(names)
-    assert np.mean(found) == pytest.approx((n + 1) / (2 * n), abs=0.05)
+    assert np.mean(found) == pytest.approx(0.0, abs=0.1)
+
+
+def test_an_empty_prediction_ranks_below_the_replicate_and_discriminates_nothing(
+    papalexi: Any, replicate_losses: pd.Series
+) -> None:
+    control = papalexi.control
+    copies = []
+    for name in sorted(set(papalexi.truth.obs["perturbation"])):
+        one = ad.AnnData(
+            Cells.from_anndata(control, papalexi.fields).log_normalized(), obs=control.obs.copy()
+        )
+        one.var_names = control.var_names
+        one.obs["perturbation"] = name
+        copies.append(one)
+    empty = ad.concat(copies, index_unique="-")
+    found = losses(empty, papalexi)
+    assert found["discrimination"] == pytest.approx(1.0, abs=0.02)
+    for name in ("pearson", "pearson_centroid", "nmse", "energy", "discrimination", "de_overlap"):
+        assert found[name] > replicate_losses[name], name

@@ -44,7 +44,8 @@ def test_scores_are_those_of_evaluate_and_lie_in_their_intervals(papalexi: Any) 
     assert (found["low"] <= found["value"]).all()
     assert (found["value"] <= found["high"]).all()
     assert found.query("metric == 'pearson'")["high"].max() <= 1.0
-    assert found.query("metric == 'nmse'")["low"].min() >= 0.0
+    # Noise is subtracted from squared errors, so they may fall below what is perfect.
+    assert found.query("metric == 'nmse'")["low"].min() > -0.2
 
 
 def test_what_has_no_score_has_no_interval(papalexi: Any) -> None:

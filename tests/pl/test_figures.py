@@ -104,6 +104,17 @@ def test_embedding_draws_every_cell_once(
         cd.pl.embedding(tiny_screen, predicted, basis="tsne")  # type: ignore[arg-type]
 
 
+def test_embedding_along_the_effect_has_the_means_at_zero_and_one(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData
+) -> None:
+    ax = cd.pl.embedding(tiny_screen, predicted, perturbation="A", basis="effect")
+    lines = [line.get_xdata()[0] for line in ax.get_lines()]
+    assert lines[0] == pytest.approx(0.0, abs=1e-6)
+    assert lines[1] == pytest.approx(1.0, abs=1e-6)
+    assert len(lines) == 3
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["control", "perturbed"]
+
+
 def test_embedding_plane_does_not_depend_on_the_prediction(
     tiny_screen: ad.AnnData, predicted: ad.AnnData
 ) -> None:
@@ -402,3 +413,20 @@ def test_a_backend_loaded_by_the_first_figure_stays_interactive() -> None:
     assert mpl.is_interactive()
     plt.ioff()
     assert dict(mpl.rcParams) == before
+
+
+def test_scores_of_the_challenge_have_intervals() -> None:
+    table = pd.DataFrame(
+        {"pds": [0.4, 1.2, 1.0], "composite": [0.3, 0.9, 1.0], "low": [0.1, 0.7, np.nan],
+         "high": [0.5, 1.1, np.nan]},
+        index=["nearest", "celldit", "ceiling"],
+    )  # fmt: skip
+    axes = cd.pl.scores(table, show=False)
+    assert len(axes) == 2
+    widths = [
+        path.vertices[:, 0].tolist()
+        for collection in axes[1].collections
+        for path in getattr(collection, "get_paths", list)()
+    ]
+    assert [0.7, 1.1] in widths
+    assert [0.1, 0.5] in widths

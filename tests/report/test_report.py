@@ -17,6 +17,7 @@ from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.report import report
 from celldit.report.numbers import measure
 from celldit.report.page import render
+from celldit.report.pictures import condition_pictures
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 QUICK = {"n_repeats": 1, "n_resamples": 2, "n_perturbations": 1, "basis": "pca"}
@@ -178,7 +179,9 @@ def test_numbers_are_those_of_evaluate(screen):
     assert own["low"].isna().all()
     # Half of the cells predict the other half about as well as a quarter does.
     assert numbers.scores["nmse"] == pytest.approx(1.0, abs=0.3)
-    text = render(numbers, title="t", conditions=[], effects={}, calibration=None, made="m")
+    text = render(
+        numbers, title="t", overview=None, conditions=[], effects={}, calibration=None, made="m"
+    )
     assert "better" in text.lower()
 
 
@@ -199,7 +202,9 @@ def test_every_measure_that_is_lost_is_named_at_the_top(screen):
         min_cells=10,
         seed=0,
     )
-    page = render(numbers, title="t", conditions=[], effects={}, calibration=None, made="m")
+    page = render(
+        numbers, title="t", overview=None, conditions=[], effects={}, calibration=None, made="m"
+    )
     shown = "".join(parse(page).text)
     assert "Of all 3 measures it is better in 0; not in cosine (right), mmd (right)." in shown
     assert re.search(r"with a score below 0, in: nmse \S\d+\.\d+, cosine \S\d+\.\d+, mmd", shown)
@@ -236,7 +241,7 @@ def test_files_are_not_overwritten_unless_asked(screen, tmp_path):
         ({"path": "r.txt"}, InputError, r"must end in \.html"),
         ({"name": "ceiling"}, InputError, "names of their own"),
         ({"n_repeats": 0}, InputError, "n_repeats"),
-        ({"basis": "tsne"}, UnknownNameError, "basis 'tsne'.*known: 'umap', 'pca'"),
+        ({"basis": "tsne"}, UnknownNameError, "basis 'tsne'.*known: 'effect', 'pca', 'umap'"),
         ({"metrics": ["nmsee"]}, UnknownNameError, "Did you mean 'nmse'"),
         ({"min_cells": 10_000}, InputError, "No condition can be scored"),
     ],
@@ -255,3 +260,46 @@ def test_a_report_of_nothing_that_was_measured(screen, tmp_path):
     with pytest.raises(InputError, match=r"Nothing that was predicted was measured.*compare obs"):
         report(other, measured, control, tmp_path / "r.html", **QUICK)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_opens_with_one_sentence_that_can_be_acted_on(screen, tmp_path):
+    predicted, truth, _ = halves(screen)
+    here = predicted[predicted.obs["donor"] == "d1"].copy()
+    # The whole screen holds the controls, and what other donors did, to fit baselines on.
+    report(here, truth, screen, tmp_path / "r.html", name="half", baselines=True, **QUICK)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    said = re.search(r"<p class='verdict'>(.*?)</p>", page)[1]
+    assert re.match(r"half closes \d+% of the way from no change to a replicate \(90% of", said)
+    assert re.search("(ahead of|behind) the best of the others", said)
+    # The sentence, one picture, and then the tables.
+    assert page.index("class='verdict'") < page.index("<svg") < page.index("<table")
+    content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert {"half", "mean shift", "nearest"} <= set(content["closed"])
+    assert content["closed"]["half"]["share"] > content["closed"]["mean shift"]["share"]
+    low, high = content["closed"]["half"]["low"], content["closed"]["half"]["high"]
+    assert low < content["closed"]["half"]["share"] < high
+
+
+def test_what_is_worse_than_no_change_is_named_in_the_verdict(screen, tmp_path):
+    predicted, truth, control = halves(screen)
+    turned = predicted.copy()
+    swap = {"A": "B", "B": "A"}
+    turned.obs["perturbation"] = [swap.get(p, p) for p in predicted.obs["perturbation"].astype(str)]
+    report(turned, truth, control, tmp_path / "r.html", name="mixed up", **QUICK)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    said = re.search(r"<p class='verdict'>(.*?)</p>", page)[1]
+    assert "worse than no change for" in said
+    assert " in d" in said
+
+
+def test_rows_of_all_panels_are_sorted_alike(screen):
+    predicted, truth, control = halves(screen)
+    numbers = measure(
+        predicted, truth, control, name="half", baselines={}, metrics=None, n_repeats=1,
+        n_resamples=0, min_cells=10, seed=0,
+    )  # fmt: skip
+    pictures = condition_pictures(numbers)
+    assert len(pictures) == 3
+    names = [re.findall(r">([AB+]+ in d\d)<", picture.svg) for picture in pictures]
+    assert names[0] == names[1] == names[2]
+    assert len(names[0]) > 3

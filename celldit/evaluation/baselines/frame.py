@@ -7,18 +7,25 @@ from collections.abc import Sequence
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.data.labels import canonical
 from celldit.errors import InputError
 from celldit.evaluation.baselines.base import Baseline
+from celldit.evaluation.baselines.counts import edit_counts
 
 __all__ = ["predict_anndata"]
 
 
 def predict_anndata(
-    baseline: Baseline, controls: Cells, perturbations: Sequence[str], fields: Fields
+    baseline: Baseline,
+    controls: Cells,
+    perturbations: Sequence[str],
+    fields: Fields,
+    *,
+    counts_seed: int | None = None,
 ) -> ad.AnnData:
     """Predict several perturbations of the same control cells.
 
@@ -32,13 +39,17 @@ def predict_anndata(
         P labels.
     fields
         Names of the columns to write.
+    counts_seed
+        Seed of the counts; None for none.
 
     Returns
     -------
     AnnData
         One cell for each control cell and perturbation. ``X``: log expression, float32, linear, so
-        values below 0 occur; no counts, since a shift says nothing of them. ``obs``: perturbation,
-        covariates, ``control_cell``, ``size_factor``. ``uns["celldit"]``: the name of the baseline.
+        values below 0 occur. ``layers["edited_counts"]``: the control cell's counts, each gene
+        scaled so that its mean log expression moves as far, for measures that need counts. ``obs``:
+        perturbation, covariates, ``control_cell``, ``size_factor``. ``uns["celldit"]``: the name of
+        the baseline.
 
     Raises
     ------
@@ -74,9 +85,28 @@ def predict_anndata(
             [f"{name}-{label}" for name, label in zip(cells.names[repeated], written, strict=True)]
         ),
     )
+    layers = {}
+    if counts_seed is not None:
+        rng = np.random.default_rng(counts_seed)
+        edited = [_edit(baseline, cells, label, rng) for label in labels]
+        layers["edited_counts"] = sparse.vstack(edited, format="csr")
     return ad.AnnData(
         X=np.concatenate(blocks),
+        layers=layers,
         obs=obs,
         var=pd.DataFrame(index=pd.Index(cells.genes, dtype=object)),
         uns={"celldit": {"baseline": baseline.name, "setup": fields.to_dict()}},
     )
+
+
+def _edit(
+    baseline: Baseline, cells: Cells, label: str, rng: np.random.Generator
+) -> sparse.csr_matrix:
+    """Counts of control cells moved by the shift of their contexts, in the order of the cells."""
+    rows, blocks = [], []
+    for context in dict.fromkeys(cells.contexts):
+        here = np.flatnonzero(cells.contexts == context)
+        shift_G = baseline.shift(label, str(context))
+        blocks.append(edit_counts(cells.counts[here], cells.size_factors[here], shift_G, rng))
+        rows.append(here)
+    return sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(rows))]

@@ -17,12 +17,9 @@ from celldit.data.labels import parts
 from celldit.datasets import gene_set_file
 from celldit.errors import CellditError, UnknownNameError
 from celldit.evaluation.baselines import (
-    Additive,
+    SIMPLE,
     Baseline,
     FeatureRidge,
-    MeanShift,
-    NearestPerturbation,
-    NoChange,
     predict_anndata,
 )
 from celldit.evaluation.benchmark.problems import Posed
@@ -42,21 +39,21 @@ class CannotRun(CellditError, RuntimeError):
 
 def baseline_methods() -> dict[str, Method]:
     """The simple predictors, by the names used in tables."""
-    makers: dict[str, Callable[[Fields], Baseline]] = {
-        "no change": lambda f: NoChange(perturbation_sep=f.perturbation_sep),
-        "mean shift": lambda f: MeanShift(perturbation_sep=f.perturbation_sep),
-        "additive ridge": lambda f: Additive(perturbation_sep=f.perturbation_sep),
-        "nearest": lambda f: NearestPerturbation(perturbation_sep=f.perturbation_sep),
-    }
-    methods: dict[str, Method] = {name: partial(_baseline, make) for name, make in makers.items()}
+    methods: dict[str, Method] = {name: partial(_simple, name) for name in SIMPLE}
     return {**methods, "feature ridge": _feature_ridge}
+
+
+def _simple(name: str, posed: Posed, seed: int) -> ad.AnnData:
+    return _baseline(lambda f: SIMPLE[name](perturbation_sep=f.perturbation_sep), posed, seed)
 
 
 def _baseline(make: Callable[[Fields], Baseline], posed: Posed, seed: int) -> ad.AnnData:
     fields = Fields.from_anndata(posed.train)
     train = Cells.from_anndata(posed.train, fields)
     controls = Cells.from_anndata(posed.controls, fields, genes=train.genes)
-    return predict_anndata(make(fields).fit(train), controls, posed.perturbations, fields)
+    return predict_anndata(
+        make(fields).fit(train), controls, posed.perturbations, fields, counts_seed=seed
+    )
 
 
 def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import FileError
+from celldit.evaluation.baselines import SIMPLE
 from celldit.evaluation.benchmark.verdict import LABELS, judge
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
@@ -257,7 +258,7 @@ def _made_with(content: Mapping[str, Any]) -> str:
 
 
 def _order(method: str) -> tuple[bool, int, str]:
-    known = ["no change", "mean shift", "additive ridge", "nearest", "feature ridge"]
+    known = [*SIMPLE, "feature ridge"]
     return method == _OURS, known.index(method) if method in known else len(known), method
 
 

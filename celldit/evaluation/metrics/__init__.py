@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from celldit.evaluation.metrics.centroid import centroid_correlations
 from celldit.evaluation.metrics.classifiers import classifier_auc, nearest_neighbor_accuracy
 from celldit.evaluation.metrics.differential import (
     DifferentialExpression,
@@ -35,6 +36,7 @@ from celldit.evaluation.metrics.transport import sliced_wasserstein, wasserstein
 
 __all__ = [
     "DifferentialExpression",
+    "centroid_correlations",
     "classifier_auc",
     "correlation_error",
     "cosine_shift",

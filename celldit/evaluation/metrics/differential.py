@@ -16,8 +16,10 @@ __all__ = [
 ]
 
 ALPHA = 0.05
+# Five counts per million, in the unit of log expression: counts per 10,000.
+LEAST_EXPRESSION = 0.05
 # Keeps fold changes finite when one side never shows a gene; too small to change any other.
-EPSILON = 1e-9
+EPSILON = 1e-11
 # Absence of a gene is a large change, not an infinite error: 10 is a factor of 1,024.
 LARGEST_LFC = 10.0
 
@@ -29,12 +31,13 @@ class DifferentialExpression:
     Parameters
     ----------
     log2_fold_change
-        log2 of the ratio of mean expression, perturbed over control, shape (G,); the mean is the
-        geometric one, exp(mean log expression) - 1, as in pdex, which cell-eval builds on.
+        log2 of the ratio of mean expression, perturbed over control, shape (G,).
     p_value
-        Two-sided Wilcoxon rank-sum test, shape (G,).
+        Two-sided Wilcoxon rank-sum test, shape (G,); NaN for genes that control cells hardly
+        express, which are not tested.
     q_value
-        False discovery rate by Benjamini and Hochberg over the G genes, shape (G,).
+        False discovery rate by Benjamini and Hochberg over the tested genes, shape (G,); NaN for
+        others.
     """
 
     log2_fold_change: np.ndarray
@@ -52,8 +55,10 @@ def differential_expression(
 ) -> DifferentialExpression:
     """Compare perturbed with control cells by Wilcoxon's rank-sum test.
 
-    The normal approximation of Mann and Whitney's U with corrections for ties and continuity, as
-    ``scipy.stats.mannwhitneyu(..., method="asymptotic")``; a gene that is constant gets p = 1.
+    The normal approximation of Mann and Whitney's U with correction for ties, without one for
+    continuity, as scanpy and cell-eval2 have it; a gene that is constant gets p = 1. Genes with
+    less than five counts per million in the control cells are not tested: which genes are is then a
+    fact of the experiment, the same for every prediction.
 
     Parameters
     ----------
@@ -73,17 +78,21 @@ def differential_expression(
     ties_G = _tie_term(np.sort(both, axis=0))
     total = n + k
     variance_G = n * k / 12 * ((total + 1) - ties_G / (total * (total - 1)))
-    distance_G = np.maximum(np.abs(u_G - n * k / 2) - 0.5, 0.0)
+    distance_G = np.abs(u_G - n * k / 2)
     z_G = np.divide(
         distance_G, np.sqrt(variance_G), out=np.zeros_like(distance_G), where=variance_G > 1e-9
     )
     p_G = np.minimum(2.0 * stats.norm.sf(z_G), 1.0)
+    base_G = _mean_expression(control_KG)
+    tested_G = base_G > LEAST_EXPRESSION
+    q_G = np.full_like(p_G, np.nan)
+    if tested_G.any():
+        q_G[tested_G] = stats.false_discovery_control(p_G[tested_G])
+    p_G[~tested_G] = np.nan
     return DifferentialExpression(
-        log2_fold_change=np.log2(
-            (_mean_expression(perturbed_NG) + EPSILON) / (_mean_expression(control_KG) + EPSILON)
-        ),
+        log2_fold_change=np.log2((_mean_expression(perturbed_NG) + EPSILON) / (base_G + EPSILON)),
         p_value=p_G,
-        q_value=stats.false_discovery_control(p_G) if p_G.size else p_G,
+        q_value=q_G,
     )
 
 
@@ -96,14 +105,13 @@ def de_overlap(
     """Share of the true differential genes among as many top predicted ones.
 
     With N true differential genes, the N predicted ones with the largest absolute fold change among
-    the significant ones; cell-eval's ``overlap_at_N``, or ``overlap_at_k`` for the k true genes
-    with the largest fold change.
+    the significant ones; cell-eval2's ``de_wilcoxon_overlap``, or ``overlap_topk`` for the k true
+    genes with the largest fold change.
 
     Returns
     -------
     float
-        In [0, 1]; NaN when no gene is truly differential (cell-eval writes 0, which would count
-        against every method alike).
+        In [0, 1]; NaN when no gene is truly differential.
     """
     expected = true.significant(alpha)[:k]
     if expected.size == 0:
@@ -150,8 +158,8 @@ def lfc_error(
 
 
 def _mean_expression(log_NG: np.ndarray) -> np.ndarray:
-    # Linear baselines predict log expressions below zero; a mean expression is never below zero.
-    return np.maximum(np.expm1(log_NG.mean(axis=0, dtype=np.float64)), 0.0)
+    # Linear baselines predict log expressions below zero; expression is never below zero.
+    return np.expm1(np.maximum(log_NG, 0.0).astype(np.float64)).mean(axis=0)
 
 
 def _tie_term(ordered_NG: np.ndarray) -> np.ndarray:

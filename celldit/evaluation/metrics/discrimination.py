@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,14 +16,14 @@ def discrimination_scores(
     true_PG: np.ndarray,
     *,
     metric: Literal["cosine", "l1"] = "cosine",
-    targets: Sequence[np.ndarray] | None = None,
+    left_out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Perturbation discrimination score of each of P predicted shifts.
 
     The true shifts are ranked by their distance to the predicted shift of perturbation p; with
-    ``rank`` the number of others that lie closer than p's own, the score is ``1 - rank / P``.
-    Others at the same distance count one half each (mid-rank), so that a constant prediction scores
-    at chance, ``(P + 1) / (2 P)``, whatever the order of the perturbations.
+    ``rank`` the number of others that lie closer than p's own, the score is
+    ``1 - 2 rank / (P - 1)``: 1 when none does, -1 when all do, 0 by chance. Others at the same
+    distance count one half each (mid-rank), so that a prediction of no effect scores 0 exactly.
 
     Parameters
     ----------
@@ -32,9 +31,11 @@ def discrimination_scores(
         Shifts of P perturbations in log expression, shape (P, G), in the same order.
     metric
         ``"cosine"`` (1 - cosine; 1 when a shift is zero) or ``"l1"`` (sum of absolute differences).
-    targets
-        For each perturbation the positions of the genes it acts on, left out when its prediction is
-        compared: a knocked-out gene gives its perturbation away. None leaves nothing out.
+    left_out
+        Positions of genes that do not count, those that any of the perturbations acts on: a
+        knocked-out gene gives its perturbation away. Leaving out only p's own target leaves the
+        others' knock-outs in their shifts, which pushes them away from every prediction: an empty
+        one would score far above chance. None leaves nothing out.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def discrimination_scores(
 
     Notes
     -----
-    The definition of cell-eval (``discrimination_score``), which breaks ties by order instead.
+    ``2 s - 1`` of the score s of cell-eval2 (``pds_cosine``, ``pds_l1``), where chance is one half.
     """
     u_PG = np.asarray(predicted_PG, dtype=np.float64)
     v_PG = np.asarray(true_PG, dtype=np.float64)
@@ -62,16 +63,18 @@ def discrimination_scores(
     n = len(u_PG)
     if n < 2:
         return np.full(n, np.nan)
+    kept = np.ones(u_PG.shape[1], dtype=bool)
+    if left_out is not None:
+        kept[left_out] = False
+    if not kept.any():
+        return np.full(n, np.nan)
     scores = np.empty(n)
     for p in range(n):
-        kept = np.ones(u_PG.shape[1], dtype=bool)
-        if targets is not None:
-            kept[np.asarray(targets[p], dtype=np.int64)] = False
         distances_P = _distances(u_PG[p, kept], v_PG[:, kept], metric)
         own = distances_P[p]
         tied = np.isclose(distances_P, own, rtol=1e-9, atol=1e-12)
         rank = np.sum((distances_P < own) & ~tied) + 0.5 * (np.sum(tied) - 1)
-        scores[p] = 1.0 - rank / n
+        scores[p] = 1.0 - 2.0 * rank / (n - 1)
     return scores
 
 

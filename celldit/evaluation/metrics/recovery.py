@@ -10,12 +10,6 @@ from celldit.evaluation.metrics.differential import ALPHA, DifferentialExpressio
 
 __all__ = ["de_pr_auc", "de_precision", "de_recall", "de_roc_auc", "de_spearman"]
 
-# Below this, p values say how many cells there are; cell-eval stops there, too.
-SMALLEST_Q = 1e-10
-# Changes of genes that one side never shows, which EPSILON kept finite, lie beyond: a factor of
-# 32,768. They have no order among themselves.
-ABSENT_LFC = 15.0
-
 
 def de_precision(
     predicted: DifferentialExpression,
@@ -25,8 +19,8 @@ def de_precision(
 ) -> float:
     """Share of the predicted differential genes among as many top true ones.
 
-    cell-eval's ``precision_at_N``, or ``precision_at_k`` for the k predicted genes with the largest
-    fold change.
+    cell-eval2's ``de_wilcoxon_precision``, or ``precision_topk`` for the k predicted genes with the
+    largest fold change.
 
     Returns
     -------
@@ -47,7 +41,7 @@ def de_recall(
 ) -> float:
     """Share of the true differential genes that are significant in the prediction.
 
-    cell-eval's ``de_sig_genes_recall``.
+    cell-eval2's ``de_wilcoxon_sig_recall``.
 
     Returns
     -------
@@ -65,7 +59,7 @@ def de_spearman(
 ) -> float:
     """Spearman correlation of both log2 fold changes over the true differential genes.
 
-    cell-eval's ``de_spearman_lfc_sig``. Genes that one side never shows share a rank.
+    cell-eval2's ``de_wilcoxon_lfc_spearman``.
 
     Returns
     -------
@@ -73,9 +67,7 @@ def de_spearman(
         In [-1, 1]; NaN with fewer than two such genes, or where all changes are the same.
     """
     genes = true.significant(alpha)
-    sides = [
-        np.clip(side.log2_fold_change[genes], -ABSENT_LFC, ABSENT_LFC) for side in (predicted, true)
-    ]
+    sides = [side.log2_fold_change[genes] for side in (predicted, true)]
     if genes.size < 2 or any(np.ptp(changes) == 0 for changes in sides):
         return float("nan")
     return float(stats.spearmanr(*sides).statistic)
@@ -86,7 +78,7 @@ def de_roc_auc(
 ) -> float:
     """Chance that a true differential gene has a lower predicted q value than another gene.
 
-    The area under the ROC curve, ties counting half; cell-eval's ``roc_auc``.
+    The area under the ROC curve, ties counting half; cell-eval2's ``de_wilcoxon_roc_auc``.
 
     Returns
     -------
@@ -105,7 +97,7 @@ def de_pr_auc(
     """Average precision when genes are called in the order of their predicted q values.
 
     The sum over the steps of the curve of (gain in recall) x (precision), without interpolation;
-    cell-eval's ``pr_auc``.
+    cell-eval2's ``de_wilcoxon_pr_auc``.
 
     Returns
     -------
@@ -122,6 +114,9 @@ def de_pr_auc(
 def _labels_and_q(
     predicted: DifferentialExpression, true: DifferentialExpression, alpha: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    # Single precision makes one value of q values that differ by rounding alone, as in cell-eval.
-    q_G = np.clip(predicted.q_value.astype(np.float32), SMALLEST_Q, 1.0)
-    return true.q_value < alpha, q_G
+    """Of the tested genes: whether they truly differ, and what the prediction's tests say."""
+    tested_G = np.isfinite(true.q_value)
+    # A gene that the prediction's controls hardly express was not found to differ.
+    q_G = np.nan_to_num(predicted.q_value[tested_G], nan=1.0)
+    # On a scale of powers, as cell-eval2: values that differ by rounding alone tie there.
+    return true.q_value[tested_G] < alpha, np.log10(np.maximum(q_G, np.nextafter(0.0, 1.0)))

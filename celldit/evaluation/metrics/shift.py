@@ -1,13 +1,16 @@
 """Measures of the mean shift: how the average cell moves from control to perturbed.
 
-A shift is the mean log expression of the perturbed cells minus that of the control cells. All three
-measures here are plain plug-in definitions: the noise of the means is not corrected for, which is
-why a split-half ceiling belongs beside them.
+A shift is the mean log expression of the perturbed cells minus that of the control cells.
+Correlation and cosine are plain plug-in definitions: the noise of the means lowers them, which is
+why a split-half ceiling belongs beside them. From squared errors that noise can be subtracted.
 """
 
 from __future__ import annotations
 
 import numpy as np
+
+# A true effect of which less than this share is left without noise cannot be told from none.
+LEAST_EFFECT = 0.1
 
 __all__ = ["cosine_shift", "largest", "normalized_squared_error", "pearson_shift"]
 
@@ -56,9 +59,17 @@ def cosine_shift(
 
 
 def normalized_squared_error(
-    predicted_G: np.ndarray, true_G: np.ndarray, genes: np.ndarray | None = None
+    predicted_G: np.ndarray,
+    true_G: np.ndarray,
+    genes: np.ndarray | None = None,
+    *,
+    error_noise: float = 0.0,
+    effect_noise: float = 0.0,
 ) -> float:
     """Squared error of a shift over the squared true effect, ``|u - v|^2 / |v|^2``.
+
+    With the noise of the means subtracted from either square, so that a measurement with few cells
+    is no harder to predict than one with many.
 
     Parameters
     ----------
@@ -66,16 +77,21 @@ def normalized_squared_error(
         Shifts in log expression, shape (G,).
     genes
         Positions or mask of the genes to use; None for all.
+    error_noise, effect_noise
+        Expected squares of the noise in ``u - v`` and in ``v``, summed over the genes.
 
     Returns
     -------
     float
-        0 for a perfect prediction, 1 for "no change"; without upper bound. NaN when the true shift
-        is exactly zero.
+        0 on average for a perfect prediction, which may fall below; 1 for "no change"; without
+        upper bound. NaN when less than a tenth of the squared true shift is left without its noise.
     """
     u, v = _pair(predicted_G, true_G, genes)
-    effect = float(v @ v)
-    return float((u - v) @ (u - v)) / effect if effect > 0 else float("nan")
+    square = float(v @ v)
+    effect = square - effect_noise
+    if square == 0 or effect < LEAST_EFFECT * square:
+        return float("nan")
+    return (float((u - v) @ (u - v)) - error_noise) / effect
 
 
 def largest(true_G: np.ndarray, n: int = 20) -> np.ndarray:

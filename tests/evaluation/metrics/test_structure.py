@@ -75,25 +75,42 @@ def test_discrimination_is_the_rank_of_the_own_effect(seed: int, metric: str) ->
     for p in range(7):
         gaps = cosine_distances(u[p : p + 1], v)[0] if metric == "cosine" else None
         gaps = np.abs(v - u[p]).sum(axis=1) if gaps is None else gaps
-        assert scores[p] == pytest.approx(1 - np.sum(gaps < gaps[p]) / 7)
+        assert scores[p] == pytest.approx(1 - 2 * np.sum(gaps < gaps[p]) / 6)
     np.testing.assert_array_equal(discrimination_scores(v, v, metric=metric), np.ones(7))
 
 
 def test_constant_predictions_discriminate_at_chance_in_any_order() -> None:
     v = np.random.default_rng(0).normal(size=(9, 5))
-    np.testing.assert_allclose(discrimination_scores(np.zeros((9, 5)), v), (9 + 1) / (2 * 9))
+    np.testing.assert_array_equal(discrimination_scores(np.zeros((9, 5)), v), np.zeros(9))
     same = np.tile(v[:1], (9, 1))
-    assert discrimination_scores(same, v).mean() == pytest.approx(10 / 18)
+    assert discrimination_scores(same, v).mean() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_targets_are_left_out() -> None:
+def test_targets_of_the_whole_panel_are_left_out() -> None:
     v = 0.01 * np.random.default_rng(0).normal(size=(4, 10))
     v[np.arange(4), np.arange(4)] = -5.0
     knocked_out = np.zeros((4, 10))
     knocked_out[np.arange(4), np.arange(4)] = -5.0
     assert (discrimination_scores(knocked_out, v) == 1.0).all()
-    targets = [np.array([p]) for p in range(4)]
-    np.testing.assert_allclose(discrimination_scores(knocked_out, v, targets=targets), 5 / 8)
+    left = discrimination_scores(knocked_out, v, left_out=np.arange(4))
+    np.testing.assert_array_equal(left, np.zeros(4))
+
+
+def test_an_empty_prediction_with_noise_of_its_own_scores_at_chance() -> None:
+    rng = np.random.default_rng(0)
+    found, leaving_out_own = [], []
+    for _ in range(20):
+        v = 0.02 * rng.normal(size=(30, 60))
+        v[np.arange(30), np.arange(30)] = -1.0
+        u = np.tile(0.01 * rng.normal(size=60), (30, 1))
+        found.append(discrimination_scores(u, v, metric="l1", left_out=np.arange(30)).mean())
+        own = [
+            discrimination_scores(u, v, metric="l1", left_out=np.array([p]))[p] for p in range(30)
+        ]
+        leaving_out_own.append(np.mean(own))
+    assert np.mean(found) == pytest.approx(0.0, abs=0.02)
+    # The others' knock-outs push them away, so that an empty prediction would seem perfect.
+    assert np.mean(leaving_out_own) > 0.9
 
 
 def test_discrimination_needs_two_perturbations_and_a_known_metric() -> None:

@@ -1,0 +1,149 @@
+"""All simple predictors at once, fitted on the cells that are not to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
+from celldit.errors import CellditError, InputError, UnknownNameError
+from celldit.evaluation.baselines.additive import Additive
+from celldit.evaluation.baselines.base import Baseline
+from celldit.evaluation.baselines.constant import MeanShift, NoChange
+from celldit.evaluation.baselines.covariance import ControlCovariance
+from celldit.evaluation.baselines.frame import predict_anndata
+from celldit.evaluation.baselines.latent import LatentArithmetic
+from celldit.evaluation.baselines.nearest import NearestPerturbation
+from celldit.evaluation.baselines.vote import MajorityVote
+
+__all__ = ["SIMPLE", "predict_all", "predict_baseline"]
+
+#: The simple predictors that need nothing but cells, by the names used in tables.
+SIMPLE: Mapping[str, Callable[..., Baseline]] = {
+    "no change": NoChange,
+    "mean shift": MeanShift,
+    "majority vote": MajorityVote,
+    "additive ridge": Additive,
+    "nearest": NearestPerturbation,
+    "latent arithmetic": LatentArithmetic,
+    "covariance of controls": ControlCovariance,
+}
+
+
+def predict_all(
+    train: ad.AnnData,
+    control: ad.AnnData,
+    conditions: set[tuple[str, str]],
+    *,
+    names: tuple[str, ...] = tuple(SIMPLE),
+    seed: int = 0,
+) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
+    """Fit every simple predictor and predict conditions.
+
+    Parameters
+    ----------
+    train
+        Cells to learn from, set up with :meth:`celldit.CellDiT.setup_anndata`. Cells of the
+        conditions asked for are left out.
+    control
+        Cells whose controls are moved.
+    conditions
+        (perturbation, context) to predict.
+    names
+        Which of :data:`SIMPLE`.
+    seed
+        Of the rounding of counts.
+
+    Returns
+    -------
+    predictions
+        By name, as :func:`predict_anndata` writes them.
+    skipped
+        Why others know nothing of what is asked.
+
+    Raises
+    ------
+    InputError
+        If nothing is left to learn from, or to predict from.
+    """
+    fields = Fields.from_anndata(train)
+    cells = Cells.from_anndata(train, replace(fields, dose_key=None, time_key=None))
+    keys = list(zip(map(str, cells.perturbations), map(str, cells.contexts), strict=True))
+    asked = np.array([key in conditions for key in keys])
+    learned = cells.take(np.flatnonzero(~asked))
+    if bool(learned.is_control.all()):
+        raise InputError(
+            "There is nothing to fit baselines on: no perturbed cells are left without those of "
+            f"the {len(conditions)} conditions that are to be predicted; pass cells of other "
+            "conditions as baselines=."
+        )
+    # Contexts without control cells have no effects that could be learned from.
+    bases = set(learned.contexts[learned.is_control])
+    learned = learned.take(np.isin(learned.contexts, list(bases)))
+    base = Cells.from_anndata(control, replace(fields, dose_key=None, time_key=None), cells.genes)
+    found: dict[str, ad.AnnData] = {}
+    skipped: dict[str, str] = {}
+    for name in names:
+        try:
+            made = SIMPLE[name](perturbation_sep=fields.perturbation_sep).fit(learned)
+            found[name] = _predict(made, base, conditions, fields, seed)
+        except CellditError as error:
+            skipped[name] = str(error)
+    if not found:
+        raise InputError(f"No baseline can be made: {'; '.join(skipped.values())}")
+    return found, skipped
+
+
+def predict_baseline(
+    name: str, train: ad.AnnData, control: ad.AnnData, perturbations: list[str], *, seed: int = 0
+) -> ad.AnnData:
+    """Fit one simple predictor and predict perturbations in every context of the controls.
+
+    Parameters
+    ----------
+    name
+        One of :data:`SIMPLE`.
+    train
+        Cells to learn from, set up.
+    control
+        Cells whose controls are moved.
+    perturbations
+        Labels.
+    seed
+        Of the rounding of counts.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such baseline, or it knows nothing of a perturbation.
+    InputError
+        If cells cannot be used.
+    """
+    if name not in SIMPLE:
+        raise UnknownNameError.among("baseline", name, SIMPLE)
+    fields = replace(Fields.from_anndata(train), dose_key=None, time_key=None)
+    learned = Cells.from_anndata(train, fields)
+    base = Cells.from_anndata(control, fields, learned.genes)
+    made = SIMPLE[name](perturbation_sep=fields.perturbation_sep).fit(learned)
+    return predict_anndata(made, base, perturbations, fields, counts_seed=seed)
+
+
+def _predict(
+    made: Baseline, base: Cells, conditions: set[tuple[str, str]], fields: Fields, seed: int
+) -> ad.AnnData:
+    """Predict each condition from the control cells of its context."""
+    parts = []
+    for context in sorted({context for _, context in conditions}):
+        labels = sorted(label for label, where in conditions if where == context)
+        here = base.take(np.flatnonzero(base.is_control & (base.contexts == context)))
+        if here.n_cells:
+            parts.append(predict_anndata(made, here, labels, fields, counts_seed=seed))
+    if not parts:
+        raise InputError("None of the contexts to predict has control cells; pass some as control.")
+    joined = ad.concat(parts, index_unique="-") if len(parts) > 1 else parts[0]
+    joined.uns = parts[0].uns
+    return joined

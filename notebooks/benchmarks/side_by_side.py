@@ -1,0 +1,234 @@
+"""celldit, simple baselines and published methods under the measures of 2026, in one run.
+
+    python notebooks/benchmarks/side_by_side.py [--seeds 0 1 2] [--problems papalexi norman kang tal1]
+        [--peers DIR --peer scgen --peer cellflow ...] [--data DIR] [--quick]
+
+Every method predicts what was held out; 0 is the mean shift of what was trained on, 1 a replicate of
+the measurement with control cells of its own. celldit has two rows, of one training: with the network
+as far as it is trusted, and the effect model alone. Published methods run in environments of their own
+(docs/evaluation.md) and are judged at each point of their training; the best by composite is kept,
+which is more than a user could do. They predict log expression; counts are drawn from it by Poisson at
+the size of the control cell.
+
+Writes docs/results/side_by_side.csv, one row for each problem, method and seed, and the table between the
+marks in README.md. Rows that are there are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+import celldit as cd
+from celldit.cli.benchmark import celldit_method
+from celldit.errors import CellditError
+from celldit.evaluation.benchmark import baseline_methods, peer_methods
+from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
+from celldit.evaluation.challenge.methods import compare_panels
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results" / "side_by_side.csv"
+BASE = "mean shift"
+OURS = ("celldit", "celldit, effect model alone")
+START, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+TAL1 = {
+    "perturbation_key": "perturbation",
+    "control": "control",
+    "covariate_keys": ["cell_type"],
+    "size_factor_key": "size_factor",
+}
+
+
+def posed_problems(asked: list[str], data: Path | None, quick: bool) -> list[tuple[Problem, Posed]]:
+    """What is held out: knock-outs in a replicate, pairs, cell types, and Tal1 in a lineage."""
+    found = []
+    for problem in problems(full=not quick):
+        wanted = "knock-outs in" in problem.group or problem.group == "3 combinations"
+        if problem.dataset in asked and (wanted or problem.by == "context"):
+            found.append((problem, pose(problem)))
+    if "tal1" in asked:
+        if data is None:
+            raise SystemExit("tal1 is not bundled: give the folder of tal1_chimera.h5ad as --data.")
+        adata = ad.read_h5ad(data / "tal1_chimera.h5ad")
+        cd.CellDiT.setup_anndata(adata, **TAL1)
+        for lineage in ("Endothelium", "Neural crest"):
+            problem = Problem("tal1", lineage, "context", (lineage,), "each lineage")
+            found.append((problem, pose(problem, adata)))
+    return found
+
+
+def ours(posed: Posed, seed: int) -> dict[str, ad.AnnData]:
+    """One training, predicted with the network and without it."""
+    from celldit.conditions.trust import Trust
+
+    from celldit.model import CellDiT
+
+    kept: list[CellDiT] = []
+    original = CellDiT.train
+
+    def train(self: CellDiT, *args: object, **kwargs: object) -> object:
+        kept.append(self)
+        return original(self, *args, **kwargs)
+
+    CellDiT.train = train
+    try:
+        whole = celldit_method(posed, seed)
+    finally:
+        CellDiT.train = original
+    model = kept[0]
+    trained = model._trained
+    nothing = {kind: Trust(0.0, 0.0) for kind in trained.trust}
+    model._trained = replace(trained, trust=nothing)
+    alone = model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
+    return dict(zip(OURS, (whole, alone), strict=True))
+
+
+def with_counts(predicted: ad.AnnData, posed: Posed, seed: int) -> ad.AnnData:
+    """Counts drawn from predicted log expression, at the median size of the control cells."""
+    if {"counts", "edited_counts"} & set(predicted.layers):
+        return predicted
+    rng = np.random.default_rng(seed)
+    log = predicted.X.toarray() if sparse.issparse(predicted.X) else np.asarray(predicted.X)
+    shares = np.expm1(np.clip(log, 0.0, None)) / 1e4
+    size = float(np.median(posed.controls.obs[posed_size(posed)]))
+    result = predicted.copy()
+    result.layers["edited_counts"] = sparse.csr_matrix(rng.poisson(shares * size).astype(np.int32))
+    return result
+
+
+def posed_size(posed: Posed) -> str:
+    """Column of library sizes."""
+    return str(posed.train.uns["celldit"]["setup"]["size_factor_key"])
+
+
+def predict(
+    posed: Posed, methods: Mapping[str, Callable], seed: int
+) -> tuple[dict[str, ad.AnnData], dict[str, tuple[str, float]]]:
+    """Predictions by row, several for a method with several points; and method and seconds of each."""
+    blind = replace(posed, truth=posed.truth[:0].copy())
+    found, about = {}, {}
+    for name, method in methods.items():
+        started = time.perf_counter()
+        try:
+            predicted = method(blind, seed)
+        except CellditError as error:
+            print(f"  {name}: not run ({error})", flush=True)
+            continue
+        seconds = round(time.perf_counter() - started, 1)
+        one = isinstance(predicted, Mapping)
+        for point, cells in (predicted if one else {name: predicted}).items():
+            row = point if not one or point in OURS else f"{name}, {point}"
+            found[row] = with_counts(cells, posed, seed)
+            about[row] = (row if row in OURS else name, seconds)
+        print(f"  {name}: {seconds} s", flush=True)
+    return found, about
+
+
+def rows_of(
+    problem: Problem, posed: Posed, methods: Mapping[str, Callable], seed: int
+) -> pd.DataFrame:
+    """Run methods on a problem, and score what they predict; of several points the best is kept."""
+    predictions, about = predict(posed, methods, seed)
+    table = compare_panels(predictions, posed.truth, posed.controls, baseline=BASE, seed=seed)
+    measures = table.attrs["measures"]
+    plain = cd.tl.compare(
+        dict(predictions), posed.truth, posed.controls, equal_cells=True, n_repeats=3, seed=seed
+    )
+    table.attrs, plain.attrs = {}, {}
+    table = table.join(plain).drop(index="ceiling").round(5)
+    table["method"] = [about[row][0] for row in table.index]
+    table["seconds"] = [about[row][1] for row in table.index]
+    table["point"] = table.index
+    best = table.groupby("method", sort=False)["composite"].idxmax().dropna()
+    return (
+        table.loc[best]
+        .reset_index(drop=True)
+        .assign(
+            dataset=problem.dataset,
+            problem=problem.name,
+            seed=seed,
+            measures="; ".join(measures),
+            date=time.strftime("%Y-%m-%d"),
+        )
+    )
+
+
+def render(table: pd.DataFrame) -> str:
+    """One number a cell: the composite, averaged over seeds; celldit's with its interval."""
+    methods = list(dict.fromkeys([m for m in table["method"] if m not in OURS]))
+    methods += [m for m in OURS[::-1] if m in set(table["method"])]
+    lines = ["| held out | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
+    for (dataset, problem), rows in table.groupby(["dataset", "problem"], sort=False):
+        cells = []
+        for method in methods:
+            own = rows[rows["method"] == method]
+            shown = "-"
+            if own["composite"].notna().any():
+                shown = f"{own['composite'].mean():.2f}"
+                if method in OURS and own["low"].notna().any():
+                    shown += f" ({own['low'].mean():.2f} to {own['high'].mean():.2f})"
+            cells.append(shown)
+        lines.append(f"| {dataset}: {problem} | " + " | ".join(cells) + " |")
+    seeds = ", ".join(str(s) for s in sorted(set(table["seed"])))
+    dates = sorted(set(table["date"]))
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    return "\n".join(lines) + f"\n\n{when}; 2 cores; training seeds {seeds}.\n"
+
+
+def write_readme(table: pd.DataFrame) -> None:
+    """Put the table between the marks in README.md."""
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    head, _, rest = text.partition(START)
+    path.write_text(
+        f"{head}{START}\n{render(table)}{END}{rest.partition(END)[2]}", encoding="utf-8"
+    )
+
+
+def main() -> None:
+    """Run what is missing, and write the table."""
+    warnings.filterwarnings("ignore")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--problems", nargs="+", default=["papalexi", "norman", "kang"])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--peers", type=Path)
+    parser.add_argument("--peer", action="append", default=[])
+    parser.add_argument("--quick", action="store_true", help="The problems of README.md only.")
+    parser.add_argument("--again", action="store_true", help="Compute rows again that are there.")
+    asked = parser.parse_args()
+    methods: dict[str, Callable] = dict(baseline_methods())
+    if asked.peer:
+        methods.update(peer_methods(asked.peer, asked.peers or Path("environments")))
+    methods[OURS[0]] = ours
+    done = pd.read_csv(RESULTS) if RESULTS.is_file() and not asked.again else pd.DataFrame()
+    for problem, posed in posed_problems(asked.problems, asked.data, asked.quick):
+        for seed in asked.seeds:
+            print(f"{problem.dataset}, {problem.name}, seed {seed}", flush=True)
+            there = set()
+            if len(done):
+                same = done["dataset"].eq(problem.dataset) & done["problem"].eq(problem.name)
+                there = set(done.loc[same & done["seed"].eq(seed), "method"])
+            missing = {n: m for n, m in methods.items() if n == BASE or n not in there}
+            if set(missing) == {BASE} and BASE in there:
+                continue
+            new = rows_of(problem, posed, missing, seed)
+            new = new[~new["method"].isin(there)]
+            print(new[["method", "composite", "low", "high", "nmse"]].to_string(), flush=True)
+            done = pd.concat([done, new], ignore_index=True)
+            done.to_csv(RESULTS, index=False)
+    write_readme(done)
+    print(render(done))
+
+
+if __name__ == "__main__":
+    main()
