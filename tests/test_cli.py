@@ -271,7 +271,7 @@ def test_errors_are_one_sentence(folder, tmp_path):
         "evaluate", folder / "predicted.h5ad", screen, "--metric", "pearsom"
     )
     assert "Did you mean 'kang'" in sentence("benchmark", "--dataset", "kangg", "-o", tmp_path)
-    assert "There is no file" in sentence("benchmark", "gone.toml", "-o", tmp_path)
+    assert "There is no settings file" in sentence("benchmark", "gone.toml", "-o", tmp_path)
     text = sentence("predict", model, screen, "-p", "A", "-o", tmp_path / "x.csv")
     assert "must end in .h5ad or .zarr" in text
     text = sentence("generate", model, 5, "-o", tmp_path / "x.csv")
