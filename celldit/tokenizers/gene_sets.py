@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -99,6 +100,7 @@ class GeneSets:
         self._options = {option: int(number) for option, number in options.items()}
         self.scale, self.ignore_case, self.seed = bool(scale), bool(ignore_case), int(seed)
         self.sets = _read_sets(gmt)
+        self._are_given = gmt is not None
         self._genes: tuple[str, ...] | None = None
         self._token_names: tuple[str, ...] = ()
         self._eigengenes: Eigengenes | None = None
@@ -149,6 +151,8 @@ class GeneSets:
         place = np.empty(cells.n_genes, dtype=np.int64)
         place[expression.order] = np.arange(cells.n_genes)
         groups = [place[match.found] for match in kept.values()]
+        if self._are_given:
+            _warn_of_coverage(len(np.unique(np.concatenate(groups))), cells.n_genes)
         remainder = self._remainder_modules(expression, groups)
         self._eigengenes = fit_eigengenes(
             expression, [*groups, *remainder], self.n_values, scale=self.scale
@@ -297,3 +301,15 @@ def _read_sets(
     if not isinstance(gmt, Mapping):
         return read_gmt(gmt)
     return check_sets(gmt)
+
+
+def _warn_of_coverage(n_covered: int, n_genes: int) -> None:
+    """Say so where most genes are in none of the sets that the user gave."""
+    if 2 * n_covered < n_genes:
+        warnings.warn(
+            f"The gene sets cover {n_covered:,} of {n_genes:,} genes ({n_covered / n_genes:.0%}); "
+            "the others form modules without a name. Give sets that cover more to have programmes "
+            "by name.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from celldit.training.checkpoints import Checkpoints, Part
 
 
+LEAST_CELLS = 8
+"""Cells of a typical condition below which transport would match all controls to the same few."""
 LOOK_EVERY = 2
 """Epochs between two looks at what a trial run holds out."""
 
@@ -232,6 +235,7 @@ def train_flow(
     n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
         return make_flow().eval(), Verdict({}, {}, {}), []
+    config = _with_enough_cells(config, table)
     with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     every_cell = np.arange(len(z_NKD))
@@ -301,6 +305,21 @@ def train_flow(
         for epoch, verdict in zip(looks, verdicts, strict=False)
     ]
     return flow.eval(), verdict, history
+
+
+def _with_enough_cells(config: TrainingConfig, table: ConditionTable) -> TrainingConfig:
+    """The same settings, but pairs at random where conditions have too few cells to be matched."""
+    sizes = [n for c, n in zip(table.conditions, table.counts, strict=True) if not c.is_control]
+    typical = float(np.median(sizes))
+    if config.coupling == "independent" or typical >= LEAST_CELLS:
+        return config
+    warnings.warn(
+        f"Conditions have {typical:g} cells (median), too few for optimal transport between cells; "
+        "they are paired with controls at random.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return replace(config, coupling="independent")
 
 
 def _run(

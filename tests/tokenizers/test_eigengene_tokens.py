@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -276,3 +277,13 @@ def test_arrays_of_another_tokenizer(make_cells: Callable) -> None:
     broken = {**arrays, "offsets": np.asarray(arrays["offsets"])[::-1].copy()}
     with pytest.raises(InputError, match=r"do not fit together; give from_config the arrays"):
         Modules.from_config(fitted.to_config(), broken)
+
+
+def test_sets_that_cover_few_genes_are_said(make_cells: Callable) -> None:
+    cells = make_cells(60, 20)
+    few, many = ({"one": list(cells.genes[:n])} for n in (6, 12))
+    with pytest.warns(UserWarning, match=r"cover 6 of 20 genes \(30%\)"):
+        GeneSets(few, min_size=2).fit(cells)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GeneSets(many, min_size=2).fit(cells)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,3 +84,17 @@ def test_trials_hold_no_training_rows() -> None:
         told = trial.condition.effect_BKD[0].flatten()
         np.testing.assert_allclose(told, reduced[of], rtol=1e-5)
         assert (trial.kind is Extrapolation.SEEN) == (conditions[of] not in held_out)
+
+
+def test_too_few_cells_for_transport_are_paired_at_random() -> None:
+    from celldit.training import TrainingConfig
+    from celldit.training.flow_stage import _with_enough_cells
+
+    conditions = (Condition(), Condition(("A",)), Condition(("B",)))
+    few = ConditionTable(conditions, np.repeat([0, 1, 2], [40, 3, 4]))
+    with pytest.warns(UserWarning, match=r"have 3\.5 cells \(median\), too few for optimal"):
+        assert _with_enough_cells(TrainingConfig(), few).coupling == "independent"
+    enough = ConditionTable(conditions, np.repeat([0, 1, 2], [40, 20, 30]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _with_enough_cells(TrainingConfig(), enough).coupling == "ot"
