@@ -91,12 +91,12 @@ class Fitted:
 
 
 def complete_weight(verdict: Verdict) -> dict[Extrapolation, float]:
-    """The weight for every kind of extrapolation; an untried kind gets the least of those tried.
+    """The weight for every kind of extrapolation; the network is not used for what was not tried.
 
-    Without any trial (a single condition with too few cells) the network is not used.
+    What it learned of cells it has seen says nothing of contexts and perturbations that are new:
+    with one perturbed context there is none to hold out.
     """
-    least = min(verdict.weight.values(), default=0.0)
-    return {kind: verdict.weight.get(kind, least) for kind in Extrapolation}
+    return {kind: verdict.weight.get(kind, 0.0) for kind in Extrapolation}
 
 
 def views_for(
