@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+#: gzip makes nothing smaller than that, and neither do the other filters of HDF5 by much.
+_MOST_SQUEEZED = 10_000
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Say in one sentence that a file cannot be read, whatever h5py, zarr or anndata say.
@@ -133,8 +137,15 @@ def _note_link(file: Any, name: str, link: Any, found: list[str]) -> None:
         found.append(name)
     elif isinstance(link, h5py.HardLink):
         item = file[name]
-        if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
             found.append(name)
+        stored = item.id.get_storage_size()
+        n_bytes = (item.size or 0) * item.id.get_type().get_size()
+        if stored and n_bytes > stored * (1 if item.chunks is None else _MOST_SQUEEZED):
+            # Memory for all of it would be taken before h5py finds out.
+            raise ValueError(f"{name} has {stored} bytes for an array of {n_bytes}")
 
 
 def refuse_missing_chunks(array: Any, name: str, path: Path) -> None:

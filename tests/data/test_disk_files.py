@@ -370,3 +370,18 @@ def test_paths_that_no_file_has(name: str) -> None:
     for read in (opened, read_h5ad, cd.CellDiT.load, cd.CellDiT):
         with pytest.raises(CellditError):
             read(name)
+
+
+def test_an_array_that_says_to_be_larger_than_it_is(tmp_path: Path) -> None:
+    """A changed byte in its shape, for which memory would be taken before anything is read."""
+    path = tmp_path / "cells.h5ad"
+    cells().write_h5ad(path)
+    raw = path.read_bytes()
+    shape = N.to_bytes(8, "little") * 2  # a dataspace: its size, and the most it can have
+    assert shape in raw
+    path.write_bytes(raw.replace(shape, (N + (1 << 29)).to_bytes(8, "little") * 2))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read in (opened, read_h5ad):
+        with pytest.raises(FileError, match="cannot be read as an AnnData"):
+            read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
