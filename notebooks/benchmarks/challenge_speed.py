@@ -1,10 +1,11 @@
-"""How long the six measures take on a screen of the size of the challenge's, and that they are right.
+"""How long the six measures take on a screen of the challenge's size, and that they are right.
 
-    python notebooks/benchmarks/challenge_speed.py [--cells 100000 --genes 18000 --perturbations 300]
+    python notebooks/benchmarks/challenge_speed.py [--cells 100000 --genes 18000]
+        [--perturbations 300]
 
 Simulated counts (a tenth of the entries above zero), predicted and measured cells as many. Writes
-docs/results/challenge_speed.csv: seconds and peak memory, inputs included, of the six measures of one
-prediction, and with --ends of both ends of the scale. One core.
+docs/results/challenge_speed.csv: seconds and peak memory, inputs included, of the six measures of
+one prediction, and with --ends of both ends of the scale. One core.
 """
 
 from __future__ import annotations

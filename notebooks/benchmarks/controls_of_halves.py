@@ -1,11 +1,12 @@
-"""How far the ceiling moves when its halves have control cells of their own, and discrimination's rules.
+"""How far the ceiling moves when its halves have control cells of their own, and discrimination's
+rules.
 
     python notebooks/benchmarks/controls_of_halves.py
 
-Writes docs/results/controls_of_halves.csv: for each bundled screen the measures of one half of the cells
-as a prediction of the other, with all control cells on both sides and with a half of them each; and the
-discrimination that control cells in place of a prediction reach when only the own target, or all targets
-of the panel, are left out.
+Writes docs/results/controls_of_halves.csv: for each bundled screen the measures of one half of the
+cells as a prediction of the other, with all control cells on both sides and with a half of them
+each; and the discrimination that control cells in place of a prediction reach when only the own
+target, or all targets of the panel, are left out.
 """
 
 from __future__ import annotations
