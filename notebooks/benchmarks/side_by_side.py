@@ -1,7 +1,8 @@
 """celldit, simple baselines and published methods under the measures of 2026, in one run.
 
     python notebooks/benchmarks/side_by_side.py [--seeds 0 1 2]
-        [--problems papalexi norman kang tal1] [--peers DIR --peer scgen --peer cellflow ...] [--data DIR] [--quick]
+        [--problems papalexi norman kang tal1] [--peers DIR --peer scgen --peer cellflow ...]
+        [--data DIR] [--quick]
 
 Every method predicts what was held out. "closed" is the share of the way from no change (0) to a
 replicate of the measurement with control cells of its own (1), in the mean over Pearson r, noise-
