@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from celldit.model import CellDiT
     from celldit.pretrained import Pretrained
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # torch, scanpy and lightning take seconds to import, so a name is imported when it is first used.
 _MODULES = frozenset({"data", "datasets", "evaluation", "pl", "pp", "tl", "tokenizers"})
