@@ -3,9 +3,9 @@
 The effect model puts a control cell where it expects it, and the network moves it on from there. A
 weight between 0 and 1 says which share of that displacement is used: the one that lowers the error
 of what was held out of trial runs. This is stacking (Wolpert 1992; Breiman 1996). The weight
-is averaged over bootstrap samples of the trials and then shrunk as James and Stein (1961) do: with
-the gain g over the effect model and its standard error s, by max(0, 1 - (s / g)²), so that a gain
-that a few trials happen to show is not believed.
+is averaged over bootstrap samples of the trials and then shrunk in the manner of James and Stein
+(1961): with the gain g over the effect model and its standard error s, by max(0, 1 - (2 s / g)²),
+so that a gain within two standard errors, that a few trials happen to show, is not believed.
 
 Errors are measured in units of log expression, not at the unit scale of latent tokens, where weak
 and noisy directions count as much as those that tell cell types apart. Of conditions that training
@@ -33,10 +33,12 @@ from celldit.flow.losses import energy_distance_loss
 
 WEIGHTS = np.linspace(0.0, 1.0, 11)
 N_STEPS = 4
-SMALL = 0.25
+SMALL = 1.0
 """Size of a condition, in units of their mean, below which it counts less than others."""
 N_BOOTSTRAP = 200
-LEAST_ERROR = 0.02
+N_ERRORS = 2.0
+"""Standard errors within which a gain is not believed."""
+LEAST_ERROR = 0.01
 """Of a gain; few trials that agree say less of it than their spread does."""
 
 
@@ -200,7 +202,8 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
         mean = float(WEIGHTS[ratios_RW.argmin(1)].mean())
         won = 1 - float(np.interp(mean, WEIGHTS, ratio_W))
         error = float(np.std([np.interp(mean, WEIGHTS, ratio) for ratio in ratios_RW]))
-        shrunk = max(0.0, 1 - (max(error, LEAST_ERROR) / won) ** 2) if won > 0 else 0.0
+        doubt = N_ERRORS * max(error, LEAST_ERROR)
+        shrunk = max(0.0, 1 - (doubt / won) ** 2) if won > 0 else 0.0
         weight[kind] = round(mean * shrunk, 3)
         gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
         in_full[kind] = float(ratio_W[-1])

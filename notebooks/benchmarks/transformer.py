@@ -5,7 +5,7 @@ weight that cross-validation chose and in full (``model.weighted``). Scores are 
 of the counts.
 
     python notebooks/benchmarks/transformer.py docs/results/transformer.csv --seeds 0 1 2
-    python notebooks/benchmarks/transformer.py docs/results/transformer.csv --table
+    python notebooks/benchmarks/transformer.py docs/results/transformer.csv --write
 
 Rows are appended; what has rows is not run again. ``--data`` names a folder with screens that
 celldit does not bundle (``tal1_chimera.h5ad``). ``--variants`` runs the ablation: what tokens are
@@ -40,6 +40,9 @@ COLUMNS = [
 
 
 N_DRAWS = 2
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "transformer.md"
+START, END = "<!-- transformer:begin -->", "<!-- transformer:end -->"
 
 
 @dataclass(frozen=True)
@@ -111,41 +114,74 @@ def run(name: str, variant_name: str, seed: int, folder: Path | None) -> list[di
     return rows
 
 
-def table(path: Path) -> str:
-    """The rows as Markdown, mean over seeds, the nine types and three splits pooled."""
-    rows = pd.read_csv(path)
-    rows["what"] = rows["problem"].str.replace(r"^(Kang, ).*", r"\1nine types", regex=True)
-    rows["what"] = rows["what"].str.replace(r", split \d", "", regex=True)
-    rows["what"] = rows["what"].str.replace(r"^(Tal1, ).*", r"\1two tissues", regex=True)
-    mean = rows.groupby(["what", "variant", "used"], sort=False)[
-        ["weight", "nmse", "energy", "pearson", "train_seconds"]
-    ].mean()
+def pooled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds, splits, types and tissues, by problem, variant and what is used."""
+    what = rows["problem"].str.replace(r", split \d", "", regex=True)
+    what = what.str.replace(r"^Kang, .*", "Kang, nine types", regex=True)
+    rows = rows.assign(what=what.str.replace(r"^Tal1, .*", "Tal1, two tissues", regex=True))
+    keys = ["what", "variant", "used"]
+    return rows.groupby(keys, sort=False)[["weight", "nmse", "energy", "train_seconds"]].mean()
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Everything that was measured, as Markdown."""
     said = [
-        "| held out | variant | weight | nmse | energy | Pearson r | seconds |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| held out | network | weight | nmse | energy | seconds |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for (what, variant, used), row in mean.iterrows():
-        name = {"none": "effect model alone", "full": "network in full", "chosen": "as chosen"}
-        label = name[used] if variant == "default" else f"{variant}, {name[used]}"
+    names = {"none": "none: effect model alone", "full": "in full", "chosen": "as chosen"}
+    for (what, variant, used), row in pooled(rows).iterrows():
+        label = names[used] if variant == "default" else f"{variant}, {names[used]}"
         said.append(
             f"| {what} | {label} | {row.weight:.2f} | {row.nmse:.3f} | {row.energy:.3f} | "
-            f"{row.pearson:.3f} | {row.train_seconds:.0f} |"
+            f"{row.train_seconds:.0f} |"
+        )
+    seeds = rows.groupby("problem")["seed"].nunique()
+    most = sorted(seeds[seeds == seeds.max()].index)
+    said += [
+        "",
+        f"{rows['date'].max()}; one core; {seeds.max()} training seeds for {', '.join(most)}, "
+        f"{seeds.min()} for the others; every run in `docs/results/transformer.csv`.",
+    ]
+    return "\n".join(said)
+
+
+def short(rows: pd.DataFrame) -> str:
+    """Without the network and as chosen, one number a cell, as Markdown."""
+    said = [
+        "| held out | nmse, effect model | nmse, with network | energy, effect model | "
+        "energy, with network | weight |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    own = pooled(rows[rows["variant"] == "default"])
+    for what in dict.fromkeys(own.index.get_level_values("what")):
+        alone, chosen = (own.loc[(what, "default", used)] for used in ("none", "chosen"))
+        said.append(
+            f"| {what} | {alone.nmse:.3f} | {chosen.nmse:.3f} | {alone.energy:.3f} | "
+            f"{chosen.energy:.3f} | {chosen.weight:.2f} |"
         )
     return "\n".join(said)
 
 
+def write_pages(rows: pd.DataFrame) -> None:
+    """Put the tables between their marks in README and documentation."""
+    for page, text in ((ROOT / "README.md", short(rows)), (PAGE, table(rows))):
+        head, _, rest = page.read_text(encoding="utf-8").partition(START)
+        page.write_text(f"{head}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
 def main() -> None:
-    """Append the rows that are missing, or print the table."""
+    """Append the rows that are missing, or write the tables into README and documentation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--problems", nargs="+")
     parser.add_argument("--variants", nargs="+", default=["default"])
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
-    if asked.table:
-        print(table(asked.out))
+    if asked.write:
+        write_pages(pd.read_csv(asked.out))
         return
     torch.set_num_threads(1)
     if not asked.out.exists():

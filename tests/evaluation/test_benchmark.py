@@ -273,6 +273,19 @@ def test_readme_shows_the_committed_results():
     assert block.strip() == table.strip()
 
 
+def test_pages_show_what_the_transformer_adds(monkeypatch):
+    import runpy
+
+    folder = ROOT / "notebooks" / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    script = runpy.run_path(str(folder / "transformer.py"))
+    rows = pd.read_csv(ROOT / "docs" / "results" / "transformer.csv")
+    for page, make in (("README.md", "short"), ("docs/transformer.md", "table")):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        block = text.partition(script["START"])[2].partition(script["END"])[0]
+        assert block.strip() == script[make](rows).strip()
+
+
 def test_the_page_shows_the_committed_results_of_the_peers():
     page, folder = ROOT / "docs" / "evaluation.md", ROOT / "docs" / "results"
     text = page.read_text(encoding="utf-8")
