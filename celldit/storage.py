@@ -30,7 +30,8 @@ from celldit.errors import FileError, reason_of
 from celldit.locks import sole_writer
 from celldit.replacing import sync_folder, take_place
 
-FORMAT = 1
+FORMAT = 2
+READS = (1, 2)
 #: Far above what a model of a genome-wide screen has: bytes, entries and brackets within brackets.
 MAX_JSON, MAX_ENTRIES, MAX_DEPTH = 64_000_000, 3_000_000, 40
 _READS = 20
@@ -203,10 +204,10 @@ def _read_folder(
                 "copy the file itself into the folder."
             )
     config, vocab = _read_json(folder / CONFIG), _read_json(folder / VOCAB)
-    if config.get("format") != FORMAT:
+    if config.get("format") not in READS:
         raise FileError(
-            f"{folder} has model format {config.get('format')!r}; this celldit reads {FORMAT}. "
-            "Update celldit, or save the model again with this version."
+            f"{folder} has model format {config.get('format')!r}; this celldit reads 1 to "
+            f"{FORMAT}. Update celldit, or save the model again with this version."
         )
     weights = folder / WEIGHTS
     size, memory = weights.stat().st_size, _memory()

@@ -93,7 +93,7 @@ def test_the_folder_holds_three_readable_files(folder: Path) -> None:
     assert sorted(os.listdir(folder)) == FILES
     config = json.loads((folder / "config.json").read_text())
     vocab = json.loads((folder / "vocab.json").read_text())
-    assert config["format"] == 1
+    assert config["format"] == 2
     assert vocab["genes"][:2] == ["gene0", "gene1"]
     assert vocab["perturbations"] == ["A", "B", "C"]
     # No cells: neither names nor counts.
@@ -158,10 +158,10 @@ def test_no_folder(tmp_path: Path) -> None:
         CellDiT.load(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("version", [2, 0, None, "1"])
+@pytest.mark.parametrize("version", [3, 0, None, "1"])
 def test_another_format(folder: Path, version: object) -> None:
     edit_json(folder / "config.json", lambda c: c.update(format=version))
-    with pytest.raises(FileError, match=r"model format .*; this celldit reads 1"):
+    with pytest.raises(FileError, match=r"model format .*; this celldit reads 1 to 2"):
         CellDiT.load(folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -13,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from celldit import CellDiT
+from celldit.errors import FileError
 from celldit.files import read_h5ad
 from celldit.storage import FORMAT
 
@@ -20,10 +22,12 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.parametrize("kind", ["pca", "set"])
-def test_the_first_releases_model_says_what_it_said(kind: str) -> None:
-    model = CellDiT.load(HERE / "format_1" / kind)
-    said = json.loads((HERE / "format_1" / f"{kind}.json").read_text())
-    adata = read_h5ad(HERE / "format_1" / "cells.h5ad")
+@pytest.mark.parametrize("version", range(1, FORMAT + 1))
+def test_the_first_releases_model_says_what_it_said(version: int, kind: str) -> None:
+    folder = HERE / f"format_{version}"
+    model = CellDiT.load(folder / kind)
+    said = json.loads((folder / f"{kind}.json").read_text())
+    adata = read_h5ad(folder / "cells.h5ad")
     assert model.trained.model_id == said["model"]
     effects = model.predict_effects(["A", "A+B"])["log_fold_change"]
     np.testing.assert_allclose(effects, said["log_fold_change"], atol=1e-4)
@@ -33,8 +37,22 @@ def test_the_first_releases_model_says_what_it_said(kind: str) -> None:
     mean, latent = predicted.layers["mean"].toarray().mean(0), predicted.obsm["X_celldit"].mean(0)
     np.testing.assert_allclose(mean, said["mean"], rtol=1e-3)
     # The first release wrote latent tokens at unit scale.
-    np.testing.assert_allclose(latent / size_F, said["latent"], atol=1e-3)
+    unit = size_F if version == 1 else 1.0
+    np.testing.assert_allclose(latent / unit, said["latent"], atol=1e-3)
     assert model.generate(20).n_obs == 20
+
+
+def test_two_shares_that_differ_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """The first release moved conditions and single cells by a share each."""
+    folder = shutil.copytree(HERE / "format_1" / "pca", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["trust"]["seen"] = {"shift": 1.0, "cells": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileError, match=r"celldit 0\.1.*separate shares.*train it again"):
+        CellDiT.load(folder)
+    config["trust"]["seen"] = {"shift": 0.75, "cells": 0.75}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert CellDiT.load(folder).flow_weight["seen"] == 0.75
 
 
 def test_every_format_so_far_has_a_model_here() -> None:
