@@ -13,7 +13,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_number, check_seed, check_whole
+from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.data.fields import setup_anndata
@@ -1030,7 +1030,7 @@ class CellDiT:
         FileError
             If a file is missing, damaged, or of another version.
         """
-        name = os.fspath(path)
+        name = str(check_path(path))
         trained = from_folder(read_folder(path, check_header), name)
         model = cls.__new__(cls)
         model._trained, model._cells, model._borrowed = trained, None, None

@@ -232,9 +232,14 @@ def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:
     ------
     FileError
         If the model is an earlier one, that had two weights for each kind, which differ.
+    ValueError
+        If a weight is no number between 0 and 1.
     """
     if "flow_weight" in config:
-        return {Extrapolation(kind): float(w) for kind, w in config["flow_weight"].items()}
+        stored = config["flow_weight"].items()
+        if not all(type(w) in (int, float) and 0 <= w <= 1 for _, w in stored):
+            raise ValueError("a weight of its network is no number between 0 and 1")
+        return {Extrapolation(kind): float(weight) for kind, weight in stored}
     earlier = {kind: set(shares.values()) for kind, shares in config["trust"].items()}
     if any(len(values) > 1 for values in earlier.values()):
         raise FileError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_kind
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import METRICS
 
@@ -148,6 +149,8 @@ def paired(
     >>> list(cd.tl.paired(table, "celldit", "ceiling").columns)
     ['gain', 'low', 'high', 'better', 'p_value', 'n_perturbations']
     """
+    check_kind(one, str, "one", "the name of a method")
+    check_kind(other, str, "other", "the name of a method")
     if one == other:
         raise InputError(f"paired compares two methods, but both are {one!r}.")
     conditions = _conditions(table)
@@ -217,6 +220,7 @@ def headroom(
 
 
 def _conditions(table: pd.DataFrame) -> pd.DataFrame:
+    check_kind(table, pd.DataFrame, "table", "what cd.tl.compare returns")
     found = table
     if "by_condition" in table.attrs:
         found = pd.DataFrame(table.attrs["by_condition"])
@@ -237,8 +241,8 @@ def _losses(
         index=["perturbation", "context"], columns="method", values="value", dropna=False
     )
     for name in methods:
-        if name not in set(table["method"]):
-            raise UnknownNameError.among("method in the table", name, set(table["method"]))
+        if not isinstance(name, str) or name not in set(table["method"]):
+            raise UnknownNameError.among("method in the table", str(name), set(table["method"]))
         if name not in wide.columns:
             wide[name] = np.nan
     wide = wide[list(methods)].map(METRICS[metric].loss)

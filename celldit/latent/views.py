@@ -67,7 +67,8 @@ def fit_views(
     first_FT = views_FTV[:, :, 0]
     spread_T = (first_FT * (gram_FF @ first_FT)).sum(0).div(n_sample).clamp(min=0).sqrt()
     chosen = torch.from_numpy(pick(spread_T.numpy(), tokenizer.token_names, n_tokens))
-    views_TFV = views_FTV.transpose(0, 1)[chosen] / spread_T[chosen, None, None]
+    unit_T = torch.where(spread_T > EMPTY, spread_T, torch.ones_like(spread_T))
+    views_TFV = views_FTV.transpose(0, 1)[chosen] / unit_T[chosen, None, None]
     return TokenViews(views_TFV.float().contiguous(), chosen)
 
 
@@ -86,7 +87,9 @@ def token_values(autoencoder: Autoencoder, cells: CellStore) -> torch.Tensor:
 
 
 def pick(spread_T: np.ndarray, names: tuple[str, ...], n_tokens: int) -> np.ndarray:
-    """The tokens of the largest spread, sorted by name, int64."""
+    """The tokens of the largest spread, at least one, sorted by name, int64."""
     order = np.argsort(-spread_T, kind="stable")
     kept = order[spread_T[order] > EMPTY][:n_tokens]
+    if not len(kept):  # cells that are all alike
+        kept = order[:1]
     return np.array(sorted(kept.tolist(), key=lambda i: names[i]), dtype=np.int64)

@@ -125,7 +125,8 @@ def test_embedding_plane_does_not_depend_on_the_prediction(
         return np.sort(xy[grey], axis=0)
 
     worse = predicted.copy()
-    worse.layers["counts"] = (worse.layers["counts"] * 3).tocsr()
+    # Counts of other cells; only whole multiples would not pass for counts.
+    worse.layers["counts"] = worse.layers["counts"].tocsr()[::-1]
     np.testing.assert_allclose(measured_points(predicted), measured_points(worse), atol=1e-5)
 
 

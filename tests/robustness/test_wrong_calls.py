@@ -40,24 +40,34 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
     scores = pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"])
     attention = pd.DataFrame(
         {
-            "slot": ["s", "s"],
+            "reader": ["s", "s"],
             "token": ["t", "u"],
             "perturbation": ["A", "A"],
             "attention": [0.4, 0.6],
             "difference": [0.1, -0.1],
         }
     )
+    programs = pd.DataFrame(
+        {"perturbation": ["A"], "context": ["d1"], "program": ["p"], "share": [1.0]}
+    ).assign(effect_model=0.5, network=0.5)
+    compared = cd.tl.compare(
+        {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
+    )
     found = {
-        "tl.attention": (adata, model),
+        "tl.attention": (adata, model, "A"),
         "tl.ceiling": (adata, adata),
         "tl.compare": ({"celldit": predicted}, adata, adata),
         "tl.counterfactual": (adata, model, "A"),
         "tl.detectable": (adata, adata),
+        "tl.dynamic_range": (adata, adata),
         "tl.effects": (adata, model, ["A"]),
         "tl.embed": (adata, model),
         "tl.evaluate": (predicted, adata, adata),
         "tl.gene_loadings": (adata, model),
+        "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
+        "tl.paired": (compared, "celldit", "mean shift"),
+        "tl.programs": (adata, model, "A"),
         "tl.rank_perturbations": (adata, model),
         "tl.report": (predicted, adata, adata),
         "tl.token_activity": (adata, model),
@@ -69,6 +79,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.effect": (adata, predicted, "A"),
         "pl.effect_heatmap": (effects, ["gene1"]),
         "pl.embedding": (adata, predicted),
+        "pl.programs": (programs,),
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),

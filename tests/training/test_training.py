@@ -161,7 +161,7 @@ def test_order_of_columns_in_obs_does_not_matter(screen: ad.AnnData, train_tiny:
 def test_average_of_weights_follows_training() -> None:
     torch.manual_seed(0)
     flow = AnchoredFlow(2, 3, DiTConfig(width=8, depth=1, n_heads=2))
-    stage = FlowStage(flow, [], TrainingConfig(ema_decay=0.5), 10)
+    stage = FlowStage(flow, [], TrainingConfig(ema_decay=0.5), 1, 10)
     weight = flow.dit.project_out.weight
     values = []
     for value in (1.0, 3.0, 3.0):
