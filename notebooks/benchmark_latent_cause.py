@@ -39,7 +39,6 @@ from celldit.conditions import Condition
 from celldit.conditions.effect_estimate import EffectEstimate
 from celldit.conditions.effect_prior import EffectPrior
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.trust import Trust
 from celldit.data import Cells
 from celldit.training import TrainingConfig
 
@@ -94,24 +93,24 @@ def latent_error(estimate: np.ndarray, true: np.ndarray, prior: EffectPrior) -> 
 def stages(
     model: cd.CellDiT, known: Mapping[Condition, np.ndarray], with_flow: bool
 ) -> Iterator[tuple[str, cd.CellDiT, str, float | str]]:
-    """The same model with other shifts and other trust, and the error of the shift."""
+    """The same model with other shifts and other weights, and the error of the shift."""
     trained, prior = model.trained, model.trained.population.prior
     own = {f.name: getattr(prior, f.name) for f in fields(prior)}
     told = replace(trained.population, prior=TrueShifts(**own, known=known))
-    nothing = dict.fromkeys(Extrapolation, Trust())
+    nothing = dict.fromkeys(Extrapolation, 0.0)
     conditions = [c for c in known if not c.is_control]
     true = np.array([known[c] for c in conditions])
     error = latent_error(prior.estimate(conditions).mean, true, prior)
     versions = [
-        ("true shift", replace(trained, population=told, trust=nothing), "", 0.0),
-        ("prior", replace(trained, trust=nothing), "", round(error, 3)),
+        ("true shift", replace(trained, population=told, flow_weight=nothing), "", 0.0),
+        ("prior", replace(trained, flow_weight=nothing), "", round(error, 3)),
     ]
     if with_flow:
-        everything = dict.fromkeys(Extrapolation, Trust(1.0))
+        everything = dict.fromkeys(Extrapolation, 1.0)
         kinds = ("new context", "new combination")
-        chosen = max(tuple(model.trust[kind].values()) for kind in kinds)
-        versions.append(("flow", replace(trained, trust=everything), "1 0", ""))
-        versions.append(("as trained", trained, "{:g} {:g}".format(*chosen), ""))
+        chosen = max(model.flow_weight[kind] for kind in kinds)
+        versions.append(("flow", replace(trained, flow_weight=everything), "1", ""))
+        versions.append(("as trained", trained, f"{chosen:g}", ""))
     for name, version, trust, shift_error in versions:
         model._trained = version
         yield name, model, trust, shift_error

@@ -43,7 +43,7 @@ def measure(
     predicted = model.predict(control, perturbations=labels, seed=seed)
     scores = cd.tl.evaluate(predicted, truth, control, metrics=MEASURES)
     means = scores.groupby("metric")["value"].mean().round(3)
-    trust = max(model.trust[kind]["shift"] for kind in ("new context", "new combination"))
+    trust = max(model.flow_weight[kind] for kind in ("new context", "new combination"))
     return [*means[MEASURES], trust, round(seconds), cd.__version__]
 
 

@@ -94,7 +94,7 @@ def race_celldit(posed: Posed, task: Task, seed: int) -> list[tuple]:
             rows_of = (made.perturbations == label) & (made.contexts == context)
             by_condition[label, context] = log[rows_of].mean(0), task.pca.transform(log[rows_of])
         kinds = ("new context", "new combination")
-        trust = max(share for kind in kinds for share in model.trust[kind].values())
+        trust = max(model.flow_weight[kind] for kind in kinds)
         name = "default" if budget is None else str(budget)
         rows.append(("celldit", name, seconds, *task.score(by_condition), trust))
         print(*rows[-1], flush=True)

@@ -30,7 +30,8 @@ from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
 from celldit.training.config import TrainingConfig
 from celldit.training.cuda import compile_network
-from celldit.training.flow_data import FlowBatches, FlowTables
+from celldit.nn.views import TokenViews
+from celldit.training.flow_data import FlowBatches, FlowTables, PairedControls
 from celldit.training.flow_stage import FlowStage
 from celldit.training.latent_batches import CountBatch
 from celldit.training.likelihood import LatentStage
@@ -153,13 +154,17 @@ def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
         np.arange(N_CELLS),
         np.concatenate([[0], np.cumsum(size)[:-1]]),
         size,
-        np.zeros(N_CONDITIONS, dtype=np.int64),
+        PairedControls(
+            ((np.arange(size[0]), np.arange(1, size[0] + 1) / size[0]),),
+            np.zeros(N_CONDITIONS, dtype=np.int64),
+        ),
         effects,
         effects.clone(),
         torch.rand(2, N_CONDITIONS, generator=generator),
         torch.eye(n_tokens * token_dim)[None],
         np.zeros(N_CONDITIONS, dtype=np.int64),
         torch.zeros(N_CONDITIONS, dtype=torch.int64),
+        torch.ones(n_tokens),
     )
 
 
@@ -179,8 +184,9 @@ class FlowStep:
     ) -> None:
         config = TrainingConfig(flow_batch=batch, flow_steps_per_epoch=10**9)
         self.device, self.half, self.batch = device, half, batch
-        flow = AnchoredFlow(n_tokens, token_dim, size).to(device)
-        self.stage = FlowStage(flow, [], config, 1000).to(device)
+        views = TokenViews.random(size.n_views, n_tokens * token_dim, size.view_values, 0)
+        flow = AnchoredFlow(n_tokens, token_dim, size, views=views).to(device)
+        self.stage = FlowStage(flow, [], config, 1, 1000).to(device)
         self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
         if compiled:
             compile_network(flow)

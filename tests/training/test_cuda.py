@@ -29,7 +29,7 @@ def test_half_precision_and_compilation_are_for_large_networks(name: str, large:
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
 def test_gradients_of_a_fused_optimiser_are_clipped(algorithm: str) -> None:
-    stage = FlowStage(AnchoredFlow(2, 3, DiTConfig(16, 1, 2)), [], TrainingConfig(), 10)
+    stage = FlowStage(AnchoredFlow(2, 3, DiTConfig(16, 1, 2)), [], TrainingConfig(), 1, 10)
     optimizer = stage.configure_optimizers()["optimizer"]
     for weight in stage.flow.parameters():
         weight.grad = torch.full_like(weight, 2.0)

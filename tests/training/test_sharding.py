@@ -135,7 +135,7 @@ def test_any_number_of_processes_goes_on_from_a_checkpoint(
 
 def test_compilation_that_was_asked_for_is_told_to_stay_off() -> None:
     flow = AnchoredFlow(2, 3, NETWORKS["dit"])
-    stage = FlowStage(flow, [], TrainingConfig(compile="on"), 1)
+    stage = FlowStage(flow, [], TrainingConfig(compile="on"), 1, 1)
     stage.in_shards = True
     with pytest.warns(UserWarning, match="nothing is compiled"):
         stage.on_fit_start()
