@@ -60,9 +60,9 @@ MUTATIONS = (
         "effects/test_interaction.py",
     ),
     Mutation(
-        "swapped mask", "effects/shifts.py",
-        "np.array([c.is_control for", "np.array([not c.is_control for",
-        "effects/test_prior.py",
+        "swapped mask", "conditions/strata.py",
+        "if c.is_control and counts[i]}", "if not c.is_control and counts[i]}",
+        "conditions/test_strata.py",
     ),
     Mutation(
         "sign", "latent/decoder.py",

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from celldit.conditions.strata import Strata, StratumKey
 from celldit.flow.anchored import FlowCondition
 from celldit.flow.coupling import resolve_coupling
 from celldit.flow.transfer import to_device
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from celldit.conditions.part_tokens import PartTokens
     from celldit.conditions.population import Population
     from celldit.conditions.states import States
+    from celldit.conditions.strata import StratumKey
 
 
 class FlowBatch(NamedTuple):
@@ -264,6 +264,8 @@ class PairedControls:
     @classmethod
     def of_table(cls, table: ConditionTable, rows: np.ndarray) -> PairedControls:
         """Look up the controls of every condition among some rows of a table."""
+        from celldit.conditions.strata import Strata
+
         strata = Strata.of_table(table)
         is_row = np.zeros(len(table.index), dtype=bool)
         is_row[rows] = True

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from celldit.calibration.stacking import Trial
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.strata import Strata
 from celldit.training.latents import LatentFile
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ def make_trials(
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
     from celldit.conditions.briefing import Briefing
+    from celldit.conditions.strata import Strata
 
     strata = Strata.of_table(table)
     trained = [c for c in population.prior.conditions if c not in set(held_out)]

@@ -15,7 +15,7 @@ from celldit.samplers.reflow import ReflowConfig
 @pytest.fixture(scope="module")
 def straightened(flowing_model):
     model = copy.copy(flowing_model)
-    model.reflow(config=ReflowConfig(n_pairs=1024, n_updates=150, batch=128, rate=2e-3))
+    model.reflow(config=ReflowConfig(n_pairs=1024, n_updates=400, batch=128, rate=2e-3))
     return model
 
 
