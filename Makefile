@@ -1,7 +1,6 @@
 # make demo       the whole way once, on real data
-# make test       every test that is not slow
-# make test-fast  the same in two processes, without notebooks, with fewer random examples, up to the
-#                 first failure
+# make test       every test that is not slow, in two processes
+# make test-fast  the same without notebooks, with fewer random examples, up to the first failure
 # make test-slow  the tests that take long
 # make notebooks  run the notebooks and keep their outputs
 # make docs       the documentation, in docs/_build/html; a warning is an error
@@ -31,7 +30,7 @@ demo: $(STAMP)
 	$(BIN)/celldit demo
 
 test: $(STAMP)
-	$(ONE_THREAD) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
 
 test-fast: $(STAMP)
 	$(ONE_THREAD) HYPOTHESIS_PROFILE=fast CELLDIT_FUZZ=50 $(BIN)/python -m pytest -q --exitfirst --failed-first \
