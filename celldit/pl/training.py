@@ -18,7 +18,7 @@ __all__ = ["training_curves"]
 
 LABELS = {
     "latent": ("Latent space", "held-out nats per gene"),
-    "flow": ("Flow, on held-out conditions", "error / prior's error"),
+    "flow": ("Flow, on held-out conditions", "error in full / effect model's"),
     "noise": ("Flow from noise, on held-out cells", "velocity error"),
 }
 NAMES = {"held_out_error": "trained", "before": "before training"}
@@ -35,8 +35,8 @@ def training_curves(
     """Draw what the stages of training were stopped by, one panel for each stage that ran.
 
     The first is the negative log likelihood of held-out cells, in nats per gene. In the second, for
-    each kind of held-out condition, the error of the flow over that of the effect prior it starts
-    from: below the line at 1 the flow adds something. In the third the error of the velocity that
+    each kind of held-out condition, the error of the network in full over that of the effect model it
+    starts from: below the line at 1 the network adds something. In the third the error of the velocity that
     generation uses, from noise to held-out cells, beside its error before training.
 
     Parameters
@@ -83,8 +83,8 @@ def training_curves(
 def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]]) -> None:
     title, label = LABELS.get(stage, (stage, ""))
     epochs = [row.get("epoch", float(i)) for i, row in enumerate(rows)]
-    # The first stage counts epochs from 0, the second from 1; people count from 1.
-    shift = 1 - min(epochs)
+    # The first stage counts epochs from 0, the others from 1; people count from 1.
+    shift = 1 if min(epochs) == 0 else 0
     names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "epoch"]
     for i, name in enumerate(names):
         values = [row.get(name, float("nan")) for row in rows]
@@ -100,7 +100,7 @@ def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]]) -> None:
             label=NAMES.get(name, name),
         )
     if stage == "flow":
-        ax.axhline(1, color=INK, lw=0.8, ls="--", zorder=0, label="effect prior")
+        ax.axhline(1, color=INK, lw=0.8, ls="--", zorder=0, label="effect model")
     if len(names) > 1 or stage == "flow":
         ax.legend(loc="best")
     ax.set(title=title, xlabel="epoch", ylabel=label)
