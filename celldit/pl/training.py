@@ -35,9 +35,9 @@ def training_curves(
     """Draw what the stages of training were stopped by, one panel for each stage that ran.
 
     The first is the negative log likelihood of held-out cells, in nats per gene. In the second, for
-    each kind of held-out condition, the error of the network in full over that of the effect model it
-    starts from: below the line at 1 the network adds something. In the third the error of the velocity that
-    generation uses, from noise to held-out cells, beside its error before training.
+    each kind of held-out condition, the error of the network in full over that of the effect model
+    it starts from: below the line at 1 the network adds something. In the third the error of the
+    velocity that generation uses, from noise to held-out cells, beside its error before training.
 
     Parameters
     ----------
