@@ -37,7 +37,8 @@ def programs(
     perturbation
         Needed when the table holds several.
     context
-        One context; None for the mean over all.
+        One context; None for the mean over all. Groups within it are averaged; pass a part of the
+        table for one of them.
     n_programs
         Programs to draw, those with the largest shares.
     ax, show, save
@@ -65,10 +66,17 @@ def programs(
         raise InputError(f"n_programs={n_programs!r} must be at least 1.")
     label = _one_of(table, "perturbation", perturbation)
     own = table[table["perturbation"] == label]
-    where = f"mean of {own['context'].nunique()} contexts" if own["context"].nunique() > 1 else ""
+    where = ""
     if context is not None:
         where = _one_of(own, "context", context)
         own = own[own["context"] == where]
+    # Groups within contexts, by which the table may be made, are averaged, too.
+    for what, n in (
+        ("contexts", own["context"].nunique()),
+        ("groups", int(own.groupby(["context", "program"]).size().max())),
+    ):
+        if n > 1:
+            where += f"{', ' if where else ''}mean of {n} {what}"
     mean = own.groupby("program", sort=False)[["share", "effect_model", "network"]].mean()
     strongest = mean["share"].abs().sort_values(ascending=False, kind="stable").index[:n_programs]
     mean = mean.loc[strongest].sort_values("share", kind="stable")

@@ -285,6 +285,9 @@ def test_programs_draw_both_parts_of_the_shift() -> None:
     assert "2 contexts" in ax.get_title(loc="left")
     assert "d1" in cd.pl.programs(programs_table(), context="d1").get_title(loc="left")
     assert len(cd.pl.programs(programs_table(), n_programs=1).patches) == 2
+    grouped = pd.concat([programs_table().assign(kind=kind) for kind in "xyz"])
+    title = cd.pl.programs(grouped, context="d1").get_title(loc="left")
+    assert title.endswith("d1, mean of 3 groups")
 
 
 def test_programs_refuse_other_tables() -> None:
