@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.calibration.network_share import NetworkShare
-from celldit.conditions import ConditionTable
+from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.data.store import CellStore
@@ -86,6 +86,34 @@ def fit_aim(
     weights = _weights(aim, table, population, autoencoder, mean_CG, seed, network)
     # Where nothing could be tried, rates stay as they are decoded.
     return replace(aim, weights=weights) if weights else Aim.none(cells.n_genes)
+
+
+def seen_offset(
+    aim: Aim,
+    population: Population,
+    autoencoder: Autoencoder,
+    network: NetworkShare,
+    condition: Condition,
+) -> np.ndarray:
+    """What predictions of a condition of training add to the log rate of each gene, (G,).
+
+    Parameters
+    ----------
+    aim, population, autoencoder, network
+        The trained parts.
+    condition
+        Of training.
+    """
+    if aim.is_none or condition.is_control:
+        return np.zeros(len(autoencoder.genes))
+    estimate = population.prior.estimate([condition])
+    shape = autoencoder.n_tokens, autoencoder.token_dim
+    before_NKD = control_draws(population, shape, condition.surroundings)
+    moved = estimate.mean[0], float(estimate.doubt[0]), condition, Extrapolation.SEEN
+    after_NKD = network.moved(before_NKD, *moved)
+    (beyond,) = aim.beyond(population.prior, autoencoder.genes, [condition])
+    ends = before_NKD, after_NKD
+    return aim.offset(autoencoder, condition.surroundings, Extrapolation.SEEN, *ends, beyond)
 
 
 def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:

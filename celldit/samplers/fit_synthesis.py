@@ -24,7 +24,7 @@ from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.fit_margins import Drawn, fit_margins
 from celldit.samplers.margins import Margins
 from celldit.samplers.new_counts import held_total
-from celldit.samplers.redraw import Again, Redraw
+from celldit.samplers.redraw import Again, OffsetOf, Redraw
 from celldit.samplers.sizes import SizeModel
 from celldit.samplers.synthesis import Synthesis
 
@@ -45,6 +45,7 @@ def fit_synthesis(
     states: States,
     state_N: np.ndarray,
     seed: int,
+    offset_of: OffsetOf,
 ) -> Synthesis:
     """Find maps, shifts, offsets, dispersions and distributions.
 
@@ -58,12 +59,14 @@ def fit_synthesis(
         States that cells may be in, and that of each cell.
     seed
         Of the cells chosen where there are very many, and of the draws.
+    offset_of
+        What brings conditions to their mean, which new cells get, too.
     """
     neutral = decoded_as_they_are(cells, autoencoder, states, state_N)
     head = autoencoder.decoder.head
     if not isinstance(head, NegativeBinomialHead) or isinstance(head, ZeroInflatedHead):
         return neutral
-    again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed)
+    again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed, offset_of)
     start_G = head.theta_G.double().numpy()
     search = Search(again, start_G, states.factors_SFF, cells.size_factors)
     for round_ in range(N_ROUNDS):

@@ -19,6 +19,7 @@ from celldit.samplers.counts import draw_counts
 from celldit.samplers.flow import SolverConfig, carry
 from celldit.samplers.noise import STATE_STREAM, solver_from_noise, uniforms
 from celldit.samplers.pair import Pair
+from celldit.samplers.predict import Offset, condition_offsets
 from celldit.samplers.sampling import TILE, Sampling, filled_up
 from celldit.samplers.synthesis import Towards
 from celldit.samplers.trained import Asked, Trained
@@ -61,13 +62,14 @@ def plan(
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
     asked = Asked.of_rows(trained, options, row_N)
     pair = Pair.of(trained, asked, seed)
+    offset = condition_offsets(trained, pair.ends, SolverConfig())
     obs = asked.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
         obs,
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        lambda keys: _tile(trained, pair, keys, config, seed, sizes_N),
+        lambda keys: _tile(trained, pair, keys, config, seed, sizes_N, offset),
         batch_size,
     )
 
@@ -88,8 +90,9 @@ def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -
     """
     keys = np.arange(filled_up(n_cells))
     pair = Pair.of(trained, Asked.of_rows(trained, [condition], 0 * keys), seed)
+    offset = condition_offsets(trained, pair.ends, SolverConfig())
     tiles = [
-        _tile(trained, pair, keys[start : start + TILE], SolverConfig(), seed, None)
+        _tile(trained, pair, keys[start : start + TILE], SolverConfig(), seed, None, offset)
         for start in range(0, len(keys), TILE)
     ]
     drawn = concatenate(tiles)[:n_cells]
@@ -115,6 +118,7 @@ def _tile(
     config: SolverConfig,
     seed: int,
     sizes_N: np.ndarray | None,
+    offset: Offset | None,
 ) -> PredictedCells:
     row_B, synthesis, sources = pair.ends.row[keys], trained.synthesis, pair.sources
     uniform_B = uniforms(keys, seed, STATE_STREAM)
@@ -145,10 +149,14 @@ def _tile(
     if share_B.any():
         share = torch.from_numpy(share_B.astype(np.float32))
         other_BKD, clean_other_BKD = at(pair.other_N[keys], other_B)
-        towards = Towards(clean_other_BKD, other_B, share)
+        other_offset_BG = None if offset is None else offset(pair.other_N[keys])
+        towards = Towards(clean_other_BKD, other_B, share, other_offset_BG)
         z_BKD = torch.lerp(z_BKD, other_BKD, share[:, None, None])
     with torch.no_grad():
-        model = synthesis.counts(trained.autoencoder, clean_BKD, size_B, state_B, towards)
+        offset_BG = None if offset is None else offset(row_B)
+        model = synthesis.counts(
+            trained.autoencoder, clean_BKD, size_B, state_B, offset_BG, towards
+        )
     return PredictedCells(
         sparse.csr_matrix(model.mean_BG.numpy()),
         draw_counts(model, keys, seed),

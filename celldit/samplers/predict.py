@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -141,10 +142,7 @@ Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
 
 
 def log_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset | None:
-    """What brings conditions to their aim (:mod:`celldit.samplers.aim`); None for nothing.
-
-    It belongs to the condition and not to the cells that are passed, so it is found from cells that
-    stand in for its controls, on the road of transport whichever these take.
+    """:func:`condition_offsets` of the condition that is asked for at each position.
 
     Parameters
     ----------
@@ -155,15 +153,37 @@ def log_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset 
     config
         Of the solver.
     """
+    of_rows = condition_offsets(trained, there, config)
+    return None if of_rows is None else lambda at_B: of_rows(there.row[at_B])
+
+
+def condition_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset | None:
+    """What brings conditions to their aim (:mod:`celldit.samplers.aim`); None for nothing.
+
+    It belongs to the condition and not to the cells that are passed, so it is found from cells that
+    stand in for its controls, on the road of transport whichever these take.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    there
+        The conditions.
+    config
+        Of the solver.
+
+    Returns
+    -------
+    callable
+        Offsets of log rates, (B, G), by the rows of B conditions in `there`.
+    """
     if trained.aim.is_none:
         return None
     conditions, reaches = there.conditions, there.reaches(trained)
-    controls = Asked.of_rows(trained, [c.control() for c in conditions], there.row)
-    journey = Journey(controls, there, np.arange(len(there.row)), there.weight_Q)
+    rows = np.arange(len(conditions))
+    controls = Asked.of_rows(trained, [c.control() for c in conditions], rows)
+    journey = Journey(controls, replace(there, row=rows), rows, there.weight_Q)
     by_transport = road(trained, journey, "transport", config, EditConfig(), seed=0)
-    # Transport asks for the condition of a position and nothing else.
-    used_Q, at_Q = np.unique(there.row, return_index=True)
-    first_at = dict(zip(used_Q.tolist(), at_Q.tolist(), strict=True))
     n_surroundings = len({c.surroundings for c in conditions})
 
     @lru_cache(maxsize=2 + 2 * n_surroundings // TOGETHER)
@@ -176,13 +196,13 @@ def log_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset 
         surroundings = conditions[q].surroundings
         reference_F = there.references.get(surroundings)
         z_NKD = control_draws(trained.population, trained.shape, surroundings, reference_F)
-        moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), first_at[q]))
+        moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), q))
         ends = z_NKD, moved_NKD
         further = beyond(q - q % TOGETHER)[q % TOGETHER]
         found_G = trained.aim.offset(trained.autoencoder, surroundings, reaches[q], *ends, further)
         return torch.from_numpy(found_G.astype(np.float32))
 
-    return lambda at_B: torch.stack([of_condition(q) for q in there.row[at_B].tolist()])
+    return lambda row_B: torch.stack([of_condition(q) for q in row_B.tolist()])
 
 
 def edited_tile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from celldit.samplers.calibrate import calibrate_effects
 from celldit.samplers.calibration import EffectCalibration
 from celldit.samplers.control_rates import measure_control_rates
 from celldit.samplers.course import Course
-from celldit.samplers.fit_aim import fit_aim
+from celldit.samplers.fit_aim import fit_aim, seen_offset
 from celldit.samplers.fit_synthesis import decoded_as_they_are, fit_synthesis
 from celldit.samplers.fold_change import ControlRates
 from celldit.samplers.synthesis import Synthesis
@@ -74,7 +75,8 @@ def fit_readouts(
     aim = fit_aim(*parts, seed, network)
     calibration = calibrate_effects(*parts, control_rates, aim, seed)
     if new_cells:
-        synthesis = fit_synthesis(*parts, states, state_N, seed)
+        offset_of = partial(seen_offset, aim, population, autoencoder, network)
+        synthesis = fit_synthesis(*parts, states, state_N, seed, offset_of)
     else:
         unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
         synthesis = replace(unlearned, learned=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from celldit.conditions import ConditionTable
+from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.cells import Cells
@@ -20,6 +21,9 @@ from celldit.samplers.new_counts import held_total
 
 Draw: TypeAlias = int | tuple[int, int]
 """Number of a draw, and of one of its parts; each has random numbers of its own."""
+
+OffsetOf: TypeAlias = Callable[[Condition], np.ndarray]
+"""What brings a condition to its mean: offsets of the log rates of G genes, (G,)."""
 
 MAX_ENTRIES = 3_000_000
 MIN_CELLS = 300
@@ -38,6 +42,8 @@ class Redraw:
         Their log expression by state, and log of all counts per 10,000.
     away_NF, position_NF
         Latents from these means, and the means.
+    offset_NG
+        What brings the condition of each cell to its mean, added to log rates.
     n_states, row_N
         X, and the state of each cell.
     autoencoder, seed
@@ -52,6 +58,7 @@ class Redraw:
     log_total_N: np.ndarray
     away_NF: np.ndarray
     position_NF: np.ndarray
+    offset_NG: np.ndarray
     n_states: int
     row_N: np.ndarray
     autoencoder: Autoencoder
@@ -67,6 +74,7 @@ class Redraw:
         states: States,
         state_N: np.ndarray,
         seed: int,
+        offset_of: OffsetOf,
     ) -> Redraw:
         """Take as many training cells as keep the work within seconds."""
         rng = np.random.default_rng(seed)
@@ -78,6 +86,8 @@ class Redraw:
         position_NF = states.positions(table.conditions, means_CF, index, row_N)
         away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
         counts_NG = some.counts.toarray().astype(np.float32)
+        used, place_N = np.unique(index, return_inverse=True)
+        offset_CG = np.stack([offset_of(table.conditions[i]) for i in used])
         moments = Moments.of(counts_NG, some.size_factors, row_N, len(states))
         size_N = some.size_factors.copy()
         for x in range(len(states)):
@@ -93,6 +103,7 @@ class Redraw:
             np.log((counts_NG.sum(1) + 1) * 1e4 / some.size_factors),
             away_NF,
             position_NF,
+            offset_CG[place_N].astype(np.float32),
             len(states),
             row_N,
             autoencoder,
@@ -135,7 +146,8 @@ class Redraw:
             own = self.row_N == x
             z_NF[own] += self.away_NF[own] @ maps_XFF[x].T
         with torch.no_grad():
-            return self.autoencoder.decoder.log_rate(torch.from_numpy(z_NF).float()).numpy()
+            log_NG = self.autoencoder.decoder.log_rate(torch.from_numpy(z_NF).float()).numpy()
+        return np.asarray(log_NG + self.offset_NG)
 
     def counts(
         self,

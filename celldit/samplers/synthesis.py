@@ -51,11 +51,14 @@ class Towards:
         States there.
     share_B
         How much of the way lies behind each; 0 leaves it where it is.
+    offset_BG
+        What brings their conditions there to their mean; None for nothing.
     """
 
     z_BKD: Tensor
     row_B: np.ndarray
     share_B: Tensor
+    offset_BG: Tensor | None = None
 
     def latents(self, z_BKD: Tensor) -> Tensor:
         """Latents on the way from those here, (B, K, D)."""
@@ -112,9 +115,21 @@ class Synthesis:
         z_BKD: Tensor,
         size_B: Tensor,
         row_B: np.ndarray,
+        offset_BG: Tensor | None = None,
         towards: Towards | None = None,
     ) -> CountDistribution:
         """Distribution of the counts of new cells, from their latents, sizes and states.
+
+        Parameters
+        ----------
+        autoencoder
+            For its decoder.
+        z_BKD, size_B, row_B
+            Latents, library sizes and states of B cells.
+        offset_BG
+            What brings their conditions to their mean, as for counterfactuals; None for nothing.
+        towards
+            The same cells at another time that they are on the way to; None for none.
 
         Cells on the way towards another time have expected counts on the straight line between
         those at both ends, and scatter in between. Where the decoder's own distribution is drawn
@@ -123,16 +138,22 @@ class Synthesis:
         if len(self.theta_G) == 0:
             z_BKD = z_BKD if towards is None else towards.latents(z_BKD)
             return autoencoder.decode(z_BKD, size_B)
-        model = self._counts(autoencoder, z_BKD, size_B, row_B)
+        model = self._counts(autoencoder, z_BKD, size_B, row_B, offset_BG)
         if towards is None:
             return model
-        other = self._counts(autoencoder, towards.z_BKD, size_B, towards.row_B)
+        there = towards.z_BKD, size_B, towards.row_B, towards.offset_BG
+        other = self._counts(autoencoder, *there)
         return model.towards(other, towards.share_B)
 
     def _counts(
-        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        offset_BG: Tensor | None,
     ) -> NewCounts:
-        mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B)
+        mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B, offset_BG)
         theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
         theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
         total_B = torch.from_numpy(self.total_X[row_B])
@@ -140,12 +161,19 @@ class Synthesis:
         return NewCounts.held(mean_BG, theta, size_B, total_B, self.share, margins)
 
     def _expected(
-        self, autoencoder: Autoencoder, z_BKD: Tensor, size_B: Tensor, row_B: np.ndarray
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        offset_BG: Tensor | None,
     ) -> Tensor:
         """Expected counts of independent genes, (B, G)."""
         log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
-        offset_BG = self.offset_G + self.by_state.offset_XG[row_B]
-        log_rate_BG = log_rate_BG + torch.from_numpy(offset_BG).to(log_rate_BG.dtype)
+        own_BG = torch.from_numpy(self.offset_G + self.by_state.offset_XG[row_B])
+        log_rate_BG = log_rate_BG + own_BG.to(log_rate_BG.dtype)
+        if offset_BG is not None:
+            log_rate_BG = log_rate_BG + offset_BG
         log_rate_BG = torch.minimum(log_rate_BG, autoencoder.decoder.log_ceiling)
         return log_rate_BG.exp() * (size_B[:, None] / 1e4)
 

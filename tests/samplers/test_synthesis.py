@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import anndata as ad
@@ -191,3 +192,27 @@ def test_other_likelihoods_draw_as_their_decoder_does(tiny_screen: ad.AnnData) -
     assert sparse.issparse(made.layers["counts"])
     assert len(model.trained.synthesis.theta_G) == 0
     assert len(model.trained.synthesis.sizes.mean_S) == len(model.trained.states)
+
+
+def test_a_knocked_out_gene_is_as_silent_in_new_cells_as_measured(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    labels = ("control", *(f"gene{i}" for i in range(8)))
+    adata = simulate_screen(n_cells=2_700, n_genes=60, labels=labels)
+    adata.var_names = [f"gene{i}" for i in range(adata.n_vars)]
+    counts = adata.X.toarray()
+    rng = np.random.default_rng(0)
+    of_cell = adata.obs["perturbation"].to_numpy()
+    for i in range(8):
+        left = np.where(of_cell == f"gene{i}", rng.random(len(counts)) < 0.3, 1)
+        counts[:, i] = rng.poisson(3.0, len(counts)) * left
+    adata.X = type(adata.X)(counts.astype(np.float32))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    # A latent of six dimensions has no room for eight genes of their own.
+    model = train_tiny(adata)
+    zeros = []
+    for i in range(4):
+        new = model.generate(300, perturbation=f"gene{i}")
+        zeros.append((new.layers["counts"].toarray()[:, i] == 0).mean())
+    measured = np.mean([(counts[of_cell == f"gene{i}", i] == 0).mean() for i in range(4)])
+    assert abs(np.mean(zeros) - measured) < 0.15
