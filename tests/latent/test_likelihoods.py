@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,29 @@ def test_log_prob_of_many_genes_at_once() -> None:
     )
     got = CountModel(torch.from_numpy(mean), torch.from_numpy(theta)).log_prob(torch.from_numpy(x))
     np.testing.assert_allclose(got, nbinom.logpmf(x, theta, theta / (theta + mean)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("theta", [1e-1, 49.0, 51.0, 1e2, 1e3, 1e4, 1e6])
+def test_log_prob_in_single_precision_is_scipys_in_double(theta: float) -> None:
+    """Counts that hardly scatter have a large θ, where gamma functions of θ and θ + x are alike."""
+    rng = np.random.default_rng(0)
+    mean = rng.uniform(0.01, 300, 500).astype(np.float32)
+    x = rng.poisson(mean).astype(np.float32)
+    p = theta / (theta + mean.astype(np.float64))
+    model = CountModel(torch.from_numpy(mean)[None], torch.full((500,), theta))
+    got = model.log_prob(torch.from_numpy(x)[None])[0]
+    expected = nbinom.logpmf(x.astype(np.float64), np.float64(np.float32(theta)), p)
+    np.testing.assert_allclose(got, expected, rtol=2e-4, atol=1e-3)
+
+
+def test_the_gradient_of_log_prob_is_that_of_its_finite_difference() -> None:
+    mean, x = torch.tensor([[0.1, 3.0, 40.0]]).double(), torch.tensor([[0.0, 5.0, 30.0]]).double()
+    for theta in (0.3, 20.0, 80.0, 1e4):
+        theta_G = torch.full((3,), theta, dtype=torch.float64, requires_grad=True)
+        mean_BG = mean.clone().requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda m, t: CountModel(m, t).log_prob(x), (mean_BG, theta_G)
+        )
 
 
 def test_log_prob_stays_finite_at_the_edges_in_float32() -> None:
