@@ -508,6 +508,7 @@ def test_settings_survive_printing_and_reading(tmp_path):
         ("[trian]\nseed = 3\n", UnknownNameError, "'train'"),
         ('[train]\nseed = "3"\n', InputError, "whole number"),
         ("[train]\nflow_batch = true\n", InputError, "whole number"),
+        ("[train]\nnoise_share = 0.25\n", InputError, "no option any more.*use noise_epochs"),
         ("[data]\ncontrol = 3\n", InputError, "texts"),
         ("train = 3\n", InputError, r"\[train\]"),
         ("[train\n", FileError, "TOML"),

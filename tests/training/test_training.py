@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import anndata as ad
@@ -15,6 +17,7 @@ from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
+from celldit.training.config import FORMER
 from celldit.training.flow_stage import FlowStage
 from celldit.training.latent_batches import CountBatches
 
@@ -217,6 +220,16 @@ def test_config_names_what_is_wrong() -> None:
         TrainingConfig(cross_fit=1.5)
     with pytest.raises(InputError, match="flow_batch=0 must be at least 1"):
         TrainingConfig(flow_batch=0)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name}= is no option any more\. .*_epochs"):
+        TrainingConfig(**{name: 1})
+    # Others are Python's to refuse, and help() still lists those that are there.
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        TrainingConfig(flow_batches=1)  # type: ignore[call-arg]
+    assert list(signature(TrainingConfig).parameters) == [f.name for f in fields(TrainingConfig)]
 
 
 @pytest.mark.parametrize("epochs", [-1, 1.5])
