@@ -16,7 +16,7 @@ from celldit.latent.anchor import Anchor, anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
-from celldit.latent.likelihoods import CountDistribution
+from celldit.latent.likelihoods import CountModel
 from celldit.latent.regression_anchor import MAX_FEATURES, fit_regression_anchor
 from celldit.latent.sparse_rows import SparseRows
 from celldit.memory import give_back
@@ -93,7 +93,6 @@ class Autoencoder(nn.Module):
             len(genes),
             config.decoder_hidden,
             config.dropout,
-            likelihood=config.likelihood,
             query_tokens=n_tokens if config.decoder == "cross_attention" else None,
         )
         self.explained = 0.0
@@ -360,7 +359,7 @@ class Autoencoder(nn.Module):
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)
 
-    def decode(self, z_BKD: Tensor, size_B: Tensor) -> CountDistribution:
+    def decode(self, z_BKD: Tensor, size_B: Tensor) -> CountModel:
         """Distribution of the counts at the given size factors."""
         return self.decoder(z_BKD.flatten(1), size_B)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from celldit.arguments import refuses_former
 from celldit.errors import InputError, UnknownNameError
-from celldit.latent.heads import LIKELIHOODS, Likelihood
 
 DECODERS = ("bilinear", "cross_attention")
 ENCODERS = ("shared", "per_token")
+FORMER = {"likelihood": "Counts are negative binomial; leave it out."}
+"""Options that earlier versions had, and what to do instead."""
 
 
+@refuses_former(FORMER)
 @dataclass(frozen=True)
 class LatentConfig:
     """Shape of the latent space and size of the networks around it.
@@ -35,9 +38,6 @@ class LatentConfig:
         Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
     dropout
         In encoder and decoder residuals.
-    likelihood
-        ``"nb"`` (negative binomial), ``"zinb"`` (zero-inflated), ``"poisson"``, or ``"gaussian"``
-        on log expression.
     decoder
         What is added to the log-linear decoder: ``"bilinear"``, a small perceptron (see
         `decoder_hidden`); ``"cross_attention"``, queries of the genes to the latent tokens.
@@ -52,7 +52,6 @@ class LatentConfig:
     encoder: Literal["shared", "per_token"] = "shared"
     decoder_hidden: int = 64
     dropout: float = 0.1
-    likelihood: Likelihood = "nb"
     decoder: Literal["bilinear", "cross_attention"] = "bilinear"
 
     def __post_init__(self) -> None:
@@ -60,8 +59,6 @@ class LatentConfig:
             raise InputError(f"latent={self.kind!r} is not known; use 'pca' or 'set'.")
         if self.n_dims is not None and self.n_dims < 1:
             raise InputError(f"n_dims={self.n_dims} must be at least 1.")
-        if self.likelihood not in LIKELIHOODS:
-            raise UnknownNameError.among("likelihood", self.likelihood, LIKELIHOODS)
         if self.encoder not in ENCODERS:
             raise UnknownNameError.among("encoder", self.encoder, ENCODERS)
         if self.encoder != "shared" and self.kind != "set":

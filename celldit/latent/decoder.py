@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from celldit.latent.calibration import LogLinear, calibrate
-from celldit.latent.heads import GaussianHead, Head, NegativeBinomialHead, make_head
-from celldit.latent.likelihoods import MAX_LOG_RATE, CountDistribution
+from celldit.latent.heads import NegativeBinomialHead
+from celldit.latent.likelihoods import MAX_LOG_RATE, CountModel
 from celldit.nn.gene_queries import GeneQueries
 
 QUERY_WIDTH, QUERY_HEADS = 32, 4
@@ -35,15 +35,8 @@ class Decoder(nn.Module):
         Width of the residual perceptron; 0 for none.
     dropout
         In the residual network.
-    likelihood
-        ``"nb"``, ``"zinb"``, ``"poisson"`` or ``"gaussian"``.
     query_tokens
         Number of latent tokens K for a residual of gene queries instead; None for the perceptron.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such likelihood.
     """
 
     def __init__(
@@ -53,7 +46,6 @@ class Decoder(nn.Module):
         hidden: int,
         dropout: float,
         *,
-        likelihood: str = "nb",
         query_tokens: int | None = None,
     ) -> None:
         super().__init__()
@@ -61,7 +53,7 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_genes))
         self.log_ceiling: Tensor
         self.register_buffer("log_ceiling", torch.full((n_genes,), MAX_LOG_RATE))
-        self.head: Head = make_head(likelihood, n_genes)
+        self.head = NegativeBinomialHead(n_genes)
         self.residual: nn.Sequential | None = None
         self.queries: GeneQueries | None = None
         if query_tokens is not None:
@@ -110,13 +102,6 @@ class Decoder(nn.Module):
         z_NF, counts_NG, size_N
             Latents, counts and size factors of some cells.
         """
-        if isinstance(self.head, GaussianHead):
-            # Expected log expression is log(1 + rate), of which ridge has the slopes already.
-            log_NG = torch.log1p(counts_NG * (1e4 / size_N[:, None]))
-            self.bias.copy_(torch.log(torch.expm1(log_NG.mean(0).clamp_min(1e-3))))
-            error_NG = log_NG - torch.log1p(torch.exp(self.log_rate(z_NF)))
-            self.head.start(error_NG.square().mean(0).sqrt().clamp(0.05, 5))
-            return
         rate_G = 1e4 * counts_NG.sum(0) / size_N.sum()
         start = LogLinear(
             torch.log(rate_G.clamp_min(1e-3)),
@@ -126,8 +111,7 @@ class Decoder(nn.Module):
         fitted = calibrate(z_NF, counts_NG, size_N, start)
         self.loadings.copy_(fitted.slopes_FG)
         self.bias.copy_(fitted.bias_G)
-        if isinstance(self.head, NegativeBinomialHead):
-            self.head.start(fitted.theta_G)
+        self.head.start(fitted.theta_G)
 
     def log_rate(self, z_BF: Tensor) -> Tensor:
         """Log expected counts per 10,000, shape (B, G)."""
@@ -139,10 +123,11 @@ class Decoder(nn.Module):
             log_rate_BG = log_rate_BG + self.queries(z_BF.view(len(z_BF), n_tokens, -1))
         return torch.minimum(log_rate_BG, self.log_ceiling)
 
-    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountDistribution:
+    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountModel:
         """Expected counts at the given size factors (in counts)."""
         mean_BG = torch.exp(self.log_rate(z_BF)) * (size_B[:, None] / 1e4)
-        return self.head(mean_BG, size_B)
+        counts: CountModel = self.head(mean_BG)
+        return counts
 
     @torch.no_grad()
     def rescale(self, scale_K: Tensor) -> None:

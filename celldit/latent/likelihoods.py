@@ -1,9 +1,7 @@
 """How counts scatter around their expectation, and what they become when the expectation changes.
 
 The negative binomial with mean μ and inverse dispersion θ is a Poisson with a gamma rate: the cell
-has g ~ Gamma(θ, θ) per gene, and its count is Poisson(μ g); the variance is μ + μ²/θ. It is the
-default; :mod:`celldit.latent.other_likelihoods` has the zero-inflated one, the Poisson and the
-Gaussian on log expression, behind the same interface, :class:`CountDistribution`.
+has g ~ Gamma(θ, θ) per gene, and its count is Poisson(μ g); the variance is μ + μ²/θ.
 """
 
 from __future__ import annotations

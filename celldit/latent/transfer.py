@@ -176,8 +176,7 @@ def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
     """Tensors of the state that have an axis of genes, and what a new gene gets there."""
     axes = {"decoder.loadings": (1, "zero"), "decoder.bias": (0, "median")}
     axes["decoder.log_ceiling"] = (0, "max")
-    for name in ("log_theta", "zero_logit", "log_sigma"):
-        axes[f"decoder.head.{name}"] = (0, "median")
+    axes["decoder.head.log_theta"] = (0, "median")
     axes["decoder.residual.3.weight"] = (0, "zero")
     axes["decoder.queries.queries"] = (1, "mean")
     axes["decoder.queries.read"] = (1, "zero")
@@ -238,6 +237,4 @@ def _fit_new_genes(model: Autoencoder, cells: CellStore, new: np.ndarray) -> Non
     model.decoder.bias[at] = fitted.bias_G.to(model.device)
     peak_G = (counts_NG * (1e4 / size_N[:, None])).amax(0)
     model.decoder.log_ceiling[at] = torch.log(2 * peak_G.clamp_min(1)).to(model.device)
-    log_theta = getattr(model.decoder.head, "log_theta", None)
-    if log_theta is not None:
-        log_theta[at] = fitted.theta_G.log().to(model.device)
+    model.decoder.head.log_theta[at] = fitted.theta_G.log().to(model.device)

@@ -30,9 +30,6 @@ from scipy import sparse
 from torch import Tensor
 
 from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.heads import NegativeBinomialHead, PoissonHead
-from celldit.latent.likelihoods import CountModel
-from celldit.latent.other_likelihoods import ZeroInflatedModel
 from celldit.latent.sparse_rows import SparseRows
 from celldit.training.latent_batches import CountBatch, CountBatches
 from celldit.training.likelihood import LatentStage, maximize
@@ -70,9 +67,8 @@ class Learned(NamedTuple):
 
 
 def can_split(model: Autoencoder) -> bool:
-    """Whether there is an encoder to learn, and a likelihood of counts that can be split."""
-    counted = isinstance(model.decoder.head, NegativeBinomialHead | PoissonHead)
-    return model.set_encoder is not None and counted
+    """Whether there is an encoder to learn."""
+    return model.set_encoder is not None
 
 
 def split_counts(
@@ -113,9 +109,7 @@ class SplitBatches(CountBatches):
         self, cells: CellStore, model: Autoencoder, size: int, *, seed: int | None
     ) -> None:
         head = model.decoder.head
-        self.theta_G: np.ndarray | None = None
-        if isinstance(head, NegativeBinomialHead):
-            self.theta_G = head.theta_G.detach().cpu().numpy().copy()
+        self.theta_G: np.ndarray | None = head.theta_G.detach().cpu().numpy().copy()
         super().__init__(cells, model, size, seed=seed)
 
     def made(self, cells: Cells, i: int) -> CountBatch:
@@ -139,8 +133,7 @@ class SplitStage(LatentStage):
     def nll(self, batch: CountBatch) -> Tensor:
         """Mean negative log-likelihood of a cell, in nats per gene."""
         others = self.model.decode(self.model(batch.tokens), batch.size_B)
-        if isinstance(others, CountModel | ZeroInflatedModel):
-            others = replace(others, theta_G=(1 - ENCODED) * others.theta_G)
+        others = replace(others, theta_G=(1 - ENCODED) * others.theta_G)
         return -others.log_prob(batch.counts.dense()).mean()
 
 

@@ -55,6 +55,18 @@ def test_two_shares_that_differ_are_refused_with_what_to_do(tmp_path: Path) -> N
     assert CellDiT.load(folder).flow_weight["seen"] == 0.75
 
 
+@pytest.mark.parametrize(("option", "value"), [("likelihood", "zinb"), ("likelihood", "gaussian")])
+def test_parts_that_left_are_refused_with_what_to_do(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    folder = shutil.copytree(HERE / "format_1" / "pca", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["latent"]["config"][option] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(FileError, match=rf"has {option}='{value}', .*train it again, or predict"):
+        CellDiT.load(folder)
+
+
 def test_every_format_so_far_has_a_model_here() -> None:
     """Whoever raises the format commits a model of the new one, and keeps the old ones."""
     folders = {path.name for path in HERE.iterdir() if re.fullmatch(r"format_\d+", path.name)}

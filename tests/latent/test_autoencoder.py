@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.latent import Autoencoder, LatentConfig
+from celldit.latent.config import FORMER
 from celldit.tokenizers import resolve
 from celldit.tokenizers.genes import Genes
 from celldit.tokenizers.modules import Modules
@@ -144,3 +145,9 @@ def test_configuration_is_checked() -> None:
         LatentConfig(kind="vae")
     with pytest.raises(InputError, match="n_dims=0"):
         LatentConfig(n_dims=0)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name}= is no option any more\. .* leave it out\.$"):
+        LatentConfig(**{name: "zinb"})

@@ -88,12 +88,11 @@ def test_size_factors_are_shared_out_like_molecules(cells: Cells) -> None:
     assert (np.ravel(seen) >= batch.counts.dense().sum(1).numpy()).all()
 
 
-@pytest.mark.parametrize("likelihood", ["nb", "zinb", "poisson"])
 def test_without_worth_the_latent_stays_linear_and_attention_is_learned(
-    cells: Cells, likelihood: str, monkeypatch: pytest.MonkeyPatch
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "WORTH", 0.0)
-    model = start(cells, likelihood=likelihood)
+    model = start(cells)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     learned = learn(model, cells, 2)
     assert not learned.attends
@@ -156,7 +155,6 @@ def test_what_linear_encoders_miss_attention_is_let_in_for() -> None:
 
 def test_only_counts_are_split(cells: Cells) -> None:
     assert stage.can_split(start(cells))
-    assert not stage.can_split(start(cells, likelihood="gaussian"))
     assert not stage.can_split(start(cells, "pca"))
 
 
