@@ -56,7 +56,7 @@ _PARTS = (
     "memberships.",
 )  # fmt: skip
 #: What is left of settings of the latent that earlier versions had.
-_KEPT = {"likelihood": "nb"}
+_KEPT = {"decoder": "bilinear", "likelihood": "nb"}
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 

@@ -88,13 +88,7 @@ class Autoencoder(nn.Module):
                 per_token=config.encoder == "per_token",
             )
             self.project = PerTokenLinear(n_tokens, config.width, token_dim, zero=True)
-        self.decoder = Decoder(
-            n_dims,
-            len(genes),
-            config.decoder_hidden,
-            config.dropout,
-            query_tokens=n_tokens if config.decoder == "cross_attention" else None,
-        )
+        self.decoder = Decoder(n_dims, len(genes), config.decoder_hidden, config.dropout)
         self.explained = 0.0
 
     @classmethod

@@ -8,9 +8,11 @@ from typing import Literal
 from celldit.arguments import refuses_former
 from celldit.errors import InputError, UnknownNameError
 
-DECODERS = ("bilinear", "cross_attention")
 ENCODERS = ("shared", "per_token")
-FORMER = {"likelihood": "Counts are negative binomial; leave it out."}
+FORMER = {
+    "decoder": "What is added to the log-linear decoder is a small perceptron; leave it out.",
+    "likelihood": "Counts are negative binomial; leave it out.",
+}
 """Options that earlier versions had, and what to do instead."""
 
 
@@ -38,9 +40,6 @@ class LatentConfig:
         Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
     dropout
         In encoder and decoder residuals.
-    decoder
-        What is added to the log-linear decoder: ``"bilinear"``, a small perceptron (see
-        `decoder_hidden`); ``"cross_attention"``, queries of the genes to the latent tokens.
     """
 
     kind: Literal["pca", "set"] = "pca"
@@ -52,7 +51,6 @@ class LatentConfig:
     encoder: Literal["shared", "per_token"] = "shared"
     decoder_hidden: int = 64
     dropout: float = 0.1
-    decoder: Literal["bilinear", "cross_attention"] = "bilinear"
 
     def __post_init__(self) -> None:
         if self.kind not in ("pca", "set"):
@@ -63,5 +61,3 @@ class LatentConfig:
             raise UnknownNameError.among("encoder", self.encoder, ENCODERS)
         if self.encoder != "shared" and self.kind != "set":
             raise InputError(f'encoder={self.encoder!r} needs kind="set"; "pca" reads no tokens.')
-        if self.decoder not in DECODERS:
-            raise UnknownNameError.among("decoder", self.decoder, DECODERS)

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from celldit.latent.calibration import LogLinear, calibrate
 from celldit.latent.heads import NegativeBinomialHead
 from celldit.latent.likelihoods import MAX_LOG_RATE, CountModel
-from celldit.nn.gene_queries import GeneQueries
 
-QUERY_WIDTH, QUERY_HEADS = 32, 4
 # Regression slopes of sparse counts overshoot; Newton steps mend them faster from below.
 SLOPE_SHARE = 0.3
 
@@ -24,8 +22,7 @@ class Decoder(nn.Module):
 
     The linear part is a generalised linear model (readable as gene loadings per latent dimension)
     that begins as the regression of the counts on the latent, so that a shift of the latent is a
-    log fold change. The residual is a small perceptron, or attention of gene queries to latent
-    tokens.
+    log fold change. The residual is a small perceptron.
 
     Parameters
     ----------
@@ -35,19 +32,9 @@ class Decoder(nn.Module):
         Width of the residual perceptron; 0 for none.
     dropout
         In the residual network.
-    query_tokens
-        Number of latent tokens K for a residual of gene queries instead; None for the perceptron.
     """
 
-    def __init__(
-        self,
-        n_dims: int,
-        n_genes: int,
-        hidden: int,
-        dropout: float,
-        *,
-        query_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, n_dims: int, n_genes: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.loadings = nn.Parameter(torch.zeros(n_dims, n_genes))
         self.bias = nn.Parameter(torch.zeros(n_genes))
@@ -55,17 +42,7 @@ class Decoder(nn.Module):
         self.register_buffer("log_ceiling", torch.full((n_genes,), MAX_LOG_RATE))
         self.head = NegativeBinomialHead(n_genes)
         self.residual: nn.Sequential | None = None
-        self.queries: GeneQueries | None = None
-        if query_tokens is not None:
-            self.queries = GeneQueries(
-                query_tokens,
-                n_dims // query_tokens,
-                n_genes,
-                width=QUERY_WIDTH,
-                n_heads=QUERY_HEADS,
-                dropout=dropout,
-            )
-        elif hidden:
+        if hidden:
             last = nn.Linear(hidden, n_genes, bias=False)
             nn.init.zeros_(last.weight)
             self.residual = nn.Sequential(
@@ -118,9 +95,6 @@ class Decoder(nn.Module):
         log_rate_BG = torch.addmm(self.bias, z_BF, self.loadings)
         if self.residual is not None:
             log_rate_BG = log_rate_BG + self.residual(z_BF)
-        if self.queries is not None:
-            n_tokens = len(self.queries.project.weight)
-            log_rate_BG = log_rate_BG + self.queries(z_BF.view(len(z_BF), n_tokens, -1))
         return torch.minimum(log_rate_BG, self.log_ceiling)
 
     def forward(self, z_BF: Tensor, size_B: Tensor) -> CountModel:
@@ -136,8 +110,6 @@ class Decoder(nn.Module):
         self.loadings.mul_(scale_F[:, None])
         if self.residual is not None:
             cast(nn.Linear, self.residual[0]).weight.mul_(scale_F)
-        if self.queries is not None:
-            self.queries.rescale(scale_K)
 
 
 class RidgeMoments:

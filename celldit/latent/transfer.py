@@ -178,8 +178,6 @@ def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
     axes["decoder.log_ceiling"] = (0, "max")
     axes["decoder.head.log_theta"] = (0, "median")
     axes["decoder.residual.3.weight"] = (0, "zero")
-    axes["decoder.queries.queries"] = (1, "mean")
-    axes["decoder.queries.read"] = (1, "zero")
     tokens_are_genes = "typical" in model.tokenizer.arrays()
     if model.config.kind == "pca" or tokens_are_genes:
         axes |= {"loadings": (0, "zero"), "feature_mean": (0, "zero")}

@@ -55,7 +55,10 @@ def test_two_shares_that_differ_are_refused_with_what_to_do(tmp_path: Path) -> N
     assert CellDiT.load(folder).flow_weight["seen"] == 0.75
 
 
-@pytest.mark.parametrize(("option", "value"), [("likelihood", "zinb"), ("likelihood", "gaussian")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("likelihood", "zinb"), ("likelihood", "gaussian"), ("decoder", "cross_attention")],
+)
 def test_parts_that_left_are_refused_with_what_to_do(
     tmp_path: Path, option: str, value: str
 ) -> None:

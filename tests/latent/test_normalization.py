@@ -14,9 +14,9 @@ from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import TokenSet, resolve
 
 
-def disturbed(cells: Cells, kind: str, decoder: str = "bilinear", tokenizer: str = "genes"):
+def disturbed(cells: Cells, kind: str, tokenizer: str = "genes") -> Autoencoder:
     """An autoencoder whose residuals are no longer silent."""
-    config = LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, decoder=decoder)
+    config = LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1)
     model = Autoencoder.start(cells, resolve(tokenizer).fit(cells), config, 0)
     generator = torch.Generator().manual_seed(0)
     silent: Iterable[torch.nn.Parameter] = [
@@ -28,10 +28,9 @@ def disturbed(cells: Cells, kind: str, decoder: str = "bilinear", tokenizer: str
     return model.eval()
 
 
-@pytest.mark.parametrize("decoder", ["bilinear", "cross_attention"])
 @pytest.mark.parametrize("kind", ["pca", "set"])
-def test_normalizing_changes_scale_and_nothing_else(cells: Cells, kind: str, decoder: str) -> None:
-    model = disturbed(cells, kind, decoder)
+def test_normalizing_changes_scale_and_nothing_else(cells: Cells, kind: str) -> None:
+    model = disturbed(cells, kind)
     size = torch.from_numpy(cells.size_factors)
     before = model.encode(cells)
     with torch.no_grad():

@@ -17,8 +17,8 @@ from celldit.tokenizers import resolve
 KINDS = [("pca", "modules"), ("set", "modules"), ("set", "genes"), ("set", "ranks")]
 
 
-def trained(cells: Cells, kind: str, tokenizer: str, **options: object) -> Autoencoder:
-    config = LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, **options)
+def trained(cells: Cells, kind: str, tokenizer: str) -> Autoencoder:
+    config = LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1)
     model = Autoencoder.start(cells, resolve(tokenizer).fit(cells), config, 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -37,11 +37,8 @@ def with_genes(cells: Cells, order: np.ndarray, new: int = 0) -> Cells:
 
 
 @pytest.mark.parametrize(("kind", "tokenizer"), KINDS)
-@pytest.mark.parametrize("decoder", ["bilinear", "cross_attention"])
-def test_another_order_of_genes_gives_the_same(
-    cells: Cells, kind: str, tokenizer: str, decoder: str
-) -> None:
-    model = trained(cells, kind, tokenizer, decoder=decoder)
+def test_another_order_of_genes_gives_the_same(cells: Cells, kind: str, tokenizer: str) -> None:
+    model = trained(cells, kind, tokenizer)
     order = np.random.default_rng(0).permutation(cells.n_genes)
     shuffled = with_genes(cells, order)
     other, match = match_autoencoder(model, shuffled.genes)
