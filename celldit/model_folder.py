@@ -56,7 +56,7 @@ _PARTS = (
     "memberships.",
 )  # fmt: skip
 #: What is left of settings of the latent that earlier versions had.
-_KEPT = {"decoder": "bilinear", "likelihood": "nb"}
+_KEPT = {"decoder": "bilinear", "kind": "pca", "likelihood": "nb"}
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -238,8 +238,8 @@ def _latent_config(stored: dict[str, Any]) -> LatentConfig:
     for name, kept in _KEPT.items():
         if stored.get(name, kept) != kept:
             raise FileError(
-                f"This model is of an earlier celldit and has {name}={stored[name]!r}, which this "
-                "version no longer has; train it again, or predict with celldit 0.1."
+                f"This model is of an earlier celldit, and the {name} {stored[name]!r} of its "
+                "latent has left; train it again, or predict with celldit 0.1."
             )
     return LatentConfig(**{n: value for n, value in stored.items() if n not in FORMER})
 

@@ -62,7 +62,7 @@ def train(
         str | None,
         typer.Option(help="gene_sets, modules, genes or ranks.", show_default="gene_sets"),
     ] = None,
-    latent: Annotated[str | None, typer.Option(help="pca or set.", show_default="pca")] = None,
+    latent: Annotated[str | None, typer.Option(help="pca, the only one.")] = None,
     autoencoder: Annotated[
         str | None,
         typer.Option(

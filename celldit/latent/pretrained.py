@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celldit.errors import InputError
-from celldit.latent.config import LatentConfig
+from celldit.latent.config import LatentConfig, latent_config
 from celldit.latent.transfer import GeneMatch, match_autoencoder
 
 if TYPE_CHECKING:
@@ -79,18 +79,17 @@ class BorrowedAutoencoder:
         InputError
             Naming the argument.
         """
-        own = self.autoencoder.config
-        # "pca" is what was not given; of another kind it would contradict.
-        given = latent if isinstance(latent, LatentConfig) else LatentConfig(kind=latent)  # type: ignore[arg-type]
+        # The default is what was not given.
+        given = latent_config(latent)
         if tokenizer is not None:
             raise InputError(
                 "tokenizer= and autoencoder= exclude each other: the autoencoder has a tokenizer "
                 f"of its own ({self.autoencoder.tokenizer.name!r}); leave tokenizer= out."
             )
-        if given not in (LatentConfig(), LatentConfig(kind=own.kind), own):
+        if given not in (LatentConfig(), self.autoencoder.config):
             raise InputError(
-                "latent= and autoencoder= contradict each other: the autoencoder is of the kind "
-                f"{own.kind!r}; leave latent= out."
+                "latent= and autoencoder= contradict each other: the autoencoder has a latent of "
+                "its own; leave latent= out."
             )
 
     def to_dict(self, genes: Sequence[str]) -> dict[str, Any]:
