@@ -65,9 +65,7 @@ def train(
     latent: Annotated[str | None, typer.Option(help="pca, the only one.")] = None,
     autoencoder: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Folder of a model whose autoencoder to start from, for --latent."
-        ),
+        typer.Option(metavar="MODEL", help="Folder of a model whose autoencoder to start from."),
     ] = None,
     min_overlap: Annotated[
         float | None,
