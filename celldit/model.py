@@ -123,17 +123,17 @@ class CellDiT:
     ) -> None:
         self._trained: Trained | None = None
         self._cells: CellStore | None
+        self._latent = latent_config(latent)
         cells, self.fields = read_set_up(adata)
         self._cells, self.genes = cells, cells.genes
         self._borrowed = borrow(autoencoder)
         if self._borrowed is not None:
-            self._borrowed.check_arguments(tokenizer, latent)
+            self._borrowed.check_arguments(tokenizer, self._latent)
             matched, _ = self._borrowed.matched(cells.genes)
-            tokenizer, latent = matched.tokenizer, matched.config
+            tokenizer, self._latent = matched.tokenizer, matched.config
         elif tokenizer is None:
             tokenizer = default_tokenizer(cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
-        self._latent = latent_config(latent)
         dit = DiTConfig() if dit is None else dit
         self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit
         kinds = get_args(NetworkConfig)

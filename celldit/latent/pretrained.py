@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from celldit.errors import InputError
-from celldit.latent.config import LatentConfig, latent_config
+from celldit.latent.config import LatentConfig
 from celldit.latent.transfer import GeneMatch, match_autoencoder
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class BorrowedAutoencoder:
         )
         return matched
 
-    def check_arguments(self, tokenizer: object, latent: str | LatentConfig) -> None:
+    def check_arguments(self, tokenizer: object, latent: LatentConfig) -> None:
         """Refuse a tokenizer or latent beside it, of which it has its own.
 
         Raises
@@ -79,14 +79,13 @@ class BorrowedAutoencoder:
         InputError
             Naming the argument.
         """
-        # The default is what was not given.
-        given = latent_config(latent)
         if tokenizer is not None:
             raise InputError(
                 "tokenizer= and autoencoder= exclude each other: the autoencoder has a tokenizer "
                 f"of its own ({self.autoencoder.tokenizer.name!r}); leave tokenizer= out."
             )
-        if given not in (LatentConfig(), self.autoencoder.config):
+        # The default is what was not given.
+        if latent not in (LatentConfig(), self.autoencoder.config):
             raise InputError(
                 "latent= and autoencoder= contradict each other: the autoencoder has a latent of "
                 "its own; leave latent= out."

@@ -98,12 +98,6 @@ def test_more_dimensions_than_the_data_have(cells: Cells) -> None:
 
 
 def test_configuration_is_checked() -> None:
-    with pytest.raises(InputError, match="latent='vae' is not known"):
-        latent_config("vae")
-    with pytest.raises(InputError, match="latent must be 'pca' or a LatentConfig, not 3"):
-        latent_config(3)
-    with pytest.raises(InputError, match=r"^Set attention is now in the flow network, by default;"):
-        latent_config("set")
     assert latent_config("pca") == LatentConfig()
     with pytest.raises(InputError, match="n_dims=0"):
         LatentConfig(n_dims=0)
