@@ -3,28 +3,73 @@
 from __future__ import annotations
 
 import errno
+import functools
 import math
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from celldit.errors import FileError, InputError
 
 __all__ = [
+    "check_former",
     "check_kind",
     "check_number",
     "check_path",
     "check_plain",
     "check_seed",
     "check_whole",
+    "refuses_former",
     "text_list",
 ]
 
+Settings = TypeVar("Settings")
+
 #: Torch takes seeds below 2^64, numpy any; their random integers reach 2^63.
 SEEDS = 2**63
+
+
+def check_former(given: Iterable[str], former: Mapping[str, str]) -> None:
+    """Refuse options that only earlier versions had.
+
+    Parameters
+    ----------
+    given
+        Names of options.
+    former
+        What to do instead, by the name of each option that left.
+
+    Raises
+    ------
+    InputError
+        With the name, and what to do.
+    """
+    for name in given:
+        if name in former:
+            raise InputError(f"{name}= is no option any more. {former[name]}")
+
+
+def refuses_former(former: Mapping[str, str]) -> Callable[[type[Settings]], type[Settings]]:
+    """Make a class of settings say of options that left what to do instead.
+
+    Python alone would say that it got an unexpected keyword.
+    """
+
+    def decorate(settings: type[Settings]) -> type[Settings]:
+        made = settings.__init__
+
+        @functools.wraps(made)
+        def __init__(self: Settings, *args: Any, **options: Any) -> None:
+            check_former(options, former)
+            made(self, *args, **options)
+
+        settings.__init__ = __init__  # type: ignore[assignment]
+        return settings
+
+    return decorate
 
 
 def check_whole(value: object, name: str, least: int = 1) -> None:

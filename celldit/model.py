@@ -29,7 +29,7 @@ from celldit.effects.features import (
 )
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
-from celldit.latent.autoencoder import LatentConfig
+from celldit.latent.config import LatentConfig, latent_config
 from celldit.model_folder import check_header, from_folder, named, to_folder
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import size_of
@@ -81,9 +81,7 @@ class CellDiT:
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
         with a warning where the genes are not in them, as with Ensembl ids.
     latent
-        ``"pca"`` (default) or ``"set"``, set attention over the tokens, anchored at the same linear
-        start; or a :class:`~celldit.latent.LatentConfig`. Where it was measured ``"set"`` is about
-        level with ``"pca"``, and takes twice as long (``docs/latent_measured.md``).
+        ``"pca"``, or a :class:`~celldit.latent.LatentConfig` for its size.
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
         or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
@@ -117,7 +115,7 @@ class CellDiT:
         self,
         adata: Source,
         tokenizer: str | Tokenizer | None = None,
-        latent: Literal["pca", "set"] | LatentConfig = "pca",
+        latent: Literal["pca"] | LatentConfig = "pca",
         *,
         features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
         dit: NetworkConfig | str | None = None,
@@ -125,18 +123,17 @@ class CellDiT:
     ) -> None:
         self._trained: Trained | None = None
         self._cells: CellStore | None
+        self._latent = latent_config(latent)
         cells, self.fields = read_set_up(adata)
         self._cells, self.genes = cells, cells.genes
         self._borrowed = borrow(autoencoder)
         if self._borrowed is not None:
-            self._borrowed.check_arguments(tokenizer, latent)
+            self._borrowed.check_arguments(tokenizer, self._latent)
             matched, _ = self._borrowed.matched(cells.genes)
-            tokenizer, latent = matched.tokenizer, matched.config
+            tokenizer, self._latent = matched.tokenizer, matched.config
         elif tokenizer is None:
             tokenizer = default_tokenizer(cells)
         self._tokenizer = copy.deepcopy(resolve(tokenizer))
-        self._latent = LatentConfig(kind=latent) if isinstance(latent, str) else latent
-        check_kind(self._latent, LatentConfig, "latent", "'pca', 'set' or a LatentConfig")
         dit = DiTConfig() if dit is None else dit
         self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit
         kinds = get_args(NetworkConfig)

@@ -20,7 +20,8 @@ from celldit.effects.features import from_arrays as features_from_arrays
 from celldit.effects.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
-from celldit.latent.autoencoder import Autoencoder, LatentConfig
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.config import FORMER, LatentConfig
 from celldit.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.nn.views import TokenViews
 from celldit.samplers.aim import Aim
@@ -54,6 +55,8 @@ _PARTS = (
     "features.",
     "memberships.",
 )  # fmt: skip
+#: What is left of settings of the latent that earlier versions had.
+_KEPT = {"decoder": "bilinear", "kind": "pca", "likelihood": "nb"}
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -189,11 +192,10 @@ def _from_folder(
     sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
     check_sizes({**latent["config"], **sizes}, arrays, "latent")
     check_sizes(config["dit"], arrays, "dit")
+    shape = _latent_config(latent["config"])
     tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
     autoencoder = build(
-        lambda: Autoencoder(
-            tokenizer, genes, n_tokens, token_dim, LatentConfig(**latent["config"])
-        ),
+        lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape),
         under("autoencoder", arrays),
         "autoencoder",
     )
@@ -223,6 +225,23 @@ def _from_folder(
         Course.from_config(config.get("course", []), under("course", arrays), len(genes)),
         config["model"],
     )
+
+
+def _latent_config(stored: dict[str, Any]) -> LatentConfig:
+    """The latent's settings, of this version or an earlier one.
+
+    Raises
+    ------
+    FileError
+        If the model is an earlier one, with a part that this version does not have.
+    """
+    for name, kept in _KEPT.items():
+        if stored.get(name, kept) != kept:
+            raise FileError(
+                f"This model is of an earlier celldit, and the {name} {stored[name]!r} of its "
+                "latent has left; train it again, or predict with celldit 0.1."
+            )
+    return LatentConfig(**{n: value for n, value in stored.items() if n not in FORMER})
 
 
 def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:

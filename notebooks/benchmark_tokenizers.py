@@ -1,20 +1,15 @@
-"""Speed of the gene-set tokenizer, and memory of one training step with many genes.
+"""Speed of the gene-set tokenizer.
 
-    python notebooks/benchmark_tokenizers.py speed docs/results/tokenizing_speed.csv
-    python notebooks/benchmark_tokenizers.py memory modules docs/results/latent_memory.csv
+    python notebooks/benchmark_tokenizers.py docs/results/tokenizing_speed.csv
 
-`speed`: 100,000 cells x 2,000 genes (CSR, a tenth of the entries seen), in batches of 2,048, on
-one thread, beside a plain product of the same sparse matrix with a dense one that has a column for
-each value of each token: the least that any tokenizer of this kind has to compute. `memory`: two
-training steps of the set autoencoder (bilinear decoder, negative binomial, AdamW) on 256 cells x
-10,000 genes with a fifth of the entries seen; the peak is that of the whole process, Python and
-libraries included. Rows are appended; each measurement is a process of its own.
+100,000 cells x 2,000 genes (CSR, a tenth of the entries seen), in batches of 2,048, on one thread,
+beside a plain product of the same sparse matrix with a dense one that has a column for each value
+of each token: the least that any tokenizer of this kind has to compute. Rows are appended.
 """
 
 from __future__ import annotations
 
 import csv
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -29,8 +24,7 @@ from scipy import sparse
 import celldit as cd
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.latent import Autoencoder, LatentConfig
-from celldit.tokenizers import GeneSets, resolve
+from celldit.tokenizers import GeneSets
 
 BATCH = 2048
 
@@ -53,11 +47,6 @@ def simulated(n_cells: int, genes: list[str], density: float) -> Cells:
     adata.obs_names = [f"cell{i}" for i in range(n_cells)]
     cd.CellDiT.setup_anndata(adata)
     return Cells.from_anndata(adata, Fields.from_anndata(adata))
-
-
-def peak() -> float:
-    """Most memory that the process ever held, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def speed() -> dict[str, object]:
@@ -91,33 +80,9 @@ def clocked(work: Callable[[Cells], object], cells: Cells) -> tuple[float, float
     return min(taken)
 
 
-def memory(name: str) -> dict[str, object]:
-    """Peak of a process that makes the set autoencoder and trains it for two steps."""
-    cells = simulated(256, [f"gene{i}" for i in range(10_000)], 0.2)
-    model = Autoencoder.start(cells, resolve(name).fit(cells), LatentConfig(kind="set"), 0)
-    at_start = peak()
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters())
-    tokens = model.tokenize(cells)
-    counts, size = torch.from_numpy(cells.counts.toarray()), torch.from_numpy(cells.size_factors)
-    for _ in range(2):
-        loss = -model.decode(model(tokens), size).log_prob(counts).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return {
-        "tokenizer": name,
-        "n_cells": 256,
-        "n_genes": 10_000,
-        "n_tokens": tokens.values.shape[1],
-        "peak_before_training_mb": round(at_start),
-        "peak_mb": round(peak()),
-    }
-
-
 def main() -> None:
     torch.set_num_threads(1)
-    row = speed() if sys.argv[1] == "speed" else memory(sys.argv[2])
+    row = speed()
     row["version"] = cd.__version__
     path = Path(sys.argv[-1])
     is_new = not path.exists()

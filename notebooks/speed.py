@@ -231,10 +231,10 @@ class LatentStep:
         counts_BG = torch.poisson(torch.rand(batch, N_GENES, generator=generator) * 0.1)
         size_B = counts_BG.sum(1).clamp_min(1)
         log_BG = torch.log1p(counts_BG * (1e4 / size_B[:, None]))
-        tokens, counts = (
+        log, counts = (
             SparseRows.of(sparse.csr_matrix(x.numpy())).to(device) for x in (log_BG, counts_BG)
         )
-        self.item = CountBatch(tokens, counts, size_B.to(device))
+        self.item = CountBatch(log, counts, size_B.to(device))
         self.stage = LatentStage(model.to(device), None, TrainingConfig(), 1000).to(device)  # type: ignore[arg-type]
         self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
         self.optimizer = self.stage.configure_optimizers()["optimizer"]

@@ -103,9 +103,7 @@ def train_tiny() -> Callable[..., Any]:
     from celldit.nn.dit import DiTConfig
     from celldit.training import TrainingConfig
 
-    def train(
-        adata: ad.AnnData, *, max_epochs: int = 1, seed: int = 0, kind: str = "pca", **options: Any
-    ) -> CellDiT:
+    def train(adata: ad.AnnData, *, max_epochs: int = 1, seed: int = 0, **options: Any) -> CellDiT:
         settings_of_training = {
             "flow_steps_per_epoch": 4,
             "n_trials": 1,
@@ -118,7 +116,7 @@ def train_tiny() -> Callable[..., Any]:
         model = CellDiT(
             adata,
             options.pop("tokenizer", "modules"),
-            LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, decoder_hidden=8),
+            LatentConfig(n_dims=6, token_dim=3, decoder_hidden=8),
             dit=options.pop("dit", DiTConfig(width=16, depth=1, n_heads=2)),
             **options,
         )

@@ -74,7 +74,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sign", "latent/likelihoods.py",
-        "theta * (torch.log(theta) - log_total)", "theta * (torch.log(theta) + log_total)",
+        "- theta * torch.log1p(mean", "+ theta * torch.log1p(mean",
         "latent/test_likelihoods.py",
     ),
 )  # fmt: skip

@@ -127,7 +127,7 @@ def test_train_borrows_the_autoencoder_of_a_model(folder, tmp_path):
     assert printed["model"]["train_autoencoder"] is True
     assert printed["model"]["min_overlap"] == 0.5
     said = sentence(*given, "-o", tmp_path / "another", "--latent", "set")
-    assert "--latent and --autoencoder contradict each other" in said
+    assert "Set attention is now in the flow network, by default; leave --latent out." in said
     said = sentence(*given, "-o", tmp_path / "another", "--tokenizer", "modules")
     assert "--tokenizer and --autoencoder exclude each other" in said
     settings.write_text('[model]\ntrain_autoencoder = "no"\n')
@@ -508,6 +508,7 @@ def test_settings_survive_printing_and_reading(tmp_path):
         ("[trian]\nseed = 3\n", UnknownNameError, "'train'"),
         ('[train]\nseed = "3"\n', InputError, "whole number"),
         ("[train]\nflow_batch = true\n", InputError, "whole number"),
+        ("[train]\nnoise_share = 0.25\n", InputError, "no option any more.*use noise_epochs"),
         ("[data]\ncontrol = 3\n", InputError, "texts"),
         ("train = 3\n", InputError, r"\[train\]"),
         ("[train\n", FileError, "TOML"),

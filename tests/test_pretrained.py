@@ -65,20 +65,17 @@ def test_the_same_cells_keep_their_latent(tiny_screen: ad.AnnData, tiny_model: C
     assert all(torch.equal(before[name], after[name]) for name in before), "the lender is the same"
 
 
-@pytest.mark.parametrize("kind", ["pca", "set"])
 @pytest.mark.parametrize("train", [True, False])
 def test_other_genes_predict_and_survive_a_folder(
     tiny_screen: ad.AnnData,
     train_tiny: Callable[..., CellDiT],
     other: ad.AnnData,
     tmp_path: Path,
-    kind: str,
     train: bool,
 ) -> None:
-    lender = train_tiny(tiny_screen, kind=kind)
+    lender = train_tiny(tiny_screen)
     model = trained(other, Pretrained(lender, train=train))
     autoencoder = model.trained.autoencoder
-    assert autoencoder.config.kind == kind
     assert bool(model.history["latent"]) is train
     z = autoencoder.encode(model._cells)
     torch.testing.assert_close(z.square().mean((0, 2)).sqrt(), torch.ones(2), rtol=1e-3, atol=0)
@@ -88,11 +85,10 @@ def test_other_genes_predict_and_survive_a_folder(
     assert said["genes"].startswith("34 of the model's 40 genes are in the data (85%); 6 genes")
     # The linear encoder is the lender's, whatever is trained further.
     shared = [gene for gene in other.var_names if not gene.startswith("new")]
-    if kind == "pca":
-        mine = autoencoder.loadings[[model.genes.index(gene) for gene in shared]]
-        theirs = lender.trained.autoencoder.loadings[[lender.genes.index(g) for g in shared]]
-        size = autoencoder.token_scale.repeat_interleave(3)
-        torch.testing.assert_close(mine * size, theirs, rtol=1e-4, atol=1e-5)
+    mine = autoencoder.loadings[[model.genes.index(gene) for gene in shared]]
+    theirs = lender.trained.autoencoder.loadings[[lender.genes.index(g) for g in shared]]
+    size = autoencoder.token_scale.repeat_interleave(3)
+    torch.testing.assert_close(mine * size, theirs, rtol=1e-4, atol=1e-5)
     # New genes are decoded: at about the level that they have.
     with torch.no_grad():
         size_factors = torch.from_numpy(model._cells.size_factors)
@@ -147,8 +143,8 @@ def test_what_does_not_match_is_told_and_refused(
         CellDiT(other, autoencoder=Pretrained(saved, min_overlap=2))
     with pytest.raises(InputError, match=r"tokenizer= and autoencoder= exclude each other"):
         CellDiT(other, "modules", autoencoder=saved)
-    with pytest.raises(InputError, match=r"latent= and autoencoder= contradict each other.*'pca'"):
-        CellDiT(other, latent="set", autoencoder=saved)
+    with pytest.raises(InputError, match=r"latent= and autoencoder= contradict each other"):
+        CellDiT(other, latent=LatentConfig(n_dims=4), autoencoder=saved)
     with pytest.raises(InputError, match=r"must be a trained CellDiT.*not int"):
         CellDiT(other, autoencoder=3)  # type: ignore[arg-type]
     with pytest.raises(NotTrainedError):

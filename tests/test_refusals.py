@@ -30,6 +30,19 @@ def test_threads_are_a_whole_number(tiny_model: Any, monkeypatch: pytest.MonkeyP
         tiny_model.predict(perturbations=["A"])
 
 
+@pytest.mark.parametrize(
+    ("latent", "said"),
+    [
+        ("set", r"^Set attention is now in the flow network, by default; leave latent= out\."),
+        ("vae", "latent='vae' is not known; use 'pca' or a LatentConfig"),
+        (3, "latent must be 'pca' or a LatentConfig, not 3"),
+    ],
+)
+def test_latents_of_another_name(tiny_screen: ad.AnnData, latent: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        cd.CellDiT(tiny_screen, latent=latent)
+
+
 # --- features of genes --------------------------------------------------------------------------
 
 

@@ -68,14 +68,14 @@ def test_predictions_are_byte_identical(
 
 
 @pytest.mark.parametrize("tokenizer", ["modules", "genes", "ranks"])
-def test_set_latents_and_features_come_back(
+def test_tokenizers_and_features_come_back(
     tokenizer: str, tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     features = pd.DataFrame(rng.normal(size=(4, 3)), index=["A", "B", "C", "D"])
     sets = pd.DataFrame({"s": [1.0, 2.0]}, index=["A", "E"]).astype(pd.SparseDtype(float, 0.0))
     tables = {"go.slim": features, "sets": sets}
-    model = train_tiny(tiny_screen, kind="set", tokenizer=tokenizer, features=tables)
+    model = train_tiny(tiny_screen, tokenizer=tokenizer, features=tables)
     model.save(tmp_path / "m")
     loaded = CellDiT.load(tmp_path / "m")
     one, two = (m.predict(tiny_screen, perturbations=["A", "D", "E"]) for m in (model, loaded))

@@ -47,7 +47,6 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "contexts": [context for context in vocab["contexts"] if context],
         "features": sorted(vocab.get("features", {})),
         "latent": {
-            "kind": config["latent"]["config"]["kind"],
             "tokens": config["latent"]["n_tokens"],
             "dimensions": config["latent"]["token_dim"],
         },

@@ -62,12 +62,10 @@ def train(
         str | None,
         typer.Option(help="gene_sets, modules, genes or ranks.", show_default="gene_sets"),
     ] = None,
-    latent: Annotated[str | None, typer.Option(help="pca or set.", show_default="pca")] = None,
+    latent: Annotated[str | None, typer.Option(help="pca, the only one.")] = None,
     autoencoder: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Folder of a model whose autoencoder to start from, for --latent."
-        ),
+        typer.Option(metavar="MODEL", help="Folder of a model whose autoencoder to start from."),
     ] = None,
     min_overlap: Annotated[
         float | None,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from celldit.arguments import check_former
 from celldit.errors import InputError, UnknownNameError
 from celldit.files import read_toml
 
@@ -96,7 +97,7 @@ perturbation_sep
         UnknownNameError
             If a table or an entry is not known; names the closest.
         InputError
-            If an entry has the wrong type.
+            If an entry has the wrong type, or only earlier versions had it.
         """
         content = read_toml(path)
         entries: dict[str, Any] = {}
@@ -106,6 +107,8 @@ perturbation_sep
                 raise UnknownNameError.among(f"table in {path}:", table, _TABLES)
             if not isinstance(values, Mapping):
                 raise InputError(f"{table!r} in {path} must be a table, [{table}].")
+            if table == "train":
+                check_former(values, former_options())
             for name, value in values.items():
                 more = training_defaults() if table == "train" else {}
                 if name not in _TABLES[table] and name not in more:
@@ -163,6 +166,13 @@ def training_defaults() -> dict[str, Any]:
     from celldit.training.config import TrainingConfig
 
     return asdict(TrainingConfig())
+
+
+def former_options() -> dict[str, str]:
+    """Entries that the training configuration had, and what to do instead."""
+    from celldit.training.config import FORMER
+
+    return FORMER
 
 
 def _check_type(name: str, value: Any, more: Mapping[str, Any], path: Path) -> None:

@@ -10,18 +10,14 @@ if TYPE_CHECKING:
     from celldit.latent.autoencoder import Autoencoder
     from celldit.latent.config import LatentConfig
     from celldit.latent.likelihoods import CountDistribution, CountModel
-    from celldit.latent.other_likelihoods import GaussianModel, PoissonModel, ZeroInflatedModel
     from celldit.latent.transfer import GeneMatch, match_autoencoder
 
 __all__ = [
     "Autoencoder",
     "CountDistribution",
     "CountModel",
-    "GaussianModel",
     "GeneMatch",
     "LatentConfig",
-    "PoissonModel",
-    "ZeroInflatedModel",
     "match_autoencoder",
 ]
 
@@ -31,11 +27,8 @@ __getattr__, __dir__ = members_of(
         "Autoencoder": "autoencoder",
         "CountDistribution": "likelihoods",
         "CountModel": "likelihoods",
-        "GaussianModel": "other_likelihoods",
         "GeneMatch": "transfer",
         "LatentConfig": "config",
-        "PoissonModel": "other_likelihoods",
-        "ZeroInflatedModel": "other_likelihoods",
         "match_autoencoder": "transfer",
     },
 )

@@ -1,13 +1,9 @@
-"""The linear start of the latent: principal components of what the tokens carry.
-
-Set attention trained freely on a small screen throws away what matters (DESIGN §2), so the encoder
-begins as a principal component analysis and the network only adds to it.
-"""
+"""The encoder: principal components of log expression, a few to each latent token."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -39,13 +35,6 @@ class Anchor:
     offset: np.ndarray
     scale: np.ndarray
     explained: float
-
-    def among(self, columns: np.ndarray, n_features: int) -> Anchor:
-        """The same map from more features, of which it reads only some columns."""
-        loadings = np.zeros((n_features, self.loadings.shape[1]), dtype=self.loadings.dtype)
-        mean = np.zeros(n_features, dtype=self.mean.dtype)
-        loadings[columns], mean[columns] = self.loadings, self.mean
-        return replace(self, loadings=loadings, mean=mean)
 
 
 def anchor_rows(n_cells: int, seed: int) -> np.ndarray | None:

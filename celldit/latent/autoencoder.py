@@ -9,38 +9,31 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
 
-from celldit.errors import InputError
-from celldit.latent.anchor import Anchor, anchor_rows, choose_n_dims, fit_anchor
+from celldit.latent.anchor import anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
-from celldit.latent.likelihoods import CountDistribution
-from celldit.latent.regression_anchor import MAX_FEATURES, fit_regression_anchor
+from celldit.latent.likelihoods import CountModel
 from celldit.latent.sparse_rows import SparseRows
 from celldit.memory import give_back
-from celldit.nn.per_token import PerTokenLinear
-from celldit.nn.set_encoder import SetEncoder
-from celldit.tokenizers.token_set import PackedTokens, TokenSet
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from celldit.data.cells import Cells
     from celldit.data.store import CellStore
     from celldit.tokenizers import Tokenizer
-
-ENCODE_BATCH = 1024
 
 
 class Autoencoder(nn.Module):
     """Encoder to K latent tokens of D dimensions of about unit scale, and decoder to counts.
 
+    The encoder is linear in log expression: its principal components.
+
     Parameters
     ----------
     tokenizer
-        Fitted. Of the ``"pca"`` kind it only names the tokens for interpretation.
+        Fitted. What its tokens see of the latent are the tokens of the velocity network.
     genes
         Names of the G genes.
     n_tokens, token_dim
@@ -48,6 +41,9 @@ class Autoencoder(nn.Module):
     config
         The rest.
     """
+
+    batch_size = 1024
+    """Cells that are encoded at a time."""
 
     def __init__(
         self,
@@ -62,40 +58,17 @@ class Autoencoder(nn.Module):
         self.genes = genes
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
         n_dims = n_tokens * token_dim
-        n_features = len(genes)
-        if config.kind == "set":
-            n_features = tokenizer.n_identities * tokenizer.n_values
         self.loadings: Tensor
         self.offset: Tensor
         self.scale: Tensor
-        self.register_buffer("loadings", torch.zeros(n_features, n_dims))
+        self.register_buffer("loadings", torch.zeros(len(genes), n_dims))
         self.feature_mean: Tensor
-        self.register_buffer("feature_mean", torch.zeros(n_features))
+        self.register_buffer("feature_mean", torch.zeros(len(genes)))
         self.register_buffer("offset", torch.zeros(n_dims))
         self.token_scale: Tensor
         self.register_buffer("scale", torch.ones(n_tokens))
         self.register_buffer("token_scale", torch.ones(n_tokens))
-        self.set_encoder: SetEncoder | None = None
-        if config.kind == "set":
-            self.set_encoder = SetEncoder(
-                tokenizer.n_identities,
-                tokenizer.n_values,
-                n_slots=n_tokens,
-                width=config.width,
-                depth=config.depth,
-                n_heads=config.n_heads,
-                dropout=config.dropout,
-                per_token=config.encoder == "per_token",
-            )
-            self.project = PerTokenLinear(n_tokens, config.width, token_dim, zero=True)
-        self.decoder = Decoder(
-            n_dims,
-            len(genes),
-            config.decoder_hidden,
-            config.dropout,
-            likelihood=config.likelihood,
-            query_tokens=n_tokens if config.decoder == "cross_attention" else None,
-        )
+        self.decoder = Decoder(n_dims, len(genes), config.decoder_hidden, config.dropout)
         self.explained = 0.0
 
     @classmethod
@@ -118,14 +91,6 @@ class Autoencoder(nn.Module):
         n_dims = config.n_dims or choose_n_dims(cells.n_cells, cells.n_genes)
         token_dim = min(config.token_dim, n_dims)
         n_tokens = -(-n_dims // token_dim)
-        if config.kind == "set" and n_tokens > tokenizer.n_identities:
-            if config.n_dims is not None:
-                raise InputError(
-                    f"{n_tokens} latent tokens (n_dims={n_dims} in tokens of {token_dim}) are more "
-                    f"than the {tokenizer.n_identities} tokens that they summarise; use n_dims of "
-                    f"at most {tokenizer.n_identities * token_dim}, or a larger token_dim."
-                )
-            n_tokens = tokenizer.n_identities
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(tokenizer, cells.genes, n_tokens, token_dim, config)
@@ -134,14 +99,14 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def restart(self, cells: CellStore, seed: int) -> None:
-        """Fit the linear start to other training cells; networks stay as they are.
+        """Fit encoder and linear decoder to other training cells; the residual stays as it is.
 
         The components and the count regression are found on a bounded sample, the ridge regression
         on all cells, a block at a time.
         """
         rows = anchor_rows(cells.n_cells, seed)
         sample = cells.take(slice(None) if rows is None else rows)
-        anchor = self._anchor(sample, seed)
+        anchor = fit_anchor(sample.log_normalized(), self.n_tokens, self.token_dim, seed)
         del sample
         self.loadings.copy_(torch.from_numpy(anchor.loadings))
         self.feature_mean.copy_(torch.from_numpy(anchor.mean))
@@ -152,7 +117,7 @@ class Autoencoder(nn.Module):
         z_kept, kept = [], []
         moments = RidgeMoments(self.n_tokens * self.token_dim, cells.n_genes)
         start = 0
-        for batch in cells.blocks(ENCODE_BATCH):
+        for batch in cells.blocks(self.batch_size):
             z_BF = self.encode(batch).flatten(1)
             moments.add(
                 z_BF,
@@ -173,26 +138,12 @@ class Autoencoder(nn.Module):
             torch.from_numpy(cells.size_factors[some]),
         )
 
-    def _anchor(self, cells: Cells, seed: int) -> Anchor:
-        """The linear start: components of the genes, or what tokens say of them."""
-        features = self.features(cells)
-        # Of very many tokens only the leading values are regressed on.
-        n_leading = MAX_FEATURES // self.tokenizer.n_identities
-        if self.config.kind == "pca" or sparse.issparse(features) or n_leading == 0:
-            return fit_anchor(features, self.n_tokens, self.token_dim, seed)
-        columns = np.flatnonzero(np.arange(features.shape[1]) % self.tokenizer.n_values < n_leading)
-        log_expression = cells.log_normalized()
-        anchor = fit_regression_anchor(
-            features[:, columns], log_expression, self.n_tokens, self.token_dim
-        )
-        return anchor.among(columns, features.shape[1])
-
     @torch.no_grad()
     def normalize(self, cells: CellStore) -> Tensor:
         """Give every latent token unit root mean square over some cells, and change nothing else.
 
-        Set attention adds to the linear start, after which the tokens are larger. The flow needs
-        them at unit scale, so the size moves into the decoder's weights.
+        The flow needs them at unit scale, which the encoder gives the cells that it was fitted on:
+        a sample, or those of another model. The size moves into the decoder's weights.
 
         Returns
         -------
@@ -211,9 +162,6 @@ class Autoencoder(nn.Module):
         self.loadings.div_(size_F)
         self.offset.div_(size_F)
         self.scale.mul_(size_K)
-        if self.set_encoder is not None:
-            self.project.weight.div_(size_K[:, None, None])
-            self.project.bias.div_(size_K[:, None])
         self.decoder.rescale(size_K)
         return size_K
 
@@ -253,100 +201,13 @@ class Autoencoder(nn.Module):
         return pd.DataFrame(loadings_GF.copy(), index=list(self.genes), columns=names)
 
     @property
-    def attends(self) -> bool:
-        """Whether attention adds anything to what the latent reads from the tokens linearly."""
-        if self.set_encoder is None:
-            return False
-        return bool(self.project.weight.any() or self.project.bias.any())
-
-    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.loadings.device
 
-    @property
-    def batch_size(self) -> int:
-        """Cells to encode at a time; thousands of tokens per cell take memory."""
-        few_tokens = self.config.kind == "pca" or self.tokenizer.same_for_every_cell
-        return ENCODE_BATCH if few_tokens else ENCODE_BATCH // 4
-
-    def features(self, cells: Cells) -> sparse.csr_matrix | np.ndarray:
-        """What the linear part of the encoder sees, shape (N, F)."""
-        if self.config.kind == "pca":
-            return cells.log_normalized()
-        if self.tokenizer.same_for_every_cell:
-            return self.tokenizer(cells).values.flatten(1).numpy()
-        blocks = []
-        for start in range(0, cells.n_cells, ENCODE_BATCH):
-            tokens = self.tokenizer(cells.take(slice(start, start + ENCODE_BATCH)))
-            row, column = torch.nonzero(tokens.mask, as_tuple=True)
-            at = _features(tokens.identities[row, column], tokens.values.shape[-1])
-            rows = row[:, None].expand_as(at)
-            blocks.append(
-                sparse.csr_matrix(
-                    (tokens.values[row, column].flatten(), (rows.flatten(), at.flatten())),
-                    shape=(len(tokens.mask), self.loadings.shape[0]),
-                )
-            )
-        return sparse.vstack(blocks, format="csr")
-
-    def tokenize(self, cells: Cells) -> TokenSet | SparseRows:
-        """What the encoder needs of a mini-batch: its token set, or log expression."""
-        if self.config.kind == "set":
-            return self.tokenizer(cells)
-        return SparseRows.of(cells.log_normalized())
-
-    def forward(self, tokens: TokenSet | PackedTokens | SparseRows) -> Tensor:
-        """Encode a tokenized mini-batch, padded or packed, into latent tokens, shape (B, K, D)."""
-        if isinstance(tokens, SparseRows):
-            return self._shape(tokens.dense() @ self.loadings - self.offset)
-        if isinstance(tokens, PackedTokens):
-            n_values = tokens.values.shape[-1]
-            linear_BF = self._linear(
-                tokens.values.flatten(),
-                _features(tokens.identities, n_values).flatten(),
-                tokens.cu_lengths[:-1].long() * n_values,
-            )
-        else:
-            values_BTV = tokens.values * tokens.mask[..., None]
-            if self._in_order(tokens.identities):
-                linear_BF = values_BTV.flatten(1) @ self.loadings
-            else:
-                at_BTV = _features(tokens.identities, values_BTV.shape[-1])
-                linear_BF = self._linear(values_BTV.flatten(1), at_BTV.flatten(1), None)
-        z_BKD = self._shape(linear_BF - self.offset)
-        learning = torch.is_grad_enabled() and self.project.weight.requires_grad
-        # What would be multiplied by zero need not be computed.
-        return z_BKD + self.project(self._slots(tokens)) if learning or self.attends else z_BKD
-
-    def _in_order(self, identities_BT: Tensor) -> bool:
-        """Whether every cell has every token in its place, so that one plain product does."""
-        n = self.tokenizer.n_identities
-        if not self.tokenizer.same_for_every_cell or identities_BT.shape[1] != n:
-            return False
-        places_T = torch.arange(n, device=identities_BT.device)
-        return torch.equal(identities_BT, places_T.expand_as(identities_BT))
-
-    def _slots(self, tokens: TokenSet | PackedTokens) -> Tensor:
-        """What attention reads from the tokens, shape (B, K, W)."""
-        assert self.set_encoder is not None
-        if isinstance(tokens, PackedTokens):
-            return self.set_encoder.packed(
-                tokens.values, tokens.identities, tokens.cu_lengths, tokens.max_length
-            )
-        slots_BKW: Tensor = self.set_encoder(tokens.values, tokens.identities, tokens.mask)
-        return slots_BKW
-
-    def _linear(self, values: Tensor, features: Tensor, offsets: Tensor | None) -> Tensor:
-        """Sum over a cell's features of value times loadings, shape (B, F)."""
-        if features.numel() == 0:
-            n_cells = len(features) if offsets is None else len(offsets)
-            return self.loadings.new_zeros(n_cells, self.loadings.shape[1])
-        return embedding_bag(
-            features, self.loadings, offsets, mode="sum", per_sample_weights=values
-        )
-
-    def _shape(self, z_BF: Tensor) -> Tensor:
+    def forward(self, log_BG: SparseRows) -> Tensor:
+        """Encode the log expression of a mini-batch into latent tokens, shape (B, K, D)."""
+        z_BF = log_BG.dense() @ self.loadings - self.offset
         return z_BF.view(-1, self.n_tokens, self.token_dim)
 
     @torch.no_grad()
@@ -355,12 +216,12 @@ class Autoencoder(nn.Module):
         self.eval()
         parts = []
         for batch in cells.blocks(self.batch_size):
-            parts.append(self(self.tokenize(batch).to(self.device)).cpu())
+            parts.append(self(SparseRows.of(batch.log_normalized()).to(self.device)).cpu())
         if not parts:
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)
 
-    def decode(self, z_BKD: Tensor, size_B: Tensor) -> CountDistribution:
+    def decode(self, z_BKD: Tensor, size_B: Tensor) -> CountModel:
         """Distribution of the counts at the given size factors."""
         return self.decoder(z_BKD.flatten(1), size_B)
 
@@ -373,9 +234,3 @@ class Autoencoder(nn.Module):
             "explained": self.explained,
             "tokenizer": self.tokenizer.to_config(),
         }
-
-
-def _features(identities: Tensor, n_values: int) -> Tensor:
-    """Feature of each value of each token, one more dimension of length V."""
-    steps = torch.arange(n_values, device=identities.device)
-    return identities[..., None] * n_values + steps

@@ -3,68 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from celldit.errors import InputError, UnknownNameError
-from celldit.latent.heads import LIKELIHOODS, Likelihood
+from celldit.arguments import check_kind, check_whole, refuses_former
+from celldit.errors import InputError
 
-DECODERS = ("bilinear", "cross_attention")
-ENCODERS = ("shared", "per_token")
+SET_LEFT = "Set attention is now in the flow network, by default; leave {} out."
+FORMER = {
+    "decoder": "What is added to the log-linear decoder is a small perceptron; leave it out.",
+    "likelihood": "Counts are negative binomial; leave it out.",
+    "kind": f"The encoder is linear in log expression. {SET_LEFT.format('it')}",
+    **dict.fromkeys(("encoder", "width", "depth", "n_heads"), SET_LEFT.format("it")),
+}
+"""Options that earlier versions had, and what to do instead."""
 
 
+@refuses_former(FORMER)
 @dataclass(frozen=True)
 class LatentConfig:
-    """Shape of the latent space and size of the networks around it.
+    """Shape of the latent space and size of the decoder.
 
     Attributes
     ----------
-    kind
-        ``"pca"``: the encoder is linear in log expression. ``"set"``: it is linear in the tokens,
-        plus set attention that starts at zero.
     n_dims
         Dimensions in all; None chooses from the data (48, fewer for few cells or genes).
     token_dim
         Dimensions of one latent token.
-    width, depth, n_heads
-        Size of the set encoder.
-    encoder
-        How values of a token enter the set encoder: ``"shared"``, by one network for all tokens,
-        which each scales; ``"per_token"``, with a matrix of each token's own beside it, for gene
-        sets and modules, whose tokens are few and hold several values each.
     decoder_hidden
         Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
     dropout
-        In encoder and decoder residuals.
-    likelihood
-        ``"nb"`` (negative binomial), ``"zinb"`` (zero-inflated), ``"poisson"``, or ``"gaussian"``
-        on log expression.
-    decoder
-        What is added to the log-linear decoder: ``"bilinear"``, a small perceptron (see
-        `decoder_hidden`); ``"cross_attention"``, queries of the genes to the latent tokens.
+        In that residual.
     """
 
-    kind: Literal["pca", "set"] = "pca"
     n_dims: int | None = None
     token_dim: int = 8
-    width: int = 64
-    depth: int = 2
-    n_heads: int = 4
-    encoder: Literal["shared", "per_token"] = "shared"
     decoder_hidden: int = 64
     dropout: float = 0.1
-    likelihood: Likelihood = "nb"
-    decoder: Literal["bilinear", "cross_attention"] = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("pca", "set"):
-            raise InputError(f"latent={self.kind!r} is not known; use 'pca' or 'set'.")
-        if self.n_dims is not None and self.n_dims < 1:
-            raise InputError(f"n_dims={self.n_dims} must be at least 1.")
-        if self.likelihood not in LIKELIHOODS:
-            raise UnknownNameError.among("likelihood", self.likelihood, LIKELIHOODS)
-        if self.encoder not in ENCODERS:
-            raise UnknownNameError.among("encoder", self.encoder, ENCODERS)
-        if self.encoder != "shared" and self.kind != "set":
-            raise InputError(f'encoder={self.encoder!r} needs kind="set"; "pca" reads no tokens.')
-        if self.decoder not in DECODERS:
-            raise UnknownNameError.among("decoder", self.decoder, DECODERS)
+        if self.n_dims is not None:
+            check_whole(self.n_dims, "n_dims")
+
+
+def latent_config(latent: str | LatentConfig) -> LatentConfig:
+    """Settings of a latent, which may be called by the name ``"pca"``.
+
+    Raises
+    ------
+    InputError
+        If it is something else; of what earlier versions had it says what to do instead.
+    """
+    if isinstance(latent, str):
+        if latent == "pca":
+            return LatentConfig()
+        if latent == "set":
+            raise InputError(SET_LEFT.format("latent="))
+        raise InputError(f"latent={latent!r} is not known; use 'pca' or a LatentConfig.")
+    check_kind(latent, LatentConfig, "latent", "'pca' or a LatentConfig")
+    return latent

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from celldit.latent.calibration import LogLinear, calibrate
-from celldit.latent.heads import GaussianHead, Head, NegativeBinomialHead, make_head
-from celldit.latent.likelihoods import MAX_LOG_RATE, CountDistribution
-from celldit.nn.gene_queries import GeneQueries
+from celldit.latent.heads import NegativeBinomialHead
+from celldit.latent.likelihoods import MAX_LOG_RATE, CountModel
 
-QUERY_WIDTH, QUERY_HEADS = 32, 4
 # Regression slopes of sparse counts overshoot; Newton steps mend them faster from below.
 SLOPE_SHARE = 0.3
 
@@ -24,8 +22,7 @@ class Decoder(nn.Module):
 
     The linear part is a generalised linear model (readable as gene loadings per latent dimension)
     that begins as the regression of the counts on the latent, so that a shift of the latent is a
-    log fold change. The residual is a small perceptron, or attention of gene queries to latent
-    tokens.
+    log fold change. The residual is a small perceptron.
 
     Parameters
     ----------
@@ -35,45 +32,17 @@ class Decoder(nn.Module):
         Width of the residual perceptron; 0 for none.
     dropout
         In the residual network.
-    likelihood
-        ``"nb"``, ``"zinb"``, ``"poisson"`` or ``"gaussian"``.
-    query_tokens
-        Number of latent tokens K for a residual of gene queries instead; None for the perceptron.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such likelihood.
     """
 
-    def __init__(
-        self,
-        n_dims: int,
-        n_genes: int,
-        hidden: int,
-        dropout: float,
-        *,
-        likelihood: str = "nb",
-        query_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, n_dims: int, n_genes: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.loadings = nn.Parameter(torch.zeros(n_dims, n_genes))
         self.bias = nn.Parameter(torch.zeros(n_genes))
         self.log_ceiling: Tensor
         self.register_buffer("log_ceiling", torch.full((n_genes,), MAX_LOG_RATE))
-        self.head: Head = make_head(likelihood, n_genes)
+        self.head = NegativeBinomialHead(n_genes)
         self.residual: nn.Sequential | None = None
-        self.queries: GeneQueries | None = None
-        if query_tokens is not None:
-            self.queries = GeneQueries(
-                query_tokens,
-                n_dims // query_tokens,
-                n_genes,
-                width=QUERY_WIDTH,
-                n_heads=QUERY_HEADS,
-                dropout=dropout,
-            )
-        elif hidden:
+        if hidden:
             last = nn.Linear(hidden, n_genes, bias=False)
             nn.init.zeros_(last.weight)
             self.residual = nn.Sequential(
@@ -110,13 +79,6 @@ class Decoder(nn.Module):
         z_NF, counts_NG, size_N
             Latents, counts and size factors of some cells.
         """
-        if isinstance(self.head, GaussianHead):
-            # Expected log expression is log(1 + rate), of which ridge has the slopes already.
-            log_NG = torch.log1p(counts_NG * (1e4 / size_N[:, None]))
-            self.bias.copy_(torch.log(torch.expm1(log_NG.mean(0).clamp_min(1e-3))))
-            error_NG = log_NG - torch.log1p(torch.exp(self.log_rate(z_NF)))
-            self.head.start(error_NG.square().mean(0).sqrt().clamp(0.05, 5))
-            return
         rate_G = 1e4 * counts_NG.sum(0) / size_N.sum()
         start = LogLinear(
             torch.log(rate_G.clamp_min(1e-3)),
@@ -126,23 +88,20 @@ class Decoder(nn.Module):
         fitted = calibrate(z_NF, counts_NG, size_N, start)
         self.loadings.copy_(fitted.slopes_FG)
         self.bias.copy_(fitted.bias_G)
-        if isinstance(self.head, NegativeBinomialHead):
-            self.head.start(fitted.theta_G)
+        self.head.start(fitted.theta_G)
 
     def log_rate(self, z_BF: Tensor) -> Tensor:
         """Log expected counts per 10,000, shape (B, G)."""
         log_rate_BG = torch.addmm(self.bias, z_BF, self.loadings)
         if self.residual is not None:
             log_rate_BG = log_rate_BG + self.residual(z_BF)
-        if self.queries is not None:
-            n_tokens = len(self.queries.project.weight)
-            log_rate_BG = log_rate_BG + self.queries(z_BF.view(len(z_BF), n_tokens, -1))
         return torch.minimum(log_rate_BG, self.log_ceiling)
 
-    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountDistribution:
+    def forward(self, z_BF: Tensor, size_B: Tensor) -> CountModel:
         """Expected counts at the given size factors (in counts)."""
         mean_BG = torch.exp(self.log_rate(z_BF)) * (size_B[:, None] / 1e4)
-        return self.head(mean_BG, size_B)
+        counts: CountModel = self.head(mean_BG)
+        return counts
 
     @torch.no_grad()
     def rescale(self, scale_K: Tensor) -> None:
@@ -151,8 +110,6 @@ class Decoder(nn.Module):
         self.loadings.mul_(scale_F[:, None])
         if self.residual is not None:
             cast(nn.Linear, self.residual[0]).weight.mul_(scale_F)
-        if self.queries is not None:
-            self.queries.rescale(scale_K)
 
 
 class RidgeMoments:

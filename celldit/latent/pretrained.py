@@ -71,7 +71,7 @@ class BorrowedAutoencoder:
         )
         return matched
 
-    def check_arguments(self, tokenizer: object, latent: str | LatentConfig) -> None:
+    def check_arguments(self, tokenizer: object, latent: LatentConfig) -> None:
         """Refuse a tokenizer or latent beside it, of which it has its own.
 
         Raises
@@ -79,18 +79,16 @@ class BorrowedAutoencoder:
         InputError
             Naming the argument.
         """
-        own = self.autoencoder.config
-        # "pca" is what was not given; of another kind it would contradict.
-        given = latent if isinstance(latent, LatentConfig) else LatentConfig(kind=latent)  # type: ignore[arg-type]
         if tokenizer is not None:
             raise InputError(
                 "tokenizer= and autoencoder= exclude each other: the autoencoder has a tokenizer "
                 f"of its own ({self.autoencoder.tokenizer.name!r}); leave tokenizer= out."
             )
-        if given not in (LatentConfig(), LatentConfig(kind=own.kind), own):
+        # The default is what was not given.
+        if latent not in (LatentConfig(), self.autoencoder.config):
             raise InputError(
-                "latent= and autoencoder= contradict each other: the autoencoder is of the kind "
-                f"{own.kind!r}; leave latent= out."
+                "latent= and autoencoder= contradict each other: the autoencoder has a latent of "
+                "its own; leave latent= out."
             )
 
     def to_dict(self, genes: Sequence[str]) -> dict[str, Any]:

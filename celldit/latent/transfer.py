@@ -16,6 +16,17 @@ from celldit.latent.calibration import LogLinear, calibrate, thin
 from celldit.tokenizers import Tokenizer, tokenizer_from_config
 from celldit.tokenizers.matching import explain_mismatch
 
+# Tensors of the state that have an axis of genes, and what a new gene gets there.
+_BY_GENE = {
+    "loadings": (0, "zero"),
+    "feature_mean": (0, "zero"),
+    "decoder.loadings": (1, "zero"),
+    "decoder.bias": (0, "median"),
+    "decoder.log_ceiling": (0, "max"),
+    "decoder.head.log_theta": (0, "median"),
+    "decoder.residual.3.weight": (0, "zero"),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class GeneMatch:
@@ -132,14 +143,12 @@ def match_autoencoder(
     tokenizer = match_tokenizer(old.tokenizer, match)
     new = Autoencoder(tokenizer, match.genes, old.n_tokens, old.token_dim, old.config)
     new.explained = old.explained
-    by_gene = _axes_of_genes(old)
     state = {
-        name: _matched(tensor, by_gene[name], match) if name in by_gene else tensor.clone()
+        name: _matched(tensor, _BY_GENE[name], match) if name in _BY_GENE else tensor.clone()
         for name, tensor in old.state_dict().items()
     }
-    if "loadings" in by_gene:
-        shared = match.position[match.position >= 0]
-        state["offset"] = old.offset - _means_left_out(old, shared)
+    shared = match.position[match.position >= 0]
+    state["offset"] = old.offset - _means_left_out(old, shared)
     new.load_state_dict(state)
     new.to(old.device).eval()
     if cells is not None and match.new:
@@ -172,27 +181,6 @@ def match_tokenizer(tokenizer: Tokenizer, match: GeneMatch) -> Tokenizer:
     return tokenizer_from_config(config, arrays)
 
 
-def _axes_of_genes(model: Autoencoder) -> dict[str, tuple[int, str]]:
-    """Tensors of the state that have an axis of genes, and what a new gene gets there."""
-    axes = {"decoder.loadings": (1, "zero"), "decoder.bias": (0, "median")}
-    axes["decoder.log_ceiling"] = (0, "max")
-    for name in ("log_theta", "zero_logit", "log_sigma"):
-        axes[f"decoder.head.{name}"] = (0, "median")
-    axes["decoder.residual.3.weight"] = (0, "zero")
-    axes["decoder.queries.queries"] = (1, "mean")
-    axes["decoder.queries.read"] = (1, "zero")
-    tokens_are_genes = "typical" in model.tokenizer.arrays()
-    if model.config.kind == "pca" or tokens_are_genes:
-        axes |= {"loadings": (0, "zero"), "feature_mean": (0, "zero")}
-    if model.config.kind == "set" and tokens_are_genes:
-        axes |= {
-            "set_encoder.identity.weight": (0, "mean"),
-            "set_encoder.scale.weight": (0, "mean"),
-            "set_encoder.own.weight": (0, "zero"),
-        }
-    return axes
-
-
 def _matched(tensor: Tensor, axis_and_fill: tuple[int, str], match: GeneMatch) -> Tensor:
     """Reorder along the axis of genes; new ones get zero, or a typical value of the known."""
     axis, fill = axis_and_fill
@@ -205,10 +193,8 @@ def _matched(tensor: Tensor, axis_and_fill: tuple[int, str], match: GeneMatch) -
         return result.index_fill(axis, new, 0)
     if fill == "median":
         typical = tensor.median(axis, keepdim=True).values
-    elif fill == "max":
-        typical = tensor.amax(axis, keepdim=True)
     else:
-        typical = tensor.mean(axis, keepdim=True)
+        typical = tensor.amax(axis, keepdim=True)
     shape = list(tensor.shape)
     shape[axis] = len(new)
     return result.index_copy(axis, new, typical.expand(shape).contiguous())
@@ -238,6 +224,4 @@ def _fit_new_genes(model: Autoencoder, cells: CellStore, new: np.ndarray) -> Non
     model.decoder.bias[at] = fitted.bias_G.to(model.device)
     peak_G = (counts_NG * (1e4 / size_N[:, None])).amax(0)
     model.decoder.log_ceiling[at] = torch.log(2 * peak_G.clamp_min(1)).to(model.device)
-    log_theta = getattr(model.decoder.head, "log_theta", None)
-    if log_theta is not None:
-        log_theta[at] = fitted.theta_G.log().to(model.device)
+    model.decoder.head.log_theta[at] = fitted.theta_G.log().to(model.device)

@@ -3,7 +3,7 @@
 The token of a gene set is its eigengenes, a linear map of log expression; the latent is one, too,
 of fewer dimensions. The regression of one on the other says what of a token is in the latent:
 ``value_g = z A_g``. So a transformer that moves the latent can think in gene sets, modules or
-genes. It is found from cells, which serves every tokenizer and every encoder alike.
+genes. It is found from cells, which serves every tokenizer alike.
 """
 
 from __future__ import annotations

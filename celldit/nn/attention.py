@@ -48,12 +48,6 @@ class Attention(nn.Module):
         batch, n, width = x_BNW.shape
         return x_BNW.view(batch, n, self.n_heads, width // self.n_heads).transpose(1, 2)
 
-    def _queries_keys_values(self, x_BNW: Tensor, members_BMW: Tensor) -> tuple[Tensor, ...]:
-        k_BMW, v_BMW = self.to_kv(members_BMW).chunk(2, dim=-1)
-        q_BHNC = self.norm_q(self._split(self.to_q(x_BNW)))
-        k_BHMC = self.norm_k(self._split(k_BMW))
-        return q_BHNC, k_BHMC, self._split(v_BMW)
-
     def forward(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
         """Attend from `x_BNW` to `members_BMW`; False in `mask_BM` marks padding.
 
@@ -101,19 +95,12 @@ class Attention(nn.Module):
             y_BNW = y_BHNC.transpose(1, 2).reshape(x_BNW.shape)
         return self.out(y_BNW)
 
-    def weights(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
-        """Attention weights averaged over heads, shape (B, N, M).
-
-        Rows sum to one, or to zero where there is no member to read from.
-        """
-        q, k, _ = self._queries_keys_values(x_BNW, members_BMW)
-        logits_BHNM = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        if mask_BM is None:
-            return logits_BHNM.softmax(-1).mean(1)
-        padding_B11M = ~mask_BM[:, None, None, :]
-        # Finite, so that a row of padding alone is no number divided by zero.
-        logits_BHNM = logits_BHNM.masked_fill(padding_B11M, torch.finfo(logits_BHNM.dtype).min)
-        return logits_BHNM.softmax(-1).masked_fill(padding_B11M, 0).mean(1)
+    def weights(self, x_BNW: Tensor, members_BMW: Tensor) -> Tensor:
+        """Attention weights averaged over heads, shape (B, N, M); rows sum to one."""
+        q_BHNC = self.norm_q(self._split(self.to_q(x_BNW)))
+        k_BHMC = self.norm_k(self._split(self.to_kv(members_BMW).chunk(2, dim=-1)[0]))
+        logits_BHNM = q_BHNC @ k_BHMC.transpose(-1, -2) / q_BHNC.shape[-1] ** 0.5
+        return logits_BHNM.softmax(-1).mean(1)
 
 
 class MLP(nn.Module):

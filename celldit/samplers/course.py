@@ -15,8 +15,6 @@ import numpy as np
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Surroundings
 from celldit.data.store import CellStore
-from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.heads import NegativeBinomialHead, PoissonHead, ZeroInflatedHead
 from celldit.samplers.fit_aim import log_expression
 
 # Fewer controls say too little about the mean of a gene.
@@ -36,20 +34,14 @@ class Course:
     means: Mapping[Surroundings, np.ndarray]
 
     @classmethod
-    def fit(cls, cells: CellStore, table: ConditionTable, autoencoder: Autoencoder) -> Course:
+    def fit(cls, cells: CellStore, table: ConditionTable) -> Course:
         """Measure training cells.
 
         Parameters
         ----------
         cells, table
             Training cells and their conditions.
-        autoencoder
-            The trained one; nothing is held where its likelihood is not of counts alone.
         """
-        head = autoencoder.decoder.head
-        counted = isinstance(head, NegativeBinomialHead | PoissonHead)
-        if not counted or isinstance(head, ZeroInflatedHead):
-            return cls({})
         rows: dict[Surroundings, int] = {}
         for i, condition in enumerate(table.conditions):
             timed = condition.is_control and condition.time is not None

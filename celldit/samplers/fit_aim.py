@@ -27,7 +27,6 @@ from celldit.data.store import CellStore
 from celldit.latent.anchor import anchor_rows
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.decoder import RidgeMoments
-from celldit.latent.heads import NegativeBinomialHead, PoissonHead, ZeroInflatedHead
 from celldit.samplers.aim import START_WEIGHTS, Aim, Weights, mean_log_factor
 from celldit.samplers.fit_remainder import fit_remainder, share_beyond
 from celldit.samplers.own_gene import fit_own_gene
@@ -68,10 +67,6 @@ def fit_aim(
     network
         What predictions hold of the network; None for the effect model alone.
     """
-    head = autoencoder.decoder.head
-    counted = isinstance(head, NegativeBinomialHead | PoissonHead)
-    if not counted or isinstance(head, ZeroInflatedHead):
-        return Aim.none(cells.n_genes)
     if all(c.is_control for c in table.conditions):
         return Aim.none(cells.n_genes)
     responses = measure_responses(cells, table, autoencoder, seed)

@@ -18,7 +18,6 @@ from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.heads import NegativeBinomialHead, ZeroInflatedHead
 from celldit.samplers.by_state import ByState
 from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.fit_margins import Drawn, fit_margins
@@ -63,11 +62,8 @@ def fit_synthesis(
         What brings conditions to their mean, which new cells get, too.
     """
     neutral = decoded_as_they_are(cells, autoencoder, states, state_N)
-    head = autoencoder.decoder.head
-    if not isinstance(head, NegativeBinomialHead) or isinstance(head, ZeroInflatedHead):
-        return neutral
     again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed, offset_of)
-    start_G = head.theta_G.double().numpy()
+    start_G = autoencoder.decoder.head.theta_G.double().numpy()
     search = Search(again, start_G, states.factors_SFF, cells.size_factors)
     for round_ in range(N_ROUNDS):
         step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))

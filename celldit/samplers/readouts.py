@@ -80,5 +80,5 @@ def fit_readouts(
     else:
         unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
         synthesis = replace(unlearned, learned=False)
-    course = Course.fit(cells, table, autoencoder)
+    course = Course.fit(cells, table)
     return Readouts(control_rates, aim, calibration, synthesis, course)

@@ -105,7 +105,7 @@ def measure_responses(
     cells, table
         Training cells and their conditions.
     autoencoder
-        The trained one, with a negative binomial or Poisson likelihood.
+        The trained one.
     seed
         Of the choice of cells and contexts where there are very many.
     """

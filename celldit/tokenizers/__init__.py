@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from celldit.tokenizers.modules import Modules
     from celldit.tokenizers.ranks import Ranks
     from celldit.tokenizers.registry import default_tokenizer, resolve, tokenizer_from_config
-    from celldit.tokenizers.token_set import PackedTokens, TokenSet
+    from celldit.tokenizers.token_set import TokenSet
 
 __all__ = [
     "GeneSets",
     "Genes",
     "Modules",
-    "PackedTokens",
     "Ranks",
     "TokenSet",
     "Tokenizer",
@@ -41,7 +40,6 @@ __getattr__, __dir__ = members_of(
         "GeneSets": "gene_sets",
         "Genes": "genes",
         "Modules": "modules",
-        "PackedTokens": "token_set",
         "Ranks": "ranks",
         "TokenSet": "token_set",
         "Tokenizer": "base",

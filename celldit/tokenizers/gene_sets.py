@@ -50,8 +50,6 @@ class GeneSets:
         Sets with fewer genes in the data are left out.
     n_values
         Number of eigengenes ``V`` of each token; a token of fewer genes has zeros in the others.
-        Five carry what as many principal components of all genes do; three left something out
-        (``docs/results/latent_anchor.csv``).
     remainder_size
         Number of genes that a module of the genes in no set should have, at most.
     scale

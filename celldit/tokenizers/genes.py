@@ -26,7 +26,7 @@ from celldit.tokenizers.relative import (
     rank_entries,
     typical_levels,
 )
-from celldit.tokenizers.token_set import PackedTokens, TokenSet
+from celldit.tokenizers.token_set import TokenSet
 
 __all__ = ["Genes", "entries_to_tokens"]
 
@@ -207,10 +207,13 @@ def checked_typical(
 
 def entries_to_tokens(entries: Entries, values: np.ndarray) -> TokenSet:
     """Make a token of each entry, with one value, and pad the cells to the same number."""
-    cu_lengths = np.concatenate([[0], np.cumsum(entries.lengths)]).astype(np.int32)
-    return PackedTokens(
-        torch.from_numpy(values.astype(np.float32)[:, None]),
-        torch.from_numpy(entries.genes),
-        torch.from_numpy(cu_lengths),
-        int(entries.lengths.max(initial=0)),
-    ).pad()
+    # At least one place, so that no array is empty where no cell has a token.
+    shape = len(entries.lengths), max(int(entries.lengths.max(initial=0)), 1)
+    mask_BT = np.arange(shape[1]) < entries.lengths[:, None]
+    values_BT, identities_BT = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    values_BT[mask_BT], identities_BT[mask_BT] = values, entries.genes
+    return TokenSet(
+        torch.from_numpy(values_BT[:, :, None]),
+        torch.from_numpy(identities_BT),
+        torch.from_numpy(mask_BT),
+    )

@@ -1,8 +1,8 @@
 """A folder of checkpoints: one file for each part of training, in progress or finished.
 
-The parts are what attention adds to a linear encoder, the autoencoder, each trial run of the flow,
-and its final run. The same command finds what is finished, goes on in the middle of what is not,
-and ends at the weights that it would have reached without interruption.
+The parts are the autoencoder, each trial run of the flow, and its final run. The same command finds
+what is finished, goes on in the middle of what is not, and ends at the weights that it would have
+reached without interruption.
 """
 
 from __future__ import annotations
@@ -229,10 +229,6 @@ class Part:
     def path(self) -> Path:
         """Its file."""
         return self.checkpoints.path(self.name)
-
-    def beside(self, name: str) -> Part:
-        """Another part of the same training, which belongs to this one."""
-        return Part(self.checkpoints, f"{self.name}-{name}")
 
     def finished(self) -> dict[str, Any] | None:
         """See :meth:`Checkpoints.finished`."""

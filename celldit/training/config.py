@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from celldit.arguments import refuses_former
 from celldit.errors import InputError
 from celldit.flow.coupling import resolve_coupling
 
+FORMER = {
+    "flow_patience": "Stage two trains for flow_epochs, whatever held-out cells say.",
+    "noise_share": "The flow from noise has weights and epochs of its own; use noise_epochs.",
+}
+"""Options that earlier versions had, and what to do instead."""
 
+
+@refuses_former(FORMER)
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of :meth:`celldit.CellDiT.train`.

@@ -15,15 +15,13 @@ from celldit.latent.sparse_rows import SparseRows
 from celldit.training.parallel import rank_and_world
 
 if TYPE_CHECKING:
-    from celldit.data.cells import Cells
     from celldit.data.store import CellStore
-    from celldit.tokenizers import TokenSet
 
 
 class CountBatch(NamedTuple):
     """A mini-batch of cells, ready for the device."""
 
-    tokens: TokenSet | SparseRows
+    log: SparseRows
     counts: SparseRows
     size_B: Tensor
 
@@ -68,12 +66,9 @@ class CountBatches(Dataset[CountBatch]):
             rank, world = rank_and_world()
             # A process without a share takes a cell that then counts for nothing.
             rows = rows[rank::world] if rank < len(rows) else rows[:1]
-        return self.made(self.reader.take(rows), i)
-
-    def made(self, cells: Cells, i: int) -> CountBatch:
-        """Make the mini-batch at position `i` of its cells."""
+        cells = self.reader.take(rows)
         return CountBatch(
-            self.model.tokenize(cells),
+            SparseRows.of(cells.log_normalized()),
             SparseRows.of(cells.counts),
             torch.from_numpy(cells.size_factors),
         )

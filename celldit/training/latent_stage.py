@@ -1,8 +1,4 @@
-"""Stage one: the autoencoder learns the likelihood of counts, from its linear start.
-
-What attention adds to the linear encoder is learned first, from a part of the molecules of each
-cell (:mod:`celldit.training.encoder_stage`); then the decoder learns, from whole cells.
-"""
+"""Stage one: the decoder learns the likelihood of counts, from its linear start."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ import numpy as np
 
 from celldit.latent.autoencoder import Autoencoder
 from celldit.training.config import TrainingConfig
-from celldit.training.encoder_stage import can_split, learn_encoder
 from celldit.training.latent_batches import CountBatches
 from celldit.training.likelihood import LatentStage, maximize
 
@@ -58,9 +53,9 @@ def train_latent(
     part
         Where checkpoints of this stage are; None for none.
     keep_encoder
-        Whether only the decoder learns, from where it is, so that latents stay what they are.
+        Whether latents stay what they are, to their scale.
     keep_start
-        Whether all of it learns from where it is, trained elsewhere, not from its linear start.
+        Whether the decoder learns from where it is, not from a linear start on fewer cells.
     """
     order = np.random.default_rng(seed).permutation(cells.n_cells)
     n_held_out = max(1, min(MAX_HELD_OUT, round(config.held_out_cells * cells.n_cells)))
@@ -79,25 +74,6 @@ def train_latent(
         model.restart(rest, seed)
     accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
     n_steps = n_epochs * -(-len(batches) // accumulated)
-    attends, splits = False, not keep_encoder and can_split(model)
-    if splits:
-        learned = learn_encoder(
-            model,
-            rest,
-            held_out,
-            config,
-            n_epochs=n_epochs,
-            n_steps=n_steps,
-            seed=seed,
-            trainer_arguments=trainer_arguments,
-            part=part,
-        )
-        attends = learned.attends
-        whole |= learned.attention
-    encoder = [p for n, p in model.named_parameters() if not n.startswith("decoder.")]
-    learning = [p for p in encoder if p.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(not (keep_encoder or splits))
     validation = CountBatches(held_out, model, model.batch_size, seed=None)
     stage = LatentStage(model, batches, config, n_steps)
     maximize(
@@ -108,14 +84,12 @@ def train_latent(
         trainer_arguments=trainer_arguments,
         part=part,
     )
-    if attends or stage.best < (1 - MIN_GAIN) * stage.at_start:
+    if stage.best < (1 - MIN_GAIN) * stage.at_start:
         model.load_state_dict(stage.best_state)
     else:
         # Nothing learned is worth a tenth of the cells: the start that saw them all.
         model.load_state_dict(whole)
         model.explained = explained
-    for parameter in learning:
-        parameter.requires_grad_(True)
     model.eval()
     if not keep_encoder:
         model.normalize(cells)

@@ -44,7 +44,7 @@ class LatentStage(pl.LightningModule):
 
     def nll(self, batch: CountBatch) -> Tensor:
         """Mean negative log-likelihood of a cell, in nats per gene."""
-        counts = self.model.decode(self.model(batch.tokens), batch.size_B)
+        counts = self.model.decode(self.model(batch.log), batch.size_B)
         return -counts.log_prob(batch.counts.dense()).mean()
 
     @torch.no_grad()
@@ -158,9 +158,6 @@ def maximize(
     """
     stage.start_from(validation)
     stage.model.train()
-    if stage.model.set_encoder is not None and not stage.model.project.weight.requires_grad:
-        # An encoder that does not learn must encode as it will.
-        stage.model.set_encoder.eval()
     run_stage(
         stage,
         ResumableLoader(stage.batches, batch_size=None, sampler=CountOrder(stage.batches)),

@@ -13,85 +13,46 @@ from sklearn.decomposition import PCA
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.latent import Autoencoder, LatentConfig
+from celldit.latent.config import FORMER, latent_config
 from celldit.tokenizers import resolve
-from celldit.tokenizers.genes import Genes
-from celldit.tokenizers.modules import Modules
 
-CONFIGS = {
-    kind: LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16) for kind in ("pca", "set")
-}
-NAMES = ("modules", "genes", "ranks")
+CONFIG = LatentConfig(n_dims=6, token_dim=3)
 
 
-def start(cells: Cells, tokenizer: object, kind: str, seed: int = 0) -> Autoencoder:
-    return Autoencoder.start(cells, resolve(tokenizer).fit(cells), CONFIGS[kind], seed)
-
-
-def linear(model: Autoencoder, cells: Cells) -> np.ndarray:
-    features = model.features(cells)
-    return np.asarray(features @ model.loadings.numpy() - model.offset.numpy())
-
-
-@pytest.mark.parametrize(
-    "tokenizer",
-    [*NAMES, Genes(zeros="keep"), Genes(5)],
-    ids=[*NAMES, "genes, zeros kept", "five genes"],
-)
-def test_set_latent_starts_at_its_linear_anchor(cells: Cells, tokenizer: object) -> None:
-    model = start(cells, tokenizer, "set")
-    z = model.encode(cells)
-    assert z.shape == (cells.n_cells, 2, 3)
-    np.testing.assert_allclose(z.flatten(1), linear(model, cells), atol=1e-3)
+def start(cells: Cells, seed: int = 0) -> Autoencoder:
+    return Autoencoder.start(cells, resolve("modules").fit(cells), CONFIG, seed)
 
 
 def test_pca_latent_is_pca_of_log_expression(cells: Cells) -> None:
-    z = start(cells, "modules", "pca").encode(cells).flatten(1).numpy()
+    z = start(cells).encode(cells).flatten(1).numpy()
     scores = PCA(6, svd_solver="full").fit_transform(cells.log_normalized().toarray())
     correlation = np.corrcoef(z.T, scores.T)[:6, 6:]
     np.testing.assert_allclose(np.abs(np.diag(correlation)), 1, atol=1e-3)
 
 
 def test_at_their_own_size_tokens_are_the_principal_components(cells: Cells) -> None:
-    model = start(cells, "modules", "pca")
+    model = start(cells)
     z = model.at_own_size(model.encode(cells))
     scores = PCA(6, svd_solver="full").fit_transform(cells.log_normalized().toarray())
     assert z.dtype == np.float32
     np.testing.assert_allclose(np.abs(z), np.abs(scores), atol=1e-3)
 
 
-def test_of_many_tokens_the_leading_values_are_regressed_on(
-    cells: Cells, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tokenizer = Modules(4, n_values=3).fit(cells)
-    monkeypatch.setattr("celldit.latent.autoencoder.MAX_FEATURES", 11)
-    model = Autoencoder.start(cells, tokenizer, CONFIGS["set"], 0)
-    first_two = Autoencoder.start(cells, Modules(4, n_values=2).fit(cells), CONFIGS["set"], 0)
-    loadings = model.loadings.view(4, 3, -1)
-    assert loadings[:, 2].eq(0).all()
-    assert loadings[:, :2].abs().sum(-1).gt(0).all()
-    assert 0.9 < model.explained / first_two.explained < 1.1
-
-
-@pytest.mark.parametrize("kind", ["pca", "set"])
-@pytest.mark.parametrize("tokenizer", NAMES)
-def test_tokens_have_unit_size(cells: Cells, tokenizer: str, kind: str) -> None:
-    z = start(cells, tokenizer, kind).encode(cells)
+def test_tokens_have_unit_size(cells: Cells) -> None:
+    z = start(cells).encode(cells)
     np.testing.assert_allclose(z.square().mean(dim=(0, 2)).sqrt(), 1, atol=2e-2)
     np.testing.assert_allclose(z.mean(dim=0), 0, atol=1e-2)
 
 
-@pytest.mark.parametrize("kind", ["pca", "set"])
-@pytest.mark.parametrize("tokenizer", NAMES)
-def test_a_cell_does_not_depend_on_its_neighbours(cells: Cells, tokenizer: str, kind: str) -> None:
-    model = start(cells, tokenizer, kind)
+def test_a_cell_does_not_depend_on_its_neighbours(cells: Cells) -> None:
+    model = start(cells)
     some = np.array([17, 3, 200])
     np.testing.assert_allclose(model.encode(cells.take(some)), model.encode(cells)[some], atol=1e-5)
 
 
-@pytest.mark.parametrize("tokenizer", ["genes", "ranks"])
-def test_a_cell_without_tokens(cells: Cells, tokenizer: str) -> None:
+def test_a_cell_without_counts(cells: Cells) -> None:
     """A cell may express none of the model's genes when its library size comes from all genes."""
-    model = start(cells, tokenizer, "set")
+    model = start(cells)
     few = cells.take(np.arange(3))
     counts = few.counts.toarray()
     counts[1] = 0
@@ -104,28 +65,25 @@ def test_a_cell_without_tokens(cells: Cells, tokenizer: str) -> None:
     np.testing.assert_allclose(alone[0], z[1], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["pca", "set"])
-def test_gradients_reach_what_starts_silent(cells: Cells, kind: str) -> None:
-    model = start(cells, "genes", kind)
+def test_gradients_reach_what_starts_silent(cells: Cells) -> None:
+    model = start(cells)
     few = cells.take(np.arange(20))
-    counts = model.decode(model(model.tokenize(few)), torch.from_numpy(few.size_factors))
+    counts = model.decode(model.encode(few), torch.from_numpy(few.size_factors))
     (-counts.log_prob(torch.from_numpy(few.counts.toarray())).mean()).backward()
     assert model.decoder.residual[-1].weight.grad.abs().max() > 0
-    if kind == "set":
-        assert model.project.weight.grad.abs().max() > 0
 
 
 def test_the_same_seed_gives_the_same_start(cells: Cells) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    states = [start(cells, "genes", "set", seed).state_dict() for seed in (3, 3, 4)]
+    states = [start(cells, seed).state_dict() for seed in (3, 3, 4)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_no_cells(cells: Cells) -> None:
-    model = start(cells, "modules", "pca")
+    model = start(cells)
     assert model.encode(cells.take(np.arange(0))).shape == (0, 2, 3)
 
 
@@ -140,7 +98,12 @@ def test_more_dimensions_than_the_data_have(cells: Cells) -> None:
 
 
 def test_configuration_is_checked() -> None:
-    with pytest.raises(InputError, match="latent='vae' is not known"):
-        LatentConfig(kind="vae")
+    assert latent_config("pca") == LatentConfig()
     with pytest.raises(InputError, match="n_dims=0"):
         LatentConfig(n_dims=0)
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name}= is no option any more\. .* leave it out\.$"):
+        LatentConfig(**{name: "zinb"})

@@ -62,8 +62,7 @@ def check_prediction(predicted: ad.AnnData) -> None:
 
 def drive(adata: ad.AnnData, plan: dict[str, Any], arguments: dict[str, Any], train: bool) -> None:
     call(CellDiT.setup_anndata, adata, **arguments)
-    kind = "set" if plan["seed"] % 3 == 0 else "pca"
-    latent = LatentConfig(kind=kind, n_dims=3, token_dim=2, width=8, depth=1, decoder_hidden=8)
+    latent = LatentConfig(n_dims=3, token_dim=2, decoder_hidden=8)
     tokenizer = ["modules", "genes", "ranks", None][plan["seed"] % 4]
     model = call(CellDiT, adata, tokenizer, latent, dit=DiTConfig(width=8, depth=1, n_heads=1))
     if not train:

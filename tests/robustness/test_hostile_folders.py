@@ -26,7 +26,7 @@ WEIGHTS, CONFIG, VOCAB = "weights.safetensors", "config.json", "vocab.json"
 @pytest.fixture(scope="module")
 def saved(_tiny_screen: Any, train_tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strangers") / "model"
-    train_tiny(_tiny_screen, kind="set", tokenizer="ranks").save(folder)
+    train_tiny(_tiny_screen, tokenizer="ranks").save(folder)
     return folder
 
 

@@ -10,10 +10,8 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
 
 from celldit import CellDiT
-from celldit.latent import LatentConfig
 from celldit.latent.likelihoods import CountModel
 from celldit.samplers.dispersion import theta_of_zeros
 from celldit.samplers.new_counts import NewCounts, held_total
@@ -183,15 +181,6 @@ def test_states_of_an_earlier_training_are_beyond_the_margins(tiny_model: CellDi
     size = np.exp(synthesis.margins.log_size_L.mean(keepdims=True))
     assert joined.margins.groups(size, np.array([n_states - 1])) >= 0
     assert joined.margins.groups(size, np.array([n_states])) == -1
-
-
-def test_other_likelihoods_draw_as_their_decoder_does(tiny_screen: ad.AnnData) -> None:
-    model = CellDiT(tiny_screen, "modules", LatentConfig(n_dims=6, likelihood="poisson"))
-    model.train(0, enable_progress_bar=False)
-    made = model.generate(50)
-    assert sparse.issparse(made.layers["counts"])
-    assert len(model.trained.synthesis.theta_G) == 0
-    assert len(model.trained.synthesis.sizes.mean_S) == len(model.trained.states)
 
 
 def test_a_knocked_out_gene_is_as_silent_in_new_cells_as_measured(

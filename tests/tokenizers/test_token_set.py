@@ -1,76 +1,41 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from celldit.errors import InputError
-from celldit.tokenizers import PackedTokens, TokenSet
+from celldit.tokenizers import TokenSet
+from celldit.tokenizers.genes import entries_to_tokens
+from celldit.tokenizers.relative import Entries
 
 
-@st.composite
-def token_sets(draw: st.DrawFn) -> TokenSet:
-    n_cells, n_tokens, n_values = draw(st.tuples(*[st.integers(1, 6)] * 3))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
-    mask = torch.rand(n_cells, n_tokens, generator=generator) < draw(st.floats(0, 1))
-    values = torch.randn(n_cells, n_tokens, n_values, generator=generator)
-    identities = torch.randint(0, 9, (n_cells, n_tokens), generator=generator)
-    return TokenSet(values * mask[:, :, None], identities * mask, mask)
-
-
-@settings(deadline=None, max_examples=40)
-@given(token_sets())
-def test_packing_and_padding_keep_every_real_token(tokens: TokenSet) -> None:
-    padded = tokens.pack().pad()
-    assert torch.equal(padded.lengths, tokens.lengths)
-    for cell in range(tokens.n_cells):
-        for before, after in (
-            (tokens.values, padded.values),
-            (tokens.identities, padded.identities),
-        ):
-            assert torch.equal(before[cell][tokens.mask[cell]], after[cell][padded.mask[cell]])
-    assert not padded.values[~padded.mask].any()
-    assert not padded.identities[~padded.mask].any()
-
-
-@settings(deadline=None, max_examples=40)
-@given(token_sets())
-def test_padding_and_packing_is_the_identity_on_packed_tokens(tokens: TokenSet) -> None:
-    packed = tokens.pack()
-    again = packed.pad().pack()
-    assert torch.equal(packed.values, again.values)
-    assert torch.equal(packed.identities, again.identities)
-    assert torch.equal(packed.cu_lengths, again.cu_lengths)
-    assert packed.cu_lengths.dtype == torch.int32
-    assert packed.max_length == again.max_length == int(tokens.lengths.max())
-    assert packed.n_tokens == int(tokens.mask.sum())
-
-
-@settings(deadline=None, max_examples=20)
-@given(token_sets(), st.integers(1, 4))
-def test_more_padding_packs_to_the_same(tokens: TokenSet, extra: int) -> None:
-    pad = torch.nn.functional.pad
-    wider = TokenSet(
-        pad(tokens.values, (0, 0, 0, extra)),
-        pad(tokens.identities, (0, extra)),
-        pad(tokens.mask, (0, extra)),
-    )
-    assert torch.equal(wider.pack().values, tokens.pack().values)
-    assert torch.equal(wider.pack().cu_lengths, tokens.pack().cu_lengths)
-
-
-def test_cells_without_tokens_get_padding() -> None:
-    mask = torch.zeros(2, 3, dtype=torch.bool)
-    padded = TokenSet(torch.zeros(2, 3, 1), torch.zeros(2, 3, dtype=torch.long), mask).pack().pad()
-    assert padded.values.shape == (2, 1, 1)
-    assert not padded.mask.any()
+@given(st.lists(st.lists(st.integers(0, 8), unique=True), max_size=6), st.integers(0, 1000))
+def test_cells_of_any_number_of_tokens_are_padded(sets: list[list[int]], seed: int) -> None:
+    """What a cell has comes first, in its order; what follows is zero and masked."""
+    lengths = np.array([len(s) for s in sets], dtype=np.int64)
+    values = np.random.default_rng(seed).normal(size=lengths.sum())
+    genes = np.array([g for s in sets for g in s], dtype=np.int64)
+    cells = np.repeat(np.arange(len(sets)), lengths)
+    tokens = entries_to_tokens(Entries(cells, genes, np.ones(len(genes)), lengths), values)
+    assert tokens.values.shape == (len(sets), max([1, *lengths]), 1)
+    assert tokens.lengths.tolist() == lengths.tolist()
+    ends = np.cumsum(lengths)
+    for i, own in enumerate(sets):
+        n = len(own)
+        assert tokens.mask[i].tolist() == [j < n for j in range(tokens.n_tokens)]
+        assert tokens.identities[i, :n].tolist() == own
+        expected = values[ends[i] - n : ends[i]].astype(np.float32)
+        np.testing.assert_array_equal(tokens.values[i, :n, 0], expected)
+    assert not tokens.values[~tokens.mask].any()
+    assert not tokens.identities[~tokens.mask].any()
 
 
 def test_moves_to_a_device() -> None:
     tokens = TokenSet(torch.ones(1, 1, 1), torch.zeros(1, 1).long(), torch.ones(1, 1).bool())
     assert tokens.to("meta").mask.device.type == "meta"
-    assert tokens.pack().to("meta").cu_lengths.device.type == "meta"
 
 
 VALUES, IDENTITIES = torch.zeros(2, 3, 1), torch.zeros(2, 3, dtype=torch.long)
@@ -94,14 +59,3 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=text):
         TokenSet(values, identities, mask)
-
-
-def test_packed_tokens_that_do_not_fit_are_refused() -> None:
-    values, identities = torch.zeros(4, 1), torch.zeros(4, dtype=torch.long)
-    cu_lengths = torch.tensor([0, 4], dtype=torch.int32)
-    with pytest.raises(InputError, match="one identity per token"):
-        PackedTokens(values, identities[:3], cu_lengths, 4)
-    with pytest.raises(InputError, match="int32"):
-        PackedTokens(values, identities, cu_lengths.long(), 4)
-    with pytest.raises(InputError, match=r"cells \+ 1"):
-        PackedTokens(values, identities, cu_lengths[None], 4)

@@ -32,7 +32,7 @@ from celldit.files import read_h5ad
 from celldit.storage import read_folder
 from celldit.tokenizers import read_gmt
 
-MODELS = Path(__file__).resolve().parents[1] / "compatibility" / "format_1"
+MODELS = Path(__file__).resolve().parents[1] / "compatibility"
 ODD = [
     "\t\t",
     "\n",
@@ -82,7 +82,7 @@ def with_another_value(content: Any, rng: np.random.Generator) -> str:
 
 def folders(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
     """A model folder with one damaged file, loaded and used."""
-    whole = MODELS / str(rng.choice(["pca", "set"]))
+    whole = MODELS / str(rng.choice(["format_1", "format_2"])) / "pca"
     target = folder / "model"
     shutil.copytree(whole, target)
     one = target / str(rng.choice(["config.json", "vocab.json", "weights.safetensors"]))
@@ -141,7 +141,7 @@ def texts(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
         path.write_bytes(damaged(TrainSettings().to_toml().encode(), rng))
         return lambda: TrainSettings.from_toml(path)
     target = folder / "model"
-    shutil.copytree(MODELS / "pca", target)
+    shutil.copytree(MODELS / "format_1" / "pca", target)
     path = target / str(rng.choice(["config.json", "vocab.json"]))
     path.write_bytes(damaged(path.read_bytes(), rng))
     return lambda: read_folder(target)

@@ -37,29 +37,27 @@ CONFIG = TrainingConfig(
 )
 
 
-def model_of(adata: ad.AnnData, kind: str = "pca", **options: Any) -> CellDiT:
+def model_of(adata: ad.AnnData, n_dims: int = 6, **options: Any) -> CellDiT:
     return CellDiT(
         adata,
         "modules",
-        LatentConfig(kind=kind, n_dims=6, token_dim=3, width=16, depth=1, decoder_hidden=8),
+        LatentConfig(n_dims=n_dims, token_dim=3, decoder_hidden=8),
         dit=DiTConfig(width=16, depth=1, n_heads=2),
         **options,
     )
 
 
-def train(adata: ad.AnnData, folder: Path | None, kind: str = "pca", **options: Any) -> CellDiT:
-    model = model_of(adata, kind)
+def train(adata: ad.AnnData, folder: Path | None, n_dims: int = 6, **options: Any) -> CellDiT:
+    model = model_of(adata, n_dims)
     arguments = {"checkpoint_minutes": 0.0, "config": CONFIG, **options}
     epochs = arguments.pop("max_epochs", 3)
     model.train(epochs, checkpoint_dir=folder, enable_progress_bar=False, **arguments)
     return model
 
 
-def in_a_process(adata: ad.AnnData, folder: Path, kind: str) -> multiprocessing.Process:
+def in_a_process(adata: ad.AnnData, folder: Path) -> multiprocessing.Process:
     """Training in a process of its own, forked so that nothing has to be imported again."""
-    process = multiprocessing.get_context("fork").Process(
-        target=train, args=(adata, folder), kwargs={"kind": kind}
-    )
+    process = multiprocessing.get_context("fork").Process(target=train, args=(adata, folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
@@ -84,18 +82,17 @@ def equal(one: CellDiT, two: CellDiT) -> bool:
     return one.trained.model_id == two.trained.model_id and one.history == two.history
 
 
-@pytest.mark.parametrize("kind", ["pca", pytest.param("set", marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_ends_at_the_same_weights(
-    screen: ad.AnnData, tmp_path: Path, kind: str
+    screen: ad.AnnData, tmp_path: Path
 ) -> None:
-    whole, seen = train(screen, None, kind), set()
+    whole, seen = train(screen, None), set()
     started = time.perf_counter()
-    in_a_process(screen, tmp_path / "timed", kind).join()
+    in_a_process(screen, tmp_path / "timed").join()
     duration = time.perf_counter() - started
     rng, n_killed, folder = np.random.default_rng(7), 0, tmp_path / "kept"
     # More than asked where the machine is slow to start and nothing was kept by then.
     while n_killed < N_KILLS or (len(seen) < 5 and n_killed < 30):
-        process = in_a_process(screen, folder, kind)
+        process = in_a_process(screen, folder)
         process.join(rng.uniform(0.05, 0.3) * duration)
         seen |= {(n_killed, p.name) for p in folder.glob("*.checkpoint")}
         if process.is_alive():
@@ -104,10 +101,10 @@ def test_killed_at_random_moments_it_ends_at_the_same_weights(
             process.join()
         else:  # it was done before its time: once more from the start
             assert process.exitcode == 0
-            assert equal(train(screen, folder, kind), whole)
+            assert equal(train(screen, folder), whole)
             shutil.rmtree(folder)
     assert len(seen) >= 5, "the kills came before there was anything to go on from"
-    assert equal(train(screen, folder, kind), whole)
+    assert equal(train(screen, folder), whole)
 
 
 def test_killed_after_every_single_checkpoint(
@@ -183,7 +180,7 @@ def test_without_time_for_one_only_finished_parts_are_kept(
         ({"max_epochs": 2}, r"max_epochs \(3 there, 2 here\)"),
         ({"config": TrainingConfig(flow_rate=5e-3)}, r"config flow_rate \(0.001 there"),
         ({"accumulate_grad_batches": 2}, r"trainer accumulate_grad_batches \(None there, 2 here"),
-        ({"kind": "set"}, r"latent kind \(pca there, set here\)"),
+        ({"n_dims": 3}, r"latent n_dims \(6 there, 3 here\)"),
     ],
 )
 def test_checkpoints_of_another_training_are_refused(
@@ -388,7 +385,7 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(
 
 
 def test_a_terminated_job_keeps_a_checkpoint(screen: ad.AnnData, tmp_path: Path) -> None:
-    process = in_a_process(screen, tmp_path, "pca")
+    process = in_a_process(screen, tmp_path)
     while not (tmp_path / "latent.checkpoint").exists() and process.is_alive():
         time.sleep(0.01)
     assert process.pid is not None

@@ -1,6 +1,6 @@
 """Fill the tables of docs/latent_measured.md from the committed results.
 
-python notebooks/tokenizer_tables.py
+python notebooks/latent_tables.py
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-PLAIN = ("attention_worth", "latent_anchor", "latent_cause", "latent_memory", "tokenizing_speed")
 COMPONENTS = "50 principal components"
 PAGE = ROOT / "docs" / "latent_measured.md"
 
@@ -19,12 +18,7 @@ PAGE = ROOT / "docs" / "latent_measured.md"
 def likelihood() -> pd.DataFrame:
     """Held-out negative log-likelihood, with the time and memory of training."""
     table = pd.read_csv(RESULTS / "latent.csv", keep_default_na=False)
-    table["latent"] = [
-        "scVI" if method == "scvi" else f"{latent} {tokenizer}".strip()
-        for method, latent, tokenizer in zip(
-            table["method"], table["latent"], table["tokenizer"], strict=True
-        )
-    ]
+    table["latent"] = ["scVI" if method == "scvi" else "celldit" for method in table["method"]]
     table["cell"] = [
         f"{nll:.1f} / {seconds:.0f} / {memory:.0f}"
         for nll, seconds, memory in zip(
@@ -35,34 +29,12 @@ def likelihood() -> pd.DataFrame:
     return table.pivot(index="latent", columns="data", values="cell").loc[order].reset_index()
 
 
-def choice() -> pd.DataFrame:
-    """Prediction of held-out conditions by latent, over seeds."""
-    measures = ["pearson", "nmse", "energy", "trust", "seconds"]
-    return over_seeds("latent_choice", ["held_out", "latent", "tokenizer"], measures)
-
-
-def choice_paired() -> pd.DataFrame:
-    """What the set latent over gene sets gains over principal components, seed by seed."""
-    rows = pd.read_csv(RESULTS / "latent_choice.csv").fillna({"tokenizer": ""})
-    keys = ["held_out", "seed"]
-    pca = rows[rows["latent"] == "pca"].set_index(keys)
-    over_sets = rows[rows["tokenizer"] == "gene_sets"].set_index(keys)
-    table = []
-    for held_out in rows["held_out"].unique():
-        row: dict[str, object] = {"held_out": held_out}
-        for measure in ("pearson", "nmse", "energy"):
-            gain = (over_sets[measure] - pca[measure]).loc[held_out].dropna()
-            row[measure] = f"{gain.mean():+.4f} ± {gain.std() / len(gain) ** 0.5:.4f}"
-        table.append({**row, "seeds": len(gain)})
-    return pd.DataFrame(table)
-
-
 def structure() -> pd.DataFrame:
     """Cell types in the latent, over splits, and beside principal components of the same splits."""
     measures = ["knn_accuracy", "ari", "unit_knn_accuracy", "unit_ari", "seconds"]
-    keys = ["data", "latent", "tokenizer", "n_dims"]
+    keys = ["data", "latent", "n_dims"]
     table = over_seeds("structure", keys, measures)
-    rows = pd.read_csv(RESULTS / "structure.csv").fillna({"tokenizer": ""})
+    rows = pd.read_csv(RESULTS / "structure.csv")
     for at, measure in enumerate(("knn_accuracy", "ari")):
         by_split = rows.pivot(index=keys, columns=["seed"], values=measure)
         gains = []
@@ -71,15 +43,13 @@ def structure() -> pd.DataFrame:
             gain = (by_split.loc[key] - of_components).dropna()
             error = gain.std() / len(gain) ** 0.5
             gains.append("" if key[1] == COMPONENTS else f"{gain.mean():+.3f} ± {error:.3f}")
-        table.insert(5 + 2 * at, f"{measure} gain", gains)
+        table.insert(4 + 2 * at, f"{measure} gain", gains)
     return table.rename(columns={"seeds": "splits"})
 
 
 def over_seeds(name: str, keys: list[str], measures: list[str]) -> pd.DataFrame:
     """Mean and standard deviation over seeds, and their number."""
-    groups = (
-        pd.read_csv(RESULTS / f"{name}.csv").fillna({"tokenizer": ""}).groupby(keys, sort=False)
-    )
+    groups = pd.read_csv(RESULTS / f"{name}.csv").groupby(keys, sort=False)
     mean, sd = groups[measures].mean(), groups[measures].std()
     table = pd.DataFrame(index=mean.index)
     for measure in measures:
@@ -108,10 +78,8 @@ def main() -> None:
     """Replace what stands between the markers of each table."""
     tables = {
         "likelihood": likelihood(),
-        "choice": choice(),
-        "choice_paired": choice_paired(),
         "structure": structure(),
-        **{name: plain(name) for name in PLAIN},
+        "tokenizing_speed": plain("tokenizing_speed"),
     }
     page = PAGE.read_text(encoding="utf-8")
     for name, table in tables.items():
