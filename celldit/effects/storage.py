@@ -10,6 +10,7 @@ import numpy as np
 from celldit.conditions.condition import Condition
 from celldit.effects.features import from_arrays, to_arrays
 from celldit.effects.kernel import ConditionKernel
+from celldit.effects.level import Level
 from celldit.effects.prior import EffectPrior
 
 
@@ -27,11 +28,13 @@ def prior_config(prior: EffectPrior) -> dict[str, Any]:
         "unseen_terms": dict(zip(kernel.terms, prior.of_unseen.weights.tolist(), strict=True)),
         "lengths": list(prior.lengths),
         "metric": "latent" if kernel.metric is None else "within conditions",
+        "level": {"slope": prior.level.slope, "sd": prior.level.sd},
     }
 
 
 def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
     """The arrays, for safetensors."""
+    positions = prior.kernel.positions
     arrays = {
         "shifts": prior.shifts,
         "noise": prior.noise,
@@ -39,8 +42,11 @@ def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
         "signal": prior.signal,
         "common": prior.common,
         "unseen_common": prior.of_unseen.common,
-        "positions": np.array(list(prior.kernel.positions.values())),
+        "positions": np.array(list(positions.values())),
+        "control_cells": np.array([prior.control_cells.get(key, 0.0) for key in positions]),
     }
+    if prior.level.slope:
+        arrays["level_centre"] = prior.level.centre_F
     return arrays | to_arrays(prior.kernel.features)
 
 
@@ -63,6 +69,11 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         top_doses=None if tops is None else tuple(tops),
         metric=arrays["rotation"] if whitened else None,
     )
+    # Nor did they know of levels, or how many control cells there were.
+    level = Level()
+    if "level_centre" in arrays:
+        level = Level(config["level"]["slope"], config["level"]["sd"], arrays["level_centre"])
+    control_cells = dict(zip(keys, arrays.get("control_cells", ()), strict=False))
     return EffectPrior(
         kernel,
         tuple(Condition.from_list(entry) for entry in config["conditions"]),
@@ -75,4 +86,6 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         common,
         np.array([unseen_terms[term] for term in kernel.terms]),
         arrays.get("unseen_common", common),
+        level,
+        {key: float(n) for key, n in control_cells.items() if n > 0},
     )

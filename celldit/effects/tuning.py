@@ -82,7 +82,7 @@ def tune(
     seed
         Of the choice of whole families of conditions where there are more than 120.
     """
-    chosen = _choose(kernel, conditions, seed)
+    chosen = choose(kernel, conditions, seed)
     conditions = [conditions[i] for i in chosen]
     design = kernel.design(conditions, conditions)
     shifts_CF = torch.tensor(shifts[chosen])
@@ -176,7 +176,8 @@ def _rescale(weights: Tensor, terms: Sequence[str], error: Callable[[Tensor], fl
     return weights
 
 
-def _choose(kernel: ConditionKernel, conditions: Sequence[Condition], seed: int) -> np.ndarray:
+def choose(kernel: ConditionKernel, conditions: Sequence[Condition], seed: int) -> np.ndarray:
+    """Rows of the at most 120 conditions that strengths are chosen on."""
     chosen = np.arange(len(conditions))
     if len(chosen) <= MAX_CONDITIONS:
         return chosen
