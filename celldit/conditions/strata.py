@@ -124,6 +124,17 @@ class Strata:
             weights.append(np.full(len(of_row), share / len(of_row)))
         return np.concatenate(positions), np.concatenate(weights)
 
+    def borrowed(self) -> dict[StratumKey, float]:
+        """Share of controls of other contexts, for strata with any in which something was done."""
+        treated = {c.surroundings for c in self.table.conditions if not c.is_control}
+        found = {}
+        for key, stratum in self.of.items():
+            elsewhere = [share for row, share in stratum.shares.items()
+                         if self.table.conditions[row].context != key[0]]  # fmt: skip
+            if elsewhere and key in treated and stratum.origin is not Origin.CELLS:
+                found[key] = float(sum(elsewhere))
+        return found
+
     def not_identified(self) -> tuple[StratumKey, ...]:
         """Strata of contexts without any control, in which something else was done."""
         treated = {c.surroundings for c in self.table.conditions if not c.is_control}

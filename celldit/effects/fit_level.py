@@ -65,7 +65,8 @@ def levelled(prior: EffectPrior, seed: int) -> EffectPrior:
     bent = replace(prior, level=level)
     shifts = prior.shifts - bent.level_means(prior.conditions)
     basis = np.linalg.inv(prior.rotation)
-    picked = tune(prior.kernel, prior.conditions, shifts, prior.noise, basis, seed)
+    open_columns = prior.baselines.columns(prior.conditions)
+    picked = tune(prior.kernel, prior.conditions, shifts, prior.noise, basis, seed, open_columns)
     bent = replace(bent, **picked._asdict())
     gain = 1 - _error(bent.rows(used), rows) / _error(some, rows)
     return bent if gain > LEAST_GAIN else prior

@@ -12,7 +12,8 @@ first so that noise is white and the dimensions in which conditions differ most 
 dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
 perturbations share: most have none of it, and those that do have much. Where contexts start at
 different levels, f has a slope on the level of their controls, if leaving contexts out shows one
-(:mod:`celldit.effects.level`).
+(:mod:`celldit.effects.level`). What a context without controls of its own starts from is one more
+unknown (:mod:`celldit.effects.baseline`).
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
@@ -36,6 +37,7 @@ import torch
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, n_features
 from celldit.conditions.strata import ENOUGH, Strata, StratumKey
+from celldit.effects.baseline import Baselines, variance_between
 from celldit.effects.estimate import EffectEstimate
 from celldit.effects.features import FeatureMatrix
 from celldit.effects.fit_level import levelled
@@ -81,6 +83,8 @@ class EffectPrior:
         The slope on the level of the controls.
     control_cells
         Control cells of the strata that have enough of their own.
+    baselines
+        The strata whose shifts are measured from controls of other contexts.
     """
 
     kernel: ConditionKernel
@@ -96,6 +100,7 @@ class EffectPrior:
     unseen_common: np.ndarray | None = None
     level: Level = field(default_factory=Level)
     control_cells: Mapping[StratumKey, float] = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=Baselines)
 
     @classmethod
     def fit(
@@ -139,18 +144,56 @@ class EffectPrior:
                 START_LENGTHS, one, one,
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
+        of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
         noise = np.array(
-            [1 / n_cells[i] + 1 / strata[table.conditions[i].surroundings].n_cells for i in enough]
+            [1 / n_cells[i] + of_controls[table.conditions[i].surroundings] for i in enough]
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
         kernel = replace(kernel, metric=rotation)
-        picked = tune(kernel, conditions, rotated, noise, np.linalg.inv(rotation), seed)
+        baselines = Baselines()
+        if borrowed := strata.borrowed():
+            between_F = variance_between(means @ rotation, n_cells, table.conditions)
+            if between_F is None:
+                between_F = (rotated**2).mean(axis=0)
+            baselines = Baselines(borrowed, of_controls, between_F).only(conditions)
+            # There the noise of the controls is part of what all conditions of a stratum share.
+            noise = np.array(
+                [1 / n_cells[i] + (c.surroundings not in borrowed) * of_controls[c.surroundings]
+                 for i, c in zip(enough, conditions, strict=True)]
+            )  # fmt: skip
+        basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
+        picked = tune(kernel, conditions, rotated, noise, basis, seed, open_columns)
         control_cells = {k: float(s.n_own) for k, s in strata.of.items() if s.n_own >= ENOUGH}
         prior = cls(
-            kernel, conditions, rotated, noise, rotation, *picked, control_cells=control_cells
+            kernel,
+            conditions,
+            rotated,
+            noise,
+            rotation,
+            *picked,
+            control_cells=control_cells,
+            baselines=baselines,
         )
-        return levelled(prior, seed)
+        return levelled(prior._placed(), seed)
+
+    def _placed(self) -> EffectPrior:
+        """The same with controls of strata that have none where they most likely lie."""
+        if not self.baselines.borrowed:
+            return self
+        nothing, one = np.zeros((1, len(self.conditions))), np.zeros(1)
+        basis, positions = np.linalg.inv(self.rotation), dict(self.kernel.positions)
+        offsets = {}
+        for at, key in enumerate(self.baselines.borrowed):
+            columns = [None] * at + [self.baselines.sd(key)[None]]
+            moved_1F, _ = self._observed.predict(nothing, one, one, columns)
+            offsets[key] = (moved_1F @ basis)[0]
+            positions[key] = positions[key] + offsets[key]
+        return replace(
+            self,
+            kernel=replace(self.kernel, positions=positions),
+            baselines=replace(self.baselines, offsets=offsets),
+        )
 
     def rows(self, keep: np.ndarray | Sequence[int]) -> EffectPrior:
         """The same with some of its observations."""
@@ -159,6 +202,7 @@ class EffectPrior:
             conditions=tuple(self.conditions[i] for i in keep),
             shifts=self.shifts[keep],
             noise=self.noise[keep],
+            baselines=self.baselines.only([self.conditions[i] for i in keep]),
         )
 
     def _levels(self, conditions: Sequence[Condition]) -> np.ndarray:
@@ -248,7 +292,7 @@ class EffectPrior:
             self._covariance(self.conditions, self.conditions),
             self.signal,
             self.common,
-            self._columns(self.conditions),
+            [*self._columns(self.conditions), *self.baselines.columns(self.conditions)],
         )
 
     def estimate(
@@ -292,7 +336,9 @@ class EffectPrior:
             if rows.any():
                 all_means, all_variances = prior._observed.leave_one_out()
                 mean[rows], variance[rows] = all_means[rows], all_variances[rows]
-        mixed = np.flatnonzero(~whole)
+        # An effect has no part in what is not known of where its stratum starts.
+        is_open = [c.surroundings in self.baselines.borrowed for c in self.conditions]
+        mixed = np.flatnonzero(~whole | np.array(is_open, dtype=bool))
         if len(mixed):
             mean[mixed], variance[mixed] = self._without([self.conditions[i] for i in mixed], mixed)
         return self._in_latent(mean + self.level_means(self.conditions), variance)
@@ -421,9 +467,20 @@ class EffectPrior:
         )
         shifts = np.array([shift for shift, _ in seen.values()])
         noise = np.array([noise for _, noise in seen.values()])
-        picked = tune(kernel, conditions, shifts, noise, np.linalg.inv(rotation), seed)
+        # Before this prior observed anything its dimensions were not turned.
+        turn_FF = np.linalg.inv(earlier.rotation) @ rotation
+        baselines = self.baselines.beside(earlier.baselines, turn_FF).only(conditions)
+        basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
+        picked = tune(kernel, conditions, shifts, noise, basis, seed, open_columns)
         control_cells = {**earlier.control_cells, **self.control_cells}
         joined = EffectPrior(
-            kernel, conditions, shifts, noise, rotation, *picked, control_cells=control_cells
+            kernel,
+            conditions,
+            shifts,
+            noise,
+            rotation,
+            *picked,
+            control_cells=control_cells,
+            baselines=baselines,
         )
         return levelled(joined, seed)
