@@ -16,13 +16,14 @@ import pandas as pd
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.strata import Strata
+from celldit.conditions.depth import warn_unequal_depths
+from celldit.conditions.strata import Strata, names_of
 from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels import parts
 from celldit.data.reading import Source, read_set_up
 from celldit.data.store import CellStore
-from celldit.effects.baseline import names_of, warn_without_controls
+from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features import (
     FeatureTable,
     read_features,
@@ -345,6 +346,7 @@ class CellDiT:
         )
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         warn_without_controls(Strata.of_table(table).borrowed())
+        warn_unequal_depths(table, cells.size_factors)
         with one_at_a_time(), holding as checkpoints, threads():
             fitted = fit(
                 cells,
@@ -470,6 +472,7 @@ class CellDiT:
         )
         table = ConditionTable.from_cells(cells, fields.perturbation_sep)
         warn_without_controls(Strata.of_table(table).borrowed())
+        warn_unequal_depths(table, cells.size_factors)
         with one_at_a_time(), holding as checkpoints, threads():
             fitted, match = fine_tune(
                 cells,

@@ -62,7 +62,7 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
 
 def _without_controls(config: dict[str, Any]) -> list[str]:
     """Contexts whose effects are measured from controls of others, for want of their own."""
-    from celldit.effects.baseline import names_of
+    from celldit.conditions.strata import names_of
 
     borrowed = config["population"]["prior"].get("borrowed", [])
     return list(names_of((where, time) for where, time, *_ in borrowed))

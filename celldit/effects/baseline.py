@@ -15,14 +15,14 @@ part, less that of its noise, is that of b.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.strata import ENOUGH, StratumKey
+from celldit.conditions.strata import ENOUGH, StratumKey, names_of
 from celldit.errors import examples
 
 ROUNDS = 30
@@ -94,13 +94,6 @@ class Baselines:
             noise={key: variance for key, variance in self.noise.items() if key in used},
             offsets={key: offset_F for key, offset_F in self.offsets.items() if key in used},
         )
-
-
-def names_of(strata: Iterable[StratumKey]) -> tuple[str, ...]:
-    """Contexts and times as a user reads them."""
-    return tuple(
-        where if time is None else f"{where} at {time:g}".strip() for where, time in strata
-    )
 
 
 def warn_without_controls(borrowed: Mapping[StratumKey, float]) -> None:
