@@ -1,9 +1,9 @@
 """Controls and treated cells that were sequenced to different depths.
 
 Expression is counted per library size, so a deeper cell is no other cell. But the fewer counts,
-the more genes are seen in none, and what is nonlinear in counts, such as a mean of logarithms, moves
-with depth alone. Where medians differ by a factor of 2 the user is told; in the bundled screens they
-differ by 1.25 at most.
+the more genes are seen in none, and what is nonlinear in counts, such as a mean of logarithms,
+moves with depth alone. Where medians differ by a factor of 2, which is far more than in any of the
+bundled screens, the user is told.
 """
 
 from __future__ import annotations
