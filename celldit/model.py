@@ -16,11 +16,14 @@ import pandas as pd
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.depth import warn_unequal_depths
+from celldit.conditions.strata import Strata, names_of
 from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels import parts
 from celldit.data.reading import Source, read_set_up
 from celldit.data.store import CellStore
+from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features import (
     FeatureTable,
     read_features,
@@ -182,6 +185,14 @@ class CellDiT:
         return tuple(self._frequencies)
 
     @property
+    def without_controls(self) -> tuple[str, ...]:
+        """Contexts whose effects are measured from controls of others, for want of their own.
+
+        Standard deviations of these effects hold the doubt of where the context starts.
+        """
+        return names_of(self.trained.population.prior.baselines.borrowed)
+
+    @property
     def is_trained(self) -> bool:
         """Whether :meth:`train` has run, or the model was loaded."""
         return self._trained is not None
@@ -330,6 +341,9 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start="new" if self._borrowed is None else self._borrowed.name,
         )
+        table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
+        warn_without_controls(Strata.of_table(table).borrowed())
+        warn_unequal_depths(table, cells.size_factors)
         with one_at_a_time(), holding as checkpoints, threads():
             fitted = fit(
                 cells,
@@ -345,7 +359,6 @@ class CellDiT:
                 checkpoints=checkpoints,
                 borrowed=self._borrowed,
             )
-            table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
             readouts = fit_readouts(cells, table, *parts, seed, network, new_cells=config.new_cells)
@@ -454,6 +467,9 @@ class CellDiT:
             trainer_arguments=trainer_arguments,
             start=trained.model_id,
         )
+        table = ConditionTable.from_cells(cells, fields.perturbation_sep)
+        warn_without_controls(Strata.of_table(table).borrowed())
+        warn_unequal_depths(table, cells.size_factors)
         with one_at_a_time(), holding as checkpoints, threads():
             fitted, match = fine_tune(
                 cells,
@@ -470,7 +486,6 @@ class CellDiT:
                 trainer_arguments=trainer_arguments,
                 checkpoints=checkpoints,
             )
-            table = ConditionTable.from_cells(cells, fields.perturbation_sep)
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
             readouts = fit_readouts(cells, table, *parts, seed, network, new_cells=config.new_cells)

@@ -45,6 +45,7 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "genes": list(vocab["genes"]),
         "perturbations": vocab["perturbations"],
         "contexts": [context for context in vocab["contexts"] if context],
+        "without_controls": _without_controls(config),
         "features": sorted(vocab.get("features", {})),
         "latent": {
             "tokens": config["latent"]["n_tokens"],
@@ -56,6 +57,14 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "seed": trained["seed"],
         "max_epochs": trained["max_epochs"],
     }
+
+
+def _without_controls(config: dict[str, Any]) -> list[str]:
+    """Contexts whose effects are measured from controls of others, for want of their own."""
+    from celldit.conditions.strata import names_of
+
+    borrowed = config["population"]["prior"].get("borrowed", [])
+    return list(names_of((where, time) for where, time, *_ in borrowed))
 
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

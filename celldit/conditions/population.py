@@ -83,7 +83,10 @@ class Population:
             Their conditions, and the effects.
         """
         means_CF, _ = condition_means(z, table)
-        references = Strata.of_table(table).means(means_CF)
+        strata = Strata.of_table(table)
+        references = strata.means(means_CF)
+        for key in strata.borrowed():
+            references[key] = references[key] + prior.baselines.offsets.get(key, 0.0)
         where = [c.surroundings for c in table.conditions]
         place = {key: i for i, key in enumerate(references)}
         surroundings_C = np.array([place[key] for key in where])
@@ -111,6 +114,30 @@ class Population:
     def contexts(self) -> tuple[str, ...]:
         """Contexts of training, in a fixed order."""
         return tuple(sorted({context for context, _ in self.references}))
+
+    def offset(self, table: ConditionTable) -> np.ndarray | None:
+        """From the cells that stand in as controls of each condition to where its own would lie.
+
+        A cell of another context starts there when it is paired with cells of a condition whose
+        stratum has no controls (:mod:`celldit.effects.baseline`).
+
+        Parameters
+        ----------
+        table
+            The C conditions of training cells.
+
+        Returns
+        -------
+        ndarray or None
+            Float32, shape (C, F); None where every stratum has controls of its own.
+        """
+        offsets, borrowed = self.prior.baselines.offsets, Strata.of_table(table).borrowed()
+        if not borrowed.keys() & offsets.keys():
+            return None
+        zero_F = np.zeros(len(self.size_slopes))
+        keys = [c.surroundings if not c.is_control else None for c in table.conditions]
+        moved = [offsets.get(k, zero_F) if k in borrowed else zero_F for k in keys]
+        return np.array(moved, dtype=np.float32)
 
     def without(self, conditions: Sequence[Condition]) -> Population:
         """The same had these conditions' effects not been observed."""

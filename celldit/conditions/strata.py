@@ -19,7 +19,7 @@ controls shift from one time to another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -28,7 +28,16 @@ import numpy as np
 
 from celldit.conditions.condition import ConditionTable
 
-__all__ = ["ENOUGH", "Origin", "Strata", "Stratum", "StratumKey", "controls_shift", "mean_controls"]
+__all__ = [
+    "ENOUGH",
+    "Origin",
+    "Strata",
+    "Stratum",
+    "StratumKey",
+    "controls_shift",
+    "mean_controls",
+    "names_of",
+]
 
 StratumKey: TypeAlias = tuple[str, float | None]
 """Context and time, as :attr:`celldit.conditions.Condition.surroundings` says them."""
@@ -124,10 +133,28 @@ class Strata:
             weights.append(np.full(len(of_row), share / len(of_row)))
         return np.concatenate(positions), np.concatenate(weights)
 
+    def borrowed(self) -> dict[StratumKey, float]:
+        """Share of controls of other contexts, for strata with any in which something was done."""
+        treated = {c.surroundings for c in self.table.conditions if not c.is_control}
+        found = {}
+        for key, stratum in self.of.items():
+            elsewhere = [share for row, share in stratum.shares.items()
+                         if self.table.conditions[row].context != key[0]]  # fmt: skip
+            if elsewhere and key in treated and stratum.origin is not Origin.CELLS:
+                found[key] = float(sum(elsewhere))
+        return found
+
     def not_identified(self) -> tuple[StratumKey, ...]:
         """Strata of contexts without any control, in which something else was done."""
         treated = {c.surroundings for c in self.table.conditions if not c.is_control}
         return tuple(k for k, s in self.of.items() if not s.is_identified and k in treated)
+
+
+def names_of(strata: Iterable[StratumKey]) -> tuple[str, ...]:
+    """Contexts and times as a user reads them."""
+    return tuple(
+        where if time is None else f"{where} at {time:g}".strip() for where, time in strata
+    )
 
 
 def mean_controls(

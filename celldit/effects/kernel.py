@@ -187,6 +187,16 @@ class ConditionKernel:
             dtype=np.float64,
         )
 
+    def engagement(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """How much of an effect each condition may have: all of it, less at a low dose, (C,)."""
+        found = np.zeros(len(conditions))
+        for row, condition in enumerate(conditions):
+            for part, dose in _parts_and_doses(condition):
+                _, top = self._range_of.get(part, (1.0, 1.0))
+                full = dose is None or not self._share(part, top)
+                found[row] += 1.0 if full else self._share(part, dose) / self._share(part, top)
+        return found.clip(0, 1)
+
     def design(self, a: Sequence[Condition], b: Sequence[Condition]) -> dict[str, Tensor]:
         """The parts of the covariance that do not depend on what is learned, most (A, B)."""
         every = {p: i for i, p in enumerate(sorted({p for c in (*a, *b) for p in c.parts}))}

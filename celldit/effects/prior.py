@@ -10,7 +10,10 @@ covariance is a sum of terms for additivity, pooling over contexts and features 
 :mod:`celldit.effects.kernel`), whose weights cross-validation picks. The latent is rotated
 first so that noise is white and the dimensions in which conditions differ most come first; each
 dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
-perturbations share: most have none of it, and those that do have much.
+perturbations share: most have none of it, and those that do have much. Where contexts start at
+different levels, f has a slope on the level of their controls, if leaving contexts out shows one
+(:mod:`celldit.effects.level`). What a context without controls of its own starts from is one more
+unknown (:mod:`celldit.effects.baseline`).
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
@@ -24,7 +27,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -33,10 +36,13 @@ import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, n_features
-from celldit.conditions.strata import Strata
+from celldit.conditions.strata import ENOUGH, Strata, StratumKey
+from celldit.effects.baseline import Baselines, variance_between
 from celldit.effects.estimate import EffectEstimate
 from celldit.effects.features import FeatureMatrix
+from celldit.effects.fit_level import levelled
 from celldit.effects.kernel import ConditionKernel, Lengths
+from celldit.effects.level import Level
 from celldit.effects.posterior import Observed
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
 from celldit.effects.tuning import START_LENGTHS, tune
@@ -73,6 +79,12 @@ class EffectPrior:
     unseen_weights, unseen_common
         The weights and the variance that estimates of perturbations never seen rest on; None for
         the same.
+    level
+        The slope on the level of the controls.
+    control_cells
+        Control cells of the strata that have enough of their own.
+    baselines
+        The strata whose shifts are measured from controls of other contexts.
     """
 
     kernel: ConditionKernel
@@ -86,6 +98,9 @@ class EffectPrior:
     common: np.ndarray
     unseen_weights: np.ndarray | None = None
     unseen_common: np.ndarray | None = None
+    level: Level = field(default_factory=Level)
+    control_cells: Mapping[StratumKey, float] = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=Baselines)
 
     @classmethod
     def fit(
@@ -129,14 +144,86 @@ class EffectPrior:
                 START_LENGTHS, one, one,
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
+        of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
         noise = np.array(
-            [1 / n_cells[i] + 1 / strata[table.conditions[i].surroundings].n_cells for i in enough]
+            [1 / n_cells[i] + of_controls[table.conditions[i].surroundings] for i in enough]
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
         kernel = replace(kernel, metric=rotation)
-        picked = tune(kernel, conditions, rotated, noise, np.linalg.inv(rotation), seed)
-        return cls(kernel, conditions, rotated, noise, rotation, *picked)
+        baselines = Baselines()
+        if borrowed := strata.borrowed():
+            between_F = variance_between(means @ rotation, n_cells, table.conditions)
+            if between_F is None:
+                between_F = (rotated**2).mean(axis=0)
+            baselines = Baselines(borrowed, of_controls, between_F).only(conditions)
+            # There the noise of the controls is part of what all conditions of a stratum share.
+            noise = np.array(
+                [1 / n_cells[i] + (c.surroundings not in borrowed) * of_controls[c.surroundings]
+                 for i, c in zip(enough, conditions, strict=True)]
+            )  # fmt: skip
+        basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
+        picked = tune(kernel, conditions, rotated, noise, basis, seed, open_columns)
+        control_cells = {k: float(s.n_own) for k, s in strata.of.items() if s.n_own >= ENOUGH}
+        prior = cls(
+            kernel,
+            conditions,
+            rotated,
+            noise,
+            rotation,
+            *picked,
+            control_cells=control_cells,
+            baselines=baselines,
+        )
+        return levelled(prior._placed(), seed)
+
+    def _placed(self) -> EffectPrior:
+        """The same with controls of strata that have none where they most likely lie."""
+        if not self.baselines.borrowed:
+            return self
+        nothing, one = np.zeros((1, len(self.conditions))), np.zeros(1)
+        basis, positions = np.linalg.inv(self.rotation), dict(self.kernel.positions)
+        offsets = {}
+        for at, key in enumerate(self.baselines.borrowed):
+            columns = [None] * at + [self.baselines.sd(key)[None]]
+            moved_1F, _ = self._observed.predict(nothing, one, one, columns)
+            offsets[key] = (moved_1F @ basis)[0]
+            positions[key] = positions[key] + offsets[key]
+        return replace(
+            self,
+            kernel=replace(self.kernel, positions=positions),
+            baselines=replace(self.baselines, offsets=offsets),
+        )
+
+    def rows(self, keep: np.ndarray | Sequence[int]) -> EffectPrior:
+        """The same with some of its observations."""
+        return replace(
+            self,
+            conditions=tuple(self.conditions[i] for i in keep),
+            shifts=self.shifts[keep],
+            noise=self.noise[keep],
+            baselines=self.baselines.only([self.conditions[i] for i in keep]),
+        )
+
+    def _levels(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Level of each one's controls over the mean, times how much it may do, rotated, (Q, F)."""
+        positions, centre_F = self.kernel.positions, self.level.centre_F
+        above_QF = np.array([positions.get(c.surroundings, centre_F) for c in conditions])
+        amounts_Q = self.kernel.engagement(conditions)
+        levels_QF: np.ndarray = amounts_Q[:, None] * ((above_QF - centre_F) @ self.rotation)
+        return levels_QF
+
+    def level_means(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """What the level of their controls adds to effects, in rotated coordinates, (Q, F)."""
+        if self.level.slope == 0 or not conditions:
+            return np.zeros((len(conditions), len(self.rotation)))
+        return -self.level.slope * self._levels(conditions)
+
+    def _columns(self, conditions: Sequence[Condition]) -> list[np.ndarray]:
+        """How the doubt of the slope enters effects: one column of shape (Q, F), or none."""
+        if self.level.sd == 0 or not conditions:
+            return []
+        return [self.level.sd * self._levels(conditions)]
 
     def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
         lengths = Lengths(*torch.tensor(self.lengths, dtype=torch.float64))
@@ -199,12 +286,13 @@ class EffectPrior:
     @cached_property
     def _observed(self) -> Observed:
         return Observed(
-            self.shifts,
+            self.shifts - self.level_means(self.conditions),
             self.noise,
             self.kernel.totals(self.conditions),
             self._covariance(self.conditions, self.conditions),
             self.signal,
             self.common,
+            [*self._columns(self.conditions), *self.baselines.columns(self.conditions)],
         )
 
     def estimate(
@@ -231,9 +319,11 @@ class EffectPrior:
                 here._covariance(asked, self.conditions),
                 self.kernel.totals(asked),
                 here._variances(asked),
+                here._columns(asked),
             )
 
-        return self._in_latent(*self._by_novelty(conditions, map(self._new_parts, conditions), ask))
+        mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
+        return self._in_latent(mean + self._knowing(positions).level_means(conditions), variance)
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
@@ -246,10 +336,12 @@ class EffectPrior:
             if rows.any():
                 all_means, all_variances = prior._observed.leave_one_out()
                 mean[rows], variance[rows] = all_means[rows], all_variances[rows]
-        mixed = np.flatnonzero(~whole)
+        # An effect has no part in what is not known of where its stratum starts.
+        is_open = [c.surroundings in self.baselines.borrowed for c in self.conditions]
+        mixed = np.flatnonzero(~whole | np.array(is_open, dtype=bool))
         if len(mixed):
             mean[mixed], variance[mixed] = self._without([self.conditions[i] for i in mixed], mixed)
-        return self._in_latent(mean, variance)
+        return self._in_latent(mean + self.level_means(self.conditions), variance)
 
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
@@ -261,7 +353,8 @@ class EffectPrior:
         rows
             Which observed condition is left out for each, shape (Q,).
         """
-        return self._in_latent(*self._without(conditions, rows))
+        mean, variance = self._without(conditions, rows)
+        return self._in_latent(mean + self.level_means(conditions), variance)
 
     def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
         def ask(prior: EffectPrior, asked: Sequence[Condition], which: np.ndarray) -> Moments:
@@ -270,6 +363,7 @@ class EffectPrior:
                 self.kernel.totals(asked),
                 prior._variances(asked),
                 rows[which],
+                prior._columns(asked),
             )
 
         left_out = [self.conditions[row] for row in rows]
@@ -334,13 +428,7 @@ class EffectPrior:
     def without(self, conditions: Sequence[Condition]) -> EffectPrior:
         """The same prior had these conditions not been observed (strengths kept)."""
         left_out = set(conditions)
-        keep = [i for i, c in enumerate(self.conditions) if c not in left_out]
-        return replace(
-            self,
-            conditions=tuple(self.conditions[i] for i in keep),
-            shifts=self.shifts[keep],
-            noise=self.noise[keep],
-        )
+        return self.rows([i for i, c in enumerate(self.conditions) if c not in left_out])
 
     def with_earlier(self, earlier: EffectPrior, seed: int = 0) -> EffectPrior:
         """Take what another prior observed in the same latent beside the own observations.
@@ -379,5 +467,20 @@ class EffectPrior:
         )
         shifts = np.array([shift for shift, _ in seen.values()])
         noise = np.array([noise for _, noise in seen.values()])
-        picked = tune(kernel, conditions, shifts, noise, np.linalg.inv(rotation), seed)
-        return EffectPrior(kernel, conditions, shifts, noise, rotation, *picked)
+        # Before this prior observed anything its dimensions were not turned.
+        turn_FF = np.linalg.inv(earlier.rotation) @ rotation
+        baselines = self.baselines.beside(earlier.baselines, turn_FF).only(conditions)
+        basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
+        picked = tune(kernel, conditions, shifts, noise, basis, seed, open_columns)
+        control_cells = {**earlier.control_cells, **self.control_cells}
+        joined = EffectPrior(
+            kernel,
+            conditions,
+            shifts,
+            noise,
+            rotation,
+            *picked,
+            control_cells=control_cells,
+            baselines=baselines,
+        )
+        return levelled(joined, seed)

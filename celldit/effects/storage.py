@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition
+from celldit.effects.baseline import Baselines
 from celldit.effects.features import from_arrays, to_arrays
 from celldit.effects.kernel import ConditionKernel
+from celldit.effects.level import Level
 from celldit.effects.prior import EffectPrior
 
 
@@ -27,11 +29,17 @@ def prior_config(prior: EffectPrior) -> dict[str, Any]:
         "unseen_terms": dict(zip(kernel.terms, prior.of_unseen.weights.tolist(), strict=True)),
         "lengths": list(prior.lengths),
         "metric": "latent" if kernel.metric is None else "within conditions",
+        "level": {"slope": prior.level.slope, "sd": prior.level.sd},
+        "borrowed": [
+            [*key, share, prior.baselines.noise[key]]
+            for key, share in prior.baselines.borrowed.items()
+        ],
     }
 
 
 def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
     """The arrays, for safetensors."""
+    positions = prior.kernel.positions
     arrays = {
         "shifts": prior.shifts,
         "noise": prior.noise,
@@ -39,8 +47,15 @@ def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
         "signal": prior.signal,
         "common": prior.common,
         "unseen_common": prior.of_unseen.common,
-        "positions": np.array(list(prior.kernel.positions.values())),
+        "positions": np.array(list(positions.values())),
+        "control_cells": np.array([prior.control_cells.get(key, 0.0) for key in positions]),
     }
+    if prior.level.slope:
+        arrays["level_centre"] = prior.level.centre_F
+    if prior.baselines.borrowed:
+        offsets = [prior.baselines.offsets[key] for key in prior.baselines.borrowed]
+        arrays["baseline_offsets"] = np.array(offsets)
+        arrays["baseline_variance"] = prior.baselines.between_F
     return arrays | to_arrays(prior.kernel.features)
 
 
@@ -63,6 +78,17 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         top_doses=None if tops is None else tuple(tops),
         metric=arrays["rotation"] if whitened else None,
     )
+    # Nor did they know of levels, how many control cells there were, and strata without any.
+    level = Level()
+    if "level_centre" in arrays:
+        level = Level(config["level"]["slope"], config["level"]["sd"], arrays["level_centre"])
+    control_cells = dict(zip(keys, arrays.get("control_cells", ()), strict=False))
+    baselines = Baselines()
+    if "baseline_variance" in arrays:
+        borrowed = {(context, time): share for context, time, share, _ in config["borrowed"]}
+        of_means = {(context, time): noise for context, time, _, noise in config["borrowed"]}
+        offsets = dict(zip(borrowed, arrays["baseline_offsets"], strict=True))
+        baselines = Baselines(borrowed, of_means, arrays["baseline_variance"], offsets)
     return EffectPrior(
         kernel,
         tuple(Condition.from_list(entry) for entry in config["conditions"]),
@@ -75,4 +101,7 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         common,
         np.array([unseen_terms[term] for term in kernel.terms]),
         arrays.get("unseen_common", common),
+        level,
+        {key: float(n) for key, n in control_cells.items() if n > 0},
+        baselines,
     )

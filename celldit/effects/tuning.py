@@ -67,6 +67,7 @@ def tune(
     noise: np.ndarray,
     basis: np.ndarray,
     seed: int,
+    further: Sequence[np.ndarray] = (),
 ) -> Strengths:
     """Choose the strengths of the kernel's terms.
 
@@ -81,12 +82,18 @@ def tune(
         From these coordinates to the latent, (F, F).
     seed
         Of the choice of whole families of conditions where there are more than 120.
+    further
+        Columns of known size, each (C, F), as in :mod:`celldit.effects.posterior`.
     """
-    chosen = _choose(kernel, conditions, seed)
+    chosen = choose(kernel, conditions, seed)
     conditions = [conditions[i] for i in chosen]
     design = kernel.design(conditions, conditions)
     shifts_CF = torch.tensor(shifts[chosen])
-    noise_CC = torch.diag(torch.tensor(noise[chosen]))
+    # The same in all dimensions, but for what further columns add.
+    noise_FCC = torch.diag(torch.tensor(noise[chosen]))[None]
+    for column_CF in further:
+        column_FC = torch.tensor(column_CF[chosen].T)
+        noise_FCC = noise_FCC + column_FC[:, :, None] * column_FC[:, None, :]
     blocks = _blocks(conditions)
     likely_blocks = blocks if kernel.features else []
     totals_C = torch.tensor(kernel.totals(conditions))
@@ -102,7 +109,7 @@ def tune(
         return kernel.covariance(design, weights, Lengths(*log_lengths.exp()))
 
     def solve(covariance_CC: Tensor, common_F: Tensor) -> tuple[Tensor, Tensor]:
-        total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_CC
+        total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_FCC
         total_FCC = total_FCC + common_F[:, None, None] * torch.outer(totals_C, totals_C)
         factor_FCC = torch.linalg.cholesky(total_FCC)
         solved_FC = torch.cholesky_solve(shifts_CF.T[:, :, None], factor_FCC)[:, :, 0]
@@ -176,7 +183,8 @@ def _rescale(weights: Tensor, terms: Sequence[str], error: Callable[[Tensor], fl
     return weights
 
 
-def _choose(kernel: ConditionKernel, conditions: Sequence[Condition], seed: int) -> np.ndarray:
+def choose(kernel: ConditionKernel, conditions: Sequence[Condition], seed: int) -> np.ndarray:
+    """Rows of the at most 120 conditions that strengths are chosen on."""
     chosen = np.arange(len(conditions))
     if len(chosen) <= MAX_CONDITIONS:
         return chosen

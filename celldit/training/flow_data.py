@@ -74,6 +74,9 @@ class FlowTables:
     weight
         How often each condition is drawn, up to a constant, shape (C,); by default the square root
         of its cells.
+    offsets
+        Where controls of other contexts stand in, from them to where its own would lie, shape
+        (C, K, D); None where they do nowhere.
     """
 
     z_NKD: Tensor | LatentFile
@@ -90,6 +93,7 @@ class FlowTables:
     unit_K: Tensor
     parts: tuple[PartTokens, PartTokens] | None = None
     weight: np.ndarray | None = None
+    offsets: Tensor | None = None
 
     @property
     def weight_C(self) -> np.ndarray:
@@ -227,6 +231,7 @@ def make_tables(
             PartTokens.of(prior, table.conditions, crossed=crossed) for crossed in (False, True)
         )
         parts = own, without
+    offset_CF = population.offset(table)
     surroundings = sorted({c.surroundings for c in table.conditions}, key=str)
     factors = np.stack([population.factor(key) for key in surroundings]).astype(np.float32)
     return FlowTables(
@@ -243,6 +248,7 @@ def make_tables(
         context_numbers(population, table.conditions),
         unit_K,
         parts,
+        offsets=None if offset_CF is None else torch.from_numpy(offset_CF).view(-1, *shape),
     )
 
 
@@ -362,6 +368,8 @@ class FlowBatches(IterableDataset[FlowBatch]):
         told = tables.tell(crossed, condition, self._withheld(rng, len(condition)))
         start = torch.from_numpy(tables.controls.draw(rng, condition))
         x0_BKD = tables.z_NKD[start] + told.effect_BKD
+        if tables.offsets is not None:
+            x0_BKD = x0_BKD + tables.offsets[torch.from_numpy(condition)]
         x1_BKD = self._cells(rng, condition)
         unit_K1, stop = tables.unit_K[:, None], 0
         for size in size_G.tolist():

@@ -43,6 +43,7 @@ def make_trials(
     is_held_out = np.array([c in set(held_out) for c in table.conditions])
     of_row = table.index[held_out_rows]
     briefing = Briefing.of(reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts)
+    offset_CF = population.offset(table)
     trials = []
     candidates = rng.permutation(len(table))
     n_seen = 0
@@ -64,6 +65,8 @@ def make_trials(
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
         told = briefing.tell(np.full(len(cells), i), from_noise=False)
         start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
+        if offset_CF is not None:
+            start_NKD = start_NKD + torch.from_numpy(offset_CF[i]).view(z_NKD.shape[1:])
         truth_MKD = z_NKD[torch.from_numpy(truth)]
         trials.append(Trial(kind, start_NKD, told, truth_MKD, unit_K))
     return trials
