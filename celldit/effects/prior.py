@@ -156,12 +156,13 @@ class EffectPrior:
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
         kernel = replace(kernel, metric=rotation)
-        baselines = Baselines()
+        every = baselines = Baselines()
         if borrowed := strata.borrowed():
             between_F = variance_between(means @ rotation, n_cells, table.conditions)
             if between_F is None:
                 between_F = (rotated**2).mean(axis=0)
-            baselines = Baselines(borrowed, of_controls, between_F).only(conditions)
+            every = Baselines(borrowed, of_controls, between_F)
+            baselines = every.only(conditions)
             # There the noise of the controls is part of what all conditions of a stratum share.
             noise = np.array(
                 [of_own[i] + (c.surroundings not in borrowed) * of_controls[c.surroundings]
@@ -184,35 +185,21 @@ class EffectPrior:
         few = [i for i in treated if i not in set(enough)]
         if not few:
             return prior
-        return prior._with_few([table.conditions[i] for i in few], means[few], of_own[few], strata)
-
-    def _with_few(
-        self,
-        conditions: Sequence[Condition],
-        means_EF: np.ndarray,
-        variance_E: np.ndarray,
-        strata: Strata,
-    ) -> EffectPrior:
-        """The same with what conditions of too few cells show of themselves."""
-        noise, at = [], np.array([self.kernel.positions[c.surroundings] for c in conditions])
-        for condition, own in zip(conditions, variance_E, strict=True):
-            key = condition.surroundings
-            sd_F = self.baselines.sd(key) if key in self.baselines.borrowed else 0.0
-            noise.append(own + 1 / strata[key].n_cells + sd_F**2 * np.ones(len(self.rotation)))
-        shifts_EF = (means_EF - at) @ self.rotation
-        return replace(self, few=FewCells(tuple(conditions), shifts_EF, np.array(noise)))
+        small = [table.conditions[i] for i in few]
+        noise_EF = every.noise_of(small, of_own[few], of_controls, n_dims)
+        at = np.array([prior.kernel.positions[c.surroundings] for c in small])
+        return replace(prior, few=FewCells(tuple(small), (means[few] - at) @ rotation, noise_EF))
 
     def _placed(self) -> EffectPrior:
         """The same with controls of strata that have none where they most likely lie."""
         if not self.baselines.borrowed:
             return self
-        nothing, one = np.zeros((1, len(self.conditions))), np.zeros(1)
+        nothing, none = np.zeros((1, len(self.conditions))), np.zeros(1)
         basis, positions = np.linalg.inv(self.rotation), dict(self.kernel.positions)
         offsets = {}
         for at, key in enumerate(self.baselines.borrowed):
             columns = [None] * at + [self.baselines.sd(key)[None]]
-            moved_1F, _ = self._observed.predict(nothing, one, one, columns)
-            offsets[key] = (moved_1F @ basis)[0]
+            offsets[key] = (self._observed.mean(nothing, none, columns) @ basis)[0]
             positions[key] = positions[key] + offsets[key]
         return replace(
             self,

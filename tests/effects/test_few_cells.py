@@ -101,6 +101,27 @@ def test_they_change_no_other_estimate(world: Make) -> None:
     assert not np.allclose(odd.estimate([single("A")]).mean, prior.estimate([single("A")]).mean)
 
 
+def test_where_their_context_starts_is_in_doubt_too() -> None:
+    """Two cells in a batch without controls, in which nothing else was done."""
+    rng = np.random.default_rng(0)
+    sizes = {Condition((p,) if p else (), None, b): 60 for b in ("x", "y") for p in ("", *NAMES)}
+    start = {"x": np.zeros(4), "y": rng.normal(size=4), "z": 5 * rng.normal(size=4)}
+    sizes[Condition(("A",), None, "z")] = 2
+    effects = {name: rng.normal(size=4) for name in NAMES}
+    index = np.repeat(np.arange(len(sizes)), list(sizes.values()))
+    means = np.array(
+        [start[c.context] + sum((effects[p] for p in c.parts), np.zeros(4)) for c in sizes]
+    )
+    z = means[index] + rng.normal(size=(len(index), 4))
+    prior = EffectPrior.fit(z, ConditionTable(tuple(sizes), index))
+    asked = Condition(("A",), None, "z")
+    assert prior.few.conditions == (asked,)
+    found = prior.estimate([asked])
+    assert ((found.mean[0] - effects["A"]) ** 2).sum() < 0.3 * (start["z"] ** 2).sum()
+    sure = replace(prior, few=replace(prior.few, noise_EF=np.full((1, 4), 0.5)))
+    assert found.doubt[0] > sure.estimate([asked]).doubt[0]
+
+
 def test_left_out_they_are_gone(world: Make) -> None:
     prior = EffectPrior.fit(*cut(world, {"A": 2, "B": 1}))
     without = prior.without([single("A")])
