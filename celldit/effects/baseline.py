@@ -65,6 +65,35 @@ class Baselines:
         """How far the mean of the controls may be from where the stratum starts, shape (F,)."""
         return np.sqrt(self.borrowed[key] ** 2 * self.between_F + self.noise[key])
 
+    def noise_of(
+        self,
+        conditions: Sequence[Condition],
+        own_C: np.ndarray,
+        of_controls: Mapping[StratumKey, float],
+        n_dims: int,
+    ) -> np.ndarray:
+        """Variance of shifts from the mean of the controls, with all doubt of where strata start.
+
+        Parameters
+        ----------
+        conditions, own_C
+            C conditions, and the variance of the mean of their cells.
+        of_controls
+            That of the mean of each stratum's controls.
+        n_dims
+            F.
+
+        Returns
+        -------
+        ndarray
+            Shape (C, F).
+        """
+        noise_CF = np.repeat(own_C[:, None], n_dims, axis=1)
+        for row, condition in enumerate(conditions):
+            key = condition.surroundings
+            noise_CF[row] += self.sd(key) ** 2 if key in self.borrowed else of_controls[key]
+        return noise_CF
+
     def beside(self, earlier: Baselines, turn_FF: np.ndarray) -> Baselines:
         """Together with those of another training in the same latent.
 

@@ -101,9 +101,14 @@ class Observed:
         """The columns Vᵀ⁻¹ S_k⁻¹ y_k: what the shifts weigh in the coordinates of V."""
         return self._solve(self._spectrum[1].T @ self.shifts_CF, self._removed_CF)
 
-    def mean(self, kernel_QC: np.ndarray, totals_Q: np.ndarray) -> np.ndarray:
+    def mean(
+        self,
+        kernel_QC: np.ndarray,
+        totals_Q: np.ndarray,
+        further: Sequence[np.ndarray | None] = (),
+    ) -> np.ndarray:
         """Posterior mean of Q conditions alone, as in :meth:`predict`, (Q, F)."""
-        return self._asked(kernel_QC, totals_Q).times(self._solved_CF)
+        return self._asked(kernel_QC, totals_Q, further).times(self._solved_CF)
 
     def predict(
         self,

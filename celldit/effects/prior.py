@@ -40,6 +40,7 @@ from celldit.conditions.strata import ENOUGH, Strata, StratumKey
 from celldit.effects.baseline import Baselines, variance_between
 from celldit.effects.estimate import EffectEstimate
 from celldit.effects.features import FeatureMatrix
+from celldit.effects.few_cells import FewCells, variance_of_few
 from celldit.effects.fit_level import levelled
 from celldit.effects.kernel import ConditionKernel, Lengths
 from celldit.effects.level import Level
@@ -85,6 +86,8 @@ class EffectPrior:
         Control cells of the strata that have enough of their own.
     baselines
         The strata whose shifts are measured from controls of other contexts.
+    few
+        Conditions of fewer than three cells, which are not among the observed ones; None for none.
     """
 
     kernel: ConditionKernel
@@ -101,6 +104,7 @@ class EffectPrior:
     level: Level = field(default_factory=Level)
     control_cells: Mapping[StratumKey, float] = field(default_factory=dict)
     baselines: Baselines = field(default_factory=Baselines)
+    few: FewCells | None = None
 
     @classmethod
     def fit(
@@ -127,11 +131,9 @@ class EffectPrior:
         means, n_cells = condition_means(z, table)
         strata = Strata.of_table(table)
         references = strata.means(means)
-        enough = [
-            i
-            for i, c in enumerate(table.conditions)
-            if not c.is_control and table.counts[i] >= MIN_CELLS
-        ]
+        treated = [i for i, c in enumerate(table.conditions) if not c.is_control and n_cells[i]]
+        # Where all have so few cells, they are all there is.
+        enough = [i for i in treated if n_cells[i] >= MIN_CELLS] or treated
         conditions = tuple(table.conditions[i] for i in enough)
         names = tuple(sorted({part for c in conditions for part in c.parts}))
         lowest, highest = dose_ranges(names, conditions)
@@ -145,21 +147,25 @@ class EffectPrior:
             )  # fmt: skip
         shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
         of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
+        of_own = np.where(
+            n_cells < MIN_CELLS, variance_of_few(n_cells.clip(1)), 1 / n_cells.clip(1)
+        )
         noise = np.array(
-            [1 / n_cells[i] + of_controls[table.conditions[i].surroundings] for i in enough]
+            [of_own[i] + of_controls[table.conditions[i].surroundings] for i in enough]
         )
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
         kernel = replace(kernel, metric=rotation)
-        baselines = Baselines()
+        every = baselines = Baselines()
         if borrowed := strata.borrowed():
             between_F = variance_between(means @ rotation, n_cells, table.conditions)
             if between_F is None:
                 between_F = (rotated**2).mean(axis=0)
-            baselines = Baselines(borrowed, of_controls, between_F).only(conditions)
+            every = Baselines(borrowed, of_controls, between_F)
+            baselines = every.only(conditions)
             # There the noise of the controls is part of what all conditions of a stratum share.
             noise = np.array(
-                [1 / n_cells[i] + (c.surroundings not in borrowed) * of_controls[c.surroundings]
+                [of_own[i] + (c.surroundings not in borrowed) * of_controls[c.surroundings]
                  for i, c in zip(enough, conditions, strict=True)]
             )  # fmt: skip
         basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
@@ -175,19 +181,25 @@ class EffectPrior:
             control_cells=control_cells,
             baselines=baselines,
         )
-        return levelled(prior._placed(), seed)
+        prior = levelled(prior._placed(), seed)
+        few = [i for i in treated if i not in set(enough)]
+        if not few:
+            return prior
+        small = [table.conditions[i] for i in few]
+        noise_EF = every.noise_of(small, of_own[few], of_controls, n_dims)
+        at = np.array([prior.kernel.positions[c.surroundings] for c in small])
+        return replace(prior, few=FewCells(tuple(small), (means[few] - at) @ rotation, noise_EF))
 
     def _placed(self) -> EffectPrior:
         """The same with controls of strata that have none where they most likely lie."""
         if not self.baselines.borrowed:
             return self
-        nothing, one = np.zeros((1, len(self.conditions))), np.zeros(1)
+        nothing, none = np.zeros((1, len(self.conditions))), np.zeros(1)
         basis, positions = np.linalg.inv(self.rotation), dict(self.kernel.positions)
         offsets = {}
         for at, key in enumerate(self.baselines.borrowed):
             columns = [None] * at + [self.baselines.sd(key)[None]]
-            moved_1F, _ = self._observed.predict(nothing, one, one, columns)
-            offsets[key] = (moved_1F @ basis)[0]
+            offsets[key] = (self._observed.mean(nothing, none, columns) @ basis)[0]
             positions[key] = positions[key] + offsets[key]
         return replace(
             self,
@@ -323,7 +335,10 @@ class EffectPrior:
             )
 
         mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
-        return self._in_latent(mean + self._knowing(positions).level_means(conditions), variance)
+        mean = mean + self._knowing(positions).level_means(conditions)
+        if self.few is not None:
+            mean, variance = self.few.told(conditions, mean, variance)
+        return self._in_latent(mean, variance)
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
@@ -428,7 +443,8 @@ class EffectPrior:
     def without(self, conditions: Sequence[Condition]) -> EffectPrior:
         """The same prior had these conditions not been observed (strengths kept)."""
         left_out = set(conditions)
-        return self.rows([i for i, c in enumerate(self.conditions) if c not in left_out])
+        reduced = self.rows([i for i, c in enumerate(self.conditions) if c not in left_out])
+        return replace(reduced, few=self.few and self.few.without(conditions))
 
     def with_earlier(self, earlier: EffectPrior, seed: int = 0) -> EffectPrior:
         """Take what another prior observed in the same latent beside the own observations.
@@ -483,4 +499,10 @@ class EffectPrior:
             control_cells=control_cells,
             baselines=baselines,
         )
-        return levelled(joined, seed)
+        few = self._few.turned(np.linalg.inv(self.rotation) @ rotation)
+        few = few.beside(earlier._few.turned(turn_FF)).without(conditions)
+        return replace(levelled(joined, seed), few=few if few.conditions else None)
+
+    @property
+    def _few(self) -> FewCells:
+        return FewCells.none(len(self.rotation)) if self.few is None else self.few

@@ -10,6 +10,7 @@ import numpy as np
 from celldit.conditions.condition import Condition
 from celldit.effects.baseline import Baselines
 from celldit.effects.features import from_arrays, to_arrays
+from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.level import Level
 from celldit.effects.prior import EffectPrior
@@ -30,6 +31,7 @@ def prior_config(prior: EffectPrior) -> dict[str, Any]:
         "lengths": list(prior.lengths),
         "metric": "latent" if kernel.metric is None else "within conditions",
         "level": {"slope": prior.level.slope, "sd": prior.level.sd},
+        "few": [] if prior.few is None else [c.to_list() for c in prior.few.conditions],
         "borrowed": [
             [*key, share, prior.baselines.noise[key]]
             for key, share in prior.baselines.borrowed.items()
@@ -52,6 +54,8 @@ def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
     }
     if prior.level.slope:
         arrays["level_centre"] = prior.level.centre_F
+    if prior.few is not None:
+        arrays["few_shifts"], arrays["few_noise"] = prior.few.shifts_EF, prior.few.noise_EF
     if prior.baselines.borrowed:
         offsets = [prior.baselines.offsets[key] for key in prior.baselines.borrowed]
         arrays["baseline_offsets"] = np.array(offsets)
@@ -89,6 +93,10 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         of_means = {(context, time): noise for context, time, _, noise in config["borrowed"]}
         offsets = dict(zip(borrowed, arrays["baseline_offsets"], strict=True))
         baselines = Baselines(borrowed, of_means, arrays["baseline_variance"], offsets)
+    few = None
+    if "few_shifts" in arrays:
+        small = tuple(Condition.from_list(entry) for entry in config["few"])
+        few = FewCells(small, arrays["few_shifts"], arrays["few_noise"])
     return EffectPrior(
         kernel,
         tuple(Condition.from_list(entry) for entry in config["conditions"]),
@@ -104,4 +112,5 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         level,
         {key: float(n) for key, n in control_cells.items() if n > 0},
         baselines,
+        few,
     )

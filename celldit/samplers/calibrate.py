@@ -30,6 +30,11 @@ from celldit.samplers.widths import HELD_SEEN, Compared, fit_widths, with_follow
 
 MAX_CONDITIONS = 48
 MIN_CELLS = 20
+# With fewer conditions of so many cells, those of fewer cells tell, too.
+MIN_CONDITIONS = 8
+# The scatter of a condition's cells counts, beside that of the controls, as if it were of so many
+# cells less than there are.
+FEW = 2.0
 
 
 def calibrate_effects(
@@ -55,6 +60,8 @@ def calibrate_effects(
     prior = population.prior
     counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
     rows = [i for i, c in enumerate(prior.conditions) if counts.get(c, 0) >= MIN_CELLS]
+    if len(rows) < MIN_CONDITIONS:
+        rows = [i for i, c in enumerate(prior.conditions) if counts.get(c, 0)]
     rng = np.random.default_rng(seed)
     rows = sorted(rng.permutation(rows)[:MAX_CONDITIONS].tolist())
     index = {c: i for i, c in enumerate(table.conditions)}
@@ -80,6 +87,13 @@ def calibrate_effects(
         others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
         kind = classify(condition, others, known)
         measured_G, noise_G = measured_fold_change(rates[control], rates[treated])
+        of_treated_G = rates[treated].log_variance_G
+        if table.counts[treated] < MIN_CELLS:
+            # A few cells do not tell how much cells scatter: those of the controls help out.
+            n, n_controls = table.counts[treated], table.counts[control]
+            lacking_G = rates[control].log_variance_G * n_controls / n - of_treated_G
+            helped_G = FEW / (FEW + n - 1) * lacking_G.clip(min=0)
+            noise_G, of_treated_G = noise_G + helped_G, of_treated_G + helped_G
         for found, reach, estimate, sd, beyond in (
             (unseen, kind, left_out[0], sd_CG, rest),
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
@@ -101,7 +115,7 @@ def calibrate_effects(
                     decoded_G,
                     measured_G,
                     sd[i] ** 2,
-                    rates[treated].log_variance_G,
+                    of_treated_G,
                     measured_G**2 / noise_G,
                 )
             )

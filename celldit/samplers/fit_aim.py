@@ -35,6 +35,8 @@ from celldit.samplers.standins import control_draws
 
 BLOCK = 4_096
 MIN_CELLS = 20
+# With fewer conditions of so many cells, those of fewer cells tell, too.
+MIN_CONDITIONS = 8
 MAX_CONDITIONS = 200
 # How many conditions of mean strength the weights at the start count as.
 START_CONDITIONS = 1.0
@@ -164,6 +166,8 @@ def _weights(
     counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
     many = {c for c, n in counts.items() if n >= MIN_CELLS}
     measured = {c.surroundings for c in many if c.is_control}
+    if sum(not c.is_control for c in many) < MIN_CONDITIONS:
+        many = {c for c, n in counts.items() if n}
     # A tuned prior knows conditions of an earlier training, too.
     enough = [i for i, c in enumerate(prior.conditions) if c in many and c.surroundings in measured]
     enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())

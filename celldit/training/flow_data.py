@@ -214,9 +214,11 @@ def make_tables(
     first = np.concatenate([[0], np.cumsum(size)[:-1]])
     shape = z_NKD.shape[1:]
     estimate = population.estimate(table.conditions)
-    # Estimates without the condition's own cells; one too small for the prior has no others.
-    prior, crossed = population.prior, estimate.effect.copy()
-    crossed_doubt = estimate.doubt.copy()
+    # Estimates without the condition's own cells.
+    prior, others = population.prior, estimate
+    if prior.few is not None:
+        others = population.without(prior.few.conditions).estimate(table.conditions)
+    crossed, crossed_doubt = others.effect.copy(), others.doubt.copy()
     left_out, row = prior.leave_one_out(), {c: i for i, c in enumerate(table.conditions)}
     for i, condition in enumerate(prior.conditions):
         if condition not in row:  # known from other cells
