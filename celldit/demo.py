@@ -30,7 +30,7 @@ from celldit.evaluation.benchmark import (
 )
 from celldit.evaluation.benchmark.verdict import LABELS
 from celldit.evaluation.compare import CEILING, compare
-from celldit.files import refuse_existing, whole_file, write_h5ad
+from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
 
 __all__ = ["FILES", "DemoResult", "run_demo"]

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
+from celldit.calibration.control_rates import with_earlier
+from celldit.calibration.fit import fit_readouts
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
@@ -32,35 +34,33 @@ from celldit.effects.features import (
 )
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
-from celldit.latent.config import LatentConfig, latent_config
-from celldit.model_folder import check_header, from_folder, named, to_folder
-from celldit.nn.dit import DiTConfig
-from celldit.nn.sizes import size_of
-from celldit.pretrained import ModelOrFolder, borrow
-from celldit.rehearsal import rehearse
-from celldit.samplers import generate as generation
-from celldit.samplers import predict as counterfactuals
-from celldit.samplers import request
-from celldit.samplers.control_rates import with_earlier
-from celldit.samplers.edit import EditConfig
-from celldit.samplers.effects import effect_table
-from celldit.samplers.flow import SolverConfig
-from celldit.samplers.interpolation import (
+from celldit.inference import counterfactual as counterfactuals
+from celldit.inference import generation as generation
+from celldit.inference import request
+from celldit.inference.edit import EditConfig
+from celldit.inference.effects import effect_table
+from celldit.inference.interpolation import (
     check_pairs,
     check_shares,
     plan_between_cells,
     plan_interpolation,
 )
-from celldit.samplers.readouts import fit_readouts
-from celldit.samplers.reflow import ReflowConfig, rectify
-from celldit.samplers.roads import check_sampler
-from celldit.samplers.sampling import flagged
-from celldit.samplers.shards import Shard, check_folder, deliver_shard
-from celldit.samplers.stream import check_out, deliver
-from celldit.samplers.trained import Trained
-from celldit.samplers.trajectory import check_times, plan_trajectory
-from celldit.storage import read_folder, write_folder
+from celldit.inference.sampling import flagged
+from celldit.inference.solver import SolverConfig
+from celldit.inference.time.trajectory import check_times, plan_trajectory
+from celldit.inference.trained import Trained
+from celldit.inference.transport import check_sampler
+from celldit.io.folders import read_folder, write_folder
+from celldit.io.model_folder import check_header, from_folder, named, to_folder
+from celldit.io.rehearsal import rehearse
+from celldit.io.shards import Shard, check_folder, deliver_shard
+from celldit.io.stream import check_out, deliver
+from celldit.latent.config import LatentConfig, latent_config
+from celldit.nn.dit import DiTConfig
+from celldit.nn.sizes import size_of
+from celldit.pretrained import ModelOrFolder, borrow
 from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
+from celldit.training.reflow import ReflowConfig, rectify
 
 if TYPE_CHECKING:
     import torch
@@ -533,7 +533,7 @@ class CellDiT:
         """Straighten the trained flow, so that predictions need a step or two only.
 
         The flow is replaced by one that was trained to go straight to where it went; nothing else
-        of the model changes. See :mod:`celldit.samplers.reflow`.
+        of the model changes. See :mod:`celldit.training.reflow`.
 
         Parameters
         ----------
@@ -595,8 +595,8 @@ class CellDiT:
             Dose (a number, or ``"1+0.5"``) and time of the perturbation, where the data have them.
         sampler
             Each road gives a cell back under its own condition (all to the last bit; see
-            :mod:`celldit.samplers.roads`). ``"transport"``: the flow starts at the cell moved by
-            the estimated effect. ``"inversion"``: through the noise that explains the cell.
+            :mod:`celldit.inference.transport`). ``"transport"``: the flow starts at the cell moved
+            by the estimated effect. ``"inversion"``: through the noise that explains the cell.
             ``"edit"``: along the difference of two flows, without inversion.
         solver, n_steps, grid
             How the flow is integrated: ``"heun"`` (default), ``"euler"`` (default and only choice
@@ -617,7 +617,7 @@ class CellDiT:
         shard
             Which part of the cells to make, ``"2/8"`` or ``(2, 8)`` for the second of eight; `out`
             is then a folder. A shard that is there is opened, not made again, so that processes
-            can share the work and go on after any stop; see :mod:`celldit.samplers.shards`.
+            can share the work and go on after any stop; see :mod:`celldit.io.shards`.
         counts_layer
             Layer of `adata` with raw counts; None for what its own :meth:`setup_anndata` says, else
             that of training, else ``X``.
@@ -630,7 +630,7 @@ class CellDiT:
         -------
         AnnData
             One cell for each control cell and perturbation, ordered by perturbation; the fields are
-            those of :mod:`celldit.samplers.write`. ``obs["control_cell"]`` says which cell it was,
+            those of :mod:`celldit.io.write`. ``obs["control_cell"]`` says which cell it was,
             ``obs["extrapolation"]`` how far from training the condition is, and, with doses or
             times, ``obs["beyond_range"]`` whether one of them lies outside those of training.
 
@@ -730,9 +730,9 @@ class CellDiT:
         Returns
         -------
         AnnData
-            The fields of :mod:`celldit.samplers.write`. Drawn counts are brought, gene by gene, to
-            the distribution of measured ones (:mod:`celldit.samplers.margins`), and expectations
-            follow by what that changes on average.
+            The fields of :mod:`celldit.io.write`. Drawn counts are brought, gene by gene, to the
+            distribution of measured ones (:mod:`celldit.calibration.new_cells.quantiles`), and
+            expectations follow by what that changes on average.
 
         Raises
         ------

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from celldit.errors import InputError
+from celldit.io.folders import read_folder
+from celldit.io.model_folder import from_folder
 from celldit.latent.pretrained import BorrowedAutoencoder
-from celldit.model_folder import from_folder
-from celldit.storage import read_folder
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT

@@ -4,7 +4,7 @@ The problems of the README, and three that look like screens people bring: a dru
 and 300 genes (cell types of Kang, called patients), 72 genes of Papalexi of which an added one
 takes half of all counts, and the 72 most variable genes of Norman, whose combinations are held out.
 The panels have no library sizes of the whole cell. Each model is trained once and asked three
-times, with counts edited by decoded rates alone, with the aim (``celldit/samplers/aim.py``) but
+times, with counts edited by decoded rates alone, with the aim (``celldit/calibration/means.py``) but
 nothing beyond the latent, and with all of it; beside them two baselines.
 
     python notebooks/benchmark_aim.py docs/results/aim.csv --seeds 0
@@ -30,8 +30,8 @@ import celldit as cd
 from celldit.data import Cells, Fields
 from celldit.evaluation.baselines import Additive, MeanShift, predict_anndata
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
-from celldit.samplers.aim import Aim
-from celldit.samplers.remainder import Remainder
+from celldit.calibration.means import Aim
+from celldit.effects.residual_genes import Remainder
 
 MEASURES = ["pearson", "nmse", "energy"]
 COLUMNS = ["problem", "method", "seed", *MEASURES, "seconds", "version"]

@@ -59,8 +59,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 import celldit as cd
 from celldit.evaluation import metrics as measure
-from celldit.samplers.copies import copies
-from celldit.samplers.counts import draw_counts
+from celldit.evaluation.metrics.copies import copies
+from celldit.inference.counts import draw_counts
 
 GROUPS = {"baron": "cell_type", "papalexi": "perturbation"}
 SETUP = {

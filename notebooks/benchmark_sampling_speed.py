@@ -29,8 +29,8 @@ from celldit import CellDiT
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.evaluation.benchmark.problems import Posed, pose, problems
-from celldit.samplers import predict as predicting
-from celldit.samplers.flow import SolverConfig
+from celldit.inference import counterfactual as predicting
+from celldit.inference.solver import SolverConfig
 
 HELD_OUT, PEER_STEPS = "8 knock-outs in rep_3", 1600
 SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8), ("dopri5", 8))

@@ -156,7 +156,7 @@ def flowing_model(tiny_model: Any) -> Any:
 
     One epoch leaves the flow close to silent and without weight, which would hide what it does.
     """
-    from celldit.model_folder import named
+    from celldit.io.model_folder import named
 
     trained = tiny_model.trained
     flow = copy.deepcopy(trained.flow)

@@ -22,7 +22,7 @@ from celldit.cli import app
 from celldit.cli.guard import INTERRUPTED
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
-from celldit.samplers.edit import EditConfig
+from celldit.inference.edit import EditConfig
 
 SETUP = ("--perturbation-key", "perturbation", "--covariate-key", "donor")
 

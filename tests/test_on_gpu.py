@@ -86,7 +86,7 @@ def test_new_cells_are_those_of_the_cpu(
 
 
 def test_straightening_and_saving_work_there(on_gpu: CellDiT, tmp_path: Path) -> None:
-    from celldit.samplers.reflow import ReflowConfig
+    from celldit.training.reflow import ReflowConfig
 
     on_gpu.reflow(config=ReflowConfig(n_pairs=64, n_updates=5, batch=16))
     assert on_gpu.trained.flow.device.type == "cuda"

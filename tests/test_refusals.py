@@ -21,7 +21,7 @@ from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.evaluation.baselines import Additive, LatentArithmetic, predict_anndata
 from celldit.evaluation.expression import read_predicted
 from celldit.evaluation.task import Task
-from celldit.files import read_h5ad, refuse_existing
+from celldit.io.files import read_h5ad, refuse_existing
 
 
 def test_threads_are_a_whole_number(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def baseline(
         from celldit.data.fields import Fields
         from celldit.errors import InputError
         from celldit.evaluation.baselines import predict_baseline
-        from celldit.files import read_h5ad, refuse_existing, write_h5ad
+        from celldit.io.files import read_h5ad, refuse_existing, write_h5ad
 
         refuse_existing([output], overwrite=overwrite)
         screen = read_h5ad(train)

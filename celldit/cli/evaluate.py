@@ -96,7 +96,7 @@ def evaluate(
     kept = f"{output} was not written." if output else ""
     with guard(debug=debug, quiet=quiet, kept=kept, renamed={"control": "--control-label"}):
         from celldit.evaluation import evaluate as score
-        from celldit.files import read_h5ad, refuse_existing, whole_file
+        from celldit.io.files import read_h5ad, refuse_existing, whole_file
 
         refuse_existing([output] if output else [], overwrite=overwrite)
         if report is not None:

@@ -69,7 +69,7 @@ def generate(
     """
     covariates = _pairs(covariate or ())
     with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
-        from celldit.files import read_h5ad
+        from celldit.io.files import read_h5ad
 
         claim(output, overwrite=overwrite)
         from celldit.model import CellDiT

@@ -16,7 +16,7 @@ LISTED = 30
 def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
     """Say what is in a model: genes, perturbations, contexts, training and scores."""
     with guard(debug=debug):
-        from celldit.storage import read_folder
+        from celldit.io.folders import read_folder
 
         config, vocab, _ = read_folder(model)
         try:

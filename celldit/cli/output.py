@@ -33,7 +33,7 @@ def claim(output: Path, *, overwrite: bool) -> None:
     FileError
         If it exists already, or cannot be written.
     """
-    from celldit.samplers.stream import check_out
+    from celldit.io.stream import check_out
 
     _make_room(output)
     check_out(output, overwrite)

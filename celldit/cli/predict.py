@@ -113,14 +113,14 @@ def predict(
     if output is None:
         raise typer.BadParameter("--output FILE is missing.")
     with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
-        from celldit.files import read_h5ad, refuse_existing, whole_file
+        from celldit.io.files import read_h5ad, refuse_existing, whole_file
 
         if shard is None:
             claim(output, overwrite=overwrite)
         if effects is not None:
             refuse_existing([effects], overwrite=overwrite)
+        from celldit.inference.edit import EditConfig
         from celldit.model import CellDiT
-        from celldit.samplers.edit import EditConfig
 
         asked = {"n_avg": n_avg, "t_start": t_start}
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}

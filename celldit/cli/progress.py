@@ -28,7 +28,7 @@ def sampling_bar(what: str, *, hidden: bool) -> Iterator[None]:
         TimeRemainingColumn,
     )
 
-    from celldit.samplers.sampling import watched
+    from celldit.inference.sampling import watched
 
     console = Console(stderr=True)
     bar = Progress(

@@ -43,7 +43,7 @@ def submission(
     """
     with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
         from celldit.evaluation.challenge.submission import submission as make
-        from celldit.files import read_h5ad, refuse_existing, write_h5ad
+        from celldit.io.files import read_h5ad, refuse_existing, write_h5ad
 
         refuse_existing([output], overwrite=overwrite)
         base = read_h5ad(control)

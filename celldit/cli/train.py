@@ -169,8 +169,8 @@ def train(
         if data is None or output is None:
             lacking = "DATA.h5ad" if data is None else "--output FOLDER"
             raise typer.BadParameter(f"{lacking} is missing.")
+        from celldit.io.locks import sole_writer
         from celldit.launched import is_first_process
-        from celldit.locks import sole_writer
 
         keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
         # Of several processes of one training only the first writes, and holds the place for all.
@@ -188,8 +188,8 @@ def _train(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from celldit.files import read_h5ad
-    from celldit.storage import CONFIG
+    from celldit.io.files import read_h5ad
+    from celldit.io.folders import CONFIG
 
     if output.exists() and not overwrite:
         raise FileError(f"{output} exists already; choose another folder, or pass --overwrite.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from celldit.arguments import check_former
 from celldit.errors import InputError, UnknownNameError
-from celldit.files import read_toml
+from celldit.io.files import read_toml
 
 __all__ = ["TrainSettings"]
 

@@ -23,8 +23,8 @@ import torch
 
 from celldit.conditions import Condition
 from celldit.flow.attribution import contributed
-from celldit.samplers.flow import SolverConfig
-from celldit.samplers.trained import Asked, Trained
+from celldit.inference.solver import SolverConfig
+from celldit.inference.trained import Asked, Trained
 
 __all__ = ["Attribution", "attribute", "read_by_tokens", "view_names"]
 

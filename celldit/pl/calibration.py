@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
+from celldit.calibration.fold_change import PSEUDO_RATE
+from celldit.calibration.mean_rates import mean_rates, measured_fold_change
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 from celldit.pl.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
-from celldit.samplers.fold_change import PSEUDO_RATE
-from celldit.samplers.mean_rates import mean_rates, measured_fold_change
 
 __all__ = ["calibration"]
 

@@ -18,7 +18,7 @@ from celldit.data.fields import Fields
 from celldit.data.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.compare import with_baselines
-from celldit.files import refuse_existing, whole_file
+from celldit.io.files import refuse_existing, whole_file
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
 from celldit.report.pictures import (

@@ -10,10 +10,10 @@ import pandas as pd
 
 from celldit.conditions import Condition
 from celldit.errors import InputError
+from celldit.inference import request
 from celldit.inference.attribution import read_by_tokens, view_names
-from celldit.samplers import request
-from celldit.samplers.flow import SolverConfig
-from celldit.samplers.predict import control_means
+from celldit.inference.counterfactual import control_means
+from celldit.inference.solver import SolverConfig
 from celldit.tl.cells import read_cells, store, trained_parts, writable
 from celldit.tl.programs import controls_of
 

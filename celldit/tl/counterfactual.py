@@ -15,8 +15,8 @@ from celldit.errors import InputError, examples
 from celldit.tl.cells import fields_for, read_cells, store, trained_parts, writable
 
 if TYPE_CHECKING:
+    from celldit.inference.edit import EditConfig
     from celldit.model import CellDiT
-    from celldit.samplers.edit import EditConfig
 
 __all__ = ["counterfactual"]
 

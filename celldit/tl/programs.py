@@ -13,15 +13,15 @@ import torch
 from celldit.conditions import Condition
 from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
+from celldit.inference import request
 from celldit.inference.attribution import Attribution, attribute
-from celldit.samplers import request
-from celldit.samplers.flow import SolverConfig
-from celldit.samplers.predict import control_means
+from celldit.inference.counterfactual import control_means
+from celldit.inference.solver import SolverConfig
 from celldit.tl.cells import read_cells, store, trained_parts, writable
 
 if TYPE_CHECKING:
+    from celldit.inference.trained import Trained
     from celldit.model import CellDiT
-    from celldit.samplers.trained import Trained
 
 __all__ = ["programs"]
 

@@ -17,8 +17,8 @@ from celldit.conditions import Condition
 from celldit.conditions.population import Surroundings
 from celldit.data.cells import Cells
 from celldit.errors import InputError
-from celldit.samplers.request import check_perturbations, counterfactual_conditions
-from celldit.samplers.trained import Trained
+from celldit.inference.request import check_perturbations, counterfactual_conditions
+from celldit.inference.trained import Trained
 from celldit.tl.cells import read_cells, trained_parts, writable
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
 from celldit.effects.features import to_arrays
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views, network_to_dict
+from celldit.io.locks import sole_writer
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder
 from celldit.latent.views import fit_views
-from celldit.locks import sole_writer
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews

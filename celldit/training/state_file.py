@@ -23,7 +23,7 @@ from torch import Tensor
 
 from celldit.arguments import check_plain
 from celldit.errors import FileError, InputError, reason_of
-from celldit.files import whole_file
+from celldit.io.files import whole_file
 
 FORMAT = 1
 _STATE, _DIGEST = "celldit_state", "celldit_sha256"

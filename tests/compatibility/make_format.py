@@ -16,9 +16,9 @@ import pandas as pd
 from scipy import sparse
 
 from celldit import CellDiT, __version__
+from celldit.io.folders import FORMAT
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
-from celldit.storage import FORMAT
 from celldit.training import TrainingConfig
 
 HERE = Path(__file__).resolve().parent / f"format_{FORMAT}"

@@ -15,8 +15,8 @@ from scipy import sparse
 
 from celldit import CellDiT
 from celldit.errors import FileError
-from celldit.files import read_h5ad
-from celldit.storage import FORMAT
+from celldit.io.files import read_h5ad
+from celldit.io.folders import FORMAT
 
 HERE = Path(__file__).resolve().parent
 

@@ -16,7 +16,7 @@ import celldit as cd
 from celldit.data import Fields, open_store
 from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
-from celldit.samplers.request import check_perturbations
+from celldit.inference.request import check_perturbations
 
 
 def cells(labels: Sequence[str], n: int = 6) -> ad.AnnData:

@@ -20,7 +20,7 @@ from celldit.data.cells import Cells
 from celldit.data.pointers import check_sparse
 from celldit.data.reading import read_any
 from celldit.errors import CellditError, InputError
-from celldit.files import read_h5ad
+from celldit.io.files import read_h5ad
 
 FIELDS = Fields("perturbation")
 OUTSIDE = [8, 9, 31, 2**31 - 1, -1, -(2**31)]

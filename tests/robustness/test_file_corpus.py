@@ -19,7 +19,7 @@ from scipy import sparse
 from celldit import CellDiT
 from celldit.data.labels import canonical
 from celldit.errors import CellditError, FileError, InputError
-from celldit.files import read_h5ad
+from celldit.io.files import read_h5ad
 from celldit.tokenizers.gmt import read_gmt
 
 
@@ -149,7 +149,7 @@ import anndata as ad, numpy as np
 from scipy import sparse
 from celldit.data.fields import Fields
 from celldit.data.reading import read_any
-from celldit.files import read_h5ad
+from celldit.io.files import read_h5ad
 
 warnings.filterwarnings("ignore")
 whole, n, path = open(sys.argv[1], "rb").read(), int(sys.argv[2]), sys.argv[3]

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from celldit import CellDiT, storage
+from celldit import CellDiT
 from celldit.errors import CellditError, FileError
-from celldit.model_folder import fingerprint
+from celldit.io import folders as storage
+from celldit.io.model_folder import fingerprint
 
 WEIGHTS, CONFIG, VOCAB = "weights.safetensors", "config.json", "vocab.json"
 

@@ -26,11 +26,11 @@ from scipy import sparse
 
 from celldit import CellDiT
 from celldit.errors import FileError
-from celldit.files import read_h5ad, write_h5ad, write_text
-from celldit.samplers.sampling import TILE, Sampling
-from celldit.samplers.stream import stream
-from celldit.samplers.write import PredictedCells
-from celldit.storage import read_folder, write_folder
+from celldit.inference.sampling import TILE, Sampling
+from celldit.io.files import read_h5ad, write_h5ad, write_text
+from celldit.io.folders import read_folder, write_folder
+from celldit.io.stream import stream
+from celldit.io.write import PredictedCells
 from celldit.training import autoencoder_fit
 
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
@@ -198,7 +198,7 @@ def test_a_folder_that_is_read_only(name: str) -> None:
 
 HOLDER = """
 import sys, time
-from celldit.locks import sole_writer
+from celldit.io.locks import sole_writer
 with sole_writer(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = {"aiohttp", "ftplib", "http", "httpx", "pooch", "requests", "socket", "urllib", "urllib3"}
 #: The host's name stands in the message about another writer.
-ALLOWED = {"celldit/locks.py": {"socket"}}
+ALLOWED = {"celldit/io/locks.py": {"socket"}}
 
 SESSION = """
 import socket

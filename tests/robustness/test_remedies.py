@@ -21,9 +21,9 @@ import celldit as cd
 from celldit import CellDiT
 from celldit.cli.wording import OPTIONS
 from celldit.errors import CellditError
+from celldit.inference.edit import EditConfig
 from celldit.latent import LatentConfig
 from celldit.pretrained import Pretrained
-from celldit.samplers.edit import EditConfig
 from celldit.tokenizers import GeneSets
 from celldit.training import TrainingConfig
 

@@ -20,7 +20,7 @@ import celldit as cd
 from celldit import CellDiT, memory
 from celldit.data.cells import Cells
 from celldit.errors import CellditError, FileError, OutOfMemoryError
-from celldit.model_folder import arrays_of, fingerprint
+from celldit.io.model_folder import arrays_of, fingerprint
 from celldit.training import latents
 from celldit.training.state_file import write_state
 

@@ -28,8 +28,8 @@ from scipy import sparse
 import celldit as cd
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import CellditError
-from celldit.files import read_h5ad
-from celldit.storage import read_folder
+from celldit.io.files import read_h5ad
+from celldit.io.folders import read_folder
 from celldit.tokenizers import read_gmt
 
 MODELS = Path(__file__).resolve().parents[1] / "compatibility"

@@ -20,9 +20,9 @@ from celldit.conditions.states import States
 from celldit.effects import EffectPrior
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
+from celldit.inference.noise import NoiseSources
+from celldit.inference.solver import SolverConfig, carry
 from celldit.nn.dit import DiTConfig
-from celldit.samplers.flow import SolverConfig, carry
-from celldit.samplers.noise import NoiseSources
 from celldit.training import TrainingConfig
 from celldit.training.finite import FiniteLoss
 from celldit.training.noise_stage import train_from_noise

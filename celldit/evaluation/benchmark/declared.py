@@ -15,7 +15,7 @@ from celldit.data.fields import Fields
 from celldit.data.holdout import Conditions
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.benchmark.problems import DATASETS, Problem, set_up
-from celldit.files import read_h5ad, read_toml
+from celldit.io.files import read_h5ad, read_toml
 
 __all__ = ["Declaration", "read_declaration"]
 

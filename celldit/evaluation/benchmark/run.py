@@ -24,7 +24,7 @@ from celldit.evaluation.benchmark.methods import CannotRun, Method
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose
 from celldit.evaluation.benchmark.table import render_table
 from celldit.evaluation.compare import CEILING, compare
-from celldit.files import whole_file, write_text
+from celldit.io.files import whole_file, write_text
 
 __all__ = ["CELLDIT", "METRICS", "collect", "run"]
 

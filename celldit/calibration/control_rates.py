@@ -1,0 +1,83 @@
+"""Rates of genes in the control cells of each context, from which log fold changes are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from celldit.calibration.control_draws import control_draws
+from celldit.calibration.fold_change import PSEUDO_RATE, ControlRates, mean_decoded_rates
+from celldit.calibration.mean_rates import mean_rates
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
+
+__all__ = ["from_arrays", "measure_control_rates", "to_arrays", "with_earlier"]
+
+
+def measure_control_rates(
+    cells: CellStore, table: ConditionTable, population: Population, autoencoder: Autoencoder
+) -> ControlRates:
+    """Mean counts per 10,000 in the controls of each context and time that have any.
+
+    One count at the rate that the decoder expects is added to those measured, since a few cells
+    without a count do not prove a gene silent.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+
+    Returns
+    -------
+    dict
+        Float32, shape (G,), by (context, time).
+    """
+    controls = {i: c.surroundings for i, c in enumerate(table.conditions) if c.is_control}
+    shape = autoencoder.n_tokens, autoencoder.token_dim
+    rates: dict[tuple[str, float | None], np.ndarray] = {}
+    for i, measured in mean_rates(cells, table.index, set(controls)).items():
+        draws = control_draws(population, shape, controls[i])
+        expected_G = np.maximum(mean_decoded_rates(autoencoder, draws), 1e-6)
+        total_G = measured.mean_G - PSEUDO_RATE + measured.of_one
+        rates[controls[i]] = (total_G / (1 + measured.of_one / expected_G)).astype(np.float32)
+    return rates
+
+
+def with_earlier(
+    rates: ControlRates, genes: Sequence[str], earlier: ControlRates, earlier_genes: Sequence[str]
+) -> ControlRates:
+    """Add contexts that only an earlier training knew, where it knew every gene."""
+    place = {gene: i for i, gene in enumerate(earlier_genes)}
+    if not all(gene in place for gene in genes):
+        return rates
+    columns = [place[gene] for gene in genes]
+    return {**{key: rate_G[columns] for key, rate_G in earlier.items()}, **rates}
+
+
+def to_arrays(rates: ControlRates) -> dict[str, np.ndarray]:
+    """One row for each context and time, for safetensors; none where nothing is known."""
+    return {"rates": np.stack(list(rates.values()))} if rates else {}
+
+
+def from_arrays(
+    keys: Sequence[Sequence[Any]], arrays: Mapping[str, np.ndarray], n_genes: int
+) -> ControlRates:
+    """Rebuild what :func:`to_arrays` wrote; models of the first release have none.
+
+    Raises
+    ------
+    ValueError
+        If keys, rates and genes do not fit together.
+    """
+    rates_SG = arrays.get("rates", np.empty((0, n_genes), dtype=np.float32))
+    if rates_SG.shape != (len(keys), n_genes):
+        raise ValueError("its control rates fit neither its contexts nor its genes")
+    return {
+        (str(context), time): rate_G for (context, time), rate_G in zip(keys, rates_SG, strict=True)
+    }

@@ -1,0 +1,84 @@
+"""What is learned last, with both networks trained: how their latents become counts and effects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from celldit.calibration.control_rates import measure_control_rates
+from celldit.calibration.effects import EffectCalibration
+from celldit.calibration.fit_effects import calibrate_effects
+from celldit.calibration.fit_means import fit_aim, seen_offset
+from celldit.calibration.fold_change import ControlRates
+from celldit.calibration.means import Aim
+from celldit.calibration.network_share import NetworkShare
+from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_synthesis
+from celldit.calibration.new_cells.model import Synthesis
+from celldit.calibration.temporal_means import Course
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
+
+
+class Readouts(NamedTuple):
+    """How counterfactuals become counts, effects what they are, and new cells counts.
+
+    Attributes
+    ----------
+    control_rates, aim, calibration, synthesis, course
+        As in :class:`celldit.inference.trained.Trained`.
+    """
+
+    control_rates: ControlRates
+    aim: Aim
+    calibration: EffectCalibration
+    synthesis: Synthesis
+    course: Course
+
+
+def fit_readouts(
+    cells: CellStore,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    states: States,
+    state_N: np.ndarray,
+    seed: int,
+    network: NetworkShare,
+    *,
+    new_cells: bool = True,
+) -> Readouts:
+    """Learn them from the training cells.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+    states, state_N
+        States that cells may be in, and that of each cell.
+    seed
+        Of choices where there are very many cells or conditions, and of draws.
+    network
+        The network and its weight, which predictions of training conditions hold, too.
+    new_cells
+        Whether to learn how new cells are drawn.
+    """
+    parts = cells, table, population, autoencoder
+    control_rates = measure_control_rates(*parts)
+    aim = fit_aim(*parts, seed, network)
+    calibration = calibrate_effects(*parts, control_rates, aim, seed)
+    if new_cells:
+        offset_of = partial(seen_offset, aim, population, autoencoder, network)
+        synthesis = fit_synthesis(*parts, states, state_N, seed, offset_of)
+    else:
+        unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
+        synthesis = replace(unlearned, learned=False)
+    course = Course.fit(cells, table)
+    return Readouts(control_rates, aim, calibration, synthesis, course)

@@ -1,0 +1,235 @@
+"""Learn where counterfactual cells should end up, from training conditions.
+
+Each is predicted from all the others, as a new context, a new combination or a perturbation never
+seen, whatever it is to them, and once more with itself among them. The weights of
+:class:`celldit.calibration.means.Aim` are the least squares over genes and conditions of each such
+kind,
+
+    measured ≈ a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
+
+with a tie to :data:`celldit.calibration.means.START_WEIGHTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.optimize import nnls
+
+from celldit.calibration.control_draws import control_draws
+from celldit.calibration.fit_residual_genes import fit_remainder, share_beyond
+from celldit.calibration.means import START_WEIGHTS, Aim, Weights, mean_log_factor
+from celldit.calibration.network_share import NetworkShare
+from celldit.calibration.on_target import fit_own_gene
+from celldit.calibration.responses import measure_responses
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.population import Population
+from celldit.data.store import CellStore
+from celldit.latent.anchor import anchor_rows
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.decoder import RidgeMoments
+
+BLOCK = 4_096
+MIN_CELLS = 20
+# With fewer conditions of so many cells, those of fewer cells tell, too.
+MIN_CONDITIONS = 8
+MAX_CONDITIONS = 200
+# How many conditions of mean strength the weights at the start count as.
+START_CONDITIONS = 1.0
+# Reading a shift loses up to about this share of it. Where left-out effects are larger still, as
+# Norman's combinations are, it was the shift that was too small, which is no matter of reading.
+MOST_TOTAL = 1.2
+# Of log expression, for genes that never vary.
+LEAST_SCATTER = 1e-3
+
+
+@torch.no_grad()
+def fit_aim(
+    cells: CellStore,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    seed: int,
+    network: NetworkShare | None = None,
+) -> Aim:
+    """Learn the line, the responses and the weights from training cells.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+    seed
+        Of the choice of cells and conditions where there are very many.
+    network
+        What predictions hold of the network; None for the effect model alone.
+    """
+    if all(c.is_control for c in table.conditions):
+        return Aim.none(cells.n_genes)
+    responses = measure_responses(cells, table, autoencoder, seed)
+    if not responses.curves:
+        return Aim.none(cells.n_genes)
+    readout_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
+    share_G = share_beyond(cells, table, autoencoder, readout_FG, seed)
+    scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
+    remainder = fit_remainder(table, population.prior, readout_FG, mean_CG, scatter_G)
+    own_gene = fit_own_gene(table, autoencoder.genes, mean_CG, sd_G, responses)
+    aim = Aim(readout_FG, responses, remainder, own_gene)
+    weights = _weights(aim, table, population, autoencoder, mean_CG, seed, network)
+    # Where nothing could be tried, rates stay as they are decoded.
+    return replace(aim, weights=weights) if weights else Aim.none(cells.n_genes)
+
+
+def seen_offset(
+    aim: Aim,
+    population: Population,
+    autoencoder: Autoencoder,
+    network: NetworkShare,
+    condition: Condition,
+) -> np.ndarray:
+    """What predictions of a condition of training add to the log rate of each gene, (G,).
+
+    Parameters
+    ----------
+    aim, population, autoencoder, network
+        The trained parts.
+    condition
+        Of training.
+    """
+    if aim.is_none or condition.is_control:
+        return np.zeros(len(autoencoder.genes))
+    estimate = population.prior.estimate([condition])
+    shape = autoencoder.n_tokens, autoencoder.token_dim
+    before_NKD = control_draws(population, shape, condition.surroundings)
+    moved = estimate.mean[0], float(estimate.doubt[0]), condition, Extrapolation.SEEN
+    after_NKD = network.moved(before_NKD, *moved)
+    (beyond,) = aim.beyond(population.prior, autoencoder.genes, [condition])
+    ends = before_NKD, after_NKD
+    return aim.offset(autoencoder, condition.surroundings, Extrapolation.SEEN, *ends, beyond)
+
+
+def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
+    """Ridge slopes of log expression on the latent, over a bounded sample, shape (F, G)."""
+    rows = anchor_rows(cells.n_cells, seed)
+    sample = cells if rows is None else cells.take(rows)
+    moments = RidgeMoments(autoencoder.n_tokens * autoencoder.token_dim, cells.n_genes)
+    for batch in sample.blocks(autoencoder.batch_size):
+        moments.add(
+            autoencoder.encode(batch).flatten(1),
+            torch.from_numpy(batch.log_normalized().toarray()),
+            torch.from_numpy(batch.counts.toarray()),
+            torch.from_numpy(batch.size_factors),
+        )
+    return moments.slopes().numpy()
+
+
+def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
+    """Its mean in each condition, (C, G), and its standard deviation within conditions, (G,)."""
+    n_conditions = len(table.conditions)
+    sum_CG = np.zeros((n_conditions, cells.n_genes))
+    square_G = np.zeros(cells.n_genes)
+    start = 0
+    for block in cells.blocks(BLOCK):
+        of_cell = table.index[start : start + block.n_cells]
+        start += block.n_cells
+        chosen = sparse.csr_matrix(
+            (np.ones(block.n_cells), (of_cell, np.arange(block.n_cells))),
+            shape=(n_conditions, block.n_cells),
+        )
+        log_BG = block.log_normalized()
+        sum_CG += (chosen @ log_BG).toarray()
+        square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
+    mean_CG = sum_CG / np.maximum(table.counts, 1)[:, None]
+    square_G -= (sum_CG * mean_CG).sum(axis=0)
+    degrees = max(cells.n_cells - np.count_nonzero(table.counts), 1)
+    return mean_CG, np.sqrt(square_G.clip(0) / degrees)
+
+
+def _weights(
+    aim: Aim,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    mean_CG: np.ndarray,
+    seed: int,
+    network: NetworkShare | None,
+) -> dict[Extrapolation | None, Weights]:
+    """a, b and c of each kind of extrapolation that training conditions can be tried for."""
+    prior = population.prior
+    index = {c: i for i, c in enumerate(table.conditions)}
+    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
+    many = {c for c, n in counts.items() if n >= MIN_CELLS}
+    measured = {c.surroundings for c in many if c.is_control}
+    if sum(not c.is_control for c in many) < MIN_CONDITIONS:
+        many = {c for c, n in counts.items() if n}
+    # A tuned prior knows conditions of an earlier training, too.
+    enough = [i for i, c in enumerate(prior.conditions) if c in many and c.surroundings in measured]
+    enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())
+    known = frozenset(part for c in prior.conditions for part in c.parts)
+    shape = autoencoder.n_tokens, autoencoder.token_dim
+    left_out, seen = prior.leave_one_out(), prior.estimate(prior.conditions)
+    asked = [prior.conditions[i] for i in enough]
+    rest = aim.beyond_without(prior, autoencoder.genes, asked)
+    seen_rest = aim.beyond(prior, autoencoder.genes, asked)
+    products: dict[Extrapolation | None, list[np.ndarray]] = {}
+    for q, i in enumerate(enough):
+        condition = prior.conditions[i]
+        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
+        where = condition.surroundings
+        measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
+        before_NKD = control_draws(population, shape, where)
+        reach = classify(condition, others, known)
+        # Another dose or time of the same is left: as good as seen to `classify`, but left out.
+        again = reach is Extrapolation.SEEN
+        for kind, estimate, beyond in (
+            (None if again else reach, left_out, rest[q]),
+            (Extrapolation.SEEN, seen, seen_rest[q]),
+        ):
+            effect_F, doubt = estimate.mean[i], float(estimate.doubt[i])
+            if network is None:
+                effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
+                after_NKD = before_NKD + effect_KD
+            else:
+                after_NKD = network.moved(before_NKD, effect_F, doubt, condition, kind)
+            factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
+            decoded_G, _ = aim.responses.at(where, factor_G)
+            shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+            straight_G = shift_F @ aim.readout_FG
+            each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
+            product_44 = each_4G @ each_4G.T
+            if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
+                products.setdefault(None, []).append(product_44)
+            # What was never seen may turn out strong or weak, and nothing tells which: there a
+            # condition counts by the size of its effect. By its square, which plain squares come
+            # to, the strongest alone would decide how far the weak ones are believed.
+            if kind is Extrapolation.UNSEEN:
+                product_44 = product_44 / max(float(np.linalg.norm(measured_G)), 1e-6)
+            products.setdefault(kind, []).append(product_44)
+    return {kind: _least_squares(found) for kind, found in products.items()}
+
+
+def _least_squares(products: Sequence[np.ndarray]) -> Weights:
+    """a, b and c from the products of decoded, straight, further and measured changes.
+
+    c is what the further change earns where the other two leave something.
+    """
+    total_44 = np.sum(products, axis=0)
+    start = np.array(START_WEIGHTS[:2])
+    # As many more conditions, of mean strength, in which the start would be exact.
+    share = START_CONDITIONS / len(products)
+    tie = share * np.trace(total_44[:2, :2]) / 2 + 1e-12
+    gram_22 = total_44[:2, :2] + tie * np.eye(2)
+    root_22 = np.linalg.cholesky(gram_22)
+    found, _ = nnls(root_22.T, np.linalg.solve(root_22, total_44[:2, 3] + tie * start))
+    found *= min(1.0, MOST_TOTAL / max(found.sum(), 1e-12))
+    size = total_44[2, 2]
+    left = total_44[2, 3] - found @ total_44[:2, 2]
+    further = (left + share * size * START_WEIGHTS[2]) / ((1 + share) * size + 1e-12)
+    return float(found[0]), float(found[1]), float(np.clip(further, 0, 1))

@@ -1,0 +1,165 @@
+"""Find what measured effects hold beyond the latent.
+
+Strength λ and shared variance μ of a gene are picked from a grid by the marginal likelihood of the
+gene's remainders and by how often each pair is picked among the genes (empirical Bayes, by
+expectation maximisation): with a few conditions a gene alone hardly tells.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from celldit.conditions import ConditionTable
+from celldit.data.store import CellStore
+from celldit.effects.prior import EffectPrior
+from celldit.effects.residual_genes import Remainder
+from celldit.latent.autoencoder import Autoencoder
+
+SIGNALS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+COMMONS = (0.0, 0.01, 0.1, 1.0)
+ROUNDS = 30
+# Means over fewer cells are too far from Gaussian.
+MIN_CELLS = 10
+# Cells that the share of variance beyond the latent is measured on.
+SAMPLE = 5_000
+# Of conditions times genes; beyond it the genes that need it most are kept.
+MAX_ENTRIES = 10_000_000
+CHUNK = 1_000
+
+
+def fit_remainder(
+    table: ConditionTable,
+    prior: EffectPrior,
+    readout_FG: np.ndarray,
+    mean_CG: np.ndarray,
+    scatter_G: np.ndarray,
+) -> Remainder:
+    """Find what measured effects hold beyond a line from the latent.
+
+    Parameters
+    ----------
+    table
+        Conditions of the training cells.
+    prior
+        The trained one.
+    readout_FG
+        The line.
+    mean_CG
+        Mean log expression of each condition of the table.
+    scatter_G
+        Standard deviation within conditions of log expression less the line.
+    """
+    n_genes = mean_CG.shape[1]
+    index = {c: i for i, c in enumerate(table.conditions)}
+    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    counts = table.counts
+    rows = []
+    for i, condition in enumerate(prior.conditions):
+        control = controls.get(condition.surroundings)
+        if condition not in index or control is None:
+            continue
+        n, n_controls = counts[index[condition]], counts[control]
+        if min(n, n_controls) < MIN_CELLS:
+            continue
+        # Of conditions that an earlier training observed, too, the prior tells the mean shift over
+        # both, which these cells' log expression cannot be compared with.
+        if np.isclose(1 / n + 1 / n_controls, prior.noise[i]):
+            rows.append(i)
+    if not rows:
+        return Remainder.none(n_genes)
+    conditions, noise_C = tuple(prior.conditions[i] for i in rows), prior.noise[rows]
+    at = [index[c] for c in conditions]
+    base = [controls[c.surroundings] for c in conditions]
+    shifts_CF = prior.shifts[rows] @ np.linalg.inv(prior.rotation)
+    empty = np.zeros((len(rows), 0))
+    # One gene is mostly noise, that of the controls of a context in all its conditions alike: which
+    # effects are common is to be told by perturbations that were left out.
+    observed = prior.of_unseen.observe(conditions, noise_C, empty, np.zeros(0), np.zeros(0))
+    signals_L, commons_L = zip(*product(SIGNALS, COMMONS), strict=True)
+    shifts, likelihoods = [], []
+    for start in range(0, n_genes, CHUNK):
+        some = slice(start, start + CHUNK)
+        change_CG = mean_CG[at, some] - mean_CG[base, some]
+        shift_CG = (change_CG - shifts_CF @ readout_FG[:, some]) / scatter_G[some]
+        # As it will be stored, so that a loaded model says the same.
+        shifts.append(shift_CG.astype(np.float16))
+        none = np.zeros(shift_CG.shape[1])
+        seen = observed.with_shifts(shifts[-1].astype(np.float64), none, none)
+        likelihoods.append(seen.log_likelihoods(signals_L, commons_L))
+    likelihood_LG = np.concatenate(likelihoods, axis=1)
+    best_G = _pick(likelihood_LG)
+    gain_G = likelihood_LG[best_G, np.arange(n_genes)] - likelihood_LG[0]
+    gain_G[best_G == 0] = -np.inf
+    most = max(MAX_ENTRIES // len(rows), 1)
+    gene_H = np.sort(np.argsort(-gain_G, kind="stable")[:most])
+    gene_H = gene_H[np.isfinite(gain_G[gene_H])]
+    if len(gene_H) == 0:
+        return Remainder.none(n_genes)
+    return Remainder(
+        conditions,
+        n_genes,
+        gene_H,
+        np.concatenate(shifts, axis=1)[:, gene_H],
+        noise_C,
+        scatter_G[gene_H],
+        np.array(signals_L)[best_G[gene_H]],
+        np.array(commons_L)[best_G[gene_H]],
+    )
+
+
+def _pick(likelihood_LG: np.ndarray) -> np.ndarray:
+    """Which of L strengths each gene has, given how often each occurs among them, shape (G,)."""
+    share_L = np.full(len(likelihood_LG), 1 / len(likelihood_LG))
+    posterior_LG = likelihood_LG
+    for _ in range(ROUNDS):
+        log_LG = np.log(share_L + 1e-12)[:, None] + likelihood_LG
+        posterior_LG = np.exp(log_LG - log_LG.max(0))
+        posterior_LG /= posterior_LG.sum(0)
+        share_L = posterior_LG.mean(1)
+    best_G: np.ndarray = posterior_LG.argmax(0)
+    return best_G
+
+
+def share_beyond(
+    cells: CellStore,
+    table: ConditionTable,
+    autoencoder: Autoencoder,
+    readout_FG: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Share of the variance within conditions that a line from the latent leaves over, (G,).
+
+    A gene without a count in the sample of cells that it is measured on has all of it.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    autoencoder
+        The trained one.
+    readout_FG
+        The line.
+    seed
+        Of the sample.
+    """
+    n = min(cells.n_cells, max(SAMPLE, 4 * len(table)))
+    rows = np.sort(np.random.default_rng(seed).choice(cells.n_cells, n, replace=False))
+    of_row, sample = table.index[rows], cells.take(rows)
+    in_C = np.maximum(np.bincount(of_row, minlength=len(table)), 1)
+    # Of log expression itself, and of what is left.
+    sum_2CG = np.zeros((2, len(table), cells.n_genes), dtype=np.float32)
+    square_2G = np.zeros((2, cells.n_genes))
+    start = 0
+    for batch in sample.blocks(autoencoder.batch_size):
+        latent_BF = autoencoder.encode(batch).flatten(1).double().numpy()
+        log_BG = batch.log_normalized().toarray()
+        of_cell = of_row[start : start + batch.n_cells]
+        start += batch.n_cells
+        for which, values_BG in enumerate((log_BG, log_BG - latent_BF @ readout_FG)):
+            np.add.at(sum_2CG[which], of_cell, values_BG)
+            square_2G[which] += (values_BG**2).sum(0)
+    square_2G -= (sum_2CG.astype(np.float64) ** 2 / in_C[:, None]).sum(1)
+    whole_G, left_G = square_2G.clip(0)
+    return np.divide(left_G, whole_G, out=np.ones_like(whole_G), where=whole_G > 0)

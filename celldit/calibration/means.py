@@ -1,0 +1,283 @@
+"""Where the mean log expression of counterfactual cells should end up, and how to get it there.
+
+Two things say what a shift of the latent does to a gene's mean log expression: its decoded rates,
+when measured control cells are edited by them (D, :mod:`celldit.calibration.responses`), and a
+straight line from the latent to log expression (L). The first bends as counts do and knows large
+effects best; it loses part of an effect where counts are few, since what an autoencoder makes of a
+cell holds that cell's own noise. The second is exact on average over training cells, and misses
+what bends. Neither sees what the latent has no room for, the perturbed gene's own transcripts first
+of all, which is told gene by gene (R, :mod:`celldit.effects.residual_genes`). Training conditions
+that were predicted from the others tell how to weigh the three,
+
+    aim = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
+
+by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
+then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
+that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
+(:mod:`celldit.calibration.on_target`).
+
+Measured beside decoded rates alone in ``docs/results/aim.csv``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.calibration.on_target import OwnGene
+from celldit.calibration.responses import Responses
+from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.population import Surroundings
+from celldit.effects import EffectPrior
+from celldit.effects.residual_genes import Remainder
+from celldit.latent.autoencoder import Autoencoder
+
+# Weights before anything is known.
+START_WEIGHTS = (0.5, 0.5, 1.0)
+# A gene that hardly answers is left alone: log expression that a unit of log rate should earn.
+LEAST_ANSWER = 0.02
+MOST_OFFSET = 2.0
+# Where the mean over other contexts stands in: a gene that is silent there and not here would be
+# pushed as far as silence takes.
+MOST_STAND_IN = 0.5
+ROUNDS = 6
+
+
+Weights: TypeAlias = tuple[float, float, float]
+
+
+class Beyond(NamedTuple):
+    """What is known of a condition beyond the latent.
+
+    Attributes
+    ----------
+    remainder_G
+        Further change of mean log expression.
+    new_genes
+        Columns of the genes that are perturbed and never were in training.
+    """
+
+    remainder_G: np.ndarray
+    new_genes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """How counterfactual rates are corrected; see the module.
+
+    Attributes
+    ----------
+    readout_FG
+        Slopes of log expression on the latent; without rows where nothing is corrected.
+    responses
+        How controls answer to a change of rates.
+    remainder
+        What measured effects hold beyond the latent.
+    own_gene
+        What perturbing a gene does to it.
+    weights
+        a, b and c by kind of extrapolation; under None those of all conditions left out whose
+        perturbations were seen, for another dose or time, and for kinds that could not be tried.
+    """
+
+    readout_FG: np.ndarray
+    responses: Responses
+    remainder: Remainder
+    own_gene: OwnGene = field(default_factory=OwnGene)
+    weights: Mapping[Extrapolation | None, Weights] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, n_genes: int) -> Aim:
+        """Decoded rates as they are."""
+        nothing = np.zeros((0, n_genes), dtype=np.float32)
+        return cls(nothing, Responses({}), Remainder.none(n_genes))
+
+    @property
+    def is_none(self) -> bool:
+        """Whether decoded rates stay as they are."""
+        return len(self.readout_FG) == 0 or not self.responses.curves
+
+    def beyond(
+        self,
+        prior: EffectPrior,
+        genes: Sequence[str],
+        conditions: Sequence[Condition],
+        positions: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> list[Beyond]:
+        """What is known of some conditions beyond the latent.
+
+        Parameters
+        ----------
+        prior
+            Of the same model.
+        genes
+            Names of the G genes.
+        conditions
+            Q conditions.
+        positions
+            Mean latent of the controls of contexts that were not in training.
+        """
+        seen = {part for c in prior.conditions for part in c.parts}
+        remainder_QG = self.remainder.estimate(prior, conditions, positions)
+        return _with_new_genes(remainder_QG, genes, conditions, [seen] * len(conditions))
+
+    def beyond_without(
+        self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
+    ) -> list[Beyond]:
+        """The same of training conditions, each as if it had not been observed."""
+        uses = Counter(part for c in prior.conditions for part in set(c.parts))
+        remainder_QG = self.remainder.leave_one_out(prior, conditions)
+        seen = [{p for p, n in uses.items() if n > (p in c.parts)} for c in conditions]
+        return _with_new_genes(remainder_QG, genes, conditions, seen)
+
+    def offset(
+        self,
+        autoencoder: Autoencoder,
+        surroundings: Surroundings,
+        kind: Extrapolation | None,
+        before_NKD: Tensor,
+        after_NKD: Tensor,
+        beyond: Beyond,
+    ) -> np.ndarray:
+        """What is added to the log rate of each gene, shape (G,).
+
+        Parameters
+        ----------
+        autoencoder
+            For its decoder.
+        surroundings
+            Context and time.
+        kind
+            How far the condition is from training; None for another dose or time of what was seen.
+        before_NKD, after_NKD
+            Latents that stand in for control cells, and where the condition takes them.
+        beyond
+            What is known of the condition beyond the latent.
+        """
+        nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
+        if self.is_none or (nothing_more and torch.equal(before_NKD, after_NKD)):
+            return np.zeros(self.readout_FG.shape[1])
+        log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
+        shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+        a, b, c = self._weights_of(kind)
+        decoded_G, _ = self.responses.at(surroundings, log_factor_G)
+        wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG) + c * beyond.remainder_G
+        offset_G = np.zeros_like(wanted_G)
+        for _ in range(ROUNDS):
+            now_G, slope_G = self.responses.at(surroundings, log_factor_G + offset_G)
+            # Gauss-Newton, with a tie of the offset to zero.
+            missing_G = wanted_G - now_G + slope_G * offset_G
+            full_G = slope_G * missing_G / (slope_G**2 + LEAST_ANSWER**2)
+            offset_G += (full_G - offset_G).clip(-1, 1)
+        most = MOST_OFFSET if self.responses.knows(surroundings) else MOST_STAND_IN
+        offset_G = offset_G.clip(-most, most)
+        offset_G[beyond.new_genes] += self.own_gene.log_factor
+        return offset_G
+
+    def _weights_of(self, kind: Extrapolation | None) -> Weights:
+        # What a perturbation never seen is worth says nothing of one that was.
+        known = (self.weights.get(one) for one in (kind, None, Extrapolation.SEEN))
+        return next((weights for weights in known if weights is not None), START_WEIGHTS)
+
+    def with_earlier(self, genes: Sequence[str], earlier: Aim, earlier_genes: Sequence[str]) -> Aim:
+        """Together with what an earlier training learned in the same latent.
+
+        Contexts of both keep their responses, conditions of both their remainders; weights and the
+        change of the own gene stay where the later training could not try them. The line is the
+        later training's, unless that had no perturbed cells. An aim for other genes is of no use.
+
+        Parameters
+        ----------
+        genes, earlier_genes
+            Of this aim, and of the other.
+        earlier
+            The other.
+        """
+        place = {gene: i for i, gene in enumerate(earlier_genes)}
+        if earlier.is_none or not all(gene in place for gene in genes):
+            return self
+        columns = [place[gene] for gene in genes]
+        curves = {key: curve[:, columns] for key, curve in earlier.responses.curves.items()}
+        responses = Responses({**curves, **self.responses.curves})
+        remainder = self.remainder.with_earlier(genes, earlier.remainder, earlier_genes)
+        if self.is_none:
+            line_FG = earlier.readout_FG[:, columns]
+            return Aim(line_FG, responses, remainder, earlier.own_gene, earlier.weights)
+        own_gene = earlier.own_gene if self.own_gene == OwnGene() else self.own_gene
+        weights = {**earlier.weights, **self.weights}
+        return Aim(self.readout_FG, responses, remainder, own_gene, weights)
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        return {
+            "weights": [[kind and str(kind), *own] for kind, own in self.weights.items()],
+            "responses": self.responses.to_config(),
+            "remainder": self.remainder.to_config(),
+            "own_gene": asdict(self.own_gene),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors."""
+        if self.is_none:
+            return {}
+        beyond = {f"remainder.{name}": array for name, array in self.remainder.arrays().items()}
+        return {"readout": self.readout_FG, **self.responses.arrays(), **beyond}
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], n_genes: int
+    ) -> Aim:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote; older models have none.
+
+        Raises
+        ------
+        ValueError
+            If the arrays do not fit the genes.
+        """
+        if "readout" not in arrays:
+            return cls.none(n_genes)
+        if arrays["readout"].ndim != 2 or arrays["readout"].shape[1] != n_genes:
+            raise ValueError("its readout does not fit its genes")
+        weights = {
+            None if kind is None else Extrapolation(kind): (float(a), float(b), float(c))
+            for kind, a, b, c in config["weights"]
+        }
+        responses = Responses.from_config(config["responses"], arrays, n_genes)
+        beyond = {
+            name.removeprefix("remainder."): array
+            for name, array in arrays.items()
+            if name.startswith("remainder.")
+        }
+        remainder = Remainder.from_config(config["remainder"], beyond, n_genes)
+        own_gene = OwnGene(**config["own_gene"])
+        return cls(arrays["readout"], responses, remainder, own_gene, weights)
+
+
+def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:
+    """Mean over cells of the log ratio of decoded rates, shape (G,)."""
+    with torch.no_grad():
+        before_NG, after_NG = (
+            autoencoder.decoder.log_rate(z.flatten(1)) for z in (before_NKD, after_NKD)
+        )
+    return (after_NG - before_NG).double().mean(0).numpy()
+
+
+def _with_new_genes(
+    remainder_QG: np.ndarray,
+    genes: Sequence[str],
+    conditions: Sequence[Condition],
+    seen: Sequence[Set[str]],
+) -> list[Beyond]:
+    column = {gene: g for g, gene in enumerate(genes)}
+    found = []
+    for remainder_G, condition, old in zip(remainder_QG, conditions, seen, strict=True):
+        new = [column[part] for part in condition.parts if part in column and part not in old]
+        found.append(Beyond(remainder_G, np.array(new, dtype=np.int64)))
+    return found

@@ -1,0 +1,222 @@
+"""Find how new cells are drawn (see `model`) by drawing training cells again.
+
+Rounds of drawing, encoding and correcting. In the first ones all is moved at once: maps and shifts
+of the latents, totals, and each gene's offset and dispersion. Then the distribution of each gene's
+counts is measured over cells drawn from noise (:mod:`celldit.calibration.new_cells.quantiles`), and
+since counts that are brought to it hold a little less of what genes have in common, some further
+rounds with it move maps, shifts and totals, and dispersions with these. What the flow from noise
+adds, where it is trusted, is not looked at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from celldit.calibration.new_cells.by_state import ByState
+from celldit.calibration.new_cells.counts import held_total
+from celldit.calibration.new_cells.dispersion import theta_of_zeros
+from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_margins
+from celldit.calibration.new_cells.library_sizes import SizeModel
+from celldit.calibration.new_cells.model import Synthesis
+from celldit.calibration.new_cells.quantiles import Margins
+from celldit.calibration.new_cells.redraw import Again, OffsetOf, Redraw
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
+
+N_ROUNDS, N_LAST_ROUNDS = 6, 2
+# How often training cells are drawn from noise for the distributions of their counts.
+N_DRAWS = 2
+# Of the way that a round goes; later rounds, which only average over draws, go less.
+STEP, WHOLE_STEPS = 0.7, 3
+LEAST, MOST = 0.0, 1.0
+
+
+@torch.no_grad()
+def fit_synthesis(
+    cells: CellStore,
+    table: ConditionTable,
+    population: Population,
+    autoencoder: Autoencoder,
+    states: States,
+    state_N: np.ndarray,
+    seed: int,
+    offset_of: OffsetOf,
+) -> Synthesis:
+    """Find maps, shifts, offsets, dispersions and distributions.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    population, autoencoder
+        The trained parts.
+    states, state_N
+        States that cells may be in, and that of each cell.
+    seed
+        Of the cells chosen where there are very many, and of the draws.
+    offset_of
+        What brings conditions to their mean, which new cells get, too.
+    """
+    neutral = decoded_as_they_are(cells, autoencoder, states, state_N)
+    again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed, offset_of)
+    start_G = autoencoder.decoder.head.theta_G.double().numpy()
+    search = Search(again, start_G, states.factors_SFF, cells.size_factors)
+    for round_ in range(N_ROUNDS):
+        step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
+        search.settle()
+        drawn = search.draw(round_)
+        search.correct_latents(drawn, step)
+        search.correct_genes(drawn, step)
+    for round_ in range(N_ROUNDS, N_ROUNDS + N_LAST_ROUNDS):
+        search.settle()
+        search.measure_margins(round_)
+        search.correct_latents(search.draw(round_), STEP)
+    search.settle()
+    search.measure_margins(N_ROUNDS + N_LAST_ROUNDS)
+    return search.found(neutral.sizes)
+
+
+def decoded_as_they_are(
+    cells: CellStore, autoencoder: Autoencoder, states: States, state_N: np.ndarray
+) -> Synthesis:
+    """Latents and counts as flow and decoder have them, with library sizes as measured."""
+    sizes = SizeModel.fit(cells.size_factors, state_N, len(states))
+    return Synthesis.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
+
+
+class Search:
+    """What is being found, under the names that it has in the result.
+
+    Parameters
+    ----------
+    again
+        The training cells.
+    start_G
+        Inverse dispersions to start from.
+    noise_factors_XFF
+        Cholesky factors of the scatter that new cells start from in each state.
+    sizes
+        Size factors of all training cells, of which `again` may have some.
+    """
+
+    def __init__(
+        self,
+        again: Redraw,
+        start_G: np.ndarray,
+        noise_factors_XFF: np.ndarray,
+        sizes: np.ndarray,
+    ) -> None:
+        n_states, n_dims, n_genes = again.n_states, again.away_NF.shape[1], len(start_G)
+        self.again, self.noise_factors_XFF, self.sizes = again, noise_factors_XFF, sizes
+        self.factors_XFF = np.linalg.cholesky(again.scatter(again.away_NF))
+        self.mean_XF = again.means(again.away_NF)
+        self.measured_X, self.measured_variance = again.within(again.log_total_N)
+        self.start_G = start_G
+        self.ceiling_G = again.autoencoder.decoder.log_ceiling.double().numpy()
+        self.shares_XFF = np.tile(np.eye(n_dims), (n_states, 1, 1))
+        self.shifts_XF = np.zeros((n_states, n_dims))
+        self.offset_G, self.by_state = np.zeros(n_genes), ByState.none(n_states, n_genes)
+        self.total_X, self.share = self.measured_X.copy(), 1.0
+        self.margins = Margins.none()
+
+    def settle(self) -> None:
+        """Maps, rates and dispersions that follow from all else."""
+        pairs = zip(self.factors_XFF, self.shares_XFF, strict=True)
+        self.maps_XFF = np.stack([_map(factor_FF, share_FF) for factor_FF, share_FF in pairs])
+        self.rate_NG = self.rates(self.again)
+        row_N, size_N = self.again.row_N, self.again.size_N
+        factor_N = held_total(self.rate_NG, self.total_X[row_N], self.share) * size_N / 1e4
+        expected_NG = self.rate_NG * factor_N[:, None]
+        self.theta_G = theta_of_zeros(expected_NG, self.again.counts_NG, start_G=self.start_G)
+
+    def rates(self, cells: Redraw) -> np.ndarray:
+        """Expected counts per 10,000 of cells, (N, G)."""
+        log_NG = cells.log_rates(self.maps_XFF, self.shifts_XF)
+        log_NG = self.offset_G + (log_NG + self.by_state.offset_XG[cells.row_N])
+        return np.asarray(np.exp(np.minimum(log_NG, self.ceiling_G)))
+
+    @property
+    def theta_XG(self) -> np.ndarray:
+        """Inverse dispersions by state."""
+        return np.asarray(self.theta_G * np.exp(self.by_state.log_factor_XG))
+
+    def draw(self, round_: int) -> Again:
+        """Draw the training cells again, and encode them."""
+        totals = self.total_X, self.share
+        counts, expected = self.again.counts(self.rate_NG, self.theta_XG, *totals, round_)
+        group_N = self.margins.groups(self.again.size_N, self.again.row_N)
+        if (group_N >= 0).any():
+            uniform = self.again.uniforms(round_)
+            counts = self.margins.moved(counts, expected, group_N, uniform)
+        return self.again.encoded(counts)
+
+    def correct_latents(self, drawn: Again, step: float) -> None:
+        """Move maps, shifts and totals by what scatter, means and totals of drawn cells lack."""
+        scatter_XFF = self.again.scatter(drawn.away_NF)
+        self.shifts_XF += step * (self.mean_XF - self.again.means(drawn.away_NF))
+        for x, (factor, now) in enumerate(zip(self.factors_XFF, scatter_XFF, strict=True)):
+            relative = np.linalg.solve(factor, np.linalg.solve(factor, now).T)
+            missing = np.eye(len(relative)) - relative
+            self.shares_XFF[x] = _clipped(self.shares_XFF[x] + step * missing)
+        drawn_X, drawn_variance = self.again.within(drawn.log_total_N)
+        self.total_X += step * (self.measured_X - drawn_X)
+        # One cell per state says nothing about how totals vary.
+        if drawn_variance > 0:
+            ratio = self.measured_variance / drawn_variance
+            self.share = float(np.clip(self.share * ratio ** (step / 2), 0, 1))
+
+    def correct_genes(self, drawn: Again, step: float) -> None:
+        """Move offsets and dispersions by what log expression of drawn cells lacks."""
+        measured = self.again.moments
+        # How log expression answers to a log rate: little where a gene is hardly seen.
+        answer_G = 1 - np.exp(-measured.mean_G.clip(0.02))
+        missing_G = measured.mean_G - drawn.moments.mean_G
+        self.offset_G += (step * missing_G / answer_G).clip(-1, 1)
+        self.by_state = self.by_state.towards(measured, drawn.moments, step)
+
+    def measure_margins(self, round_: int) -> None:
+        """Compare counts of cells that are drawn from noise with those measured."""
+        drawn = []
+        for i in range(N_DRAWS):
+            new = self.again.from_noise(self.noise_factors_XFF, (round_, i))
+            totals = self.total_X, self.share
+            drawn.append(new.counts(self.rates(new), self.theta_XG, *totals, (round_, i)))
+        counts, expected = (np.concatenate(each) for each in zip(*drawn, strict=True))
+        self.margins = fit_margins(
+            self.again.counts_NG,
+            self.again.own_size_N,
+            Drawn(counts, expected, np.tile(self.again.size_N, N_DRAWS)),
+            self.sizes,
+            self.again.n_states,
+        )
+
+    def found(self, sizes: SizeModel) -> Synthesis:
+        """The result."""
+        return Synthesis(
+            self.maps_XFF,
+            self.shifts_XF,
+            self.offset_G,
+            self.theta_G,
+            self.total_X,
+            self.share,
+            sizes,
+            self.by_state,
+            self.margins,
+        )
+
+
+def _map(factor_FF: np.ndarray, share_FF: np.ndarray) -> np.ndarray:
+    """The linear map that takes scatter L Lᵀ to L share Lᵀ and turns as little as it can."""
+    values, vectors = np.linalg.eigh(share_FF)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return np.asarray(factor_FF @ root @ np.linalg.inv(factor_FF))
+
+
+def _clipped(share_FF: np.ndarray) -> np.ndarray:
+    """The nearest share of the scatter that is one: symmetric, within bounds."""
+    values, vectors = np.linalg.eigh((share_FF + share_FF.T) / 2)
+    return np.asarray((vectors * np.clip(values, LEAST, MOST)) @ vectors.T)

@@ -1,0 +1,229 @@
+"""Draw new cells so that, encoded again, they look like measured ones.
+
+The latent of a measured cell holds its counting noise: it is a function of its counts. A cell that
+is drawn from such a latent gets that noise a second time, so drawn cells scatter too widely, along
+every latent direction, and so do their totals. What has to be decoded is the latent without the
+noise, which nobody has measured; but its scatter is known, because adding the noise must give the
+scatter that was measured (deconvolution by moments):
+
+    z' = position + S (z - position) + shift        S, shift such that cov, mean(encode(draw(z')))
+                                                    are those of encode(measured cells)
+
+S and the shift are found for each state (:mod:`celldit.conditions.states`) by drawing training
+cells, encoding what was drawn and correcting, a few rounds. In the same rounds each gene gets an
+offset of its log rate and a dispersion, with which its mean log expression and its share of zeros
+over drawn cells are those measured, and in each state more of both, with which mean and variance of
+its log expression are (:mod:`celldit.calibration.new_cells.by_state`); and the totals of the cells
+are held to the scatter that measured totals have (:mod:`celldit.calibration.new_cells.counts`).
+Counts that are drawn so have each gene's moments but not its distribution, which they are given
+last (:mod:`celldit.calibration.new_cells.quantiles`). Counterfactuals, which edit measured cells,
+have no use for this. How it is found is in :mod:`celldit.calibration.new_cells.fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.calibration.new_cells.by_state import ByState
+from celldit.calibration.new_cells.counts import NewCounts
+from celldit.calibration.new_cells.library_sizes import SizeModel
+from celldit.calibration.new_cells.quantiles import CellMargins, Margins
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.likelihoods import CountDistribution
+
+
+@dataclass(frozen=True, eq=False)
+class Towards:
+    """The same B new cells at another time, and how far they are on the way there.
+
+    Attributes
+    ----------
+    z_BKD
+        Latents to decode there.
+    row_B
+        States there.
+    share_B
+        How much of the way lies behind each; 0 leaves it where it is.
+    offset_BG
+        What brings their conditions there to their mean; None for nothing.
+    """
+
+    z_BKD: Tensor
+    row_B: np.ndarray
+    share_B: Tensor
+    offset_BG: Tensor | None = None
+
+    def latents(self, z_BKD: Tensor) -> Tensor:
+        """Latents on the way from those here, (B, K, D)."""
+        return torch.lerp(z_BKD, self.z_BKD, self.share_B[:, None, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Synthesis:
+    """What turns latents of the flow into latents to decode, and expectations into counts.
+
+    Attributes
+    ----------
+    maps_XFF, shifts_XF
+        S and shift of each of X states.
+    offset_G, theta_G
+        What is added to each gene's log rate, and its inverse dispersion. Without entries the
+        decoder's own distribution is drawn from.
+    total_X, share
+        Usual log total of rates per 10,000 in each state, and the share of a cell's deviation
+        from it that stays (see :class:`~celldit.calibration.new_cells.counts.NewCounts`).
+    sizes
+        Library sizes of each state.
+    by_state
+        What is added in each state; nothing in models that know no such thing.
+    margins
+        Distributions of counts, and those that drawn counts have before.
+    learned
+        Whether all training looked at how new cells are drawn; otherwise none are to be.
+    """
+
+    maps_XFF: np.ndarray
+    shifts_XF: np.ndarray
+    offset_G: np.ndarray
+    theta_G: np.ndarray
+    total_X: np.ndarray
+    share: float
+    sizes: SizeModel
+    by_state: ByState
+    margins: Margins = field(default_factory=Margins.none)
+    learned: bool = True
+
+    def latents(self, z_BKD: Tensor, positions_BKD: Tensor, row_B: np.ndarray) -> Tensor:
+        """Latents to decode, from those of the flow, and the means and numbers of their states."""
+        at = torch.from_numpy(row_B)
+        away_BF1 = (z_BKD - positions_BKD).flatten(1).double()[:, :, None]
+        # One product per cell: its bytes must not depend on who else is in the batch.
+        moved_BF = (torch.from_numpy(self.maps_XFF)[at] @ away_BF1)[:, :, 0]
+        moved_BF = moved_BF + torch.from_numpy(self.shifts_XF)[at]
+        return positions_BKD + moved_BF.view(z_BKD.shape).to(z_BKD.dtype)
+
+    def counts(
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        offset_BG: Tensor | None = None,
+        towards: Towards | None = None,
+    ) -> CountDistribution:
+        """Distribution of the counts of new cells, from their latents, sizes and states.
+
+        Parameters
+        ----------
+        autoencoder
+            For its decoder.
+        z_BKD, size_B, row_B
+            Latents, library sizes and states of B cells.
+        offset_BG
+            What brings their conditions to their mean, as for counterfactuals; None for nothing.
+        towards
+            The same cells at another time that they are on the way to; None for none.
+
+        Cells on the way towards another time have expected counts on the straight line between
+        those at both ends, and scatter in between. Where the decoder's own distribution is drawn
+        from, it is their latents that lie on a line.
+        """
+        if len(self.theta_G) == 0:
+            z_BKD = z_BKD if towards is None else towards.latents(z_BKD)
+            return autoencoder.decode(z_BKD, size_B)
+        model = self._counts(autoencoder, z_BKD, size_B, row_B, offset_BG)
+        if towards is None:
+            return model
+        there = towards.z_BKD, size_B, towards.row_B, towards.offset_BG
+        other = self._counts(autoencoder, *there)
+        return model.towards(other, towards.share_B)
+
+    def _counts(
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        offset_BG: Tensor | None,
+    ) -> NewCounts:
+        mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B, offset_BG)
+        theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
+        theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
+        total_B = torch.from_numpy(self.total_X[row_B])
+        margins = CellMargins(self.margins, self.margins.groups(size_B.numpy(), row_B))
+        return NewCounts.held(mean_BG, theta, size_B, total_B, self.share, margins)
+
+    def _expected(
+        self,
+        autoencoder: Autoencoder,
+        z_BKD: Tensor,
+        size_B: Tensor,
+        row_B: np.ndarray,
+        offset_BG: Tensor | None,
+    ) -> Tensor:
+        """Expected counts of independent genes, (B, G)."""
+        log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
+        own_BG = torch.from_numpy(self.offset_G + self.by_state.offset_XG[row_B])
+        log_rate_BG = log_rate_BG + own_BG.to(log_rate_BG.dtype)
+        if offset_BG is not None:
+            log_rate_BG = log_rate_BG + offset_BG
+        log_rate_BG = torch.minimum(log_rate_BG, autoencoder.decoder.log_ceiling)
+        return log_rate_BG.exp() * (size_B[:, None] / 1e4)
+
+    @classmethod
+    def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> Synthesis:
+        """Latents and counts as flow and decoder have them."""
+        maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
+        shifts_XF = np.zeros((n_states, n_dims))
+        alike = ByState.none(n_states, 0)
+        return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes, alike)
+
+    def with_earlier(self, earlier: Synthesis, kept: np.ndarray) -> Synthesis:
+        """Together with some states of an earlier training; genes are as in this one."""
+        return replace(
+            self,
+            maps_XFF=np.concatenate([self.maps_XFF, earlier.maps_XFF[kept]]),
+            shifts_XF=np.concatenate([self.shifts_XF, earlier.shifts_XF[kept]]),
+            total_X=np.concatenate([self.total_X, earlier.total_X[kept]]),
+            sizes=self.sizes.with_earlier(earlier.sizes, kept),
+            by_state=self.by_state.with_none(len(kept)),
+            learned=self.learned and (earlier.learned or len(kept) == 0),
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON."""
+        return {"share": self.share, "learned": self.learned}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors."""
+        own = {name: getattr(self, name) for name in ARRAYS}
+        sizes = {f"sizes.{name}": array for name, array in self.sizes.arrays().items()}
+        margins = {f"margins.{name}": array for name, array in self.margins.arrays().items()}
+        return {**own, **sizes, **self.by_state.arrays(), **margins}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Synthesis:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
+        own = {name: arrays[name] for name in ARRAYS}
+
+        def under(start: str) -> dict[str, np.ndarray]:
+            return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+
+        n_genes = len(own["offset_G"])
+        return cls(
+            share=float(config["share"]),
+            learned=bool(config.get("learned", True)),
+            sizes=SizeModel(**under("sizes.")),
+            by_state=ByState.from_arrays(arrays, (len(own["maps_XFF"]), n_genes)),
+            margins=Margins.from_arrays(under("margins."), n_genes),
+            **own,
+        )
+
+
+ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")

@@ -1,0 +1,140 @@
+"""How the mean log expression of a context's controls answers to a change of rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from celldit.conditions import ConditionTable
+from celldit.conditions.population import Surroundings
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.expected_log import expected_log
+
+# Natural log of the factor by which rates change; beyond the ends nothing is gained or lost.
+LOG_FACTORS = np.array(
+    [-8, -5, -3, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 6.5, 8]
+)
+MAX_CELLS = 64
+MIN_CELLS = 5
+# The mean over these stands in for contexts beyond, and for those never seen.
+MAX_SURROUNDINGS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Change of mean log expression for each gene and factor of its rate.
+
+    A curve is what editing does to measured control cells in the mean, without a draw. Latents that
+    stand in for cells do not give it: the expectation of a measured cell is a function of its own
+    counts, and new transcripts come where there are some already.
+
+    Attributes
+    ----------
+    curves
+        By (context, time), shape (P, G), at :data:`LOG_FACTORS`; ``None`` as key for their mean.
+        Empty where nothing was measured.
+    """
+
+    curves: Mapping[Surroundings | None, np.ndarray]
+
+    def at(
+        self, surroundings: Surroundings, log_factor_G: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Change of mean log expression at a factor of each gene, and its slope, each (G,)."""
+        key = self._nearest(surroundings)
+        curve_PG = self.curves[key]
+        inside_G = log_factor_G.clip(LOG_FACTORS[0], LOG_FACTORS[-1])
+        left_G = np.searchsorted(LOG_FACTORS, inside_G, side="right").clip(1, len(curve_PG) - 1) - 1
+        gene_G = np.arange(curve_PG.shape[1])
+        low_G, high_G = (curve_PG[left_G + i, gene_G].astype(np.float64) for i in (0, 1))
+        slope_G = (high_G - low_G) / (LOG_FACTORS[left_G + 1] - LOG_FACTORS[left_G])
+        return low_G + slope_G * (inside_G - LOG_FACTORS[left_G]), slope_G
+
+    def knows(self, surroundings: Surroundings) -> bool:
+        """Whether controls of this context were measured, at whichever time."""
+        return self._nearest(surroundings) is not None
+
+    def _nearest(self, surroundings: Surroundings) -> Surroundings | None:
+        """Itself, or the same context at the nearest time; None, the mean, failing these."""
+        if surroundings in self.curves:
+            return surroundings
+        context, time = surroundings
+        same = [key for key in self.curves if key is not None and key[0] == context]
+        return min(same, key=lambda key: abs((key[1] or 0.0) - (time or 0.0)), default=None)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """One row for each of :attr:`curves`, for safetensors."""
+        return {"curves": np.stack(list(self.curves.values()))} if self.curves else {}
+
+    def to_config(self) -> list[list[Any]]:
+        """What the rows of :meth:`arrays` are of."""
+        return [[] if key is None else list(key) for key in self.curves]
+
+    @classmethod
+    def from_config(
+        cls, keys: Sequence[Sequence[Any]], arrays: Mapping[str, np.ndarray], n_genes: int
+    ) -> Responses:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
+
+        Raises
+        ------
+        ValueError
+            If keys, curves and genes do not fit together.
+        """
+        shape = len(keys), len(LOG_FACTORS), n_genes
+        curves_XPG = arrays.get("curves", np.empty(shape, dtype=np.float16))
+        named = [None if not key else (str(key[0]), key[1]) for key in keys]
+        if curves_XPG.shape != shape or (keys and None not in named):
+            raise ValueError("its responses fit neither its contexts nor its genes")
+        return cls(dict(zip(named, curves_XPG, strict=True)))
+
+
+@torch.no_grad()
+def measure_responses(
+    cells: CellStore, table: ConditionTable, autoencoder: Autoencoder, seed: int
+) -> Responses:
+    """Edit some control cells of each context and time by every factor.
+
+    Parameters
+    ----------
+    cells, table
+        Training cells and their conditions.
+    autoencoder
+        The trained one.
+    seed
+        Of the choice of cells and contexts where there are very many.
+    """
+    rng = np.random.default_rng(seed)
+    groups = {}
+    for i, condition in enumerate(table.conditions):
+        if condition.is_control and table.counts[i] >= MIN_CELLS:
+            groups[condition.surroundings] = i
+    keys = list(groups)
+    if len(keys) > MAX_SURROUNDINGS:
+        keys = [keys[i] for i in sorted(rng.permutation(len(keys))[:MAX_SURROUNDINGS])]
+    curves: dict[Surroundings | None, np.ndarray] = {}
+    for key in keys:
+        rows = np.flatnonzero(table.index == groups[key])
+        some = cells.take(np.sort(rng.permutation(rows)[:MAX_CELLS]))
+        size_B = torch.from_numpy(some.size_factors)
+        model = autoencoder.decode(autoencoder.encode(some), size_B)
+        counts_BG = torch.from_numpy(some.counts.toarray()).float()
+        mean_BG, theta_G = model.mean_BG, model.theta_G
+        unchanged_G = expected_log(counts_BG, mean_BG, mean_BG, theta_G, size_B).mean(0)
+        curve = [
+            expected_log(counts_BG, mean_BG, mean_BG * float(np.exp(log)), theta_G, size_B).mean(0)
+            - unchanged_G
+            for log in LOG_FACTORS
+        ]
+        # A curve rises; what says otherwise is the error of the integral.
+        rising_PG = np.maximum.accumulate(torch.stack(curve).numpy(), axis=0)
+        curves[key] = rising_PG.astype(np.float16)
+    if curves:
+        whole_PG = np.mean([curve.astype(np.float32) for curve in curves.values()], axis=0)
+        curves[None] = whole_PG.astype(np.float16)
+    return Responses(curves)

@@ -1,0 +1,301 @@
+"""A trained model as the samplers see it, and the questions they all ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+
+from celldit import __version__
+from celldit.calibration.effects import EffectCalibration
+from celldit.calibration.fold_change import ControlRates
+from celldit.calibration.means import Aim
+from celldit.calibration.new_cells.model import Synthesis
+from celldit.calibration.temporal_means import Course
+from celldit.conditions import Condition
+from celldit.conditions.briefing import Briefing
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.ranges import Ranges
+from celldit.conditions.states import States
+from celldit.conditions.strata import mean_controls
+from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.imputation import Imputed, impute
+from celldit.data.query import query_fields
+from celldit.data.reading import read_any
+from celldit.data.store import CellStore
+from celldit.effects.features import Features, described
+from celldit.errors import InputError
+from celldit.flow.anchored import AnchoredFlow
+from celldit.inference.noise import NoiseSources
+from celldit.inference.request import obs_of
+from celldit.latent.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The trained parts, and what was in training.
+
+    Attributes
+    ----------
+    fields, genes
+        Meaning of the columns, and the G genes.
+    autoencoder, population, flow
+        Latent space, simple estimates, velocity network.
+    flow_weight
+        Share of the network's displacement to use, for each kind of extrapolation.
+    frequencies
+        Cells of each condition of training.
+    features
+        Features of perturbations by source.
+    trained_with
+        Arguments of training.
+    history
+        Its course.
+    calibration
+        How far log fold changes are off.
+    states
+        States that cells of each context may be in, from which new cells start.
+    synthesis
+        How new cells are drawn from their latents.
+    control_rates
+        Counts per 10,000 in the controls of each context and time, from which log fold changes are
+        counted.
+    aim
+        What brings the mean log expression of counterfactual cells where it should be.
+    course
+        The same for cells at other times.
+    model_id
+        Fingerprint of the weights.
+    """
+
+    fields: Fields
+    genes: tuple[str, ...]
+    autoencoder: Autoencoder
+    population: Population
+    flow: AnchoredFlow
+    flow_weight: Mapping[Extrapolation, float]
+    frequencies: Mapping[Condition, int]
+    features: Features
+    trained_with: Mapping[str, Any]
+    history: Mapping[str, list[dict[str, float]]]
+    calibration: EffectCalibration
+    states: States
+    synthesis: Synthesis
+    control_rates: ControlRates
+    aim: Aim
+    course: Course
+    model_id: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Latent tokens K and their dimensions D."""
+        return self.autoencoder.n_tokens, self.autoencoder.token_dim
+
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        """Single perturbations of training, alone or in combination."""
+        return tuple(sorted({part for c in self.frequencies for part in c.parts}))
+
+    @property
+    def featured(self) -> frozenset[str]:
+        """Perturbations that at least one source of features knows."""
+        return described(self.features)
+
+    @property
+    def drops_conditions(self) -> bool:
+        """Whether training withheld conditions, without which there is no guidance."""
+        return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
+
+    def check_draws_new_cells(self) -> None:
+        """Refuse what needs new cells where training left out how to draw them.
+
+        Raises
+        ------
+        InputError
+            Saying how to train for it.
+        """
+        if not self.synthesis.learned:
+            raise InputError(
+                "This model, or the one it was tuned from, was trained with new_cells=False, for "
+                "predictions only, so it cannot draw new cells; train with new_cells=True, the "
+                "default."
+            )
+
+    def read(self, adata: Any, counts_layer: str | None = None) -> CellStore:
+        """Read cells with the model's genes; see :func:`celldit.data.query.query_fields`.
+
+        An AnnData in memory is read into memory; a backed one, a path, or what
+        :func:`celldit.open_store` opened is left on disk.
+        """
+        return read_any(adata, query_fields(adata, self.fields, counts_layer), self.genes)
+
+    def read_imputed(
+        self, adata: Any, counts_layer: str | None, seed: int
+    ) -> tuple[CellStore, Imputed | None]:
+        """Read cells that lack some of the model's genes, which are filled in.
+
+        Raises
+        ------
+        InputError
+            If the query lacks too many; as :meth:`read` otherwise.
+        """
+        fields = query_fields(adata, self.fields, counts_layer)
+        if isinstance(adata, ad.AnnData):
+            at_hand = set(adata.var_names.astype(str))
+        else:
+            at_hand = set(read_any(adata, fields).genes)
+        measured = [gene for gene in self.genes if gene in at_hand]
+        if len(measured) == len(self.genes):
+            return self.read(adata, counts_layer), None
+        if not measured:
+            match_genes(sorted(at_hand), self.genes)  # says why none is there
+        cells = read_any(adata, fields, measured).take(slice(None))
+        whole = fields.size_factor_key is not None
+        return impute(cells, self.genes, self.control_rates, seed, whole_cells=whole)
+
+    def made_by(self, **how: Any) -> dict[str, Any]:
+        """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""
+        own = replace(self.fields, counts_layer="counts", size_factor_key="size_factor")
+        return {
+            "setup": own.to_dict(),
+            "made_by": {"model": self.model_id, "version": __version__, **how},
+            "flow_weight": {str(kind): weight for kind, weight in self.flow_weight.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Conditions of the cells to sample, looked up once.
+
+    Attributes
+    ----------
+    conditions
+        The Q distinct conditions.
+    kinds
+        How far each is from training.
+    row
+        Condition of each cell, int64, shape (N,).
+    briefing
+        What the network is told of each condition.
+    weight_Q
+        Share of the network's displacement to use for each condition.
+    references
+        Mean latent of the controls of surroundings that training did not see.
+    beyond
+        Whether a dose or the time of each lies outside those of training.
+    """
+
+    conditions: list[Condition]
+    kinds: list[Extrapolation]
+    row: np.ndarray
+    briefing: Briefing
+    weight_Q: torch.Tensor
+    references: Mapping[Surroundings, np.ndarray]
+    beyond: list[bool]
+
+    @classmethod
+    def of(
+        cls,
+        trained: Trained,
+        conditions: Sequence[Condition],
+        controls: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> Asked:
+        """Look up the condition of every cell.
+
+        Parameters
+        ----------
+        trained
+            The model.
+        conditions
+            One for each of N cells.
+        controls
+            Mean latent of controls at hand, for contexts that training did not see.
+        """
+        distinct = list(dict.fromkeys(conditions))
+        row_of = {c: i for i, c in enumerate(distinct)}
+        row = np.array([row_of[c] for c in conditions], dtype=np.int64)
+        return cls.of_rows(trained, distinct, row, controls)
+
+    @classmethod
+    def of_rows(
+        cls,
+        trained: Trained,
+        distinct: list[Condition],
+        row: np.ndarray,
+        controls: Mapping[Surroundings, np.ndarray] | None = None,
+    ) -> Asked:
+        """Look up conditions of which each cell names one by its row.
+
+        Parameters
+        ----------
+        trained
+            The model.
+        distinct
+            Q different conditions.
+        row
+            Condition of each cell, int64, shape (N,).
+        controls
+            As in :meth:`of`.
+        """
+        known = list(trained.frequencies)
+        ranges = Ranges.of(known)
+        kinds = [classify(c, known, trained.featured) for c in distinct]
+        references = references_for(trained.population, distinct, controls or {})
+        # Nothing was done to a control, so nothing may happen to it.
+        weights = [
+            0.0 if c.is_control else trained.flow_weight[kind]
+            for c, kind in zip(distinct, kinds, strict=True)
+        ]
+        return cls(
+            distinct,
+            kinds,
+            row,
+            Briefing.of(
+                trained.population,
+                distinct,
+                trained.shape,
+                references,
+                with_parts=trained.flow.reads_parts,
+            ),
+            torch.tensor(weights, dtype=torch.float32),
+            references,
+            [bool(ranges.beyond(c)) for c in distinct],
+        )
+
+    def reaches(self, trained: Trained) -> list[Extrapolation | None]:
+        """The kinds; None where another dose or time of the same was seen, not this one."""
+        return [
+            kind if kind is not Extrapolation.SEEN or c in trained.frequencies else None
+            for c, kind in zip(self.conditions, self.kinds, strict=True)
+        ]
+
+    def sources(self, states: States) -> NoiseSources:
+        """Where the flow from noise starts for each condition."""
+        return NoiseSources.of(states, self.conditions, self.briefing.positions_QKD)
+
+    def obs(self, fields: Fields, n_cells: int) -> pd.DataFrame:
+        """What each of the first `n_cells` is, as columns under the names of the training data."""
+        used, place = np.unique(self.row[:n_cells], return_inverse=True)
+        conditions = [self.conditions[i] for i in used]
+        frame = obs_of(conditions, [self.kinds[i] for i in used], fields)
+        if fields.dose_key is not None or fields.time_key is not None:
+            frame["beyond_range"] = [self.beyond[i] for i in used]
+        return frame.iloc[place].reset_index(drop=True)
+
+
+def references_for(
+    population: Population,
+    conditions: Sequence[Condition],
+    controls: Mapping[Surroundings, np.ndarray],
+) -> dict[Surroundings, np.ndarray]:
+    """Mean latent of the controls for surroundings that training did not see."""
+    known = population.references
+    new = {c.surroundings for c in conditions} - set(known)
+    return {key: mean_controls(known, key, controls) for key in new}

@@ -1,0 +1,202 @@
+"""The roads from a cell to its counterfactual, behind one interface.
+
+===============  =================================================================================
+``transport``    from the cell moved by the estimated effect (the anchored source), and by what
+                 controls change from its time to the one asked for
+``inversion``    to the cell's noise under its own condition, and back under the other
+``edit``         along the difference of the two conditions' flows, without inversion
+===============  =================================================================================
+
+Each moves the latent of cell *i* to that of cell *i*, gives it back under its own condition, and
+goes only a share of the way from the effect model's prediction to the flow's: the weight that
+cross-validation gave the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from celldit.conditions.population import Surroundings
+from celldit.conditions.strata import controls_shift
+from celldit.errors import InputError, UnknownNameError
+from celldit.flow.draws import EDIT_STREAM, CellNoise
+from celldit.inference.edit import EditConfig, flow_edit
+from celldit.inference.inversion import invert
+from celldit.inference.solver import SolverConfig, transport
+from celldit.inference.trained import Asked, Trained
+
+SAMPLERS = ("transport", "inversion", "edit")
+
+Road: TypeAlias = Callable[[Tensor, np.ndarray], Tensor]
+"""``road(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go."""
+
+_Way: TypeAlias = Callable[[Tensor, np.ndarray, np.ndarray, Tensor], Tensor]
+"""``way(z_BKD, at_B, keys_B, share_B)``: the same for cells with keys of their own, each going a
+share of the way from the prior's prediction to the flow's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Journey:
+    """Cells on their way from one condition to another.
+
+    Attributes
+    ----------
+    here, there
+        Own condition, and the one asked for, of each of N positions of the request.
+    keys
+        The cell at each position; the same cell has the same noise wherever it goes.
+    weight_Q
+        Share of the network's displacement to use for each of the conditions in `there`.
+    """
+
+    here: Asked
+    there: Asked
+    keys: np.ndarray
+    weight_Q: Tensor
+
+
+def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -> None:
+    """Refuse a sampler that is not known or cannot use the settings.
+
+    Raises
+    ------
+    UnknownNameError
+        If no sampler has the name.
+    InputError
+        If a setting does not belong to it.
+    """
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        raise UnknownNameError.among("sampler", sampler, SAMPLERS)
+    if edit is not None and sampler != "edit":
+        raise InputError(f'edit= is for sampler="edit", not {sampler!r}; leave it out.')
+    if sampler == "edit" and config.solver != "euler":
+        raise InputError(
+            f'sampler="edit" takes Euler steps; use solver="euler" instead of {config.solver!r}.'
+        )
+    if config.solver == "sde":
+        raise InputError(
+            f'solver="sde" needs a flow from noise, and sampler={sampler!r} must be able to come '
+            'back; use "heun", or generate(solver="sde").'
+        )
+
+
+def road(
+    trained: Trained,
+    journey: Journey,
+    sampler: str,
+    config: SolverConfig,
+    edit: EditConfig,
+    seed: int,
+) -> Road:
+    """The road that `sampler` names, for the cells of a journey.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    journey
+        Who goes where.
+    sampler
+        Checked name.
+    config, edit
+        Settings of the solver, and of ``"edit"``.
+    seed
+        Of the noise of ``"edit"``.
+    """
+    way = _whole_way(trained, journey, sampler, config, edit, seed)
+
+    def weighted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+        row_B = torch.from_numpy(journey.there.row[at_B])
+        return way(z_BKD, at_B, journey.keys[at_B], journey.weight_Q[row_B])
+
+    return weighted_way
+
+
+def _drift_of(
+    trained: Trained, here: Asked, there: Asked
+) -> Callable[[np.ndarray, np.ndarray], Tensor | float]:
+    """By how much controls move from the time of a cell's own condition to that of another.
+
+    An effect is counted from the controls at the time of its condition, so a cell of another time
+    goes there first. ``drift(row_here, row_there)`` gives (B, K, D), or 0 where no cell changes its
+    time.
+    """
+    known = {**trained.population.references, **here.references, **there.references}
+
+    @lru_cache(maxsize=4096)
+    def between(start: Surroundings, end: Surroundings) -> Tensor:
+        moved_F = controls_shift(known, start, end)
+        return torch.from_numpy(moved_F.astype(np.float32)).view(trained.shape)
+
+    def drift(row_here: np.ndarray, row_there: np.ndarray) -> Tensor | float:
+        starts = [here.conditions[q].surroundings for q in row_here]
+        ends = [there.conditions[q].surroundings for q in row_there]
+        if starts == ends:
+            return 0.0
+        # A cell that goes to another context is compared with that context's own controls.
+        pairs = [(s if s[0] == e[0] else e, e) for s, e in zip(starts, ends, strict=True)]
+        return torch.stack([between(start, end) for start, end in pairs])
+
+    return drift
+
+
+def _whole_way(
+    trained: Trained,
+    journey: Journey,
+    sampler: str,
+    config: SolverConfig,
+    edit: EditConfig,
+    seed: int,
+) -> _Way:
+    flow, here, there = trained.flow, journey.here, journey.there
+    if sampler == "transport":
+        drift = _drift_of(trained, here, there)
+
+        def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
+            row_here, row_there = here.row[at_B], there.row[at_B]
+            told = there.briefing.tell(row_there, from_noise=False)
+            start_BKD = z_BKD + drift(row_here, row_there) + told.effect_BKD
+            return transport(flow, start_BKD, told, share_B, config)
+
+        return by_transport
+    sources_here = here.sources(trained.states)
+    sources_there = there.sources(trained.states)
+    same_place = np.array(
+        [[a.surroundings == b.surroundings for b in there.conditions] for a in here.conditions]
+    )
+
+    def through_noise(
+        z_BKD: Tensor, at_B: np.ndarray, keys_B: np.ndarray, share_B: Tensor
+    ) -> Tensor:
+        row_here, row_there = here.row[at_B], there.row[at_B]
+        shift_BKD = sources_there.positions_of(row_there) - sources_here.positions_of(row_here)
+        # A cell stays in its state; in another context it takes the likeliest where it gets to.
+        state_here = sources_here.nearest(row_here, z_BKD)
+        state_there = np.where(
+            same_place[row_here, row_there],
+            state_here,
+            sources_there.nearest(row_there, z_BKD + shift_BKD),
+        )
+        source_here = sources_here.rows(row_here, state_here)
+        source_there = sources_there.rows(row_there, state_there)
+        ends = (
+            z_BKD + shift_BKD,
+            source_here.tell(here.briefing, row_here),
+            source_there.tell(there.briefing, row_there),
+            source_here,
+            source_there,
+            share_B,
+        )
+        if sampler == "inversion":
+            return invert(flow, z_BKD, *ends, config)
+        noise = CellNoise(torch.from_numpy(keys_B), seed, EDIT_STREAM)
+        return flow_edit(flow, z_BKD, *ends, config, edit, noise)
+
+    return through_noise

@@ -1,0 +1,164 @@
+"""Files in and out: read with one sentence about what is wrong, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celldit.arguments import check_path, check_plain
+from celldit.errors import FileError, examples, reason_of
+from celldit.io.replacing import sync_folder
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+_MAX_TOML = 1_000_000
+
+__all__ = ["read_h5ad", "read_toml", "refuse_existing", "whole_file", "write_h5ad", "write_text"]
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside a file, which takes its place when all went well.
+
+    An error or an interruption leaves what was there before, or nothing.
+
+    Parameters
+    ----------
+    path
+        Where the file shall be; missing folders are made.
+
+    Yields
+    ------
+    pathlib.Path
+        Write here; the ending is that of ``path``.
+
+    Raises
+    ------
+    FileError
+        If the folder or the file cannot be written.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        sync_folder(target.parent)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text, whole or not at all; see :func:`whole_file`."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_h5ad(path: str | os.PathLike[str], adata: ad.AnnData) -> None:
+    """Write an AnnData, compressed, whole or not at all; see :func:`whole_file`."""
+    with whole_file(path) as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+
+
+def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
+    """Read an ``.h5ad`` file into memory.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it does not hold an AnnData.
+    """
+    import anndata as ad
+
+    from celldit.data.disk_files import check_no_links
+    from celldit.data.pointers import check_matrices
+
+    source = check_path(path)
+    if not source.exists():
+        raise FileError(f"There is no file {source}; check the path.")
+    if source.is_dir():
+        raise FileError(f"{source} is a folder, where an .h5ad file is needed.")
+    check_plain(source)
+    try:
+        with warnings.catch_warnings():
+            # Names that repeat are refused later where they matter, in celldit's own words.
+            warnings.filterwarnings("ignore", message=".*names are not unique.*")
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
+            check_no_links(source)
+            adata = ad.read_h5ad(source)
+        check_matrices(adata, "adata")
+        return adata
+    except FileError:
+        raise
+    except MemoryError as error:
+        raise FileError(
+            f"{source} needs more memory than there is; train from disk, with its path or "
+            "celldit.open_store(path), or use fewer cells."
+        ) from error
+    except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
+        raise FileError(
+            f"{source} cannot be read as .h5ad ({reason_of(error)}); write it again with "
+            "adata.write_h5ad(path)."
+        ) from error
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of settings.
+
+    Raises
+    ------
+    FileError
+        If there is none, it is no plain file, is too large for settings, or is not TOML.
+    """
+    source = check_path(path)
+    if not source.exists():
+        raise FileError(f"There is no settings file {source}; check the path.")
+    check_plain(source)
+    try:
+        with source.open("rb") as file:
+            raw = file.read(_MAX_TOML + 1)
+        if len(raw) > _MAX_TOML:
+            raise FileError(f"{source} has more than 1 MB, which no settings have; check the path.")
+        return tomllib.loads(raw.decode("utf-8"))
+    except FileError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{source} cannot be read as TOML ({error}).") from error
+
+
+def refuse_existing(
+    paths: Iterable[str | os.PathLike[str]], *, overwrite: bool, how: str = "--overwrite"
+) -> None:
+    """Refuse outputs that exist already, before any work starts; ``how`` says how to replace them.
+
+    Raises
+    ------
+    FileError
+        Names them and says how to replace them.
+    """
+    found = [path for path in map(Path, paths) if path.exists()]
+    folders = [path for path in found if path.is_dir()]
+    if folders:
+        raise FileError(
+            f"{folders[0]} is a folder, where a file is to be written; name a file in it."
+        )
+    if found and not overwrite:
+        verb = "exists" if len(found) == 1 else "exist"
+        raise FileError(
+            f"{examples(found)} {verb} already; choose another path, or replace with {how}."
+        )

@@ -1,0 +1,344 @@
+"""A model as a folder: JSON that a person can read, and arrays in safetensors. Never pickle.
+
+========================  ==================================================================
+``config.json``           format version, settings, conditions, what training found
+``vocab.json``            genes, perturbations, contexts, tokens
+``weights.safetensors``   weights of the networks and arrays of the estimates
+========================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from celldit.arguments import check_path
+from celldit.errors import FileError, reason_of
+from celldit.io.locks import sole_writer
+from celldit.io.replacing import sync_folder, take_place
+
+FORMAT = 2
+READS = (1, 2)
+#: Far above what a model of a genome-wide screen has: bytes, entries and brackets within brackets.
+MAX_JSON, MAX_ENTRIES, MAX_DEPTH = 64_000_000, 3_000_000, 40
+_READS = 20
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_MAX_HEADER = 10_000_000
+#: Types of safetensors: numpy's name and the bytes of a value.
+_DTYPES = {
+    "BOOL": ("bool", 1),
+    "U8": ("uint8", 1),
+    "I8": ("int8", 1),
+    "I16": ("int16", 2),
+    "U16": ("uint16", 2),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "I32": ("int32", 4),
+    "U32": ("uint32", 4),
+    "F32": ("float32", 4),
+    "I64": ("int64", 8),
+    "U64": ("uint64", 8),
+    "F64": ("float64", 8),
+}
+CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "weights.safetensors"
+
+
+def write_folder(
+    path: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    vocab: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a model folder whole or not at all.
+
+    Everything goes to a temporary folder beside the target, which then takes its name.
+
+    Raises
+    ------
+    FileError
+        If the folder exists and `overwrite` is False, is no model folder, or cannot be written.
+    """
+    target = check_path(path)
+    if target.exists():
+        if not overwrite:
+            raise FileError(f"{target} exists already; choose another path or pass overwrite=True.")
+        if not (target / CONFIG).is_file():
+            raise FileError(
+                f"{target} exists and is not a celldit model, so it will not be replaced; choose "
+                "another path."
+            )
+    with sole_writer(target):
+        _write(target, config, vocab, arrays)
+
+
+def _write(
+    target: Path,
+    config: Mapping[str, Any],
+    vocab: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    prefix = f".{target.name}.saving-"
+    try:
+        # As the only writer: what killed processes left behind.
+        for left_over in target.parent.glob(f"{glob.escape(prefix)}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    except OSError as error:
+        raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
+    try:
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(contiguous, temporary / WEIGHTS)
+        for name, content in ((VOCAB, vocab), (CONFIG, {"format": FORMAT, **config})):
+            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            (temporary / name).write_text(text + "\n", encoding="utf-8")
+        for name in (WEIGHTS, VOCAB, CONFIG):
+            _sync(temporary / name)
+        temporary.chmod(0o755)
+        sync_folder(temporary)
+        take_place(temporary, target)
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"Cannot write {target}: {reason}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file of weights says of one array, before it is read.
+
+    Attributes
+    ----------
+    shape
+        Of the array.
+    dtype
+        As numpy calls it, such as ``"float32"``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+Array = TypeVar("Array")
+Check = Callable[[dict[str, Any], dict[str, Any], dict[str, Header]], None]
+
+
+def read_folder(
+    path: str | os.PathLike[str], check: Check | None = None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
+    """Read config, vocabulary and arrays of a model folder.
+
+    A folder that is replaced meanwhile is read again, so that the parts belong together.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    check
+        Is given config, vocabulary and the headers of the arrays before any array is read, and
+        raises ValueError where they do not belong together.
+
+    Raises
+    ------
+    FileError
+        If a file is missing, damaged or not a plain file, or the format is newer than this version
+        of celldit.
+    """
+    folder = check_path(path)
+    for _ in range(_READS):
+        before = _identity(folder)
+        try:
+            parts = _read_folder(folder, check)
+        except FileError:
+            if _identity(folder) == before:
+                raise
+            continue
+        if _identity(folder) == before:
+            return parts
+    raise FileError(f"{folder} is being replaced again and again; wait until that has finished.")
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _read_folder(
+    folder: Path, check: Check | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
+    names = (CONFIG, VOCAB, WEIGHTS)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not folder.exists():
+        raise FileError(
+            f"There is no {folder}, so it is not a celldit model; check the path to the folder."
+        )
+    if missing:
+        raise FileError(f"{folder} is not a celldit model: it has no {' and no '.join(missing)}.")
+    for name in names:
+        if (folder / name).is_symlink():
+            raise FileError(
+                f"{folder / name} is a link, which a model from elsewhere could point anywhere; "
+                "copy the file itself into the folder."
+            )
+    config, vocab = _read_json(folder / CONFIG), _read_json(folder / VOCAB)
+    if config.get("format") not in READS:
+        raise FileError(
+            f"{folder} has model format {config.get('format')!r}; this celldit reads 1 to "
+            f"{FORMAT}. Update celldit, or save the model again with this version."
+        )
+    weights = folder / WEIGHTS
+    size, memory = weights.stat().st_size, _memory()
+    if size > memory:
+        raise FileError(
+            f"{weights} has {size / 1e9:,.0f} GB, more than the memory of this machine "
+            f"({memory / 1e9:,.0f} GB); load it on a larger one."
+        )
+    try:
+        headers = _headers(weights)
+        if check is not None:
+            _checked(check, config, vocab, headers, folder)
+        arrays = load_file(weights)
+    except FileError:
+        raise
+    except MemoryError as error:
+        raise FileError(
+            f"{weights} has {size / 1e6:,.0f} MB, more than the memory that is free; close other "
+            "programs, or load it on a larger machine."
+        ) from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{weights} is damaged ({error}); copy the model again.") from error
+    return config, vocab, arrays
+
+
+def _checked(
+    check: Check,
+    config: dict[str, Any],
+    vocab: dict[str, Any],
+    headers: dict[str, Header],
+    folder: Path,
+) -> None:
+    try:
+        check(config, vocab, headers)
+    except FileError:
+        raise
+    except Exception as error:  # whatever settings of the wrong kind lead to
+        reason = f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+        raise FileError(
+            f"{folder} does not hold a whole celldit model ({reason}); copy the model again."
+        ) from error
+
+
+def _headers(weights: Path) -> dict[str, Header]:
+    """Names, shapes and types in a file of weights.
+
+    Raises
+    ------
+    ValueError
+        If the header is none, or lies about lengths.
+    """
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(_MAX_HEADER, weights.stat().st_size - 8):
+            raise ValueError("its header is longer than the file")
+        raw = file.read(length)
+    _check_extent(raw)
+    found = {}
+    for name, entry in json.loads(raw.decode("utf-8")).items():
+        if name == "__metadata__":
+            continue
+        shape, (start, stop) = tuple(entry["shape"]), entry["data_offsets"]
+        dtype, width = _DTYPES[entry["dtype"]]
+        if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
+            raise ValueError(f"the shape of {name} is no list of whole numbers")
+        if math.prod(shape) * width != stop - start:
+            raise ValueError(f"the shape of {name} does not fit its length")
+        found[name] = Header(shape, dtype)
+    return found
+
+
+def _memory() -> float:
+    """Memory of this machine in bytes; infinite where it cannot be asked."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError, AttributeError):
+        return float("inf")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    if size > MAX_JSON:
+        raise FileError(
+            f"{path} has {size / 1e6:,.0f} MB, more than the {MAX_JSON / 1e6:.0f} "
+            "MB that a model's can have; copy the model again."
+        )
+    try:
+        raw = path.read_bytes()
+        _check_extent(raw)
+        content = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{path} is damaged ({error}); copy the model again.") from error
+    if not isinstance(content, dict):
+        raise FileError(f"{path} is damaged (no JSON object); copy the model again.")
+    return content
+
+
+def _check_extent(raw: bytes) -> None:
+    """Refuse JSON of very many or deep entries before they take memory.
+
+    Raises
+    ------
+    ValueError
+        Saying which.
+    """
+    bare = np.frombuffer(_TEXT.sub(b"", raw), dtype=np.uint8)
+    steps = np.zeros(len(bare), dtype=np.int8)
+    for mark, step in ((b"[{", 1), (b"]}", -1)):
+        for byte in mark:
+            steps[bare == byte] = step
+    if (steps > 0).sum() + (bare == ord(",")).sum() > MAX_ENTRIES:
+        raise ValueError(f"more than {MAX_ENTRIES:,} entries")
+    if steps[steps != 0].cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH:
+        raise ValueError(f"brackets more than {MAX_DEPTH} deep")
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Put a prefix before every name."""
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays under a prefix, without it."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

@@ -1,0 +1,269 @@
+"""A trained model to and from the parts of its folder (see :mod:`celldit.io.folders`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from celldit import __version__
+from celldit.calibration.control_rates import from_arrays, to_arrays
+from celldit.calibration.effects import EffectCalibration
+from celldit.calibration.means import Aim
+from celldit.calibration.new_cells.model import Synthesis
+from celldit.calibration.temporal_means import Course
+from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.data.fields import Fields
+from celldit.effects.features import from_arrays as features_from_arrays
+from celldit.effects.features import to_arrays as feature_arrays
+from celldit.errors import CellditError, FileError
+from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
+from celldit.inference.trained import Trained
+from celldit.io.folders import Header, prefixed, under
+from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
+from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.config import FORMER, LatentConfig
+from celldit.nn.views import TokenViews
+from celldit.tokenizers import tokenizer_from_config
+
+# What Python, numpy and torch raise over parts that do not fit together.
+# fmt: off
+_DAMAGE = (
+    KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, ArithmeticError,
+    MemoryError, AssertionError,
+)
+# fmt: on
+#: What the names of arrays begin with.
+_PARTS = (
+    "autoencoder.",
+    "flow.",
+    "population.",
+    "tokenizer.",
+    "states.",
+    "synthesis.",
+    "control_rates.",
+    "effect_calibration.",
+    "aim.",
+    "course.",
+    "features.",
+    "memberships.",
+)  # fmt: skip
+#: What is left of settings of the latent that earlier versions had.
+_KEPT = {"decoder": "bilinear", "kind": "pca", "likelihood": "nb"}
+Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """Twelve hexadecimal digits that name these arrays."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def named(trained: Trained) -> Trained:
+    """The same model with the fingerprint of its arrays as its id."""
+    return replace(trained, model_id=fingerprint(arrays_of(trained)))
+
+
+def arrays_of(trained: Trained) -> dict[str, Any]:
+    """The arrays of the trained parts."""
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, module in (("autoencoder", trained.autoencoder), ("flow", trained.flow)):
+        state = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
+        arrays.update(prefixed(prefix, state))
+    arrays.update(prefixed("population", trained.population.arrays()))
+    arrays.update(prefixed("tokenizer", trained.autoencoder.tokenizer.arrays()))
+    arrays.update(prefixed("states", trained.states.arrays()))
+    arrays.update(prefixed("synthesis", trained.synthesis.arrays()))
+    arrays.update(prefixed("control_rates", to_arrays(trained.control_rates)))
+    arrays.update(prefixed("effect_calibration", trained.calibration.arrays()))
+    arrays.update(prefixed("aim", trained.aim.arrays()))
+    arrays.update(prefixed("course", trained.course.arrays()))
+    return arrays
+
+
+def to_folder(trained: Trained) -> Folder:
+    """Config, vocabulary and arrays of a trained model."""
+    config = {
+        "celldit": __version__,
+        "model": trained.model_id,
+        "fields": trained.fields.to_dict(),
+        "latent": trained.autoencoder.to_config(),
+        "dit": network_to_dict(trained.flow.config),
+        "population": trained.population.to_config(),
+        "flow_weight": {str(kind): weight for kind, weight in trained.flow_weight.items()},
+        "effect_calibration": trained.calibration.to_config(),
+        "states": trained.states.to_config(),
+        "synthesis": trained.synthesis.to_config(),
+        "control_rates": [list(key) for key in trained.control_rates],
+        "aim": trained.aim.to_config(),
+        "trained_with": dict(trained.trained_with),
+        "history": dict(trained.history),
+        "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
+    }
+    if trained.course.means:
+        config["course"] = trained.course.to_config()
+    vocab = {
+        "genes": list(trained.genes),
+        "perturbations": list(trained.perturbations),
+        "contexts": sorted({c.context for c in trained.frequencies}),
+        "features": {source: list(names) for source, (names, _) in trained.features.items()},
+    }
+    arrays = arrays_of(trained)
+    arrays.update(feature_arrays(trained.features))
+    return config, vocab, arrays
+
+
+def from_folder(folder: Folder, name: str) -> Trained:
+    """Rebuild what :func:`to_folder` wrote.
+
+    Raises
+    ------
+    FileError
+        If the parts do not fit together; `name` is the folder's, for the message.
+    """
+    try:
+        return _from_folder(*folder)
+    except FileError:
+        raise
+    except (CellditError, *_DAMAGE) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
+
+
+def check_header(
+    config: dict[str, Any], vocab: dict[str, Any], headers: Mapping[str, Header]
+) -> None:
+    """Compare names, shapes and types of arrays with the configuration before any is read.
+
+    Raises
+    ------
+    ValueError
+        If an array belongs to no part, or is not one that the configuration makes.
+    """
+    stray = [name for name in headers if not name.startswith(_PARTS)]
+    if stray:
+        raise ValueError(f"the array {stray[0]} belongs to no part of a model")
+    latent = config["latent"]
+    n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
+    sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
+    check_sizes({**latent["config"], **sizes}, headers, "latent")
+    check_sizes(config["dit"], headers, "dit")
+    check_arrays(lambda: _flow(config, vocab, headers), under("flow", headers), "flow")
+
+
+def _flow(
+    config: dict[str, Any], vocab: dict[str, Any], arrays: Mapping[str, SizedArray]
+) -> AnchoredFlow:
+    """The flow that a configuration describes, with weights and views yet to come."""
+    latent = config["latent"]
+    network, n_contexts = network_from_dict(config["dit"]), len(vocab["contexts"])
+    views = None
+    if "flow.dit.views_TFV" in arrays:
+        shape = arrays["flow.dit.views_TFV"].shape
+        views = TokenViews(torch.zeros(shape), torch.zeros(shape[:1], dtype=torch.int64))
+    flow = AnchoredFlow(latent["n_tokens"], latent["token_dim"], network, n_contexts, views)
+    if any(name.startswith("flow.from_noise.") for name in arrays):
+        flow.part_ways()
+    return flow
+
+
+def _from_folder(
+    config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> Trained:
+    told = ("features.", "memberships.")
+    own = {name: array for name, array in arrays.items() if not name.startswith(told)}
+    if fingerprint(own) != config["model"]:
+        raise ValueError("its weights are not those that config.json describes")
+    check_finite(arrays)
+    latent, genes = config["latent"], tuple(vocab["genes"])
+    if not all(isinstance(gene, str) for gene in genes) or len(set(genes)) < len(genes):
+        raise ValueError("its genes are not distinct names")
+    n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
+    sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
+    check_sizes({**latent["config"], **sizes}, arrays, "latent")
+    check_sizes(config["dit"], arrays, "dit")
+    shape = _latent_config(latent["config"])
+    tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
+    autoencoder = build(
+        lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape),
+        under("autoencoder", arrays),
+        "autoencoder",
+    )
+    autoencoder.explained = latent["explained"]
+    flow = build(lambda: _flow(config, vocab, arrays), under("flow", arrays), "flow")
+    identity_T = arrays.get("flow.dit.identity_T", np.zeros(0, dtype=np.int64))
+    if len(identity_T) and not -1 <= identity_T.min() <= identity_T.max() < tokenizer.n_identities:
+        raise ValueError("its network attends to tokens that its tokenizer does not make")
+    return Trained(
+        Fields.from_dict(config["fields"]),
+        genes,
+        autoencoder,
+        Population.from_config(config["population"], under("population", arrays)),
+        flow,
+        _flow_weight(config),
+        {Condition.from_list(e[:-1]): int(e[-1]) for e in config["frequencies"]},
+        features_from_arrays(vocab["features"], arrays),
+        config["trained_with"],
+        config["history"],
+        EffectCalibration.from_config(
+            config["effect_calibration"], under("effect_calibration", arrays), len(genes)
+        ),
+        States.from_config(config["states"], under("states", arrays)),
+        Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
+        from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
+        Aim.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
+        Course.from_config(config.get("course", []), under("course", arrays), len(genes)),
+        config["model"],
+    )
+
+
+def _latent_config(stored: dict[str, Any]) -> LatentConfig:
+    """The latent's settings, of this version or an earlier one.
+
+    Raises
+    ------
+    FileError
+        If the model is an earlier one, with a part that this version does not have.
+    """
+    for name, kept in _KEPT.items():
+        if stored.get(name, kept) != kept:
+            raise FileError(
+                f"This model is of an earlier celldit, and the {name} {stored[name]!r} of its "
+                "latent has left; train it again, or predict with celldit 0.1."
+            )
+    return LatentConfig(**{n: value for n, value in stored.items() if n not in FORMER})
+
+
+def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:
+    """The stored weights of the network.
+
+    Raises
+    ------
+    FileError
+        If the model is an earlier one, that had two weights for each kind, which differ.
+    ValueError
+        If a weight is no number between 0 and 1.
+    """
+    if "flow_weight" in config:
+        stored = config["flow_weight"].items()
+        if not all(type(w) in (int, float) and 0 <= w <= 1 for _, w in stored):
+            raise ValueError("a weight of its network is no number between 0 and 1")
+        return {Extrapolation(kind): float(weight) for kind, weight in stored}
+    earlier = {kind: set(shares.values()) for kind, shares in config["trust"].items()}
+    if any(len(values) > 1 for values in earlier.values()):
+        raise FileError(
+            "This model is of celldit 0.1, whose network moved conditions and single cells by "
+            "separate shares, which this version no longer does; train it again, or predict with "
+            "celldit 0.1."
+        )
+    return {Extrapolation(kind): float(values.pop()) for kind, values in earlier.items()}

@@ -1,0 +1,243 @@
+"""Predicted cells straight to disk: a batch in memory at a time, and a file only when it is whole.
+
+Everything goes to a temporary folder beside the target and takes the target's name when all cells
+are written and synced. What a killed process leaves behind is a hidden folder
+``.NAME.writing-….partial``, which the next writer removes.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import zarr
+from anndata.io import read_elem, sparse_dataset, write_elem
+from scipy import sparse
+
+from celldit.arguments import check_path
+from celldit.errors import FileError, InputError
+from celldit.inference.sampling import Sampling, collect
+from celldit.io.locks import sole_writer
+from celldit.io.replacing import take_place
+from celldit.io.write import var_of
+
+MATRICES = {"X": np.float32, "layers/counts": np.int32, "layers/mean": np.float32}
+CHUNK = 1 << 18
+
+
+def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
+    """Refuse a path that cannot become the output, before any cell is sampled.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.h5ad`` or ``.zarr``; None for no output on disk.
+    overwrite
+        Whether a file that exists may be replaced.
+
+    Raises
+    ------
+    InputError
+        If the name ends in anything else.
+    FileError
+        If the path exists and may not be replaced, or its folder cannot be written.
+    """
+    if path is None:
+        return None
+    target = check_path(path)
+    if target.suffix not in (".h5ad", ".zarr"):
+        raise InputError(f"out={str(target)!r} must end in .h5ad or .zarr.")
+    if target.exists() and not overwrite:
+        raise FileError(f"{target} exists already; choose another path or pass overwrite=True.")
+    if target.exists() and target.is_dir() != (target.suffix == ".zarr"):
+        kind = "a folder" if target.is_dir() else "a file"
+        raise FileError(f"{target} is {kind}, so it will not be replaced; choose another path.")
+    if target.is_dir() and any(target.iterdir()) and not _is_zarr(target):
+        raise FileError(
+            f"{target} exists and is no zarr store, so it will not be replaced; choose another "
+            "path."
+        )
+    if not target.parent.is_dir():
+        raise FileError(f"{target.parent} is no folder; create it, or choose another path.")
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+            pass
+    except OSError as error:
+        raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
+    return target
+
+
+def deliver(sampling: Sampling, target: Path | None) -> ad.AnnData:
+    """Sample cells into a checked path, or into memory where there is none."""
+    return collect(sampling) if target is None else stream(sampling, target)
+
+
+def stream(sampling: Sampling, target: Path) -> ad.AnnData:
+    """Sample cells into a file that :func:`check_out` let pass.
+
+    Parameters
+    ----------
+    sampling
+        What to sample.
+    target
+        Where to.
+
+    Returns
+    -------
+    AnnData
+        The cells with X and layers left on disk: rows are read when they are asked for, and
+        ``.to_memory()`` reads all.
+
+    Raises
+    ------
+    FileError
+        If the disk cannot take it; nothing is left under the target's name that was not there.
+    CellditError
+        If a prediction is not finite.
+    """
+    try:
+        with sole_writer(target), _temporary(target) as partial:
+            with _created(partial) as root:
+                _fill(root, sampling)
+            _sync(partial)
+            take_place(partial, target)
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
+    return open_on_disk(target)
+
+
+def open_on_disk(path: Path) -> ad.AnnData:
+    """Open a written prediction with X and layers left on disk."""
+    root = h5py.File(path, "r") if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
+    layers = {name: sparse_dataset(root[f"layers/{name}"]) for name in ("counts", "mean")}
+    return ad.AnnData(
+        X=sparse_dataset(root["X"]),
+        obs=read_elem(root["obs"]),
+        var=read_elem(root["var"]),
+        layers=layers,
+        obsm={"X_celldit": read_elem(root["obsm/X_celldit"])},
+        uns=read_elem(root["uns"]),
+    )
+
+
+class _Rows:
+    """A CSR matrix on disk to which rows are added at the end."""
+
+    def __init__(self, root: Any, name: str, dtype: Any, n_genes: int) -> None:
+        self.group = root.create_group(name)
+        self.n_genes, self.n_rows, self.n_values = n_genes, 0, 0
+        # Columns repeat from row to row, so they shrink to next to nothing; values do not.
+        self.data = _growing(self.group, "data", dtype, (), compressed=dtype == np.int32)
+        self.indices = _growing(self.group, "indices", np.int32, (), compressed=True)
+        self.indptr = _growing(self.group, "indptr", np.int64, (), compressed=False)
+        _append(self.indptr, np.zeros(1, dtype=np.int64))
+
+    def append(self, matrix: sparse.csr_matrix) -> None:
+        _append(self.data, matrix.data)
+        _append(self.indices, matrix.indices)
+        _append(self.indptr, matrix.indptr[1:].astype(np.int64) + self.n_values)
+        self.n_rows += matrix.shape[0]
+        self.n_values += matrix.nnz
+
+    def close(self) -> None:
+        """Say what it is; without this no reader takes it for a matrix."""
+        shape = [self.n_rows, self.n_genes]
+        as_array = isinstance(self.group, h5py.Group)
+        self.group.attrs["encoding-type"] = "csr_matrix"
+        self.group.attrs["encoding-version"] = "0.1.0"
+        self.group.attrs["shape"] = np.array(shape) if as_array else shape
+
+
+def _fill(root: Any, sampling: Sampling) -> None:
+    n_genes = len(sampling.genes)
+    for name in ("layers", "obsm", "obsp", "varm", "varp"):
+        write_elem(root, name, {})
+    rows = {name: _Rows(root, name, dtype, n_genes) for name, dtype in MATRICES.items()}
+    latent: Any = None
+    sizes = []
+    for batch in sampling.batches():
+        batch.check_finite()
+        parts = {"X": batch.expression, "layers/counts": batch.counts, "layers/mean": batch.mean}
+        for name, matrix in parts.items():
+            rows[name].append(matrix)
+        if latent is None:
+            latent = _growing(root["obsm"], "X_celldit", np.float32, batch.z.shape[1:])
+        _append(latent, batch.z)
+        sizes.append(batch.size_factors.astype(np.float32))
+    for matrix_on_disk in rows.values():
+        matrix_on_disk.close()
+    latent.attrs["encoding-type"], latent.attrs["encoding-version"] = "array", "0.2.0"
+    write_elem(root, "obs", sampling.obs.assign(size_factor=np.concatenate(sizes)))
+    write_elem(root, "var", var_of(sampling.genes))
+    write_elem(root, "uns", {"celldit": dict(sampling.made_by)})
+    # Last, so that no reader takes an unfinished group for an AnnData.
+    root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
+
+
+def _growing(
+    group: Any, name: str, dtype: Any, tail: tuple[int, ...], *, compressed: bool = False
+) -> Any:
+    """An empty array whose first dimension grows."""
+    chunks = (max(1, CHUNK // max(1, int(np.prod(tail)))), *tail)
+    if isinstance(group, h5py.Group):
+        squeeze = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        return group.create_dataset(
+            name,
+            shape=(0, *tail),
+            maxshape=(None, *tail),
+            dtype=dtype,
+            chunks=chunks,
+            **(squeeze if compressed else {}),
+        )
+    return group.create_array(name, shape=(0, *tail), dtype=dtype, chunks=chunks)
+
+
+def _append(array: Any, values: np.ndarray) -> None:
+    start = array.shape[0]
+    array.resize((start + len(values), *array.shape[1:]))
+    if len(values):
+        array[start:] = values
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[Any]:
+    if path.suffix == ".h5ad":
+        with h5py.File(path, "w") as file:
+            yield file
+    else:
+        yield zarr.open_group(path, mode="w", zarr_format=ad.settings.zarr_write_format)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    prefix, suffix = f".{target.name}.writing-", ".partial"
+    # As the only writer: what killed processes left behind.
+    for left_over in target.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target.parent))
+    try:
+        yield folder / f"partial{target.suffix}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).exists() for name in (".zgroup", "zarr.json"))

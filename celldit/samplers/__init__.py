@@ -1,1 +1,0 @@
-"""From latent tokens to cells that can be analysed: counterfactuals and new cells, as AnnData."""

@@ -1,0 +1,207 @@
+"""New cells: their latents, totals, dispersions and sizes are those of measured cells."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+from celldit import CellDiT
+from celldit.calibration.new_cells.counts import NewCounts, held_total
+from celldit.calibration.new_cells.dispersion import theta_of_zeros
+from celldit.calibration.new_cells.library_sizes import SizeModel
+from celldit.calibration.new_cells.model import Synthesis
+from celldit.latent.likelihoods import CountModel
+
+
+def negative_binomial(
+    rng: np.random.Generator, mean_NG: np.ndarray, theta_G: np.ndarray
+) -> np.ndarray:
+    return rng.poisson(mean_NG * rng.gamma(theta_G, 1 / theta_G, mean_NG.shape))
+
+
+def test_dispersion_is_found_from_zeros_alone() -> None:
+    rng = np.random.default_rng(0)
+    theta_G = np.array([0.3, 1.0, 5.0])
+    mean_NG = rng.gamma(4.0, 0.5, (20_000, 3))
+    counts_NG = negative_binomial(rng, mean_NG, theta_G)
+    # Rows need not belong together.
+    found_G = theta_of_zeros(rng.permutation(mean_NG), counts_NG, np.full(3, 1.0))
+    np.testing.assert_allclose(np.log(found_G), np.log(theta_G), atol=0.25)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_gene_without_telling_zeros_keeps_its_dispersion(share: float) -> None:
+    counts_NG = np.full((100, 1), 1.0 - share)
+    found_G = theta_of_zeros(np.full((100, 1), 0.5), counts_NG, np.array([0.7]))
+    assert found_G[0] == 0.7
+
+
+def test_dispersion_goes_no_further_than_zeros_ask() -> None:
+    rng = np.random.default_rng(1)
+    mean_NG = np.full((400, 1), 0.5)
+    counts_NG = negative_binomial(rng, mean_NG, np.array([1.0]))
+    # From the true dispersion the measured share is within its error, so it stays about there.
+    found_G = theta_of_zeros(mean_NG, counts_NG, np.array([1.0]))
+    assert 0.3 < found_G[0] < 3
+
+
+def test_totals_are_held_to_a_share_of_their_deviation() -> None:
+    rate_BG = np.array([[1.0, 1.0], [4.0, 4.0], [0.5, 0.5]])
+    usual_B = np.log([2.0, 2.0, 2.0])
+    for share in (0.0, 0.4, 1.0):
+        held_BG = rate_BG * held_total(rate_BG, usual_B, share)[:, None]
+        expected_B = usual_B + share * (np.log(rate_BG.sum(1)) - usual_B)
+        np.testing.assert_allclose(np.log(held_BG.sum(1)), expected_B, atol=1e-12)
+
+
+def test_held_counts_have_the_scatter_of_totals_that_was_asked() -> None:
+    n_cells, n_genes = 400, 30
+    mean_BG = torch.full((n_cells, n_genes), 50.0)
+    theta_G = torch.full((n_genes,), 2.0)
+    size_B = torch.full((n_cells,), 1e4)
+    usual_B = torch.full((n_cells,), float(np.log(1500.0)))
+    spread = {}
+    for share in (0.0, 0.5, 1.0):
+        model = NewCounts.held(mean_BG, theta_G, size_B, usual_B, share)
+        drawn = np.stack([model.draw(i, np.random.default_rng(i)) for i in range(n_cells)])
+        spread[share] = np.log(drawn.sum(1)).std()
+        assert abs(drawn.mean() / 50 - 1) < 0.03
+    assert spread[0.0] == pytest.approx(1500**-0.5, rel=0.15)  # Poisson alone
+    assert spread[0.5] == pytest.approx(np.hypot(spread[0.0], spread[1.0] / 2), rel=0.15)
+
+
+def test_with_all_of_the_deviation_genes_are_independent_negative_binomials() -> None:
+    mean_BG, theta_G = torch.rand(3, 5) * 9, torch.rand(5) + 0.5
+    size_B = torch.full((3,), 1e4)
+    held = NewCounts.held(mean_BG, theta_G, size_B, torch.zeros(3), 1.0)
+    plain = CountModel(mean_BG, theta_G)
+    torch.testing.assert_close(held.mean_BG, plain.mean_BG)
+    for i in range(3):
+        drawn = [model.draw(i, np.random.default_rng(7)) for model in (held, plain)]
+        assert np.array_equal(*drawn)
+
+
+def test_between_two_times_expectations_lie_on_a_line_and_the_ends_are_exact() -> None:
+    size_B, total_B = torch.full((3,), 1e4), torch.full((3,), 2.0)
+    here, there = (
+        NewCounts.held(9 * torch.rand(3, 5), torch.rand(3, 5) + 0.5, size_B, total_B, 0.4)
+        for _ in range(2)
+    )
+    model = here.towards(there, torch.tensor([0.0, 0.25, 1.0]))
+    for cell, end in ((0, here), (2, there)):
+        torch.testing.assert_close(model.mean_BG[cell], end.mean_BG[cell])
+        torch.testing.assert_close(model.theta_G[cell], end.theta_G[cell])
+        torch.testing.assert_close(model.total_B[cell], end.total_B[cell])
+    torch.testing.assert_close(model.mean_BG[1], 0.75 * here.mean_BG[1] + 0.25 * there.mean_BG[1])
+    assert np.array_equal(*(m.draw(0, np.random.default_rng(7)) for m in (here, model)))
+
+
+def test_sizes_follow_their_context() -> None:
+    rng = np.random.default_rng(0)
+    row_N = np.repeat([0, 1], 2000)
+    size_N = np.exp(rng.normal(np.where(row_N == 0, 7.0, 9.0), 0.3)).astype(np.float32)
+    sizes = SizeModel.fit(size_N, row_N, 2)
+    uniform = rng.random(2000)
+    for row, mean in ((0, 7.0), (1, 9.0)):
+        drawn = np.log(sizes(np.full(2000, row), uniform))
+        assert drawn.mean() == pytest.approx(mean, abs=0.05)
+        assert drawn.std() == pytest.approx(0.3, abs=0.05)
+    likelier = sizes.log_densities(np.exp(np.array([7.0, 9.0]))).argmax(1)
+    assert list(likelier) == [0, 1]
+
+
+def test_one_cell_of_a_context_gives_sizes() -> None:
+    sizes = SizeModel.fit(np.array([100.0, 100.0, 300.0]), np.array([0, 0, 1]), 3)
+    assert np.isfinite(sizes(np.array([0, 1, 2]), np.array([0.0, 0.5, 1.0]))).all()
+
+
+def test_generated_counts_have_the_moments_of_the_measured(
+    tiny_model: CellDiT, tiny_screen: ad.AnnData
+) -> None:
+    made = tiny_model.generate(2000, like=tiny_screen)
+    real_NG = tiny_screen.X.toarray()
+    drawn_NG = made.layers["counts"].toarray()
+    # Of 480 cells, a share of zeros has a standard error of about 0.02.
+    assert abs((drawn_NG == 0).mean(0) - (real_NG == 0).mean(0)).max() < 0.09
+    assert abs((drawn_NG == 0).mean() - (real_NG == 0).mean()) < 0.01
+    sizes = tiny_model.trained.read(tiny_screen).size_factors
+    made_sizes = made.obs["size_factor"].to_numpy()
+    log_means, totals = [], []
+    for counts_NG, size_N in ((real_NG, sizes), (drawn_NG, made_sizes)):
+        log_means.append(np.log1p(1e4 * counts_NG / size_N[:, None]).mean(0))
+        totals.append(np.log((counts_NG.sum(1) + 1) / size_N).std())
+    assert abs(log_means[1] - log_means[0]).max() < 0.5
+    assert abs(log_means[1] - log_means[0]).mean() < 0.12
+    # Measured totals are the size factors; drawn ones of about 100 counts are Poisson about it.
+    assert totals[0] < 0.02
+    assert totals[1] < 1.1 * (1 / np.sqrt(drawn_NG.sum(1).mean())) + 0.02
+
+
+def test_encoded_again_generated_cells_scatter_as_measured_ones(
+    tiny_model: CellDiT, tiny_screen: ad.AnnData
+) -> None:
+    trained = tiny_model.trained
+    measured = trained.autoencoder.encode(trained.read(tiny_screen)).flatten(1)
+    made = tiny_model.generate(2000, like=tiny_screen)
+    drawn = trained.autoencoder.encode(trained.read(made)).flatten(1)
+    ratio = drawn.var(0) / measured.var(0)
+    uncorrected = replace(
+        trained.synthesis,
+        maps_XFF=np.tile(np.eye(6), (len(trained.synthesis.maps_XFF), 1, 1)),
+        share=1.0,
+    )
+    again = copy.copy(tiny_model)
+    again._trained = replace(trained, synthesis=uncorrected)
+    other = trained.autoencoder.encode(trained.read(again.generate(2000, like=tiny_screen)))
+    worse = other.flatten(1).var(0) / measured.var(0)
+    assert ratio.max() < 1.5
+    assert (ratio.log().abs().mean()) <= worse.log().abs().mean() + 0.02
+
+
+def test_models_from_before_margins_keep_their_counts(tiny_model: CellDiT) -> None:
+    synthesis = tiny_model.trained.synthesis
+    older = {n: a for n, a in synthesis.arrays().items() if not n.startswith("margins.")}
+    read = Synthesis.from_config(synthesis.to_config(), older)
+    assert (read.margins.groups(np.array([100.0]), np.array([0])) == -1).all()
+    whole = Synthesis.from_config(synthesis.to_config(), synthesis.arrays())
+    for name, array in synthesis.arrays().items():
+        np.testing.assert_array_equal(whole.arrays()[name], array)
+
+
+def test_states_of_an_earlier_training_are_beyond_the_margins(tiny_model: CellDiT) -> None:
+    synthesis = tiny_model.trained.synthesis
+    n_states = len(synthesis.maps_XFF)
+    joined = synthesis.with_earlier(synthesis, np.array([0]))
+    size = np.exp(synthesis.margins.log_size_L.mean(keepdims=True))
+    assert joined.margins.groups(size, np.array([n_states - 1])) >= 0
+    assert joined.margins.groups(size, np.array([n_states])) == -1
+
+
+def test_a_knocked_out_gene_is_as_silent_in_new_cells_as_measured(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    labels = ("control", *(f"gene{i}" for i in range(8)))
+    adata = simulate_screen(n_cells=2_700, n_genes=60, labels=labels)
+    adata.var_names = [f"gene{i}" for i in range(adata.n_vars)]
+    counts = adata.X.toarray()
+    rng = np.random.default_rng(0)
+    of_cell = adata.obs["perturbation"].to_numpy()
+    for i in range(8):
+        left = np.where(of_cell == f"gene{i}", rng.random(len(counts)) < 0.3, 1)
+        counts[:, i] = rng.poisson(3.0, len(counts)) * left
+    adata.X = type(adata.X)(counts.astype(np.float32))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    # A latent of six dimensions has no room for eight genes of their own.
+    model = train_tiny(adata)
+    zeros = []
+    for i in range(4):
+        new = model.generate(300, perturbation=f"gene{i}")
+        zeros.append((new.layers["counts"].toarray()[:, i] == 0).mean())
+    measured = np.mean([(counts[of_cell == f"gene{i}", i] == 0).mean() for i in range(4)])
+    assert abs(np.mean(zeros) - measured) < 0.15

@@ -1,0 +1,73 @@
+"""Weights are found where there is something to find, and tied where there is little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from celldit import CellDiT
+from celldit.calibration.fit_means import _least_squares
+from celldit.calibration.means import START_WEIGHTS
+from celldit.conditions.extrapolation import Extrapolation
+
+
+def test_weights_are_found() -> None:
+    rng = np.random.default_rng(0)
+    products = []
+    for _ in range(50):
+        decoded_G, straight_G, further_G = rng.normal(size=(3, 300))
+        measured_G = 0.9 * decoded_G + 0.3 * straight_G + 0.6 * further_G
+        each_4G = np.stack([decoded_G, straight_G, further_G, measured_G + rng.normal(0, 0.1, 300)])
+        products.append(each_4G @ each_4G.T)
+    assert _least_squares(products) == pytest.approx((0.9, 0.3, 0.6), abs=0.03)
+    # No more is made up for than reading can lose, and the rest is believed at most as it is.
+    larger = np.outer([1, 1, 1, 3], [1, 1, 1, 3])
+    a, b, c = _least_squares([p * larger for p in products])
+    assert a + b < 1.201
+    assert c == 1
+    # One condition says half of it.
+    one = np.array([1, 1e-9, 1e-9, 1.0])
+    few = _least_squares([np.outer(one, one) + 1e-12 * np.eye(4)])
+    assert START_WEIGHTS[0] < few[0] < 1
+
+
+def dosed(
+    simulate_screen: Callable[..., ad.AnnData], n_cells: int, doses: tuple[str, ...]
+) -> ad.AnnData:
+    """Three drugs, each at every dose."""
+    parts = {
+        dose: simulate_screen(n_cells=n_cells, n_genes=40, labels=("control", "A", "B", "C"))
+        for dose in doses
+    }
+    adata = ad.concat(parts, label="dose", index_unique="-")
+    control = (adata.obs["perturbation"] == "control").to_numpy()
+    adata.obs["dose"] = np.where(control, 0.0, adata.obs["dose"].astype(float))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", dose_key="dose")
+    return adata
+
+
+def test_another_dose_is_left_out_and_not_seen(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    weights = train_tiny(dosed(simulate_screen, 400, ("1", "10")), max_epochs=0).trained.aim.weights
+    assert set(weights) == {None, Extrapolation.SEEN}
+
+
+def test_never_seen_perturbations_are_not_pooled_with_the_rest(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    adata = simulate_screen(n_cells=1_200, n_genes=40, labels=("control", *"ABCDE"))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    weights = train_tiny(adata, max_epochs=0).trained.aim.weights
+    assert set(weights) == {Extrapolation.SEEN, Extrapolation.UNSEEN}
+
+
+def test_where_nothing_can_be_tried_rates_stay_as_decoded(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    adata = simulate_screen(n_cells=60, n_genes=40, labels=("control", *"ABCDE"))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    assert train_tiny(adata, max_epochs=0).trained.aim.is_none

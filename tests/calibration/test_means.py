@@ -1,0 +1,206 @@
+"""Counterfactual cells end up where training says that mean log expression goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+from celldit import CellDiT
+from celldit.calibration.means import Aim, Beyond
+from celldit.calibration.on_target import OwnGene
+from celldit.calibration.responses import LOG_FACTORS, Responses
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.effects.residual_genes import Remainder
+from celldit.latent import LatentConfig
+
+
+def mean_log(cells: ad.AnnData) -> np.ndarray:
+    """Mean log expression of predicted or measured cells, each by its own size."""
+    counts = cells.layers.get("counts", cells.X)
+    size = cells.obs["size_factor"] if "size_factor" in cells.obs else np.ravel(counts.sum(1))
+    return np.log1p(counts.toarray() * (1e4 / np.asarray(size))[:, None]).mean(0)
+
+
+@pytest.fixture(scope="module")
+def shallow(simulate_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
+    """Few genes and few counts: there decoding alone loses much of an effect."""
+    adata = simulate_screen(n_cells=3_000, n_genes=40, labels=("control", "A", "B", "C", "D"))
+    rng = np.random.default_rng(1)
+    adata.X.data = rng.binomial(adata.X.data.astype(int), 0.3).astype(np.float32)
+    adata.X.eliminate_zeros()
+    adata = adata[np.ravel(adata.X.sum(1)) > 3].copy()
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["donor"])
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(shallow: ad.AnnData) -> CellDiT:
+    """Trained without (A, d1), on the effect prior alone."""
+    held_out = (shallow.obs["perturbation"] == "A") & (shallow.obs["donor"] == "d1")
+    train = shallow[~held_out.to_numpy()]
+    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4, decoder_hidden=8))
+    model.train(0, enable_progress_bar=False)
+    return model
+
+
+def test_predictions_of_a_new_condition_get_nearer(model: CellDiT, shallow: ad.AnnData) -> None:
+    own = shallow[shallow.obs["donor"] == "d1"]
+    control = own[own.obs["perturbation"] == "control"].copy()
+    measured = mean_log(own[own.obs["perturbation"] == "A"]) - mean_log(control)
+    bare = replace(model.trained, aim=Aim.none(shallow.n_vars))
+    error = {}
+    for name, trained in (("aim", model.trained), ("bare", bare)):
+        other = CellDiT(shallow, "modules")
+        other._trained = trained
+        predicted = mean_log(other.predict(control, perturbations=["A"])) - mean_log(control)
+        error[name] = ((predicted - measured) ** 2).sum() / (measured**2).sum()
+    assert error["aim"] < 0.9 * error["bare"]
+
+
+def test_a_cell_does_not_depend_on_its_company(model: CellDiT, shallow: ad.AnnData) -> None:
+    control = shallow[shallow.obs["perturbation"] == "control"].copy()
+    many = model.predict(control, perturbations=["B", "A"])
+    few = model.predict(control[:17].copy(), perturbations=["A"])
+    same = many[many.obs["perturbation"] == "A"][:17]
+    # Draws are by position in a request; expectations are not.
+    np.testing.assert_array_equal(same.X.toarray(), few.X.toarray())
+
+
+def test_controls_are_given_back(model: CellDiT, shallow: ad.AnnData) -> None:
+    control = shallow[shallow.obs["perturbation"] == "control"].copy()
+    same = model.predict(control, perturbations=["control"])
+    assert (same.layers["counts"] != control.X).nnz == 0
+
+
+def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
+    trained, aim = model.trained, model.trained.aim
+    where = ("d1", None)
+    z_NKD = torch.zeros(4, *trained.shape)
+    moved_NKD = z_NKD + 0.3
+    kind = Extrapolation.CONTEXT
+    further_G = np.linspace(-0.2, 0.2, len(trained.genes))
+    new_genes = np.array([3])
+    ends = z_NKD, moved_NKD
+    offset_G = aim.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes[:0]))
+    own = replace(aim, own_gene=OwnGene(-0.5, 0.1))
+    with_new_G = own.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes))
+    assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
+    np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
+    with torch.no_grad():
+        before_G, after_G = (
+            trained.autoencoder.decoder.log_rate(z[:1].flatten(1))[0].double().numpy()
+            for z in (z_NKD, moved_NKD)
+        )
+    a, b, c = aim.weights[kind]
+    decoded_G, _ = aim.responses.at(where, after_G - before_G)
+    straight_G = np.full(len(aim.readout_FG), 0.3) @ aim.readout_FG
+    wanted_G = a * decoded_G + b * straight_G + c * further_G
+    got_G, slope_G = aim.responses.at(where, after_G - before_G + offset_G)
+    answering = (slope_G > 0.2) & (np.abs(offset_G) < 1.9)
+    assert answering.sum() > 20
+    np.testing.assert_allclose(got_G[answering], wanted_G[answering], atol=0.02)
+
+
+def test_responses_are_read_between_their_points() -> None:
+    curve_PG = np.stack([LOG_FACTORS, 2 * LOG_FACTORS], axis=1).astype(np.float16)
+    responses = Responses({("a", None): curve_PG, None: 0 * curve_PG})
+    value_G, slope_G = responses.at(("a", None), np.array([0.1, -20.0]))
+    np.testing.assert_allclose(value_G, [0.1, -16.0], atol=1e-3)
+    np.testing.assert_allclose(slope_G, [1.0, 2.0], atol=1e-3)
+    np.testing.assert_array_equal(responses.at(("new", None), np.ones(2))[0], 0)
+
+
+def test_another_time_of_a_context_stands_in_before_other_contexts() -> None:
+    curve_PG = LOG_FACTORS[:, None].astype(np.float16)
+    curves = {("a", 1.0): curve_PG, ("a", 5.0): 2 * curve_PG, None: 0 * curve_PG}
+    responses = Responses(curves)
+    assert responses.at(("a", 4.0), np.ones(1))[0] == 2
+    assert responses.knows(("a", 4.0))
+    assert not responses.knows(("b", 1.0))
+
+
+def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
+    # A gene that other contexts' controls have none of, and that must change a good deal.
+    trained, aim = model.trained, model.trained.aim
+    silent = Responses({key: 0.03 * curve for key, curve in aim.responses.curves.items()})
+    aim = replace(aim, responses=silent)
+    shape = (8, *trained.shape)
+    before, after = torch.zeros(shape), torch.full(shape, 0.3)
+    nothing = Beyond(np.zeros(len(trained.genes)), np.zeros(0, np.int64))
+    known = next(key[0] for key in silent.curves if key is not None)
+    largest = {
+        context: np.abs(
+            aim.offset(
+                trained.autoencoder, (context, None), Extrapolation.CONTEXT, before, after, nothing
+            )
+        ).max()
+        for context in (known, "new")
+    }
+    assert largest[known] > 1
+    assert largest["new"] <= 0.5
+
+
+def test_what_was_never_seen_says_nothing_of_what_was(model: CellDiT) -> None:
+    weights = {Extrapolation.SEEN: (0.6, 0.5, 1.0), Extrapolation.UNSEEN: (0.0, 0.0, 0.0)}
+    aim = replace(model.trained.aim, weights=weights)
+    for kind in (Extrapolation.COMBINATION, Extrapolation.CONTEXT, None):
+        assert aim._weights_of(kind) == weights[Extrapolation.SEEN]
+    assert aim._weights_of(Extrapolation.UNSEEN) == (0.0, 0.0, 0.0)
+
+
+def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT]) -> None:
+    adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (60, 12)).astype(np.float32))
+    CellDiT.setup_anndata(adata)
+    assert train_tiny(adata).trained.aim.is_none
+
+
+def test_what_was_learned_earlier_is_kept() -> None:
+    curve = np.stack([LOG_FACTORS, 2 * LOG_FACTORS, 3 * LOG_FACTORS], axis=1).astype(np.float16)
+    line = np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
+    nothing, own_gene = Remainder.none(3), OwnGene(-0.7, 0.2)
+    responses = Responses({("a", None): curve, None: curve})
+    earlier = Aim(line, responses, nothing, own_gene, {None: (0.9, 0.2, 0.8)})
+    tuned = Aim.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
+    assert (tuned.weights, tuned.own_gene) == (earlier.weights, own_gene)
+    np.testing.assert_array_equal(tuned.readout_FG, [[3, 1]])
+    np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
+    responses = Responses({("b", None): curve, None: 0 * curve})
+    own = Aim(2 * line, responses, nothing, OwnGene(), {None: (0.5, 0.5, 1.0)})
+    both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
+    assert both.own_gene == own_gene
+    tried = replace(earlier, weights={**earlier.weights, Extrapolation.COMBINATION: (0.8, 0.2, 1)})
+    assert own.with_earlier(["x", "y", "z"], tried, ["x", "y", "z"]).weights == {
+        **own.weights,
+        Extrapolation.COMBINATION: (0.8, 0.2, 1),
+    }
+    assert list(both.responses.curves) == [("a", None), None, ("b", None)]
+    assert (both.responses.curves[None] == 0).all()
+    assert both.weights == own.weights
+    assert own.with_earlier(["x", "y", "new"], earlier, ["x", "y", "z"]) is own
+
+
+def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:
+    model.save(tmp_path / "model")
+    loaded, aim = CellDiT.load(tmp_path / "model").trained.aim, model.trained.aim
+    assert loaded.weights == aim.weights
+    assert list(loaded.responses.curves) == list(aim.responses.curves)
+    assert loaded.remainder.conditions == aim.remainder.conditions
+    assert loaded.own_gene == aim.own_gene
+    for name, array in aim.arrays().items():
+        np.testing.assert_array_equal(loaded.arrays()[name], array)
+
+
+def test_arrays_that_do_not_fit_are_refused(model: CellDiT) -> None:
+    aim, n = model.trained.aim, len(model.trained.genes)
+    config, arrays = aim.to_config(), aim.arrays()
+    assert Aim.from_config({}, {}, n).is_none
+    with pytest.raises(ValueError, match="readout"):
+        Aim.from_config(config, arrays, n + 1)
+    with pytest.raises(ValueError, match="responses"):
+        Aim.from_config(config, {**arrays, "curves": arrays["curves"][1:]}, n)
