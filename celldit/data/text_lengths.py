@@ -144,19 +144,25 @@ def _chunks(item: Any, creation: Any, size: int) -> Iterator[bytes]:
     # The filter that sorts bytes by their place in a value noted how many a value has.
     widths = [settings[0] for code, _, settings in filters if code == _SHUFFLE and settings]
     width = next((w for w in widths if w and n_bytes % w == 0), 1)
-    shape, kind = (n_bytes // width,), h5py.h5t.create(h5py.h5t.OPAQUE, width)
-    copied = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    copied.set_chunk(shape)
+    for chunk in chunks:
+        skipped, packed = item.id.read_direct_chunk(chunk.chunk_offset)
+        used = [one for number, one in enumerate(filters) if not skipped >> number & 1]
+        yield _unpacked(packed, used, n_bytes // width, width) if used else packed
+
+
+def _unpacked(packed: bytes, filters: list[Any], n_values: int, width: int) -> bytes:
+    """What filters made of some values, undone."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk((n_values,))
     for code, flags, settings in filters:
-        copied.set_filter(code, flags, settings)
+        creation.set_filter(code, flags, settings)
+    kind, space = h5py.h5t.create(h5py.h5t.OPAQUE, width), h5py.h5s.create_simple((n_values,))
+    values = np.empty(n_values, dtype=f"V{width}")
     with h5py.File("chunk", "w", driver="core", backing_store=False) as memory:
-        one = h5py.h5d.create(memory.id, b"chunk", kind, h5py.h5s.create_simple(shape), copied)
-        values = np.empty(shape, dtype=f"V{width}")
-        for chunk in chunks:
-            mask, packed = item.id.read_direct_chunk(chunk.chunk_offset)
-            one.write_direct_chunk((0,), packed, mask)
-            one.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
-            yield values.tobytes()
+        one = h5py.h5d.create(memory.id, b"chunk", kind, space, creation)
+        one.write_direct_chunk((0,), packed)
+        one.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
+    return values.tobytes()
 
 
 def _messages(raw: BinaryIO, base: int, address: int, n_file: int) -> Iterator[tuple[int, bytes]]:

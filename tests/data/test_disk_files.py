@@ -436,6 +436,7 @@ def test_texts_of_right_files_stay_accepted(
     adata, path = cells(), tmp_path / "cells.h5ad"
     adata.obs["note"] = ["", "β" * 70_000, *["x"] * (N - 2)]
     adata.uns["records"] = np.array([("a", 1.0, "b")], [("a", "O"), ("b", "f8"), ("c", "O")])
+    adata.uns["alone"] = np.array(["one"], dtype=object)  # which lzf makes no smaller
     adata.write_h5ad(tmp_path / "plain.h5ad", compression=compression)
     with (
         h5py.File(tmp_path / "plain.h5ad") as plain,
