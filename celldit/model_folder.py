@@ -29,7 +29,7 @@ from celldit.samplers.control_rates import from_arrays, to_arrays
 from celldit.samplers.course import Course
 from celldit.samplers.synthesis import Synthesis
 from celldit.samplers.trained import Trained
-from celldit.storage import Header, prefixed, under
+from celldit.storage import Header, advice_on, prefixed, said_of, under
 from celldit.tokenizers import tokenizer_from_config
 
 # What Python, numpy and torch raise over parts that do not fit together.
@@ -133,8 +133,9 @@ def from_folder(folder: Folder, name: str) -> Trained:
     except FileError:
         raise
     except (CellditError, *_DAMAGE) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
+        raise FileError(
+            f"{name} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
+        ) from error
 
 
 def check_header(

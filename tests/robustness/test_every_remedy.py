@@ -16,14 +16,14 @@ import pytest
 import celldit as cd
 from celldit.errors import CellditError
 
-from .remedies import data, files, model, tools
+from .remedies import data, files, further, model, tools
 from .remedies.case import Case, Scope
 from .remedies.others import OTHERS
 
 PACKAGE = Path(cd.__file__).parent
 CASES: dict[str, Case] = {
     f"{module.__name__.rpartition('.')[2]}: {name}": case
-    for module in (data, files, model, tools)
+    for module in (data, files, model, tools, further)
     for name, case in module.CASES.items()
 }
 #: What each case made celldit say, and where in the code; filled as the cases run.
@@ -79,7 +79,8 @@ class Site:
         if path:
             return path == self.path and self.first <= line <= self.last
         fixed = [re.escape(part) for part in self.text.split("…")]
-        return max(map(len, fixed)) > 12 and re.search(".*".join(fixed), text, re.DOTALL) is not None
+        telling = sum(map(len, fixed)) > 20
+        return telling and re.search(".*".join(fixed), text, re.DOTALL) is not None
 
 
 ERRORS = {"CellditError", "FileError", "InputError", "NotTrainedError", "TrainingError"}

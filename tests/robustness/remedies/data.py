@@ -11,9 +11,8 @@ import pandas as pd
 from scipy import sparse
 
 import celldit as cd
-from celldit.data import open_store
 
-from .case import ARGUMENTS, SETUP, Case, Scope, arguments, dense, logged
+from .case import ARGUMENTS, Case, Scope, arguments, dense, logged
 
 CODE = r"(?P<code>(?:adata|spelt|sc)\b.*[)\]])"
 
@@ -317,7 +316,8 @@ CASES: dict[str, Case] = {
         'give another name, such as "(?P<name>[^"]+)"',
         lambda s, m: merged(s, key_added=m["name"])),
     "guides joined otherwise": Case(
-        lambda s: (guides(s, "STAT1_1;JAK2_1", "NT_1", "STAT1_2"), merged(s, sep="|")), "pass " + ARGUMENTS,
+        lambda s: (guides(s, "STAT1_1;JAK2_1", "NT_1", "STAT1_2"), merged(s, sep="|")),
+        "pass " + ARGUMENTS,
         lambda s, m: (merged(s, **arguments(m)), s.setup(perturbation_key="target"))),
     "a pattern without a target": Case(
         lambda s: (guides(s, "STAT1_sg1", "NT_1"), merged(s, pattern="(.+)_sg.*")),
@@ -418,7 +418,8 @@ CASES: dict[str, Case] = {
     "too few controls": Case(
         lambda s: genes_of(s.__class__(s.setup(s.adata[[0, 1, *range(2, 480, 6)]].copy()), s.model,
                                        s.folder, s.train_tiny), "expression"),
-        'use another source, such as "(?P<name>[^"]+)"', lambda s, m: described(s, source=m["name"])),
+        'use another source, such as "(?P<name>[^"]+)"',
+        lambda s, m: described(s, source=m["name"])),
     "a table with a gene twice": Case(
         lambda s: genes_of(s, GENE_TABLE.loc[["A", "A", "B"]]), "drop the duplicates",
         lambda s, m: genes_of(s, GENE_TABLE)),
@@ -450,7 +451,8 @@ CASES: dict[str, Case] = {
         "values that are not numbers",
         lambda s, m: cd.CellDiT(s.adata, "modules", features=features(s))),
     "features of nothing": Case(
-        lambda s: cd.CellDiT(s.adata, "modules", features=(features(s) * 0).astype(pd.SparseDtype("float", 0.0))),
+        lambda s: cd.CellDiT(s.adata, "modules", features=(features(s) * 0)
+                             .astype(pd.SparseDtype("float", 0.0))),
         "are zero for every perturbation",
         lambda s, m: cd.CellDiT(s.adata, "modules", features=features(s))),
     "perturbations without features": Case(
@@ -471,4 +473,3 @@ CASES: dict[str, Case] = {
         lambda s, m: cd.datasets.gene_set_file(m["name"])),
 }
 # fmt: on
-_ = (SETUP, open_store)

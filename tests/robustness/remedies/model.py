@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anndata as ad
-import numpy as np
 
-import celldit as cd
 from celldit import CellDiT
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
@@ -17,8 +15,8 @@ from celldit.samplers.reflow import ReflowConfig
 from celldit.tokenizers import GeneSets, Modules
 from celldit.training import TrainingConfig
 
-from .case import ARGUMENTS, Case, Scope, arguments, with_doses, with_times
-from .data import label, quietly
+from .case import Case, Scope, arguments, with_times
+from .data import quietly
 
 FAST = TrainingConfig(
     new_cells=False, n_trials=1, flow_steps_per_epoch=1, flow_batch=16, latent_batch=64
@@ -70,6 +68,11 @@ def controls_only(s: Scope) -> CellDiT:
         return s.train_tiny(adata, max_epochs=0)
 
     return s.once("controls only", make)
+
+
+def path(s: Scope, times: Any, **options: Any) -> Any:
+    with_times(s.few)
+    return s.timed.trajectory(s.few, times=times, n_steps=1, **options)
 
 
 def no_conditions_dropped(s: Scope) -> Any:
@@ -347,21 +350,22 @@ CASES: dict[str, Case] = {
         lambda s: generate(s, covariates=3), r'such as (?P<such>\{"cell_type": "B"\})',
         lambda s, m: generate(s, covariates={"donor": "d1"})),
     "new cells of a model without": Case(
-        lambda s: generate(s, 3, only_new_cells_left_out(s)), "train with (?P<arguments>new_cells=True)",
+        lambda s: generate(s, 3, only_new_cells_left_out(s)),
+        "train with (?P<arguments>new_cells=True)",
         lambda s, m: (TrainingConfig(**arguments(m)), generate(s))),
     "generated at a dose of a model without": Case(
         lambda s: generate(s, dose=1.0), "trained without dose_key", lambda s, m: generate(s)),
     # --- on the way
     "a trajectory without times": Case(
         lambda s: s.model.trajectory(times=[1, 2]), "set up with time_key=",
-        lambda s, m: s.timed.trajectory(times=[1, 2], n_steps=1)),
+        lambda s, m: path(s, [1, 2])),
     "a trajectory by transport": Case(
         lambda s: s.timed.trajectory(times=[1, 2], sampler="transport"),
         'use "(?P<name>inversion)" or',
-        lambda s, m: s.timed.trajectory(times=[1, 2], sampler=m["name"], n_steps=1)),
+        lambda s, m: path(s, [1, 2], sampler=m["name"])),
     "times that are none": Case(
         lambda s: s.timed.trajectory(times=[]), r"such as (?P<times>\[[^\]]+\])",
-        lambda s, m: quietly(lambda: s.timed.trajectory(times=eval(m["times"]), n_steps=1))),
+        lambda s, m: quietly(lambda: path(s, eval(m["times"])))),
     "shares that are none": Case(
         lambda s: s.model.interpolate(start="A", end="B", shares=[2]),
         r"such as (?P<shares>\[[^\]]+\])",
@@ -381,4 +385,3 @@ CASES: dict[str, Case] = {
         lambda s, m: s.model.interpolate_cells(start=["cell0"], end=["cell2"])),
 }
 # fmt: on
-_ = (np, cd, label, with_doses, ARGUMENTS)

@@ -16,8 +16,8 @@ from celldit.cli.app import app
 from celldit.errors import CellditError
 
 from .case import ARGUMENTS, Case, Scope, arguments, dense
-from .data import backed, label, quietly
-from .model import controls_only
+from .data import backed, quietly
+from .model import controls_only, path
 
 QUIET = {"show": False}
 METHODS = ("mine", "other")
@@ -149,7 +149,8 @@ CASES: dict[str, Case] = {
         lambda s: tool("counterfactual", s, "A", adata=only(s, "A")),
         "predictions start from control cells", lambda s, m: tool("counterfactual", s, "A")),
     "genes that the model does not know": Case(
-        lambda s: tool("counterfactual", s, "A", adata=_wider(s)), "they keep their observed counts",
+        lambda s: tool("counterfactual", s, "A", adata=_wider(s)),
+        "they keep their observed counts",
         lambda s, m: tool("counterfactual", s, "A")),
     "effects in new contexts": Case(
         lambda s: tool("effects", s, "A", adata=_new_context(s)),
@@ -243,7 +244,8 @@ CASES: dict[str, Case] = {
         "pass the cells that were predicted for",
         lambda s, m: (s.again(), score(s, metrics="pearson"))),
     "contexts without controls": Case(
-        lambda s: score(s, truth=only(s, "A", "B", "C", "A+B"), control=one_donor(s), metrics="pearson"),
+        lambda s: score(s, truth=only(s, "A", "B", "C", "A+B"), control=one_donor(s),
+                        metrics="pearson"),
         "pass measured control cells of the same donor as control",
         lambda s, m: score(s, truth=only(s, "A", "B", "C", "A+B"), control=only(s, "control"),
                            metrics="pearson")),
@@ -387,7 +389,8 @@ CASES: dict[str, Case] = {
         lambda s: draw("distributions", *pair(s), [], "A"), "leave it out",
         lambda s, m: draw("distributions", *pair(s), perturbation="A")),
     "distributions of too few genes": Case(
-        lambda s: draw("distributions", *pair(s), None, "A", n_genes=0), "must be at least (?P<n>1)",
+        lambda s: draw("distributions", *pair(s), None, "A", n_genes=0),
+        "must be at least (?P<n>1)",
         lambda s, m: draw("distributions", *pair(s), None, "A", n_genes=int(m["n"]))),
     "distributions of a gene that is none": Case(
         lambda s: draw("distributions", *pair(s), "gene99", "A"), "Did you mean '(?P<name>[^']+)'",
@@ -492,7 +495,8 @@ CASES: dict[str, Case] = {
         lambda s, m: draw("trajectory", _path(s, [1.0, 3.0]))),
     # --- the terminal
     "counts of a query in a layer": Case(
-        lambda s: (_in_a_layer(s.few), predict(s)), "pass (?P<option>--counts-layer) (?P<layer>\\w+)",
+        lambda s: (_in_a_layer(s.few), predict(s)),
+        "pass (?P<option>--counts-layer) (?P<layer>\\w+)",
         lambda s, m: predict(s, m["option"], m["layer"])),
     "an output in the way": Case(
         lambda s: (predict(s), predict(s)), "(?P<option>--overwrite)",
@@ -574,7 +578,7 @@ def _apart(s: Scope) -> ad.AnnData:
 
 
 def _path(s: Scope, times: list[float]) -> ad.AnnData:
-    return s.once(f"path {times}", lambda: s.timed.trajectory(times=times, n_steps=1))
+    return s.once(f"path {times}", lambda: path(s, times))
 
 
 def _of_a(s: Scope) -> ad.AnnData:
@@ -598,6 +602,3 @@ def _trained(s: Scope, output: Path, *more: Any, before: bool = False) -> str:
         s.model.save(output)
     return terminal("train", s.folder / "t.h5ad", "-o", output, "--tokenizer", "modules",
                     "--max-epochs", "0", *more)  # fmt: skip
-
-
-_ = (label, quietly)
