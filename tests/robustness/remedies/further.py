@@ -25,7 +25,7 @@ from .case import Case, Scope, dense
 from .data import quietly
 from .files import again, opened, saved, text, train, written
 from .model import loaded
-from .tools import _of_a, draw, only, pair, report, score, terminal, with_obs
+from .tools import _of_a, draw, model_and_query, only, pair, report, score, terminal, with_obs
 
 
 def halves(s: Scope) -> tuple[ad.AnnData, ad.AnnData]:
@@ -283,9 +283,10 @@ CASES: dict[str, Case] = {
         lambda s, m: (s.model.predict_effects(["A"]).to_csv(s.folder / "e.csv"),
                       _reported(s, "--effects", s.folder / "e.csv"))),
     "an output below a file": Case(
-        lambda s: (text(s, "", "f"), terminal("baseline", written(s), "-p", "A", "-o",
-                                              s.folder / "f" / "b.h5ad")), "Cannot|is no folder",
-        lambda s, m: terminal("baseline", written(s), "-p", "A", "-o", s.folder / "b.h5ad")),
+        lambda s: (text(s, "", "f"), terminal("predict", *model_and_query(s), "-p", "A", "-o",
+                                              s.folder / "f" / "b.h5ad")), "Cannot make the folder",
+        lambda s, m: terminal("predict", *model_and_query(s), "-p", "A", "-o",
+                              s.folder / "g" / "b.h5ad")),
 }
 # fmt: on
 

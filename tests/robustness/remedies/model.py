@@ -353,6 +353,9 @@ CASES: dict[str, Case] = {
         lambda s: generate(s, 3, only_new_cells_left_out(s)),
         "train with (?P<arguments>new_cells=True)",
         lambda s, m: (TrainingConfig(**arguments(m)), generate(s))),
+    "generated at a dose of nothing": Case(
+        lambda s: generate(s, 3, s.dosed, dose=1.0), 'with (?P<arguments>perturbation="NAME")',
+        lambda s, m: generate(s, 3, s.dosed, perturbation="A", dose=1.0)),
     "generated at a dose of a model without": Case(
         lambda s: generate(s, dose=1.0), "trained without dose_key", lambda s, m: generate(s)),
     # --- on the way
@@ -379,6 +382,12 @@ CASES: dict[str, Case] = {
         lambda s: s.model.interpolate_cells(start="cel1", end="cell2"),
         "Did you mean '(?P<name>[^']+)'",
         lambda s, m: s.model.interpolate_cells(start=m["name"], end="cell2")),
+    "a name of several cells": Case(
+        lambda s: (setattr(s.few, "obs_names", ["cell"] * 2 + list(s.few.obs_names[2:])),
+                   s.model.interpolate_cells(s.few, start="cell", end="cell4")),
+        r"call (?P<code>adata\.obs_names_make_unique\(\)) and pass adata",
+        lambda s, m: (s.run(m, adata=s.few),
+                      s.model.interpolate_cells(s.few, start="cell", end="cell4"))),
     "a way asked for twice": Case(
         lambda s: s.model.interpolate_cells(start=["cell0", "cell0"], end=["cell2", "cell2"]),
         "is asked for twice",
