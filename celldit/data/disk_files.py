@@ -106,7 +106,7 @@ def check_no_links(path: Path) -> None:
     Raises
     ------
     FileError
-        If it holds external links, external or virtual data, or links out of the folder.
+        If it holds external links, external or virtual data, links out of the folder, or pipes.
     """
     check_there(path)
     found: list[str] = []
@@ -118,6 +118,8 @@ def check_no_links(path: Path) -> None:
                     one = Path(folder) / name
                     if one.is_symlink() and not one.resolve().is_relative_to(inside):
                         found.append(str(one.relative_to(path)))
+                    elif not one.is_dir():
+                        check_plain(one)  # a pipe would be waited for
         else:
             check_plain(path)
             with h5py.File(path, "r") as file, path.open("rb") as raw:
