@@ -448,9 +448,8 @@ class CellDiT:
         check_trainer_arguments(trainer_arguments)
         check_epochs(max_epochs)
         check_seed(seed)
-        store, fields = read_set_up(adata)
+        cells, fields = read_set_up(adata)
         check_fields(trained.fields, fields)
-        cells = store.take(slice(None))
         config = GENTLE if config is None else config
         check_kind(config, TrainingConfig, "config", "a TrainingConfig")
         holding = open_checkpoints(
@@ -714,8 +713,9 @@ class CellDiT:
             Data whose composition and library sizes to follow (cells are drawn from its rows);
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
-            Where the data have them. At a time between two of training cells start among those of
-            either and have gone their share of the way to the other.
+            Where the data have them; a dose needs `perturbation`. At a time between two of
+            training, cells start among those of either and have gone their share of the way to the
+            other.
         solver, n_steps, grid, guidance, guidance_interval
             As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
             distribution of a flow that has learned its source, and narrows that of one that has

@@ -184,8 +184,10 @@ def _read_effects(path: Path | None) -> pd.DataFrame | None:
         return None
     import pandas as pd
 
+    from celldit.arguments import check_plain
     from celldit.errors import FileError
 
+    check_plain(path)
     try:
         # A gene named NA is a gene.
         table = pd.read_csv(path, keep_default_na=False, na_values={"sd": [""]})

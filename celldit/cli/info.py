@@ -16,7 +16,7 @@ LISTED = 30
 def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
     """Say what is in a model: genes, perturbations, contexts, training and scores."""
     with guard(debug=debug):
-        from celldit.io.folders import read_folder
+        from celldit.io.folders import advice_on, read_folder, said_of
 
         config, vocab, _ = read_folder(model)
         try:
@@ -24,7 +24,10 @@ def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> Non
         except CellditError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise FileError(f"{model} does not hold a whole celldit model ({error}).") from error
+            raise FileError(
+                f"{model} does not hold a whole celldit model ({said_of(error)}); "
+                f"{advice_on(error)}."
+            ) from error
         if as_json:
             say_json(facts)
             return

@@ -70,8 +70,10 @@ def submission(
 
 
 def _lines(path: Path) -> list[str]:
+    from celldit.arguments import check_plain
     from celldit.errors import FileError
 
+    check_plain(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

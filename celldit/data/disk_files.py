@@ -17,6 +17,7 @@ import zarr
 from anndata.io import read_elem
 
 from celldit.arguments import check_plain
+from celldit.data.text_lengths import MOST_SQUEEZED, check_lengths
 from celldit.errors import CellditError, FileError, reason_of
 
 __all__ = [
@@ -30,10 +31,6 @@ __all__ = [
     "refuse_missing_chunks",
     "table_of",
 ]
-
-
-#: gzip makes nothing smaller than that, and neither do the other filters of HDF5 by much.
-_MOST_SQUEEZED = 10_000
 
 
 @contextmanager
@@ -109,7 +106,7 @@ def check_no_links(path: Path) -> None:
     Raises
     ------
     FileError
-        If it holds external links, external or virtual data, or links out of the folder.
+        If it holds external links, external or virtual data, links out of the folder, or pipes.
     """
     check_there(path)
     found: list[str] = []
@@ -121,10 +118,18 @@ def check_no_links(path: Path) -> None:
                     one = Path(folder) / name
                     if one.is_symlink() and not one.resolve().is_relative_to(inside):
                         found.append(str(one.relative_to(path)))
+                    elif not one.is_dir():
+                        check_plain(one)  # a pipe would be waited for
         else:
             check_plain(path)
-            with h5py.File(path, "r") as file:
-                file.visititems_links(lambda name, link: _note_link(file, name, link, found))
+            with h5py.File(path, "r") as file, path.open("rb") as raw:
+                links: list[tuple[str, Any]] = []
+                file.visititems_links(lambda name, link: links.append((name, link)))
+                found += [name for name, link in links if isinstance(link, h5py.ExternalLink)]
+                inner = [name for name, link in links if isinstance(link, h5py.HardLink)]
+                for name in ("/", *inner):
+                    found += [name] if _points_out(file[name]) else []
+                    check_lengths(file[name], raw, path.stat().st_size)
     if found:
         raise FileError(
             f"{path} points out of itself (at {found[0]!r}), where a file from elsewhere may name "
@@ -132,20 +137,16 @@ def check_no_links(path: Path) -> None:
         )
 
 
-def _note_link(file: Any, name: str, link: Any, found: list[str]) -> None:
-    if isinstance(link, h5py.ExternalLink):
-        found.append(name)
-    elif isinstance(link, h5py.HardLink):
-        item = file[name]
-        if not isinstance(item, h5py.Dataset):
-            return
-        if item.external or item.is_virtual:
-            found.append(name)
-        stored = item.id.get_storage_size()
-        n_bytes = (item.size or 0) * item.id.get_type().get_size()
-        if stored and n_bytes > stored * (1 if item.chunks is None else _MOST_SQUEEZED):
-            # Memory for all of it would be taken before h5py finds out.
-            raise ValueError(f"{name} has {stored} bytes for an array of {n_bytes}")
+def _points_out(item: Any) -> bool:
+    """Whether an array lies in other files; one larger than what is stored is refused."""
+    if not isinstance(item, h5py.Dataset):
+        return False
+    stored = item.id.get_storage_size()
+    n_bytes = (item.size or 0) * item.id.get_type().get_size()
+    if stored and n_bytes > stored * (1 if item.chunks is None else MOST_SQUEEZED):
+        # Memory for all of it would be taken before h5py finds out.
+        raise ValueError(f"{item.name} has {stored} bytes for an array of {n_bytes}")
+    return bool(item.external or item.is_virtual)
 
 
 def refuse_missing_chunks(array: Any, name: str, path: Path) -> None:

@@ -130,6 +130,12 @@ def plan_between_cells(
     for name in (*start, *end):
         if name not in row:
             raise UnknownNameError.among("cell", name, row)
+        n_cells = int((cells.names == name).sum())
+        if n_cells > 1:
+            raise InputError(
+                f"{n_cells} cells are called {name!r}, so that it is not clear which is meant; "
+                "call adata.obs_names_make_unique() and pass adata."
+            )
     used = list(dict.fromkeys((*start, *end)))
     position = {name: i for i, name in enumerate(used)}
     ends = cells.select(np.array([row[name] for name in used]))

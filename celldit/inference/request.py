@@ -197,13 +197,22 @@ def composition(
     if unknown:
         raise UnknownNameError.among("covariate", unknown[0], fields.covariate_keys)
     positions = {fields.covariate_keys.index(key): str(value) for key, value in wanted.items()}
-    values = [c.context.split(CONTEXT_SEP) if c.context else [] for c in frequencies]
+    values = [_values(c.context, fields) for c in frequencies]
     for position, value in positions.items():
         seen = sorted({v[position] for v in values})
         if value not in seen:
             raise UnknownNameError.among(fields.covariate_keys[position], value, seen)
     if dose is not None and fields.dose_key is None:
         raise InputError("dose= was given, but the model was trained without dose_key.")
+    if dose is not None and not parts(
+        fields.control if perturbation is None else perturbation,
+        fields.perturbation_sep,
+        fields.control,
+    ):
+        raise InputError(
+            f'dose={dose!r} is a dose of nothing; say of what, with perturbation="NAME", or leave '
+            "dose= out."
+        )
     time = check_time(time, fields)
     inside = {
         c: n
@@ -239,6 +248,11 @@ def composition(
     return list(chosen), counts / counts.sum()
 
 
+def _values(context: str, fields: Fields) -> list[str]:
+    """The value of each covariate; a single one may hold what joins several."""
+    return [context] if len(fields.covariate_keys) == 1 else context.split(CONTEXT_SEP)
+
+
 def _moved(
     frequencies: Mapping[Condition, int], move: Callable[[Condition], Condition]
 ) -> dict[Condition, int]:
@@ -258,9 +272,7 @@ def obs_of(
     if fields.perturbation_key is not None:
         labels = [c.label(sep, fields.control) for c in conditions]
         columns[fields.perturbation_key] = pd.Categorical(labels)
-    contexts = [c.context.split(CONTEXT_SEP) for c in conditions]
-    if len(fields.covariate_keys) == 1:
-        contexts = [[c.context] for c in conditions]
+    contexts = [_values(c.context, fields) for c in conditions]
     for i, key in enumerate(fields.covariate_keys):
         columns[key] = pd.Categorical([values[i] for values in contexts])
     if fields.dose_key is not None:

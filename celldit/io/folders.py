@@ -35,6 +35,8 @@ READS = (1, 2)
 #: Far above what a model of a genome-wide screen has: bytes, entries and brackets within brackets.
 MAX_JSON, MAX_ENTRIES, MAX_DEPTH = 64_000_000, 3_000_000, 40
 _READS = 20
+#: Mistakes in a program, which nothing in a file leads to: they are shown as they are.
+CODING = (NameError, ImportError)
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _MAX_HEADER = 10_000_000
 #: Types of safetensors: numpy's name and the bytes of a value.
@@ -233,6 +235,19 @@ def _read_folder(
     return config, vocab, arrays
 
 
+def said_of(error: BaseException) -> str:
+    """What an error says of a model that is not whole, in one line."""
+    return f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+
+
+def advice_on(error: BaseException) -> str:
+    """What to do about a model of which reading or using ended in an error."""
+    if isinstance(error, (AttributeError, AssertionError)):
+        # Settings of the wrong kind lead to these, and so do mistakes in celldit.
+        return "copy the model again, or, if it is as it was saved, report this error of celldit's"
+    return "copy the model again"
+
+
 def _checked(
     check: Check,
     config: dict[str, Any],
@@ -242,12 +257,11 @@ def _checked(
 ) -> None:
     try:
         check(config, vocab, headers)
-    except FileError:
+    except (FileError, *CODING):
         raise
     except Exception as error:  # whatever settings of the wrong kind lead to
-        reason = f"no {error}" if isinstance(error, KeyError) else reason_of(error)
         raise FileError(
-            f"{folder} does not hold a whole celldit model ({reason}); copy the model again."
+            f"{folder} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
         ) from error
 
 

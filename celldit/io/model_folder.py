@@ -26,7 +26,7 @@ from celldit.effects.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.inference.trained import Trained
-from celldit.io.folders import Header, prefixed, under
+from celldit.io.folders import Header, advice_on, prefixed, said_of, under
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.config import FORMER, LatentConfig
@@ -136,8 +136,9 @@ def from_folder(folder: Folder, name: str) -> Trained:
     except FileError:
         raise
     except (CellditError, *_DAMAGE) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileError(f"{name} does not hold a whole celldit model ({reason}).") from error
+        raise FileError(
+            f"{name} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
+        ) from error
 
 
 def check_header(

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.columns import CONTEXT_SEP
-from celldit.errors import FileError, reason_of
+from celldit.errors import FileError
+from celldit.io.folders import CODING, advice_on, said_of
 from celldit.io.model_folder import to_folder
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ def rehearse(model: CellDiT, name: str) -> None:
                 model.predict(_cells(model, condition), n_steps=1, solver="euler", **asked)
             if model.trained.synthesis.learned:
                 model.generate(2, n_steps=1, solver="euler")
+    except CODING:
+        raise
     except Exception as error:  # whatever a setting that makes no sense leads to
         raise FileError(
             f"{name} does not hold a whole celldit model: it cannot be used "
-            f"({reason_of(error)}); copy or train it again."
+            f"({said_of(error)}); {advice_on(error)}."
         ) from error
 
 

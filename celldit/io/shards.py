@@ -18,7 +18,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 
-from celldit.arguments import check_path
+from celldit.arguments import check_path, check_plain
 from celldit.errors import FileError, InputError
 from celldit.inference.sampling import TILE, Sampling
 from celldit.io.files import write_text
@@ -186,11 +186,14 @@ def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    check_plain(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} cannot be read ({error}); delete it and its shards.") from error
     if not isinstance(content, dict) or not isinstance(content.get("shards"), int):
         raise FileError(f"{path} does not describe shards; delete it and its shards.")

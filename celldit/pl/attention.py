@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.style import finish, style
+from celldit.pl.style import finish, panels, style
 
 __all__ = ["attention", "short_name", "wide_attention"]
 
@@ -61,9 +60,8 @@ def attention(
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
     with style():
         new = ax is None
-        if ax is None:
-            size = (3.6 + 0.2 * wide.shape[1], 2.2 + 0.19 * len(wide))
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+        size = (3.6 + 0.2 * wide.shape[1], 2.2 + 0.19 * len(wide))
+        (ax,) = panels(1, ax, size=size)
         values = wide.to_numpy()
         bound = float(np.abs(values).max()) or 1.0
         low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from celldit.errors import InputError
 from celldit.pl.attention import short_name, wide_attention
-from celldit.pl.style import INK, finish, style
+from celldit.pl.style import INK, finish, panels, style
 
 __all__ = ["attention_network"]
 
@@ -86,8 +85,7 @@ def attention_network(
     angle_T = np.pi / 2 - 2 * np.pi * (np.arange(len(wide)) + 0.5) / len(wide)
     with style():
         new = ax is None
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.4, 6.4), layout="constrained")
+        (ax,) = panels(1, ax, size=(7.4, 6.4))
         _lines(ax, angle_T, x_TK @ x_TK.T, n_edges)
         _tokens(ax, angle_T, mean_T, difference)
         _names(ax, angle_T, [short_name(str(name), LONGEST_NAME) for name in wide.index])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +12,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.pl.style import finish, style
+from celldit.pl.style import finish, panels, style
 
 __all__ = ["check_effects", "effect_heatmap"]
 
@@ -80,10 +79,9 @@ def effect_heatmap(
     sd = sd.loc[change.index, change.columns]
     with style():
         own = ax is None
-        if ax is None:
-            below = 0.6 if len(change) < FEW_ROWS else 0.0
-            size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0] + below)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+        below = 0.6 if len(change) < FEW_ROWS else 0.0
+        size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0] + below)
+        (ax,) = panels(1, ax, size=size)
         _draw(ax, change, sd)
         finish([ax], show=show, save=save, own=own)
     return ax

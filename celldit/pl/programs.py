@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.attention import short_name
-from celldit.pl.style import INK, MEASURED, PREDICTED, finish, style
+from celldit.pl.style import INK, MEASURED, PREDICTED, finish, panels, style
 
 __all__ = ["programs"]
 
@@ -82,9 +81,8 @@ def programs(
     mean = mean.loc[strongest].sort_values("share", kind="stable")
     with style():
         new = ax is None
-        if ax is None:
-            size = (5.6, 0.9 + 0.22 * len(mean))
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+        size = (5.6, 0.9 + 0.22 * len(mean))
+        (ax,) = panels(1, ax, size=size)
         at = np.arange(len(mean))
         for column, offset, color, name in (
             ("effect_model", 0.19, MEASURED, "effect model"),

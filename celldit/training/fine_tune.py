@@ -16,13 +16,14 @@ from typing import Any
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
-from celldit.data.cells import Cells
 from celldit.data.fields import Fields
+from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import GeneMatch, match_autoencoder
+from celldit.memory import give_back
 from celldit.training.autoencoder_fit import read_autoencoder, write_autoencoder
 from celldit.training.checkpoints import Checkpoints
 from celldit.training.config import TrainingConfig
@@ -31,6 +32,7 @@ from celldit.training.finite import FiniteLoss
 from celldit.training.fit import Features, Fitted
 from celldit.training.flow_stage import train_flow
 from celldit.training.latent_stage import train_latent
+from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.parallel import device_of
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
@@ -66,7 +68,7 @@ def check_fields(trained: Fields, given: Fields) -> None:
 
 
 def fine_tune(
-    cells: Cells,
+    cells: CellStore,
     autoencoder: Autoencoder,
     population: Population,
     flow: AnchoredFlow,
@@ -135,40 +137,42 @@ def fine_tune(
             if part is not None:
                 part.finish(write_autoencoder(matched, latent_history))
         matched.cpu()
-        watch.latents = z_NKD = matched.encode(cells)
         table = ConditionTable.from_cells(cells, sep)
-        joined = join(population, z_NKD.flatten(1).double().numpy(), cells, table, features, seed)
+        with encoded_once(matched, cells) as z_NKD:
+            watch.latents = z_NKD
+            give_back()
+            joined = join(population, z_NKD, cells, table, features, seed)
 
-        def of_flow(stage: str) -> dict[str, Any]:
-            half = is_large(flow, config.flow_batch)
-            return trainer_defaults(trainer_arguments, stage, half=half)
+            def of_flow(stage: str) -> dict[str, Any]:
+                half = is_large(flow, config.flow_batch)
+                return trainer_defaults(trainer_arguments, stage, half=half)
 
-        new_flow, verdict, flow_history = train_flow(
-            lambda: copy.deepcopy(flow).train(),
-            z_NKD,
-            table,
-            joined,
-            config,
-            matched.scale.detach(),
-            max_epochs=max_epochs,
-            seed=seed,
-            trainer_arguments=of_flow,
-            checkpoints=checkpoints,
-            # The trained flow has seen these; they cannot say what it does with what it has not.
-            never_hold_out=population.prior.conditions,
-        )
-        own_states, state_N, noise_history = fit_states_and_train(
-            new_flow,
-            z_NKD,
-            table,
-            joined,
-            config,
-            max_epochs=max_epochs,
-            seed=seed,
-            watch=watch,
-            device=device_of(trainer_arguments),
-            half=halves_on_cuda(of_flow("noise")),
-        )
+            new_flow, verdict, flow_history = train_flow(
+                lambda: copy.deepcopy(flow).train(),
+                z_NKD,
+                table,
+                joined,
+                config,
+                matched.scale.detach(),
+                max_epochs=max_epochs,
+                seed=seed,
+                trainer_arguments=of_flow,
+                checkpoints=checkpoints,
+                # The trained flow has seen these; they do not say what it does with others.
+                never_hold_out=population.prior.conditions,
+            )
+            own_states, state_N, noise_history = fit_states_and_train(
+                new_flow,
+                z_NKD,
+                table,
+                joined,
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
+                watch=watch,
+                device=device_of(trainer_arguments),
+                half=halves_on_cuda(of_flow("noise")),
+            )
     history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
     weights = {**weight, **verdict.weight}
     return Fitted(matched, joined, new_flow, own_states, state_N, weights, history), match
@@ -177,7 +181,7 @@ def fine_tune(
 def join(
     earlier: Population,
     z_NF: Any,
-    cells: Cells,
+    cells: CellStore,
     table: ConditionTable,
     features: Features | None,
     seed: int,

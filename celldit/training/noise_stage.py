@@ -106,7 +106,8 @@ def train_from_noise(
     states, state_N
         States that cells may be in, and that of each cell.
     config
-        Settings; ``noise_epochs`` bounds the epochs.
+        Settings; ``noise_epochs`` bounds the epochs. 0 leaves a network that was trained before as
+        it is, and one that was not without a say.
     max_epochs
         A further bound.
     seed
@@ -131,7 +132,7 @@ def train_from_noise(
     n_epochs = n_noise_epochs(config, max_epochs)
     if flow.from_noise is None:
         flow.part_ways()
-    flow.noise_trust.fill_(0.0)
+        flow.noise_trust.fill_(0.0)
     rng = np.random.default_rng([seed, 3])
     large_N = (table.counts >= MIN_CELLS)[table.index]
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)

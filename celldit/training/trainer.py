@@ -26,9 +26,10 @@ def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
         Naming the closest that it knows; or if there are fewer devices than asked for.
     """
     known = set(inspect.signature(pl.Trainer).parameters) - {"self", "max_epochs"}
+    own = ("max_epochs", "seed", "config", "checkpoint_dir", "checkpoint_minutes")
     for name in arguments:
         if name not in known:
-            near = closest(name, sorted(known))
+            near = closest(name, [*own, *sorted(known)])
             hint = f"; did you mean {near!r}?" if near else "."
             raise InputError(f"train() and lightning's Trainer have no argument {name!r}{hint}")
     check_devices(arguments)

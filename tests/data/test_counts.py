@@ -163,6 +163,10 @@ NO_COUNTS = {
     "hundred logarithms": np.rint(100 * np.log1p(per(1e4))),
     "a thousand times": 1000 * screen(),
     "some genes of rounded CPM": np.rint(per(1e6))[:, 50:],
+    "rounded logarithms": np.rint(np.log1p(per(1e4))),
+    "rounded logarithms of CPM": np.rint(np.log1p(per(1e6))),
+    "rounded logarithms to base 2": np.rint(np.log2(1 + per(1e4))),
+    "logarithms cut down": np.floor(np.log1p(per(1e4))),
 }
 
 
@@ -196,6 +200,12 @@ COUNTS = {
     "a few genes, all high": np.random.default_rng(0).poisson(np.full((60, 5), 2000.0)),
     "all equal": np.full((60, 5), 3.0),
     "few cells": np.rint(per(1e6))[:8],
+    "a panel": screen(n_genes=28, depth=60.0),
+    "an even panel": np.random.default_rng(0).poisson(np.full((60, 28), 2.0)),
+    "even and shallow": np.random.default_rng(0).poisson(np.full((60, 2000), 1.0)),
+    "even, thinned": np.random.default_rng(0).multinomial(2000, np.full(2000, 1 / 2000), 60),
+    "zero or one": np.random.default_rng(0).integers(0, 2, (60, 200)),
+    "one gene": np.random.default_rng(0).poisson(4.0, (60, 1)) + 1,
 }
 
 
@@ -203,6 +213,35 @@ COUNTS = {
 def test_odd_counts_stay_accepted(what: str) -> None:
     for kind in FORMATS.values():
         check_counts(ad.AnnData(kind(COUNTS[what].astype(np.float32))), None)
+
+
+@pytest.mark.parametrize(
+    "name", ["baron", "kang", "norman", "papalexi", "reprogramming", "sciplex2"]
+)
+def test_measured_counts_however_shallow_stay_accepted(name: str) -> None:
+    counts = cd.datasets.load(name).X.astype(np.int64)[:4096]
+    rng, order = np.random.default_rng(0), np.argsort(-counts.sum(axis=0).A1)
+    for share in (1.0, 0.3, 0.1, 0.03, 0.01):
+        thin = counts.copy()
+        thin.data = rng.binomial(thin.data, share)
+        for genes in (order, order[:28], order[28:], order[len(order) // 2 :], order[:1]):
+            for cells in (slice(None), slice(0, 25)):
+                check_counts(ad.AnnData(thin[cells][:, genes].astype(np.float32)), None)
+
+
+@pytest.mark.parametrize(
+    "name", ["baron", "kang", "norman", "papalexi", "reprogramming", "sciplex2"]
+)
+def test_rounded_logarithms_of_measured_counts_are_refused(name: str) -> None:
+    counts = cd.datasets.load(name).X.astype(np.float64)[:2000]
+    totals = counts.sum(axis=1).A1
+    # At 30 counts a cell, rounded logarithms of nearly the counts themselves are nearly those.
+    for target in (1e4, 1e6) if name == "sciplex2" else (1e4, float(np.median(totals)), 1e6):
+        for base in (np.e, 2.0):
+            rates = sparse.diags(target / totals) @ counts
+            rates.data = np.rint(np.log1p(rates.data) / np.log(base))
+            with pytest.raises(InputError, match="whole numbers that are no counts"):
+                check_counts(ad.AnnData(sparse.csr_matrix(rates.astype(np.float32))), None)
 
 
 def test_counts_recovered_from_logarithms() -> None:

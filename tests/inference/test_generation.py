@@ -181,3 +181,26 @@ def test_covariates_that_never_occur_together(simulate_screen, train_tiny) -> No
     wanted = {"donor": donors.iloc[0], "batch": "b2"}
     with pytest.raises(InputError, match=r"No training cells have .*'b2'.* together; ask for a"):
         model.generate(5, covariates=wanted)
+
+
+@pytest.mark.parametrize("perturbation", [None, "control"])
+@pytest.mark.parametrize("dose", [5.0, "banana"])
+def test_a_dose_of_nothing_is_refused(
+    perturbation: str | None, dose: object, simulate_screen: Any, train_tiny: Any
+) -> None:
+    adata = simulate_screen(n_cells=120)
+    adata.obs["d"] = np.where(adata.obs["perturbation"] == "control", 0.0, 5.0)
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", dose_key="d")
+    model = train_tiny(adata, max_epochs=0)
+    with pytest.raises(InputError, match=r'dose of nothing; say of what, with perturbation="NAME"'):
+        model.generate(3, perturbation=perturbation, dose=dose)
+    assert model.generate(3, perturbation="A", dose=5.0).n_obs == 3
+
+
+def test_a_covariate_may_hold_what_joins_several(simulate_screen: Any, train_tiny: Any) -> None:
+    adata = simulate_screen(n_cells=120)
+    adata.obs["donor"] = ["CD4 | naive" if d == "d1" else "B" for d in adata.obs["donor"]]
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["donor"])
+    model = train_tiny(adata, max_epochs=0)
+    made = model.generate(3, perturbation="A", covariates={"donor": "CD4 | naive"})
+    assert list(made.obs["donor"]) == ["CD4 | naive"] * 3

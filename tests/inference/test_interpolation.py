@@ -64,3 +64,11 @@ def test_cells_must_pair_up(tiny_model):
         tiny_model.interpolate_cells(start=[], end=[])
     with pytest.raises(InputError, match="from 'a' to 'b' is asked for twice"):
         tiny_model.interpolate_cells(start=["a", "a"], end="b")
+
+
+def test_a_name_of_several_cells_is_refused(tiny_model, tiny_screen):
+    tiny_screen.obs_names = ["twice", "twice", *tiny_screen.obs_names[2:]]
+    with pytest.raises(InputError, match="2 cells are called 'twice', so that it is not clear"):
+        tiny_model.interpolate_cells(tiny_screen, start="twice", end="cell5")
+    tiny_screen.obs_names_make_unique()
+    assert tiny_model.interpolate_cells(tiny_screen, start="twice", end="cell5").n_obs == 5

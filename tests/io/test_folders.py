@@ -338,3 +338,20 @@ def test_where_nothing_can_be_written(
     with pytest.raises(FileError, match=r"Cannot write into .*Permission denied"):
         tiny_model.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("place", ["model_folder._from_folder", "rehearsal.to_folder"])
+@pytest.mark.parametrize("error", [AttributeError("x"), AssertionError(), NameError("x")])
+def test_mistakes_of_celldit_are_not_laid_on_the_file(
+    place: str, error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"celldit.{place}", fail)
+    if isinstance(error, NameError):
+        with pytest.raises(NameError):
+            CellDiT.load(folder)
+        return
+    with pytest.raises(FileError, match="if it is as it was saved, report this error of celldit's"):
+        CellDiT.load(folder)

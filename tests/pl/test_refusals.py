@@ -138,3 +138,18 @@ def test_a_method_that_is_not_in_the_table() -> None:
 def test_effects_have_no_measured_cells(effects: pd.DataFrame, tiny_screen: ad.AnnData) -> None:
     with pytest.raises(InputError, match=r"measured= goes with the cells of model\.trajectory"):
         cd.pl.trajectory(effects, measured=tiny_screen)
+
+
+@pytest.mark.parametrize("axes", [[1, 2, 3], 3, "x"])
+def test_axes_that_are_none(axes: object, tiny_model: Any, tiny_screen: ad.AnnData) -> None:
+    effects = cd.tl.effects(tiny_screen, tiny_model, ["A"])
+    attention = cd.tl.attention(tiny_screen, tiny_model, "A", max_cells=10)
+    programs = cd.tl.programs(tiny_screen, tiny_model, "A", max_cells=10)
+    for draw, table in (
+        (cd.pl.effect_heatmap, effects),
+        (cd.pl.attention, attention),
+        (cd.pl.attention_network, attention),
+        (cd.pl.programs, programs),
+    ):
+        with pytest.raises(InputError, match="leave it out for a new figure"):
+            draw(table, ax=axes, show=False)

@@ -1,12 +1,14 @@
 """Any AnnData either works or is refused in celldit's own words, quickly, and stays as it was.
 
-``CELLDIT_FUZZ=2000`` asks for more inputs than the 200 of an ordinary run, ``CELLDIT_FUZZ_SEED``
-for others.
+``CELLDIT_FUZZ=3000`` asks for more inputs than the 200 of an ordinary run, ``CELLDIT_FUZZ_SEED``
+for others. What happened is printed as a line of JSON.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import time
 import warnings
 from collections import Counter
@@ -79,6 +81,7 @@ def _dose(plan: dict[str, Any]) -> float | None:
 
 def test_hostile_anndata(hostile: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome: Counter[str] = Counter()
+    longest = [0.0]
 
     @seed(SEED)
     @settings(
@@ -99,7 +102,7 @@ def test_hostile_anndata(hostile: Any, tmp_path: Path, capsys: pytest.CaptureFix
                 # anndata itself refuses to hold or to store this mix.
                 outcome["not an AnnData"] += 1
                 return
-            train = plan["seed"] % TRAIN_EVERY == 0
+            train, start = plan["seed"] % TRAIN_EVERY == 0, time.process_time()
             try:
                 drive(adata, plan, hostile.arguments(plan), train)
             except Refused:
@@ -107,6 +110,7 @@ def test_hostile_anndata(hostile: Any, tmp_path: Path, capsys: pytest.CaptureFix
             else:
                 outcome["usable"] += 1
                 outcome["trained"] += train
+            longest[0] = max(longest[0], time.process_time() - start)
             after = hostile.snapshot(adata)
         if "celldit" in adata.uns:
             for name in ("uns", "view"):
@@ -114,8 +118,11 @@ def test_hostile_anndata(hostile: Any, tmp_path: Path, capsys: pytest.CaptureFix
         assert after == before
 
     run()
+    peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    found = {"kind": "anndata", "n": N_INPUTS, "seed": SEED, **outcome}
     with capsys.disabled():
-        print(f"\nfuzzed AnnData: {N_INPUTS} inputs, seed {SEED}: {dict(outcome)}")
+        print("\n" + json.dumps({**found, "longest_s": round(longest[0], 2), "peak_mb": peak_mb}))
+    assert longest[0] < 5
     assert outcome["usable"] > N_INPUTS // 10
     assert outcome["refused"] > N_INPUTS // 10
     assert outcome["trained"] >= 1

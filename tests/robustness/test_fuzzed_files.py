@@ -19,7 +19,7 @@ N = os.environ.get("CELLDIT_FUZZ_FILES", "40")
 SEED = os.environ.get("CELLDIT_FUZZ_SEED", "20261129")
 
 
-@pytest.mark.parametrize("kind", ["folders", "stores", "texts"])
+@pytest.mark.parametrize("kind", ["folders", "stores", "gene-sets", "settings", "json"])
 def test_damaged_files(kind: str) -> None:
     run = [sys.executable, str(SCRIPT), kind, N, SEED]
     done = subprocess.run(run, capture_output=True, text=True, check=False)

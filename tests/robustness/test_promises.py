@@ -30,7 +30,7 @@ def test_the_tests_of_all_promises_exist() -> None:
 
 def test_the_lines_that_the_mutation_check_breaks_are_there() -> None:
     """It runs before a release only, and must not then turn out to be out of date."""
-    mutations = runpy.run_path(str(ROOT / "tests" / "mutation.py"))["MUTATIONS"]
+    mutations = runpy.run_path(str(ROOT / "tests" / "tools" / "mutation.py"))["MUTATIONS"]
     assert len(mutations) == 10
     for mutation in mutations:
         whole = (ROOT / "celldit" / mutation.file).read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """Damage files at random and read them: nothing crashes, hangs, or raises what is not celldit's.
 
-``python tests/tools/fuzz_files.py folders 1000`` tries a thousand damaged model folders, ``stores
-500`` and ``texts 500`` damaged stores, and gene-set, settings and JSON files. A third number is the
-seed. What happened is printed as one line of JSON; a crash ends the process, as it would a user's.
+``python tests/tools/fuzz_files.py folders 1000`` tries a thousand damaged model folders; the other
+kinds are ``stores``, ``gene-sets``, ``settings`` and ``json``. A third number is the seed. What
+happened is printed as one line of JSON; a crash ends the process, as it would a user's.
 """
 
 from __future__ import annotations
@@ -126,25 +126,39 @@ def stores(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
     return use
 
 
-def texts(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
-    """A gene-set, settings or JSON file."""
-    kind = int(rng.integers(0, 3))
-    if kind == 0:
-        raw = "".join(f"SET{i}\thttp://x\tG{i}\tG{i + 1}\tβ\n" for i in range(20)).encode()
-        path = folder / "sets.gmt"
-        packed = rng.random() < 0.5
-        raw = gzip.compress(damaged(raw, rng)) if packed else raw
-        path.write_bytes(damaged(raw, rng))
-        return lambda: read_gmt(path)
-    if kind == 1:
-        path = folder / "settings.toml"
-        path.write_bytes(damaged(TrainSettings().to_toml().encode(), rng))
-        return lambda: TrainSettings.from_toml(path)
+def gene_sets(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
+    """A gene-set file, packed or not."""
+    raw = "".join(f"SET{i}\thttp://x\tG{i}\tG{i + 1}\tβ\n" for i in range(20)).encode()
+    path = folder / "sets.gmt"
+    raw = gzip.compress(damaged(raw, rng)) if rng.random() < 0.5 else raw
+    path.write_bytes(damaged(raw, rng))
+    return lambda: read_gmt(path)
+
+
+def settings(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
+    """A file of settings."""
+    path = folder / "settings.toml"
+    path.write_bytes(damaged(TrainSettings().to_toml().encode(), rng))
+    return lambda: TrainSettings.from_toml(path)
+
+
+def json_files(folder: Path, rng: np.random.Generator) -> Callable[[], Any]:
+    """A JSON file of a model."""
     target = folder / "model"
     shutil.copytree(MODELS / "format_1" / "pca", target)
     path = target / str(rng.choice(["config.json", "vocab.json"]))
     path.write_bytes(damaged(path.read_bytes(), rng))
     return lambda: read_folder(target)
+
+
+#: Each kind of file, and what makes a damaged one.
+KINDS = {
+    "folders": folders,
+    "stores": stores,
+    "gene-sets": gene_sets,
+    "settings": settings,
+    "json": json_files,
+}
 
 
 def peak_kb() -> int:
@@ -159,7 +173,7 @@ def peak_kb() -> int:
 
 def fuzz(kind: str, n: int, seed: int) -> dict[str, Any]:
     """Try `n` inputs of a kind; counts of what happened, the longest time and the peak memory."""
-    make = {"folders": folders, "stores": stores, "texts": texts}[kind]
+    make = KINDS[kind]
     outcomes: Counter[str] = Counter()
     foreign, longest = [], 0.0
     before = peak_kb()

@@ -273,3 +273,34 @@ def test_a_model_with_context_embeddings_cannot_go_on(
     )
     with pytest.raises(InputError, match=r"context_embedding=True.*train one without"):
         model.fine_tune(setup(tiny_screen), max_epochs=1, **QUICK)
+
+
+def test_cells_on_disk_stay_there(tiny_screen: ad.AnnData, saved: Path, tmp_path: Path) -> None:
+    other = setup(tiny_screen[:, :35])
+    other.write_h5ad(tmp_path / "cells.h5ad")
+    in_memory = CellDiT.load(saved).fine_tune(other, max_epochs=1, **QUICK)
+    on_disk = CellDiT.load(saved).fine_tune(tmp_path / "cells.h5ad", max_epochs=1, **QUICK)
+    assert on_disk._cells is not None
+    assert on_disk._cells.on_disk
+    assert on_disk.trained.model_id == in_memory.trained.model_id
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 0}, {"max_epochs": 1, "noise_epochs": 0}])
+def test_without_epochs_the_flow_from_noise_stays(
+    options: dict[str, int], flowing_model: CellDiT, tiny_screen: ad.AnnData, tmp_path: Path
+) -> None:
+    """Its weights and how far it is trusted; no epoch of its own is no reason to forget it."""
+    flowing_model.save(tmp_path / "model")
+    model = CellDiT.load(tmp_path / "model")
+    before = model.trained.flow
+    assert float(before.noise_trust) == 1
+    config = TrainingConfig(
+        flow_steps_per_epoch=4, n_trials=1, flow_batch=32, latent_batch=128,
+        noise_epochs=options.get("noise_epochs", 20),
+    )  # fmt: skip
+    asked = {"config": config, "enable_progress_bar": False, "max_epochs": options["max_epochs"]}
+    model.fine_tune(setup(tiny_screen), **asked)
+    after = model.trained.flow
+    assert float(after.noise_trust) == 1
+    kept = before.from_noise.state_dict()
+    assert all(torch.equal(t, kept[n]) for n, t in after.from_noise.state_dict().items())

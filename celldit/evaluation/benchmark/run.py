@@ -18,6 +18,7 @@ import anndata as ad
 import pandas as pd
 
 import celldit
+from celldit.arguments import check_plain
 from celldit.errors import CellditError, FileError, InputError, UnknownNameError
 from celldit.evaluation.benchmark.machine import describe_machine
 from celldit.evaluation.benchmark.methods import CannotRun, Method
@@ -243,9 +244,10 @@ def _finished(path: Path, problem: Problem, name: str, seed: int) -> dict[str, A
 
 
 def _read(path: Path) -> dict[str, Any]:
+    check_plain(path)
     try:
         cell = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged ({error}); delete it and run again.") from error
     if not isinstance(cell, dict) or not {"dataset", "method", "machine", "date"} <= set(cell):
         raise FileError(f"{path} is no result of the benchmark; delete it and run again.")

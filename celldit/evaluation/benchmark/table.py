@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_plain
 from celldit.errors import FileError
 from celldit.evaluation.baselines import SIMPLE
 from celldit.evaluation.benchmark.verdict import LABELS, judge
@@ -101,9 +102,10 @@ def _load(results: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
         text = str(results)
         try:
             if not text.lstrip().startswith("{"):
+                check_plain(Path(results))
                 text = Path(results).read_text(encoding="utf-8")
             content = json.loads(text)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise FileError(f"The results cannot be read ({error}).") from error
     if not isinstance(content, Mapping) or "results" not in content:
         raise FileError("These are not results of the benchmark: there is no entry 'results'.")

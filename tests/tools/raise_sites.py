@@ -3,7 +3,7 @@
 Run the tests under coverage, then this::
 
     coverage run --source celldit -m pytest -m ""
-    python tests/raise_sites.py
+    python tests/tools/raise_sites.py
 
 Needs the package ``coverage``. Prints the statement coverage without the command line, and ends
 with an error if a place is left.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from coverage import Coverage
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OWN = {"CellditError", "FileError", "InputError", "NotTrainedError", "TrainingError"}
 OWN |= {"CannotRun", "UnknownNameError"}
 

@@ -1,8 +1,8 @@
 """Break ten lines, one at a time, and see that the tests notice.
 
-``python tests/mutation.py [OUTPUT.md]`` copies the package to a temporary folder, changes one line
-in the copy, runs the tests named for it against the copy, and prints a table. It ends with an error
-if any change goes unnoticed, or if the tests fail without one.
+``python tests/tools/mutation.py [OUTPUT.md]`` copies the package to a temporary folder, changes one
+line in the copy, runs the tests named for it against the copy, and prints a table. It ends with an
+error if any change goes unnoticed, or if the tests fail without one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def main() -> None:
     lines = [
         "# Ten broken lines",
         "",
-        f"`python tests/mutation.py`, {date.today()}: "
+        f"`python tests/tools/mutation.py`, {date.today()}: "
         f"{sum(caught for _, caught in rows)} of {len(rows)} caught.",
         "",
         "| kind | file | line | became | tests | |",

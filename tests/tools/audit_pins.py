@@ -1,6 +1,6 @@
 """Look up published vulnerabilities of every pinned version, before a release.
 
-    python tests/audit_pins.py
+    python tests/tools/audit_pins.py
 
 Asks the Python Package Index, which repeats what https://osv.dev knows of each version, and whether
 a version was yanked. Needs a network and nothing but the standard library. Ends with an error if a
@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 INDEX = "https://pypi.org/pypi"
 
 
