@@ -15,7 +15,7 @@ import pandas as pd
 
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
 from celldit.calibration.control_rates import with_earlier
-from celldit.calibration.fit import fit_readouts
+from celldit.calibration.fit import fit_calibrations
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
@@ -361,7 +361,9 @@ class CellDiT:
             )
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
-            readouts = fit_readouts(cells, table, *parts, seed, network, new_cells=config.new_cells)
+            readouts = fit_calibrations(
+                cells, table, *parts, seed, network, new_cells=config.new_cells
+            )
         warn_uninformative(self._features, fitted.population.prior.uninformative)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
@@ -382,10 +384,10 @@ class CellDiT:
             fitted.history,
             readouts.calibration,
             fitted.states,
-            readouts.synthesis,
+            readouts.new_cell_model,
             readouts.control_rates,
-            readouts.aim,
-            readouts.course,
+            readouts.mean_calibration,
+            readouts.temporal_means,
             model_id="",
         )
         self._trained = named(trained)
@@ -487,11 +489,13 @@ class CellDiT:
             )
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
-            readouts = fit_readouts(cells, table, *parts, seed, network, new_cells=config.new_cells)
+            readouts = fit_calibrations(
+                cells, table, *parts, seed, network, new_cells=config.new_cells
+            )
         warn_uninformative(trained.features, fitted.population.prior.uninformative)
         kept = fitted.states.only_in(trained.states)
         states = fitted.states.with_earlier(trained.states)
-        synthesis = readouts.synthesis.with_earlier(trained.synthesis, kept)
+        new_cell_model = readouts.new_cell_model.with_earlier(trained.new_cell_model, kept)
         rates = readouts.control_rates, cells.genes, trained.control_rates, trained.genes
         calibrations = cells.genes, trained.calibration, trained.genes
         frequencies = Counter(dict(trained.frequencies))
@@ -508,10 +512,14 @@ class CellDiT:
             history=fitted.history,
             calibration=readouts.calibration.with_earlier(*calibrations),
             states=states,
-            synthesis=synthesis,
+            new_cell_model=new_cell_model,
             control_rates=with_earlier(*rates),
-            aim=readouts.aim.with_earlier(cells.genes, trained.aim, trained.genes),
-            course=readouts.course.with_earlier(cells.genes, trained.course, trained.genes),
+            mean_calibration=readouts.mean_calibration.with_earlier(
+                cells.genes, trained.mean_calibration, trained.genes
+            ),
+            temporal_means=readouts.temporal_means.with_earlier(
+                cells.genes, trained.temporal_means, trained.genes
+            ),
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {
@@ -964,7 +972,7 @@ class CellDiT:
         for label in self._labels(perturbations):
             names = parts(label, sep, control)
             doses = request.resolve_dose(dose, len(names), self.fields, label)
-            for context, when in sorted({c.surroundings for c in self._frequencies}, key=str):
+            for context, when in sorted({c.stratum for c in self._frequencies}, key=str):
                 conditions.append(Condition(names, doses, context, when if time is None else time))
         request.warn_outside(conditions, trained.frequencies)
         with threads():

@@ -30,8 +30,8 @@ import celldit as cd
 from celldit.data import Cells, Fields
 from celldit.evaluation.baselines import Additive, MeanShift, predict_anndata
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
-from celldit.calibration.means import Aim
-from celldit.effects.residual_genes import Remainder
+from celldit.calibration.means import MeanCalibration
+from celldit.effects.residual_genes import ResidualGenes
 
 MEASURES = ["pearson", "nmse", "energy"]
 COLUMNS = ["problem", "method", "seed", *MEASURES, "seconds", "version"]
@@ -111,14 +111,14 @@ def predictions(problem: Posed, seed: int) -> dict[str, tuple[ad.AnnData, float]
     model = cd.CellDiT(problem.train)
     model.train(seed=seed, enable_progress_bar=False)
     seconds = time.perf_counter() - start
-    trained, aim = model.trained, model.trained.aim
+    trained, mean_calibration = model.trained, model.trained.mean_calibration
     variants = {
-        "decoded rates": Aim.none(train.n_genes),
-        "aim, latent alone": replace(aim, remainder=Remainder.none(train.n_genes)),
-        "aim": aim,
+        "decoded rates": MeanCalibration.none(train.n_genes),
+        "aim, latent alone": replace(mean_calibration, residual_genes=ResidualGenes.none(train.n_genes)),
+        "aim": mean_calibration,
     }
     for name, variant in variants.items():
-        model._trained = replace(trained, aim=variant)
+        model._trained = replace(trained, mean_calibration=variant)
         made[name] = model.predict(problem.controls, perturbations=asked, seed=seed), seconds
     return made
 

@@ -37,14 +37,14 @@ def make_world(
     rng = np.random.default_rng(seed)
     names = sorted({part for c in conditions for part in c.parts})
     effects = {name: size * rng.normal(size=n_dims) for name in names}
-    places = sorted({c.surroundings for c in conditions}, key=str)
+    places = sorted({c.stratum for c in conditions}, key=str)
     position = {place: 2 * rng.normal(size=n_dims) for place in places}
     blocks = []
     for condition in conditions:
         noise = rng.normal(size=(n_cells, n_dims))
         noise -= noise.mean(axis=0) if exact else 0.0
         shift = [strength(condition, part) * effects[part] for part in condition.parts]
-        blocks.append(position[condition.surroundings] + sum(shift, np.zeros(n_dims)) + noise)
+        blocks.append(position[condition.stratum] + sum(shift, np.zeros(n_dims)) + noise)
     index = np.repeat(np.arange(len(conditions)), n_cells)
     return World(np.concatenate(blocks), ConditionTable(tuple(conditions), index), effects)
 

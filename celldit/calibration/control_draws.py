@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population, StratumKey
 from celldit.flow import cell_noise
 
 N_CELLS = 256
@@ -16,7 +16,7 @@ STREAM = 1 << 21
 def control_draws(
     population: Population,
     shape: tuple[int, int],
-    surroundings: Surroundings,
+    stratum: StratumKey,
     reference_F: np.ndarray | None = None,
 ) -> Tensor:
     """Draw latents about the mean of a context's controls, always the same ones.
@@ -41,6 +41,6 @@ def control_draws(
         Shape (256, K, D), float32.
     """
     noise_NF = cell_noise(torch.arange(N_CELLS), (shape[0] * shape[1],), 0, STREAM)
-    mean_F = population.references.get(surroundings, reference_F)
-    drawn_NF = mean_F + noise_NF.double().numpy() @ population.factor(surroundings).T
+    mean_F = population.references.get(stratum, reference_F)
+    drawn_NF = mean_F + noise_NF.double().numpy() @ population.factor(stratum).T
     return torch.from_numpy(drawn_NF.astype(np.float32)).view(-1, *shape)

@@ -38,7 +38,7 @@ def measure_control_rates(
     dict
         Float32, shape (G,), by (context, time).
     """
-    controls = {i: c.surroundings for i, c in enumerate(table.conditions) if c.is_control}
+    controls = {i: c.stratum for i, c in enumerate(table.conditions) if c.is_control}
     shape = autoencoder.n_tokens, autoencoder.token_dim
     rates: dict[tuple[str, float | None], np.ndarray] = {}
     for i, measured in mean_rates(cells, table.index, set(controls)).items():

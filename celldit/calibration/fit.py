@@ -11,13 +11,13 @@ import numpy as np
 from celldit.calibration.control_rates import measure_control_rates
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.fit_effects import calibrate_effects
-from celldit.calibration.fit_means import fit_aim, seen_offset
+from celldit.calibration.fit_means import fit_means, seen_offset
 from celldit.calibration.fold_change import ControlRates
-from celldit.calibration.means import Aim
+from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare
-from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_synthesis
-from celldit.calibration.new_cells.model import Synthesis
-from celldit.calibration.temporal_means import Course
+from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_new_cells
+from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
@@ -25,7 +25,7 @@ from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 
 
-class Readouts(NamedTuple):
+class Calibrations(NamedTuple):
     """How counterfactuals become counts, effects what they are, and new cells counts.
 
     Attributes
@@ -35,13 +35,13 @@ class Readouts(NamedTuple):
     """
 
     control_rates: ControlRates
-    aim: Aim
+    mean_calibration: MeanCalibration
     calibration: EffectCalibration
-    synthesis: Synthesis
-    course: Course
+    new_cell_model: NewCellModel
+    temporal_means: TemporalMeans
 
 
-def fit_readouts(
+def fit_calibrations(
     cells: CellStore,
     table: ConditionTable,
     population: Population,
@@ -52,7 +52,7 @@ def fit_readouts(
     network: NetworkShare,
     *,
     new_cells: bool = True,
-) -> Readouts:
+) -> Calibrations:
     """Learn them from the training cells.
 
     Parameters
@@ -72,13 +72,15 @@ def fit_readouts(
     """
     parts = cells, table, population, autoencoder
     control_rates = measure_control_rates(*parts)
-    aim = fit_aim(*parts, seed, network)
-    calibration = calibrate_effects(*parts, control_rates, aim, seed)
+    mean_calibration = fit_means(*parts, seed, network)
+    calibration = calibrate_effects(*parts, control_rates, mean_calibration, seed)
     if new_cells:
-        offset_of = partial(seen_offset, aim, population, autoencoder, network)
-        synthesis = fit_synthesis(*parts, states, state_N, seed, offset_of)
+        offset_of = partial(seen_offset, mean_calibration, population, autoencoder, network)
+        new_cell_model = fit_new_cells(*parts, states, state_N, seed, offset_of)
     else:
         unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
-        synthesis = replace(unlearned, learned=False)
-    course = Course.fit(cells, table)
-    return Readouts(control_rates, aim, calibration, synthesis, course)
+        new_cell_model = replace(unlearned, learned=False)
+    temporal_means = TemporalMeans.fit(cells, table)
+    return Calibrations(
+        control_rates, mean_calibration, calibration, new_cell_model, temporal_means
+    )

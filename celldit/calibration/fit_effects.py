@@ -21,7 +21,7 @@ from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.fold_change import fold_changes
 from celldit.calibration.intervals import HELD_SEEN, Compared, fit_widths, with_followed
 from celldit.calibration.mean_rates import mean_rates, measured_fold_change
-from celldit.calibration.means import Aim
+from celldit.calibration.means import MeanCalibration
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
@@ -43,7 +43,7 @@ def calibrate_effects(
     population: Population,
     autoencoder: Autoencoder,
     control_rates: ControlRates,
-    aim: Aim,
+    mean_calibration: MeanCalibration,
     seed: int,
 ) -> EffectCalibration:
     """Compare predictions of training conditions with what was measured.
@@ -66,10 +66,10 @@ def calibrate_effects(
     rows = sorted(rng.permutation(rows)[:MAX_CONDITIONS].tolist())
     index = {c: i for i, c in enumerate(table.conditions)}
     # By what they share, since a control has no dose where its perturbed cells have one.
-    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    controls = {c.stratum: i for c, i in index.items() if c.is_control}
     pairs = {}
     for i in rows:
-        control = controls.get(prior.conditions[i].surroundings)
+        control = controls.get(prior.conditions[i].stratum)
         if control is not None and table.counts[control] >= MIN_CELLS:
             pairs[i] = control, index[prior.conditions[i]]
     rates = mean_rates(cells, table.index, {c for pair in pairs.values() for c in pair})
@@ -78,8 +78,8 @@ def calibrate_effects(
     loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
     sd_CG, seen_sd_CG = (estimate.project(loadings_FG)[1] for estimate in left_out)
     compared = [prior.conditions[i] for i in pairs]
-    rest = aim.beyond_without(prior, autoencoder.genes, compared)
-    seen_rest = aim.beyond(prior, autoencoder.genes, compared)
+    rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
+    seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
     unseen: list[Compared] = []
     seen: list[Compared] = []
     for q, (i, (control, treated)) in enumerate(pairs.items()):
@@ -101,9 +101,9 @@ def calibrate_effects(
             aimed_G, decoded_G = fold_changes(
                 autoencoder,
                 population,
-                condition.surroundings,
+                condition.stratum,
                 control_rates,
-                aim,
+                mean_calibration,
                 reach,
                 beyond[q],
                 estimate.mean[i],

@@ -2,8 +2,8 @@
 
 Each is predicted from all the others, as a new context, a new combination or a perturbation never
 seen, whatever it is to them, and once more with itself among them. The weights of
-:class:`celldit.calibration.means.Aim` are the least squares over genes and conditions of each such
-kind,
+:class:`celldit.calibration.means.MeanCalibration` are the least squares over genes and conditions
+of each such kind,
 
     measured ≈ a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
@@ -21,10 +21,10 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.calibration.control_draws import control_draws
-from celldit.calibration.fit_residual_genes import fit_remainder, share_beyond
-from celldit.calibration.means import START_WEIGHTS, Aim, Weights, mean_log_factor
+from celldit.calibration.fit_residual_genes import fit_residual_genes, share_beyond
+from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights, mean_log_factor
 from celldit.calibration.network_share import NetworkShare
-from celldit.calibration.on_target import fit_own_gene
+from celldit.calibration.on_target import fit_on_target
 from celldit.calibration.responses import measure_responses
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
@@ -49,14 +49,14 @@ LEAST_SCATTER = 1e-3
 
 
 @torch.no_grad()
-def fit_aim(
+def fit_means(
     cells: CellStore,
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,
     seed: int,
     network: NetworkShare | None = None,
-) -> Aim:
+) -> MeanCalibration:
     """Learn the line, the responses and the weights from training cells.
 
     Parameters
@@ -71,23 +71,27 @@ def fit_aim(
         What predictions hold of the network; None for the effect model alone.
     """
     if all(c.is_control for c in table.conditions):
-        return Aim.none(cells.n_genes)
+        return MeanCalibration.none(cells.n_genes)
     responses = measure_responses(cells, table, autoencoder, seed)
     if not responses.curves:
-        return Aim.none(cells.n_genes)
+        return MeanCalibration.none(cells.n_genes)
     readout_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
     share_G = share_beyond(cells, table, autoencoder, readout_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
-    remainder = fit_remainder(table, population.prior, readout_FG, mean_CG, scatter_G)
-    own_gene = fit_own_gene(table, autoencoder.genes, mean_CG, sd_G, responses)
-    aim = Aim(readout_FG, responses, remainder, own_gene)
-    weights = _weights(aim, table, population, autoencoder, mean_CG, seed, network)
+    residual_genes = fit_residual_genes(table, population.prior, readout_FG, mean_CG, scatter_G)
+    on_target = fit_on_target(table, autoencoder.genes, mean_CG, sd_G, responses)
+    mean_calibration = MeanCalibration(readout_FG, responses, residual_genes, on_target)
+    weights = _weights(mean_calibration, table, population, autoencoder, mean_CG, seed, network)
     # Where nothing could be tried, rates stay as they are decoded.
-    return replace(aim, weights=weights) if weights else Aim.none(cells.n_genes)
+    return (
+        replace(mean_calibration, weights=weights)
+        if weights
+        else MeanCalibration.none(cells.n_genes)
+    )
 
 
 def seen_offset(
-    aim: Aim,
+    mean_calibration: MeanCalibration,
     population: Population,
     autoencoder: Autoencoder,
     network: NetworkShare,
@@ -102,16 +106,18 @@ def seen_offset(
     condition
         Of training.
     """
-    if aim.is_none or condition.is_control:
+    if mean_calibration.is_none or condition.is_control:
         return np.zeros(len(autoencoder.genes))
     estimate = population.prior.estimate([condition])
     shape = autoencoder.n_tokens, autoencoder.token_dim
-    before_NKD = control_draws(population, shape, condition.surroundings)
+    before_NKD = control_draws(population, shape, condition.stratum)
     moved = estimate.mean[0], float(estimate.doubt[0]), condition, Extrapolation.SEEN
     after_NKD = network.moved(before_NKD, *moved)
-    (beyond,) = aim.beyond(population.prior, autoencoder.genes, [condition])
+    (beyond,) = mean_calibration.beyond(population.prior, autoencoder.genes, [condition])
     ends = before_NKD, after_NKD
-    return aim.offset(autoencoder, condition.surroundings, Extrapolation.SEEN, *ends, beyond)
+    return mean_calibration.offset(
+        autoencoder, condition.stratum, Extrapolation.SEEN, *ends, beyond
+    )
 
 
 def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
@@ -152,7 +158,7 @@ def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray,
 
 
 def _weights(
-    aim: Aim,
+    mean_calibration: MeanCalibration,
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,
@@ -163,26 +169,26 @@ def _weights(
     """a, b and c of each kind of extrapolation that training conditions can be tried for."""
     prior = population.prior
     index = {c: i for i, c in enumerate(table.conditions)}
-    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    controls = {c.stratum: i for c, i in index.items() if c.is_control}
     counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
     many = {c for c, n in counts.items() if n >= MIN_CELLS}
-    measured = {c.surroundings for c in many if c.is_control}
+    measured = {c.stratum for c in many if c.is_control}
     if sum(not c.is_control for c in many) < MIN_CONDITIONS:
         many = {c for c, n in counts.items() if n}
     # A tuned prior knows conditions of an earlier training, too.
-    enough = [i for i, c in enumerate(prior.conditions) if c in many and c.surroundings in measured]
+    enough = [i for i, c in enumerate(prior.conditions) if c in many and c.stratum in measured]
     enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())
     known = frozenset(part for c in prior.conditions for part in c.parts)
     shape = autoencoder.n_tokens, autoencoder.token_dim
     left_out, seen = prior.leave_one_out(), prior.estimate(prior.conditions)
     asked = [prior.conditions[i] for i in enough]
-    rest = aim.beyond_without(prior, autoencoder.genes, asked)
-    seen_rest = aim.beyond(prior, autoencoder.genes, asked)
+    rest = mean_calibration.beyond_without(prior, autoencoder.genes, asked)
+    seen_rest = mean_calibration.beyond(prior, autoencoder.genes, asked)
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
     for q, i in enumerate(enough):
         condition = prior.conditions[i]
         others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        where = condition.surroundings
+        where = condition.stratum
         measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
         before_NKD = control_draws(population, shape, where)
         reach = classify(condition, others, known)
@@ -199,9 +205,9 @@ def _weights(
             else:
                 after_NKD = network.moved(before_NKD, effect_F, doubt, condition, kind)
             factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
-            decoded_G, _ = aim.responses.at(where, factor_G)
+            decoded_G, _ = mean_calibration.responses.at(where, factor_G)
             shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
-            straight_G = shift_F @ aim.readout_FG
+            straight_G = shift_F @ mean_calibration.readout_FG
             each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
             product_44 = each_4G @ each_4G.T
             if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):

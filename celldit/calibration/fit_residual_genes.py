@@ -14,7 +14,7 @@ import numpy as np
 from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
 from celldit.effects.prior import EffectPrior
-from celldit.effects.residual_genes import Remainder
+from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.autoencoder import Autoencoder
 
 SIGNALS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -29,13 +29,13 @@ MAX_ENTRIES = 10_000_000
 CHUNK = 1_000
 
 
-def fit_remainder(
+def fit_residual_genes(
     table: ConditionTable,
     prior: EffectPrior,
     readout_FG: np.ndarray,
     mean_CG: np.ndarray,
     scatter_G: np.ndarray,
-) -> Remainder:
+) -> ResidualGenes:
     """Find what measured effects hold beyond a line from the latent.
 
     Parameters
@@ -53,11 +53,11 @@ def fit_remainder(
     """
     n_genes = mean_CG.shape[1]
     index = {c: i for i, c in enumerate(table.conditions)}
-    controls = {c.surroundings: i for c, i in index.items() if c.is_control}
+    controls = {c.stratum: i for c, i in index.items() if c.is_control}
     counts = table.counts
     rows = []
     for i, condition in enumerate(prior.conditions):
-        control = controls.get(condition.surroundings)
+        control = controls.get(condition.stratum)
         if condition not in index or control is None:
             continue
         n, n_controls = counts[index[condition]], counts[control]
@@ -68,10 +68,10 @@ def fit_remainder(
         if np.isclose(1 / n + 1 / n_controls, prior.noise[i]):
             rows.append(i)
     if not rows:
-        return Remainder.none(n_genes)
+        return ResidualGenes.none(n_genes)
     conditions, noise_C = tuple(prior.conditions[i] for i in rows), prior.noise[rows]
     at = [index[c] for c in conditions]
-    base = [controls[c.surroundings] for c in conditions]
+    base = [controls[c.stratum] for c in conditions]
     shifts_CF = prior.shifts[rows] @ np.linalg.inv(prior.rotation)
     empty = np.zeros((len(rows), 0))
     # One gene is mostly noise, that of the controls of a context in all its conditions alike: which
@@ -96,8 +96,8 @@ def fit_remainder(
     gene_H = np.sort(np.argsort(-gain_G, kind="stable")[:most])
     gene_H = gene_H[np.isfinite(gain_G[gene_H])]
     if len(gene_H) == 0:
-        return Remainder.none(n_genes)
-    return Remainder(
+        return ResidualGenes.none(n_genes)
+    return ResidualGenes(
         conditions,
         n_genes,
         gene_H,

@@ -24,21 +24,21 @@ import torch
 from torch import Tensor
 
 from celldit.calibration.control_draws import control_draws
-from celldit.calibration.means import Aim, Beyond
+from celldit.calibration.means import Beyond, MeanCalibration
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population, StratumKey
 from celldit.latent.autoencoder import Autoencoder
 
-ControlRates = Mapping[Surroundings, np.ndarray]
+ControlRates = Mapping[StratumKey, np.ndarray]
 PSEUDO_RATE = 0.05  # counts per 10,000: below this a gene counts as hardly expressed
 
 
 def fold_changes(
     autoencoder: Autoencoder,
     population: Population,
-    surroundings: Surroundings,
+    stratum: StratumKey,
     control_rates: ControlRates,
-    aim: Aim,
+    mean_calibration: MeanCalibration,
     kind: Extrapolation | None,
     beyond: Beyond,
     effect_F: np.ndarray | None = None,
@@ -71,13 +71,13 @@ def fold_changes(
         Control cells (N, K, D) to predicted cells, before the shift; None moves nothing.
     """
     shape = autoencoder.n_tokens, autoencoder.token_dim
-    control = control_draws(population, shape, surroundings, reference_F)
+    control = control_draws(population, shape, stratum, reference_F)
     moved = control if move is None else move(control)
     if effect_F is not None:
         moved = moved + torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
     before_G, after_G = (mean_decoded_rates(autoencoder, z) for z in (control, moved))
-    offset_G = aim.offset(autoencoder, surroundings, kind, control, moved, beyond)
-    base_G = np.asarray(control_rates.get(surroundings, before_G), dtype=np.float64)
+    offset_G = mean_calibration.offset(autoencoder, stratum, kind, control, moved, beyond)
+    base_G = np.asarray(control_rates.get(stratum, before_G), dtype=np.float64)
 
     def ratio(after_G: np.ndarray) -> np.ndarray:
         kept_G = base_G * np.minimum(after_G / np.maximum(before_G, 1e-12), 1)

@@ -30,13 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.calibration.on_target import OwnGene
+from celldit.calibration.on_target import OnTarget
 from celldit.calibration.responses import Responses
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.effects import EffectPrior
-from celldit.effects.residual_genes import Remainder
+from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.autoencoder import Autoencoder
 
 # Weights before anything is known.
@@ -69,7 +69,7 @@ class Beyond(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
+class MeanCalibration:
     """How counterfactual rates are corrected; see the module.
 
     Attributes
@@ -89,15 +89,15 @@ class Aim:
 
     readout_FG: np.ndarray
     responses: Responses
-    remainder: Remainder
-    own_gene: OwnGene = field(default_factory=OwnGene)
+    residual_genes: ResidualGenes
+    on_target: OnTarget = field(default_factory=OnTarget)
     weights: Mapping[Extrapolation | None, Weights] = field(default_factory=dict)
 
     @classmethod
-    def none(cls, n_genes: int) -> Aim:
+    def none(cls, n_genes: int) -> MeanCalibration:
         """Decoded rates as they are."""
         nothing = np.zeros((0, n_genes), dtype=np.float32)
-        return cls(nothing, Responses({}), Remainder.none(n_genes))
+        return cls(nothing, Responses({}), ResidualGenes.none(n_genes))
 
     @property
     def is_none(self) -> bool:
@@ -109,7 +109,7 @@ class Aim:
         prior: EffectPrior,
         genes: Sequence[str],
         conditions: Sequence[Condition],
-        positions: Mapping[Surroundings, np.ndarray] | None = None,
+        positions: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> list[Beyond]:
         """What is known of some conditions beyond the latent.
 
@@ -125,7 +125,7 @@ class Aim:
             Mean latent of the controls of contexts that were not in training.
         """
         seen = {part for c in prior.conditions for part in c.parts}
-        remainder_QG = self.remainder.estimate(prior, conditions, positions)
+        remainder_QG = self.residual_genes.estimate(prior, conditions, positions)
         return _with_new_genes(remainder_QG, genes, conditions, [seen] * len(conditions))
 
     def beyond_without(
@@ -133,14 +133,14 @@ class Aim:
     ) -> list[Beyond]:
         """The same of training conditions, each as if it had not been observed."""
         uses = Counter(part for c in prior.conditions for part in set(c.parts))
-        remainder_QG = self.remainder.leave_one_out(prior, conditions)
+        remainder_QG = self.residual_genes.leave_one_out(prior, conditions)
         seen = [{p for p, n in uses.items() if n > (p in c.parts)} for c in conditions]
         return _with_new_genes(remainder_QG, genes, conditions, seen)
 
     def offset(
         self,
         autoencoder: Autoencoder,
-        surroundings: Surroundings,
+        stratum: StratumKey,
         kind: Extrapolation | None,
         before_NKD: Tensor,
         after_NKD: Tensor,
@@ -167,18 +167,18 @@ class Aim:
         log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
         shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
         a, b, c = self._weights_of(kind)
-        decoded_G, _ = self.responses.at(surroundings, log_factor_G)
+        decoded_G, _ = self.responses.at(stratum, log_factor_G)
         wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG) + c * beyond.remainder_G
         offset_G = np.zeros_like(wanted_G)
         for _ in range(ROUNDS):
-            now_G, slope_G = self.responses.at(surroundings, log_factor_G + offset_G)
+            now_G, slope_G = self.responses.at(stratum, log_factor_G + offset_G)
             # Gauss-Newton, with a tie of the offset to zero.
             missing_G = wanted_G - now_G + slope_G * offset_G
             full_G = slope_G * missing_G / (slope_G**2 + LEAST_ANSWER**2)
             offset_G += (full_G - offset_G).clip(-1, 1)
-        most = MOST_OFFSET if self.responses.knows(surroundings) else MOST_STAND_IN
+        most = MOST_OFFSET if self.responses.knows(stratum) else MOST_STAND_IN
         offset_G = offset_G.clip(-most, most)
-        offset_G[beyond.new_genes] += self.own_gene.log_factor
+        offset_G[beyond.new_genes] += self.on_target.log_factor
         return offset_G
 
     def _weights_of(self, kind: Extrapolation | None) -> Weights:
@@ -186,7 +186,9 @@ class Aim:
         known = (self.weights.get(one) for one in (kind, None, Extrapolation.SEEN))
         return next((weights for weights in known if weights is not None), START_WEIGHTS)
 
-    def with_earlier(self, genes: Sequence[str], earlier: Aim, earlier_genes: Sequence[str]) -> Aim:
+    def with_earlier(
+        self, genes: Sequence[str], earlier: MeanCalibration, earlier_genes: Sequence[str]
+    ) -> MeanCalibration:
         """Together with what an earlier training learned in the same latent.
 
         Contexts of both keep their responses, conditions of both their remainders; weights and the
@@ -206,34 +208,40 @@ class Aim:
         columns = [place[gene] for gene in genes]
         curves = {key: curve[:, columns] for key, curve in earlier.responses.curves.items()}
         responses = Responses({**curves, **self.responses.curves})
-        remainder = self.remainder.with_earlier(genes, earlier.remainder, earlier_genes)
+        residual_genes = self.residual_genes.with_earlier(
+            genes, earlier.residual_genes, earlier_genes
+        )
         if self.is_none:
             line_FG = earlier.readout_FG[:, columns]
-            return Aim(line_FG, responses, remainder, earlier.own_gene, earlier.weights)
-        own_gene = earlier.own_gene if self.own_gene == OwnGene() else self.own_gene
+            return MeanCalibration(
+                line_FG, responses, residual_genes, earlier.on_target, earlier.weights
+            )
+        on_target = earlier.on_target if self.on_target == OnTarget() else self.on_target
         weights = {**earlier.weights, **self.weights}
-        return Aim(self.readout_FG, responses, remainder, own_gene, weights)
+        return MeanCalibration(self.readout_FG, responses, residual_genes, on_target, weights)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
         return {
             "weights": [[kind and str(kind), *own] for kind, own in self.weights.items()],
             "responses": self.responses.to_config(),
-            "remainder": self.remainder.to_config(),
-            "own_gene": asdict(self.own_gene),
+            "remainder": self.residual_genes.to_config(),
+            "own_gene": asdict(self.on_target),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
         if self.is_none:
             return {}
-        beyond = {f"remainder.{name}": array for name, array in self.remainder.arrays().items()}
+        beyond = {
+            f"remainder.{name}": array for name, array in self.residual_genes.arrays().items()
+        }
         return {"readout": self.readout_FG, **self.responses.arrays(), **beyond}
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], n_genes: int
-    ) -> Aim:
+    ) -> MeanCalibration:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote; older models have none.
 
         Raises
@@ -255,9 +263,9 @@ class Aim:
             for name, array in arrays.items()
             if name.startswith("remainder.")
         }
-        remainder = Remainder.from_config(config["remainder"], beyond, n_genes)
-        own_gene = OwnGene(**config["own_gene"])
-        return cls(arrays["readout"], responses, remainder, own_gene, weights)
+        residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
+        on_target = OnTarget(**config["own_gene"])
+        return cls(arrays["readout"], responses, residual_genes, on_target, weights)
 
 
 def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:

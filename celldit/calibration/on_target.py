@@ -22,7 +22,7 @@ import numpy as np
 
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 
 MIN_CELLS = 20
 MIN_PERTURBATIONS = 3
@@ -33,7 +33,7 @@ MOST_TOLD = 4.0
 
 
 @dataclass(frozen=True)
-class OwnGene:
+class OnTarget:
     """Log factor of the rate of a perturbed gene, when nothing else is known.
 
     Attributes
@@ -48,13 +48,13 @@ class OwnGene:
     spread: float = 0.0
 
 
-def fit_own_gene(
+def fit_on_target(
     table: ConditionTable,
     genes: Sequence[str],
     mean_CG: np.ndarray,
     sd_G: np.ndarray,
     responses: Responses,
-) -> OwnGene:
+) -> OnTarget:
     """Learn it from single perturbations whose gene is measured.
 
     Parameters
@@ -71,10 +71,10 @@ def fit_own_gene(
         How controls answer to a change of rates.
     """
     column = {gene: g for g, gene in enumerate(genes)}
-    controls = {c.surroundings: i for i, c in enumerate(table.conditions) if c.is_control}
-    groups: dict[Surroundings, list[int]] = defaultdict(list)
+    controls = {c.stratum: i for i, c in enumerate(table.conditions) if c.is_control}
+    groups: dict[StratumKey, list[int]] = defaultdict(list)
     for i, condition in enumerate(table.conditions):
-        where = condition.surroundings
+        where = condition.stratum
         many = table.counts[i] >= MIN_CELLS and where in responses.curves
         if many and len(condition.parts) == 1 and condition.doses is None:
             groups[where].append(i)
@@ -106,10 +106,10 @@ def _mean_slope(theta: float, curve_P: np.ndarray) -> float:
     return max(float((there - here) / away), LEAST_ANSWER / 10)
 
 
-def _pool(found: Collection[list[tuple[float, float]]]) -> OwnGene:
+def _pool(found: Collection[list[tuple[float, float]]]) -> OnTarget:
     """Random-effects mean over perturbations, each with its log factors in some contexts."""
     if len(found) < MIN_PERTURBATIONS:
-        return OwnGene()
+        return OnTarget()
     theta_P, noise_P = np.array([_precise(each) for each in found]).T
     weight_P = 1 / noise_P
     mean = weight_P @ theta_P / weight_P.sum()
@@ -118,7 +118,7 @@ def _pool(found: Collection[list[tuple[float, float]]]) -> OwnGene:
     between = max(excess / scale, 0.0)
     weight_P = 1 / (noise_P + between)
     precision = weight_P.sum() + 1.0
-    return OwnGene(float(weight_P @ theta_P / precision), float(np.sqrt(between + 1 / precision)))
+    return OnTarget(float(weight_P @ theta_P / precision), float(np.sqrt(between + 1 / precision)))
 
 
 def _precise(each: list[tuple[float, float]]) -> tuple[float, float]:

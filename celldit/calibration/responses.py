@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.expected_log import expected_log
@@ -40,13 +40,11 @@ class Responses:
         Empty where nothing was measured.
     """
 
-    curves: Mapping[Surroundings | None, np.ndarray]
+    curves: Mapping[StratumKey | None, np.ndarray]
 
-    def at(
-        self, surroundings: Surroundings, log_factor_G: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, stratum: StratumKey, log_factor_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Change of mean log expression at a factor of each gene, and its slope, each (G,)."""
-        key = self._nearest(surroundings)
+        key = self._nearest(stratum)
         curve_PG = self.curves[key]
         inside_G = log_factor_G.clip(LOG_FACTORS[0], LOG_FACTORS[-1])
         left_G = np.searchsorted(LOG_FACTORS, inside_G, side="right").clip(1, len(curve_PG) - 1) - 1
@@ -55,15 +53,15 @@ class Responses:
         slope_G = (high_G - low_G) / (LOG_FACTORS[left_G + 1] - LOG_FACTORS[left_G])
         return low_G + slope_G * (inside_G - LOG_FACTORS[left_G]), slope_G
 
-    def knows(self, surroundings: Surroundings) -> bool:
+    def knows(self, stratum: StratumKey) -> bool:
         """Whether controls of this context were measured, at whichever time."""
-        return self._nearest(surroundings) is not None
+        return self._nearest(stratum) is not None
 
-    def _nearest(self, surroundings: Surroundings) -> Surroundings | None:
+    def _nearest(self, stratum: StratumKey) -> StratumKey | None:
         """Itself, or the same context at the nearest time; None, the mean, failing these."""
-        if surroundings in self.curves:
-            return surroundings
-        context, time = surroundings
+        if stratum in self.curves:
+            return stratum
+        context, time = stratum
         same = [key for key in self.curves if key is not None and key[0] == context]
         return min(same, key=lambda key: abs((key[1] or 0.0) - (time or 0.0)), default=None)
 
@@ -113,11 +111,11 @@ def measure_responses(
     groups = {}
     for i, condition in enumerate(table.conditions):
         if condition.is_control and table.counts[i] >= MIN_CELLS:
-            groups[condition.surroundings] = i
+            groups[condition.stratum] = i
     keys = list(groups)
     if len(keys) > MAX_SURROUNDINGS:
         keys = [keys[i] for i in sorted(rng.permutation(len(keys))[:MAX_SURROUNDINGS])]
-    curves: dict[Surroundings | None, np.ndarray] = {}
+    curves: dict[StratumKey | None, np.ndarray] = {}
     for key in keys:
         rows = np.flatnonzero(table.index == groups[key])
         some = cells.take(np.sort(rng.permutation(rows)[:MAX_CELLS]))

@@ -14,7 +14,7 @@ import numpy as np
 
 from celldit.calibration.fit_means import log_expression
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.data.store import CellStore
 
 # Fewer controls say too little about the mean of a gene.
@@ -22,7 +22,7 @@ MIN_CELLS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Course:
+class TemporalMeans:
     """Mean log expression of controls through time.
 
     Attributes
@@ -31,10 +31,10 @@ class Course:
         Of each context and time, shape (G,); only of contexts that were seen at several times.
     """
 
-    means: Mapping[Surroundings, np.ndarray]
+    means: Mapping[StratumKey, np.ndarray]
 
     @classmethod
-    def fit(cls, cells: CellStore, table: ConditionTable) -> Course:
+    def fit(cls, cells: CellStore, table: ConditionTable) -> TemporalMeans:
         """Measure training cells.
 
         Parameters
@@ -42,11 +42,11 @@ class Course:
         cells, table
             Training cells and their conditions.
         """
-        rows: dict[Surroundings, int] = {}
+        rows: dict[StratumKey, int] = {}
         for i, condition in enumerate(table.conditions):
             timed = condition.is_control and condition.time is not None
             if timed and table.counts[i] >= MIN_CELLS:
-                rows[condition.surroundings] = i
+                rows[condition.stratum] = i
         contexts = [context for context, _ in rows]
         several = {key: i for key, i in rows.items() if contexts.count(key[0]) > 1}
         if not several:
@@ -54,13 +54,13 @@ class Course:
         mean_CG, _ = log_expression(cells, table)
         return cls({key: mean_CG[i].astype(np.float32) for key, i in several.items()})
 
-    def knows(self, start: Surroundings, end: Surroundings) -> bool:
+    def knows(self, start: StratumKey, end: StratumKey) -> bool:
         """Whether these are one context at two times that were measured."""
         return start != end and start in self.means and end in self.means and start[0] == end[0]
 
     def with_earlier(
-        self, genes: Sequence[str], earlier: Course, earlier_genes: Sequence[str]
-    ) -> Course:
+        self, genes: Sequence[str], earlier: TemporalMeans, earlier_genes: Sequence[str]
+    ) -> TemporalMeans:
         """Together with the contexts that only an earlier training knew, if it knew every gene.
 
         Parameters
@@ -75,7 +75,7 @@ class Course:
             return self
         columns, own = [place[gene] for gene in genes], {context for context, _ in self.means}
         kept = {key: m_G[columns] for key, m_G in earlier.means.items() if key[0] not in own}
-        return Course({**kept, **self.means})
+        return TemporalMeans({**kept, **self.means})
 
     def to_config(self) -> list[list[Any]]:
         """What the rows of :meth:`arrays` are of."""
@@ -88,7 +88,7 @@ class Course:
     @classmethod
     def from_config(
         cls, keys: Sequence[Sequence[Any]], arrays: Mapping[str, np.ndarray], n_genes: int
-    ) -> Course:
+    ) -> TemporalMeans:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote; older models have none.
 
         Raises

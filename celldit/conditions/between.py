@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Between:
     share_Q: np.ndarray
 
     @classmethod
-    def of(cls, conditions: Sequence[Condition], trained: Iterable[Surroundings]) -> Between:
+    def of(cls, conditions: Sequence[Condition], trained: Iterable[StratumKey]) -> Between:
         """Find the trained times about each condition.
 
         Outside the times of its context a condition is at the nearest of these. Where the context

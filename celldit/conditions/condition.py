@@ -40,7 +40,7 @@ class Condition:
         return not self.parts
 
     @property
-    def surroundings(self) -> tuple[str, float | None]:
+    def stratum(self) -> tuple[str, float | None]:
         """Context and time: what the cells share with their own controls."""
         return self.context, self.time
 

@@ -41,9 +41,9 @@ def unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> list[Dept
         Their library sizes, shape (N,).
     """
     is_control_C = np.array([c.is_control for c in table.conditions], dtype=bool)
-    keys = sorted({c.surroundings for c in table.conditions}, key=str)
+    keys = sorted({c.stratum for c in table.conditions}, key=str)
     number = {key: i for i, key in enumerate(keys)}
-    of_C = np.array([number[c.surroundings] for c in table.conditions], dtype=np.int64)
+    of_C = np.array([number[c.stratum] for c in table.conditions], dtype=np.int64)
     is_control_N, of_N = is_control_C[table.index], of_C[table.index]
     found = []
     for i, key in enumerate(keys):

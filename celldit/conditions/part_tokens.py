@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.effects.prior import EffectPrior
 from celldit.flow.anchored import N_PART_EXTRA
 
@@ -41,7 +41,7 @@ class PartTokens:
         cls,
         prior: EffectPrior,
         conditions: Sequence[Condition],
-        references: Mapping[Surroundings, np.ndarray] | None = None,
+        references: Mapping[StratumKey, np.ndarray] | None = None,
         *,
         crossed: bool = False,
     ) -> PartTokens:

@@ -19,7 +19,7 @@ from celldit.effects.prior import EffectPrior
 from celldit.effects.shifts import condition_means
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
-Surroundings = tuple[str, float | None]
+StratumKey = tuple[str, float | None]
 N_QUANTILES = 101
 
 
@@ -62,8 +62,8 @@ class Population:
     """
 
     prior: EffectPrior
-    references: Mapping[Surroundings, np.ndarray]
-    factors: Mapping[Surroundings | None, np.ndarray]
+    references: Mapping[StratumKey, np.ndarray]
+    factors: Mapping[StratumKey | None, np.ndarray]
     size_slopes: np.ndarray
     size_quantiles: np.ndarray
 
@@ -87,7 +87,7 @@ class Population:
         references = strata.means(means_CF)
         for key in strata.borrowed():
             references[key] = references[key] + prior.baselines.offsets.get(key, 0.0)
-        where = [c.surroundings for c in table.conditions]
+        where = [c.stratum for c in table.conditions]
         place = {key: i for i, key in enumerate(references)}
         surroundings_C = np.array([place[key] for key in where])
         scatter_XFF, gram, cross = _second_moments(
@@ -97,7 +97,7 @@ class Population:
         # A condition with a single cell has no residual; degrees of freedom, not cells, count.
         degrees = max(len(z) - len(table), 1)
         pooled = scatter_XFF.sum(0) / degrees + 1e-6 * np.eye(n_dims)
-        factors: dict[Surroundings | None, np.ndarray] = {None: np.linalg.cholesky(pooled)}
+        factors: dict[StratumKey | None, np.ndarray] = {None: np.linalg.cholesky(pooled)}
         for key, i in place.items() if len(references) > 1 else ():
             freedom = table.counts[surroundings_C == i].sum() - (surroundings_C == i).sum()
             # Shrink to the pooled scatter as if that had been seen in 2 F cells.
@@ -135,7 +135,7 @@ class Population:
         if not borrowed.keys() & offsets.keys():
             return None
         zero_F = np.zeros(len(self.size_slopes))
-        keys = [c.surroundings if not c.is_control else None for c in table.conditions]
+        keys = [c.stratum if not c.is_control else None for c in table.conditions]
         moved = [offsets.get(k, zero_F) if k in borrowed else zero_F for k in keys]
         return np.array(moved, dtype=np.float32)
 
@@ -146,7 +146,7 @@ class Population:
     def estimate(
         self,
         conditions: Sequence[Condition],
-        references: Mapping[Surroundings, np.ndarray] | None = None,
+        references: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> Estimate:
         """Mean shift, mean and doubt of any conditions.
 
@@ -159,16 +159,16 @@ class Population:
         """
         known = {**(references or {}), **self.references}
         effects = self.prior.estimate(conditions, references)
-        position = np.array([known[c.surroundings] for c in conditions]) + effects.mean
+        position = np.array([known[c.stratum] for c in conditions]) + effects.mean
         return Estimate(
             effects.mean.astype(np.float32),
             position.astype(np.float32),
             effects.doubt.astype(np.float32),
         )
 
-    def factor(self, surroundings: Surroundings) -> np.ndarray:
+    def factor(self, stratum: StratumKey) -> np.ndarray:
         """Cholesky factor of the scatter in a context, that of all cells where it is new."""
-        return self.factors.get(surroundings, self.factors[None])
+        return self.factors.get(stratum, self.factors[None])
 
     def sizes(self, z: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         """Library sizes for cells at `z` (N, F), from uniform numbers (N,), in counts."""
@@ -203,7 +203,7 @@ class Population:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
         own = {k.removeprefix("prior."): a for k, a in arrays.items() if k.startswith("prior.")}
         keys = [(context, time) for context, time in config["references"]]
-        factors: dict[Surroundings | None, np.ndarray] = {None: arrays["factor"]}
+        factors: dict[StratumKey | None, np.ndarray] = {None: arrays["factor"]}
         for (context, time), factor in zip(config["factors"], arrays["factors"], strict=True):
             factors[context, time] = factor
         return cls(

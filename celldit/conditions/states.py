@@ -24,7 +24,7 @@ import numpy as np
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, blocks, rows_of
 from celldit.conditions.mixture import best_mixture, densities, shared_mixture, softmax
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population, StratumKey
 from celldit.effects.shifts import condition_means
 
 FEWEST_CELLS, MOST_CELLS, MOST_OF_ALL = 200, 3_000, 16_000
@@ -47,7 +47,7 @@ class States:
         For conditions of contexts with several states, the share of its cells in each of them.
     """
 
-    surroundings: tuple[Surroundings, ...]
+    stratum: tuple[StratumKey, ...]
     offsets_SF: np.ndarray
     factors_SFF: np.ndarray
     cells_S: np.ndarray
@@ -56,12 +56,12 @@ class States:
     @classmethod
     def single(cls, population: Population, table: ConditionTable) -> States:
         """One state in each context: the Gaussian of the simple estimates."""
-        places = tuple(dict.fromkeys(c.surroundings for c in table.conditions))
+        places = tuple(dict.fromkeys(c.stratum for c in table.conditions))
         factors = np.stack([population.factor(place) for place in places])
         row_of = {place: x for x, place in enumerate(places)}
         cells = np.zeros(len(places))
         for condition, n_cells in zip(table.conditions, table.counts, strict=True):
-            cells[row_of[condition.surroundings]] += n_cells
+            cells[row_of[condition.stratum]] += n_cells
         return cls(places, np.zeros((len(places), factors.shape[1])), factors, cells, {})
 
     @classmethod
@@ -81,9 +81,9 @@ class States:
         """
         rng = np.random.default_rng([seed, 5])
         means_CF, _ = condition_means(z, table)
-        places = tuple(dict.fromkeys(c.surroundings for c in table.conditions))
+        places = tuple(dict.fromkeys(c.stratum for c in table.conditions))
         row_of = {place: x for x, place in enumerate(places)}
-        place_C = np.array([row_of[c.surroundings] for c in table.conditions])
+        place_C = np.array([row_of[c.stratum] for c in table.conditions])
         place_N = place_C[table.index]
         most = max(FEWEST_CELLS, min(MOST_CELLS, MOST_OF_ALL // len(places)))
         tried = []
@@ -114,14 +114,14 @@ class States:
         )
 
     def __len__(self) -> int:
-        return len(self.surroundings)
+        return len(self.stratum)
 
     def options(self, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
         """The states that cells of a condition may be in, and how likely each is.
 
         A context that was not in training has the states of all contexts.
         """
-        here = [s for s, place in enumerate(self.surroundings) if place == condition.surroundings]
+        here = [s for s, place in enumerate(self.stratum) if place == condition.stratum]
         rows = np.array(here or range(len(self)), dtype=np.int64)
         share = self.shares.get(condition)
         if share is None:
@@ -176,16 +176,16 @@ class States:
 
     def only_in(self, earlier: States) -> np.ndarray:
         """States of an earlier training whose contexts this one did not see."""
-        own = set(self.surroundings)
-        kept = [s for s, place in enumerate(earlier.surroundings) if place not in own]
+        own = set(self.stratum)
+        kept = [s for s, place in enumerate(earlier.stratum) if place not in own]
         return np.array(kept, dtype=np.int64)
 
     def with_earlier(self, earlier: States) -> States:
         """Together with those of :meth:`only_in`, which come last."""
-        own, kept = set(self.surroundings), self.only_in(earlier)
-        shares = {c: w for c, w in earlier.shares.items() if c.surroundings not in own}
+        own, kept = set(self.stratum), self.only_in(earlier)
+        shares = {c: w for c, w in earlier.shares.items() if c.stratum not in own}
         return States(
-            self.surroundings + tuple(earlier.surroundings[s] for s in kept),
+            self.stratum + tuple(earlier.stratum[s] for s in kept),
             np.concatenate([self.offsets_SF, earlier.offsets_SF[kept]]),
             np.concatenate([self.factors_SFF, earlier.factors_SFF[kept]]),
             np.concatenate([self.cells_S, earlier.cells_S[kept]]),
@@ -195,7 +195,7 @@ class States:
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
         return {
-            "surroundings": [list(place) for place in self.surroundings],
+            "surroundings": [list(place) for place in self.stratum],
             "conditions": [condition.to_list() for condition in self.shares],
         }
 
@@ -213,7 +213,7 @@ class States:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
         places = tuple((context, time) for context, time in config["surroundings"])
         conditions = [Condition.from_list(entry) for entry in config["conditions"]]
-        ends = np.cumsum([places.count(c.surroundings) for c in conditions]).astype(np.int64)
+        ends = np.cumsum([places.count(c.stratum) for c in conditions]).astype(np.int64)
         shares = np.split(arrays["shares"], ends[:-1]) if conditions else []
         own = {name: arrays[name] for name in ("offsets_SF", "factors_SFF", "cells_S")}
         return cls(places, shares=dict(zip(conditions, shares, strict=True)), **own)

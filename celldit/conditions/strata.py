@@ -106,8 +106,8 @@ class Strata:
         """Find the controls of every context and time that a table has."""
         counts = table.counts
         conditions = table.conditions
-        rows = {c.surroundings: i for i, c in enumerate(conditions) if c.is_control and counts[i]}
-        keys = sorted({c.surroundings for c in conditions}, key=str)
+        rows = {c.stratum: i for i, c in enumerate(conditions) if c.is_control and counts[i]}
+        keys = sorted({c.stratum for c in conditions}, key=str)
         return cls(table, {key: _stratum(key, rows, counts) for key in keys})
 
     def __getitem__(self, key: StratumKey) -> Stratum:
@@ -122,7 +122,7 @@ class Strata:
 
     def rows(self) -> np.ndarray:
         """For each condition the control condition with the largest share, int64, shape (C,)."""
-        return np.array([self[c.surroundings].row for c in self.table.conditions], dtype=np.int64)
+        return np.array([self[c.stratum].row for c in self.table.conditions], dtype=np.int64)
 
     def cells(self, key: StratumKey) -> tuple[np.ndarray, np.ndarray]:
         """Positions of a stratum's control cells, and the weight of each; weights sum to 1."""
@@ -135,7 +135,7 @@ class Strata:
 
     def borrowed(self) -> dict[StratumKey, float]:
         """Share of controls of other contexts, for strata with any in which something was done."""
-        treated = {c.surroundings for c in self.table.conditions if not c.is_control}
+        treated = {c.stratum for c in self.table.conditions if not c.is_control}
         found = {}
         for key, stratum in self.of.items():
             elsewhere = [share for row, share in stratum.shares.items()
@@ -146,7 +146,7 @@ class Strata:
 
     def not_identified(self) -> tuple[StratumKey, ...]:
         """Strata of contexts without any control, in which something else was done."""
-        treated = {c.surroundings for c in self.table.conditions if not c.is_control}
+        treated = {c.stratum for c in self.table.conditions if not c.is_control}
         return tuple(k for k, s in self.of.items() if not s.is_identified and k in treated)
 
 

@@ -57,8 +57,7 @@ class Baselines:
     def columns(self, conditions: Sequence[Condition]) -> list[np.ndarray]:
         """How the baseline of each of these strata enters the shifts of C conditions, (C, F)."""
         return [
-            np.outer([c.surroundings == key for c in conditions], self.sd(key))
-            for key in self.borrowed
+            np.outer([c.stratum == key for c in conditions], self.sd(key)) for key in self.borrowed
         ]
 
     def sd(self, key: StratumKey) -> np.ndarray:
@@ -90,7 +89,7 @@ class Baselines:
         """
         noise_CF = np.repeat(own_C[:, None], n_dims, axis=1)
         for row, condition in enumerate(conditions):
-            key = condition.surroundings
+            key = condition.stratum
             noise_CF[row] += self.sd(key) ** 2 if key in self.borrowed else of_controls[key]
         return noise_CF
 
@@ -116,7 +115,7 @@ class Baselines:
 
     def only(self, conditions: Sequence[Condition]) -> Baselines:
         """The strata that these conditions are in."""
-        used = {c.surroundings for c in conditions}
+        used = {c.stratum for c in conditions}
         return replace(
             self,
             borrowed={key: share for key, share in self.borrowed.items() if key in used},
@@ -154,7 +153,7 @@ def variance_between(
     conditions
         The conditions, controls among them.
     """
-    keys = [c.surroundings for c in conditions]
+    keys = [c.stratum for c in conditions]
     what = [(c.parts, c.doses) for c in conditions]
     together: dict[object, set[StratumKey]] = {}
     for done, key, n in zip(what, keys, counts, strict=True):

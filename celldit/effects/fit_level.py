@@ -36,11 +36,11 @@ def levelled(prior: EffectPrior, seed: int) -> EffectPrior:
     # Times of several contexts are no contexts of their own; those of a single one are.
     by_context = len({context for context, _ in keys}) > 1
     chosen = choose(prior.kernel, prior.conditions, seed)
-    used = [i for i in chosen if prior.conditions[i].surroundings in prior.control_cells]
+    used = [i for i in chosen if prior.conditions[i].stratum in prior.control_cells]
     some = prior.rows(used)
     groups: dict[object, list[int]] = {}
     for row, condition in enumerate(some.conditions):
-        key = condition.surroundings
+        key = condition.stratum
         groups.setdefault(key[0] if by_context else key, []).append(row)
     if len(groups) < MIN_CONTEXTS:
         return prior
@@ -49,7 +49,7 @@ def levelled(prior: EffectPrior, seed: int) -> EffectPrior:
     whole = replace(some, level=Level(1.0, 0.0, centre_F))
     shared_CS = np.zeros((len(some.conditions), len(keys)))
     for row, condition in enumerate(some.conditions):
-        key = condition.surroundings
+        key = condition.stratum
         shared_CS[row, keys.index(key)] = 1 / np.sqrt(prior.control_cells[key])
     slope, sd = fit_slope(
         np.linalg.inv(_contrasts(some, shared_CS, rows)),

@@ -227,7 +227,7 @@ class ConditionKernel:
     def _distances(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
         """Squared distance between the controls of two conditions, in units of the median."""
         row = {key: i for i, key in enumerate(self.positions)}
-        rows_a, rows_b = (np.array([row[c.surroundings] for c in x], dtype=int) for x in (a, b))
+        rows_a, rows_b = (np.array([row[c.stratum] for c in x], dtype=int) for x in (a, b))
         return self._apart[np.ix_(rows_a, rows_b)]
 
     @cached_property

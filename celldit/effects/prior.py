@@ -145,14 +145,12 @@ class EffectPrior:
                 kernel, (), empty, np.zeros(0), np.eye(n_dims), np.ones(len(kernel.terms)),
                 START_LENGTHS, one, one,
             )  # fmt: skip
-        shifts = np.array([means[i] - references[table.conditions[i].surroundings] for i in enough])
+        shifts = np.array([means[i] - references[table.conditions[i].stratum] for i in enough])
         of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
         of_own = np.where(
             n_cells < MIN_CELLS, variance_of_few(n_cells.clip(1)), 1 / n_cells.clip(1)
         )
-        noise = np.array(
-            [of_own[i] + of_controls[table.conditions[i].surroundings] for i in enough]
-        )
+        noise = np.array([of_own[i] + of_controls[table.conditions[i].stratum] for i in enough])
         rotation = rotation_of(z, table, means, shifts, noise, seed)
         rotated = shifts @ rotation
         kernel = replace(kernel, metric=rotation)
@@ -165,7 +163,7 @@ class EffectPrior:
             baselines = every.only(conditions)
             # There the noise of the controls is part of what all conditions of a stratum share.
             noise = np.array(
-                [of_own[i] + (c.surroundings not in borrowed) * of_controls[c.surroundings]
+                [of_own[i] + (c.stratum not in borrowed) * of_controls[c.stratum]
                  for i, c in zip(enough, conditions, strict=True)]
             )  # fmt: skip
         basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
@@ -187,7 +185,7 @@ class EffectPrior:
             return prior
         small = [table.conditions[i] for i in few]
         noise_EF = every.noise_of(small, of_own[few], of_controls, n_dims)
-        at = np.array([prior.kernel.positions[c.surroundings] for c in small])
+        at = np.array([prior.kernel.positions[c.stratum] for c in small])
         return replace(prior, few=FewCells(tuple(small), (means[few] - at) @ rotation, noise_EF))
 
     def _placed(self) -> EffectPrior:
@@ -220,7 +218,7 @@ class EffectPrior:
     def _levels(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Level of each one's controls over the mean, times how much it may do, rotated, (Q, F)."""
         positions, centre_F = self.kernel.positions, self.level.centre_F
-        above_QF = np.array([positions.get(c.surroundings, centre_F) for c in conditions])
+        above_QF = np.array([positions.get(c.stratum, centre_F) for c in conditions])
         amounts_Q = self.kernel.engagement(conditions)
         levels_QF: np.ndarray = amounts_Q[:, None] * ((above_QF - centre_F) @ self.rotation)
         return levels_QF
@@ -352,7 +350,7 @@ class EffectPrior:
                 all_means, all_variances = prior._observed.leave_one_out()
                 mean[rows], variance[rows] = all_means[rows], all_variances[rows]
         # An effect has no part in what is not known of where its stratum starts.
-        is_open = [c.surroundings in self.baselines.borrowed for c in self.conditions]
+        is_open = [c.stratum in self.baselines.borrowed for c in self.conditions]
         mixed = np.flatnonzero(~whole | np.array(is_open, dtype=bool))
         if len(mixed):
             mean[mixed], variance[mixed] = self._without([self.conditions[i] for i in mixed], mixed)

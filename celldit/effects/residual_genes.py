@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.effects.posterior import Observed
 from celldit.effects.prior import EffectPrior
 
 
 @dataclass(frozen=True, eq=False)
-class Remainder:
+class ResidualGenes:
     """Observed remainders of C conditions in the H genes that have any.
 
     Attributes
@@ -63,7 +63,7 @@ class Remainder:
     common_H: np.ndarray
 
     @classmethod
-    def none(cls, n_genes: int) -> Remainder:
+    def none(cls, n_genes: int) -> ResidualGenes:
         """Nothing beyond the latent."""
         empty = np.zeros(0)
         return cls((), n_genes, np.zeros(0, np.int64), np.zeros((0, 0), np.float16), *[empty] * 4)
@@ -77,7 +77,7 @@ class Remainder:
         self,
         prior: EffectPrior,
         conditions: Sequence[Condition],
-        positions: Mapping[Surroundings, np.ndarray] | None = None,
+        positions: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Expected remainder of any conditions, shape (Q, G).
 
@@ -116,8 +116,8 @@ class Remainder:
         return told_QG
 
     def with_earlier(
-        self, genes: Sequence[str], earlier: Remainder, earlier_genes: Sequence[str]
-    ) -> Remainder:
+        self, genes: Sequence[str], earlier: ResidualGenes, earlier_genes: Sequence[str]
+    ) -> ResidualGenes:
         """Together with conditions that only an earlier training in the same latent observed.
 
         Parameters
@@ -144,7 +144,7 @@ class Remainder:
                 own.shifts_CH[i, ~first_H] = other.shifts_CH[row_of[condition], ~first_H]
         scatter_H = np.where(first_H, own.scatter_H, other.scatter_H)
         ratio_H = other.scatter_H / scatter_H
-        return Remainder(
+        return ResidualGenes(
             (*self.conditions, *(here.conditions[i] for i in new)),
             self.n_genes,
             gene_H,
@@ -155,12 +155,12 @@ class Remainder:
             np.where(first_H, own.common_H, other.common_H),
         )
 
-    def _of_genes(self, column_G: np.ndarray) -> Remainder:
+    def _of_genes(self, column_G: np.ndarray) -> ResidualGenes:
         """In other genes, each named by its column here."""
         row_of = {int(gene): h for h, gene in enumerate(self.gene_H)}
         kept = [(g, row_of[c]) for g, c in enumerate(column_G.tolist()) if c in row_of]
         gene_H, row_H = np.array(kept, dtype=np.int64).reshape(-1, 2).T
-        return Remainder(
+        return ResidualGenes(
             self.conditions,
             len(column_G),
             gene_H,
@@ -171,7 +171,7 @@ class Remainder:
             self.common_H[row_H],
         )
 
-    def _at(self, gene_H: np.ndarray) -> Remainder:
+    def _at(self, gene_H: np.ndarray) -> ResidualGenes:
         """The same with zeros in further genes."""
         at = np.searchsorted(gene_H, self.gene_H)
 
@@ -180,7 +180,7 @@ class Remainder:
             wide[..., at] = values
             return wide
 
-        return Remainder(
+        return ResidualGenes(
             self.conditions,
             self.n_genes,
             gene_H,
@@ -229,7 +229,7 @@ class Remainder:
     @classmethod
     def from_config(
         cls, conditions: Sequence[list[Any]], arrays: Mapping[str, np.ndarray], n_genes: int
-    ) -> Remainder:
+    ) -> ResidualGenes:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
 
         Raises

@@ -24,7 +24,7 @@ import torch
 from celldit.conditions import Condition
 from celldit.flow.attribution import contributed
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import Asked, Trained
+from celldit.inference.trained import ConditionBatch, Trained
 
 __all__ = ["Attribution", "attribute", "read_by_tokens", "view_names"]
 
@@ -119,7 +119,7 @@ def attribute(
         Cells at a time.
     """
     names = view_names(trained)
-    asked = Asked.of(trained, list(conditions), references)
+    asked = ConditionBatch.of(trained, list(conditions), references)
     groups = [""] * len(z_NKD) if groups is None else groups
     pairs = list(zip(asked.row.tolist(), groups, strict=True))
     place = {pair: q for q, pair in enumerate(dict.fromkeys(pairs))}
@@ -131,7 +131,7 @@ def attribute(
     for start in range(0, len(z_NKD), batch_size):
         rows = slice(start, start + batch_size)
         row_B = asked.row[rows]
-        told = asked.briefing.tell(row_B, from_noise=False)
+        told = asked.embedding.tell(row_B, from_noise=False)
         if not bool(asked.weight_Q[torch.from_numpy(row_B)].any()):
             continue
         x0_BKD = z_NKD[rows] + told.effect_BKD
@@ -140,7 +140,7 @@ def attribute(
     n_cells_Q = np.bincount(row_N, minlength=n_groups)
     weight_Q = asked.weight_Q.double().numpy()[condition_Q]
     network_QTF *= unit_F * (weight_Q / n_cells_Q)[:, None, None]
-    effect_QF = asked.briefing.effects_QKD.flatten(1).double().numpy()[condition_Q] * unit_F
+    effect_QF = asked.embedding.effects_QKD.flatten(1).double().numpy()[condition_Q] * unit_F
     effect_QTF, rest_QF = _seen(trained, effect_QF, unit_F)
     loadings_FG = trained.autoencoder.decoder.loadings.detach().double().numpy() / unit_F[:, None]
     return Attribution(
@@ -188,8 +188,8 @@ def read_by_tokens(
     condition
         Where they go; a control for where they are.
     """
-    asked = Asked.of(trained, [condition] * len(z_NKD), references)
-    told = asked.briefing.tell(asked.row, from_noise=False)
+    asked = ConditionBatch.of(trained, [condition] * len(z_NKD), references)
+    told = asked.embedding.tell(asked.row, from_noise=False)
     flow = trained.flow.eval()
     n_tokens = flow.views.n_tokens
     total_TT = np.zeros((n_tokens, n_tokens))

@@ -16,7 +16,7 @@ from scipy import sparse
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import Beyond
 from celldit.conditions import Condition
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.inference import request
@@ -24,8 +24,8 @@ from celldit.inference.counts import draw_counterfactual_counts
 from celldit.inference.edit import EditConfig
 from celldit.inference.sampling import Sampling, collect
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import Asked, Trained
-from celldit.inference.transport import Journey, Road, road
+from celldit.inference.trained import ConditionBatch, Trained
+from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
 
@@ -107,17 +107,17 @@ def plan(
     request.warn_outside(conditions, trained.frequencies)
     z_NKD = trained.autoencoder.encode(controls)
     means = control_means(controls, z_NKD)
-    there = Asked.of(trained, conditions, means)
+    there = ConditionBatch.of(trained, conditions, means)
     own = own_conditions(controls) * len(perturbations)
     keys = np.tile(np.arange(controls.n_cells), len(perturbations))
-    journey = Journey(Asked.of(trained, own, means), there, keys, there.weight_Q)
+    journey = Route(ConditionBatch.of(trained, own, means), there, keys, there.weight_Q)
     edit = edit or EditConfig()
-    way = road(trained, journey, sampler, config, edit, seed)
+    way = transport_map(trained, journey, sampler, config, edit, seed)
     obs = there.obs(trained.fields, len(conditions))
     own_names = controls.names
     obs["control_cell"] = np.tile(own_names, len(perturbations))
     obs["flow_weight"] = there.weight_Q.numpy()[there.row]
-    obs["effect_sd"] = there.briefing.doubts_Q.numpy()[there.row]
+    obs["effect_sd"] = there.embedding.doubts_Q.numpy()[there.row]
     names = [f"{name}|{label}" for label in perturbations for name in own_names]
     obs.index = pd.Index(names, dtype=object)
     made_by = trained.made_by(
@@ -141,7 +141,7 @@ Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
 """``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
 
 
-def log_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset | None:
+def log_offsets(trained: Trained, there: ConditionBatch, config: SolverConfig) -> Offset | None:
     """:func:`condition_offsets` of the condition that is asked for at each position.
 
     Parameters
@@ -157,7 +157,9 @@ def log_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset 
     return None if of_rows is None else lambda at_B: of_rows(there.row[at_B])
 
 
-def condition_offsets(trained: Trained, there: Asked, config: SolverConfig) -> Offset | None:
+def condition_offsets(
+    trained: Trained, there: ConditionBatch, config: SolverConfig
+) -> Offset | None:
     """What brings conditions to their aim (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
@@ -177,29 +179,33 @@ def condition_offsets(trained: Trained, there: Asked, config: SolverConfig) -> O
     callable
         Offsets of log rates, (B, G), by the rows of B conditions in `there`.
     """
-    if trained.aim.is_none:
+    if trained.mean_calibration.is_none:
         return None
     conditions, reaches = there.conditions, there.reaches(trained)
     rows = np.arange(len(conditions))
-    controls = Asked.of_rows(trained, [c.control() for c in conditions], rows)
-    journey = Journey(controls, replace(there, row=rows), rows, there.weight_Q)
-    by_transport = road(trained, journey, "transport", config, EditConfig(), seed=0)
-    n_surroundings = len({c.surroundings for c in conditions})
+    controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
+    journey = Route(controls, replace(there, row=rows), rows, there.weight_Q)
+    by_transport = transport_map(trained, journey, "transport", config, EditConfig(), seed=0)
+    n_surroundings = len({c.stratum for c in conditions})
 
     @lru_cache(maxsize=2 + 2 * n_surroundings // TOGETHER)
     def beyond(start: int) -> list[Beyond]:
         some = conditions[start : start + TOGETHER]
-        return trained.aim.beyond(trained.population.prior, trained.genes, some, there.references)
+        return trained.mean_calibration.beyond(
+            trained.population.prior, trained.genes, some, there.references
+        )
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_surroundings))
     def of_condition(q: int) -> torch.Tensor:
-        surroundings = conditions[q].surroundings
-        reference_F = there.references.get(surroundings)
-        z_NKD = control_draws(trained.population, trained.shape, surroundings, reference_F)
+        stratum = conditions[q].stratum
+        reference_F = there.references.get(stratum)
+        z_NKD = control_draws(trained.population, trained.shape, stratum, reference_F)
         moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), q))
         ends = z_NKD, moved_NKD
         further = beyond(q - q % TOGETHER)[q % TOGETHER]
-        found_G = trained.aim.offset(trained.autoencoder, surroundings, reaches[q], *ends, further)
+        found_G = trained.mean_calibration.offset(
+            trained.autoencoder, stratum, reaches[q], *ends, further
+        )
         return torch.from_numpy(found_G.astype(np.float32))
 
     return lambda row_B: torch.stack([of_condition(q) for q in row_B.tolist()])
@@ -209,7 +215,7 @@ def edited_tile(
     autoencoder: Autoencoder,
     cells: CellStore,
     z_NKD: torch.Tensor,
-    way: Road,
+    way: TransportMap,
     keys: np.ndarray,
     at: np.ndarray,
     seed: int,
@@ -250,7 +256,7 @@ def own_conditions(cells: CellStore) -> list[Condition]:
     ]
 
 
-def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[Surroundings, np.ndarray]:
+def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[StratumKey, np.ndarray]:
     """Mean latent of the controls at hand in each context and time."""
     z_NF = z_NKD.flatten(1).double().numpy()
     times = [None] * controls.n_cells if controls.times is None else controls.times.tolist()

@@ -15,11 +15,11 @@ from celldit.calibration.fold_change import fold_changes
 from celldit.conditions import Condition
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import Asked, Trained
-from celldit.inference.transport import Journey, Road, road
+from celldit.inference.trained import ConditionBatch, Trained
+from celldit.inference.transport import Route, TransportMap, transport_map
 
 
-def _at(way: Road, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
+def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
     return way(z_NKD, at_N)
 
 
@@ -46,34 +46,36 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
         with doses or times beyond_range.
     """
     population, fields, calibration = trained.population, trained.fields, trained.calibration
-    asked = Asked.of(trained, conditions)
+    asked = ConditionBatch.of(trained, conditions)
     n = len(asked.conditions)
     estimate = population.prior.estimate(asked.conditions, asked.references)
     _, sd_QG = estimate.project(trained.autoencoder.decoder.loadings.detach().double().numpy())
     each = replace(asked, row=np.arange(n))
-    here = Asked.of_rows(trained, [c.control() for c in asked.conditions], each.row)
-    journey = Journey(here, each, each.row, asked.weight_Q)
-    way = road(trained, journey, "transport", SolverConfig(), EditConfig(), seed=0)
+    here = ConditionBatch.of_rows(trained, [c.control() for c in asked.conditions], each.row)
+    journey = Route(here, each, each.row, asked.weight_Q)
+    way = transport_map(trained, journey, "transport", SolverConfig(), EditConfig(), seed=0)
     reaches = asked.reaches(trained)
-    beyond = trained.aim.beyond(population.prior, trained.genes, asked.conditions, asked.references)
+    beyond = trained.mean_calibration.beyond(
+        population.prior, trained.genes, asked.conditions, asked.references
+    )
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
         at_N = np.full(N_CELLS, row)
         aimed_G, decoded_G = fold_changes(
             trained.autoencoder,
             population,
-            condition.surroundings,
+            condition.stratum,
             trained.control_rates,
-            trained.aim,
+            trained.mean_calibration,
             reaches[row],
             beyond[row],
-            reference_F=asked.references.get(condition.surroundings),
+            reference_F=asked.references.get(condition.stratum),
             move=partial(_at, way, at_N),
         )
         fold_G = calibration.fold_change(aimed_G, decoded_G, reaches[row])
         sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
         new = beyond[row].new_genes
-        sd_G[new] = np.hypot(sd_G[new], trained.aim.own_gene.spread)
+        sd_G[new] = np.hypot(sd_G[new], trained.mean_calibration.on_target.spread)
         ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(

@@ -22,7 +22,7 @@ from celldit.inference.noise import STATE_STREAM, solver_from_noise, uniforms
 from celldit.inference.sampling import TILE, Sampling, filled_up
 from celldit.inference.solver import SolverConfig, carry
 from celldit.inference.time.pair import Pair
-from celldit.inference.trained import Asked, Trained
+from celldit.inference.trained import ConditionBatch, Trained
 from celldit.io.write import PredictedCells, concatenate
 
 COMPOSITION_STREAM = 1 << 19
@@ -60,7 +60,7 @@ def plan(
         row_N = np.searchsorted(np.cumsum(shares), uniform_N).clip(max=len(options) - 1)
     request.warn_outside(options, trained.frequencies)
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
-    asked = Asked.of_rows(trained, options, row_N)
+    asked = ConditionBatch.of_rows(trained, options, row_N)
     pair = Pair.of(trained, asked, seed)
     offset = condition_offsets(trained, pair.ends, SolverConfig())
     obs = asked.obs(trained.fields, n_cells)
@@ -89,7 +89,7 @@ def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -
         Of everything drawn.
     """
     keys = np.arange(filled_up(n_cells))
-    pair = Pair.of(trained, Asked.of_rows(trained, [condition], 0 * keys), seed)
+    pair = Pair.of(trained, ConditionBatch.of_rows(trained, [condition], 0 * keys), seed)
     offset = condition_offsets(trained, pair.ends, SolverConfig())
     tiles = [
         _tile(trained, pair, keys[start : start + TILE], SolverConfig(), seed, None, offset)
@@ -120,17 +120,19 @@ def _tile(
     sizes_N: np.ndarray | None,
     offset: Offset | None,
 ) -> PredictedCells:
-    row_B, synthesis, sources = pair.ends.row[keys], trained.synthesis, pair.sources
+    row_B, new_cell_model, sources = pair.ends.row[keys], trained.new_cell_model, pair.sources
     uniform_B = uniforms(keys, seed, STATE_STREAM)
     if sizes_N is None:
         state_B = sources.draw(row_B, uniform_B)
     else:
         sizes_B = sizes_N[keys]
-        state_B = sources.draw(row_B, uniform_B, synthesis.sizes.log_densities(sizes_B))
+        state_B = sources.draw(row_B, uniform_B, new_cell_model.sizes.log_densities(sizes_B))
     other_B, share_B = pair.states_of_others(keys, state_B), pair.share_N[keys]
     if sizes_N is None:
         uniform_B = uniforms(keys, seed, SIZE_STREAM)
-        here_B, there_B = (synthesis.sizes(states_B, uniform_B) for states_B in (state_B, other_B))
+        here_B, there_B = (
+            new_cell_model.sizes(states_B, uniform_B) for states_B in (state_B, other_B)
+        )
         sizes_B = (here_B ** (1 - share_B) * there_B**share_B).astype(np.float32)
     noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, seed)
 
@@ -140,9 +142,9 @@ def _tile(
         solver = None
         if config.solver == "sde":
             solver = solver_from_noise(config, source.to(trained.flow.device), keys, seed)
-        told = source.tell(pair.ends.briefing, row_B)
+        told = source.tell(pair.ends.embedding, row_B)
         z_BKD = carry(trained.flow, source(noise_BKD), told, config, solver=solver)
-        return z_BKD, synthesis.latents(z_BKD, torch.as_tensor(source.position), state_B)
+        return z_BKD, new_cell_model.latents(z_BKD, torch.as_tensor(source.position), state_B)
 
     z_BKD, clean_BKD = at(row_B, state_B)
     size_B, towards = torch.from_numpy(sizes_B), None
@@ -154,7 +156,7 @@ def _tile(
         z_BKD = torch.lerp(z_BKD, other_BKD, share[:, None, None])
     with torch.no_grad():
         offset_BG = None if offset is None else offset(row_B)
-        model = synthesis.counts(
+        model = new_cell_model.counts(
             trained.autoencoder, clean_BKD, size_B, state_B, offset_BG, towards
         )
     return PredictedCells(

@@ -22,8 +22,8 @@ from celldit.inference.counterfactual import (
 from celldit.inference.edit import EditConfig
 from celldit.inference.sampling import Sampling
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import Asked, Trained
-from celldit.inference.transport import Journey, road
+from celldit.inference.trained import ConditionBatch, Trained
+from celldit.inference.transport import Route, transport_map
 
 
 def plan_interpolation(
@@ -55,13 +55,13 @@ def plan_interpolation(
     z_NKD = trained.autoencoder.encode(controls)
     means = control_means(controls, z_NKD)
     own = own_conditions(controls)
-    n, here = controls.n_cells, Asked.of(trained, own, means)
+    n, here = controls.n_cells, ConditionBatch.of(trained, own, means)
     ways, offsets = [], []
     for label in (start, end):
         conditions = request.counterfactual_conditions(controls, label, trained.fields)
-        there = Asked.of(trained, conditions, means)
-        journey = Journey(here, there, np.arange(n), there.weight_Q)
-        ways.append(road(trained, journey, "transport", config, EditConfig(), seed))
+        there = ConditionBatch.of(trained, conditions, means)
+        journey = Route(here, there, np.arange(n), there.weight_Q)
+        ways.append(transport_map(trained, journey, "transport", config, EditConfig(), seed))
         offsets.append(log_offsets(trained, there, config))
     keys = np.tile(np.arange(n), len(shares))
     share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
@@ -75,7 +75,7 @@ def plan_interpolation(
         first_BG, last_BG = (one(keys[at_B]) for one in offsets if one is not None)
         return torch.lerp(first_BG, last_BG, share_P[torch.from_numpy(at_B)][:, None])
 
-    corrected = None if trained.aim.is_none else offset
+    corrected = None if trained.mean_calibration.is_none else offset
     obs = here.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
     key = trained.fields.perturbation_key
     if key is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from celldit.conditions import Condition
-from celldit.conditions.briefing import Briefing
+from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.states import States
 from celldit.flow import GaussianSource, Noise, Solver, cell_uniform, resolve_solver
 from celldit.flow.anchored import FlowCondition
@@ -49,9 +49,9 @@ class NoiseSource(GaussianSource):
         x_BF1 = self.factors_BFF @ noise.flatten(1).double()[:, :, None]
         return x_BF1.view(noise.shape).to(noise.dtype)
 
-    def tell(self, briefing: Briefing, row_B: np.ndarray) -> FlowCondition:
+    def tell(self, embedding: ConditionEmbedding, row_B: np.ndarray) -> FlowCondition:
         """What the network is told of cells that start here, in the conditions `row_B`."""
-        told = briefing.tell(row_B, from_noise=True)
+        told = embedding.tell(row_B, from_noise=True)
         return replace(told, position_BKD=torch.as_tensor(self.position))
 
     def to(self, device: torch.device) -> NoiseSource:

@@ -129,12 +129,12 @@ def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) 
     ranges = Ranges.of(trained)
     found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.beyond(c))
     for text in found:
-        course = (
+        assumed = (
             "the effect there is taken to be that at the nearest trained time"
             if text.startswith("Time")
             else "the effect is taken to go on in proportion to log(1 + dose)"
         )
-        warnings.warn(f"{text}; {course}, an extrapolation.", UserWarning, stacklevel=4)
+        warnings.warn(f"{text}; {assumed}, an extrapolation.", UserWarning, stacklevel=4)
 
 
 def check_time(time: object, fields: Fields) -> float | None:

@@ -14,13 +14,13 @@ import torch
 from celldit import __version__
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.fold_change import ControlRates
-from celldit.calibration.means import Aim
-from celldit.calibration.new_cells.model import Synthesis
-from celldit.calibration.temporal_means import Course
+from celldit.calibration.means import MeanCalibration
+from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import Condition
-from celldit.conditions.briefing import Briefing
+from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population, StratumKey
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
 from celldit.conditions.strata import mean_controls
@@ -87,10 +87,10 @@ class Trained:
     history: Mapping[str, list[dict[str, float]]]
     calibration: EffectCalibration
     states: States
-    synthesis: Synthesis
+    new_cell_model: NewCellModel
     control_rates: ControlRates
-    aim: Aim
-    course: Course
+    mean_calibration: MeanCalibration
+    temporal_means: TemporalMeans
     model_id: str
 
     @property
@@ -121,7 +121,7 @@ class Trained:
         InputError
             Saying how to train for it.
         """
-        if not self.synthesis.learned:
+        if not self.new_cell_model.learned:
             raise InputError(
                 "This model, or the one it was tuned from, was trained with new_cells=False, for "
                 "predictions only, so it cannot draw new cells; train with new_cells=True, the "
@@ -171,7 +171,7 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ConditionBatch:
     """Conditions of the cells to sample, looked up once.
 
     Attributes
@@ -195,9 +195,9 @@ class Asked:
     conditions: list[Condition]
     kinds: list[Extrapolation]
     row: np.ndarray
-    briefing: Briefing
+    embedding: ConditionEmbedding
     weight_Q: torch.Tensor
-    references: Mapping[Surroundings, np.ndarray]
+    references: Mapping[StratumKey, np.ndarray]
     beyond: list[bool]
 
     @classmethod
@@ -205,8 +205,8 @@ class Asked:
         cls,
         trained: Trained,
         conditions: Sequence[Condition],
-        controls: Mapping[Surroundings, np.ndarray] | None = None,
-    ) -> Asked:
+        controls: Mapping[StratumKey, np.ndarray] | None = None,
+    ) -> ConditionBatch:
         """Look up the condition of every cell.
 
         Parameters
@@ -229,8 +229,8 @@ class Asked:
         trained: Trained,
         distinct: list[Condition],
         row: np.ndarray,
-        controls: Mapping[Surroundings, np.ndarray] | None = None,
-    ) -> Asked:
+        controls: Mapping[StratumKey, np.ndarray] | None = None,
+    ) -> ConditionBatch:
         """Look up conditions of which each cell names one by its row.
 
         Parameters
@@ -257,7 +257,7 @@ class Asked:
             distinct,
             kinds,
             row,
-            Briefing.of(
+            ConditionEmbedding.of(
                 trained.population,
                 distinct,
                 trained.shape,
@@ -278,7 +278,7 @@ class Asked:
 
     def sources(self, states: States) -> NoiseSources:
         """Where the flow from noise starts for each condition."""
-        return NoiseSources.of(states, self.conditions, self.briefing.positions_QKD)
+        return NoiseSources.of(states, self.conditions, self.embedding.positions_QKD)
 
     def obs(self, fields: Fields, n_cells: int) -> pd.DataFrame:
         """What each of the first `n_cells` is, as columns under the names of the training data."""
@@ -293,9 +293,9 @@ class Asked:
 def references_for(
     population: Population,
     conditions: Sequence[Condition],
-    controls: Mapping[Surroundings, np.ndarray],
-) -> dict[Surroundings, np.ndarray]:
+    controls: Mapping[StratumKey, np.ndarray],
+) -> dict[StratumKey, np.ndarray]:
     """Mean latent of the controls for surroundings that training did not see."""
     known = population.references
-    new = {c.surroundings for c in conditions} - set(known)
+    new = {c.stratum for c in conditions} - set(known)
     return {key: mean_controls(known, key, controls) for key in new}

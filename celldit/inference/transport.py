@@ -23,18 +23,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.conditions.strata import controls_shift
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.draws import EDIT_STREAM, CellNoise
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.inversion import invert
 from celldit.inference.solver import SolverConfig, transport
-from celldit.inference.trained import Asked, Trained
+from celldit.inference.trained import ConditionBatch, Trained
 
 SAMPLERS = ("transport", "inversion", "edit")
 
-Road: TypeAlias = Callable[[Tensor, np.ndarray], Tensor]
+TransportMap: TypeAlias = Callable[[Tensor, np.ndarray], Tensor]
 """``road(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go."""
 
 _Way: TypeAlias = Callable[[Tensor, np.ndarray, np.ndarray, Tensor], Tensor]
@@ -43,7 +43,7 @@ share of the way from the prior's prediction to the flow's."""
 
 
 @dataclass(frozen=True, eq=False)
-class Journey:
+class Route:
     """Cells on their way from one condition to another.
 
     Attributes
@@ -56,8 +56,8 @@ class Journey:
         Share of the network's displacement to use for each of the conditions in `there`.
     """
 
-    here: Asked
-    there: Asked
+    here: ConditionBatch
+    there: ConditionBatch
     keys: np.ndarray
     weight_Q: Tensor
 
@@ -87,14 +87,14 @@ def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -
         )
 
 
-def road(
+def transport_map(
     trained: Trained,
-    journey: Journey,
+    journey: Route,
     sampler: str,
     config: SolverConfig,
     edit: EditConfig,
     seed: int,
-) -> Road:
+) -> TransportMap:
     """The road that `sampler` names, for the cells of a journey.
 
     Parameters
@@ -120,7 +120,7 @@ def road(
 
 
 def _drift_of(
-    trained: Trained, here: Asked, there: Asked
+    trained: Trained, here: ConditionBatch, there: ConditionBatch
 ) -> Callable[[np.ndarray, np.ndarray], Tensor | float]:
     """By how much controls move from the time of a cell's own condition to that of another.
 
@@ -131,13 +131,13 @@ def _drift_of(
     known = {**trained.population.references, **here.references, **there.references}
 
     @lru_cache(maxsize=4096)
-    def between(start: Surroundings, end: Surroundings) -> Tensor:
+    def between(start: StratumKey, end: StratumKey) -> Tensor:
         moved_F = controls_shift(known, start, end)
         return torch.from_numpy(moved_F.astype(np.float32)).view(trained.shape)
 
     def drift(row_here: np.ndarray, row_there: np.ndarray) -> Tensor | float:
-        starts = [here.conditions[q].surroundings for q in row_here]
-        ends = [there.conditions[q].surroundings for q in row_there]
+        starts = [here.conditions[q].stratum for q in row_here]
+        ends = [there.conditions[q].stratum for q in row_there]
         if starts == ends:
             return 0.0
         # A cell that goes to another context is compared with that context's own controls.
@@ -149,7 +149,7 @@ def _drift_of(
 
 def _whole_way(
     trained: Trained,
-    journey: Journey,
+    journey: Route,
     sampler: str,
     config: SolverConfig,
     edit: EditConfig,
@@ -161,7 +161,7 @@ def _whole_way(
 
         def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
             row_here, row_there = here.row[at_B], there.row[at_B]
-            told = there.briefing.tell(row_there, from_noise=False)
+            told = there.embedding.tell(row_there, from_noise=False)
             start_BKD = z_BKD + drift(row_here, row_there) + told.effect_BKD
             return transport(flow, start_BKD, told, share_B, config)
 
@@ -169,7 +169,7 @@ def _whole_way(
     sources_here = here.sources(trained.states)
     sources_there = there.sources(trained.states)
     same_place = np.array(
-        [[a.surroundings == b.surroundings for b in there.conditions] for a in here.conditions]
+        [[a.stratum == b.stratum for b in there.conditions] for a in here.conditions]
     )
 
     def through_noise(
@@ -188,8 +188,8 @@ def _whole_way(
         source_there = sources_there.rows(row_there, state_there)
         ends = (
             z_BKD + shift_BKD,
-            source_here.tell(here.briefing, row_here),
-            source_there.tell(there.briefing, row_there),
+            source_here.tell(here.embedding, row_here),
+            source_there.tell(there.embedding, row_there),
             source_here,
             source_there,
             share_B,

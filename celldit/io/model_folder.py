@@ -13,9 +13,9 @@ import torch
 from celldit import __version__
 from celldit.calibration.control_rates import from_arrays, to_arrays
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.means import Aim
-from celldit.calibration.new_cells.model import Synthesis
-from celldit.calibration.temporal_means import Course
+from celldit.calibration.means import MeanCalibration
+from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
@@ -83,11 +83,11 @@ def arrays_of(trained: Trained) -> dict[str, Any]:
     arrays.update(prefixed("population", trained.population.arrays()))
     arrays.update(prefixed("tokenizer", trained.autoencoder.tokenizer.arrays()))
     arrays.update(prefixed("states", trained.states.arrays()))
-    arrays.update(prefixed("synthesis", trained.synthesis.arrays()))
+    arrays.update(prefixed("synthesis", trained.new_cell_model.arrays()))
     arrays.update(prefixed("control_rates", to_arrays(trained.control_rates)))
     arrays.update(prefixed("effect_calibration", trained.calibration.arrays()))
-    arrays.update(prefixed("aim", trained.aim.arrays()))
-    arrays.update(prefixed("course", trained.course.arrays()))
+    arrays.update(prefixed("aim", trained.mean_calibration.arrays()))
+    arrays.update(prefixed("course", trained.temporal_means.arrays()))
     return arrays
 
 
@@ -103,15 +103,15 @@ def to_folder(trained: Trained) -> Folder:
         "flow_weight": {str(kind): weight for kind, weight in trained.flow_weight.items()},
         "effect_calibration": trained.calibration.to_config(),
         "states": trained.states.to_config(),
-        "synthesis": trained.synthesis.to_config(),
+        "synthesis": trained.new_cell_model.to_config(),
         "control_rates": [list(key) for key in trained.control_rates],
-        "aim": trained.aim.to_config(),
+        "aim": trained.mean_calibration.to_config(),
         "trained_with": dict(trained.trained_with),
         "history": dict(trained.history),
         "frequencies": [[*c.to_list(), n] for c, n in trained.frequencies.items()],
     }
-    if trained.course.means:
-        config["course"] = trained.course.to_config()
+    if trained.temporal_means.means:
+        config["course"] = trained.temporal_means.to_config()
     vocab = {
         "genes": list(trained.genes),
         "perturbations": list(trained.perturbations),
@@ -220,10 +220,10 @@ def _from_folder(
             config["effect_calibration"], under("effect_calibration", arrays), len(genes)
         ),
         States.from_config(config["states"], under("states", arrays)),
-        Synthesis.from_config(config["synthesis"], under("synthesis", arrays)),
+        NewCellModel.from_config(config["synthesis"], under("synthesis", arrays)),
         from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
-        Aim.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
-        Course.from_config(config.get("course", []), under("course", arrays), len(genes)),
+        MeanCalibration.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
+        TemporalMeans.from_config(config.get("course", []), under("course", arrays), len(genes)),
         config["model"],
     )
 

@@ -55,7 +55,7 @@ def rehearse(model: CellDiT, name: str) -> None:
                 asked = _asked(model, condition)
                 model.predict_effects(**asked)
                 model.predict(_cells(model, condition), n_steps=1, solver="euler", **asked)
-            if model.trained.synthesis.learned:
+            if model.trained.new_cell_model.learned:
                 model.generate(2, n_steps=1, solver="euler")
     except CODING:
         raise

@@ -14,7 +14,7 @@ from scipy import sparse, stats
 
 from celldit.compute import threads
 from celldit.conditions import Condition
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.inference.request import check_perturbations, counterfactual_conditions
@@ -200,10 +200,10 @@ def _sd_along(
 ) -> float:
     """Posterior standard deviation of the mean effect along a linear function of the log rates."""
     known, share = trained.population.references, Counter(conditions)
-    new = {c.surroundings for c in share} - set(known)
-    references: dict[Surroundings, np.ndarray] = {}
+    new = {c.stratum for c in share} - set(known)
+    references: dict[StratumKey, np.ndarray] = {}
     for key in new:
-        own = start.take([c.surroundings == key for c in conditions])
+        own = start.take([c.stratum == key for c in conditions])
         references[key] = trained.autoencoder.encode(own).flatten(1).double().numpy().mean(0)
     estimate = trained.population.prior.estimate(list(share), references)
     loadings_FG = trained.autoencoder.decoder.loadings.detach().double().cpu().numpy()

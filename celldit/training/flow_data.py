@@ -206,7 +206,7 @@ def make_tables(
     with_parts
         Whether the network reads tokens of the conditions' parts.
     """
-    from celldit.conditions.briefing import context_numbers
+    from celldit.conditions.embedding import context_numbers
     from celldit.conditions.part_tokens import PartTokens
 
     order = rows[np.argsort(table.index[rows], kind="stable")]
@@ -234,8 +234,8 @@ def make_tables(
         )
         parts = own, without
     offset_CF = population.offset(table)
-    surroundings = sorted({c.surroundings for c in table.conditions}, key=str)
-    factors = np.stack([population.factor(key) for key in surroundings]).astype(np.float32)
+    stratum = sorted({c.stratum for c in table.conditions}, key=str)
+    factors = np.stack([population.factor(key) for key in stratum]).astype(np.float32)
     return FlowTables(
         z_NKD,
         order,
@@ -246,7 +246,7 @@ def make_tables(
         base + effects,
         torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
         torch.from_numpy(factors),
-        np.array([surroundings.index(c.surroundings) for c in table.conditions]),
+        np.array([stratum.index(c.stratum) for c in table.conditions]),
         context_numbers(population, table.conditions),
         unit_K,
         parts,
@@ -288,7 +288,7 @@ class PairedControls:
         stratum_C = np.full(len(table), -1)
         for i, condition in enumerate(table.conditions):
             if not condition.is_control:
-                stratum_C[i] = place.get(condition.surroundings, -1)
+                stratum_C[i] = place.get(condition.stratum, -1)
         return cls(tuple(found), stratum_C)
 
     def draw(self, rng: np.random.Generator, condition_B: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from celldit.flow.path import PathSample
 from celldit.inference.noise import STATE_STREAM, uniforms
 from celldit.inference.sampling import TILE
 from celldit.inference.solver import SolverConfig, carry
-from celldit.inference.trained import Asked, Trained
+from celldit.inference.trained import ConditionBatch, Trained
 
 PAIR_STREAM = 1 << 22
 PAIRS_BY = SolverConfig("heun", n_steps=16)
@@ -138,9 +138,9 @@ def draw_pairs(trained: Trained, n_pairs: int, seed: int) -> Pairs:
     n_pairs = -(-n_pairs // TILE) * TILE
     rng = np.random.default_rng(seed)
     row = rng.choice(len(conditions), size=n_pairs, p=share / share.sum())
-    asked = Asked.of_rows(trained, conditions, row)
+    asked = ConditionBatch.of_rows(trained, conditions, row)
     controls: list[Condition] = [c.control() for c in conditions]
-    standing = Asked.of_rows(trained, controls, row)
+    standing = ConditionBatch.of_rows(trained, controls, row)
     perturbed = np.array([not c.is_control for c in conditions])[row]
     anchored = perturbed & (rng.random(n_pairs) < 0.5)
     sources, bases = asked.sources(trained.states), standing.sources(trained.states)
@@ -157,9 +157,9 @@ def draw_pairs(trained: Trained, n_pairs: int, seed: int) -> Pairs:
             source = origin.rows(row[rows], origin.draw(row[rows], uniform_B[own]))
             start = source(noise[torch.from_numpy(own)])
             if from_noise:
-                knows = source.tell(asked.briefing, row[rows])
+                knows = source.tell(asked.embedding, row[rows])
             else:
-                knows = asked.briefing.tell(row[rows], from_noise=False)
+                knows = asked.embedding.tell(row[rows], from_noise=False)
                 start = start + knows.effect_BKD
             starts.append(start)
             ends.append(carry(trained.flow, start, knows, PAIRS_BY))

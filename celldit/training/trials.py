@@ -34,7 +34,7 @@ def make_trials(
     with_parts: bool = False,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
-    from celldit.conditions.briefing import Briefing
+    from celldit.conditions.embedding import ConditionEmbedding
     from celldit.conditions.strata import Strata
 
     strata = Strata.of_table(table)
@@ -42,7 +42,9 @@ def make_trials(
     reduced = population.without(held_out)
     is_held_out = np.array([c in set(held_out) for c in table.conditions])
     of_row = table.index[held_out_rows]
-    briefing = Briefing.of(reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts)
+    embedding = ConditionEmbedding.of(
+        reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts
+    )
     offset_CF = population.offset(table)
     trials = []
     candidates = rng.permutation(len(table))
@@ -59,11 +61,11 @@ def make_trials(
             n_seen += len(truth) >= 10
         if len(truth) < 10 or (kind is Extrapolation.SEEN and n_seen > MAX_CONDITIONS):
             continue
-        cells, weight = strata.cells(condition.surroundings)
+        cells, weight = strata.cells(condition.stratum)
         n_starts = min(int(np.count_nonzero(weight)), MAX_CELLS)
         cells = rng.choice(cells, n_starts, replace=False, p=weight)
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
-        told = briefing.tell(np.full(len(cells), i), from_noise=False)
+        told = embedding.tell(np.full(len(cells), i), from_noise=False)
         start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
         if offset_CF is not None:
             start_NKD = start_NKD + torch.from_numpy(offset_CF[i]).view(z_NKD.shape[1:])

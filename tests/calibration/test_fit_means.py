@@ -52,7 +52,9 @@ def dosed(
 def test_another_dose_is_left_out_and_not_seen(
     simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
 ) -> None:
-    weights = train_tiny(dosed(simulate_screen, 400, ("1", "10")), max_epochs=0).trained.aim.weights
+    weights = train_tiny(
+        dosed(simulate_screen, 400, ("1", "10")), max_epochs=0
+    ).trained.mean_calibration.weights
     assert set(weights) == {None, Extrapolation.SEEN}
 
 
@@ -61,7 +63,7 @@ def test_never_seen_perturbations_are_not_pooled_with_the_rest(
 ) -> None:
     adata = simulate_screen(n_cells=1_200, n_genes=40, labels=("control", *"ABCDE"))
     CellDiT.setup_anndata(adata, perturbation_key="perturbation")
-    weights = train_tiny(adata, max_epochs=0).trained.aim.weights
+    weights = train_tiny(adata, max_epochs=0).trained.mean_calibration.weights
     assert set(weights) == {Extrapolation.SEEN, Extrapolation.UNSEEN}
 
 
@@ -70,4 +72,4 @@ def test_where_nothing_can_be_tried_rates_stay_as_decoded(
 ) -> None:
     adata = simulate_screen(n_cells=60, n_genes=40, labels=("control", *"ABCDE"))
     CellDiT.setup_anndata(adata, perturbation_key="perturbation")
-    assert train_tiny(adata, max_epochs=0).trained.aim.is_none
+    assert train_tiny(adata, max_epochs=0).trained.mean_calibration.is_none

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from celldit import CellDiT
-from celldit.calibration.means import Aim, Beyond
-from celldit.calibration.on_target import OwnGene
+from celldit.calibration.means import Beyond, MeanCalibration
+from celldit.calibration.on_target import OnTarget
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.effects.residual_genes import Remainder
+from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent import LatentConfig
 
 
@@ -53,7 +53,7 @@ def test_predictions_of_a_new_condition_get_nearer(model: CellDiT, shallow: ad.A
     own = shallow[shallow.obs["donor"] == "d1"]
     control = own[own.obs["perturbation"] == "control"].copy()
     measured = mean_log(own[own.obs["perturbation"] == "A"]) - mean_log(control)
-    bare = replace(model.trained, aim=Aim.none(shallow.n_vars))
+    bare = replace(model.trained, mean_calibration=MeanCalibration.none(shallow.n_vars))
     error = {}
     for name, trained in (("aim", model.trained), ("bare", bare)):
         other = CellDiT(shallow, "modules")
@@ -79,7 +79,7 @@ def test_controls_are_given_back(model: CellDiT, shallow: ad.AnnData) -> None:
 
 
 def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
-    trained, aim = model.trained, model.trained.aim
+    trained, mean_calibration = model.trained, model.trained.mean_calibration
     where = ("d1", None)
     z_NKD = torch.zeros(4, *trained.shape)
     moved_NKD = z_NKD + 0.3
@@ -87,8 +87,10 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
     further_G = np.linspace(-0.2, 0.2, len(trained.genes))
     new_genes = np.array([3])
     ends = z_NKD, moved_NKD
-    offset_G = aim.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes[:0]))
-    own = replace(aim, own_gene=OwnGene(-0.5, 0.1))
+    offset_G = mean_calibration.offset(
+        trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes[:0])
+    )
+    own = replace(mean_calibration, on_target=OnTarget(-0.5, 0.1))
     with_new_G = own.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes))
     assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
     np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
@@ -97,11 +99,11 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
             trained.autoencoder.decoder.log_rate(z[:1].flatten(1))[0].double().numpy()
             for z in (z_NKD, moved_NKD)
         )
-    a, b, c = aim.weights[kind]
-    decoded_G, _ = aim.responses.at(where, after_G - before_G)
-    straight_G = np.full(len(aim.readout_FG), 0.3) @ aim.readout_FG
+    a, b, c = mean_calibration.weights[kind]
+    decoded_G, _ = mean_calibration.responses.at(where, after_G - before_G)
+    straight_G = np.full(len(mean_calibration.readout_FG), 0.3) @ mean_calibration.readout_FG
     wanted_G = a * decoded_G + b * straight_G + c * further_G
-    got_G, slope_G = aim.responses.at(where, after_G - before_G + offset_G)
+    got_G, slope_G = mean_calibration.responses.at(where, after_G - before_G + offset_G)
     answering = (slope_G > 0.2) & (np.abs(offset_G) < 1.9)
     assert answering.sum() > 20
     np.testing.assert_allclose(got_G[answering], wanted_G[answering], atol=0.02)
@@ -127,16 +129,18 @@ def test_another_time_of_a_context_stands_in_before_other_contexts() -> None:
 
 def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
     # A gene that other contexts' controls have none of, and that must change a good deal.
-    trained, aim = model.trained, model.trained.aim
-    silent = Responses({key: 0.03 * curve for key, curve in aim.responses.curves.items()})
-    aim = replace(aim, responses=silent)
+    trained, mean_calibration = model.trained, model.trained.mean_calibration
+    silent = Responses(
+        {key: 0.03 * curve for key, curve in mean_calibration.responses.curves.items()}
+    )
+    mean_calibration = replace(mean_calibration, responses=silent)
     shape = (8, *trained.shape)
     before, after = torch.zeros(shape), torch.full(shape, 0.3)
     nothing = Beyond(np.zeros(len(trained.genes)), np.zeros(0, np.int64))
     known = next(key[0] for key in silent.curves if key is not None)
     largest = {
         context: np.abs(
-            aim.offset(
+            mean_calibration.offset(
                 trained.autoencoder, (context, None), Extrapolation.CONTEXT, before, after, nothing
             )
         ).max()
@@ -148,32 +152,32 @@ def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
 
 def test_what_was_never_seen_says_nothing_of_what_was(model: CellDiT) -> None:
     weights = {Extrapolation.SEEN: (0.6, 0.5, 1.0), Extrapolation.UNSEEN: (0.0, 0.0, 0.0)}
-    aim = replace(model.trained.aim, weights=weights)
+    mean_calibration = replace(model.trained.mean_calibration, weights=weights)
     for kind in (Extrapolation.COMBINATION, Extrapolation.CONTEXT, None):
-        assert aim._weights_of(kind) == weights[Extrapolation.SEEN]
-    assert aim._weights_of(Extrapolation.UNSEEN) == (0.0, 0.0, 0.0)
+        assert mean_calibration._weights_of(kind) == weights[Extrapolation.SEEN]
+    assert mean_calibration._weights_of(Extrapolation.UNSEEN) == (0.0, 0.0, 0.0)
 
 
 def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT]) -> None:
     adata = ad.AnnData(np.random.default_rng(0).poisson(2.0, (60, 12)).astype(np.float32))
     CellDiT.setup_anndata(adata)
-    assert train_tiny(adata).trained.aim.is_none
+    assert train_tiny(adata).trained.mean_calibration.is_none
 
 
 def test_what_was_learned_earlier_is_kept() -> None:
     curve = np.stack([LOG_FACTORS, 2 * LOG_FACTORS, 3 * LOG_FACTORS], axis=1).astype(np.float16)
     line = np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
-    nothing, own_gene = Remainder.none(3), OwnGene(-0.7, 0.2)
+    nothing, on_target = ResidualGenes.none(3), OnTarget(-0.7, 0.2)
     responses = Responses({("a", None): curve, None: curve})
-    earlier = Aim(line, responses, nothing, own_gene, {None: (0.9, 0.2, 0.8)})
-    tuned = Aim.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
-    assert (tuned.weights, tuned.own_gene) == (earlier.weights, own_gene)
+    earlier = MeanCalibration(line, responses, nothing, on_target, {None: (0.9, 0.2, 0.8)})
+    tuned = MeanCalibration.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
+    assert (tuned.weights, tuned.on_target) == (earlier.weights, on_target)
     np.testing.assert_array_equal(tuned.readout_FG, [[3, 1]])
     np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
     responses = Responses({("b", None): curve, None: 0 * curve})
-    own = Aim(2 * line, responses, nothing, OwnGene(), {None: (0.5, 0.5, 1.0)})
+    own = MeanCalibration(2 * line, responses, nothing, OnTarget(), {None: (0.5, 0.5, 1.0)})
     both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
-    assert both.own_gene == own_gene
+    assert both.on_target == on_target
     tried = replace(earlier, weights={**earlier.weights, Extrapolation.COMBINATION: (0.8, 0.2, 1)})
     assert own.with_earlier(["x", "y", "z"], tried, ["x", "y", "z"]).weights == {
         **own.weights,
@@ -187,20 +191,23 @@ def test_what_was_learned_earlier_is_kept() -> None:
 
 def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
-    loaded, aim = CellDiT.load(tmp_path / "model").trained.aim, model.trained.aim
-    assert loaded.weights == aim.weights
-    assert list(loaded.responses.curves) == list(aim.responses.curves)
-    assert loaded.remainder.conditions == aim.remainder.conditions
-    assert loaded.own_gene == aim.own_gene
-    for name, array in aim.arrays().items():
+    loaded, mean_calibration = (
+        CellDiT.load(tmp_path / "model").trained.mean_calibration,
+        model.trained.mean_calibration,
+    )
+    assert loaded.weights == mean_calibration.weights
+    assert list(loaded.responses.curves) == list(mean_calibration.responses.curves)
+    assert loaded.residual_genes.conditions == mean_calibration.residual_genes.conditions
+    assert loaded.on_target == mean_calibration.on_target
+    for name, array in mean_calibration.arrays().items():
         np.testing.assert_array_equal(loaded.arrays()[name], array)
 
 
 def test_arrays_that_do_not_fit_are_refused(model: CellDiT) -> None:
-    aim, n = model.trained.aim, len(model.trained.genes)
-    config, arrays = aim.to_config(), aim.arrays()
-    assert Aim.from_config({}, {}, n).is_none
+    mean_calibration, n = model.trained.mean_calibration, len(model.trained.genes)
+    config, arrays = mean_calibration.to_config(), mean_calibration.arrays()
+    assert MeanCalibration.from_config({}, {}, n).is_none
     with pytest.raises(ValueError, match="readout"):
-        Aim.from_config(config, arrays, n + 1)
+        MeanCalibration.from_config(config, arrays, n + 1)
     with pytest.raises(ValueError, match="responses"):
-        Aim.from_config(config, {**arrays, "curves": arrays["curves"][1:]}, n)
+        MeanCalibration.from_config(config, {**arrays, "curves": arrays["curves"][1:]}, n)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import celldit as cd
-from celldit.calibration.on_target import OwnGene, fit_own_gene
+from celldit.calibration.on_target import OnTarget, fit_on_target
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import Condition, ConditionTable
 
@@ -31,25 +31,27 @@ def means(log_factors: list[float]) -> np.ndarray:
 
 def test_the_mean_and_the_spread_are_found() -> None:
     drawn = [-1.5, -1.0, -0.5, -1.0]
-    own = fit_own_gene(table_of(list("ABCD")), GENES, means(drawn), np.ones(5), RESPONSES)
+    own = fit_on_target(table_of(list("ABCD")), GENES, means(drawn), np.ones(5), RESPONSES)
     # Drawn to zero as if one perturbation had shown nothing.
     assert -1.0 < own.log_factor < -0.85
     assert own.spread == pytest.approx(np.std(drawn, ddof=1), abs=0.15)
 
 
 def test_activation_is_as_good() -> None:
-    own = fit_own_gene(table_of(list("ABCD")), GENES, means([1.0] * 4), np.ones(5), RESPONSES)
+    own = fit_on_target(table_of(list("ABCD")), GENES, means([1.0] * 4), np.ones(5), RESPONSES)
     assert 0.9 < own.log_factor < 1.0
 
 
 def test_few_perturbations_and_silent_genes_tell_nothing() -> None:
-    two = fit_own_gene(table_of(["A", "B"]), GENES, means([-1.0] * 2), np.ones(5), RESPONSES)
-    assert two == OwnGene()
-    drugs = fit_own_gene(table_of(["x", "y", "z"]), GENES, means([-1.0] * 3), np.ones(5), RESPONSES)
-    assert drugs == OwnGene()
+    two = fit_on_target(table_of(["A", "B"]), GENES, means([-1.0] * 2), np.ones(5), RESPONSES)
+    assert two == OnTarget()
+    drugs = fit_on_target(
+        table_of(["x", "y", "z"]), GENES, means([-1.0] * 3), np.ones(5), RESPONSES
+    )
+    assert drugs == OnTarget()
     silent = Responses({("", None): np.zeros((len(LOG_FACTORS), 5))})
     whole = table_of(list("ABCD"))
-    assert fit_own_gene(whole, GENES, means([0.0] * 4), np.ones(5), silent) == OwnGene()
+    assert fit_on_target(whole, GENES, means([0.0] * 4), np.ones(5), silent) == OnTarget()
 
 
 def test_knock_outs_of_papalexi_change_their_own_gene_most() -> None:
@@ -76,7 +78,7 @@ def test_the_better_a_knock_out_worked_the_more_it_tells(log_factor: float) -> N
     mean_CG = rng.normal(0.7, 0.01, (len(names) + 1, len(names)))
     for i in range(len(names)):
         mean_CG[i + 1, i] += np.interp(log_factor, LOG_FACTORS, curve_P)
-    own = fit_own_gene(
+    own = fit_on_target(
         table_of(names), names, mean_CG, np.full(len(names), 0.1), Responses({("", None): curves})
     )
     told = min(max(log_factor, -4.0), 4.0)

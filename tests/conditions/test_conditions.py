@@ -43,7 +43,7 @@ def test_labels_and_controls() -> None:
     condition = Condition(("A", "B"), (1.0, 2.0), "x", 3.0)
     assert condition.label("+", "ctrl") == "A+B"
     assert condition.control().is_control
-    assert condition.control().surroundings == condition.surroundings
+    assert condition.control().stratum == condition.stratum
     assert condition.control().label("+", "ctrl") == "ctrl"
 
 

@@ -33,7 +33,7 @@ def test_position_is_reference_plus_effect(fitted: tuple) -> None:
     for i, condition in enumerate(made.table.conditions):
         cells = made.z[made.table.index == i]
         np.testing.assert_allclose(estimate.position[i], cells.mean(0), atol=0.3)
-        reference = population.references[condition.surroundings]
+        reference = population.references[condition.stratum]
         np.testing.assert_allclose(estimate.position[i], reference + estimate.effect[i], atol=1e-5)
         if condition.is_control:
             np.testing.assert_allclose(estimate.position[i], cells.mean(0), atol=1e-5)

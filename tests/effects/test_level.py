@@ -107,8 +107,8 @@ def test_never_much_worse_than_the_better_of_shift_and_level(slope: float) -> No
         prior = EffectPrior.fit(*made.without(asked))
         shift_F = prior.shifts.mean(axis=0) @ np.linalg.inv(prior.rotation)
         at = prior.kernel.positions
-        centre_F = np.mean([at[c.surroundings] for c in prior.conditions], axis=0)
-        level_F = shift_F - (at[asked.surroundings] - centre_F)
+        centre_F = np.mean([at[c.stratum] for c in prior.conditions], axis=0)
+        level_F = shift_F - (at[asked.stratum] - centre_F)
         (mean,) = prior.estimate([asked]).mean
         errors.append([error(guess, made.truth[asked]) for guess in (mean, shift_F, level_F)])
     model, shift, level = np.mean(errors, axis=0)
@@ -122,7 +122,7 @@ def test_noise_of_controls_is_no_slope() -> None:
     index = np.repeat(np.arange(len(conditions)), 10)
     z = rng.normal(size=(len(index), N_DIMS))
     prior = EffectPrior.fit(z, ConditionTable(conditions, index))
-    levels_CF = np.array([prior.kernel.positions[c.surroundings] for c in prior.conditions])
+    levels_CF = np.array([prior.kernel.positions[c.stratum] for c in prior.conditions])
     naive = np.polyfit((levels_CF @ prior.rotation).ravel(), prior.shifts.ravel(), 1)[0]
     assert naive < -0.5
     assert prior.level.slope == 0

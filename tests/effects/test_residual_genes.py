@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.calibration.fit_residual_genes import fit_remainder
+from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
-from celldit.effects.residual_genes import Remainder
+from celldit.effects.residual_genes import ResidualGenes
 
 N_CELLS, N_GENES = 400, 30
 LABELS = tuple("ABCDEF")
 
 
-def posed(own: float, n_dims: int = 3) -> tuple[Remainder, EffectPrior, np.ndarray]:
+def posed(own: float, n_dims: int = 3) -> tuple[ResidualGenes, EffectPrior, np.ndarray]:
     """Six perturbations in two donors that act on their own gene alone, unseen by the latent."""
     rng = np.random.default_rng(0)
     conditions = [Condition((), None, donor) for donor in ("d1", "d2")]
@@ -37,93 +37,95 @@ def posed(own: float, n_dims: int = 3) -> tuple[Remainder, EffectPrior, np.ndarr
             truth_CG[i, LABELS.index(part)] = own
     mean_CG = truth_CG + rng.normal(0, 1 / np.sqrt(N_CELLS), truth_CG.shape)
     line_FG = np.zeros((n_dims, N_GENES))
-    remainder = fit_remainder(table, prior, line_FG, mean_CG, np.ones(N_GENES))
-    return remainder, prior, truth_CG
+    residual_genes = fit_residual_genes(table, prior, line_FG, mean_CG, np.ones(N_GENES))
+    return residual_genes, prior, truth_CG
 
 
 def test_the_perturbed_gene_is_found_in_a_new_context() -> None:
-    remainder, prior, _ = posed(-1.5)
-    (told_G,) = remainder.estimate(prior, [Condition(("A",), None, "d2")])
+    residual_genes, prior, _ = posed(-1.5)
+    (told_G,) = residual_genes.estimate(prior, [Condition(("A",), None, "d2")])
     # One observation in another context, where this latent says nothing of how contexts differ.
     assert -1.6 < told_G[0] < -1.1
     assert np.abs(told_G[1:]).max() < 0.1
-    np.testing.assert_array_equal(remainder.estimate(prior, [Condition((), None, "d2")]), 0)
+    np.testing.assert_array_equal(residual_genes.estimate(prior, [Condition((), None, "d2")]), 0)
 
 
 def test_combinations_add_up() -> None:
-    remainder, prior, _ = posed(-1.5)
-    (told_G,) = remainder.estimate(prior, [Condition(("B", "C"), None, "d1")])
+    residual_genes, prior, _ = posed(-1.5)
+    (told_G,) = residual_genes.estimate(prior, [Condition(("B", "C"), None, "d1")])
     np.testing.assert_allclose(told_G[1:3], -1.5, atol=0.25)
 
 
 def test_noise_is_left_alone() -> None:
-    remainder, prior, _ = posed(0.0)
-    told_QG = remainder.estimate(prior, prior.conditions)
+    residual_genes, prior, _ = posed(0.0)
+    told_QG = residual_genes.estimate(prior, prior.conditions)
     observed = 2 / N_CELLS
     assert (told_QG**2).mean() < 0.2 * observed
 
 
 def test_left_out_means_without_its_own_cells() -> None:
-    remainder, prior, _ = posed(-1.5)
+    residual_genes, prior, _ = posed(-1.5)
     asked = [Condition(("A",), None, "d1"), Condition(("B",), None, "d1")]
-    left_QG = remainder.leave_one_out(prior, asked)
+    left_QG = residual_genes.leave_one_out(prior, asked)
     # A was in no other donor, B was.
     assert abs(left_QG[0, 0]) < 0.2
     assert left_QG[1, 1] == pytest.approx(-1.5, abs=0.25)
     without = prior.without(asked[:1])
-    keep = [i for i, c in enumerate(remainder.conditions) if c != asked[0]]
-    fewer = Remainder(
-        tuple(remainder.conditions[i] for i in keep),
+    keep = [i for i, c in enumerate(residual_genes.conditions) if c != asked[0]]
+    fewer = ResidualGenes(
+        tuple(residual_genes.conditions[i] for i in keep),
         N_GENES,
-        remainder.gene_H,
-        remainder.shifts_CH[keep],
-        remainder.noise_C[keep],
-        remainder.scatter_H,
-        remainder.signal_H,
-        remainder.common_H,
+        residual_genes.gene_H,
+        residual_genes.shifts_CH[keep],
+        residual_genes.noise_C[keep],
+        residual_genes.scatter_H,
+        residual_genes.signal_H,
+        residual_genes.common_H,
     )
     np.testing.assert_allclose(fewer.estimate(without, asked[:1])[0], left_QG[0], atol=1e-6)
 
 
 def test_it_is_saved_and_refused_where_it_does_not_fit() -> None:
-    remainder, prior, _ = posed(-1.5)
-    config, arrays = remainder.to_config(), remainder.arrays()
-    again = Remainder.from_config(config, arrays, N_GENES)
+    residual_genes, prior, _ = posed(-1.5)
+    config, arrays = residual_genes.to_config(), residual_genes.arrays()
+    again = ResidualGenes.from_config(config, arrays, N_GENES)
     asked = [Condition(("A",), None, "d2")]
-    np.testing.assert_array_equal(again.estimate(prior, asked), remainder.estimate(prior, asked))
-    assert Remainder.from_config([], {}, N_GENES).is_none
+    np.testing.assert_array_equal(
+        again.estimate(prior, asked), residual_genes.estimate(prior, asked)
+    )
+    assert ResidualGenes.from_config([], {}, N_GENES).is_none
     with pytest.raises(ValueError, match="remainder"):
-        Remainder.from_config(config[1:], arrays, N_GENES)
+        ResidualGenes.from_config(config[1:], arrays, N_GENES)
     with pytest.raises(ValueError, match="remainder"):
-        Remainder.from_config(config, arrays, int(remainder.gene_H.max()))
+        ResidualGenes.from_config(config, arrays, int(residual_genes.gene_H.max()))
 
 
 def test_an_earlier_training_is_kept() -> None:
-    remainder, prior, _ = posed(-1.5)
+    residual_genes, prior, _ = posed(-1.5)
     names = [f"g{i}" for i in range(N_GENES)]
     turned = names[::-1]
-    nothing = Remainder.none(N_GENES)
-    moved = nothing.with_earlier(turned, remainder, names)
+    nothing = ResidualGenes.none(N_GENES)
+    moved = nothing.with_earlier(turned, residual_genes, names)
     asked = [Condition(("A",), None, "d2")]
-    expected_QG = remainder.estimate(prior, asked)[:, ::-1]
+    expected_QG = residual_genes.estimate(prior, asked)[:, ::-1]
     # Strengths, scatters and observations move with their genes.
     np.testing.assert_allclose(moved.estimate(prior, asked), expected_QG, atol=1e-12)
-    assert remainder.with_earlier(names, nothing, names) is remainder
-    half = [i for i, c in enumerate(remainder.conditions) if c.context == "d1"]
-    own = Remainder(
-        tuple(remainder.conditions[i] for i in half),
+    assert residual_genes.with_earlier(names, nothing, names) is residual_genes
+    half = [i for i, c in enumerate(residual_genes.conditions) if c.context == "d1"]
+    own = ResidualGenes(
+        tuple(residual_genes.conditions[i] for i in half),
         N_GENES,
-        remainder.gene_H,
-        remainder.shifts_CH[half],
-        remainder.noise_C[half],
-        remainder.scatter_H,
-        remainder.signal_H,
-        remainder.common_H,
+        residual_genes.gene_H,
+        residual_genes.shifts_CH[half],
+        residual_genes.noise_C[half],
+        residual_genes.scatter_H,
+        residual_genes.signal_H,
+        residual_genes.common_H,
     )
-    both = own.with_earlier(names, remainder, names)
-    assert set(both.conditions) == set(remainder.conditions)
+    both = own.with_earlier(names, residual_genes, names)
+    assert set(both.conditions) == set(residual_genes.conditions)
     np.testing.assert_allclose(
-        both.estimate(prior, asked), remainder.estimate(prior, asked), atol=1e-6
+        both.estimate(prior, asked), residual_genes.estimate(prior, asked), atol=1e-6
     )
 
 
@@ -154,25 +156,25 @@ def test_a_knocked_out_gene_is_silenced_in_predicted_cells(
 
 
 def test_a_training_that_found_nothing_in_a_gene_does_not_deny_it() -> None:
-    remainder, prior, _ = posed(-1.5)
+    residual_genes, prior, _ = posed(-1.5)
     names = [f"g{i}" for i in range(N_GENES)]
     # The same conditions again, in which only another gene stood out.
-    place = {int(g): h for h, g in enumerate(remainder.gene_H)}
+    place = {int(g): h for h, g in enumerate(residual_genes.gene_H)}
     other = np.array([place[1]])
-    later = Remainder(
-        remainder.conditions,
+    later = ResidualGenes(
+        residual_genes.conditions,
         N_GENES,
-        remainder.gene_H[other],
-        remainder.shifts_CH[:, other],
-        remainder.noise_C,
-        remainder.scatter_H[other],
-        remainder.signal_H[other],
-        remainder.common_H[other],
+        residual_genes.gene_H[other],
+        residual_genes.shifts_CH[:, other],
+        residual_genes.noise_C,
+        residual_genes.scatter_H[other],
+        residual_genes.signal_H[other],
+        residual_genes.common_H[other],
     )
-    both = later.with_earlier(names, remainder, names)
+    both = later.with_earlier(names, residual_genes, names)
     asked = [Condition(("A",), None, "d2")]
     np.testing.assert_allclose(
-        both.estimate(prior, asked)[0, 0], remainder.estimate(prior, asked)[0, 0], atol=1e-6
+        both.estimate(prior, asked)[0, 0], residual_genes.estimate(prior, asked)[0, 0], atol=1e-6
     )
 
 
@@ -184,8 +186,10 @@ def test_markers_of_a_context_without_controls_are_no_effect() -> None:
     prior = EffectPrior.fit(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
     mean_CG = rng.normal(0, 1 / np.sqrt(N_CELLS), (len(conditions), N_GENES))
     mean_CG[-5:, :10] += 1.0
-    remainder = fit_remainder(table, prior, np.zeros((3, N_GENES)), mean_CG, np.ones(N_GENES))
-    told_QG = remainder.estimate(prior, [Condition(("F",), None, "d2")])
+    residual_genes = fit_residual_genes(
+        table, prior, np.zeros((3, N_GENES)), mean_CG, np.ones(N_GENES)
+    )
+    told_QG = residual_genes.estimate(prior, [Condition(("F",), None, "d2")])
     assert np.abs(told_QG).max() < 0.1
 
 
@@ -201,7 +205,7 @@ def test_mean_shifts_over_two_trainings_are_not_held_against_one() -> None:
         priors.append(EffectPrior.fit(z_NF.astype(np.float32), table))
         means.append(shift_CF @ line_FG)
     merged = priors[1].with_earlier(priors[0])
-    assert fit_remainder(table, merged, line_FG, means[1], np.ones(N_GENES)).is_none
+    assert fit_residual_genes(table, merged, line_FG, means[1], np.ones(N_GENES)).is_none
 
 
 def test_a_few_cells_are_not_believed() -> None:
@@ -213,4 +217,4 @@ def test_a_few_cells_are_not_believed() -> None:
     counts = rng.poisson(0.05, (len(table.index), 200))
     mean_CG = np.array([counts[table.index == c].mean(0) for c in range(len(conditions))])
     scatter_G = np.full(200, 0.05**0.5)
-    assert fit_remainder(table, prior, np.zeros((3, 200)), mean_CG, scatter_G).is_none
+    assert fit_residual_genes(table, prior, np.zeros((3, 200)), mean_CG, scatter_G).is_none

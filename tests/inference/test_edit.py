@@ -10,7 +10,7 @@ from celldit.flow import CellNoise
 from celldit.flow.draws import EDIT_STREAM
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import Asked
+from celldit.inference.trained import ConditionBatch
 
 EULER = SolverConfig("euler", n_steps=6)
 
@@ -24,10 +24,10 @@ def edited(model, labels, *, n_cells=24, edit=EditConfig(), seed=0, rows=slice(N
         condition = next(
             c for c in trained.frequencies if c.label("+", "control") == label and "d1" in c.context
         )
-        asked = Asked.of(trained, [condition] * len(z_BKD))
+        asked = ConditionBatch.of(trained, [condition] * len(z_BKD))
         origin = asked.sources(trained.states)
         source = origin.rows(asked.row, origin.nearest(asked.row, z_BKD))
-        told.append(source.tell(asked.briefing, asked.row))
+        told.append(source.tell(asked.embedding, asked.row))
         sources.append(source)
     noise = CellNoise(torch.arange(n_cells)[rows], seed, EDIT_STREAM)
     trust_B = torch.ones(len(z_BKD))

@@ -11,7 +11,7 @@ import torch
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference.inversion import invert
 from celldit.inference.solver import SolverConfig, carry
-from celldit.inference.trained import Asked
+from celldit.inference.trained import ConditionBatch
 
 
 def ends(model, labels, n_cells):
@@ -24,10 +24,10 @@ def ends(model, labels, n_cells):
         condition = next(
             c for c in trained.frequencies if c.label("+", "control") == label and "d1" in c.context
         )
-        asked = Asked.of(trained, [condition] * n_cells)
+        asked = ConditionBatch.of(trained, [condition] * n_cells)
         sources = asked.sources(trained.states)
         source = sources.rows(asked.row, sources.nearest(asked.row, z_BKD))
-        result.append((source.tell(asked.briefing, asked.row), source))
+        result.append((source.tell(asked.embedding, asked.row), source))
     return trained.flow, z_BKD, result
 
 

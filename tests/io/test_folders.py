@@ -340,7 +340,7 @@ def test_where_nothing_can_be_written(
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.parametrize("place", ["model_folder._from_folder", "rehearsal.to_folder"])
+@pytest.mark.parametrize("place", ["io.model_folder._from_folder", "io.rehearsal.to_folder"])
 @pytest.mark.parametrize("error", [AttributeError("x"), AssertionError(), NameError("x")])
 def test_mistakes_of_celldit_are_not_laid_on_the_file(
     place: str, error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch

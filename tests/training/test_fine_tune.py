@@ -246,7 +246,7 @@ def test_new_cells_of_a_tuned_model_have_its_genes_and_contexts(tiny_model, tiny
     made = model.generate(20, perturbation="A")
     assert list(made.var_names) == list(fewer.var_names)
     assert set(made.obs["donor"]) <= set(fewer.obs["donor"]) | set(tiny_screen.obs["donor"])
-    assert model.trained.synthesis is not tiny_model.trained.synthesis
+    assert model.trained.new_cell_model is not tiny_model.trained.new_cell_model
     before = tiny_model.generate(20, perturbation="A")
     assert list(before.var_names) == list(tiny_screen.var_names)
 

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from celldit import CellDiT
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.briefing import Briefing
+from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.effects import EffectPrior
@@ -78,7 +78,7 @@ def test_a_shape_that_is_no_gaussian_is_learned_and_trusted() -> None:
     assert float(flow.noise_trust) > 0.7
 
     def radii(source: NoiseSources) -> np.ndarray:
-        briefing = Briefing.of(population, [Condition()], (1, 2))
+        briefing = ConditionEmbedding.of(population, [Condition()], (1, 2))
         row_B = np.zeros(1000, dtype=np.int64)
         here = source.rows(row_B, row_B)
         start = here(torch.randn(1000, 1, 2, generator=torch.Generator().manual_seed(0)))
@@ -94,10 +94,10 @@ def test_a_mixed_batch_goes_to_both_networks(pair: tuple[CellDiT, CellDiT]) -> N
     flow = pair[1].trained.flow
     assert flow.from_noise is not None
     briefing_rows = torch.zeros(6, dtype=torch.int64)
-    from celldit.conditions.briefing import Briefing
+    from celldit.conditions.embedding import ConditionEmbedding
 
     trained = pair[1].trained
-    briefing = Briefing.of(trained.population, list(trained.frequencies), trained.shape)
+    briefing = ConditionEmbedding.of(trained.population, list(trained.frequencies), trained.shape)
     noisy, plain = (briefing.tell(briefing_rows, from_noise=flag) for flag in (True, False))
     pairs = [(getattr(noisy, n), getattr(plain, n)) for n in type(noisy).__dataclass_fields__]
     mixed = type(noisy)(*(None if a is None else torch.cat([a[:3], b[3:]]) for a, b in pairs))

@@ -40,8 +40,8 @@ def test_neither_the_flow_from_noise_nor_counts_are_learned(pair: tuple[CellDiT,
     whole, alone = pair
     assert whole.history["noise"]
     assert not alone.history["noise"]
-    assert len(whole.trained.synthesis.offset_G)
-    assert not len(alone.trained.synthesis.offset_G)
+    assert len(whole.trained.new_cell_model.offset_G)
+    assert not len(alone.trained.new_cell_model.offset_G)
 
 
 def test_new_cells_are_refused_also_after_loading(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.calibration.new_cells.quantiles import CellMargins
+from celldit.calibration.new_cells.quantiles import CellQuantiles
 from celldit.latent.likelihoods import MAX_RATE, CountModel, as_array
 
 MAX_LOG_FACTOR = 5.0
@@ -44,7 +44,7 @@ class NewCounts(CountModel):
     total_B: Tensor
     share: float
     before_BG: Tensor
-    margins: CellMargins | None = None
+    count_quantiles: CellQuantiles | None = None
 
     def draw(self, cell: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the counts of one cell, int64, shape (G,)."""
@@ -56,9 +56,9 @@ class NewCounts(CountModel):
         rate_G *= held_total(rate_G[None], total_1, self.share)[0]
         expected_G = np.minimum(rate_G * depth, MAX_RATE)
         counts_G = rng.poisson(expected_G)
-        if self.margins is None:
+        if self.count_quantiles is None:
             return counts_G
-        return self.margins.moved(cell, counts_G, expected_G, rng)
+        return self.count_quantiles.moved(cell, counts_G, expected_G, rng)
 
     @classmethod
     def held(
@@ -68,7 +68,7 @@ class NewCounts(CountModel):
         size_B: Tensor,
         total_B: Tensor,
         share: float,
-        margins: CellMargins | None = None,
+        count_quantiles: CellQuantiles | None = None,
     ) -> NewCounts:
         """From expectations of independent genes, whose totals are held to a share, too.
 
@@ -88,7 +88,7 @@ class NewCounts(CountModel):
         mean_BG = mean_BG * factor_B.to(mean_BG.dtype)[:, None]
         # The gamma factors move the total from here, and only a share of that stays, too.
         reached_B = torch.log((mean_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
-        return cls._drawn_from(mean_BG, theta_G, size_B, reached_B, share, margins)
+        return cls._drawn_from(mean_BG, theta_G, size_B, reached_B, share, count_quantiles)
 
     @classmethod
     def _drawn_from(
@@ -98,19 +98,19 @@ class NewCounts(CountModel):
         size_B: Tensor,
         total_B: Tensor,
         share: float,
-        margins: CellMargins | None,
+        count_quantiles: CellQuantiles | None,
     ) -> NewCounts:
         mean_BG = before_BG
-        if margins is not None:
-            mean_BG = torch.from_numpy(margins.means(before_BG.numpy()))
-        return cls(mean_BG, theta_G, size_B, total_B, share, before_BG, margins)
+        if count_quantiles is not None:
+            mean_BG = torch.from_numpy(count_quantiles.means(before_BG.numpy()))
+        return cls(mean_BG, theta_G, size_B, total_B, share, before_BG, count_quantiles)
 
     def towards(self, other: NewCounts, share_B: Tensor) -> NewCounts:
         """The same cells a share of the way to `other`: expectations lie on a straight line."""
         before_BG = torch.lerp(self.before_BG, other.before_BG, share_B[:, None])
         theta_BG = self.theta_G * (other.theta_G / self.theta_G) ** share_B[:, None]
         total_B = torch.log((before_BG.sum(1) * 1e4 / self.size_B).clamp_min(1e-12))
-        rest = self.size_B, total_B, self.share, self.margins
+        rest = self.size_B, total_B, self.share, self.count_quantiles
         return self._drawn_from(before_BG, theta_BG, *rest)
 
 

@@ -16,10 +16,10 @@ import torch
 from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.counts import held_total
 from celldit.calibration.new_cells.dispersion import theta_of_zeros
-from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_margins
+from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
-from celldit.calibration.new_cells.model import Synthesis
-from celldit.calibration.new_cells.quantiles import Margins
+from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.calibration.new_cells.redraw import Again, OffsetOf, Redraw
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
@@ -36,7 +36,7 @@ LEAST, MOST = 0.0, 1.0
 
 
 @torch.no_grad()
-def fit_synthesis(
+def fit_new_cells(
     cells: CellStore,
     table: ConditionTable,
     population: Population,
@@ -45,7 +45,7 @@ def fit_synthesis(
     state_N: np.ndarray,
     seed: int,
     offset_of: OffsetOf,
-) -> Synthesis:
+) -> NewCellModel:
     """Find maps, shifts, offsets, dispersions and distributions.
 
     Parameters
@@ -82,10 +82,10 @@ def fit_synthesis(
 
 def decoded_as_they_are(
     cells: CellStore, autoencoder: Autoencoder, states: States, state_N: np.ndarray
-) -> Synthesis:
+) -> NewCellModel:
     """Latents and counts as flow and decoder have them, with library sizes as measured."""
     sizes = SizeModel.fit(cells.size_factors, state_N, len(states))
-    return Synthesis.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
+    return NewCellModel.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
 
 
 class Search:
@@ -121,7 +121,7 @@ class Search:
         self.shifts_XF = np.zeros((n_states, n_dims))
         self.offset_G, self.by_state = np.zeros(n_genes), ByState.none(n_states, n_genes)
         self.total_X, self.share = self.measured_X.copy(), 1.0
-        self.margins = Margins.none()
+        self.count_quantiles = CountQuantiles.none()
 
     def settle(self) -> None:
         """Maps, rates and dispersions that follow from all else."""
@@ -148,10 +148,10 @@ class Search:
         """Draw the training cells again, and encode them."""
         totals = self.total_X, self.share
         counts, expected = self.again.counts(self.rate_NG, self.theta_XG, *totals, round_)
-        group_N = self.margins.groups(self.again.size_N, self.again.row_N)
+        group_N = self.count_quantiles.groups(self.again.size_N, self.again.row_N)
         if (group_N >= 0).any():
             uniform = self.again.uniforms(round_)
-            counts = self.margins.moved(counts, expected, group_N, uniform)
+            counts = self.count_quantiles.moved(counts, expected, group_N, uniform)
         return self.again.encoded(counts)
 
     def correct_latents(self, drawn: Again, step: float) -> None:
@@ -186,7 +186,7 @@ class Search:
             totals = self.total_X, self.share
             drawn.append(new.counts(self.rates(new), self.theta_XG, *totals, (round_, i)))
         counts, expected = (np.concatenate(each) for each in zip(*drawn, strict=True))
-        self.margins = fit_margins(
+        self.count_quantiles = fit_quantiles(
             self.again.counts_NG,
             self.again.own_size_N,
             Drawn(counts, expected, np.tile(self.again.size_N, N_DRAWS)),
@@ -194,9 +194,9 @@ class Search:
             self.again.n_states,
         )
 
-    def found(self, sizes: SizeModel) -> Synthesis:
+    def found(self, sizes: SizeModel) -> NewCellModel:
         """The result."""
-        return Synthesis(
+        return NewCellModel(
             self.maps_XFF,
             self.shifts_XF,
             self.offset_G,
@@ -205,7 +205,7 @@ class Search:
             self.share,
             sizes,
             self.by_state,
-            self.margins,
+            self.count_quantiles,
         )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from celldit.calibration.new_cells.quantiles import TINY, Margins
+from celldit.calibration.new_cells.quantiles import TINY, CountQuantiles
 
 # Cells of about one size: at least so many, in at most so many groups.
 CELLS_PER_GROUP, MAX_GROUPS = 150, 8
@@ -25,13 +25,13 @@ class Drawn(NamedTuple):
     size_M: np.ndarray
 
 
-def fit_margins(
+def fit_quantiles(
     measured_NG: np.ndarray,
     size_N: np.ndarray,
     drawn: Drawn,
     sizes: np.ndarray,
     n_states: int,
-) -> Margins:
+) -> CountQuantiles:
     """Compare counts of N measured cells with those of drawn ones.
 
     Parameters
@@ -62,7 +62,7 @@ def fit_margins(
         found.append((*shares, _silent(drawn.expected_MG[own_M[some]], counts_MG[some], leave_G)))
     drawn_LGK, measured_LGK, silent_LG = (np.stack(each) for each in zip(*found, strict=True))
     silent_LG = silent_LG.astype(np.float32)
-    return Margins(edges_K, log_size_L, drawn_LGK, measured_LGK, silent_LG, n_states)
+    return CountQuantiles(edges_K, log_size_L, drawn_LGK, measured_LGK, silent_LG, n_states)
 
 
 def _edges(most: float) -> np.ndarray:

@@ -33,7 +33,7 @@ from torch import Tensor
 from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.counts import NewCounts
 from celldit.calibration.new_cells.library_sizes import SizeModel
-from celldit.calibration.new_cells.quantiles import CellMargins, Margins
+from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.likelihoods import CountDistribution
 
@@ -65,7 +65,7 @@ class Towards:
 
 
 @dataclass(frozen=True, eq=False)
-class Synthesis:
+class NewCellModel:
     """What turns latents of the flow into latents to decode, and expectations into counts.
 
     Attributes
@@ -96,7 +96,7 @@ class Synthesis:
     share: float
     sizes: SizeModel
     by_state: ByState
-    margins: Margins = field(default_factory=Margins.none)
+    count_quantiles: CountQuantiles = field(default_factory=CountQuantiles.none)
     learned: bool = True
 
     def latents(self, z_BKD: Tensor, positions_BKD: Tensor, row_B: np.ndarray) -> Tensor:
@@ -156,8 +156,10 @@ class Synthesis:
         theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
         theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
         total_B = torch.from_numpy(self.total_X[row_B])
-        margins = CellMargins(self.margins, self.margins.groups(size_B.numpy(), row_B))
-        return NewCounts.held(mean_BG, theta, size_B, total_B, self.share, margins)
+        count_quantiles = CellQuantiles(
+            self.count_quantiles, self.count_quantiles.groups(size_B.numpy(), row_B)
+        )
+        return NewCounts.held(mean_BG, theta, size_B, total_B, self.share, count_quantiles)
 
     def _expected(
         self,
@@ -177,14 +179,14 @@ class Synthesis:
         return log_rate_BG.exp() * (size_B[:, None] / 1e4)
 
     @classmethod
-    def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> Synthesis:
+    def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> NewCellModel:
         """Latents and counts as flow and decoder have them."""
         maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
         shifts_XF = np.zeros((n_states, n_dims))
         alike = ByState.none(n_states, 0)
         return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes, alike)
 
-    def with_earlier(self, earlier: Synthesis, kept: np.ndarray) -> Synthesis:
+    def with_earlier(self, earlier: NewCellModel, kept: np.ndarray) -> NewCellModel:
         """Together with some states of an earlier training; genes are as in this one."""
         return replace(
             self,
@@ -204,11 +206,15 @@ class Synthesis:
         """The arrays, for safetensors."""
         own = {name: getattr(self, name) for name in ARRAYS}
         sizes = {f"sizes.{name}": array for name, array in self.sizes.arrays().items()}
-        margins = {f"margins.{name}": array for name, array in self.margins.arrays().items()}
-        return {**own, **sizes, **self.by_state.arrays(), **margins}
+        count_quantiles = {
+            f"margins.{name}": array for name, array in self.count_quantiles.arrays().items()
+        }
+        return {**own, **sizes, **self.by_state.arrays(), **count_quantiles}
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Synthesis:
+    def from_config(
+        cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> NewCellModel:
         """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
         own = {name: arrays[name] for name in ARRAYS}
 
@@ -221,7 +227,7 @@ class Synthesis:
             learned=bool(config.get("learned", True)),
             sizes=SizeModel(**under("sizes.")),
             by_state=ByState.from_arrays(arrays, (len(own["maps_XFF"]), n_genes)),
-            margins=Margins.from_arrays(under("margins."), n_genes),
+            count_quantiles=CountQuantiles.from_arrays(under("margins."), n_genes),
             **own,
         )
 

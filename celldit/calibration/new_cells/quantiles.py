@@ -37,7 +37,7 @@ MOST_FACTOR, TINY = 4.0, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Margins:
+class CountQuantiles:
     """Distributions of drawn and of measured counts of G genes in cells of L groups of size.
 
     Attributes
@@ -63,7 +63,7 @@ class Margins:
     n_states: int
 
     @classmethod
-    def none(cls) -> Margins:
+    def none(cls) -> CountQuantiles:
         """Every count stays."""
         empty = np.zeros((0, 0, 1), dtype=np.float32)
         return cls(np.zeros(1, dtype=np.int64), np.zeros(1), empty, empty, empty[:, :, 0], 0)
@@ -165,7 +165,7 @@ class Margins:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], n_genes: int) -> Margins:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], n_genes: int) -> CountQuantiles:
         """Rebuild what :meth:`arrays` wrote; in older models every count stays.
 
         Raises
@@ -185,15 +185,15 @@ class Margins:
 
 
 @dataclass(frozen=True, eq=False)
-class CellMargins:
+class CellQuantiles:
     """The margins of B cells, looked up by their groups of size."""
 
-    margins: Margins
+    count_quantiles: CountQuantiles
     group_B: np.ndarray
 
     def means(self, mean_BG: np.ndarray) -> np.ndarray:
         """Expected counts with what the step changes of them on average, (B, G)."""
-        return mean_BG * self.margins.factors(self.group_B)
+        return mean_BG * self.count_quantiles.factors(self.group_B)
 
     def moved(
         self, cell: int, counts_G: np.ndarray, expected_G: np.ndarray, rng: np.random.Generator
@@ -201,4 +201,4 @@ class CellMargins:
         """Counts of one of the cells, int64, (G,), from those drawn and their expectation."""
         group_1 = self.group_B[cell : cell + 1]
         uniform_1G = rng.random((1, len(counts_G)))
-        return self.margins.moved(counts_G[None], expected_G[None], group_1, uniform_1G)[0]
+        return self.count_quantiles.moved(counts_G[None], expected_G[None], group_1, uniform_1G)[0]

@@ -4,7 +4,7 @@ How cells differ between two times of training was measured, and what decoded ra
 short where counts are few: what an autoencoder makes of a cell holds that cell's own noise. So
 rates are multiplied, gene by gene and alike in all cells, by what gives controls that were sent
 from the one time to the other the change of mean log expression that was measured
-(:class:`~celldit.calibration.temporal_means.Course`). As with the aim of a perturbation
+(:class:`~celldit.calibration.temporal_means.TemporalMeans`). As with the aim of a perturbation
 (:mod:`celldit.calibration.means`) that belongs to the times and not to the cells that are passed,
 so it is found from new cells of the model's own, always the same ones, with their counts. Perturbed
 cells get what controls get.
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from celldit.calibration.means import LEAST_ANSWER, MOST_OFFSET, ROUNDS
 from celldit.conditions import Condition
-from celldit.conditions.population import Surroundings
+from celldit.conditions.population import StratumKey
 from celldit.inference.counterfactual import Offset
 from celldit.inference.edit import EditConfig
 from celldit.inference.generation import new_cells
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import Asked, Trained
-from celldit.inference.transport import Journey, road
+from celldit.inference.trained import ConditionBatch, Trained
+from celldit.inference.transport import Route, transport_map
 from celldit.latent.expected_log import expected_log
 
 N_CELLS = 512
@@ -35,7 +35,11 @@ STEP = 0.1
 
 
 def course_offsets(
-    trained: Trained, here: Asked, there: Asked, sampler: str, config: SolverConfig
+    trained: Trained,
+    here: ConditionBatch,
+    there: ConditionBatch,
+    sampler: str,
+    config: SolverConfig,
 ) -> Offset:
     """What is added to the log rates of cells on their way through time.
 
@@ -51,14 +55,14 @@ def course_offsets(
     """
 
     @cache
-    def between(start: Surroundings, end: Surroundings) -> Tensor:
-        if not trained.course.knows(start, end):
+    def between(start: StratumKey, end: StratumKey) -> Tensor:
+        if not trained.temporal_means.knows(start, end):
             return torch.zeros(len(trained.genes))
         return _offset(trained, start, end, sampler, config)
 
     def of_cells(at_B: np.ndarray) -> Tensor:
-        starts = [here.conditions[q].surroundings for q in here.row[at_B]]
-        ends = [there.conditions[q].surroundings for q in there.row[at_B]]
+        starts = [here.conditions[q].stratum for q in here.row[at_B]]
+        ends = [there.conditions[q].stratum for q in there.row[at_B]]
         return torch.stack([between(*pair) for pair in zip(starts, ends, strict=True)])
 
     return of_cells
@@ -67,19 +71,21 @@ def course_offsets(
 @torch.no_grad()
 def _offset(
     trained: Trained,
-    start: Surroundings,
-    end: Surroundings,
+    start: StratumKey,
+    end: StratumKey,
     sampler: str,
     config: SolverConfig,
 ) -> Tensor:
     """The offset of each gene from one time of a context to another, (G,)."""
-    autoencoder, means = trained.autoencoder, trained.course.means
+    autoencoder, means = trained.autoencoder, trained.temporal_means.means
     own, goal = (Condition(context=context, time=time) for context, time in (start, end))
     cells = new_cells(trained, own, N_CELLS, seed=0)
     z_NKD, keys = autoencoder.encode(cells), np.arange(N_CELLS)
-    here, there = (Asked.of_rows(trained, [condition], 0 * keys) for condition in (own, goal))
-    journey = Journey(here, there, keys, torch.ones(1))
-    moved_NKD = road(trained, journey, sampler, config, EditConfig(), seed=0)(z_NKD, keys)
+    here, there = (
+        ConditionBatch.of_rows(trained, [condition], 0 * keys) for condition in (own, goal)
+    )
+    journey = Route(here, there, keys, torch.ones(1))
+    moved_NKD = transport_map(trained, journey, sampler, config, EditConfig(), seed=0)(z_NKD, keys)
     size_N = torch.from_numpy(cells.size_factors)
     counts_NG = torch.from_numpy(cells.counts.toarray())
     before = autoencoder.decode(z_NKD, size_N)

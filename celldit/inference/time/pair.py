@@ -10,7 +10,7 @@ import numpy as np
 from celldit.conditions.between import Between
 from celldit.inference.noise import NoiseSources, uniforms
 from celldit.inference.time.matched_states import Partners
-from celldit.inference.trained import Asked, Trained
+from celldit.inference.trained import ConditionBatch, Trained
 
 TIME_STREAM = 1 << 18
 PARTNER_STREAM = 1 << 17
@@ -43,7 +43,7 @@ class Pair:
         Of the draws.
     """
 
-    ends: Asked
+    ends: ConditionBatch
     other_N: np.ndarray
     share_N: np.ndarray
     sources: NoiseSources
@@ -51,7 +51,7 @@ class Pair:
     seed: int
 
     @classmethod
-    def of(cls, trained: Trained, asked: Asked, seed: int) -> Pair:
+    def of(cls, trained: Trained, asked: ConditionBatch, seed: int) -> Pair:
         """Look up the trained times about all conditions that are asked for."""
         between = Between.of(asked.conditions, trained.population.references)
         distinct = list(dict.fromkeys((*between.earlier, *between.later)))
@@ -62,7 +62,7 @@ class Pair:
         )
         share_N = between.share_Q[asked.row]
         late_N = uniforms(np.arange(len(share_N)), seed, TIME_STREAM) < share_N
-        ends = Asked.of_rows(trained, distinct, np.where(late_N, later_N, earlier_N))
+        ends = ConditionBatch.of_rows(trained, distinct, np.where(late_N, later_N, earlier_N))
         other_N = np.where(late_N, earlier_N, later_N)
         share_N = np.where(late_N, 1 - share_N, share_N)
         between_N = share_N > 0

@@ -20,8 +20,8 @@ from celldit.inference.edit import EditConfig
 from celldit.inference.sampling import Sampling
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.offsets import course_offsets
-from celldit.inference.trained import Asked, Trained
-from celldit.inference.transport import Journey, Road, road
+from celldit.inference.trained import ConditionBatch, Trained
+from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.io.write import PredictedCells
 
 
@@ -63,24 +63,24 @@ def plan_trajectory(
     request.warn_outside(wanted, trained.frequencies)
     z_NKD = trained.autoencoder.encode(cells)
     means = control_means(cells.select(cells.is_control), z_NKD[torch.from_numpy(cells.is_control)])
-    here = Asked.of(trained, own * len(times), means)
+    here = ConditionBatch.of(trained, own * len(times), means)
     keys = np.tile(np.arange(cells.n_cells), len(times))
 
-    there = Asked.of(trained, wanted, means)
+    there = ConditionBatch.of(trained, wanted, means)
     between = Between.of(there.conditions, trained.population.references)
     # At its own time a cell is itself, whether that time is trained or not.
     itself_N = np.array([a == b for a, b in zip(wanted, own * len(times), strict=True)])
     share_N = np.where(itself_N, 0.0, between.share_Q[there.row])
 
-    def way_to(ends: Sequence[Condition]) -> tuple[Road, Offset]:
+    def way_to(ends: Sequence[Condition]) -> tuple[TransportMap, Offset]:
         goals = [
             wanted[i] if itself else ends[q]
             for i, (q, itself) in enumerate(zip(there.row, itself_N, strict=True))
         ]
-        goal = Asked.of(trained, goals, means)
+        goal = ConditionBatch.of(trained, goals, means)
         wholly = torch.ones(len(goal.conditions))
-        journey = Journey(here, goal, keys, wholly)
-        way = road(trained, journey, sampler, config, EditConfig(), seed)
+        journey = Route(here, goal, keys, wholly)
+        way = transport_map(trained, journey, sampler, config, EditConfig(), seed)
         return way, course_offsets(trained, here, goal, sampler, config)
 
     ways = way_to(between.earlier), way_to(between.later)
@@ -108,7 +108,7 @@ def _tile(
     trained: Trained,
     cells: CellStore,
     z_NKD: Tensor,
-    ways: tuple[tuple[Road, Offset], tuple[Road, Offset]],
+    ways: tuple[tuple[TransportMap, Offset], tuple[TransportMap, Offset]],
     share_P: np.ndarray,
     keys: np.ndarray,
     at: np.ndarray,
@@ -120,7 +120,7 @@ def _tile(
     share_B = torch.from_numpy(share_P[at].astype(np.float32))
     size_B = torch.from_numpy(chosen.size_factors)
 
-    def end(way: Road, offset: Offset) -> tuple[Tensor, Tensor]:
+    def end(way: TransportMap, offset: Offset) -> tuple[Tensor, Tensor]:
         moved_BKD = way(z_BKD, at)
         with torch.no_grad():
             after_BG = trained.autoencoder.decode(moved_BKD, size_B).mean_BG

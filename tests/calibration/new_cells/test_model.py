@@ -15,7 +15,7 @@ from celldit import CellDiT
 from celldit.calibration.new_cells.counts import NewCounts, held_total
 from celldit.calibration.new_cells.dispersion import theta_of_zeros
 from celldit.calibration.new_cells.library_sizes import SizeModel
-from celldit.calibration.new_cells.model import Synthesis
+from celldit.calibration.new_cells.model import NewCellModel
 from celldit.latent.likelihoods import CountModel
 
 
@@ -152,12 +152,12 @@ def test_encoded_again_generated_cells_scatter_as_measured_ones(
     drawn = trained.autoencoder.encode(trained.read(made)).flatten(1)
     ratio = drawn.var(0) / measured.var(0)
     uncorrected = replace(
-        trained.synthesis,
-        maps_XFF=np.tile(np.eye(6), (len(trained.synthesis.maps_XFF), 1, 1)),
+        trained.new_cell_model,
+        maps_XFF=np.tile(np.eye(6), (len(trained.new_cell_model.maps_XFF), 1, 1)),
         share=1.0,
     )
     again = copy.copy(tiny_model)
-    again._trained = replace(trained, synthesis=uncorrected)
+    again._trained = replace(trained, new_cell_model=uncorrected)
     other = trained.autoencoder.encode(trained.read(again.generate(2000, like=tiny_screen)))
     worse = other.flatten(1).var(0) / measured.var(0)
     assert ratio.max() < 1.5
@@ -165,22 +165,22 @@ def test_encoded_again_generated_cells_scatter_as_measured_ones(
 
 
 def test_models_from_before_margins_keep_their_counts(tiny_model: CellDiT) -> None:
-    synthesis = tiny_model.trained.synthesis
-    older = {n: a for n, a in synthesis.arrays().items() if not n.startswith("margins.")}
-    read = Synthesis.from_config(synthesis.to_config(), older)
-    assert (read.margins.groups(np.array([100.0]), np.array([0])) == -1).all()
-    whole = Synthesis.from_config(synthesis.to_config(), synthesis.arrays())
-    for name, array in synthesis.arrays().items():
+    new_cell_model = tiny_model.trained.new_cell_model
+    older = {n: a for n, a in new_cell_model.arrays().items() if not n.startswith("margins.")}
+    read = NewCellModel.from_config(new_cell_model.to_config(), older)
+    assert (read.count_quantiles.groups(np.array([100.0]), np.array([0])) == -1).all()
+    whole = NewCellModel.from_config(new_cell_model.to_config(), new_cell_model.arrays())
+    for name, array in new_cell_model.arrays().items():
         np.testing.assert_array_equal(whole.arrays()[name], array)
 
 
 def test_states_of_an_earlier_training_are_beyond_the_margins(tiny_model: CellDiT) -> None:
-    synthesis = tiny_model.trained.synthesis
-    n_states = len(synthesis.maps_XFF)
-    joined = synthesis.with_earlier(synthesis, np.array([0]))
-    size = np.exp(synthesis.margins.log_size_L.mean(keepdims=True))
-    assert joined.margins.groups(size, np.array([n_states - 1])) >= 0
-    assert joined.margins.groups(size, np.array([n_states])) == -1
+    new_cell_model = tiny_model.trained.new_cell_model
+    n_states = len(new_cell_model.maps_XFF)
+    joined = new_cell_model.with_earlier(new_cell_model, np.array([0]))
+    size = np.exp(new_cell_model.count_quantiles.log_size_L.mean(keepdims=True))
+    assert joined.count_quantiles.groups(size, np.array([n_states - 1])) >= 0
+    assert joined.count_quantiles.groups(size, np.array([n_states])) == -1
 
 
 def test_a_knocked_out_gene_is_as_silent_in_new_cells_as_measured(

@@ -16,9 +16,9 @@ from celldit.calibration.new_cells.fit_quantiles import (
     CELLS_PER_GROUP,
     MAX_GROUPS,
     Drawn,
-    fit_margins,
+    fit_quantiles,
 )
-from celldit.calibration.new_cells.quantiles import CellMargins, Margins
+from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles
 
 
 def on_and_off(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
@@ -42,28 +42,30 @@ def drawn_as(
     return Drawn(rng.poisson(expected_N2), expected_N2, size_N)
 
 
-def compared(measured: np.ndarray, size_N: np.ndarray, drawn: Drawn) -> Margins:
-    return fit_margins(measured, size_N, drawn, size_N, 1)
+def compared(measured: np.ndarray, size_N: np.ndarray, drawn: Drawn) -> CountQuantiles:
+    return fit_quantiles(measured, size_N, drawn, size_N, 1)
 
 
 @pytest.fixture
-def margins() -> Margins:
+def count_quantiles() -> CountQuantiles:
     rng = np.random.default_rng(0)
     size_N, size_M = sizes(rng, 16_000), sizes(rng, 32_000)
     return compared(on_and_off(rng, size_N), size_N, drawn_as(rng, size_M))
 
 
-def moved(margins: Margins, drawn: Drawn, seed: int = 1) -> np.ndarray:
-    group = margins.groups(drawn.size_M, np.zeros(len(drawn.size_M), dtype=np.int64))
+def moved(count_quantiles: CountQuantiles, drawn: Drawn, seed: int = 1) -> np.ndarray:
+    group = count_quantiles.groups(drawn.size_M, np.zeros(len(drawn.size_M), dtype=np.int64))
     uniform = np.random.default_rng(seed).random(drawn.counts_MG.shape)
-    return margins.moved(drawn.counts_MG, drawn.expected_MG, group, uniform)
+    return count_quantiles.moved(drawn.counts_MG, drawn.expected_MG, group, uniform)
 
 
-def test_drawn_counts_get_the_distribution_of_measured_ones_at_each_size(margins: Margins) -> None:
+def test_drawn_counts_get_the_distribution_of_measured_ones_at_each_size(
+    count_quantiles: CountQuantiles,
+) -> None:
     rng = np.random.default_rng(2)
     size = sizes(rng, 20_000)
     drawn, truth = drawn_as(rng, size), on_and_off(rng, size)
-    found = moved(margins, drawn)
+    found = moved(count_quantiles, drawn)
     small = size < np.median(size)
     for cells in (small, ~small):
         for most in range(12):
@@ -82,37 +84,37 @@ def test_counts_of_the_same_distribution_stay() -> None:
     np.testing.assert_allclose(same.factors(group), 1, rtol=1e-5)
 
 
-def test_the_order_of_counts_stays(margins: Margins) -> None:
+def test_the_order_of_counts_stays(count_quantiles: CountQuantiles) -> None:
     # Beyond the tables, too, and across classes that no drawn count was in.
     counts = np.repeat(np.r_[0:60, 60:9_000:97][:, None], 2, axis=1)
     expected = np.ones(counts.shape)
     for group in range(MAX_GROUPS):
         for uniform in (0.0, 0.4, 0.999):
             rank = np.full(counts.shape, uniform)
-            found = margins.moved(counts, expected, np.full(len(counts), group), rank)
+            found = count_quantiles.moved(counts, expected, np.full(len(counts), group), rank)
             assert (np.diff(found, axis=0) >= 0).all()
 
 
-def test_what_training_did_not_see_stays(margins: Margins) -> None:
+def test_what_training_did_not_see_stays(count_quantiles: CountQuantiles) -> None:
     rng = np.random.default_rng(4)
     few = drawn_as(rng, sizes(rng, 500))
     # A gene that a perturbation takes beyond all counts that were drawn before.
     many = few._replace(counts_MG=np.full((500, 2), 5_000))
-    np.testing.assert_array_equal(moved(margins, many), many.counts_MG)
+    np.testing.assert_array_equal(moved(count_quantiles, many), many.counts_MG)
     for factor in (1e-3, 1e3):  # libraries of another kind
         other = few._replace(size_M=factor * few.size_M)
-        np.testing.assert_array_equal(moved(margins, other), few.counts_MG)
+        np.testing.assert_array_equal(moved(count_quantiles, other), few.counts_MG)
     later = np.ones(500, dtype=np.int64)  # a state that was not measured
-    assert (margins.groups(few.size_M, later) == -1).all()
-    assert (margins.factors(margins.groups(few.size_M, later)) == 1).all()
-    np.testing.assert_array_equal(moved(Margins.none(), few), few.counts_MG)
+    assert (count_quantiles.groups(few.size_M, later) == -1).all()
+    assert (count_quantiles.factors(count_quantiles.groups(few.size_M, later)) == 1).all()
+    np.testing.assert_array_equal(moved(CountQuantiles.none(), few), few.counts_MG)
 
 
-def test_sizes_of_all_training_count_not_of_a_sample_alone(margins: Margins) -> None:
+def test_sizes_of_all_training_count_not_of_a_sample_alone(count_quantiles: CountQuantiles) -> None:
     rng = np.random.default_rng(8)
     size = sizes(rng, 400)
     drawn = drawn_as(rng, size)
-    whole = fit_margins(drawn.counts_MG, size, drawn, np.r_[size, 1e6], 1)
+    whole = fit_quantiles(drawn.counts_MG, size, drawn, np.r_[size, 1e6], 1)
     assert whole.groups(np.array([9e5]), np.array([0])) >= 0
     part = compared(drawn.counts_MG, size, drawn)
     assert part.groups(np.array([9e5]), np.array([0])) == -1
@@ -166,33 +168,40 @@ def test_cells_of_one_size_are_one_group(size: float, share: float) -> None:
     assert len(set(group[size_N == np.float32(size)])) == 1
 
 
-def test_a_cell_does_not_depend_on_who_else_is_drawn(margins: Margins) -> None:
+def test_a_cell_does_not_depend_on_who_else_is_drawn(count_quantiles: CountQuantiles) -> None:
     rng = np.random.default_rng(7)
     drawn = drawn_as(rng, sizes(rng, 40))
-    group = margins.groups(drawn.size_M, np.zeros(40, dtype=np.int64))
+    group = count_quantiles.groups(drawn.size_M, np.zeros(40, dtype=np.int64))
     of_cell = drawn.counts_MG[7], drawn.expected_MG[7]
-    alone = CellMargins(margins, group[7:8]).moved(0, *of_cell, np.random.default_rng(1))
-    among = CellMargins(margins, group).moved(7, *of_cell, np.random.default_rng(1))
+    alone = CellQuantiles(count_quantiles, group[7:8]).moved(0, *of_cell, np.random.default_rng(1))
+    among = CellQuantiles(count_quantiles, group).moved(7, *of_cell, np.random.default_rng(1))
     np.testing.assert_array_equal(among, alone)
 
 
-def test_expectations_follow_the_counts(margins: Margins) -> None:
+def test_expectations_follow_the_counts(count_quantiles: CountQuantiles) -> None:
     rng = np.random.default_rng(11)
     drawn = drawn_as(rng, sizes(rng, 20_000))
-    found = moved(margins, drawn)
-    group = margins.groups(drawn.size_M, np.zeros(20_000, dtype=np.int64))
-    means = CellMargins(margins, group).means(drawn.expected_MG)
+    found = moved(count_quantiles, drawn)
+    group = count_quantiles.groups(drawn.size_M, np.zeros(20_000, dtype=np.int64))
+    means = CellQuantiles(count_quantiles, group).means(drawn.expected_MG)
     np.testing.assert_allclose(means.mean(0), found.mean(0), rtol=0.03)
     assert abs(drawn.expected_MG.mean(0) / found.mean(0) - 1).max() > 0.05
 
 
-def test_expected_counts_of_new_cells_are_those_of_their_draws(margins: Margins) -> None:
+def test_expected_counts_of_new_cells_are_those_of_their_draws(
+    count_quantiles: CountQuantiles,
+) -> None:
     size = sizes(np.random.default_rng(12), 4_000)
-    group = margins.groups(size, np.zeros(4_000, dtype=np.int64))
+    group = count_quantiles.groups(size, np.zeros(4_000, dtype=np.int64))
     size_B = torch.from_numpy(size).float()
     before_BG = torch.tensor([4.0, 2.0]) * size_B[:, None] / 1e4
     model = NewCounts.held(
-        before_BG, torch.full((2,), 1.5), size_B, 0 * size_B, 1.0, CellMargins(margins, group)
+        before_BG,
+        torch.full((2,), 1.5),
+        size_B,
+        0 * size_B,
+        1.0,
+        CellQuantiles(count_quantiles, group),
     )
     drawn = np.stack([model.draw(i, np.random.default_rng(i)) for i in range(4_000)]).mean(0)
     np.testing.assert_allclose(model.mean_BG.mean(0), drawn, rtol=0.05)
@@ -202,24 +211,27 @@ def test_expected_counts_of_new_cells_are_those_of_their_draws(margins: Margins)
     torch.testing.assert_close(there.mean_BG, model.mean_BG)
 
 
-def test_it_is_read_as_it_was_written(margins: Margins) -> None:
-    for one, n_genes in ((margins, 2), (Margins.none(), 0)):
-        again = Margins.from_arrays(one.arrays(), n_genes)
+def test_it_is_read_as_it_was_written(count_quantiles: CountQuantiles) -> None:
+    for one, n_genes in ((count_quantiles, 2), (CountQuantiles.none(), 0)):
+        again = CountQuantiles.from_arrays(one.arrays(), n_genes)
         for name, array in one.arrays().items():
             np.testing.assert_array_equal(again.arrays()[name], array)
-    assert len(Margins.from_arrays({}, 2).drawn_LGK) == 0
+    assert len(CountQuantiles.from_arrays({}, 2).drawn_LGK) == 0
     with pytest.raises(ValueError, match="do not fit its genes"):
-        Margins.from_arrays(margins.arrays(), 3)
+        CountQuantiles.from_arrays(count_quantiles.arrays(), 3)
 
 
 def test_generated_cells_are_brought_to_measured_distributions(
     tiny_model: CellDiT, tiny_screen: ad.AnnData
 ) -> None:
     trained = tiny_model.trained
-    assert len(trained.synthesis.margins.drawn_LGK) == 480 // CELLS_PER_GROUP
+    assert len(trained.new_cell_model.count_quantiles.drawn_LGK) == 480 // CELLS_PER_GROUP
     real_NG = tiny_screen.X.toarray()
     before = copy.copy(tiny_model)
-    before._trained = replace(trained, synthesis=replace(trained.synthesis, margins=Margins.none()))
+    before._trained = replace(
+        trained,
+        new_cell_model=replace(trained.new_cell_model, count_quantiles=CountQuantiles.none()),
+    )
     error = {}
     for name, model in (("after", tiny_model), ("before", before)):
         made = model.generate(3_000, like=tiny_screen)

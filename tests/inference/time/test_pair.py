@@ -10,7 +10,7 @@ import pytest
 from celldit import CellDiT
 from celldit.conditions import Condition
 from celldit.inference.time.pair import Pair
-from celldit.inference.trained import Asked, Trained
+from celldit.inference.trained import ConditionBatch, Trained
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def timed(simulate_screen, train_tiny) -> CellDiT:
 
 def test_cells_come_from_both_ends_the_more_the_nearer(timed: CellDiT) -> None:
     conditions = [Condition(time=1.0), Condition(time=1.5), Condition(time=3.0)]
-    asked = Asked.of_rows(timed.trained, conditions, np.repeat([0, 1, 2], [100, 1000, 100]))
+    asked = ConditionBatch.of_rows(
+        timed.trained, conditions, np.repeat([0, 1, 2], [100, 1000, 100])
+    )
     pair = Pair.of(timed.trained, asked, seed=0)
     times = np.array([c.time for c in pair.ends.conditions])
     assert (times[pair.ends.row[:100]] == 1).all()
@@ -45,7 +47,7 @@ def test_both_ends_are_new_cells_of_their_times(
 ) -> None:
     made, pairs = Pair.of, []
 
-    def arrived(trained: Trained, asked: Asked, seed: int) -> Pair:
+    def arrived(trained: Trained, asked: ConditionBatch, seed: int) -> Pair:
         pair = made(trained, asked, seed)
         pairs.append(replace(pair, share_N=np.ones_like(pair.share_N)))
         return pairs[-1]
@@ -66,7 +68,9 @@ def test_cells_of_a_trained_time_are_the_same_beside_others(timed: CellDiT) -> N
     conditions = [Condition(time=1.0), Condition(time=1.5)]
     keys = np.arange(40)
     states = np.zeros(40, dtype=np.int64)
-    pair = Pair.of(timed.trained, Asked.of_rows(timed.trained, conditions, keys % 2), seed=0)
+    pair = Pair.of(
+        timed.trained, ConditionBatch.of_rows(timed.trained, conditions, keys % 2), seed=0
+    )
     still = pair.share_N[keys] == 0
     assert np.array_equal(still, keys % 2 == 0)
     assert (pair.states_of_others(keys, states)[still] == 0).all()

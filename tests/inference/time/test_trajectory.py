@@ -29,13 +29,13 @@ def timed(simulate_screen, train_tiny):
 def test_cells_move_with_time_and_stay_themselves(timed, sampler):
     model, adata = timed
     early = adata[adata.obs["day"] == 1].copy()
-    course = model.trajectory(early, times=[1, 1.5, 2, 3, 4], sampler=sampler, n_steps=4)
-    assert list(course.obs["day"].unique()) == [1, 1.5, 2, 3, 4]
-    assert list(course.obs["source_cell"]) == list(early.obs_names) * 5
-    assert (course.obs["source_time"] == 1).all()
+    shown = model.trajectory(early, times=[1, 1.5, 2, 3, 4], sampler=sampler, n_steps=4)
+    assert list(shown.obs["day"].unique()) == [1, 1.5, 2, 3, 4]
+    assert list(shown.obs["source_cell"]) == list(early.obs_names) * 5
+    assert (shown.obs["source_time"] == 1).all()
     n = early.n_obs
-    assert (course.layers["counts"][:n] != early.X).nnz == 0  # at its own time a cell is itself
-    level = [float(course.layers["mean"][i * n : (i + 1) * n, 5].mean()) for i in range(5)]
+    assert (shown.layers["counts"][:n] != early.X).nnz == 0  # at its own time a cell is itself
+    level = [float(shown.layers["mean"][i * n : (i + 1) * n, 5].mean()) for i in range(5)]
     assert level == sorted(level)
 
 
@@ -59,8 +59,8 @@ def test_at_a_trained_time_cells_have_the_mean_that_was_measured(timed, sampler)
 def test_a_model_without_new_cells_refuses(timed):
     model, adata = timed
     alone = copy.copy(model)
-    unlearned = replace(model.trained.synthesis, learned=False)
-    alone._trained = replace(model.trained, synthesis=unlearned)
+    unlearned = replace(model.trained.new_cell_model, learned=False)
+    alone._trained = replace(model.trained, new_cell_model=unlearned)
     with pytest.raises(InputError, match="cannot draw new cells"):
         alone.trajectory(adata[:3].copy(), times=[2], n_steps=1)
 
@@ -89,9 +89,9 @@ def test_what_cannot_be_shown(timed, tiny_model):
 def test_between_trained_times_expected_counts_lie_on_a_line(timed):
     model, adata = timed
     early = adata[adata.obs["day"] == 1].copy()
-    course = model.trajectory(early, times=[2, 2.5, 3, 4], n_steps=2)
+    shown = model.trajectory(early, times=[2, 2.5, 3, 4], n_steps=2)
     # The gene that rises; what first falls is bent, since counts that were lost do not come back.
-    two, some, half, four = np.split(course.layers["mean"].toarray()[:, 5], 4)
+    two, some, half, four = np.split(shown.layers["mean"].toarray()[:, 5], 4)
     rising = (two > early.X.toarray()[:, 5]) & (four > two)
     assert rising.mean() > 0.9
     line = np.stack([0.75 * two + 0.25 * four, 0.5 * (two + four)])
@@ -102,8 +102,8 @@ def test_at_its_own_time_a_cell_is_itself_though_that_was_not_trained(timed):
     model, adata = timed
     few = adata[:20].copy()
     few.obs["day"] = [3.0] * 10 + [2.0] * 10
-    course = model.trajectory(few, times=[3], n_steps=2)
-    same = np.asarray((course.layers["counts"] != few.X).sum(axis=1)).ravel() == 0
+    shown = model.trajectory(few, times=[3], n_steps=2)
+    same = np.asarray((shown.layers["counts"] != few.X).sum(axis=1)).ravel() == 0
     assert same[:10].all()
     assert not same[10:].any()
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.part_tokens import PartTokens
-from celldit.conditions.population import Population, Surroundings
+from celldit.conditions.population import Population, StratumKey
 from celldit.flow.anchored import FlowCondition
 
 
 @dataclass(frozen=True, eq=False)
-class Briefing:
+class ConditionEmbedding:
     """Estimates for Q conditions as tensors.
 
     Attributes
@@ -41,10 +41,10 @@ class Briefing:
         population: Population,
         conditions: Sequence[Condition],
         shape: Sequence[int],
-        references: Mapping[Surroundings, np.ndarray] | None = None,
+        references: Mapping[StratumKey, np.ndarray] | None = None,
         *,
         with_parts: bool = False,
-    ) -> Briefing:
+    ) -> ConditionEmbedding:
         """Look up Q conditions.
 
         Parameters
