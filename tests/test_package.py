@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -53,3 +54,45 @@ def test_constraints_pin_what_is_installed():
     assert all("+" not in pin for pin in pins.values()), "a local version is on no index"
     for name in ("torch", "anndata", "scanpy", "lightning"):
         assert version(name).split("+")[0] == pins[name]
+
+
+ROOMS = (
+    "data", "tokenizers", "nn", "flow", "conditions", "effects", "latent", "calibration",
+    "training", "io", "inference", "evaluation", "pl", "report", "tl", "pp", "cli",
+)  # fmt: skip
+# Rooms that still look at a later one; a pair that is no longer needed has to go from here.
+LOOKS_DOWN = {
+    ("conditions", "effects"),
+    ("training", "io"),
+    ("training", "inference"),
+    ("io", "inference"),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms that a file imports when it runs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    modules = [
+        node.module.split(".")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in for_types
+    ]
+    return {parts[1] for parts in modules if parts[0] == "celldit" and len(parts) > 1}
+
+
+def test_rooms_import_what_is_above_them():
+    package = ROOT / "celldit"
+    found = {
+        (room, other)
+        for room in ROOMS
+        for path in (package / room).rglob("*.py")
+        for other in imported(path) & set(ROOMS)
+        if ROOMS.index(other) > ROOMS.index(room)
+    }
+    assert found == LOOKS_DOWN

@@ -1,6 +1,6 @@
 """Log fold changes and how far they are off.
 
-A log fold change is s times that of rates which the aim asks for plus t times that of rates as they
+A log fold change is s times that of rates after mean calibration plus t times that of rates as they
 are decoded (:mod:`celldit.calibration.fold_change`), s and t at least 0 and together at most 1.
 
 The effect prior knows how uncertain its latent shift is, but not what the latent leaves out of a
@@ -36,7 +36,7 @@ class EffectCalibration:
 
     Attributes
     ----------
-    aimed, decoded
+    calibrated, decoded
         s and t.
     prior, relative
         a and b, the scale included, for conditions that training has not seen.
@@ -51,7 +51,7 @@ class EffectCalibration:
         e, of each gene, shape (G,), or of all.
     """
 
-    aimed: float = 1.0
+    calibrated: float = 1.0
     decoded: float = 0.0
     prior: float = 1.0
     relative: float = 0.0
@@ -64,15 +64,15 @@ class EffectCalibration:
         return self if kind is None else self.by_kind.get(kind, self)
 
     def fold_change(
-        self, aimed_G: np.ndarray, decoded_G: np.ndarray, kind: Extrapolation | None
+        self, calibrated_G: np.ndarray, decoded_G: np.ndarray, kind: Extrapolation | None
     ) -> np.ndarray:
-        """Log fold changes from those of aimed and decoded rates; the kind as in :meth:`sd`.
+        """Log fold changes from those of calibrated and decoded rates; the kind as in :meth:`sd`.
 
         A kind without its own is read as conditions that training has seen: how rates and mean
         log expression belong together is no matter of how far a prediction reaches.
         """
         own = self._of(kind if kind in self.by_kind else Extrapolation.SEEN)
-        return own.aimed * aimed_G + own.decoded * decoded_G
+        return own.calibrated * calibrated_G + own.decoded * decoded_G
 
     def sd(
         self, prior_sd: np.ndarray, fold_change: np.ndarray, kind: Extrapolation | None
@@ -116,7 +116,7 @@ class EffectCalibration:
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON; in place of one its mean."""
         return {
-            "aimed": self.aimed,
+            "aimed": self.calibrated,
             "decoded": self.decoded,
             "prior": self.prior,
             "relative": self.relative,
@@ -158,4 +158,14 @@ class EffectCalibration:
         rough = arrays.get(f"{name}{ROUGH}", config.get("rough", 0.0))
         if any(np.shape(each) not in ((), (n_genes,)) for each in (constant, rough)):
             raise ValueError("its calibration of effects does not fit its genes")
-        return cls(**{**config, "constant": constant, "rough": rough, "by_kind": by_kind})
+        own = {name: value for name, value in config.items() if name != "aimed"}
+        calibrated = float(config["aimed"])
+        return cls(
+            **{
+                **own,
+                "calibrated": calibrated,
+                "constant": constant,
+                "rough": rough,
+                "by_kind": by_kind,
+            }
+        )

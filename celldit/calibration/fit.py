@@ -30,7 +30,7 @@ class Calibrations(NamedTuple):
 
     Attributes
     ----------
-    control_rates, aim, calibration, synthesis, course
+    control_rates, mean_calibration, calibration, new_cell_model, temporal_means
         As in :class:`celldit.inference.trained.Trained`.
     """
 

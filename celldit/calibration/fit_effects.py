@@ -52,7 +52,7 @@ def calibrate_effects(
     ----------
     cells, table
         Training cells and their conditions.
-    population, autoencoder, control_rates, aim
+    population, autoencoder, control_rates, mean_calibration
         The trained parts.
     seed
         Of the choice of conditions where there are very many.
@@ -98,7 +98,7 @@ def calibrate_effects(
             (unseen, kind, left_out[0], sd_CG, rest),
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
         ):
-            aimed_G, decoded_G = fold_changes(
+            calibrated_G, decoded_G = fold_changes(
                 autoencoder,
                 population,
                 condition.stratum,
@@ -111,7 +111,7 @@ def calibrate_effects(
             found.append(
                 Compared(
                     reach,
-                    aimed_G,
+                    calibrated_G,
                     decoded_G,
                     measured_G,
                     sd[i] ** 2,

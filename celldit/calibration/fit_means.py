@@ -101,7 +101,7 @@ def seen_offset(
 
     Parameters
     ----------
-    aim, population, autoencoder, network
+    mean_calibration, population, autoencoder, network
         The trained parts.
     condition
         Of training.

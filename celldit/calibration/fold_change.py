@@ -8,8 +8,8 @@ accordingly, as those of single cells do
 
 Decoded rates alone, averaged over draws about the mean of a context, are too high for genes that
 are all but silent in it: log fold changes of genes that wake came out half as large as measured.
-Rates after are those that the aim asks for (:mod:`celldit.calibration.means`), as in predicted
-cells, and once more as decoded. Neither is the log ratio of mean rates that is wanted: the aim is
+Rates after are those of mean calibration (:mod:`celldit.calibration.means`), as in predicted cells,
+and once more as decoded. Neither is the log ratio of mean rates that is wanted: mean calibration is
 about mean log expression, and where some cells of a condition respond and others do not, the
 logarithm falls further than one factor for all of them would make it. Training conditions tell how
 to weigh the two (:mod:`celldit.calibration.effects`).
@@ -45,7 +45,7 @@ def fold_changes(
     reference_F: np.ndarray | None = None,
     move: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log ratios of mean rates after and before, aimed and as decoded, natural, each (G,).
+    """Log ratios of mean rates after and before, calibrated and as decoded, natural, each (G,).
 
     A pseudo-rate of 0.05 counts per 10,000 is added to both, so that genes which are hardly
     expressed do not show large ratios of next to nothing.
@@ -60,7 +60,7 @@ def fold_changes(
         Context and time.
     control_rates
         Measured rates; where it knows none of these surroundings, decoded ones stand in.
-    aim, kind, beyond
+    mean_calibration, kind, beyond
         What corrects decoded rates, how far the condition is from training, and what is known of
         it beyond the latent.
     effect_F
@@ -86,8 +86,8 @@ def fold_changes(
 
     # Bounded as the rates of predicted cells are.
     ceiling_G = autoencoder.decoder.log_ceiling.exp().double().numpy()
-    aimed_G = np.minimum(after_G * np.exp(offset_G), np.maximum(after_G, ceiling_G))
-    return ratio(aimed_G), ratio(after_G)
+    calibrated_G = np.minimum(after_G * np.exp(offset_G), np.maximum(after_G, ceiling_G))
+    return ratio(calibrated_G), ratio(after_G)
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ class Compared:
     ----------
     kind
         How far the prediction had to reach.
-    aimed_G, decoded_G, measured_G
+    calibrated_G, decoded_G, measured_G
         Predicted by rates of either sort, and measured.
     prior_variance_G
         Of the effect prior.
@@ -81,7 +81,7 @@ class Compared:
     """
 
     kind: Extrapolation
-    aimed_G: np.ndarray
+    calibrated_G: np.ndarray
     decoded_G: np.ndarray
     measured_G: np.ndarray
     prior_variance_G: np.ndarray
@@ -94,8 +94,8 @@ class _Trials:
     """Comparisons of C conditions of one kind, stacked."""
 
     def __init__(self, compared: Sequence[Compared]) -> None:
-        self.aimed, self.decoded = reading(compared)
-        self.predicted_CG = _predicted(compared, self.aimed, self.decoded)
+        self.calibrated, self.decoded = reading(compared)
+        self.predicted_CG = _predicted(compared, self.calibrated, self.decoded)
         measured_CG = np.stack([one.measured_G for one in compared])
         self.noise_CG = np.stack([one.noise_G for one in compared])
         self.squared_CG = (measured_CG - self.predicted_CG) ** 2
@@ -157,7 +157,7 @@ def fit_widths(
     scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
     a, b, c, d, e = (coefficients * scale).tolist()
     return EffectCalibration(
-        mine.aimed,
+        mine.calibrated,
         mine.decoded,
         # Never surer than the effect prior is of its own shift.
         max(a, 1.0),
@@ -190,15 +190,15 @@ def with_followed(seen: Sequence[Compared], left_out: Sequence[Compared]) -> lis
     return [replace(one, followed_G=followed_G.clip(0, 1)) for one in seen]
 
 
-def _predicted(compared: Sequence[Compared], aimed: float, decoded: float) -> np.ndarray:
-    return np.stack([aimed * one.aimed_G + decoded * one.decoded_G for one in compared])
+def _predicted(compared: Sequence[Compared], calibrated: float, decoded: float) -> np.ndarray:
+    return np.stack([calibrated * one.calibrated_G + decoded * one.decoded_G for one in compared])
 
 
 def reading(compared: Sequence[Compared]) -> tuple[float, float]:
-    """s and t, with a tie to aimed rates as they are, as strong as one more condition."""
+    """s and t, with a tie to calibrated rates as they are, as strong as one more condition."""
     total_33 = np.zeros((3, 3))
     for one in compared:
-        each_3G = np.stack([one.aimed_G, one.decoded_G, one.measured_G])
+        each_3G = np.stack([one.calibrated_G, one.decoded_G, one.measured_G])
         # A gene that is measured without error is still not predicted so.
         weight_G = 1 / (one.noise_G + LEAST_ERROR**2)
         total_33 += (each_3G * weight_G) @ each_3G.T
@@ -206,7 +206,7 @@ def reading(compared: Sequence[Compared]) -> tuple[float, float]:
     gram_22 = total_33[:2, :2] + tie * np.eye(2)
     root_22 = np.linalg.cholesky(gram_22)
     found, _ = nnls(root_22.T, np.linalg.solve(root_22, total_33[:2, 2] + tie * np.array([1, 0])))
-    # What decoding loses is the aim's to make up for, and it does.
+    # What decoding loses is for mean calibration to make up for, and it does.
     found /= max(1.0, found.sum())
     return float(found[0]), float(found[1])
 

@@ -9,7 +9,7 @@ what bends. Neither sees what the latent has no room for, the perturbed gene's o
 of all, which is told gene by gene (R, :mod:`celldit.effects.residual_genes`). Training conditions
 that were predicted from the others tell how to weigh the three,
 
-    aim = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
+    wanted = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
 then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
@@ -193,12 +193,12 @@ class MeanCalibration:
 
         Contexts of both keep their responses, conditions of both their remainders; weights and the
         change of the own gene stay where the later training could not try them. The line is the
-        later training's, unless that had no perturbed cells. An aim for other genes is of no use.
+        later training's, unless that had no perturbed cells. One for other genes is of no use.
 
         Parameters
         ----------
         genes, earlier_genes
-            Of this aim, and of the other.
+            Of this calibration, and of the other.
         earlier
             The other.
         """

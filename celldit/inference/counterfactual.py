@@ -160,7 +160,7 @@ def log_offsets(trained: Trained, there: ConditionBatch, config: SolverConfig) -
 def condition_offsets(
     trained: Trained, there: ConditionBatch, config: SolverConfig
 ) -> Offset | None:
-    """What brings conditions to their aim (:mod:`celldit.calibration.means`); None for nothing.
+    """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
     stand in for its controls, on the road of transport whichever these take.

@@ -61,7 +61,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     frames = []
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
         at_N = np.full(N_CELLS, row)
-        aimed_G, decoded_G = fold_changes(
+        calibrated_G, decoded_G = fold_changes(
             trained.autoencoder,
             population,
             condition.stratum,
@@ -72,7 +72,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
             reference_F=asked.references.get(condition.stratum),
             move=partial(_at, way, at_N),
         )
-        fold_G = calibration.fold_change(aimed_G, decoded_G, reaches[row])
+        fold_G = calibration.fold_change(calibrated_G, decoded_G, reaches[row])
         sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
         new = beyond[row].new_genes
         sd_G[new] = np.hypot(sd_G[new], trained.mean_calibration.on_target.spread)

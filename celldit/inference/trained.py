@@ -62,14 +62,14 @@ class Trained:
         How far log fold changes are off.
     states
         States that cells of each context may be in, from which new cells start.
-    synthesis
+    new_cell_model
         How new cells are drawn from their latents.
     control_rates
         Counts per 10,000 in the controls of each context and time, from which log fold changes are
         counted.
-    aim
+    mean_calibration
         What brings the mean log expression of counterfactual cells where it should be.
-    course
+    temporal_means
         The same for cells at other times.
     model_id
         Fingerprint of the weights.

@@ -63,11 +63,11 @@ def test_the_reading_is_found() -> None:
     rng = np.random.default_rng(0)
     compared = []
     for _ in range(300):
-        aimed_G = rng.normal(size=40)
-        decoded_G = 0.7 * aimed_G + rng.normal(0, 0.5, 40)
-        measured_G = 0.3 * aimed_G + 0.4 * decoded_G + rng.normal(0, 0.1, 40)
+        calibrated_G = rng.normal(size=40)
+        decoded_G = 0.7 * calibrated_G + rng.normal(0, 0.5, 40)
+        measured_G = 0.3 * calibrated_G + 0.4 * decoded_G + rng.normal(0, 0.1, 40)
         rest = np.full((3, 40), 0.01)
-        compared.append(Compared(Extrapolation.SEEN, aimed_G, decoded_G, measured_G, *rest))
+        compared.append(Compared(Extrapolation.SEEN, calibrated_G, decoded_G, measured_G, *rest))
     assert reading(compared) == pytest.approx((0.3, 0.4), abs=0.04)
     # Nothing is made larger than the aim has it.
     larger = [replace(one, measured_G=3 * one.measured_G) for one in compared]
@@ -116,7 +116,7 @@ def test_a_kind_with_few_trials_borrows() -> None:
     # Many trials of its own leave little to borrow.
     assert sd[1] < 0.7 * sd[2]
     # How a kind is read stays its own.
-    assert (borrowing.aimed, borrowing.decoded) == (alone.aimed, alone.decoded)
+    assert (borrowing.calibrated, borrowing.decoded) == (alone.calibrated, alone.decoded)
 
 
 def test_where_a_gene_is_measured_badly_the_prior_counts_for_more() -> None:

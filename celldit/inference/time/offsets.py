@@ -4,7 +4,7 @@ How cells differ between two times of training was measured, and what decoded ra
 short where counts are few: what an autoencoder makes of a cell holds that cell's own noise. So
 rates are multiplied, gene by gene and alike in all cells, by what gives controls that were sent
 from the one time to the other the change of mean log expression that was measured
-(:class:`~celldit.calibration.temporal_means.TemporalMeans`). As with the aim of a perturbation
+(:class:`~celldit.calibration.temporal_means.TemporalMeans`). As with the mean of a perturbation
 (:mod:`celldit.calibration.means`) that belongs to the times and not to the cells that are passed,
 so it is found from new cells of the model's own, always the same ones, with their counts. Perturbed
 cells get what controls get.

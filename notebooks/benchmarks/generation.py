@@ -1,7 +1,7 @@
 """Generated cells against measured ones that training never saw.
 
-    python notebooks/benchmark_generation.py baron --seeds 0
-    python notebooks/benchmark_generation.py papalexi --methods celldit scvi \\
+    python notebooks/benchmarks/generation.py baron --seeds 0
+    python notebooks/benchmarks/generation.py papalexi --methods celldit scvi \\
         --scvi-python ENV/bin/python
 
 The second also trains scVI, in an environment of its own that has scvi-tools 1.3 or newer, whose
@@ -15,6 +15,7 @@ generated      celldit, the composition and library sizes of the held-out half
 own sizes      celldit, with library sizes of its own
 no labels      celldit trained without any label, library sizes of its own
 noise source   celldit without its flow: the mixture of Gaussians that it starts from
+without ...    celldit with one step between latent and counts switched off
 reconstructed  held-out cells, encoded, decoded and drawn: the decoder without corrections
 scvi           scVI with its defaults, latents from its prior, library sizes of the held-out half
 scvi labels    the same with the group (perturbation and replicate) as batch covariate
@@ -22,19 +23,20 @@ scvi labels    the same with the group (perturbation and replicate) as batch cov
 AUC, nearest neighbour, MMD (bandwidths 1/2, 1, 2 and more of the median distance, see
 ``celldit.evaluation.metrics.mmd``), energy and Wasserstein distance in 30 principal components of
 the training half, errors of means, standard deviations, zeros and correlations of log expression
-(means over genes of absolute differences), and the ratio of total variances. For groups
-of 20 cells or more in each half: overlap of the 50 top markers (t-test) with those of the held-out
-half, and the balanced accuracy on it of a logistic regression of the group on principal components.
-Cells that scVI makes without labels have none. Copies are counted by group in a second table.
+(means over genes of absolute differences), and the ratio of total variances. For groups of 20 cells
+or more in each half: overlap of the 50 top markers (t-test) with those of the held-out half, the
+balanced accuracy on it of a logistic regression of the group on principal components, and the slope
+of log fold changes between groups on the measured ones, where the training half shows what sampling
+costs. Cells that scVI makes without labels have none. Copies are counted by group in another table.
 
-    python notebooks/benchmark_generation.py papalexi --draws 4 --methods celldit scvi \
+    python notebooks/benchmarks/generation.py papalexi --draws 4 --methods celldit scvi \
         --scvi-python ENV/bin/python --out generation_draws.csv
 
-One draw of cells is uncertain, and the Wasserstein distance of two samples is smaller the less one of
-them varies. With ``--draws`` celldit draws several times from one model, and the distance is given
-without what samples of one source differ by: W2²(x, y) - (W2²(x, x') + W2²(y, y')) / 2, on five pairs of
-a thousand cells each (the divergence of Genevay et al. 2018, "Learning generative models with Sinkhorn
-divergences", without entropy).
+One draw of cells is uncertain, and the Wasserstein distance of two samples is smaller the less one
+of them varies. With ``--draws`` celldit draws several times from one model, and the distance is
+given without what samples of one source differ by: W2²(x, y) - (W2²(x, x') + W2²(y, y')) / 2, on
+five pairs of a thousand cells each (the divergence of Genevay et al. 2018, "Learning generative
+models with Sinkhorn divergences", without entropy).
 """
 
 from __future__ import annotations
@@ -58,9 +60,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 import celldit as cd
+from celldit.calibration.means import MeanCalibration
+from celldit.calibration.new_cells.by_state import ByState
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.evaluation import metrics as measure
 from celldit.evaluation.metrics.copies import copies
 from celldit.inference.counts import draw_counts
+from celldit.inference.trained import Trained
 
 GROUPS = {"baron": "cell_type", "papalexi": "perturbation"}
 SETUP = {
@@ -74,6 +80,7 @@ SETUP = {
 
 
 N_PAIRS = 5
+PSEUDO_RATE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +172,37 @@ def by_group(
     classifier = LogisticRegression(max_iter=500)
     classifier.fit(pca.transform(cells[own]), labels[own])
     called = classifier.predict(pca.transform(real[judged]))
-    accuracy = balanced_accuracy_score(real_labels[judged], called)
-    return {"marker_overlap": float(overlap), "group_accuracy": float(accuracy)}
+    return {
+        "marker_overlap": float(overlap),
+        "group_accuracy": float(balanced_accuracy_score(real_labels[judged], called)),
+        "fold_slope": fold_slope(cells, labels, real, real_labels, groups),
+    }
+
+
+def fold_slope(
+    cells: np.ndarray,
+    labels: np.ndarray,
+    real: np.ndarray,
+    real_labels: np.ndarray,
+    groups: list[str],
+) -> float:
+    """Slope of log fold changes, each group against the rest, on those of the measured cells.
+
+    Of genes that change by more than half a unit there; mean over groups with five such genes.
+    """
+
+    def folds(log: np.ndarray, own: np.ndarray) -> np.ndarray:
+        rate = np.expm1(log)
+        fold = np.log((rate[own].mean(0) + PSEUDO_RATE) / (rate[~own].mean(0) + PSEUDO_RATE))
+        return np.asarray(fold)
+
+    slopes = []
+    for group in groups:
+        measured, made = folds(real, real_labels == group), folds(cells, labels == group)
+        changed = np.abs(measured) > 0.5
+        if changed.sum() >= 5:
+            slopes.append(measured[changed] @ made[changed] / (measured[changed] ** 2).sum())
+    return float(np.mean(slopes))
 
 
 def from_scvi(
@@ -214,6 +250,9 @@ def of_celldit(
     model._trained = replace(trained, flow=copy.deepcopy(trained.flow))
     model.trained.flow.noise_trust.fill_(0.0)
     sources["noise source"] = source(generated(like=test))
+    for step, other in without_steps(trained).items():
+        model._trained = other
+        sources[step] = source(generated(like=test))
     cells = trained.read(test)
     with torch.no_grad():
         z_NKD = trained.autoencoder.encode(cells)
@@ -237,6 +276,21 @@ def of_celldit(
         train.obs[key].astype(str).to_numpy(),
     )
     return sources, new.reset_index()
+
+
+def without_steps(trained: Trained) -> dict[str, Trained]:
+    """The model with one step between latent and counts switched off, and all else as it was."""
+    own = trained.new_cell_model
+    still = np.broadcast_to(np.eye(own.maps_XFF.shape[1]), own.maps_XFF.shape)
+    off = {
+        "without quantiles": replace(own, count_quantiles=CountQuantiles.none()),
+        "without states' own": replace(own, by_state=ByState.none(*own.by_state.offset_XG.shape)),
+        "without held totals": replace(own, share=1.0),
+        "without deconvolution": replace(own, maps_XFF=still, shifts_XF=0 * own.shifts_XF),
+    }
+    made = {step: replace(trained, new_cell_model=other) for step, other in off.items()}
+    decoded = MeanCalibration.none(len(trained.genes))
+    return {**made, "without mean calibration": replace(trained, mean_calibration=decoded)}
 
 
 def of_scvi(

@@ -1,6 +1,6 @@
-"""Cells from scVI, for ``benchmark_generation.py``; runs in an environment with scvi-tools.
+"""Cells from scVI, for ``generation.py``; runs in an environment with scvi-tools.
 
-    PYTHON_WITH_SCVI notebooks/generation_scvi.py FOLDER SEED
+    PYTHON_WITH_SCVI notebooks/benchmarks/generation_scvi.py FOLDER SEED
 
 FOLDER holds ``train.h5ad`` and ``like.h5ad`` (counts in X, ``obs["group"]``, the group of each
 cell). Written there: ``scvi.h5ad``, scVI with its defaults, latents drawn from its prior, and
