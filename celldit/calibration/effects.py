@@ -159,7 +159,7 @@ class EffectCalibration:
         if any(np.shape(each) not in ((), (n_genes,)) for each in (constant, rough)):
             raise ValueError("its calibration of effects does not fit its genes")
         own = {name: value for name, value in config.items() if name != "aimed"}
-        calibrated = float(config["aimed"])
+        calibrated = float(config.get("aimed", 1.0))
         return cls(
             **{
                 **own,
