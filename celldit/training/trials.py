@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -100,17 +101,23 @@ def hold_out(
     """
     wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
     left = list(conditions)
+    uses = Counter(part for c in (*conditions, *always_known) for part in set(c.parts))
     chosen: list[Condition] = []
     order = rng.permutation(len(conditions)).tolist()
-    for i in sorted(order, key=lambda i: conditions[i] in set(last)):
+    later = set(last)
+    for i in sorted(order, key=lambda i: conditions[i] in later):
         if len(chosen) >= wanted:
             break
         candidate = conditions[i]
+        # Most of a screen of single perturbations are told by this alone, however many there are.
+        if any(uses[part] < 2 for part in candidate.parts):
+            continue
         rest = [c for c in left if c != candidate]
         if classify(candidate, [*rest, *always_known]) in (
             Extrapolation.CONTEXT,
             Extrapolation.COMBINATION,
         ):
             left = rest
+            uses.subtract(set(candidate.parts))
             chosen.append(candidate)
     return chosen
