@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -208,7 +209,7 @@ def merge_guides(
     Warns
     -----
     UserWarning
-        If names stay as they are that are no genes'; names some.
+        If names stay as they are that are no genes', or are cut to what is no gene's; names some.
 
     Examples
     --------
@@ -232,6 +233,21 @@ def merge_guides(
             f"{len(left)} labels of adata.obs[{guide_key!r}] were not recognised as guides and "
             f"stay as they are ({examples(left)}); if they are guides, pass pattern= that finds "
             "their target, and control_guides= with those that target nothing.",
+            UserWarning,
+            stacklevel=2,
+        )
+    cut = [
+        f"{row.guide!r} to {row.target!r}"
+        for row in table[table["changed"]].itertuples()
+        if any(
+            re.search(r"[_\s]", t) and t != control and not genes(t) for t in row.target.split("+")
+        )
+    ]
+    if cut:
+        warnings.warn(
+            f"{len(cut)} labels of adata.obs[{guide_key!r}] are cut to what no gene is called "
+            f"({'; '.join(cut[:3])}); if more of them belongs to the guide, pass pattern= that "
+            "finds their target, and control_guides= with those that target nothing.",
             UserWarning,
             stacklevel=2,
         )

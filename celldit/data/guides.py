@@ -66,7 +66,7 @@ _BEHIND = tuple(
         r"_(?:P1P2|P1|P2)",
         # The protospacer itself: STAT1_ACGTACGTACGTACGTACGT
         r"[_\-:|][ACGT]{17,23}",
-        rf"[_.\- ]{_WORD}[_.\-]?\d+",
+        rf"[_.\- ]{_WORD}[_.\- ]?\d+",
         # A bare g2 only after a capital letter or a digit: the mouse gene Abcg2 keeps its name.
         r"(?<![a-z])s?g\d+",
         r"[_#|:]\d+",
@@ -91,7 +91,7 @@ def _bare(name: str) -> str:
     if len(name) > _LONGEST:
         return name
     letters = re.sub(r"[\W_]", "", name.casefold())
-    return re.sub(r"\d+$", "", re.sub(r"^p?sg(?:rna)?", "", letters))
+    return re.sub(r"\d+$", "", re.sub(r"^(?:p?sg(?:rna)?|human|mouse)", "", letters))
 
 
 _CONTROLS = frozenset(_bare(name) for name in CONTROL_GUIDES)

@@ -51,7 +51,8 @@ LIBRARIES = {
     "control": "NT NT-1 NT_12 NTC-05 non-targeting_00012 non-targeting-3 NO-TARGET_7 NegCtrl0 "
     "sgNTC1 neg_ctrl_3 negative_control_1 INTERGENIC1144056 intergenic_1 AAVS1_2 CTRL00698 "
     "ONE_NON-GENE_SITE_25 Non-Targeting safe_targeting_4 SAFE_1 scrambled_1 luciferase_1 sgLacZ-2 "
-    "EGFP_3 NonTargetingControlGuideForHuman_0001 NonTargeting_Human_0042 NO_SITE_3",
+    "EGFP_3 NonTargetingControlGuideForHuman_0001 NonTargeting_Human_0042 NO_SITE_3 "
+    "Human_nonTargeting_3",
 }
 
 
@@ -159,6 +160,17 @@ def test_what_is_left_is_told(simulate_screen: Callable[..., ad.AnnData]) -> Non
     with pytest.warns(UserWarning, match=r"1 labels .* stay as they are \('plasmid_x'\)"):
         table = cd.pp.merge_guides(adata, "perturbation")
     assert table["guide"][~table["changed"]].tolist() == ["STAT1", "plasmid_x", "Abcg2"]
+
+
+def test_what_is_half_cut_is_told(simulate_screen: Callable[..., ad.AnnData]) -> None:
+    labels = ("NT_1", "STAT1 guide 2", "JAK2_KO_1", "chr1_intergenic_3", "NKX2-1_1")
+    adata = simulate_screen(n_cells=60, labels=labels)
+    said = (
+        r"2 labels .*'JAK2_KO_1' to 'JAK2_KO'; 'chr1_intergenic_3' to 'chr1_intergenic'\); if more"
+    )
+    with pytest.warns(UserWarning, match=said):
+        table = cd.pp.merge_guides(adata, "perturbation")
+    assert table["target"].tolist()[1] == "STAT1"
 
 
 @pytest.mark.parametrize("joiner", [";", "|", "+"])

@@ -337,6 +337,10 @@ CASES: dict[str, Case] = {
         lambda s: (guides(s, "xyz_abc", "NT_1"), merged(s)),
         "pass pattern= that finds their target, and control_guides= with",
         lambda s, m: merged(s, pattern="(?P<target>[^_]+)_.*", control_guides=["NT_1"])),
+    "guides half cut": Case(
+        lambda s: (guides(s, "STAT1_KO_1", "NT_1"), merged(s)),
+        "pass pattern= that finds their target, and control_guides= with",
+        lambda s, m: merged(s, pattern="(?P<target>[^_]+)_.*", control_guides=["NT_1"])),
     # --- splits
     "a way to split that is none": Case(
         lambda s: cd.pp.split(s.adata, "perturbatoin"), "Did you mean '(?P<by>[^']+)'",
