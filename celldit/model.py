@@ -14,19 +14,19 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
-from celldit.calibration.control_rates import with_earlier
 from celldit.calibration.fit import fit_calibrations
+from celldit.calibration.rates.control import with_earlier
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
 from celldit.conditions.strata import Strata, names_of
 from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.data.reading import Source, read_set_up
 from celldit.data.store import CellStore
 from celldit.effects.baseline import warn_without_controls
-from celldit.effects.features import (
+from celldit.effects.features.features import (
     FeatureTable,
     read_features,
     warn_undescribed,

@@ -15,14 +15,14 @@ import pandas as pd
 from celldit.arguments import check_kind, check_whole, text_list
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
-from celldit.data.columns import text_column
 from celldit.data.fields import Fields
-from celldit.data.guides import CONTROL_GUIDES, GuideNames, merge_guide_labels
-from celldit.data.labels import parts
+from celldit.data.labels.columns import text_column
+from celldit.data.labels.guides import CONTROL_GUIDES, GuideNames, merge_guide_labels
+from celldit.data.labels.labels import parts
 from celldit.data.splits import split
 from celldit.datasets import gene_set_file
-from celldit.effects.features import storable
-from celldit.effects.gene_sources import Source, describe, name_of
+from celldit.effects.features.features import storable
+from celldit.effects.features.gene_sources import Source, describe, name_of
 from celldit.errors import CellditError, InputError, examples
 from celldit.tokenizers.gmt import read_gmt
 

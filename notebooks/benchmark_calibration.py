@@ -30,7 +30,7 @@ import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.data import Cells
 from celldit.calibration.fit_effects import MIN_CELLS
-from celldit.calibration.mean_rates import mean_rates, measured_fold_change
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.calibration.intervals import RESPONDS, Z_90
 
 Z_50 = 0.6745

@@ -7,7 +7,7 @@ their leading components instead of whole sets, co-expression in the training co
 numbers and gene sets of other genes (shuffled) as controls of the method, and all of them.
 No network is trained. Scores are means over the held-out perturbations; weights are the shares of
 a perturbation's own variance (part and features) for one never seen, averaged over the splits. A
-source that does not beat its own shuffles has none (``celldit/effects/shuffled.py``); "believed"
+source that does not beat its own shuffles has none (``celldit/effects/features/shuffled.py``); "believed"
 is the share of the splits in which at least one source does.
 
     python notebooks/benchmark_features.py docs/results/features.csv
@@ -29,7 +29,7 @@ from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
 from celldit.effects import EffectPrior
-from celldit.effects.features import read_features
+from celldit.effects.features.features import read_features
 from celldit.evaluation.baselines import MeanShift
 from celldit.latent.anchor import fit_anchor
 

@@ -61,7 +61,7 @@ def run_celldit(name: str, seed: int) -> dict[str, object]:
     from celldit.latent import Autoencoder, LatentConfig
     from celldit.tokenizers import resolve
     from celldit.training.config import TrainingConfig
-    from celldit.training.latent_stage import train_latent
+    from celldit.training.autoencoder.stage import train_latent
     from celldit.training.trainer import quiet_lightning, trainer_defaults
 
     adata = cd.datasets.load(name)

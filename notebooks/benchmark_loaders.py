@@ -25,7 +25,8 @@ import pandas as pd
 from benchmark_scale import KEYS, write_screen
 
 import celldit as cd
-from celldit.data import CellStore, stored
+from celldit.data import CellStore
+from celldit.data.disk import stored
 from celldit.evaluation.benchmark.machine import describe_machine
 
 N_CELLS, BATCH, WINDOW = 60_000, 256, 16_384

@@ -25,12 +25,12 @@ import pandas as pd
 
 import celldit as cd
 from celldit.compute import threads
-from celldit.data import stored
+from celldit.data.disk import stored
 from celldit.evaluation.benchmark.machine import describe_machine
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import Modules
 from celldit.training import TrainingConfig
-from celldit.training.latent_stage import train_latent
+from celldit.training.autoencoder.stage import train_latent
 from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 EPOCHS, SEEDS = 3, (0, 1)

@@ -21,7 +21,7 @@ from speed import FlowStep, LatentStep, measure, peak_memory, seconds_of, write
 from torch.profiler import ProfilerActivity
 
 from celldit.nn.sizes import SIZES
-from celldit.training.cuda import compile_network
+from celldit.training.devices.cuda import compile_network
 
 BATCHES = {"celldit-S": 65_536, "celldit-B": 16_384, "celldit-L": 4_096, "celldit-XL": 1_024}
 SMALL = ((False, False), (True, False), (True, True))

@@ -38,7 +38,7 @@ from celldit.data.fields import Fields
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve
 from celldit.training.config import TrainingConfig
-from celldit.training.latent_stage import train_latent
+from celldit.training.autoencoder.stage import train_latent
 from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 COLUMNS = (

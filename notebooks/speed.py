@@ -29,12 +29,12 @@ from celldit.latent.sparse_rows import SparseRows
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
 from celldit.training.config import TrainingConfig
-from celldit.training.cuda import compile_network
+from celldit.training.devices.cuda import compile_network
 from celldit.nn.views import TokenViews
 from celldit.training.flow_data import FlowBatches, FlowTables, PairedControls
 from celldit.training.flow_stage import FlowStage
-from celldit.training.latent_batches import CountBatch
-from celldit.training.likelihood import LatentStage
+from celldit.training.autoencoder.batches import CountBatch
+from celldit.training.autoencoder.likelihood import LatentStage
 
 aten = torch.ops.aten
 N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000

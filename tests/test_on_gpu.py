@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from celldit import CellDiT
-from celldit.training import cuda
+from celldit.training.devices import cuda
 from celldit.training.flow_data import FlowBatch
 from celldit.training.flow_stage import FlowStage
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import celldit as cd
-from celldit.effects.features import read_features
+from celldit.effects.features.features import read_features
 from celldit.errors import CellditError, FileError, InputError, UnknownNameError
 
 HAS_RDKIT = importlib.util.find_spec("rdkit") is not None

@@ -14,7 +14,7 @@ import pytest
 
 import celldit as cd
 from celldit.data.counts import select_matrix
-from celldit.data.disk_matrix import DiskMatrix
+from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.demo import run_demo
 from celldit.errors import FileError, InputError, UnknownNameError

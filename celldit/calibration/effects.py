@@ -1,7 +1,8 @@
 """Log fold changes and how far they are off.
 
 A log fold change is s times that of rates after mean calibration plus t times that of rates as they
-are decoded (:mod:`celldit.calibration.fold_change`), s and t at least 0 and together at most 1.
+are decoded (:mod:`celldit.calibration.rates.fold_change`), s and t at least 0 and together at most
+1.
 
 The effect prior knows how uncertain its latent shift is, but not what the latent leaves out of a
 gene, nor how the decoder bends a large effect. Both show when training conditions are predicted and

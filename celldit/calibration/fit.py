@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from celldit.calibration.control_rates import measure_control_rates
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.fit_effects import calibrate_effects
 from celldit.calibration.fit_means import fit_means, seen_offset
-from celldit.calibration.fold_change import ControlRates
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_new_cells
 from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.rates.control import measure_control_rates
+from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population

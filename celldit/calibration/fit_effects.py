@@ -16,12 +16,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from celldit.calibration.control_rates import ControlRates
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.fold_change import fold_changes
 from celldit.calibration.intervals import HELD_SEEN, Compared, fit_widths, with_followed
-from celldit.calibration.mean_rates import mean_rates, measured_fold_change
 from celldit.calibration.means import MeanCalibration
+from celldit.calibration.rates.control import ControlRates
+from celldit.calibration.rates.fold_change import fold_changes
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population

@@ -118,7 +118,7 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     controls.
     """
     from celldit.data.fields import Fields
-    from celldit.data.labels import parts
+    from celldit.data.labels.labels import parts
     from celldit.model import CellDiT
     from celldit.pp import gene_features
     from celldit.training.config import TrainingConfig

@@ -198,8 +198,8 @@ def _train(
     adata = None if data.is_dir() else read_h5ad(data)
     from celldit.data import open_store
     from celldit.model import CellDiT
-    from celldit.training.checkpoints import is_main_process
     from celldit.training.config import TrainingConfig
+    from celldit.training.saving.checkpoints import is_main_process
 
     training = TrainingConfig(**settings.training)
     if adata is None:

@@ -41,7 +41,7 @@ def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str,
         if source not in named:
             tables[Path(source).stem] = _table(Path(source))
     if named and adata is None:
-        from celldit.effects.gene_sources import describe, name_of
+        from celldit.effects.features.gene_sources import describe, name_of
 
         if "expression" in named:
             raise InputError(

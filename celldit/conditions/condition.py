@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from celldit.data.doses import dose_parts
-from celldit.data.labels import join, parts
+from celldit.data.labels.doses import dose_parts
+from celldit.data.labels.labels import join, parts
 from celldit.data.store import CellStore
 
 

@@ -9,11 +9,11 @@ from celldit.lazy import members_of
 if TYPE_CHECKING:
     from celldit.data import splits
     from celldit.data.cells import Cells
+    from celldit.data.disk.opening import open_store
+    from celldit.data.disk.stored import StoredCells
     from celldit.data.fields import Fields, setup_anndata
-    from celldit.data.opening import open_store
     from celldit.data.splits import check_no_leak, split
     from celldit.data.store import CellStore
-    from celldit.data.stored import StoredCells
 
 __all__ = [
     "CellStore",
@@ -33,9 +33,9 @@ __getattr__, __dir__ = members_of(
         "CellStore": "store",
         "Cells": "cells",
         "Fields": "fields",
-        "StoredCells": "stored",
+        "StoredCells": "disk.stored",
         "check_no_leak": "splits",
-        "open_store": "opening",
+        "open_store": "disk.opening",
         "setup_anndata": "fields",
         "split": "splits",
         "splits": "splits",

@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from celldit.data.columns import (
+from celldit.data.counts import read_counts, select_matrix
+from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.labels.columns import (
     label_column,
     number_column,
     obs_column,
     read_covariates,
     read_size_factors,
 )
-from celldit.data.counts import read_counts, select_matrix
-from celldit.data.doses import canonical_doses
-from celldit.data.fields import Fields
-from celldit.data.genes import match_genes
-from celldit.data.labels import canonical_array
+from celldit.data.labels.doses import canonical_doses
+from celldit.data.labels.labels import canonical_array
 from celldit.data.store import CellStore, Index, digest
 from celldit.errors import InputError
 
@@ -45,7 +45,8 @@ class Cells(CellStore):
     genes
         G gene names.
     perturbations
-        Canonical label of each cell, object (str), shape (N,); see :mod:`celldit.data.labels`.
+        Canonical label of each cell, object (str), shape (N,); see
+        :mod:`celldit.data.labels.labels`.
     covariates
         N rows, one column of strings for each covariate; may have no columns.
     doses

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 
-from celldit.data.columns import (
+from celldit.data.counts import check_counts, select_matrix
+from celldit.data.genes import check_are_genes, check_unique_genes
+from celldit.data.labels.columns import (
     number_column,
     obs_column,
     read_covariates,
     read_size_factors,
     text_column,
 )
-from celldit.data.counts import check_counts, select_matrix
-from celldit.data.doses import canonical_doses
-from celldit.data.doubtful_labels import check_split, usual_control, warn_doubtful
-from celldit.data.genes import check_are_genes, check_unique_genes
-from celldit.data.labels import canonical_array, with_one_control
+from celldit.data.labels.doses import canonical_doses
+from celldit.data.labels.doubtful import check_split, usual_control, warn_doubtful
+from celldit.data.labels.labels import canonical_array, with_one_control
 from celldit.errors import InputError, closest, examples
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from celldit.data.disk.pointers import check_sparse, owner_of
 from celldit.data.not_counts import check_counted
-from celldit.data.pointers import check_sparse, owner_of
 from celldit.errors import InputError, UnknownNameError
 
 __all__ = [

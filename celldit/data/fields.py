@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.checks import check_anndata, check_setup
-from celldit.data.columns import as_text
+from celldit.data.labels.columns import as_text
 from celldit.errors import InputError
 
 __all__ = ["Fields", "fields_of", "setup_anndata"]

@@ -16,9 +16,9 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from celldit.data.columns import read_size_factors
+from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
-from celldit.data.pointers import check_matrices
+from celldit.data.labels.columns import read_size_factors
 from celldit.errors import InputError
 
 __all__ = ["check_fitted_on_train"]

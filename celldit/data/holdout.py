@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import anndata as ad
 import numpy as np
 
-from celldit.data.columns import join_contexts, label_column, read_covariates
 from celldit.data.fields import Fields
-from celldit.data.labels import canonical, canonical_array, parts
+from celldit.data.labels.columns import join_contexts, label_column, read_covariates
+from celldit.data.labels.labels import canonical, canonical_array, parts
 from celldit.errors import InputError, UnknownNameError
 
 __all__ = [
@@ -40,7 +40,7 @@ class Conditions:
     names
         Cell names, object (str), shape (N,).
     sep, control
-        The grammar of the labels; see :func:`celldit.data.labels.parts`.
+        The grammar of the labels; see :func:`celldit.data.labels.labels.parts`.
     """
 
     labels: np.ndarray

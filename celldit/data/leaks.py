@@ -7,12 +7,12 @@ import hashlib
 import anndata as ad
 import numpy as np
 
-from celldit.data.columns import label_column, read_size_factors
 from celldit.data.counts import read_counts
 from celldit.data.fields import Fields
 from celldit.data.fitted import check_fitted_on_train
 from celldit.data.genes import match_genes
-from celldit.data.labels import canonical_array
+from celldit.data.labels.columns import label_column, read_size_factors
+from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, examples
 
 __all__ = ["check_no_leak"]

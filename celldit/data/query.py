@@ -9,8 +9,8 @@ from typing import Any
 
 import anndata as ad
 
+from celldit.data.disk.opening import described
 from celldit.data.fields import Fields
-from celldit.data.opening import described
 from celldit.errors import InputError
 
 __all__ = ["query_fields"]

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import anndata as ad
 
 from celldit.data.cells import Cells
+from celldit.data.disk.opening import open_backed, open_fields, open_store
+from celldit.data.disk.stored import StoredCells
 from celldit.data.fields import Fields
-from celldit.data.opening import open_backed, open_fields, open_store
 from celldit.data.store import CellStore
-from celldit.data.stored import StoredCells
 from celldit.errors import InputError
 from celldit.memory import within_memory
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pandas as pd
 
-from celldit.data.columns import join_contexts
+from celldit.data.labels.columns import join_contexts
 
 if TYPE_CHECKING:
     from celldit.data.cells import Cells
@@ -54,7 +54,8 @@ class CellStore(ABC):
     size_factors
         Library size of each cell in counts, float32, shape (N,), all above 0.
     perturbations
-        Canonical label of each cell, object (str), shape (N,); see :mod:`celldit.data.labels`.
+        Canonical label of each cell, object (str), shape (N,); see
+        :mod:`celldit.data.labels.labels`.
     covariates
         N rows, one column of strings for each covariate; may have no columns.
     doses

@@ -46,7 +46,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.effects.features import FeatureMatrix
+from celldit.effects.features.features import FeatureMatrix
 
 Position = tuple[str, float | None]
 # exp(-FAR) is zero, and so is its derivative; an infinite distance would have none.
@@ -87,7 +87,8 @@ class ConditionKernel:
         For each part its smallest positive dose, which counts as 1; 1 where there are none.
     features
         Feature matrices by source, indexed by perturbation: ``{source: (names, matrix)}``, from
-        :func:`celldit.effects.features.read_features`. Sparse ones are memberships in sets.
+        :func:`celldit.effects.features.features.read_features`. Sparse ones are memberships in
+        sets.
     positions
         Where the control cells of each (context, time) lie in the latent, on average:
         ``{(context, time): vector}``. Those of training come first.

@@ -39,7 +39,7 @@ from celldit.conditions.latents import Latents, n_features
 from celldit.conditions.strata import ENOUGH, Strata, StratumKey
 from celldit.effects.baseline import Baselines, variance_between
 from celldit.effects.estimate import EffectEstimate
-from celldit.effects.features import FeatureMatrix
+from celldit.effects.features.features import FeatureMatrix
 from celldit.effects.few_cells import FewCells, variance_of_few
 from celldit.effects.fit_level import levelled
 from celldit.effects.kernel import ConditionKernel, Lengths

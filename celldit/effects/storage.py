@@ -9,7 +9,7 @@ import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.effects.baseline import Baselines
-from celldit.effects.features import from_arrays, to_arrays
+from celldit.effects.features.features import from_arrays, to_arrays
 from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.level import Level

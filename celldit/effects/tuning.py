@@ -14,8 +14,8 @@ one, finds that little follows from what perturbations share. What a prediction 
 never seen is judged by is the size of its error, to which strong effects contribute most. For such
 predictions the weights of what is common and of each source of features, all that they rest on, are
 therefore chosen again, by the squared error in the latent of leaving perturbations out. A source
-that does not beat its own shuffles there gets none (:mod:`celldit.effects.shuffled`). What was
-seen keeps the first weights: with the second ones the squared error of Papalexi's (knock-out,
+that does not beat its own shuffles there gets none (:mod:`celldit.effects.features.shuffled`). What
+was seen keeps the first weights: with the second ones the squared error of Papalexi's (knock-out,
 replicate) pairs rises from .38 to .39, that of Norman's three pairs from .32 to .36, with GO.
 """
 
@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from celldit.conditions.condition import Condition
+from celldit.effects.features.shuffled import informative_sources, without_sources
 from celldit.effects.kernel import ConditionKernel, Lengths
-from celldit.effects.shuffled import informative_sources, without_sources
 
 MAX_CONDITIONS = 120
 STEPS = 150

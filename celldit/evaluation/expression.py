@@ -13,10 +13,10 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
-from celldit.data.columns import join_contexts, label_column, read_covariates
+from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
-from celldit.data.labels import canonical_array
-from celldit.data.pointers import check_matrices
+from celldit.data.labels.columns import join_contexts, label_column, read_covariates
+from celldit.data.labels.labels import canonical_array
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
 from celldit.evaluation.catalogue import CENTROID, DE_COUNTS, DISCRIMINATION, FUNCTIONS
 from celldit.evaluation.condition import Condition

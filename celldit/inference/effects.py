@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from celldit.calibration.control_draws import N_CELLS
-from celldit.calibration.fold_change import fold_changes
+from celldit.calibration.rates.fold_change import fold_changes
 from celldit.conditions import Condition
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
@@ -28,8 +28,8 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
 
     Cells drawn about the controls' mean are sent on their way, and mean rates after and before are
     compared, counted from those that were measured in the controls
-    (:mod:`celldit.calibration.fold_change`). The standard deviation is that of the effect prior,
-    carried to genes by the decoder's loadings and calibrated on training conditions
+    (:mod:`celldit.calibration.rates.fold_change`). The standard deviation is that of the effect
+    prior, carried to genes by the decoder's loadings and calibrated on training conditions
     (:mod:`celldit.calibration.effects`).
 
     Parameters

@@ -13,11 +13,11 @@ from celldit.arguments import text_list
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.ranges import Ranges
-from celldit.data.columns import CONTEXT_SEP
-from celldit.data.doses import dose_parts
-from celldit.data.doubtful_labels import joined_otherwise
 from celldit.data.fields import Fields
-from celldit.data.labels import canonical, parts
+from celldit.data.labels.columns import CONTEXT_SEP
+from celldit.data.labels.doses import dose_parts
+from celldit.data.labels.doubtful import joined_otherwise
+from celldit.data.labels.labels import canonical, parts
 from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError, closest, examples
 

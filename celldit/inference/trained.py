@@ -13,9 +13,9 @@ import torch
 
 from celldit import __version__
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.fold_change import ControlRates
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
@@ -30,7 +30,7 @@ from celldit.data.imputation import Imputed, impute
 from celldit.data.query import query_fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
-from celldit.effects.features import Features, described
+from celldit.effects.features.features import Features, described
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.inference.noise import NoiseSources

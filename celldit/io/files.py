@@ -84,8 +84,8 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """
     import anndata as ad
 
-    from celldit.data.disk_files import check_no_links
-    from celldit.data.pointers import check_matrices
+    from celldit.data.disk.files import check_no_links
+    from celldit.data.disk.pointers import check_matrices
 
     source = check_path(path)
     if not source.exists():

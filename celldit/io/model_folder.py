@@ -11,18 +11,18 @@ import numpy as np
 import torch
 
 from celldit import __version__
-from celldit.calibration.control_rates import from_arrays, to_arrays
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.rates.control import from_arrays, to_arrays
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.fields import Fields
-from celldit.effects.features import from_arrays as features_from_arrays
-from celldit.effects.features import to_arrays as feature_arrays
+from celldit.effects.features.features import from_arrays as features_from_arrays
+from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.inference.trained import Trained

@@ -15,7 +15,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.columns import CONTEXT_SEP
+from celldit.data.labels.columns import CONTEXT_SEP
 from celldit.errors import FileError
 from celldit.io.folders import CODING, advice_on, said_of
 from celldit.io.model_folder import to_folder

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
-from celldit.calibration.fold_change import PSEUDO_RATE
-from celldit.calibration.mean_rates import mean_rates, measured_fold_change
+from celldit.calibration.rates.fold_change import PSEUDO_RATE
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from celldit.arguments import text_list
 from celldit.data.fields import Fields
-from celldit.data.labels import canonical
+from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.expression import Expression, check_genes, read_measured, read_predicted
 

@@ -13,9 +13,9 @@ import anndata as ad
 import pandas as pd
 
 import celldit
-from celldit.data.columns import label_column
 from celldit.data.fields import Fields
-from celldit.data.labels import canonical_array
+from celldit.data.labels.columns import label_column
+from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.compare import with_baselines
 from celldit.io.files import refuse_existing, whole_file

@@ -61,7 +61,7 @@ class TrainingConfig:
     compile
         Whether ``torch.compile`` makes the velocity network faster while it trains: ``"on"``,
         ``"off"``, or ``"auto"`` for on where training uses CUDA and the network is large enough to
-        gain (:data:`celldit.training.cuda.LARGE_STEP`).
+        gain (:data:`celldit.training.devices.cuda.LARGE_STEP`).
     """
 
     latent_batch: int = 256

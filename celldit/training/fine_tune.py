@@ -24,17 +24,17 @@ from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import GeneMatch, match_autoencoder
 from celldit.memory import give_back
-from celldit.training.autoencoder_fit import read_autoencoder, write_autoencoder
-from celldit.training.checkpoints import Checkpoints
+from celldit.training.autoencoder.fit import read_autoencoder, write_autoencoder
+from celldit.training.autoencoder.stage import train_latent
 from celldit.training.config import TrainingConfig
-from celldit.training.cuda import is_large
+from celldit.training.devices.cuda import is_large
+from celldit.training.devices.parallel import device_of
 from celldit.training.finite import FiniteLoss
 from celldit.training.fit import Features, Fitted
 from celldit.training.flow_stage import train_flow
-from celldit.training.latent_stage import train_latent
 from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
-from celldit.training.parallel import device_of
+from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 
 # Weights that are good already are moved by smaller steps than new ones.

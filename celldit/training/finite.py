@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from celldit.errors import TrainingError, examples
-from celldit.training.checkpoints import SUFFIX
-from celldit.training.latent_batches import CountBatch
+from celldit.training.autoencoder.batches import CountBatch
 from celldit.training.latents import LatentFile
+from celldit.training.saving.checkpoints import SUFFIX
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore

@@ -20,7 +20,7 @@ from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
-from celldit.effects.features import to_arrays
+from celldit.effects.features.features import to_arrays
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views, network_to_dict
 from celldit.io.locks import sole_writer
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
@@ -30,21 +30,21 @@ from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
 from celldit.tokenizers import Tokenizer
-from celldit.training.autoencoder_fit import fit_autoencoder
-from celldit.training.checkpoints import (
+from celldit.training.autoencoder.fit import fit_autoencoder
+from celldit.training.config import TrainingConfig
+from celldit.training.devices.cuda import is_large
+from celldit.training.devices.parallel import device_of
+from celldit.training.finite import FiniteLoss
+from celldit.training.flow_stage import train_flow
+from celldit.training.latents import encoded_once
+from celldit.training.noise_stage import fit_states_and_train
+from celldit.training.saving.checkpoints import (
     Checkpoints,
     check_minutes,
     identity_of,
     is_main_process,
     settings_of,
 )
-from celldit.training.config import TrainingConfig
-from celldit.training.cuda import is_large
-from celldit.training.finite import FiniteLoss
-from celldit.training.flow_stage import train_flow
-from celldit.training.latents import encoded_once
-from celldit.training.noise_stage import fit_states_and_train
-from celldit.training.parallel import device_of
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 
 Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]

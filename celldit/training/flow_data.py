@@ -15,8 +15,8 @@ from celldit.flow.anchored import FlowCondition
 from celldit.flow.coupling import resolve_coupling
 from celldit.flow.transfer import to_device
 from celldit.training.config import TrainingConfig
+from celldit.training.devices.parallel import rank_and_world
 from celldit.training.latents import LatentFile
-from celldit.training.parallel import rank_and_world
 
 if TYPE_CHECKING:
     from celldit.conditions import ConditionTable

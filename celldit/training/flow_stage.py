@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from celldit.calibration.stacking import Trial, TrialError, Verdict, compare, stack, stack_courses
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
+from celldit.training.autoencoder.likelihood import warm_cosine
 from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
-from celldit.training.cuda import compile_network, is_large
+from celldit.training.devices.cuda import compile_network, is_large
+from celldit.training.devices.parallel import rank_and_world
 from celldit.training.flow_data import (
     FlowBatch,
     FlowBatches,
@@ -26,16 +28,14 @@ from celldit.training.flow_data import (
     make_tables,
 )
 from celldit.training.latents import LatentFile
-from celldit.training.likelihood import warm_cosine
 from celldit.training.moving_average import MovingAverage
-from celldit.training.parallel import rank_and_world
-from celldit.training.resume import ResumableLoader, run_stage
+from celldit.training.saving.resume import ResumableLoader, run_stage
 from celldit.training.trials import hold_out, make_trials
 
 if TYPE_CHECKING:
     from celldit.conditions import Condition, ConditionTable
     from celldit.conditions.population import Population
-    from celldit.training.checkpoints import Checkpoints, Part
+    from celldit.training.saving.checkpoints import Checkpoints, Part
 
 
 LEAST_CELLS = 8
@@ -65,7 +65,7 @@ class FlowStage(pl.LightningModule):
         self.course: list[list[TrialError]] = []
 
     def configure_model(self) -> None:
-        from celldit.training.sharding import ShardedStrategy, shard
+        from celldit.training.devices.sharding import ShardedStrategy, shard
 
         strategy = self.trainer.strategy
         if self.in_shards or not isinstance(strategy, ShardedStrategy):
@@ -135,7 +135,7 @@ class FlowStage(pl.LightningModule):
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The moving average, whole; where it is in shards all processes must ask."""
-        from celldit.training.sharding import whole
+        from celldit.training.devices.sharding import whole
 
         weights: dict[str, Tensor] = whole(self.ema.module.state_dict())
         return weights

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 
 from celldit.errors import InputError, closest
-from celldit.training.parallel import check_devices, uses_cuda
+from celldit.training.devices.parallel import check_devices, uses_cuda
 from celldit.training.progress import StageProgress
 
 
@@ -90,7 +90,7 @@ def trainer_defaults(
         defaults["precision"] = "bf16-mixed"
     merged = {**defaults, **arguments}
     if merged.get("strategy") == "fsdp":
-        from celldit.training.sharding import ShardedStrategy
+        from celldit.training.devices.sharding import ShardedStrategy
 
         # The autoencoder is small: its shards would save less than gathering them costs.
         merged["strategy"] = "ddp" if stage == "latent" else ShardedStrategy()

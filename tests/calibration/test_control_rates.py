@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.calibration import control_rates
-from celldit.calibration.fold_change import PSEUDO_RATE
+from celldit.calibration.rates import control as control_rates
+from celldit.calibration.rates.fold_change import PSEUDO_RATE
 
 
 def test_rates_are_those_of_the_controls(tiny_model: CellDiT, tiny_screen: ad.AnnData) -> None:

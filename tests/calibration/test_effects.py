@@ -14,7 +14,7 @@ import pytest
 from celldit import CellDiT
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.intervals import RESPONDS
-from celldit.calibration.mean_rates import mean_rates, measured_fold_change
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields

@@ -18,7 +18,7 @@ from celldit.calibration.intervals import (
     reading,
     with_followed,
 )
-from celldit.calibration.mean_rates import mean_rates, measured_fold_change
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields

@@ -17,7 +17,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.effects.features import from_arrays, read_features, to_arrays
+from celldit.effects.features.features import from_arrays, read_features, to_arrays
 from celldit.errors import InputError
 
 names = st.sets(st.sampled_from(["A", "B", "C"]), max_size=3).map(lambda s: tuple(sorted(s)))

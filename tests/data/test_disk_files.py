@@ -24,7 +24,7 @@ from scipy import sparse
 import celldit as cd
 from celldit.data import open_store
 from celldit.data.cells import Cells
-from celldit.data.stored import StoredCells
+from celldit.data.disk.stored import StoredCells
 from celldit.errors import CellditError, FileError
 from celldit.io.files import read_h5ad
 

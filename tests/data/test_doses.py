@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celldit.data.doses import canonical_doses, dose_parts
+from celldit.data.labels.doses import canonical_doses, dose_parts
 from celldit.errors import InputError
 
 numbers = st.floats(0, 1e6, allow_nan=False)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import celldit as cd
-from celldit.data.guides import GuideNames, merge_guide_labels
+from celldit.data.labels.guides import GuideNames, merge_guide_labels
 from celldit.errors import InputError, UnknownNameError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celldit.data.labels import canonical, canonical_array, parts
+from celldit.data.labels.labels import canonical, canonical_array, parts
 from celldit.errors import InputError
 
 names = st.sampled_from(["A", "B", "TP53", "IL-2", "control"])
@@ -48,7 +48,7 @@ def test_empty_parts_are_refused(label):
 
 
 def test_many_labels_are_parsed_once_each(monkeypatch):
-    import celldit.data.labels as labels
+    import celldit.data.labels.labels as labels
 
     seen = []
     monkeypatch.setattr(labels, "canonical", lambda label, *_: seen.append(label) or label)

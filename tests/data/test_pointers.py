@@ -17,7 +17,7 @@ from scipy import sparse
 from celldit import CellDiT, open_store
 from celldit.data import Fields, check_no_leak
 from celldit.data.cells import Cells
-from celldit.data.pointers import check_sparse
+from celldit.data.disk.pointers import check_sparse
 from celldit.data.reading import read_any
 from celldit.errors import CellditError, InputError
 from celldit.io.files import read_h5ad

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from celldit import datasets
 from celldit.data import Cells, Fields, setup_anndata, split
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.errors import CellditError, InputError, UnknownNameError
 
 LABELS = ("control", "A", "B", "C", "D", "A+B", "B+C", "A+D", "A+B+C", "E+F")

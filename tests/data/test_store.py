@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import celldit as cd
-from celldit.data import Cells, CellStore, Fields, StoredCells, stored
+from celldit.data import Cells, CellStore, Fields, StoredCells
+from celldit.data.disk import stored
+from celldit.data.disk.windows import WindowReader, block_shuffle
 from celldit.data.reading import read_set_up
-from celldit.data.windows import WindowReader, block_shuffle
 from celldit.errors import FileError, InputError, UnknownNameError
 
 KEYS = {"perturbation_key": "perturbation", "covariate_keys": ["donor", "batch"]}

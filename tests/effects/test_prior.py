@@ -12,7 +12,7 @@ import pytest
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
-from celldit.effects.features import read_features
+from celldit.effects.features.features import read_features
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 Make = Callable[..., object]

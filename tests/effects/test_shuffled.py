@@ -11,8 +11,8 @@ import torch
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
-from celldit.effects.features import read_features, warn_uninformative
-from celldit.effects.shuffled import MIN_DESCRIBED, without_sources
+from celldit.effects.features.features import read_features, warn_uninformative
+from celldit.effects.features.shuffled import MIN_DESCRIBED, without_sources
 
 PATHWAY = [f"S{i}" for i in range(5)]
 OTHERS = [f"W{i}" for i in range(15)]

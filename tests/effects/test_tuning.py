@@ -8,7 +8,7 @@ import pytest
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior, tuning
-from celldit.effects.features import read_features
+from celldit.effects.features.features import read_features
 
 STRONG = [f"S{i}" for i in range(4)]
 WEAK = [f"W{i}" for i in range(20)]

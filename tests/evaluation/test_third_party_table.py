@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import pairwise_distances
 
 from celldit.data import Cells
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.evaluation import evaluate
 from celldit.evaluation.catalogue import DISCRIMINATION
 from celldit.evaluation.task import Task

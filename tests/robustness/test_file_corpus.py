@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from celldit import CellDiT
-from celldit.data.labels import canonical
+from celldit.data.labels.labels import canonical
 from celldit.errors import CellditError, FileError, InputError
 from celldit.io.files import read_h5ad
 from celldit.tokenizers.gmt import read_gmt

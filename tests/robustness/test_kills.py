@@ -31,7 +31,7 @@ from celldit.io.files import read_h5ad, write_h5ad, write_text
 from celldit.io.folders import read_folder, write_folder
 from celldit.io.stream import stream
 from celldit.io.write import PredictedCells
-from celldit.training import autoencoder_fit
+from celldit.training.autoencoder import fit as autoencoder_fit
 
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
 

@@ -16,7 +16,8 @@ from scipy import sparse
 from celldit import CellDiT
 from celldit.errors import CellditError, InputError
 from celldit.io.write import PredictedCells
-from celldit.training import flow_stage, latent_stage, noise_stage
+from celldit.training import flow_stage, noise_stage
+from celldit.training.autoencoder import stage as latent_stage
 
 
 def poisoned(real: Callable[..., Any], at: int) -> Callable[..., Any]:

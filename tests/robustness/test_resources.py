@@ -22,7 +22,7 @@ from celldit.data.cells import Cells
 from celldit.errors import CellditError, FileError, OutOfMemoryError
 from celldit.io.model_folder import arrays_of, fingerprint
 from celldit.training import latents
-from celldit.training.state_file import write_state
+from celldit.training.saving.state_file import write_state
 
 SETUP: dict[str, Any] = {"perturbation_key": "perturbation", "covariate_keys": ["donor"]}
 

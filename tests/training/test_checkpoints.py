@@ -26,9 +26,9 @@ from celldit.errors import FileError, InputError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
-from celldit.training import state_file as state_file_module
-from celldit.training.checkpoints import Checkpoints
-from celldit.training.state_file import read_state, write_state
+from celldit.training.saving import state_file as state_file_module
+from celldit.training.saving.checkpoints import Checkpoints
+from celldit.training.saving.state_file import read_state, write_state
 
 #: As in ``tests/robustness/test_kills.py``.
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
@@ -111,7 +111,7 @@ def test_killed_after_every_single_checkpoint(
     screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moments in between are covered one by one: each run dies as it has written one file."""
-    from celldit.training.checkpoints import Checkpoints
+    from celldit.training.saving.checkpoints import Checkpoints
 
     class Killed(BaseException):
         pass
@@ -165,7 +165,7 @@ def test_what_is_finished_is_not_trained_again(
 def test_without_time_for_one_only_finished_parts_are_kept(
     screen: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from celldit.training.checkpoints import Checkpoints
+    from celldit.training.saving.checkpoints import Checkpoints
 
     kept = []
     monkeypatch.setattr(Checkpoints, "keep", lambda self, part, progress: kept.append(part))
@@ -214,7 +214,7 @@ def test_checkpoints_of_other_data_are_refused(screen: ad.AnnData, kept: Path) -
 def test_checkpoints_of_another_version_are_refused(
     screen: ad.AnnData, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from celldit.training import checkpoints
+    from celldit.training.saving import checkpoints
 
     monkeypatch.setattr(checkpoints, "__version__", "9.9")
     with pytest.raises(InputError, match=r"celldit version \(.* there, 9\.9 here\)"):
@@ -401,7 +401,7 @@ def test_a_folder_that_cannot_hold_checkpoints(
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileError, match=r"Cannot write into .*file/new: Not a directory"):
         Checkpoints(tmp_path / "file" / "new", 1, {})
-    monkeypatch.setattr("celldit.training.checkpoints.os.access", lambda *_: False)
+    monkeypatch.setattr("celldit.training.saving.checkpoints.os.access", lambda *_: False)
     with pytest.raises(FileError, match=r"Cannot write into .*choose another folder"):
         Checkpoints(tmp_path, 1, {})
 

@@ -13,9 +13,9 @@ from celldit.nn.dit import DiTConfig
 from celldit.nn.mlp import MLPConfig
 from celldit.nn.sizes import size_of
 from celldit.training import TrainingConfig
-from celldit.training.cuda import compile_network, is_large
+from celldit.training.devices.cuda import compile_network, is_large
+from celldit.training.devices.parallel import device_of
 from celldit.training.flow_stage import FlowStage
-from celldit.training.parallel import device_of
 from celldit.training.trainer import halves_on_cuda, trainer_defaults
 
 

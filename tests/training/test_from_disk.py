@@ -18,7 +18,8 @@ import torch
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
-from celldit.data import Cells, Fields, StoredCells, stored
+from celldit.data import Cells, Fields, StoredCells
+from celldit.data.disk import stored
 from celldit.effects import EffectPrior
 from celldit.errors import FileError
 from celldit.latent import Autoencoder, LatentConfig

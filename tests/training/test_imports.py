@@ -15,8 +15,8 @@ import celldit.flow
 import celldit.latent.autoencoder
 import celldit.nn.sizes
 import celldit.training.flow_stage
-import celldit.training.latent_stage
-import celldit.training.resume
+import celldit.training.autoencoder.stage
+import celldit.training.saving.resume
 """
 
 

@@ -6,7 +6,7 @@ import anndata as ad
 import pytest
 import torch
 
-import celldit.training.latent_stage as stage
+import celldit.training.autoencoder.stage as stage
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.latent import Autoencoder, LatentConfig

@@ -19,11 +19,11 @@ from celldit.errors import InputError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
-from celldit.training.checkpoints import is_main_process
-from celldit.training.latent_batches import CountBatches
-from celldit.training.parallel import check_devices
-from celldit.training.sharding import ShardedStrategy
-from celldit.training.state_file import read_state, write_state
+from celldit.training.autoencoder.batches import CountBatches
+from celldit.training.devices.parallel import check_devices
+from celldit.training.devices.sharding import ShardedStrategy
+from celldit.training.saving.checkpoints import is_main_process
+from celldit.training.saving.state_file import read_state, write_state
 from celldit.training.trainer import trainer_defaults
 
 # Neither 65 cells nor 33 pairs are even: shares differ between the processes.
@@ -127,7 +127,7 @@ def test_shares_of_a_batch_are_the_batch(tiny_model: CellDiT, monkeypatch: Any) 
     sizes = []
     for rank in range(4):
         monkeypatch.setattr(
-            "celldit.training.latent_batches.rank_and_world", lambda rank=rank: (rank, 4)
+            "celldit.training.autoencoder.batches.rank_and_world", lambda rank=rank: (rank, 4)
         )
         sizes.append([len(batch.size_B) for batch in whole])
     assert sizes == [[17, 1], [17, 1], [17, 1], [16, 1]]

@@ -22,7 +22,7 @@ from celldit.nn.mlp import MLPConfig
 from celldit.nn.unet import UNetConfig
 from celldit.training import TrainingConfig
 from celldit.training.flow_stage import FlowStage
-from celldit.training.state_file import read_state, write_state
+from celldit.training.saving.state_file import read_state, write_state
 
 CONFIG = TrainingConfig(
     flow_steps_per_epoch=4, n_trials=0, flow_batch=33, latent_epochs=1, latent_batch=65

@@ -17,9 +17,9 @@ from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
+from celldit.training.autoencoder.batches import CountBatches
 from celldit.training.config import FORMER
 from celldit.training.flow_stage import FlowStage
-from celldit.training.latent_batches import CountBatches
 
 Train = Callable[..., CellDiT]
 
@@ -94,7 +94,7 @@ def test_training_leaves_random_numbers_of_others_alone(
 def test_dropout_is_on_in_stage_one(
     screen: ad.AnnData, train_tiny: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from celldit.training.likelihood import LatentStage
+    from celldit.training.autoencoder.likelihood import LatentStage
 
     modes = []
     step = LatentStage.training_step

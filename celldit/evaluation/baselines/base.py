@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from celldit.data.cells import Cells
-from celldit.data.labels import canonical, parts
+from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, NotTrainedError
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.data.labels import canonical
+from celldit.data.labels.labels import canonical
 from celldit.errors import InputError
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.counts import edit_counts

@@ -13,7 +13,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.datasets import gene_set_file
 from celldit.errors import CellditError, UnknownNameError
 from celldit.evaluation.baselines import (

@@ -14,7 +14,7 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.challenge.groups import CountGroups
 

@@ -11,9 +11,9 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.checks import check_anndata
-from celldit.data.columns import text_column
 from celldit.data.counts import read_counts
 from celldit.data.genes import match_genes
+from celldit.data.labels.columns import text_column
 from celldit.errors import InputError, examples
 from celldit.evaluation.challenge.panel import COUNT_LAYERS, MIN_CELLS
 

@@ -21,7 +21,7 @@ from celldit.evaluation.challenge.submission import check_submission, submission
 from celldit.io.locks import sole_writer
 from celldit.io.shards import missing
 from celldit.tokenizers import Genes, GeneSets, Modules
-from celldit.training.checkpoints import SUFFIX
+from celldit.training.saving.checkpoints import SUFFIX
 
 from .case import Case, Scope, dense
 from .data import quietly

@@ -11,7 +11,7 @@ import pandas as pd
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.data.labels import parts
+from celldit.data.labels.labels import parts
 from celldit.errors import InputError
 from celldit.evaluation.benchmark.problems import Posed
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from celldit.data.labels import join, split_label
+from celldit.data.labels.labels import join, split_label
 from celldit.errors import InputError, examples
 
 __all__ = ["CONTROL_GUIDES", "GuideNames", "is_control_guide", "merge_guide_labels"]

@@ -18,7 +18,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 if TYPE_CHECKING:
-    from celldit.training.checkpoints import Part
+    from celldit.training.saving.checkpoints import Part
 
 # Batches between two agreements of several processes on whether it is time for a checkpoint.
 AGREE_EVERY = 8

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.tokenizers import tokenizer_from_config
-from celldit.training.latent_stage import train_latent
+from celldit.training.autoencoder.stage import train_latent
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
     from celldit.latent.pretrained import BorrowedAutoencoder
     from celldit.tokenizers import Tokenizer
-    from celldit.training.checkpoints import Part
     from celldit.training.config import TrainingConfig
+    from celldit.training.saving.checkpoints import Part
 
 History = list[dict[str, float]]
 
@@ -67,7 +67,7 @@ def fit_autoencoder(
     tokenizer, latent
         Unfitted tokenizer and shape of a new autoencoder; not looked at where one is borrowed.
     config, max_epochs, seed, trainer_arguments, part
-        As in :func:`celldit.training.latent_stage.train_latent`.
+        As in :func:`celldit.training.autoencoder.stage.train_latent`.
     borrowed
         Another model's autoencoder to start from; None for the linear start.
 

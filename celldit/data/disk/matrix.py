@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from celldit.data.disk_files import (
+from celldit.data.disk.files import (
     check_no_links,
     missing_chunks,
     opened,
     reading,
     refuse_missing_chunks,
 )
-from celldit.data.pointers import check_indices, check_indptr
+from celldit.data.disk.pointers import check_indices, check_indptr
 from celldit.errors import FileError, InputError, UnknownNameError, reason_of
 
 __all__ = ["DiskMatrix"]

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.sparse_rows import SparseRows
-from celldit.training.parallel import rank_and_world
+from celldit.training.devices.parallel import rank_and_world
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore

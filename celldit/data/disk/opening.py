@@ -15,7 +15,7 @@ from anndata.io import read_elem
 from celldit.arguments import check_path
 from celldit.data.cells import read_columns
 from celldit.data.checks import check_fields
-from celldit.data.disk_files import (
+from celldit.data.disk.files import (
     check_no_links,
     column_names,
     is_zarr,
@@ -23,10 +23,10 @@ from celldit.data.disk_files import (
     reading,
     table_of,
 )
-from celldit.data.disk_matrix import DiskMatrix
+from celldit.data.disk.matrix import DiskMatrix
+from celldit.data.disk.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
-from celldit.data.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from celldit.calibration.fold_change import PSEUDO_RATE
+from celldit.calibration.rates.fold_change import PSEUDO_RATE
 from celldit.data.store import CellStore
 
 BLOCK = 4_096

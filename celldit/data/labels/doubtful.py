@@ -11,7 +11,7 @@ import unicodedata
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 
-from celldit.data.guides import is_control_guide
+from celldit.data.labels.guides import is_control_guide
 from celldit.errors import InputError, examples
 
 __all__ = ["check_split", "joined_otherwise", "usual_control", "warn_doubtful"]
@@ -52,7 +52,7 @@ def check_split(labels: Iterable[str], sep: str, control: str) -> None:
     labels
         Distinct labels as they are written.
     sep, control
-        The grammar of the labels; see :func:`celldit.data.labels.parts`.
+        The grammar of the labels; see :func:`celldit.data.labels.labels.parts`.
 
     Raises
     ------

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from celldit.latent.autoencoder import Autoencoder
+from celldit.training.autoencoder.batches import CountBatch, CountBatches, CountOrder
 from celldit.training.config import TrainingConfig
-from celldit.training.latent_batches import CountBatch, CountBatches, CountOrder
-from celldit.training.parallel import rank_and_world
-from celldit.training.resume import ResumableLoader, run_stage
+from celldit.training.devices.parallel import rank_and_world
+from celldit.training.saving.resume import ResumableLoader, run_stage
 
 if TYPE_CHECKING:
-    from celldit.training.checkpoints import Part
+    from celldit.training.saving.checkpoints import Part
 
 # Share of the learning rate for the decoder's linear part.
 LINEAR_RATE = 0.25

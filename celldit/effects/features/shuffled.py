@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.effects.features import FeatureMatrix
+from celldit.effects.features.features import FeatureMatrix
 from celldit.effects.kernel import ConditionKernel
 
 SHUFFLES = 99

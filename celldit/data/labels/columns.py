@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.labels import with_one_control
+from celldit.data.labels.labels import with_one_control
 from celldit.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:

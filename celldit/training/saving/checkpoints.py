@@ -22,7 +22,7 @@ import torch
 from celldit import __version__
 from celldit.errors import FileError, InputError, examples
 from celldit.launched import is_first_process
-from celldit.training.state_file import read_state, write_state
+from celldit.training.saving.state_file import read_state, write_state
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from celldit.calibration.control_draws import control_draws
-from celldit.calibration.fold_change import PSEUDO_RATE, ControlRates, mean_decoded_rates
-from celldit.calibration.mean_rates import mean_rates
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, mean_decoded_rates
+from celldit.calibration.rates.means import mean_rates
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.data.store import CellStore

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from celldit.latent.autoencoder import Autoencoder
+from celldit.training.autoencoder.batches import CountBatches
+from celldit.training.autoencoder.likelihood import LatentStage, maximize
 from celldit.training.config import TrainingConfig
-from celldit.training.latent_batches import CountBatches
-from celldit.training.likelihood import LatentStage, maximize
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
-    from celldit.training.checkpoints import Part
+    from celldit.training.saving.checkpoints import Part
 
 # Most cells to stop by: more say nothing new, and they stay in memory.
 MAX_HELD_OUT = 20_000

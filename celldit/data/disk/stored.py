@@ -13,11 +13,11 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.counts import check_block, tidy
-from celldit.data.disk_matrix import DiskMatrix
+from celldit.data.disk.matrix import DiskMatrix
+from celldit.data.disk.windows import WindowReader, block_shuffle
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.store import CellStore, Index, digest
-from celldit.data.windows import WindowReader, block_shuffle
 from celldit.errors import FileError, InputError
 
 __all__ = ["StoredCells"]

@@ -17,7 +17,7 @@ import zarr
 from anndata.io import read_elem
 
 from celldit.arguments import check_plain
-from celldit.data.text_lengths import MOST_SQUEEZED, check_lengths
+from celldit.data.disk.text_lengths import MOST_SQUEEZED, check_lengths
 from celldit.errors import CellditError, FileError, reason_of
 
 __all__ = [

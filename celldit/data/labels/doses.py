@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from celldit.data.columns import as_text
-from celldit.data.labels import split_label
+from celldit.data.labels.columns import as_text
+from celldit.data.labels.labels import split_label
 from celldit.errors import InputError
 
 __all__ = ["canonical_doses", "dose_parts"]
@@ -62,7 +62,7 @@ def canonical_doses(
     labels
         N labels as written, not yet canonical.
     sep, control
-        As in :func:`celldit.data.labels.parts`.
+        As in :func:`celldit.data.labels.labels.parts`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from celldit.data.pointers import check_sparse
+from celldit.data.disk.pointers import check_sparse
 from celldit.errors import InputError, examples
 
 FeatureTable: TypeAlias = pd.DataFrame | Mapping[str, Any]

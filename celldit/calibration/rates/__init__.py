@@ -1,0 +1,1 @@
+"""Mean rates of genes in groups of cells, and their ratios."""

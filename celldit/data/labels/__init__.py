@@ -1,0 +1,1 @@
+"""What columns and labels of an AnnData mean: perturbations, doses, guides."""

@@ -1,0 +1,1 @@
+"""What is known of perturbations beside their names, and whether it tells anything."""

@@ -1,0 +1,1 @@
+"""Stage one: the autoencoder, from its linear start."""

@@ -1,0 +1,1 @@
+"""Where training runs: GPUs, several processes, shards."""
