@@ -129,8 +129,9 @@ def warn_without_controls(borrowed: Mapping[StratumKey, float]) -> None:
     if not borrowed:
         return
     names = names_of(borrowed)
+    contexts = "1 context has" if len(names) == 1 else f"{len(names)} contexts have"
     warnings.warn(
-        f"{len(names)} contexts have fewer than {ENOUGH} control cells of their own "
+        f"{contexts} fewer than {ENOUGH} control cells of their own "
         f"({examples(names, 6)}). Where they start is estimated from perturbations that other "
         "contexts share with them, and standard deviations of their effects hold the doubt that "
         "this leaves; control cells of each context would remove it.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import csv
 import re
 import runpy
 from pathlib import Path
@@ -26,6 +27,22 @@ def test_the_tests_of_all_promises_exist() -> None:
         assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, (
             f"{file} {name}"
         )
+
+
+def test_the_fuzzing_that_is_quoted_is_that_of_the_table() -> None:
+    script = runpy.run_path(str(ROOT / "tests" / "tools" / "fuzz.py"))
+    text = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    with (ROOT / "docs" / "results" / "fuzz.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"]: int(row["n"]) for row in rows} == {
+        "anndata": script["N_ANNDATA"],
+        **script["FILES"],
+    }
+    for row in rows:
+        assert script["quoted"](row) in text
+        assert int(row["foreign"]) == 0
+        assert float(row["longest_s"]) < 5
+        assert float(row["peak_mb"]) < 1000
 
 
 def test_the_lines_that_the_mutation_check_breaks_are_there() -> None:

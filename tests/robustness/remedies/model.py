@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import anndata as ad
+import scanpy as sc
+from scipy import sparse
 
 from celldit import CellDiT
 from celldit.inference.edit import EditConfig
@@ -55,6 +58,32 @@ def predict(s: Scope, model: CellDiT | None = None, **options: Any) -> Any:
 
 def generate(s: Scope, n: Any = 3, model: CellDiT | None = None, **options: Any) -> Any:
     return (model or s.model).generate(n, n_steps=1, **options)
+
+
+def deeper(s: Scope, factor: float, equalise: Any = None) -> ad.AnnData:
+    """Treated cells with so many times the counts of controls, all at one depth if asked for."""
+    adata = s.adata.copy()
+    counts = adata.X.toarray()
+    counts[(adata.obs["perturbation"] != "control").to_numpy()] *= factor
+    adata.X = sparse.csr_matrix(counts)
+    if equalise is not None:
+        equalise(adata, counts_per_cell=int(counts.sum(1).min()))
+    return s.setup(adata)
+
+
+def one_without_controls(s: Scope) -> ad.AnnData:
+    """One donor has no controls left."""
+    first = s.adata.obs["donor"].astype(str).min()
+    of_first = (s.adata.obs["donor"] == first) & (s.adata.obs["perturbation"] == "control")
+    return s.setup(s.adata[~of_first.to_numpy()].copy())
+
+
+def without_warning(call: Any, of: str) -> Any:
+    """What is made, if nothing warns of this; a very small training may warn of other things."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message=f".*{of}")
+        return call()
 
 
 def only_new_cells_left_out(s: Scope) -> CellDiT:
@@ -128,14 +157,12 @@ CASES: dict[str, Case] = {
         lambda s: made(s, "modules", 3), "must be '(?P<kind>pca)'",
         lambda s, m: made(s, "modules", m["kind"])),
     "a latent of no dimension": Case(
-        lambda s: LatentConfig(n_dims=0), "must be at least (?P<n>1)",
+        lambda s: LatentConfig(n_dims=0), "of at least (?P<n>1)",
         lambda s, m: LatentConfig(n_dims=int(m["n"]))),
-    "a likelihood that is none": Case(
-        lambda s: LatentConfig(likelihood="nbb"), "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: LatentConfig(likelihood=m["name"])),
-    "a decoder that is none": Case(
-        lambda s: LatentConfig(decoder="zzz"), "known: '(?P<name>[^']+)'",
-        lambda s, m: LatentConfig(decoder=m["name"])),
+    "a likelihood of earlier versions": Case(
+        lambda s: LatentConfig(likelihood="zinb"), "leave", lambda s, m: LatentConfig()),
+    "a decoder of earlier versions": Case(
+        lambda s: LatentConfig(decoder="cross_attention"), "leave", lambda s, m: LatentConfig()),
     "a size that is none": Case(
         lambda s: made(s, dit="SS"), "known: '(?P<name>[^']+)'",
         lambda s, m: made(s, dit=m["name"])),
@@ -162,7 +189,7 @@ CASES: dict[str, Case] = {
         lambda s: made(s, "genes", autoencoder=s.model), "leave tokenizer= out",
         lambda s, m: made(s, None, autoencoder=s.model)),
     "an autoencoder and another latent": Case(
-        lambda s: made(s, None, LatentConfig(kind="set"), autoencoder=s.model),
+        lambda s: made(s, None, LatentConfig(n_dims=4), autoencoder=s.model),
         "leave latent= out", lambda s, m: made(s, None, autoencoder=s.model)),
     "an overlap that is none": Case(
         lambda s: made(s, None, autoencoder=Pretrained(s.model, min_overlap=2)),
@@ -173,6 +200,13 @@ CASES: dict[str, Case] = {
         lambda s, m: quietly(lambda: CellDiT(
             shared(s, 10), autoencoder=Pretrained(s.model, min_overlap=0.2)))),
     # --- training
+    "controls less deep than treated cells": Case(
+        lambda s: s.train_tiny(deeper(s, 3)), "sc.pp.(?P<name>downsample_counts)",
+        lambda s, m: without_warning(
+            lambda: s.train_tiny(deeper(s, 3, getattr(sc.pp, m["name"]))), "library sizes")),
+    "a context without controls": Case(
+        lambda s: s.train_tiny(one_without_controls(s)), "control cells of each context",
+        lambda s, m: without_warning(lambda: s.train_tiny(s.setup()), "control cells")),
     "not trained": Case(
         lambda s: predict(s, made(s)), r"call model\.train\(\) first",
         lambda s, m: predict(s, trained(s))),

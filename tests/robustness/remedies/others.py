@@ -76,7 +76,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/challenge/panel.py", ""): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
     ("latent/autoencoder.py", ""): GIVEN,
-    ("latent/config.py", "encoder"): GIVEN,
+    ("latent/config.py", "…"): "said by FORMER, whose entries are cases of models",
     ("pl/attention_network.py", "at least 3 tokens"): GIVEN,
     ("pl/embedding.py", "no effect to draw along"): GIVEN,
     ("report/numbers.py", "Nothing that was predicted"): GIVEN,
