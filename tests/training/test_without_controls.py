@@ -65,7 +65,7 @@ def test_effects_do_not_hold_the_difference_between_batches(tmp_path: Path) -> N
     for seed in (0, 1):
         adata, truth = batches(seed)
         model = CellDiT(adata, "modules")
-        with pytest.warns(UserWarning, match=r"1 contexts have fewer than 5 control.*'?b2'?"):
+        with pytest.warns(UserWarning, match=r"1 context has fewer than 5 control.*'?b2'?"):
             model.train(max_epochs=0, enable_progress_bar=False)
         assert model.without_controls == ("b2",)
         errors.append(effects_in_b2(model, truth))
