@@ -171,7 +171,7 @@ def test_a_second_training_keeps_what_is_not_known() -> None:
 
 
 def test_the_user_is_told() -> None:
-    with pytest.warns(UserWarning, match=r"1 contexts have fewer than 5 control.*'?b2'?"):
+    with pytest.warns(UserWarning, match=r"1 context has fewer than 5 control.*'?b2'?"):
         warn_without_controls({("b2", None): 1.0})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
