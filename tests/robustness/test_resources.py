@@ -44,8 +44,14 @@ def test_ctrl_c_between_stages_stops(
 ) -> None:
     stop = InterruptAtTheEnd()
     model = CellDiT(tiny_screen, "modules")
-    with pytest.raises(KeyboardInterrupt, match="the same call goes on from there"):
-        model.train(1, checkpoint_dir=tmp_path, callbacks=[stop], enable_progress_bar=False, seed=3)
+    # A test run in the background of a shell inherits that interruptions are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    options = {"checkpoint_dir": tmp_path, "callbacks": [stop], "enable_progress_bar": False}
+    try:
+        with pytest.raises(KeyboardInterrupt, match="the same call goes on from there"):
+            model.train(1, seed=3, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert stop.stages == 1
     assert not model.is_trained
     assert not (tmp_path / ".lock").exists()
