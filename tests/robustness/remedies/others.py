@@ -30,7 +30,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/metrics/copies.py", ""): INNER,
     ("data/cells.py", "gene names for"): INNER,
     ("data/cells.py", "entries for"): INNER,
-    ("latent/heads.py", ""): INNER,
     ("latent/transfer.py", ""): INNER,
     ("training/saving/state_file.py", "cannot hold"): INNER,
     # --- nothing is asked for
@@ -75,7 +74,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/benchmark/", ""): GIVEN,
     ("evaluation/challenge/panel.py", ""): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
-    ("latent/autoencoder.py", ""): GIVEN,
     ("latent/config.py", "…"): "said by FORMER, whose entries are cases of models",
     ("pl/attention_network.py", "at least 3 tokens"): GIVEN,
     ("pl/embedding.py", "no effect to draw along"): GIVEN,
