@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.population import Population, StratumKey
+from celldit.conditions.population import Population
+from celldit.conditions.strata import StratumKey
 from celldit.flow import cell_noise
 
 N_CELLS = 256
@@ -30,7 +31,7 @@ def control_draws(
         Where controls lie and how they scatter.
     shape
         Latent tokens K and dimensions D.
-    surroundings
+    stratum
         Context and time.
     reference_F
         Mean latent of the controls where training had none.

@@ -34,7 +34,7 @@ from celldit.calibration.on_target import OnTarget
 from celldit.calibration.responses import Responses
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.effects import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.autoencoder import Autoencoder
@@ -78,9 +78,9 @@ class MeanCalibration:
         Slopes of log expression on the latent; without rows where nothing is corrected.
     responses
         How controls answer to a change of rates.
-    remainder
+    residual_genes
         What measured effects hold beyond the latent.
-    own_gene
+    on_target
         What perturbing a gene does to it.
     weights
         a, b and c by kind of extrapolation; under None those of all conditions left out whose
@@ -152,7 +152,7 @@ class MeanCalibration:
         ----------
         autoencoder
             For its decoder.
-        surroundings
+        stratum
             Context and time.
         kind
             How far the condition is from training; None for another dose or time of what was seen.

@@ -22,7 +22,7 @@ import numpy as np
 
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 
 MIN_CELLS = 20
 MIN_PERTURBATIONS = 3

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.expected_log import expected_log
@@ -22,7 +22,7 @@ LOG_FACTORS = np.array(
 MAX_CELLS = 64
 MIN_CELLS = 5
 # The mean over these stands in for contexts beyond, and for those never seen.
-MAX_SURROUNDINGS = 32
+MAX_STRATA = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +113,8 @@ def measure_responses(
         if condition.is_control and table.counts[i] >= MIN_CELLS:
             groups[condition.stratum] = i
     keys = list(groups)
-    if len(keys) > MAX_SURROUNDINGS:
-        keys = [keys[i] for i in sorted(rng.permutation(len(keys))[:MAX_SURROUNDINGS])]
+    if len(keys) > MAX_STRATA:
+        keys = [keys[i] for i in sorted(rng.permutation(len(keys))[:MAX_STRATA])]
     curves: dict[StratumKey | None, np.ndarray] = {}
     for key in keys:
         rows = np.flatnonzero(table.index == groups[key])

@@ -14,7 +14,7 @@ import numpy as np
 
 from celldit.calibration.fit_means import log_expression
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.data.store import CellStore
 
 # Fewer controls say too little about the mean of a gene.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ class Condition:
         return self.context, self.time
 
     def control(self) -> Condition:
-        """The same surroundings with nothing done."""
+        """The same stratum with nothing done."""
         return Condition(context=self.context, time=self.time)
 
     def only(self, names: Container[str]) -> Condition:

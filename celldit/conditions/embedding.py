@@ -11,7 +11,8 @@ from torch import Tensor
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.part_tokens import PartTokens
-from celldit.conditions.population import Population, StratumKey
+from celldit.conditions.population import Population
+from celldit.conditions.strata import StratumKey
 from celldit.flow.anchored import FlowCondition
 
 

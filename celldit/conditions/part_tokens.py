@@ -1,6 +1,6 @@
 """A condition as a set: one token for each of its parts, for a network that attends to them.
 
-The token of a part says what the part does alone in the same surroundings, at its own dose, by the
+The token of a part says what the part does alone in the same stratum, at its own dose, by the
 effect prior. So it means the same for every perturbation of which something is known, those never
 seen but described by features included; a learned embedding of names could not say that.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.effects.prior import EffectPrior
 from celldit.flow.anchored import N_PART_EXTRA
 
@@ -92,6 +92,6 @@ class PartTokens:
 
 
 def _alone(condition: Condition, which: int) -> Condition:
-    """One part of a condition by itself, in the same surroundings."""
+    """One part of a condition by itself, in the same stratum."""
     doses = condition.doses and (condition.doses[which],)
     return Condition((condition.parts[which],), doses, condition.context, condition.time)

@@ -14,12 +14,11 @@ import numpy as np
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, blocks
-from celldit.conditions.strata import Strata
+from celldit.conditions.strata import Strata, StratumKey
 from celldit.effects.prior import EffectPrior
 from celldit.effects.shifts import condition_means
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
-StratumKey = tuple[str, float | None]
 N_QUANTILES = 101
 
 
@@ -89,9 +88,9 @@ class Population:
             references[key] = references[key] + prior.baselines.offsets.get(key, 0.0)
         where = [c.stratum for c in table.conditions]
         place = {key: i for i, key in enumerate(references)}
-        surroundings_C = np.array([place[key] for key in where])
+        stratum_C = np.array([place[key] for key in where])
         scatter_XFF, gram, cross = _second_moments(
-            z, np.log(size_factors.astype(np.float64)), table, means_CF, surroundings_C
+            z, np.log(size_factors.astype(np.float64)), table, means_CF, stratum_C
         )
         n_dims = len(gram)
         # A condition with a single cell has no residual; degrees of freedom, not cells, count.
@@ -99,7 +98,7 @@ class Population:
         pooled = scatter_XFF.sum(0) / degrees + 1e-6 * np.eye(n_dims)
         factors: dict[StratumKey | None, np.ndarray] = {None: np.linalg.cholesky(pooled)}
         for key, i in place.items() if len(references) > 1 else ():
-            freedom = table.counts[surroundings_C == i].sum() - (surroundings_C == i).sum()
+            freedom = table.counts[stratum_C == i].sum() - (stratum_C == i).sum()
             # Shrink to the pooled scatter as if that had been seen in 2 F cells.
             scatter = scatter_XFF[i] + 2 * n_dims * pooled
             factors[key] = np.linalg.cholesky(scatter / (max(freedom, 0) + 2 * n_dims))
@@ -220,21 +219,21 @@ def _second_moments(
     log_size: np.ndarray,
     table: ConditionTable,
     means_CF: np.ndarray,
-    surroundings_C: np.ndarray,
+    stratum_C: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scatter within conditions by surroundings (X, F, F), and moments for the library size.
+    """Scatter within conditions by stratum (X, F, F), and moments for the library size.
 
     The latter are the scatter of all cells about their mean (F, F), and its product with the log
     library size, (F,).
     """
-    n_dims, n_places = means_CF.shape[1], int(surroundings_C.max()) + 1
+    n_dims, n_places = means_CF.shape[1], int(stratum_C.max()) + 1
     mean_F = table.counts @ means_CF / max(len(z), 1)
     scatter_XFF = np.zeros((n_places, n_dims, n_dims))
     gram, cross = np.zeros((n_dims, n_dims)), np.zeros(n_dims)
     mean_size = log_size.mean()
     for rows, block in blocks(z):
         index = table.index[rows]
-        residual, place = block - means_CF[index], surroundings_C[index]
+        residual, place = block - means_CF[index], stratum_C[index]
         for x in np.unique(place):
             own = residual[place == x]
             scatter_XFF[x] += own.T @ own

@@ -24,7 +24,8 @@ import numpy as np
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, blocks, rows_of
 from celldit.conditions.mixture import best_mixture, densities, shared_mixture, softmax
-from celldit.conditions.population import Population, StratumKey
+from celldit.conditions.population import Population
+from celldit.conditions.strata import StratumKey
 from celldit.effects.shifts import condition_means
 
 FEWEST_CELLS, MOST_CELLS, MOST_OF_ALL = 200, 3_000, 16_000
@@ -36,7 +37,7 @@ class States:
 
     Attributes
     ----------
-    surroundings
+    stratum
         Context and time of each state; those of one context are neighbours.
     offsets_SF, factors_SFF
         Where its cells lie, about the common place of their condition, and the Cholesky factor of

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 StratumKey: TypeAlias = tuple[str, float | None]
-"""Context and time, as :attr:`celldit.conditions.Condition.surroundings` says them."""
+"""Context and time, as :attr:`celldit.conditions.Condition.stratum` says them."""
 
 ENOUGH = 5
 

@@ -270,7 +270,7 @@ class EffectPrior:
         Parameters
         ----------
         conditions, noise_C
-            C conditions in trained surroundings, and the variance of the noise of each.
+            C conditions in trained strata, and the variance of the noise of each.
         shifts_CF
             What was observed, in F dimensions of its own.
         signal_F, common_F
@@ -362,7 +362,7 @@ class EffectPrior:
         Parameters
         ----------
         conditions
-            Q conditions in trained surroundings.
+            Q conditions in trained strata.
         rows
             Which observed condition is left out for each, shape (Q,).
         """

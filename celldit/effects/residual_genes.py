@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.effects.posterior import Observed
 from celldit.effects.prior import EffectPrior
 

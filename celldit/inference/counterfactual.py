@@ -16,7 +16,7 @@ from scipy import sparse
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import Beyond
 from celldit.conditions import Condition
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.inference import request
@@ -186,16 +186,16 @@ def condition_offsets(
     controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
     journey = Route(controls, replace(there, row=rows), rows, there.weight_Q)
     by_transport = transport_map(trained, journey, "transport", config, EditConfig(), seed=0)
-    n_surroundings = len({c.stratum for c in conditions})
+    n_strata = len({c.stratum for c in conditions})
 
-    @lru_cache(maxsize=2 + 2 * n_surroundings // TOGETHER)
+    @lru_cache(maxsize=2 + 2 * n_strata // TOGETHER)
     def beyond(start: int) -> list[Beyond]:
         some = conditions[start : start + TOGETHER]
         return trained.mean_calibration.beyond(
             trained.population.prior, trained.genes, some, there.references
         )
 
-    @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_surroundings))
+    @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
     def of_condition(q: int) -> torch.Tensor:
         stratum = conditions[q].stratum
         reference_F = there.references.get(stratum)

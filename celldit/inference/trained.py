@@ -20,10 +20,10 @@ from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.population import Population, StratumKey
+from celldit.conditions.population import Population
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
-from celldit.conditions.strata import mean_controls
+from celldit.conditions.strata import StratumKey, mean_controls
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.imputation import Imputed, impute
@@ -182,12 +182,12 @@ class ConditionBatch:
         How far each is from training.
     row
         Condition of each cell, int64, shape (N,).
-    briefing
+    embedding
         What the network is told of each condition.
     weight_Q
         Share of the network's displacement to use for each condition.
     references
-        Mean latent of the controls of surroundings that training did not see.
+        Mean latent of the controls of strata that training did not see.
     beyond
         Whether a dose or the time of each lies outside those of training.
     """
@@ -295,7 +295,7 @@ def references_for(
     conditions: Sequence[Condition],
     controls: Mapping[StratumKey, np.ndarray],
 ) -> dict[StratumKey, np.ndarray]:
-    """Mean latent of the controls for surroundings that training did not see."""
+    """Mean latent of the controls for strata that training did not see."""
     known = population.references
     new = {c.stratum for c in conditions} - set(known)
     return {key: mean_controls(known, key, controls) for key in new}

@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.population import StratumKey
-from celldit.conditions.strata import controls_shift
+from celldit.conditions.strata import StratumKey, controls_shift
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.draws import EDIT_STREAM, CellNoise
 from celldit.inference.edit import EditConfig, flow_edit

@@ -85,7 +85,7 @@ def _asked(model: CellDiT, condition: Condition) -> dict[str, Any]:
 
 
 def _cells(model: CellDiT, condition: Condition) -> ad.AnnData:
-    """Two control cells in the surroundings of a condition, with one count of every gene."""
+    """Two control cells in the stratum of a condition, with one count of every gene."""
     fields, counts = model.fields, np.ones((2, len(model.genes)), dtype=np.float32)
     values = [condition.context]
     if len(fields.covariate_keys) > 1:

@@ -14,7 +14,7 @@ from scipy import sparse, stats
 
 from celldit.compute import threads
 from celldit.conditions import Condition
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.inference.request import check_perturbations, counterfactual_conditions

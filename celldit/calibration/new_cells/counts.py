@@ -36,7 +36,7 @@ class NewCounts(CountModel):
         How much of a deviation from it stays; 1 leaves the genes independent.
     before_BG
         Expected counts before they are brought to other distributions; what they are drawn from.
-    margins
+    count_quantiles
         These distributions; None where counts stay as they are drawn.
     """
 
@@ -80,7 +80,7 @@ class NewCounts(CountModel):
             Usual log total of rates per 10,000 in each cell's context.
         share
             How much of a deviation from it stays.
-        margins
+        count_quantiles
             As in the class.
         """
         rate_BG = as_array(mean_BG) / (as_array(size_B) / 1e4)[:, None]

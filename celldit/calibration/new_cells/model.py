@@ -82,7 +82,7 @@ class NewCellModel:
         Library sizes of each state.
     by_state
         What is added in each state; nothing in models that know no such thing.
-    margins
+    count_quantiles
         Distributions of counts, and those that drawn counts have before.
     learned
         Whether all training looked at how new cells are drawn; otherwise none are to be.
@@ -119,6 +119,10 @@ class NewCellModel:
     ) -> CountDistribution:
         """Distribution of the counts of new cells, from their latents, sizes and states.
 
+        Cells on the way towards another time have expected counts on the straight line between
+        those at both ends, and scatter in between. Where the decoder's own distribution is drawn
+        from, it is their latents that lie on a line.
+
         Parameters
         ----------
         autoencoder
@@ -129,10 +133,6 @@ class NewCellModel:
             What brings their conditions to their mean, as for counterfactuals; None for nothing.
         towards
             The same cells at another time that they are on the way to; None for none.
-
-        Cells on the way towards another time have expected counts on the straight line between
-        those at both ends, and scatter in between. Where the decoder's own distribution is drawn
-        from, it is their latents that lie on a line.
         """
         if len(self.theta_G) == 0:
             z_BKD = z_BKD if towards is None else towards.latents(z_BKD)

@@ -26,7 +26,8 @@ from torch import Tensor
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import Beyond, MeanCalibration
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.population import Population, StratumKey
+from celldit.conditions.population import Population
+from celldit.conditions.strata import StratumKey
 from celldit.latent.autoencoder import Autoencoder
 
 ControlRates = Mapping[StratumKey, np.ndarray]
@@ -56,10 +57,10 @@ def fold_changes(
         For its decoder.
     population
         Where control cells lie and how they scatter.
-    surroundings
+    stratum
         Context and time.
     control_rates
-        Measured rates; where it knows none of these surroundings, decoded ones stand in.
+        Measured rates; where it knows none of this stratum, decoded ones stand in.
     mean_calibration, kind, beyond
         What corrects decoded rates, how far the condition is from training, and what is known of
         it beyond the latent.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from celldit.calibration.means import LEAST_ANSWER, MOST_OFFSET, ROUNDS
 from celldit.conditions import Condition
-from celldit.conditions.population import StratumKey
+from celldit.conditions.strata import StratumKey
 from celldit.inference.counterfactual import Offset
 from celldit.inference.edit import EditConfig
 from celldit.inference.generation import new_cells
@@ -49,7 +49,7 @@ def course_offsets(
         The model.
     here, there
         Own condition of each cell, and the one that it is sent to; nothing is added between
-        surroundings that the course does not know.
+        strata whose means were not measured.
     sampler, config
         The road that the cells take.
     """
