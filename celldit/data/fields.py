@@ -103,11 +103,15 @@ class Fields:
             If ``adata`` was not set up, or is no AnnData.
         """
         check_anndata(adata)
-        stored = adata.uns.get("celldit")
-        setup = stored.get("setup") if isinstance(stored, Mapping) else None
-        if not isinstance(setup, Mapping):
+        if not is_set_up(adata):
             raise InputError(f"This AnnData was not set up for celldit; {_ASK_FOR_SETUP}.")
-        return cls.from_dict(setup)
+        return cls.from_dict(adata.uns["celldit"]["setup"])
+
+
+def is_set_up(adata: ad.AnnData) -> bool:
+    """Whether :func:`setup_anndata` stored what the columns mean."""
+    stored = adata.uns.get("celldit")
+    return isinstance(stored, Mapping) and isinstance(stored.get("setup"), Mapping)
 
 
 def setup_anndata(

@@ -10,13 +10,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.fields import Fields, setup_anndata
+from celldit.data.fields import is_set_up, setup_anndata
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.baselines.fitted import SIMPLE, predict_all
 from celldit.evaluation.catalogue import COUNTS, resolve
 from celldit.evaluation.ceiling import average_tables, score
 from celldit.evaluation.challenge.methods import compare_panels
-from celldit.evaluation.expression import Expression, conditions_of, match_to
+from celldit.evaluation.expression import Expression, conditions_of, match_to, truth_fields
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
@@ -164,7 +164,7 @@ def with_baselines(
         )
     base = truth if control is None else control
     source = base if isinstance(train, bool) else train
-    fields = Fields.from_anndata(truth)
+    fields = truth_fields(truth, control)
     asked = {
         (p, c)
         for adata in predictions.values()
@@ -172,7 +172,7 @@ def with_baselines(
         if p != fields.control
     }
     prepared = source
-    if "celldit" not in source.uns or "setup" not in source.uns.get("celldit", {}):
+    if not is_set_up(source):
         prepared = source.copy()
         setup_anndata(prepared, **{k: v for k, v in fields.to_dict().items() if v is not None})
     found, skipped = predict_all(prepared, base, asked, seed=seed)

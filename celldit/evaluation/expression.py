@@ -14,7 +14,7 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
-from celldit.data.fields import Fields
+from celldit.data.fields import Fields, is_set_up
 from celldit.data.labels.columns import join_contexts, label_column, read_covariates
 from celldit.data.labels.labels import canonical_array
 from celldit.data.query import query_fields
@@ -77,6 +77,20 @@ class Expression:
         frame = pd.DataFrame({"p": self.perturbations, "c": self.contexts})
         found = frame.groupby(["p", "c"], sort=True).indices
         return {(str(p), str(c)): np.asarray(rows) for (p, c), rows in found.items()}
+
+
+def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields:
+    """What the columns of measured cells mean: as they were set up, or else as their controls were.
+
+    Cells of held-out conditions alone have no controls, without which nothing can be set up.
+
+    Raises
+    ------
+    InputError
+        If neither was set up.
+    """
+    sides = [truth] if control is None else [truth, control]
+    return Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
 
 
 def read_measured(

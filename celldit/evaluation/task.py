@@ -22,6 +22,7 @@ from celldit.evaluation.expression import (
     match_to,
     read_measured,
     read_predicted,
+    truth_fields,
 )
 from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
@@ -71,7 +72,7 @@ class Task:
         own = control is None
         control = truth if control is None else control
         check_anndata(control, "control")
-        fields = Fields.from_anndata(truth)
+        fields = truth_fields(truth, None if own else control)
         if fields.perturbation_key is None:
             raise InputError(
                 "The truth was set up without a perturbation_key, so it has no conditions to "

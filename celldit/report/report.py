@@ -18,6 +18,7 @@ from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.compare import with_baselines
+from celldit.evaluation.expression import truth_fields
 from celldit.io.files import refuse_existing, whole_file
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
@@ -179,7 +180,7 @@ def _largest(numbers: Numbers, n: int) -> list[str]:
 
 def _together(truth: ad.AnnData, control: ad.AnnData) -> ad.AnnData:
     """Measured perturbed and control cells in one AnnData, for the pictures."""
-    fields = Fields.from_anndata(truth)
+    fields = truth_fields(truth, control)
     assert fields.perturbation_key is not None
     sides = []
     for adata, wanted in ((truth, False), (control, True)):

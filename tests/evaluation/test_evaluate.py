@@ -122,7 +122,7 @@ def break_sizes(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData
 
 
 def break_setup(p: ad.AnnData, t: ad.AnnData, c: ad.AnnData) -> tuple[ad.AnnData, ...]:
-    del t.uns["celldit"]
+    del t.uns["celldit"], c.uns["celldit"]
     return p, t, c
 
 
@@ -186,6 +186,18 @@ def test_controls_default_to_those_of_the_truth(papalexi: Any) -> None:
     perturbed = papalexi.whole[papalexi.whole.obs["perturbation"] != "control"].copy()
     with pytest.raises(InputError, match=r"truth has no cells labelled 'control'.* as control"):
         evaluate(papalexi.replicate, perturbed, metrics=QUICK)
+
+
+def test_truth_without_a_setup_of_its_own_is_read_as_its_controls_are(papalexi: Any) -> None:
+    # Cells of held-out conditions alone have no controls, so that they cannot be set up.
+    bare = papalexi.truth.copy()
+    del bare.uns["celldit"]
+    read = evaluate(papalexi.replicate, bare, papalexi.control, metrics=QUICK)
+    assert read.equals(
+        evaluate(papalexi.replicate, papalexi.truth, papalexi.control, metrics=QUICK)
+    )
+    with pytest.raises(InputError, match=r"call celldit\.CellDiT\.setup_anndata"):
+        evaluate(papalexi.replicate, bare, metrics=QUICK)
 
 
 def test_unknown_metrics_are_named(papalexi: Any) -> None:

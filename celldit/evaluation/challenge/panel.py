@@ -17,6 +17,7 @@ from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.challenge.groups import CountGroups
+from celldit.evaluation.expression import truth_fields
 
 __all__ = ["COUNT_LAYERS", "Panel", "read_panels"]
 
@@ -104,7 +105,7 @@ def read_panels(
     """
     for adata, name in ((predicted, "predicted"), (truth, "truth")):
         check_anndata(adata, name)
-    fields = Fields.from_anndata(truth)
+    fields = truth_fields(truth, control)
     if fields.perturbation_key is None:
         raise InputError(
             "The truth was set up without a perturbation_key, so it has no conditions to score; "
