@@ -75,12 +75,12 @@ def fit_means(
     responses = measure_responses(cells, table, autoencoder, seed)
     if not responses.curves:
         return MeanCalibration.none(cells.n_genes)
-    readout_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
-    share_G = share_beyond(cells, table, autoencoder, readout_FG, seed)
+    slopes_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
+    share_G = share_beyond(cells, table, autoencoder, slopes_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
-    residual_genes = fit_residual_genes(table, population.prior, readout_FG, mean_CG, scatter_G)
+    residual_genes = fit_residual_genes(table, population.prior, slopes_FG, mean_CG, scatter_G)
     on_target = fit_on_target(table, autoencoder.genes, mean_CG, sd_G, responses)
-    mean_calibration = MeanCalibration(readout_FG, responses, residual_genes, on_target)
+    mean_calibration = MeanCalibration(slopes_FG, responses, residual_genes, on_target)
     weights = _weights(mean_calibration, table, population, autoencoder, mean_CG, seed, network)
     # Where nothing could be tried, rates stay as they are decoded.
     return (
@@ -207,7 +207,7 @@ def _weights(
             factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
             decoded_G, _ = mean_calibration.responses.at(where, factor_G)
             shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
-            straight_G = shift_F @ mean_calibration.readout_FG
+            straight_G = shift_F @ mean_calibration.slopes_FG
             each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
             product_44 = each_4G @ each_4G.T
             if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):

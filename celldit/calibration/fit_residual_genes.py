@@ -32,7 +32,7 @@ CHUNK = 1_000
 def fit_residual_genes(
     table: ConditionTable,
     prior: EffectPrior,
-    readout_FG: np.ndarray,
+    slopes_FG: np.ndarray,
     mean_CG: np.ndarray,
     scatter_G: np.ndarray,
 ) -> ResidualGenes:
@@ -44,7 +44,7 @@ def fit_residual_genes(
         Conditions of the training cells.
     prior
         The trained one.
-    readout_FG
+    slopes_FG
         The line.
     mean_CG
         Mean log expression of each condition of the table.
@@ -82,7 +82,7 @@ def fit_residual_genes(
     for start in range(0, n_genes, CHUNK):
         some = slice(start, start + CHUNK)
         change_CG = mean_CG[at, some] - mean_CG[base, some]
-        shift_CG = (change_CG - shifts_CF @ readout_FG[:, some]) / scatter_G[some]
+        shift_CG = (change_CG - shifts_CF @ slopes_FG[:, some]) / scatter_G[some]
         # As it will be stored, so that a loaded model says the same.
         shifts.append(shift_CG.astype(np.float16))
         none = np.zeros(shift_CG.shape[1])
@@ -126,7 +126,7 @@ def share_beyond(
     cells: CellStore,
     table: ConditionTable,
     autoencoder: Autoencoder,
-    readout_FG: np.ndarray,
+    slopes_FG: np.ndarray,
     seed: int,
 ) -> np.ndarray:
     """Share of the variance within conditions that a line from the latent leaves over, (G,).
@@ -139,7 +139,7 @@ def share_beyond(
         Training cells and their conditions.
     autoencoder
         The trained one.
-    readout_FG
+    slopes_FG
         The line.
     seed
         Of the sample.
@@ -157,7 +157,7 @@ def share_beyond(
         log_BG = batch.log_normalized().toarray()
         of_cell = of_row[start : start + batch.n_cells]
         start += batch.n_cells
-        for which, values_BG in enumerate((log_BG, log_BG - latent_BF @ readout_FG)):
+        for which, values_BG in enumerate((log_BG, log_BG - latent_BF @ slopes_FG)):
             np.add.at(sum_2CG[which], of_cell, values_BG)
             square_2G[which] += (values_BG**2).sum(0)
     square_2G -= (sum_2CG.astype(np.float64) ** 2 / in_C[:, None]).sum(1)

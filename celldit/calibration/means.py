@@ -53,7 +53,7 @@ ROUNDS = 6
 Weights: TypeAlias = tuple[float, float, float]
 
 
-class Beyond(NamedTuple):
+class ResidualEffect(NamedTuple):
     """What is known of a condition beyond the latent.
 
     Attributes
@@ -74,7 +74,7 @@ class MeanCalibration:
 
     Attributes
     ----------
-    readout_FG
+    slopes_FG
         Slopes of log expression on the latent; without rows where nothing is corrected.
     responses
         How controls answer to a change of rates.
@@ -87,7 +87,7 @@ class MeanCalibration:
         perturbations were seen, for another dose or time, and for kinds that could not be tried.
     """
 
-    readout_FG: np.ndarray
+    slopes_FG: np.ndarray
     responses: Responses
     residual_genes: ResidualGenes
     on_target: OnTarget = field(default_factory=OnTarget)
@@ -102,7 +102,7 @@ class MeanCalibration:
     @property
     def is_none(self) -> bool:
         """Whether decoded rates stay as they are."""
-        return len(self.readout_FG) == 0 or not self.responses.curves
+        return len(self.slopes_FG) == 0 or not self.responses.curves
 
     def beyond(
         self,
@@ -110,7 +110,7 @@ class MeanCalibration:
         genes: Sequence[str],
         conditions: Sequence[Condition],
         positions: Mapping[StratumKey, np.ndarray] | None = None,
-    ) -> list[Beyond]:
+    ) -> list[ResidualEffect]:
         """What is known of some conditions beyond the latent.
 
         Parameters
@@ -130,7 +130,7 @@ class MeanCalibration:
 
     def beyond_without(
         self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
-    ) -> list[Beyond]:
+    ) -> list[ResidualEffect]:
         """The same of training conditions, each as if it had not been observed."""
         uses = Counter(part for c in prior.conditions for part in set(c.parts))
         remainder_QG = self.residual_genes.leave_one_out(prior, conditions)
@@ -144,7 +144,7 @@ class MeanCalibration:
         kind: Extrapolation | None,
         before_NKD: Tensor,
         after_NKD: Tensor,
-        beyond: Beyond,
+        beyond: ResidualEffect,
     ) -> np.ndarray:
         """What is added to the log rate of each gene, shape (G,).
 
@@ -163,12 +163,12 @@ class MeanCalibration:
         """
         nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
         if self.is_none or (nothing_more and torch.equal(before_NKD, after_NKD)):
-            return np.zeros(self.readout_FG.shape[1])
+            return np.zeros(self.slopes_FG.shape[1])
         log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
         shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
         a, b, c = self._weights_of(kind)
         decoded_G, _ = self.responses.at(stratum, log_factor_G)
-        wanted_G = a * decoded_G + b * (shift_F @ self.readout_FG) + c * beyond.remainder_G
+        wanted_G = a * decoded_G + b * (shift_F @ self.slopes_FG) + c * beyond.remainder_G
         offset_G = np.zeros_like(wanted_G)
         for _ in range(ROUNDS):
             now_G, slope_G = self.responses.at(stratum, log_factor_G + offset_G)
@@ -212,13 +212,13 @@ class MeanCalibration:
             genes, earlier.residual_genes, earlier_genes
         )
         if self.is_none:
-            line_FG = earlier.readout_FG[:, columns]
+            line_FG = earlier.slopes_FG[:, columns]
             return MeanCalibration(
                 line_FG, responses, residual_genes, earlier.on_target, earlier.weights
             )
         on_target = earlier.on_target if self.on_target == OnTarget() else self.on_target
         weights = {**earlier.weights, **self.weights}
-        return MeanCalibration(self.readout_FG, responses, residual_genes, on_target, weights)
+        return MeanCalibration(self.slopes_FG, responses, residual_genes, on_target, weights)
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
@@ -236,7 +236,7 @@ class MeanCalibration:
         beyond = {
             f"remainder.{name}": array for name, array in self.residual_genes.arrays().items()
         }
-        return {"readout": self.readout_FG, **self.responses.arrays(), **beyond}
+        return {"readout": self.slopes_FG, **self.responses.arrays(), **beyond}
 
     @classmethod
     def from_config(
@@ -282,10 +282,10 @@ def _with_new_genes(
     genes: Sequence[str],
     conditions: Sequence[Condition],
     seen: Sequence[Set[str]],
-) -> list[Beyond]:
+) -> list[ResidualEffect]:
     column = {gene: g for g, gene in enumerate(genes)}
     found = []
     for remainder_G, condition, old in zip(remainder_QG, conditions, seen, strict=True):
         new = [column[part] for part in condition.parts if part in column and part not in old]
-        found.append(Beyond(remainder_G, np.array(new, dtype=np.int64)))
+        found.append(ResidualEffect(remainder_G, np.array(new, dtype=np.int64)))
     return found

@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 
 from celldit.calibration.control_draws import control_draws
-from celldit.calibration.means import Beyond
+from celldit.calibration.means import ResidualEffect
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
@@ -189,7 +189,7 @@ def condition_offsets(
     n_strata = len({c.stratum for c in conditions})
 
     @lru_cache(maxsize=2 + 2 * n_strata // TOGETHER)
-    def beyond(start: int) -> list[Beyond]:
+    def beyond(start: int) -> list[ResidualEffect]:
         some = conditions[start : start + TOGETHER]
         return trained.mean_calibration.beyond(
             trained.population.prior, trained.genes, some, there.references

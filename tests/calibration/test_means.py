@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from celldit import CellDiT
-from celldit.calibration.means import Beyond, MeanCalibration
+from celldit.calibration.means import MeanCalibration, ResidualEffect
 from celldit.calibration.on_target import OnTarget
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions.extrapolation import Extrapolation
@@ -88,10 +88,12 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
     new_genes = np.array([3])
     ends = z_NKD, moved_NKD
     offset_G = mean_calibration.offset(
-        trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes[:0])
+        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes[:0])
     )
     own = replace(mean_calibration, on_target=OnTarget(-0.5, 0.1))
-    with_new_G = own.offset(trained.autoencoder, where, kind, *ends, Beyond(further_G, new_genes))
+    with_new_G = own.offset(
+        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes)
+    )
     assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
     np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
     with torch.no_grad():
@@ -101,7 +103,7 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
         )
     a, b, c = mean_calibration.weights[kind]
     decoded_G, _ = mean_calibration.responses.at(where, after_G - before_G)
-    straight_G = np.full(len(mean_calibration.readout_FG), 0.3) @ mean_calibration.readout_FG
+    straight_G = np.full(len(mean_calibration.slopes_FG), 0.3) @ mean_calibration.slopes_FG
     wanted_G = a * decoded_G + b * straight_G + c * further_G
     got_G, slope_G = mean_calibration.responses.at(where, after_G - before_G + offset_G)
     answering = (slope_G > 0.2) & (np.abs(offset_G) < 1.9)
@@ -136,7 +138,7 @@ def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
     mean_calibration = replace(mean_calibration, responses=silent)
     shape = (8, *trained.shape)
     before, after = torch.zeros(shape), torch.full(shape, 0.3)
-    nothing = Beyond(np.zeros(len(trained.genes)), np.zeros(0, np.int64))
+    nothing = ResidualEffect(np.zeros(len(trained.genes)), np.zeros(0, np.int64))
     known = next(key[0] for key in silent.curves if key is not None)
     largest = {
         context: np.abs(
@@ -172,7 +174,7 @@ def test_what_was_learned_earlier_is_kept() -> None:
     earlier = MeanCalibration(line, responses, nothing, on_target, {None: (0.9, 0.2, 0.8)})
     tuned = MeanCalibration.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
     assert (tuned.weights, tuned.on_target) == (earlier.weights, on_target)
-    np.testing.assert_array_equal(tuned.readout_FG, [[3, 1]])
+    np.testing.assert_array_equal(tuned.slopes_FG, [[3, 1]])
     np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
     responses = Responses({("b", None): curve, None: 0 * curve})
     own = MeanCalibration(2 * line, responses, nothing, OnTarget(), {None: (0.5, 0.5, 1.0)})

@@ -20,7 +20,7 @@ from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.new_cells.quantiles import CountQuantiles
-from celldit.calibration.new_cells.redraw import Again, OffsetOf, Redraw
+from celldit.calibration.new_cells.sample import DrawnCells, OffsetOf, TrainingSample
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
@@ -62,20 +62,22 @@ def fit_new_cells(
         What brings conditions to their mean, which new cells get, too.
     """
     neutral = decoded_as_they_are(cells, autoencoder, states, state_N)
-    again = Redraw.of(cells, table, population, autoencoder, states, state_N, seed, offset_of)
+    again = TrainingSample.of(
+        cells, table, population, autoencoder, states, state_N, seed, offset_of
+    )
     start_G = autoencoder.decoder.head.theta_G.double().numpy()
-    search = Search(again, start_G, states.factors_SFF, cells.size_factors)
+    search = MomentMatching(again, start_G, states.factors_SFF, cells.size_factors)
     for round_ in range(N_ROUNDS):
         step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
-        search.settle()
+        search.update_rates()
         drawn = search.draw(round_)
         search.correct_latents(drawn, step)
         search.correct_genes(drawn, step)
     for round_ in range(N_ROUNDS, N_ROUNDS + N_LAST_ROUNDS):
-        search.settle()
+        search.update_rates()
         search.measure_margins(round_)
         search.correct_latents(search.draw(round_), STEP)
-    search.settle()
+    search.update_rates()
     search.measure_margins(N_ROUNDS + N_LAST_ROUNDS)
     return search.found(neutral.sizes)
 
@@ -88,7 +90,7 @@ def decoded_as_they_are(
     return NewCellModel.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
 
 
-class Search:
+class MomentMatching:
     """What is being found, under the names that it has in the result.
 
     Parameters
@@ -105,7 +107,7 @@ class Search:
 
     def __init__(
         self,
-        again: Redraw,
+        again: TrainingSample,
         start_G: np.ndarray,
         noise_factors_XFF: np.ndarray,
         sizes: np.ndarray,
@@ -123,7 +125,7 @@ class Search:
         self.total_X, self.share = self.measured_X.copy(), 1.0
         self.count_quantiles = CountQuantiles.none()
 
-    def settle(self) -> None:
+    def update_rates(self) -> None:
         """Maps, rates and dispersions that follow from all else."""
         pairs = zip(self.factors_XFF, self.shares_XFF, strict=True)
         self.maps_XFF = np.stack([_map(factor_FF, share_FF) for factor_FF, share_FF in pairs])
@@ -133,7 +135,7 @@ class Search:
         expected_NG = self.rate_NG * factor_N[:, None]
         self.theta_G = theta_of_zeros(expected_NG, self.again.counts_NG, start_G=self.start_G)
 
-    def rates(self, cells: Redraw) -> np.ndarray:
+    def rates(self, cells: TrainingSample) -> np.ndarray:
         """Expected counts per 10,000 of cells, (N, G)."""
         log_NG = cells.log_rates(self.maps_XFF, self.shifts_XF)
         log_NG = self.offset_G + (log_NG + self.by_state.offset_XG[cells.row_N])
@@ -144,7 +146,7 @@ class Search:
         """Inverse dispersions by state."""
         return np.asarray(self.theta_G * np.exp(self.by_state.log_factor_XG))
 
-    def draw(self, round_: int) -> Again:
+    def draw(self, round_: int) -> DrawnCells:
         """Draw the training cells again, and encode them."""
         totals = self.total_X, self.share
         counts, expected = self.again.counts(self.rate_NG, self.theta_XG, *totals, round_)
@@ -154,7 +156,7 @@ class Search:
             counts = self.count_quantiles.moved(counts, expected, group_N, uniform)
         return self.again.encoded(counts)
 
-    def correct_latents(self, drawn: Again, step: float) -> None:
+    def correct_latents(self, drawn: DrawnCells, step: float) -> None:
         """Move maps, shifts and totals by what scatter, means and totals of drawn cells lack."""
         scatter_XFF = self.again.scatter(drawn.away_NF)
         self.shifts_XF += step * (self.mean_XF - self.again.means(drawn.away_NF))
@@ -169,7 +171,7 @@ class Search:
             ratio = self.measured_variance / drawn_variance
             self.share = float(np.clip(self.share * ratio ** (step / 2), 0, 1))
 
-    def correct_genes(self, drawn: Again, step: float) -> None:
+    def correct_genes(self, drawn: DrawnCells, step: float) -> None:
         """Move offsets and dispersions by what log expression of drawn cells lacks."""
         measured = self.again.moments
         # How log expression answers to a log rate: little where a gene is hardly seen.

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from celldit.calibration.control_draws import control_draws
-from celldit.calibration.means import Beyond, MeanCalibration
+from celldit.calibration.means import MeanCalibration, ResidualEffect
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
 from celldit.conditions.strata import StratumKey
@@ -41,7 +41,7 @@ def fold_changes(
     control_rates: ControlRates,
     mean_calibration: MeanCalibration,
     kind: Extrapolation | None,
-    beyond: Beyond,
+    beyond: ResidualEffect,
     effect_F: np.ndarray | None = None,
     reference_F: np.ndarray | None = None,
     move: Callable[[Tensor], Tensor] | None = None,

@@ -78,8 +78,8 @@ def predict_all(
     if bool(learned.is_control.all()):
         raise InputError(
             "There is nothing to fit baselines on: no perturbed cells are left without those of "
-            f"the {len(conditions)} conditions that are to be predicted; pass cells of other "
-            "conditions as baselines=."
+            "the conditions that are to be predicted; pass cells of other conditions as "
+            "baselines=."
         )
     # Contexts without control cells have no effects that could be learned from.
     bases = set(learned.contexts[learned.is_control])

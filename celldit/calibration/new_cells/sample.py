@@ -30,7 +30,7 @@ MIN_CELLS = 300
 
 
 @dataclass(frozen=True, eq=False)
-class Redraw:
+class TrainingSample:
     """Some training cells, about the means of their conditions and states.
 
     Attributes
@@ -75,7 +75,7 @@ class Redraw:
         state_N: np.ndarray,
         seed: int,
         offset_of: OffsetOf,
-    ) -> Redraw:
+    ) -> TrainingSample:
         """Take as many training cells as keep the work within seconds."""
         rng = np.random.default_rng(seed)
         most = max(MIN_CELLS, MAX_ENTRIES // max(1, cells.n_genes))
@@ -171,15 +171,15 @@ class Redraw:
         expected_NG = rate_NG * (self.size_N / 1e4)[:, None]
         return rng.poisson(expected_NG), expected_NG
 
-    def encoded(self, drawn_NG: np.ndarray) -> Again:
+    def encoded(self, drawn_NG: np.ndarray) -> DrawnCells:
         """What is seen of the cells with counts that were drawn for them."""
         counts = sparse.csr_matrix(drawn_NG.astype(self.cells.counts.dtype))
         z_NKD = self.autoencoder.encode(replace(self.cells, counts=counts))
         away_NF = z_NKD.flatten(1).double().numpy() - self.position_NF
         moments = Moments.of(drawn_NG, self.size_N, self.row_N, self.n_states)
-        return Again(away_NF, self.log_totals(drawn_NG), moments)
+        return DrawnCells(away_NF, self.log_totals(drawn_NG), moments)
 
-    def from_noise(self, factors_XFF: np.ndarray, draw: Draw) -> Redraw:
+    def from_noise(self, factors_XFF: np.ndarray, draw: Draw) -> TrainingSample:
         """As many new cells in the same places, latents by factors of each state's scatter."""
         noise_NF = self._rng("latents", draw).standard_normal(self.away_NF.shape)
         away_NF = np.empty_like(noise_NF)
@@ -210,7 +210,7 @@ class Redraw:
 
 
 @dataclass(frozen=True, eq=False)
-class Again:
+class DrawnCells:
     """Cells drawn again: latents about their conditions' and states' means, totals, moments."""
 
     away_NF: np.ndarray
