@@ -37,7 +37,7 @@ class States:
 
     Attributes
     ----------
-    stratum
+    strata
         Context and time of each state; those of one context are neighbours.
     offsets_SF, factors_SFF
         Where its cells lie, about the common place of their condition, and the Cholesky factor of
@@ -48,7 +48,7 @@ class States:
         For conditions of contexts with several states, the share of its cells in each of them.
     """
 
-    stratum: tuple[StratumKey, ...]
+    strata: tuple[StratumKey, ...]
     offsets_SF: np.ndarray
     factors_SFF: np.ndarray
     cells_S: np.ndarray
@@ -115,14 +115,14 @@ class States:
         )
 
     def __len__(self) -> int:
-        return len(self.stratum)
+        return len(self.strata)
 
     def options(self, condition: Condition) -> tuple[np.ndarray, np.ndarray]:
         """The states that cells of a condition may be in, and how likely each is.
 
         A context that was not in training has the states of all contexts.
         """
-        here = [s for s, place in enumerate(self.stratum) if place == condition.stratum]
+        here = [s for s, place in enumerate(self.strata) if place == condition.stratum]
         rows = np.array(here or range(len(self)), dtype=np.int64)
         share = self.shares.get(condition)
         if share is None:
@@ -177,16 +177,16 @@ class States:
 
     def only_in(self, earlier: States) -> np.ndarray:
         """States of an earlier training whose contexts this one did not see."""
-        own = set(self.stratum)
-        kept = [s for s, place in enumerate(earlier.stratum) if place not in own]
+        own = set(self.strata)
+        kept = [s for s, place in enumerate(earlier.strata) if place not in own]
         return np.array(kept, dtype=np.int64)
 
     def with_earlier(self, earlier: States) -> States:
         """Together with those of :meth:`only_in`, which come last."""
-        own, kept = set(self.stratum), self.only_in(earlier)
+        own, kept = set(self.strata), self.only_in(earlier)
         shares = {c: w for c, w in earlier.shares.items() if c.stratum not in own}
         return States(
-            self.stratum + tuple(earlier.stratum[s] for s in kept),
+            self.strata + tuple(earlier.strata[s] for s in kept),
             np.concatenate([self.offsets_SF, earlier.offsets_SF[kept]]),
             np.concatenate([self.factors_SFF, earlier.factors_SFF[kept]]),
             np.concatenate([self.cells_S, earlier.cells_S[kept]]),
@@ -196,7 +196,7 @@ class States:
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
         return {
-            "surroundings": [list(place) for place in self.stratum],
+            "surroundings": [list(place) for place in self.strata],
             "conditions": [condition.to_list() for condition in self.shares],
         }
 

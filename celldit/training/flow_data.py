@@ -234,8 +234,8 @@ def make_tables(
         )
         parts = own, without
     offset_CF = population.offset(table)
-    stratum = sorted({c.stratum for c in table.conditions}, key=str)
-    factors = np.stack([population.factor(key) for key in stratum]).astype(np.float32)
+    strata = sorted({c.stratum for c in table.conditions}, key=str)
+    factors = np.stack([population.factor(key) for key in strata]).astype(np.float32)
     return FlowTables(
         z_NKD,
         order,
@@ -246,7 +246,7 @@ def make_tables(
         base + effects,
         torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
         torch.from_numpy(factors),
-        np.array([stratum.index(c.stratum) for c in table.conditions]),
+        np.array([strata.index(c.stratum) for c in table.conditions]),
         context_numbers(population, table.conditions),
         unit_K,
         parts,

@@ -101,7 +101,7 @@ def two_contexts(shares: tuple[float, float]) -> tuple[np.ndarray, ConditionTabl
 def test_alike_contexts_share_their_states_not_their_places_and_compositions() -> None:
     z, table = two_contexts((0.3, 0.6))
     states, population = fitted(z, table)
-    assert states.stratum == (("d", None),) * 2 + (("e", None),) * 2
+    assert states.strata == (("d", None),) * 2 + (("e", None),) * 2
     assert np.array_equal(states.offsets_SF[:2], states.offsets_SF[2:])
     assert np.array_equal(states.factors_SFF[:2], states.factors_SFF[2:])
     which = int(np.argmax(states.offsets_SF[:2, 0]))
@@ -119,8 +119,8 @@ def test_contexts_whose_states_differ_keep_their_own() -> None:
     rng = np.random.default_rng(3)
     z[120:] = rng.normal(size=(120, 24)) * rng.uniform(0.1, 3.0, 24)
     states, _ = fitted(z, table)
-    (context, _), *_ = states.stratum
-    own = np.array([place == context for place, _ in states.stratum])
+    (context, _), *_ = states.strata
+    own = np.array([place == context for place, _ in states.strata])
     assert own.sum() == 2
     # The scatter of the one is nowhere in the other.
     assert all(abs(f - states.factors_SFF[own]).max() > 0.5 for f in states.factors_SFF[~own])
@@ -133,7 +133,7 @@ def test_of_very_many_contexts_all_cells_are_not_looked_at_together(
     monkeypatch.setattr("celldit.conditions.states.MOST_OF_ALL", 2 * FEWEST_CELLS - 1)
     monkeypatch.setattr("celldit.conditions.states.shared_mixture", pytest.fail)
     states, _ = fitted(z, table)
-    assert {place for place, _ in states.stratum} == {"d", "e"}
+    assert {place for place, _ in states.strata} == {"d", "e"}
 
 
 def test_contexts_of_few_cells_share_nothing() -> None:
@@ -152,7 +152,7 @@ def test_states_survive_their_arrays() -> None:
     z, table, _ = made({CONTROL: 0.2, A: 0.7})
     states, _ = fitted(z, table)
     again = States.from_config(states.to_config(), states.arrays())
-    assert again.stratum == states.stratum
+    assert again.strata == states.strata
     for condition in (CONTROL, A):
         assert np.array_equal(again.options(condition)[1], states.options(condition)[1])
     assert np.array_equal(again.factors_SFF, states.factors_SFF)
