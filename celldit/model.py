@@ -94,7 +94,7 @@ class CellDiT:
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
         :class:`~celldit.nn.mlp.MLPConfig` or :class:`~celldit.nn.unet.UNetConfig`.
     autoencoder
-        Another trained model, or the folder of one, whose autoencoder stage one starts from, in
+        Another trained model, or the folder of one, whose autoencoder is taken over, in
         place of `tokenizer` and `latent`. Genes are matched by name; at least half of its genes
         must be among those of `adata`, unless :class:`celldit.Pretrained` says otherwise.
 

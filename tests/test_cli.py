@@ -343,8 +343,9 @@ def test_features_reach_the_model_and_effects_the_file(folder, tmp_path):
 
 def test_info_tells_the_scores(folder, tiny_model):
     scores = json.loads(call("info", folder / "model", "--json").stdout)["scores"]
-    history = tiny_model.history["latent"]
-    assert scores["held_out_nll"] == min(row["held_out_nll"] for row in history)
+    history = tiny_model.history["flow"]
+    for kind, best in scores["error_over_prior"].items():
+        assert best == min(row[kind] for row in history)
 
 
 def test_every_command_can_be_scripted():

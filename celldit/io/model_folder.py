@@ -195,8 +195,11 @@ def _from_folder(
     check_sizes(config["dit"], arrays, "dit")
     shape = _latent_config(latent["config"])
     tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
+    # Earlier versions added a perceptron to the log-linear decoder.
+    first = arrays.get("autoencoder.decoder.residual.0.weight")
+    residual = 0 if first is None else len(first)
     autoencoder = build(
-        lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape),
+        lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape, residual),
         under("autoencoder", arrays),
         "autoencoder",
     )

@@ -1,9 +1,9 @@
 """Go on from a trained model with other data: other genes, perturbations, contexts.
 
 The latent space stays that of the trained model: its encoder is carried over by the names of the
-genes and not trained again, so that what the flow learned still holds. The decoder learns the new
-data from there. The effect prior keeps every effect that was observed before and takes the new ones
-beside them; the flow starts at its trained weights.
+genes, so that what the flow learned still holds. The decoder is fitted to the new data, from where
+it was. The effect prior keeps every effect that was observed before and takes the new ones beside
+them; the flow starts at its trained weights.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import GeneMatch, match_autoencoder
 from celldit.memory import give_back
-from celldit.training.autoencoder.fit import read_autoencoder, write_autoencoder
-from celldit.training.autoencoder.stage import train_latent
+from celldit.training.autoencoder import read_autoencoder, write_autoencoder
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import is_large
 from celldit.training.devices.parallel import device_of
@@ -38,7 +37,7 @@ from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 
 # Weights that are good already are moved by smaller steps than new ones.
-GENTLE = TrainingConfig(latent_rate=5e-4, flow_rate=3e-4)
+GENTLE = TrainingConfig(flow_rate=3e-4)
 
 
 def check_fields(trained: Fields, given: Fields) -> None:
@@ -83,7 +82,7 @@ def fine_tune(
     trainer_arguments: Mapping[str, Any],
     checkpoints: Checkpoints | None = None,
 ) -> tuple[Fitted, GeneMatch]:
-    """Train both stages on new cells, from a trained model.
+    """Train on new cells, from a trained model.
 
     Parameters
     ----------
@@ -122,20 +121,11 @@ def fine_tune(
         part = None if checkpoints is None else checkpoints.part("latent")
         finished = None if part is None else part.finished()
         if finished is not None:
-            matched, latent_history = read_autoencoder(finished, cells.genes)
+            matched = read_autoencoder(finished, cells.genes)
         else:
-            latent_history = train_latent(
-                matched,
-                cells,
-                config,
-                max_epochs=max_epochs,
-                seed=seed,
-                trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
-                part=part,
-                keep_encoder=True,
-            )
+            matched.adapt_decoder(cells, seed)
             if part is not None:
-                part.finish(write_autoencoder(matched, latent_history))
+                part.finish(write_autoencoder(matched))
         matched.cpu()
         table = ConditionTable.from_cells(cells, sep)
         with encoded_once(matched, cells) as z_NKD:
@@ -173,7 +163,7 @@ def fine_tune(
                 device=device_of(trainer_arguments),
                 half=halves_on_cuda(of_flow("noise")),
             )
-    history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
+    history = {"flow": flow_history, "noise": noise_history}
     weights = {**weight, **verdict.weight}
     return Fitted(matched, joined, new_flow, own_states, state_N, weights, history), match
 

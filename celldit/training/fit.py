@@ -1,4 +1,4 @@
-"""Both stages of training, one after the other."""
+"""Training as a whole: the latent, then the flow, then the flow from noise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
 from celldit.tokenizers import Tokenizer
-from celldit.training.autoencoder.fit import fit_autoencoder
+from celldit.training.autoencoder import fit_autoencoder
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import is_large
 from celldit.training.devices.parallel import device_of
@@ -171,7 +171,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     borrowed: BorrowedAutoencoder | None = None,
 ) -> Fitted:
-    """Train both stages on training cells.
+    """Train on training cells.
 
     Parameters
     ----------
@@ -194,21 +194,18 @@ def fit(
     checkpoints
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
     borrowed
-        Another model's autoencoder that stage one starts from; None for the linear start.
+        Another model's autoencoder to take over; None for a new one.
     """
     watch = FiniteLoss(cells, None if checkpoints is None else checkpoints.folder)
     trainer_arguments = watch.added_to(trainer_arguments)
     give_back()
     with quiet_lightning():
-        autoencoder, latent_history = fit_autoencoder(
+        autoencoder = fit_autoencoder(
             cells,
             tokenizer,
             latent,
-            config,
             borrowed=borrowed,
-            max_epochs=max_epochs,
             seed=seed,
-            trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
             part=None if checkpoints is None else checkpoints.part("latent"),
         )
         give_back()
@@ -263,5 +260,5 @@ def fit(
         states,
         state_N,
         complete_weight(verdict),
-        {"latent": latent_history, "flow": flow_history, "noise": noise_history},
+        {"flow": flow_history, "noise": noise_history},
     )

@@ -21,9 +21,7 @@ from celldit.training.reflow import ReflowConfig
 from .case import Case, Scope, arguments, with_times
 from .data import quietly
 
-FAST = TrainingConfig(
-    new_cells=False, n_trials=1, flow_steps_per_epoch=1, flow_batch=16, latent_batch=64
-)
+FAST = TrainingConfig(new_cells=False, n_trials=1, flow_steps_per_epoch=1, flow_batch=16)
 
 
 def made(s: Scope, *parts: Any, **options: Any) -> CellDiT:
