@@ -539,8 +539,7 @@ def test_benchmark_runs_what_a_file_declares(folder, tmp_path):
     results = json.loads(call(*arguments, "--json").stdout)
     assert [cell["method"] for cell in results["results"]] == ["no change"]
     assert "mine: d3" in call(*arguments).stdout
-    assert "--peers DIR" in sentence(*arguments, "--method", "cellflow")
-    assert "Did you mean 'scgen'" in sentence(*arguments, "--method", "scgan")
+    assert "Did you mean 'mean shift'" in sentence(*arguments, "--method", "mean shfit")
 
 
 def test_benchmark_lists_what_would_run():

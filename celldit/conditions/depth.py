@@ -75,5 +75,5 @@ def warn_unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> None
         f"{more}). Part of the effects found may be this difference in depth; if it is one of "
         "sequencing, bring all cells to one depth with sc.pp.downsample_counts.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=5,
     )

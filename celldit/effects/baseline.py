@@ -136,7 +136,7 @@ def warn_without_controls(borrowed: Mapping[StratumKey, float]) -> None:
         "contexts share with them, and standard deviations of their effects hold the doubt that "
         "this leaves; control cells of each context would remove it.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=5,
     )
 
 

@@ -25,13 +25,13 @@ from celldit.effects.features.features import from_arrays as features_from_array
 from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
-from celldit.inference.trained import Trained
 from celldit.io.folders import Header, advice_on, prefixed, said_of, under
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.config import FORMER, LatentConfig
 from celldit.nn.views import TokenViews
 from celldit.tokenizers import tokenizer_from_config
+from celldit.training.trained import Trained
 
 # What Python, numpy and torch raise over parts that do not fit together.
 # fmt: off

@@ -35,6 +35,7 @@ from celldit.training.trials import hold_out, make_trials
 if TYPE_CHECKING:
     from celldit.conditions import Condition, ConditionTable
     from celldit.conditions.population import Population
+    from celldit.training.design import Run
     from celldit.training.saving.checkpoints import Checkpoints, Part
 
 
@@ -187,12 +188,10 @@ def train_flow(
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
-    config: TrainingConfig,
     unit_K: Tensor,
-    *,
-    max_epochs: int | None,
-    seed: int,
+    run: Run,
     trainer_arguments: Callable[[str], dict[str, Any]],
+    *,
     checkpoints: Checkpoints | None = None,
     never_hold_out: Sequence[Condition] = (),
 ) -> tuple[AnchoredFlow, Verdict, list[dict[str, float]]]:
@@ -212,14 +211,10 @@ def train_flow(
         Latents of the N training cells, in memory or in a file.
     table, population
         Their conditions, and the simple estimates.
-    config
-        Settings.
     unit_K
         Size of each latent token in units of log expression, in which distances are measured.
-    max_epochs
-        Bound on the epochs of each run.
-    seed
-        Of what is held out and of the pairs.
+    run
+        Settings, bound on the epochs, and seed of what is held out and of the pairs.
     trainer_arguments
         For :class:`lightning.pytorch.Trainer`, given the name of the run.
     checkpoints
@@ -232,7 +227,10 @@ def train_flow(
     flow, verdict, history
         The flow, how far to use it, and its course on the held-out conditions.
     """
-    n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
+    config, seed = run.config, run.seed
+    n_epochs = config.flow_epochs
+    if run.max_epochs is not None:
+        n_epochs = min(run.max_epochs, n_epochs)
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
         return make_flow().eval(), Verdict({}, {}, {}), []
     config = _with_enough_cells(config, table)

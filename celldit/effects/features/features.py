@@ -198,5 +198,5 @@ def warn_uninformative(features: Features, uninformative: Collection[str]) -> No
         "it better than the same features dealt out at random. Predictions of perturbations never "
         f"seen do not use them: {instead}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=5,
     )
