@@ -8,10 +8,10 @@ from celldit.arguments import check_kind, check_whole, refuses_former
 from celldit.errors import InputError
 
 SET_LEFT = "Set attention is now in the flow network, by default; leave {} out."
+IDLE = ("decoder_hidden", "dropout")
 FORMER = {
     "decoder": "The decoder is log-linear; leave it out.",
-    "decoder_hidden": "The decoder is log-linear; leave it out.",
-    "dropout": "The decoder is log-linear; leave it out.",
+    **dict.fromkeys(IDLE, "The decoder is log-linear; leave it out."),
     "likelihood": "Counts are negative binomial; leave it out.",
     "kind": f"The encoder is linear in log expression. {SET_LEFT.format('it')}",
     **dict.fromkeys(("encoder", "width", "depth", "n_heads"), SET_LEFT.format("it")),
@@ -19,7 +19,7 @@ FORMER = {
 """Options that earlier versions had, and what to do instead."""
 
 
-@refuses_former(FORMER)
+@refuses_former(FORMER, IDLE)
 @dataclass(frozen=True)
 class LatentConfig:
     """Shape of the latent space.

@@ -8,18 +8,16 @@ from celldit.arguments import refuses_former
 from celldit.errors import InputError
 from celldit.flow.coupling import resolve_coupling
 
+IDLE = ("latent_batch", "latent_rate", "latent_epochs", "latent_patience")
 FORMER = {
-    **dict.fromkeys(
-        ("latent_batch", "latent_rate", "latent_epochs", "latent_patience"),
-        "The latent is fitted in closed form; leave it out.",
-    ),
+    **dict.fromkeys(IDLE, "The latent is fitted in closed form; leave it out."),
     "flow_patience": "The flow trains for flow_epochs, whatever held-out cells say.",
     "noise_share": "The flow from noise has weights and epochs of its own; use noise_epochs.",
 }
 """Options that earlier versions had, and what to do instead."""
 
 
-@refuses_former(FORMER)
+@refuses_former(FORMER, IDLE)
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of :meth:`celldit.CellDiT.train`.

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.latent import Autoencoder, LatentConfig
-from celldit.latent.config import FORMER, latent_config
+from celldit.latent.config import FORMER, IDLE, latent_config
 from celldit.tokenizers import resolve
 
 CONFIG = LatentConfig(n_dims=6, token_dim=3)
@@ -94,7 +94,13 @@ def test_configuration_is_checked() -> None:
         LatentConfig(n_dims=0)
 
 
-@pytest.mark.parametrize("name", FORMER)
+@pytest.mark.parametrize("name", sorted(set(FORMER) - set(IDLE)))
 def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
     with pytest.raises(InputError, match=rf"^{name}= is no option any more\. .* leave it out\.$"):
         LatentConfig(**{name: "zinb"})
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_options_without_effect_are_let_by(name: str) -> None:
+    with pytest.warns(FutureWarning, match=rf"^{name}= has no effect any more\. .* leave it out"):
+        assert LatentConfig(**{name: 3}) == LatentConfig()
