@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -140,30 +141,9 @@ class CellDiT:
         warn_undescribed(self._features, self.perturbations)
 
     @staticmethod
-    def setup_anndata(
-        adata: ad.AnnData,
-        *,
-        perturbation_key: str | None = None,
-        control: object = "control",
-        covariate_keys: Sequence[str] = (),
-        size_factor_key: str | None = None,
-        counts_layer: str | None = None,
-        dose_key: str | None = None,
-        time_key: str | None = None,
-        perturbation_sep: str = "+",
-    ) -> None:
-        """Say what the columns of `adata` mean; see :func:`celldit.data.setup_anndata`."""
-        setup_anndata(
-            adata,
-            perturbation_key=perturbation_key,
-            control=control,
-            covariate_keys=covariate_keys,
-            size_factor_key=size_factor_key,
-            counts_layer=counts_layer,
-            dose_key=dose_key,
-            time_key=time_key,
-            perturbation_sep=perturbation_sep,
-        )
+    @functools.wraps(setup_anndata)
+    def setup_anndata(*arguments: Any, **options: Any) -> None:
+        setup_anndata(*arguments, **options)
 
     # --- what the model knows ------------------------------------------------------------------
 

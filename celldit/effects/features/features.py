@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.disk.pointers import check_sparse
-from celldit.errors import InputError, examples
+from celldit.errors import InputError, examples, outside
 
 FeatureTable: TypeAlias = pd.DataFrame | Mapping[str, Any]
 """A table, or what :func:`storable` makes of a sparse one."""
@@ -178,7 +178,7 @@ def warn_undescribed(features: Features, trained: Iterable[str]) -> None:
             f"{len(missing)} training perturbations have no features ({examples(missing, 6)}). "
             "Their own effects are measured, so they are used; the features learn nothing of them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 
@@ -198,5 +198,5 @@ def warn_uninformative(features: Features, uninformative: Collection[str]) -> No
         "it better than the same features dealt out at random. Predictions of perturbations never "
         f"seen do not use them: {instead}",
         UserWarning,
-        stacklevel=5,
+        stacklevel=outside(),
     )
