@@ -32,6 +32,9 @@ from celldit.effects.features.features import (
     warn_undescribed,
     warn_uninformative,
 )
+from celldit.effects.tables.matching import match_tables
+from celldit.effects.tables.reading import TableSource, read_effects
+from celldit.effects.tables.warnings import warn_of_tables
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.inference import counterfactual as counterfactuals
@@ -89,6 +92,11 @@ class CellDiT:
         What is known of perturbations, for those never seen: a table with one row per perturbation,
         or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
         weight of each; a perturbation never seen needs a row in one of them.
+    effects
+        Effects that others measured: what :func:`celldit.pp.effect_table` gives, files of it, or
+        several, in a list or by source. Training believes each as far as it predicts perturbations
+        that `adata` has, too, and perturbations that only a table has are ``known elsewhere``; see
+        ``docs/effects_elsewhere.md``. With controls alone in `adata` all is known elsewhere.
     dit
         Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
@@ -121,6 +129,7 @@ class CellDiT:
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
         features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
+        effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None = None,
         dit: NetworkConfig | str | None = None,
         autoencoder: ModelOrFolder | None = None,
     ) -> None:
@@ -145,6 +154,8 @@ class CellDiT:
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
         warn_undescribed(self._features, self.perturbations)
+        sep, known = self.fields.perturbation_sep, self.perturbations
+        self._effects = match_tables(read_effects(effects), self.genes, known, sep)
 
     @staticmethod
     def setup_anndata(
@@ -340,6 +351,7 @@ class CellDiT:
             seed=seed,
             trainer_arguments=trainer_arguments,
             start="new" if self._borrowed is None else self._borrowed.name,
+            effects=self._effects,
         )
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         warn_without_controls(Strata.of_table(table).borrowed())
@@ -358,6 +370,7 @@ class CellDiT:
                 trainer_arguments=trainer_arguments,
                 checkpoints=checkpoints,
                 borrowed=self._borrowed,
+                effects=self._effects,
             )
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
@@ -365,6 +378,7 @@ class CellDiT:
                 cells, table, *parts, seed, network, new_cells=config.new_cells
             )
         warn_uninformative(self._features, fitted.population.prior.uninformative)
+        warn_of_tables(fitted.population.prior.elsewhere)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
         if self._borrowed is not None:
             trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)
@@ -1017,7 +1031,11 @@ class CellDiT:
 
     def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
         return request.check_perturbations(
-            perturbations, self.fields, self.perturbations, self.trained.featured
+            perturbations,
+            self.fields,
+            self.perturbations,
+            self.trained.featured,
+            self.trained.elsewhere,
         )
 
     def _check(self, config: SolverConfig, batch_size: int, seed: int) -> None:
@@ -1058,6 +1076,7 @@ class CellDiT:
         model._tokenizer = trained.autoencoder.tokenizer
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config
         model._features, model._frequencies = trained.features, dict(trained.frequencies)
+        model._effects = {}
         rehearse(model, name)
         return model
 

@@ -31,6 +31,7 @@ from celldit.data.query import query_fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
 from celldit.effects.features.features import Features, described
+from celldit.effects.tables.elsewhere import Elsewhere
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.inference.noise import NoiseSources
@@ -109,6 +110,11 @@ class Trained:
         return described(self.features)
 
     @property
+    def elsewhere(self) -> Elsewhere:
+        """Effects measured elsewhere."""
+        return self.population.prior.elsewhere
+
+    @property
     def drops_conditions(self) -> bool:
         """Whether training withheld conditions, without which there is no guidance."""
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
@@ -163,10 +169,12 @@ class Trained:
     def made_by(self, **how: Any) -> dict[str, Any]:
         """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""
         own = replace(self.fields, counts_layer="counts", size_factor_key="size_factor")
+        elsewhere = self.elsewhere
         return {
             "setup": own.to_dict(),
             "made_by": {"model": self.model_id, "version": __version__, **how},
             "flow_weight": {str(kind): weight for kind, weight in self.flow_weight.items()},
+            **({"effects": elsewhere.provenance} if elsewhere.used else {}),
         }
 
 
@@ -245,8 +253,8 @@ class ConditionBatch:
             As in :meth:`of`.
         """
         known = list(trained.frequencies)
-        ranges = Ranges.of(known)
-        kinds = [classify(c, known, trained.featured) for c in distinct]
+        ranges, elsewhere = Ranges.of(known), trained.elsewhere
+        kinds = [classify(c, known, trained.featured, elsewhere) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
         weights = [

@@ -21,6 +21,8 @@ from celldit.conditions.states import States
 from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
 from celldit.effects.features.features import to_arrays
+from celldit.effects.tables.informed import projected
+from celldit.effects.tables.matching import MatchedTable
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views, network_to_dict
 from celldit.io.locks import sole_writer
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
@@ -126,6 +128,7 @@ def open_checkpoints(
     seed: int,
     trainer_arguments: Mapping[str, Any],
     start: str = "new",
+    effects: Mapping[str, MatchedTable] | None = None,
 ) -> Iterator[Checkpoints | None]:
     """Hold a folder of checkpoints for exactly this training, from a `start`: a model's name.
 
@@ -151,6 +154,8 @@ def open_checkpoints(
         "config": asdict(config),
         "trainer": {name: trainer_arguments.get(name) for name in MATTERS},
     }
+    if effects:
+        settings["effects"] = {name: each.table.identity() for name, each in effects.items()}
     # Of several processes of one training only the first writes, and holds the folder for all.
     with sole_writer(folder, inside=True) if is_main_process() else nullcontext():
         yield Checkpoints(folder, minutes, identity_of(cells, settings, to_arrays(features or {})))
@@ -170,6 +175,7 @@ def fit(
     trainer_arguments: Mapping[str, Any],
     checkpoints: Checkpoints | None = None,
     borrowed: BorrowedAutoencoder | None = None,
+    effects: Mapping[str, MatchedTable] | None = None,
 ) -> Fitted:
     """Train both stages on training cells.
 
@@ -195,6 +201,8 @@ def fit(
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
     borrowed
         Another model's autoencoder that stage one starts from; None for the linear start.
+    effects
+        Effects measured elsewhere, by source.
     """
     watch = FiniteLoss(cells, None if checkpoints is None else checkpoints.folder)
     trainer_arguments = watch.added_to(trainer_arguments)
@@ -230,7 +238,9 @@ def fit(
         with encoded_once(autoencoder, cells) as z_NKD:
             watch.latents = z_NKD
             give_back()
-            prior = EffectPrior.fit(z_NKD, table, features=features, seed=seed)
+            loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
+            tables = projected(effects or {}, loadings_FG)
+            prior = EffectPrior.fit(z_NKD, table, features=features, tables=tables, seed=seed)
             population = Population.fit(z_NKD, cells.size_factors, table, prior)
             flow, verdict, flow_history = train_flow(
                 make_flow,
