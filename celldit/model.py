@@ -90,7 +90,8 @@ class CellDiT:
         ``"pca"``, or a :class:`~celldit.latent.LatentConfig` for its size.
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
-        or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
+        or several, in a list or by source, ``{"reactome": table, ...}``. Tables, embeddings and
+        edges of networks are read from files, too (``docs/features.md``). Training chooses the
         weight of each; a perturbation never seen needs a row in one of them.
     effects
         Effects that others measured: what :func:`celldit.pp.effect_table` gives, files of it, or

@@ -84,7 +84,8 @@ def train(
         typer.Option(
             metavar="SOURCE",
             help="What is known of perturbations, for those never seen: reactome, hallmark, "
-            "expression, go, a .gmt file, or a .csv with a row for each; repeat for several.",
+            "expression, go, a .gmt file, or a .csv, .parquet, .npy, .npz or .h5ad with a row for "
+            "each, or of edges of a network; repeat for several.",
         ),
     ] = None,
     effects: Annotated[
