@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anndata as ad
@@ -1059,6 +1061,78 @@ class CellDiT:
             If the folder exists (unless `overwrite`) or cannot be written.
         """
         write_folder(path, *to_folder(self.trained), overwrite=overwrite)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        licence: str = "",
+        data: str = "",
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Upload the model and a card to the Hugging Face hub; cells are not uploaded.
+
+        Needs ``pip install "celldit[hub]"``.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``; made where there is none.
+        licence
+            Of the model, as the hub writes it, such as ``"cc-by-4.0"``.
+        data
+            A sentence for the card on what the model was trained on.
+        private
+            Whether a new repository is for its owner alone.
+        token
+            Of the hub; None for that of ``huggingface-cli login``.
+
+        Returns
+        -------
+        str
+            Its address.
+
+        Raises
+        ------
+        InputError
+            If `repo_id` is none.
+        FileError
+            If the hub cannot be reached or refuses.
+        """
+        from celldit.io.hub import push
+
+        return push(self.trained, repo_id, licence=licence, data=data, private=private, token=token)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, *, revision: str | None = None, token: str | None = None
+    ) -> CellDiT:
+        """Read a model from the Hugging Face hub. Nothing in it is executed.
+
+        Needs ``pip install "celldit[hub]"``.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``.
+        revision
+            A branch, tag or commit; None for the newest.
+        token
+            Of the hub, for private models.
+
+        Raises
+        ------
+        InputError
+            If `repo_id` is none.
+        FileError
+            If the hub cannot be reached, or what is there is no model.
+        """
+        from celldit.io.hub import pull
+
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "model"
+            return cls.load(pull(repo_id, target, revision=revision, token=token))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CellDiT:

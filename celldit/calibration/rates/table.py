@@ -83,6 +83,7 @@ def measure_effect_table(
             "context": [c.context for c in conditions],
             "direction": direction,
             "n_cells": counts[treated].astype(np.float64),
+            "n_control": [float(counts[controls[c.stratum]]) for c in conditions],
         }
     )
     for name in ("doses", "time"):

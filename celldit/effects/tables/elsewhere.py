@@ -44,6 +44,8 @@ class TableEffects:
         Its P perturbations, each by the sorted names of its parts.
     means_PF, common_F
         m and μ, in the latent.
+    shared_F
+        μ as far as it is more than the noise of that screen's controls; used with `with_common`.
     amplitude, sd
         a, and its standard error.
     share
@@ -67,6 +69,7 @@ class TableEffects:
     keys: tuple[Key, ...]
     means_PF: np.ndarray
     common_F: np.ndarray
+    shared_F: np.ndarray
     amplitude: float = 0.0
     sd: float = 0.0
     share: float = 1.0
@@ -104,7 +107,7 @@ class TableEffects:
     ) -> np.ndarray:
         """m - μ of Q conditions, each part by its amount from 0 to 1, in the latent, (Q, F)."""
         means_QF = np.zeros((len(conditions), len(self.common_F)))
-        base_F = np.zeros_like(self.common_F) if self.with_common else self.common_F
+        base_F = self.common_F - (self.shared_F if self.with_common else 0.0)
         for row, (condition, amounts) in enumerate(zip(conditions, amounts_Q, strict=True)):
             whole = self.row.get(condition.parts)
             if whole is not None and len(condition.parts) > 1:
@@ -215,6 +218,7 @@ class Elsewhere:
         for i, table in enumerate(self.tables):
             found[f"table_{i}.means"] = table.means_PF.astype(np.float32)
             found[f"table_{i}.common"] = table.common_F.astype(np.float32)
+            found[f"table_{i}.shared"] = table.shared_F.astype(np.float32)
             if table.beyond is not None:
                 found[f"table_{i}.beyond"] = table.beyond.arrays()
         return found
@@ -247,6 +251,7 @@ class Elsewhere:
                     keys,
                     means_PF,
                     common_F,
+                    arrays[f"table_{i}.shared"].astype(np.float64),
                     amplitude=float(said["amplitude"]),
                     sd=float(said["sd"]),
                     share=float(said["share"]),

@@ -68,6 +68,7 @@ def informed(prior: EffectPrior, tables: Mapping[str, ProjectedTable], seed: int
                 keys,
                 means_PF,
                 each.common_F @ back_FF,
+                each.shared_F @ back_FF,
                 beyond=beyond,
                 provenance=table.provenance,
             )

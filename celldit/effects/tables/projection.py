@@ -22,6 +22,7 @@ LEAST_ERROR = 0.1
 SAMPLE = 512
 # Cells behind a row that does not say how many.
 USUAL_CELLS = 100.0
+USUAL_CONTROLS = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +42,8 @@ class Projection:
     noise_P, scatter_P
         By how much the variance of each row's values is larger than W says, and that of a single
         row where several of one perturbation were averaged.
-    cells_P
-        Cells behind each row, about.
+    cells_P, controls
+        Cells behind each row, and control cells behind all of them, about.
     """
 
     keys: tuple[tuple[str, ...], ...]
@@ -53,6 +54,7 @@ class Projection:
     noise_P: np.ndarray
     scatter_P: np.ndarray
     cells_P: np.ndarray
+    controls: float
 
     def turned(self, rotation_FF: np.ndarray) -> Projection:
         """In coordinates y R of the latent."""
@@ -114,7 +116,10 @@ def project(name: str, given: MatchedTable, loadings_FG: np.ndarray) -> Projecti
         cells_P = table.obs["n_cells"].fillna(USUAL_CELLS).to_numpy(np.float64).clip(min=1)
     gram_FF = weighed_FM @ loads_FM.T
     sums = gram_FF, right_PF, square_P, len(weight_M)
-    return _pooled(Projection(given.keys, *sums, noise_P, noise_P, cells_P))
+    controls = USUAL_CONTROLS
+    if "n_control" in table.obs:
+        controls = float(table.obs.groupby("context")["n_control"].first().sum())
+    return _pooled(Projection(given.keys, *sums, noise_P, noise_P, cells_P, max(controls, 1.0)))
 
 
 def _pooled(each: Projection) -> Projection:

@@ -30,6 +30,7 @@ COLUMNS = {
     "context": ("context", "cell_type", "cell_line"),
     "direction": ("direction",),
     "n_cells": ("n_cells",),
+    "n_control": ("n_control",),
 }  # fmt: skip
 EMPTY = "The table of effects is empty; it needs rows of perturbations, and genes."
 _IN_TWO = ("logfoldchanges", "log2_fold_change", "log2foldchange")
@@ -156,8 +157,9 @@ def _checked(
     for name in ("context", "direction"):
         column = obs[name].astype(str).to_numpy() if name in obs else ""
         frame[name] = np.asarray(column, dtype=object) if name in obs else column
-    if "n_cells" in obs:
-        frame["n_cells"] = np.asarray(obs["n_cells"], dtype=np.float64)
+    for name in ("n_cells", "n_control"):
+        if name in obs:
+            frame[name] = np.asarray(obs[name], dtype=np.float64)
     aliases = {
         str(kind): [str(name) for name in var[kind]]
         for kind in var
@@ -261,8 +263,9 @@ def _of_rows(frame: pd.DataFrame, source: str) -> EffectTable:
         matrix = np.full(shape, np.nan, dtype=np.float32)
         matrix[row_N, gene_N] = errors
     obs = pd.DataFrame(list(first), columns=["perturbation", "context", "direction"], dtype=object)
-    if "n_cells" in columns:
-        obs["n_cells"] = columns["n_cells"].groupby(row_N).max().to_numpy(np.float64)
+    for name in ("n_cells", "n_control"):
+        if name in columns:
+            obs[name] = columns[name].groupby(row_N).max().to_numpy(np.float64)
     in_two = str(found["log_fold_change"]).lower() in _IN_TWO
     provenance = {name: str(frame.attrs.get(name, "")) for name in ("licence", "species")}
     table = EffectTable(

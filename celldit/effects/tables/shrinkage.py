@@ -27,11 +27,11 @@ LEAST_SCALE = 1e-3
 
 
 class Shrunk(NamedTuple):
-    """Posterior means of all rows (P, F), μ (F,), and Σ (F, F)."""
+    """Posterior means of all rows (P, F), μ as it is in them, and what is believed of it, (F,)."""
 
     means_PF: np.ndarray
     common_F: np.ndarray
-    spread_FF: np.ndarray
+    shared_F: np.ndarray
 
 
 def shrunk(table: Projection, signal_F: np.ndarray) -> Shrunk:
@@ -72,7 +72,21 @@ def shrunk(table: Projection, signal_F: np.ndarray) -> Shrunk:
         spread_FF = (total_FF + n_dims * typical * np.diag(prior_F)) / (n_rows + n_dims)
         spread_FF += 1e-9 * np.trace(spread_FF) / n_dims * np.eye(n_dims)
         noise_P = table.noise_P + _misfit(table, y_PF, left_PF @ seen_F)
-    return Shrunk(y_PF, mean_F, spread_FF)
+    return Shrunk(y_PF, mean_F, _without_noise_of_controls(table, mean_F, spread_FF))
+
+
+def _without_noise_of_controls(
+    table: Projection, mean_F: np.ndarray, spread_FF: np.ndarray
+) -> np.ndarray:
+    """μ, drawn to zero by the noise of the controls, which all rows share."""
+    root_FF = _root(spread_FF)
+    seen_F, turn_FF = np.linalg.eigh(root_FF @ table.gram_FF @ root_FF)
+    seen_F, map_FF = seen_F.clip(min=1e-12), root_FF @ turn_FF
+    cells_F = np.diag(turn_FF.T @ np.linalg.inv(spread_FF) @ turn_FF)
+    cells, noise = float(np.median(table.cells_P)), float(np.median(table.noise_P))
+    noise_F = noise * cells / (cells + table.controls) + seen_F * cells_F / table.controls
+    shared_F: np.ndarray = map_FF @ (np.linalg.solve(map_FF, mean_F) * seen_F / (seen_F + noise_F))
+    return shared_F
 
 
 def _misfit(table: Projection, y_PF: np.ndarray, doubt_P: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ The form in files is an AnnData (``.h5ad``) that any tool reads:
 ``obs["perturbation"]``   label, combinations joined with ``+``
 ``obs["context"]``        where it was measured; may be empty
 ``obs["direction"]``      ``knock-out``, ``knock-down``, ``activation``, ``drug`` or empty
-``obs["n_cells"]``        treated cells
+``obs["n_cells"]``        treated cells; ``n_control`` those of their controls
 ``var_names``             genes; further columns of names, as ``symbol``, are tried, too
 ``uns["effect_table"]``   ``format``, ``source``, ``licence``, ``species``, ``log``
 ========================  =======================================================================

@@ -35,7 +35,7 @@ def table(
     effects: dict[str, np.ndarray], names: str = NAMES, times: float = 1.0, name: str = "t"
 ) -> TableEffects:
     means = np.array([times * effects[name] for name in names])
-    return TableEffects(name, tuple((name,) for name in names), means, np.zeros(means.shape[1]))
+    return TableEffects(name, tuple((name,) for name in names), means, *np.zeros((2, 5)))
 
 
 def error(prior: EffectPrior, effects: dict[str, np.ndarray]) -> float:
@@ -133,7 +133,7 @@ def test_a_table_that_shares_nothing_is_used_with_doubt(fitted: Any) -> None:
 def test_combinations(fitted: Any) -> None:
     _, effects = fitted
     means = np.array([effects["A"], effects["B"], 3 * effects["C"]])
-    own = TableEffects("t", (("A",), ("B",), ("A", "B")), means, np.zeros(5))
+    own = TableEffects("t", (("A",), ("B",), ("A", "B")), means, *np.zeros((2, 5)))
     pair, other = Condition(("A", "B")), Condition(("A", "C"))
     found = own.means([pair, other], [[1.0, 1.0], [1.0, 1.0]])
     np.testing.assert_allclose(found, [means[2], means[0]])
