@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anndata as ad
@@ -27,6 +29,8 @@ from celldit.effects.features.features import (
     read_features,
     warn_undescribed,
 )
+from celldit.effects.tables.matching import match_tables
+from celldit.effects.tables.reading import TableSource, read_effects
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.inference import counterfactual as counterfactuals
@@ -81,8 +85,14 @@ class CellDiT:
         ``"pca"``, or a :class:`~celldit.latent.LatentConfig` for its size.
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
-        or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
+        or several, in a list or by source, ``{"reactome": table, ...}``. Tables, embeddings and
+        edges of networks are read from files, too (``docs/features.md``). Training chooses the
         weight of each; a perturbation never seen needs a row in one of them.
+    effects
+        Effects that others measured: what :func:`celldit.pp.effect_table` gives, files of it, or
+        several, in a list or by source. Training believes each as far as it predicts perturbations
+        that `adata` has, too, and perturbations that only a table has are ``known elsewhere``; see
+        ``docs/effects_elsewhere.md``. With controls alone in `adata` all is known elsewhere.
     dit
         Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
@@ -115,6 +125,7 @@ class CellDiT:
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
         features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
+        effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None = None,
         dit: NetworkConfig | str | None = None,
         autoencoder: ModelOrFolder | None = None,
     ) -> None:
@@ -139,6 +150,8 @@ class CellDiT:
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
         warn_undescribed(self._features, self.perturbations)
+        sep, known = self.fields.perturbation_sep, self.perturbations
+        self._effects = match_tables(read_effects(effects), self.genes, known, sep)
 
     @staticmethod
     @functools.wraps(setup_anndata)
@@ -296,8 +309,9 @@ class CellDiT:
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
         cells = self._training_cells("train")
-        parts = self._tokenizer, self._latent, self._dit, self._features, self._borrowed
-        self._trained = named(train(cells, Design(self.fields, *parts), run))
+        parts = self._tokenizer, self._latent, self._dit, self._features
+        design = Design(self.fields, *parts, self._borrowed, self._effects)
+        self._trained = named(train(cells, design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         self._frequencies = dict(self._trained.frequencies)
 
@@ -824,7 +838,11 @@ class CellDiT:
 
     def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
         return request.check_perturbations(
-            perturbations, self.fields, self.perturbations, self.trained.featured
+            perturbations,
+            self.fields,
+            self.perturbations,
+            self.trained.featured,
+            self.trained.elsewhere,
         )
 
     def _check(self, config: SolverConfig, batch_size: int, seed: int) -> None:
@@ -848,6 +866,78 @@ class CellDiT:
         """
         write_folder(path, *to_folder(self.trained), overwrite=overwrite)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        licence: str = "",
+        data: str = "",
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Upload the model and a card to the Hugging Face hub; cells are not uploaded.
+
+        Needs ``pip install "celldit[hub]"``.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``; made where there is none.
+        licence
+            Of the model, as the hub writes it, such as ``"cc-by-4.0"``.
+        data
+            A sentence for the card on what the model was trained on.
+        private
+            Whether a new repository is for its owner alone.
+        token
+            Of the hub; None for that of ``huggingface-cli login``.
+
+        Returns
+        -------
+        str
+            Its address.
+
+        Raises
+        ------
+        InputError
+            If `repo_id` is none.
+        FileError
+            If the hub cannot be reached or refuses.
+        """
+        from celldit.io.hub import push
+
+        return push(self.trained, repo_id, licence=licence, data=data, private=private, token=token)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, *, revision: str | None = None, token: str | None = None
+    ) -> CellDiT:
+        """Read a model from the Hugging Face hub. Nothing in it is executed.
+
+        Needs ``pip install "celldit[hub]"``.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``.
+        revision
+            A branch, tag or commit; None for the newest.
+        token
+            Of the hub, for private models.
+
+        Raises
+        ------
+        InputError
+            If `repo_id` is none.
+        FileError
+            If the hub cannot be reached, or what is there is no model.
+        """
+        from celldit.io.hub import pull
+
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "model"
+            return cls.load(pull(repo_id, target, revision=revision, token=token))
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CellDiT:
         """Read a model that :meth:`save` wrote. Nothing in the folder is executed.
@@ -865,5 +955,6 @@ class CellDiT:
         model._tokenizer = trained.autoencoder.tokenizer
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config
         model._features, model._frequencies = trained.features, dict(trained.frequencies)
+        model._effects = {}
         rehearse(model, name)
         return model

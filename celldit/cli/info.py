@@ -11,6 +11,8 @@ from celldit.cli.options import Debug, Json, ModelFolder
 from celldit.errors import CellditError, FileError
 
 LISTED = 30
+# What training learned of a table of effects.
+_LEARNED = ("amplitude", "reliability")
 
 
 def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
@@ -50,6 +52,10 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "contexts": [context for context in vocab["contexts"] if context],
         "without_controls": _without_controls(config),
         "features": sorted(vocab.get("features", {})),
+        "effects": {
+            table["name"]: {**table["provenance"], **{n: table[n] for n in _LEARNED}}
+            for table in config["population"]["prior"].get("elsewhere", [])
+        },
         "latent": {
             "tokens": config["latent"]["n_tokens"],
             "dimensions": config["latent"]["token_dim"],

@@ -97,8 +97,8 @@ class ConditionBatch:
             As in :meth:`of`.
         """
         known = list(trained.frequencies)
-        ranges = Ranges.of(known)
-        kinds = [classify(c, known, trained.featured) for c in distinct]
+        ranges, elsewhere = Ranges.of(known), trained.elsewhere
+        kinds = [classify(c, known, trained.featured, elsewhere) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
         weights = [

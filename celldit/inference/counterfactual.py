@@ -180,7 +180,7 @@ def condition_offsets(
     callable
         Offsets of log rates, (B, G), by the rows of B conditions in `there`.
     """
-    if trained.mean_calibration.is_none:
+    if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
     conditions, reaches = there.conditions, there.reaches(trained)
     rows = np.arange(len(conditions))

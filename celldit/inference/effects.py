@@ -77,6 +77,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
         sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
         new = beyond[row].new_genes
         sd_G[new] = np.hypot(sd_G[new], trained.mean_calibration.on_target.spread)
+        sd_G = np.hypot(sd_G, beyond[row].further.sd_G)
         ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(

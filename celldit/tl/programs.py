@@ -100,7 +100,11 @@ def programs(
         raise InputError(f"max_cells={max_cells!r} must be at least 1.")
     target = writable(adata, copy=False)
     labels = request.check_perturbations(
-        perturbation, trained.fields, trained.perturbations, trained.featured
+        perturbation,
+        trained.fields,
+        trained.perturbations,
+        trained.featured,
+        trained.elsewhere,
     )
     if groupby is not None and groupby not in adata.obs:
         raise UnknownNameError.among("column of adata.obs", groupby, list(adata.obs.columns))

@@ -219,7 +219,8 @@ def _labels(trained: Trained, perturbations: Sequence[str] | None) -> list[str]:
         if not labels:
             raise InputError("The model was trained without perturbations; there is none to rank.")
         return labels
-    return check_perturbations(perturbations, fields, trained.perturbations, trained.featured)
+    known = trained.perturbations, trained.featured, trained.elsewhere
+    return check_perturbations(perturbations, fields, *known)
 
 
 def _select(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:

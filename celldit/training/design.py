@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from celldit.arguments import check_kind, check_path, check_seed, check_whole
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
 from celldit.effects.features.features import Features, to_arrays
+from celldit.effects.tables.matching import MatchedTable
 from celldit.flow.anchored import NetworkConfig, network_to_dict
 from celldit.io.locks import sole_writer
 from celldit.latent.config import LatentConfig
@@ -54,6 +55,8 @@ class Design:
         Features of perturbations by source.
     borrowed
         Another model's autoencoder to take over; None for a new one.
+    effects
+        Effects measured elsewhere, by source.
     """
 
     fields: Fields
@@ -62,6 +65,7 @@ class Design:
     network: NetworkConfig
     features: Features
     borrowed: BorrowedAutoencoder | None = None
+    effects: Mapping[str, MatchedTable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +137,8 @@ class Run:
             "config": asdict(self.config),
             "trainer": {name: self.trainer_arguments.get(name) for name in MATTERS},
         }
+        if design.effects:
+            settings["effects"] = {name: t.table.identity() for name, t in design.effects.items()}
         identity = identity_of(cells, settings, to_arrays(design.features))
         # Of several processes of one training only the first writes, and holds the folder for all.
         with sole_writer(folder, inside=True) if is_main_process() else nullcontext():

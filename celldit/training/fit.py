@@ -22,6 +22,8 @@ from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
 from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features.features import warn_uninformative
+from celldit.effects.tables.informed import projected
+from celldit.effects.tables.warnings import warn_of_tables
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.views import fit_views
@@ -67,7 +69,14 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
         views = views_for(design.network, autoencoder, cells, run.seed)
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
-            prior = EffectPrior.fit(z_NKD, table, features=design.features, seed=run.seed)
+            loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
+            prior = EffectPrior.fit(
+                z_NKD,
+                table,
+                features=design.features,
+                tables=projected(design.effects, loadings_FG),
+                seed=run.seed,
+            )
             return Population.fit(z_NKD, cells.size_factors, table, prior)
 
         def make_flow(population: Population) -> AnchoredFlow:
@@ -181,6 +190,7 @@ class Learner:
             new_cells=run.config.new_cells,
         )
         warn_uninformative(self.design.features, population.prior.uninformative)
+        warn_of_tables(population.prior.elsewhere)
         return Trained(
             self.design.fields,
             cells.genes,

@@ -25,6 +25,7 @@ from celldit.data.query import query_fields
 from celldit.data.reading import read_any
 from celldit.data.store import CellStore
 from celldit.effects.features.features import Features, described
+from celldit.effects.tables.elsewhere import Elsewhere
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
@@ -101,6 +102,11 @@ class Trained:
         return described(self.features)
 
     @property
+    def elsewhere(self) -> Elsewhere:
+        """Effects measured elsewhere."""
+        return self.population.prior.elsewhere
+
+    @property
     def drops_conditions(self) -> bool:
         """Whether training withheld conditions, without which there is no guidance."""
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
@@ -155,8 +161,10 @@ class Trained:
     def made_by(self, **how: Any) -> dict[str, Any]:
         """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""
         own = replace(self.fields, counts_layer="counts", size_factor_key="size_factor")
+        elsewhere = self.elsewhere
         return {
             "setup": own.to_dict(),
             "made_by": {"model": self.model_id, "version": __version__, **how},
             "flow_weight": {str(kind): weight for kind, weight in self.flow_weight.items()},
+            **({"effects": elsewhere.provenance} if elsewhere.used else {}),
         }
