@@ -19,8 +19,8 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from celldit.cli import app
+from celldit.cli.commands.train_settings import TrainSettings
 from celldit.cli.guard import INTERRUPTED
-from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.inference.edit import EditConfig
 
@@ -593,3 +593,21 @@ def test_what_baseline_and_submission_refuse(folder, tmp_path):
     )  # fmt: skip
     assert "missing perturbations: 'missing'" in lacking
     assert not (tmp_path / "x.h5ad").exists()
+
+
+def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
+    table, figure = tmp_path / "effects.csv", tmp_path / "volcano.png"
+    told = call(
+        "effects", folder / "model", folder / "screen.h5ad", "-p", "A", "-p", "A+B",
+        "--context", "d1", "-o", table, "--figure", figure,
+    ).stdout  # fmt: skip
+    assert "80 effects" in told
+    written = pd.read_csv(table)
+    assert set(written["context"]) == {"d1"}
+    assert written["lfsr"].between(0, 1).all()
+    assert figure.stat().st_size > 1000
+    said = sentence("effects", folder / "model", folder / "screen.h5ad", "--context", "d9",
+                    "-o", tmp_path / "other.csv")  # fmt: skip
+    assert "d9" in said
+    assert not (tmp_path / "other.csv").exists()
+    assert "exists" in sentence("effects", folder / "model", folder / "screen.h5ad", "-o", table)

@@ -7,15 +7,17 @@ from typing import Annotated
 import typer
 
 from celldit import __version__
-from celldit.cli.baseline import baseline
-from celldit.cli.benchmark import benchmark
-from celldit.cli.demo import demo
-from celldit.cli.evaluate import evaluate
-from celldit.cli.generate import generate
-from celldit.cli.info import info
-from celldit.cli.predict import predict
-from celldit.cli.submission import submission
-from celldit.cli.train import train
+from celldit.cli.commands.baseline import baseline
+from celldit.cli.commands.benchmark import benchmark
+from celldit.cli.commands.demo import demo
+from celldit.cli.commands.effects import effects
+from celldit.cli.commands.evaluate import evaluate
+from celldit.cli.commands.generate import generate
+from celldit.cli.commands.info import info
+from celldit.cli.commands.predict import predict
+from celldit.cli.commands.submission import submission
+from celldit.cli.commands.summary import summary
+from celldit.cli.commands.train import train
 
 __all__ = ["app"]
 
@@ -31,10 +33,12 @@ for command in (
     train,
     predict,
     generate,
+    effects,
     evaluate,
     baseline,
     submission,
     info,
+    summary,
     benchmark,
 ):
     app.command(no_args_is_help=command not in (demo, benchmark))(command)

@@ -19,7 +19,7 @@ from celldit.evaluation import (
 from celldit.report import report
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
-from celldit.tl.effects import effects
+from celldit.tl.effects import effects, ranked_genes
 from celldit.tl.embed import embed
 from celldit.tl.gene_loadings import gene_loadings
 from celldit.tl.programs import programs
@@ -42,6 +42,7 @@ __all__ = [
     "paired",
     "programs",
     "rank_perturbations",
+    "ranked_genes",
     "report",
     "token_activity",
 ]

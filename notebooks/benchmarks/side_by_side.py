@@ -32,7 +32,7 @@ import pandas as pd
 from scipy import sparse
 
 import celldit as cd
-from celldit.cli.benchmark import celldit_method
+from celldit.cli.commands.benchmark import celldit_method
 from celldit.errors import CellditError
 from celldit.evaluation.benchmark import baseline_methods, peer_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems

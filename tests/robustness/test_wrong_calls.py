@@ -37,6 +37,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
     model = train_tiny(adata)
     predicted = model.predict(perturbations=["A"])
     effects = model.predict_effects(["A", "B"])
+    probable = cd.tl.effects(adata.copy(), model, ["A", "B"], contexts="d1")
     scores = pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"])
     attention = pd.DataFrame(
         {
@@ -69,6 +70,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "tl.paired": (compared, "celldit", "mean shift"),
         "tl.programs": (adata, model, "A"),
         "tl.rank_perturbations": (adata, model),
+        "tl.ranked_genes": (probable,),
         "tl.report": (predicted, adata, adata),
         "tl.token_activity": (adata, model),
         "pl.attention": (attention, "A"),
@@ -83,6 +85,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),
+        "pl.volcano": (probable, "A"),
         "pp.drug_features": ({"A": "CCO"},),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),

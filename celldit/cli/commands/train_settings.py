@@ -54,7 +54,7 @@ perturbation_sep
     autoencoder, min_overlap, train_autoencoder
         Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
     features
-        Sources, as :func:`celldit.cli.train_features.read_features` takes them.
+        Sources, as :func:`celldit.cli.commands.train_features.read_features` takes them.
     max_epochs, seed
         As in :meth:`celldit.CellDiT.train`.
     accelerator, devices, strategy, nodes
