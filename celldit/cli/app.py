@@ -12,6 +12,7 @@ from celldit.cli.commands.benchmark import benchmark
 from celldit.cli.commands.demo import demo
 from celldit.cli.commands.effects import effects
 from celldit.cli.commands.evaluate import evaluate
+from celldit.cli.commands.explore import explore
 from celldit.cli.commands.generate import generate
 from celldit.cli.commands.info import info
 from celldit.cli.commands.predict import predict
@@ -34,6 +35,7 @@ for command in (
     predict,
     generate,
     effects,
+    explore,
     evaluate,
     baseline,
     submission,

@@ -31,8 +31,11 @@ STRAY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[str, Any]:
+def calls(
+    _tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path_factory: Any
+) -> dict[str, Any]:
     """Every function of tl, pl and pp with arguments that work, by name."""
+    folder = tmp_path_factory.mktemp("calls")
     adata = _tiny_screen
     model = train_tiny(adata)
     predicted = model.predict(perturbations=["A"])
@@ -55,6 +58,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
     )
     found = {
+        "report.explore": (adata, model, folder / "explore.html", ["A"]),
         "tl.attention": (adata, model, "A"),
         "tl.ceiling": (adata, adata),
         "tl.compare": ({"celldit": predicted}, adata, adata),
@@ -94,6 +98,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
 
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
+NAMES += ["report.explore"]
 NAMES += ["pp.drug_features", "pp.gene_features", "pp.merge_guides"]
 
 
@@ -114,6 +119,8 @@ def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path
         options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
+    if name == "report.explore":
+        options = {"overwrite": True, "max_cells": 5}
     for place in range(len(good)):
         for stray in (*STRAY.values(), calls["model"]):
             if isinstance(stray, CellDiT) and good[place] is stray:

@@ -81,6 +81,8 @@ def volcano(
     table = _of_context(effects, context)
     known = list(dict.fromkeys(table["perturbation"]))
     labels = known if perturbation is None else text_list(perturbation, "perturbation")
+    if not labels:
+        raise InputError("perturbation=[] names none; leave it out to draw all of them.")
     for label in labels:
         if label not in known:
             raise UnknownNameError.among("perturbation in effects", label, known)

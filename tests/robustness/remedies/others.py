@@ -56,6 +56,8 @@ OTHERS: dict[tuple[str, str], str] = {
     ("compute.py", "this machine has"): MACHINE,
     # --- packages
     ("pp.py", "needs RDKit"): PACKAGE,
+    ("report/explore/", "drawn with plotly"): PACKAGE,
+    ("report/explore/", "The page would hold"): MACHINE,
     ("evaluation/metrics/transport.py", "needs POT"): PACKAGE,
     ("evaluation/challenge/package.py", ""): PACKAGE,
     ("evaluation/benchmark/peers/", ""): PACKAGE,

@@ -152,48 +152,6 @@ CASES: dict[str, Case] = {
         lambda s: tool("counterfactual", s, "A", adata=_wider(s)),
         "they keep their observed counts",
         lambda s, m: tool("counterfactual", s, "A")),
-    "effects in new contexts without controls": Case(
-        lambda s: tool("effects", s, "A", adata=_only_a(_new_context(s))), "add control cells",
-        lambda s, m: tool("effects", s, "A", adata=_new_context(s))),
-    "effects in a context without controls": Case(
-        lambda s: tool("effects", s, "A", adata=_one_without_controls(s), contexts=["new"]),
-        r"add its control cells, or leave it out of contexts=",
-        lambda s, m: tool("effects", s, "A", adata=_one_without_controls(s), contexts=["d1"])),
-    "effects in a context that is none": Case(
-        lambda s: tool("effects", s, "A", contexts="d11"), "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: tool("effects", s, "A", contexts=m["name"])),
-    "genes ranked by what is none": Case(
-        lambda s: cd.tl.ranked_genes(s.effects, by="p"), r"must be one of '(?P<by>\w+)'",
-        lambda s, m: cd.tl.ranked_genes(s.effects, by=m["by"])),
-    "genes ranked without probabilities": Case(
-        lambda s: cd.tl.ranked_genes(s.model.predict_effects("A")),
-        r"make the table with cd\.tl\.effects\(adata, model, \.\.\.\)",
-        lambda s, m: cd.tl.ranked_genes(s.effects)),
-    "a volcano without probabilities": Case(
-        lambda s: draw("volcano", s.model.predict_effects("A")),
-        r"make the table with cd\.tl\.effects\(adata, model, \.\.\.\)",
-        lambda s, m: draw("volcano", s.effects, context="d1")),
-    "a volcano of several contexts": Case(
-        lambda s: draw("volcano", s.effects), f"say which, such as {ARGUMENTS}",
-        lambda s, m: draw("volcano", s.effects, **arguments(m))),
-    "a volcano of a context that is none": Case(
-        lambda s: draw("volcano", s.effects, context="d11"), "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: draw("volcano", s.effects, context=m["name"])),
-    "a volcano of another perturbation": Case(
-        lambda s: draw("volcano", s.effects, "a", context="d1"), "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: draw("volcano", s.effects, m["name"], context="d1")),
-    "a volcano with fewer than no name": Case(
-        lambda s: draw("volcano", s.effects, context="d1", n_genes=-1),
-        "must be at least (?P<n>0)",
-        lambda s, m: draw("volcano", s.effects, context="d1", n_genes=int(m["n"]))),
-    "a volcano of several doses": Case(
-        lambda s: draw("volcano", dosed_effects(s, [1, 2]), context="d1"),
-        r"(?P<code>effects\[effects\['dose'\] == 1\])",
-        lambda s, m: draw("volcano", eval(m["code"], {"effects": dosed_effects(s, [1, 2])}),
-                          context="d1")),
-    "effects of a model without perturbations": Case(
-        lambda s: tool("effects", s, model=controls_only(s)), "train it on perturbed cells",
-        lambda s, m: tool("effects", s)),
     "loadings of other genes": Case(
         lambda s: tool("gene_loadings", s, adata=s.adata[:, 3:].copy()),
         "pass an AnnData with the genes", lambda s, m: tool("gene_loadings", s)),
@@ -571,21 +529,6 @@ def _wider(s: Scope) -> ad.AnnData:
     query = ad.AnnData(counts, obs=s.few.obs.copy())
     query.var_names = [*s.few.var_names, "other"]
     return s.setup(query)
-
-
-def _new_context(s: Scope) -> ad.AnnData:
-    return s.setup(with_obs(s.adata.copy(), donor="new"))
-
-
-def _only_a(adata: ad.AnnData) -> ad.AnnData:
-    return adata[adata.obs["perturbation"] == "A"].copy()
-
-
-def _one_without_controls(s: Scope) -> ad.AnnData:
-    adata = s.adata.copy()
-    new = (adata.obs["donor"] == "d3") & (adata.obs["perturbation"] != "control")
-    adata.obs["donor"] = np.where(new, "new", adata.obs["donor"].astype(str))
-    return s.setup(adata)
 
 
 def _shared(s: Scope, code: str) -> Any:
