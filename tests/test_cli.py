@@ -611,3 +611,25 @@ def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
     assert "d9" in said
     assert not (tmp_path / "other.csv").exists()
     assert "exists" in sentence("effects", folder / "model", folder / "screen.h5ad", "-o", table)
+
+
+def test_next_chooses_a_batch_and_summary_says_what_was_learned(folder, tmp_path):
+    table = tmp_path / "next.csv"
+    told = call("next", folder / "model", "-c", "A+C", "-c", "B+C", "-n", 1, "-o", table).stdout
+    assert "less is unknown" in told
+    assert len(pd.read_csv(table)) == 1
+    assert "A+B" in sentence("next", folder / "model")
+    assert len(call("summary", folder / "model").stdout.splitlines()) == 4
+    assert len(json.loads(call("summary", folder / "model", "--json").stdout)["summary"]) == 4
+
+
+def test_explore_writes_a_page(folder, tmp_path):
+    pytest.importorskip("plotly")
+    page = tmp_path / "explore.html"
+    told = call("explore", folder / "model", folder / "screen.h5ad", "-o", page, "-p", "A",
+                "--target", "like B=perturbation == 'B'", "--max-cells", 5).stdout  # fmt: skip
+    assert "any browser opens it" in told
+    assert "like B" in page.read_text("utf-8")
+    said = sentence("explore", folder / "model", folder / "screen.h5ad", "-o", tmp_path / "x.html",
+                    "--target", "B")  # fmt: skip
+    assert "NAME=QUERY" in said

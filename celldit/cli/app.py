@@ -15,6 +15,7 @@ from celldit.cli.commands.evaluate import evaluate
 from celldit.cli.commands.explore import explore
 from celldit.cli.commands.generate import generate
 from celldit.cli.commands.info import info
+from celldit.cli.commands.next_perturbations import next_perturbations
 from celldit.cli.commands.predict import predict
 from celldit.cli.commands.submission import submission
 from celldit.cli.commands.summary import summary
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("next", no_args_is_help=True)(next_perturbations)
 for command in (
     demo,
     train,

@@ -71,6 +71,7 @@ def calls(
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
+        "tl.next_perturbations": (adata, model, ["A+C", "B+C"]),
         "tl.paired": (compared, "celldit", "mean shift"),
         "tl.programs": (adata, model, "A"),
         "tl.rank_perturbations": (adata, model),

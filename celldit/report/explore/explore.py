@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 
-from celldit.arguments import check_seed, check_whole, text_list
+from celldit.arguments import check_path, check_seed, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
@@ -114,7 +114,7 @@ def explore(
     check_anndata(adata, "adata")
     check_whole(max_cells, "max_cells")
     check_seed(seed)
-    out = Path(os.fspath(path))
+    out = Path(check_path(path))
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"The page {str(out)!r} must end in .html, such as 'explore.html'.")
     if importlib.util.find_spec("plotly") is None:
@@ -126,7 +126,9 @@ def explore(
     cells = Cells.from_anndata(adata, fields, genes=trained.genes)
     labels = _labels(trained, perturbations)
     shown = _contexts(trained, cells, contexts, time)
-    masks = {name: _mask(adata, name, chosen) for name, chosen in (targets or {}).items()}
+    if targets is not None and not isinstance(targets, Mapping):
+        raise InputError("targets must be a dict of names and queries, such as {'B cells': ...}.")
+    masks = {str(name): _mask(adata, name, chosen) for name, chosen in (targets or {}).items()}
     with threads():
         found = content(
             trained, cells, labels, shown, masks, dose=dose, max_cells=max_cells, seed=seed

@@ -35,6 +35,11 @@ def page(s: Scope, name: str = "page.html", **options: Any) -> Any:
     return cd.report.explore(adata, model, s.folder / name, **given)
 
 
+def following(s: Scope, **options: Any) -> Any:
+    candidates = options.pop("candidates", ["A+C", "B+C"])
+    return tool("next_perturbations", s, candidates, **options)
+
+
 # fmt: off
 CASES: dict[str, Case] = {
     "effects in new contexts without controls": Case(
@@ -98,6 +103,9 @@ CASES: dict[str, Case] = {
         lambda s: page(s, adata=_timed(s), model=s.timed),
         r"pass time=, for example (?P<arguments>time=[\d.]+)",
         lambda s, m: page(s, adata=_timed(s), model=s.timed, **arguments(m))),
+    "targets that are none": Case(
+        lambda s: page(s, targets="B"), "a dict of names and queries",
+        lambda s, m: page(s, targets={"B": "perturbation == 'B'"})),
     "a target that is no query": Case(
         lambda s: page(s, targets={"t": "x =="}), r"write for example \"(?P<query>[^\"]+)\"",
         lambda s, m: page(s, targets={"t": m["query"].replace("STAT1", "B")})),
@@ -113,6 +121,29 @@ CASES: dict[str, Case] = {
     "a target of the terminal without a query": Case(
         lambda s: _explored(s, "--target", "B cells"), "must be NAME=QUERY",
         lambda s, m: _explored(s, "--target", "B=perturbation == 'B'")),
+    "next of a model without perturbations": Case(
+        lambda s: following(s, model=controls_only(s)), "train it on some that were measured",
+        lambda s, m: following(s)),
+    "next of no candidate": Case(
+        lambda s: following(s, candidates=None), r"pass candidates=\['A\+B', \.\.\.\]",
+        lambda s, m: following(s)),
+    "next of the control": Case(
+        lambda s: following(s, candidates=["control"]), "pass perturbations",
+        lambda s, m: following(s)),
+    "next of what was measured": Case(
+        lambda s: following(s, candidates=["A", "A+C"]), "leave it out of candidates",
+        lambda s, m: following(s, candidates=["A+C"])),
+    "next about no gene": Case(
+        lambda s: following(s, genes=[]), "leave it out for all", lambda s, m: following(s)),
+    "next about a gene that is none": Case(
+        lambda s: following(s, genes=["gene99"]), "Did you mean '(?P<name>[^']+)'",
+        lambda s, m: following(s, genes=[m["name"]])),
+    "next in a context that is none": Case(
+        lambda s: following(s, contexts="d11"), "Did you mean '(?P<name>[^']+)'",
+        lambda s, m: following(s, contexts=m["name"])),
+    "next where nothing is shared": Case(
+        lambda s: following(s, n_cells=1e-9), "teach next to nothing",
+        lambda s, m: following(s, n_cells=100)),
 }
 # fmt: on
 
