@@ -37,7 +37,8 @@ from celldit.inference import counterfactual as counterfactuals
 from celldit.inference import generation as generation
 from celldit.inference import request
 from celldit.inference.edit import EditConfig
-from celldit.inference.effects import effect_table
+from celldit.inference.effects.summary import summary
+from celldit.inference.effects.table import effect_table
 from celldit.inference.interpolation import (
     check_pairs,
     check_shares,
@@ -230,6 +231,20 @@ class CellDiT:
         """Course of each stage of training: held-out numbers after each epoch."""
         return dict(self.trained.history)
 
+    def summary(self) -> str:
+        """Say in four sentences what was learned, what to trust, and what would help.
+
+        How far each kind of question can be trusted is measured on conditions of training, each
+        predicted without its own cells (:mod:`celldit.inference.effects.summary`). :meth:`train`
+        prints it at its end, unless ``enable_progress_bar=False``.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model was not trained.
+        """
+        return summary(self.trained)
+
     def __repr__(self) -> str:
         state = "trained" if self.is_trained else "not trained"
         return (
@@ -305,6 +320,7 @@ class CellDiT:
         from celldit.training.config import TrainingConfig
         from celldit.training.design import Design, Run
         from celldit.training.fit import train
+        from celldit.training.saving.checkpoints import is_main_process
 
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
@@ -314,6 +330,8 @@ class CellDiT:
         self._trained = named(train(cells, design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         self._frequencies = dict(self._trained.frequencies)
+        if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
+            print(self.summary())
 
     def fine_tune(
         self,

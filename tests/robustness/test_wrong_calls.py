@@ -31,12 +31,16 @@ STRAY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[str, Any]:
+def calls(
+    _tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path_factory: Any
+) -> dict[str, Any]:
     """Every function of tl, pl and pp with arguments that work, by name."""
+    folder = tmp_path_factory.mktemp("calls")
     adata = _tiny_screen
     model = train_tiny(adata)
     predicted = model.predict(perturbations=["A"])
     effects = model.predict_effects(["A", "B"])
+    probable = cd.tl.effects(adata.copy(), model, ["A", "B"], contexts="d1")
     scores = pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"])
     attention = pd.DataFrame(
         {
@@ -54,6 +58,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
     )
     found = {
+        "report.explore": (adata, model, folder / "explore.html", ["A"]),
         "tl.attention": (adata, model, "A"),
         "tl.ceiling": (adata, adata),
         "tl.compare": ({"celldit": predicted}, adata, adata),
@@ -66,9 +71,11 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
+        "tl.next_perturbations": (adata, model, ["A+C", "B+C"]),
         "tl.paired": (compared, "celldit", "mean shift"),
         "tl.programs": (adata, model, "A"),
         "tl.rank_perturbations": (adata, model),
+        "tl.ranked_genes": (probable,),
         "tl.report": (predicted, adata, adata),
         "tl.token_activity": (adata, model),
         "pl.attention": (attention, "A"),
@@ -83,6 +90,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),
+        "pl.volcano": (probable, "A"),
         "pp.drug_features": ({"A": "CCO"},),
         "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
@@ -93,6 +101,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
 NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
+NAMES += ["report.explore"]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:
@@ -112,6 +121,8 @@ def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path
         options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
+    if name == "report.explore":
+        options = {"overwrite": True, "max_cells": 5}
     for place in range(len(good)):
         for stray in (*STRAY.values(), calls["model"]):
             if isinstance(stray, CellDiT) and good[place] is stray:
