@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from celldit.latent.anchor import MAX_CELLS
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
 from celldit.tokenizers import tokenizer_from_config
-from celldit.training.autoencoder.stage import train_latent
+from celldit.training.autoencoder.stage import held_out_and_kept, train_latent
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
@@ -79,8 +80,14 @@ def fit_autoencoder(
     finished = None if part is None else part.finished()
     if finished is not None:
         return read_autoencoder(finished, cells.genes)
+    keep_start = borrowed is not None
     if borrowed is None:
-        autoencoder = Autoencoder.start(cells, tokenizer.fit(cells), latent, seed)
+        _, kept = held_out_and_kept(cells.n_cells, config, seed)
+        # Components are found on a sample of very many cells, which does not miss those held out;
+        # a second start without them would be the same again.
+        keep_start = len(kept) > MAX_CELLS
+        own = cells.select(kept) if keep_start else cells
+        autoencoder = Autoencoder.start(own, tokenizer.fit(cells), latent, seed)
     else:
         autoencoder = borrowed.start(cells)
     history: History = []
@@ -93,7 +100,7 @@ def fit_autoencoder(
             seed=seed,
             trainer_arguments=trainer_arguments,
             part=part,
-            keep_start=borrowed is not None,
+            keep_start=keep_start,
         )
     if borrowed is not None and not history:
         # Its tokens have unit scale over the cells that it was trained on, not over these.

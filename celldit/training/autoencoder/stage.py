@@ -22,6 +22,15 @@ MAX_HELD_OUT = 20_000
 MIN_GAIN = 5e-3
 
 
+def held_out_and_kept(
+    n_cells: int, config: TrainingConfig, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the cells to stop by, and of all others, each sorted."""
+    order = np.random.default_rng(seed).permutation(n_cells)
+    n_held_out = max(1, min(MAX_HELD_OUT, round(config.held_out_cells * n_cells)))
+    return np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
+
+
 def train_latent(
     model: Autoencoder,
     cells: CellStore,
@@ -57,10 +66,8 @@ def train_latent(
     keep_start
         Whether the decoder learns from where it is, not from a linear start on fewer cells.
     """
-    order = np.random.default_rng(seed).permutation(cells.n_cells)
-    n_held_out = max(1, min(MAX_HELD_OUT, round(config.held_out_cells * cells.n_cells)))
-    held_out = cells.take(np.sort(order[:n_held_out]))
-    kept = np.sort(order[n_held_out:])
+    apart, kept = held_out_and_kept(cells.n_cells, config, seed)
+    held_out = cells.take(apart)
     rest = cells.select(kept) if len(kept) else held_out
     batches = CountBatches(rest, model, config.latent_batch, seed=seed)
     # About 600 steps, but at least 4 epochs and at most 40.
