@@ -92,9 +92,9 @@ class ResidualGenes:
         """
         if self.is_none or not conditions:
             return np.zeros((len(conditions), self.n_genes))
-        across_QC = prior.of_unseen.covariance(conditions, self.conditions, positions)
-        totals_Q = prior.kernel.totals(conditions)
-        return self._in_all_genes(self._observed(prior).mean(across_QC, totals_Q))
+        of_unseen, observed = prior.of_unseen, self._observed(prior)
+        told_QH = of_unseen.mean_of(observed, self.conditions, conditions, positions)
+        return self._in_all_genes(told_QH)
 
     def leave_one_out(self, prior: EffectPrior, conditions: Sequence[Condition]) -> np.ndarray:
         """Expected remainder of conditions, each without its own cells, shape (Q, G).

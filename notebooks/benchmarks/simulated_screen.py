@@ -166,7 +166,11 @@ class Layout:
 
 
 def lay_out(
-    world: World, n_cells: int, held_out: set[tuple[int, int]], controls: float = 0.05, seed: int = 0
+    world: World,
+    n_cells: int,
+    held_out: set[tuple[int, int]],
+    controls: float = 0.05,
+    seed: int = 0,
 ) -> Layout:
     """Deal cells to controls, of which there are a share, and to all (perturbation, batch) pairs.
 

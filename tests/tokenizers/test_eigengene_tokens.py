@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from celldit import datasets
-from celldit import components
+from celldit import components, datasets
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError, NotTrainedError
