@@ -14,9 +14,9 @@ columns h are what else is known up to a factor only, such as the slope on the l
     S_k⁻¹ = V (diag(s_k) - w_k w_kᵀ - Σ_r w_kr w_krᵀ) Vᵀ,
     s_k = 1 / (λ_k Λ + 1),   w_k ∝ s_k ∘ (Vᵀ a),   w_kr ∝ (diag(s_k) - w_k w_kᵀ - ...) Vᵀ h_kr:
 
-cubic in the number of conditions once, not once per dimension. Where K is blocks and a few columns
-(:mod:`celldit.effects.sharing`), Λ and V are those of the blocks, V is sparse, and each column joins
-the further ones, times √λ_k: cubic in the size of a block.
+cubic in the number of conditions once, not once per dimension. Where K is blocks and a few
+columns (:mod:`celldit.effects.sharing`), Λ and V are those of the blocks, V is sparse, and each
+column joins the further ones, times √λ_k: cubic in the size of a block.
 """
 
 from __future__ import annotations

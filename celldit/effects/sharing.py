@@ -1,15 +1,16 @@
 """Conditions that share a perturbation, pair by pair, where most conditions share none.
 
-Of 20,000 conditions a matrix conditions x conditions takes 3 GB, and decomposing it an hour. But two
-conditions have only two things in common: the perturbations that they share, and what all
+Of 20,000 conditions a matrix conditions x conditions takes 3 GB, and decomposing it an hour. But
+two conditions have only two things in common: the perturbations that they share, and what all
 perturbations do in their strata. The first makes a sparse matrix of small blocks, in a screen of
 single perturbations the contexts of each; the second has the rank of the covariance between strata.
 So the covariance is that of blocks and of a few columns W,
 
     K = blocks + W Wᵀ,   W Wᵀ = a aᵀ ∘ D,
 
-a how much of any perturbation a condition has, D the covariance of what is common to all in two strata. Nothing is left out. Features tie every
-perturbation to every other, and combinations may tie all conditions into one block: then K is dense.
+a how much of any perturbation a condition has, D the covariance of what is common to all in two
+strata. Nothing is left out. Features tie every perturbation to every other, and combinations may
+tie all conditions into one block: then K is dense.
 """
 
 from __future__ import annotations

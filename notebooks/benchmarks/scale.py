@@ -2,14 +2,14 @@
 
     python notebooks/benchmarks/scale.py docs/results/scale.csv 94500x4000x1000x3 [--memory]
 
-Sizes are cells x genes x perturbations x batches. Of some active and some inactive perturbations the
-cells of one batch are hidden. A process of its own trains on the rest, and predicts what was hidden
-from the batch's controls. The score is the mean change of log expression (counts per 10,000) over all
-hidden pairs of perturbation and batch, against freshly drawn cells: *nmse* is the squared error over
-the squared change, with the sampling noise of what was drawn taken off both, *r* the mean Pearson
-correlation over the active ones. Beside it stand the perturbation's own measured change in the other
-batches (*elsewhere*), the mean change of all perturbations in that batch (*mean shift*) and the
-effect model without the network (*effect model*).
+Sizes are cells x genes x perturbations x batches. Of some active and some inactive perturbations
+the cells of one batch are hidden. A process of its own trains on the rest, and predicts what was
+hidden from the batch's controls. The score is the mean change of log expression (counts per 10,000)
+over all hidden pairs of perturbation and batch, against freshly drawn cells: *nmse* is the squared
+error over the squared change, with the sampling noise of what was drawn taken off both, *r* the
+mean Pearson correlation over the active ones. Beside it stand the perturbation's own measured
+change in the other batches (*elsewhere*), the mean change of all perturbations in that batch
+(*mean shift*) and the effect model without the network (*effect model*).
 
 Seconds are of the processor, gigabytes the largest resident memory of the process (0.5 after its
 imports). ``effects_seconds`` is for log fold changes of all perturbations in all batches.
@@ -67,7 +67,7 @@ def log_expression(counts: Any) -> np.ndarray:
 
 
 def mean_changes(store: cd.data.CellStore, world: World, layout: Layout) -> np.ndarray:
-    """Measured mean log expression of each (batch, perturbation), last the controls, (B, P + 1, G)."""
+    """Measured mean log expression by batch and perturbation, controls last, (B, P + 1, G)."""
     n_batches, n_kinds = len(world.batches), len(world.perturbations) + 1
     sums = np.zeros((n_batches * n_kinds, len(world.genes)), dtype=np.float32)
     at = layout.batch_N * n_kinds + layout.perturbation_N % n_kinds

@@ -1,13 +1,13 @@
 """Simulated genome-scale CRISPR screens whose truth is known.
 
-Cells differ by programs (cell states), by batch and by library size. A third of the perturbations are
-active. Active ones are members of complexes: a complex moves a few response programs, and its
+Cells differ by programs (cell states), by batch and by library size. A third of the perturbations
+are active. Active ones are members of complexes: a complex moves a few response programs, and its
 members do so each with its own strength and a little of its own beside it; batches answer a little
 differently. Every perturbation, active or not, knocks its own target down where that is among the
 genes. Counts are negative binomial.
 
-The labels of a screen of B batches and P perturbations are laid out cell by cell, so that counts can
-be written to a zarr store a block at a time; the same seed gives the same screen.
+What is done to each cell is laid out before counts are drawn, which are written to a zarr store a
+block at a time; the same seed gives the same screen.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def make_world(n_genes: int, n_perturbations: int, n_batches: int, seed: int = 0
         return size * rng.normal(size=(n, n_genes)) * (rng.random((n, n_genes)) < share)
 
     responses_RG = programs(N_RESPONSES, 0.04, 0.6)
-    n_active = int(round(ACTIVE * n_perturbations))
+    n_active = round(ACTIVE * n_perturbations)
     complex_P = np.full(n_perturbations, -1)
     active = rng.permutation(n_perturbations)[:n_active]
     begin = n_complexes = 0

@@ -72,7 +72,8 @@ def test_blocks_and_the_whole_matrix_agree(
     assert whole._observed is not whole.of_unseen._observed
     monkeypatch.setattr(sharing, "SMALL", 0)
     blocks = prior(0, doses, times)
-    assert whole._sharing.is_dense and not blocks._sharing.is_dense
+    assert whole._sharing.is_dense
+    assert not blocks._sharing.is_dense
     new = asked(doses, times)
     positions = {("d", 1.0 if times else None): np.array([0.3, -1.0, 0.2])}
     new.append(replace(new[0], context="d", time=1.0 if times else None))
