@@ -20,7 +20,7 @@ from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.intervals import HELD_SEEN, Compared, fit_widths, with_followed
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.rates.control import ControlRates
-from celldit.calibration.rates.fold_change import fold_changes
+from celldit.calibration.rates.fold_change import FoldChanges
 from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
@@ -80,6 +80,7 @@ def calibrate_effects(
     compared = [prior.conditions[i] for i in pairs]
     rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
     seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
+    changes = FoldChanges(autoencoder, population, control_rates, mean_calibration)
     unseen: list[Compared] = []
     seen: list[Compared] = []
     for q, (i, (control, treated)) in enumerate(pairs.items()):
@@ -98,15 +99,8 @@ def calibrate_effects(
             (unseen, kind, left_out[0], sd_CG, rest),
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
         ):
-            calibrated_G, decoded_G = fold_changes(
-                autoencoder,
-                population,
-                condition.stratum,
-                control_rates,
-                mean_calibration,
-                reach,
-                beyond[q],
-                estimate.mean[i],
+            calibrated_G, decoded_G = changes.of(
+                condition.stratum, reach, beyond[q], estimate.mean[i]
             )
             found.append(
                 Compared(

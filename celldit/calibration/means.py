@@ -161,11 +161,33 @@ class MeanCalibration:
         beyond
             What is known of the condition beyond the latent.
         """
+        if self.is_none or torch.equal(before_NKD, after_NKD):
+            log_factor_G = np.zeros(self.slopes_FG.shape[1])
+        else:
+            log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
+        shift_F = mean_shift(before_NKD, after_NKD)
+        return self.offset_of(stratum, kind, log_factor_G, shift_F, beyond)
+
+    def offset_of(
+        self,
+        stratum: StratumKey,
+        kind: Extrapolation | None,
+        log_factor_G: np.ndarray,
+        shift_F: np.ndarray,
+        beyond: ResidualEffect,
+    ) -> np.ndarray:
+        """The same from what was decoded already.
+
+        Parameters
+        ----------
+        stratum, kind, beyond
+            As of :meth:`offset`.
+        log_factor_G, shift_F
+            Mean over cells of the log ratio of decoded rates, and of the shift of the latent.
+        """
         nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
-        if self.is_none or (nothing_more and torch.equal(before_NKD, after_NKD)):
+        if self.is_none or (nothing_more and not log_factor_G.any() and not shift_F.any()):
             return np.zeros(self.slopes_FG.shape[1])
-        log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
-        shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
         a, b, c = self._weights_of(kind)
         decoded_G, _ = self.responses.at(stratum, log_factor_G)
         wanted_G = a * decoded_G + b * (shift_F @ self.slopes_FG) + c * beyond.remainder_G
@@ -266,6 +288,12 @@ class MeanCalibration:
         residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
         on_target = OnTarget(**config["own_gene"])
         return cls(arrays["readout"], responses, residual_genes, on_target, weights)
+
+
+def mean_shift(before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:
+    """Mean over cells of the shift of the latent, shape (F,)."""
+    shift_F: np.ndarray = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+    return shift_F
 
 
 def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:

@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from celldit.calibration.control_draws import N_CELLS
-from celldit.calibration.rates.fold_change import fold_changes
+from celldit.calibration.rates.fold_change import FoldChanges
 from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
 from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
+
+BLOCK = 64
+"""Conditions at a time."""
 
 
 def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
     return way(z_NKD, at_N)
 
 
-def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
-    """Predict the log fold change of every gene in every condition.
+class EffectBlock(NamedTuple):
+    """Effects of some conditions.
+
+    Attributes
+    ----------
+    conditions, kinds
+        Q conditions, and how far each is from training.
+    beyond_range
+        Whether a dose or the time of each lies outside those of training.
+    log_fold_change_QG, sd_QG
+        Of every gene, float64.
+    """
+
+    conditions: list[Condition]
+    kinds: list[Extrapolation]
+    beyond_range: list[bool]
+    log_fold_change_QG: np.ndarray
+    sd_QG: np.ndarray
+
+    def obs(self, trained: Trained) -> dict[str, list]:
+        """What the rows are."""
+        fields = trained.fields
+        sep, control = fields.perturbation_sep, fields.control
+        ranged = fields.dose_key is not None or fields.time_key is not None
+        return {
+            "perturbation": [c.label(sep, control) for c in self.conditions],
+            "context": [c.context for c in self.conditions],
+            "extrapolation": [str(kind) for kind in self.kinds],
+            **({"beyond_range": self.beyond_range} if ranged else {}),
+        }
+
+
+def effect_blocks(
+    trained: Trained, conditions: Sequence[Condition], size: int = BLOCK
+) -> Iterator[EffectBlock]:
+    """Predict the log fold change of every gene, some conditions at a time.
 
     Cells drawn about the controls' mean are sent on their way, and mean rates after and before are
     compared, counted from those that were measured in the controls
@@ -37,15 +76,20 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     trained
         The model.
     conditions
-        Q conditions.
-
-    Returns
-    -------
-    DataFrame
-        Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation, and
-        with doses or times beyond_range.
+        Different conditions.
+    size
+        How many at a time.
     """
-    population, fields, calibration = trained.population, trained.fields, trained.calibration
+    parts = trained.autoencoder, trained.population
+    changes = FoldChanges(*parts, trained.control_rates, trained.mean_calibration)
+    for start in range(0, len(conditions), size):
+        yield _block(trained, conditions[start : start + size], changes)
+
+
+def _block(
+    trained: Trained, conditions: Sequence[Condition], changes: FoldChanges
+) -> EffectBlock:
+    population, calibration = trained.population, trained.calibration
     asked = ConditionBatch.of(trained, conditions)
     n = len(asked.conditions)
     estimate = population.prior.estimate(asked.conditions, asked.references)
@@ -58,36 +102,49 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
     beyond = trained.mean_calibration.beyond(
         population.prior, trained.genes, asked.conditions, asked.references
     )
-    frames = []
-    for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
-        at_N = np.full(N_CELLS, row)
-        calibrated_G, decoded_G = fold_changes(
-            trained.autoencoder,
-            population,
+    fold_QG = np.empty_like(sd_QG)
+    for row, condition in enumerate(asked.conditions):
+        calibrated_G, decoded_G = changes.of(
             condition.stratum,
-            trained.control_rates,
-            trained.mean_calibration,
             reaches[row],
             beyond[row],
             reference_F=asked.references.get(condition.stratum),
-            move=partial(_at, way, at_N),
+            move=partial(_at, way, np.full(N_CELLS, row)),
         )
-        fold_G = calibration.fold_change(calibrated_G, decoded_G, reaches[row])
-        sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
+        fold_QG[row] = calibration.fold_change(calibrated_G, decoded_G, reaches[row])
+        sd_QG[row] = calibration.sd(sd_QG[row], fold_QG[row], reaches[row])
         new = beyond[row].new_genes
-        sd_G[new] = np.hypot(sd_G[new], trained.mean_calibration.on_target.spread)
-        ranged = fields.dose_key is not None or fields.time_key is not None
-        frames.append(
-            pd.DataFrame(
-                {
-                    "perturbation": condition.label(fields.perturbation_sep, fields.control),
-                    "context": condition.context,
-                    "gene": list(trained.genes),
-                    "log_fold_change": fold_G,
-                    "sd": 0.0 if condition.is_control else sd_G,
-                    "extrapolation": str(kind),
-                    **({"beyond_range": asked.beyond[row]} if ranged else {}),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+        sd_QG[row, new] = np.hypot(sd_QG[row, new], trained.mean_calibration.on_target.spread)
+        if condition.is_control:
+            sd_QG[row] = 0.0
+    return EffectBlock(asked.conditions, asked.kinds, asked.beyond, fold_QG, sd_QG)
+
+
+def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
+    """Effects of Q conditions, as :func:`effect_blocks` predicts them, in one table.
+
+    Returns
+    -------
+    DataFrame
+        Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation, and
+        with doses or times beyond_range.
+    """
+    blocks = list(effect_blocks(trained, conditions))
+    parts = [pd.DataFrame(block.obs(trained)) for block in blocks]
+    obs, n_genes = pd.concat(parts, ignore_index=True), len(trained.genes)
+    columns = {name: np.repeat(obs[name].to_numpy(), n_genes) for name in obs}
+    genes = np.array(trained.genes, dtype=object)
+    fold, sd = (
+        np.concatenate([values.ravel() for values in each])
+        for each in zip(*(block[3:] for block in blocks), strict=True)
+    )
+    return pd.DataFrame(
+        {
+            "perturbation": columns.pop("perturbation"),
+            "context": columns.pop("context"),
+            "gene": np.tile(genes, len(obs)),
+            "log_fold_change": fold,
+            "sd": sd,
+            **columns,
+        }
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import anndata as ad
@@ -19,7 +20,7 @@ from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.conditions.population import Population
 from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
@@ -107,6 +108,16 @@ class Trained:
     def featured(self) -> frozenset[str]:
         """Perturbations that at least one source of features knows."""
         return described(self.features)
+
+    @cached_property
+    def known(self) -> Known:
+        """What kinds of extrapolation conditions are, by those of training."""
+        return Known(self.frequencies, self.featured)
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """Doses and times of training."""
+        return Ranges.of(self.frequencies)
 
     @property
     def drops_conditions(self) -> bool:
@@ -244,9 +255,7 @@ class ConditionBatch:
         controls
             As in :meth:`of`.
         """
-        known = list(trained.frequencies)
-        ranges = Ranges.of(known)
-        kinds = [classify(c, known, trained.featured) for c in distinct]
+        kinds = [trained.known.classify(c) for c in distinct]
         references = references_for(trained.population, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
         weights = [
@@ -266,7 +275,7 @@ class ConditionBatch:
             ),
             torch.tensor(weights, dtype=torch.float32),
             references,
-            [bool(ranges.beyond(c)) for c in distinct],
+            [bool(trained.ranges.beyond(c)) for c in distinct],
         )
 
     def reaches(self, trained: Trained) -> list[Extrapolation | None]:
