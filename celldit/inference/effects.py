@@ -15,13 +15,17 @@ from celldit.calibration.control_draws import N_CELLS
 from celldit.calibration.rates.fold_change import FoldChanges
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.errors import OutOfMemoryError
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
 from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
+from celldit.memory import bound
 
 BLOCK = 64
 """Conditions at a time."""
+ROW_BYTES = 100
+"""Of a row of the table, with what making it takes."""
 
 
 def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
@@ -86,9 +90,7 @@ def effect_blocks(
         yield _block(trained, conditions[start : start + size], changes)
 
 
-def _block(
-    trained: Trained, conditions: Sequence[Condition], changes: FoldChanges
-) -> EffectBlock:
+def _block(trained: Trained, conditions: Sequence[Condition], changes: FoldChanges) -> EffectBlock:
     population, calibration = trained.population, trained.calibration
     asked = ConditionBatch.of(trained, conditions)
     n = len(asked.conditions)
@@ -118,6 +120,17 @@ def _block(
         if condition.is_control:
             sd_QG[row] = 0.0
     return EffectBlock(asked.conditions, asked.kinds, asked.beyond, fold_QG, sd_QG)
+
+
+def check_table(n_conditions: int, n_genes: int) -> None:
+    """Raise OutOfMemoryError if a table of so many effects takes more than half of the memory."""
+    needed, (most, whose) = ROW_BYTES * n_conditions * n_genes, bound()
+    if needed > most / 2:
+        raise OutOfMemoryError(
+            f"A table of {n_conditions:,} conditions x {n_genes:,} genes takes about "
+            f"{needed / 1e9:,.1f} GB, and {whose} is {most / 1e9:,.1f} GB; write it to disk with "
+            'out="effects.zarr", or ask for fewer perturbations at a time.'
+        )
 
 
 def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFrame:
