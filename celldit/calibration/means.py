@@ -37,7 +37,7 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
 from celldit.effects import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes
-from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.autoencoder import Autoencoder, short
 
 # Weights before anything is known.
 START_WEIGHTS = (0.5, 0.5, 1.0)
@@ -258,7 +258,7 @@ class MeanCalibration:
         beyond = {
             f"remainder.{name}": array for name, array in self.residual_genes.arrays().items()
         }
-        return {"readout": self.slopes_FG, **self.responses.arrays(), **beyond}
+        return {"readout": short(self.slopes_FG), **self.responses.arrays(), **beyond}
 
     @classmethod
     def from_config(
@@ -287,7 +287,13 @@ class MeanCalibration:
         }
         residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
         on_target = OnTarget(**config["own_gene"])
-        return cls(arrays["readout"], responses, residual_genes, on_target, weights)
+        return cls(
+            arrays["readout"].astype(np.float32, copy=False),
+            responses,
+            residual_genes,
+            on_target,
+            weights,
+        )
 
 
 def mean_shift(before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:

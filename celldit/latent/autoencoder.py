@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from celldit.tokenizers import Tokenizer
 
 
+LARGE = ("loadings", "decoder.loadings", "decoder.residual.3.weight")
+"""Tensors of genes x dimensions: most of a model of many genes."""
+
+
+def short(array: np.ndarray) -> np.ndarray:
+    """The same numbers in 16 bits where they lose nothing by it, as rounded ones do."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(array.dtype), array) else array
+
+
 class Autoencoder(nn.Module):
     """Encoder to K latent tokens of D dimensions of about unit scale, and decoder to counts.
 
@@ -137,6 +148,13 @@ class Autoencoder(nn.Module):
             torch.from_numpy(sparse.vstack(kept, format="csr").toarray()),
             torch.from_numpy(cells.size_factors[some]),
         )
+
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round what is genes x dimensions to 16 bits, in which it is stored."""
+        for name, tensor in self.state_dict().items():
+            if name in LARGE:
+                tensor.copy_(tensor.half().float())
 
     @torch.no_grad()
     def normalize(self, cells: CellStore) -> Tensor:

@@ -105,6 +105,8 @@ def fit_autoencoder(
     if borrowed is not None and not history:
         # Its tokens have unit scale over the cells that it was trained on, not over these.
         autoencoder.normalize(cells)
+    if borrowed is None or borrowed.train:
+        autoencoder.round_weights()
     if part is not None:
         part.finish(write_autoencoder(autoencoder, history))
     return autoencoder.cpu(), history
