@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ class Extrapolation(StrEnum):
     SEEN = "seen"
     CONTEXT = "new context"
     COMBINATION = "new combination"
+    ELSEWHERE = "known elsewhere"
     UNSEEN = "unseen with features"
     UNKNOWN = "unseen without features"
 
@@ -25,15 +26,18 @@ class Known:
 
     Parameters
     ----------
-    trained, featured
+    trained, featured, elsewhere
         As of :func:`classify`.
     """
 
     def __init__(
-        self, trained: Iterable[Condition], featured: frozenset[str] = frozenset()
+        self,
+        trained: Iterable[Condition],
+        featured: frozenset[str] = frozenset(),
+        elsewhere: Container[tuple[str, ...]] = (),
     ) -> None:
         treated = [c for c in trained if not c.is_control]
-        self.featured = featured
+        self.featured, self.elsewhere = featured, elsewhere
         self.places = {(c.parts, c.context) for c in treated}
         self.combinations = {c.parts for c in treated}
         self.parts = {part for c in treated for part in c.parts}
@@ -47,11 +51,16 @@ class Known:
         missing = set(condition.parts) - self.parts
         if not missing:
             return Extrapolation.COMBINATION
+        if condition.parts in self.elsewhere or tuple(sorted(missing)) in self.elsewhere:
+            return Extrapolation.ELSEWHERE
         return Extrapolation.UNSEEN if missing <= self.featured else Extrapolation.UNKNOWN
 
 
 def classify(
-    condition: Condition, trained: Iterable[Condition], featured: frozenset[str] = frozenset()
+    condition: Condition,
+    trained: Iterable[Condition],
+    featured: frozenset[str] = frozenset(),
+    elsewhere: Container[tuple[str, ...]] = (),
 ) -> Extrapolation:
     """Say what kind of extrapolation a condition is.
 
@@ -63,5 +72,7 @@ def classify(
         The conditions of training.
     featured
         Perturbations for which features are known.
+    elsewhere
+        Perturbations, and combinations of them, whose effects were measured elsewhere.
     """
-    return Known(trained, featured).classify(condition)
+    return Known(trained, featured, elsewhere).classify(condition)

@@ -43,7 +43,8 @@ class SharedParts:
     row_E, column_E
         Their positions.
     amount_E
-        Sum over shared perturbations of the product of how much either has.
+        Sum over shared perturbations of the product of how much either has, times the share of its
+        variance that is left where its effect was measured elsewhere.
     pair_T, amount_T, gap_T
         Every perturbation that a pair shares: which pair, that product, and the squared distance
         of the doses on the log scale.
@@ -73,11 +74,13 @@ class SharedParts:
         within_T = np.arange(len(left_T)) - np.repeat(np.cumsum(times_T) - times_T, times_T)
         right_T = order[first_b[part_a[left_T]] + within_T]
         amount_T = share_a[left_T] * share_b[right_T]
+        left_P = np.array([kernel.part_shares.get(part, 1.0) for part in number])
         where, pair_T = np.unique(row_a[left_T] * len(b) + row_b[right_T], return_inverse=True)
+        amount_E = np.bincount(pair_T, amount_T * left_P[part_a[left_T]], minlength=len(where))
         return cls(
             where // max(len(b), 1),
             where % max(len(b), 1),
-            np.bincount(pair_T, amount_T, minlength=len(where)).astype(np.float64),
+            amount_E.astype(np.float64),
             pair_T,
             amount_T,
             (level_a[left_T] - level_b[right_T]) ** 2,

@@ -16,11 +16,12 @@ from celldit.calibration.rates.fold_change import FoldChanges
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.errors import OutOfMemoryError
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.memory import bound
+from celldit.training.trained import Trained
 
 BLOCK = 64
 """Conditions at a time."""
@@ -117,6 +118,7 @@ def _block(trained: Trained, conditions: Sequence[Condition], changes: FoldChang
         sd_QG[row] = calibration.sd(sd_QG[row], fold_QG[row], reaches[row])
         new = beyond[row].new_genes
         sd_QG[row, new] = np.hypot(sd_QG[row, new], trained.mean_calibration.on_target.spread)
+        sd_QG[row] = np.hypot(sd_QG[row], beyond[row].further.sd_G)
         if condition.is_control:
             sd_QG[row] = 0.0
     return EffectBlock(asked.conditions, asked.kinds, asked.beyond, fold_QG, sd_QG)

@@ -26,9 +26,9 @@ from anndata.io import read_elem, write_elem
 from celldit.conditions import Condition
 from celldit.errors import FileError
 from celldit.inference.effects import effect_blocks
-from celldit.inference.trained import Trained
 from celldit.io.stream import append_rows, growing_array, new_store
 from celldit.io.write import var_of
+from celldit.training.trained import Trained
 
 PLACES = ("X", "layers/sd")
 #: Bytes that must stay free beside the file.
