@@ -38,7 +38,7 @@ from celldit.inference import generation as generation
 from celldit.inference import request
 from celldit.inference.edit import EditConfig
 from celldit.inference.effects.summary import summary
-from celldit.inference.effects.table import effect_table
+from celldit.inference.effects.table import check_table, effect_table
 from celldit.inference.interpolation import (
     check_pairs,
     check_shares,
@@ -49,6 +49,7 @@ from celldit.inference.sampling import flagged
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.trajectory import check_times, plan_trajectory
 from celldit.inference.transport import check_sampler
+from celldit.io.effects_file import write_effects
 from celldit.io.folders import read_folder, write_folder
 from celldit.io.model_folder import check_header, from_folder, named, to_folder
 from celldit.io.rehearsal import rehearse
@@ -784,8 +785,14 @@ class CellDiT:
             return deliver(planned, None)
 
     def predict_effects(
-        self, perturbations: Sequence[str] | str, *, dose: object = None, time: float | None = None
-    ) -> pd.DataFrame:
+        self,
+        perturbations: Sequence[str] | str,
+        *,
+        dose: object = None,
+        time: float | None = None,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> pd.DataFrame | ad.AnnData:
         """Predict the log fold change of every gene, with its uncertainty.
 
         Parameters
@@ -794,28 +801,49 @@ class CellDiT:
             Labels, as for :meth:`predict`.
         dose, time
             Where the data have them.
+        out
+            A path that ends in ``.h5ad`` or ``.zarr``: effects of thousands of perturbations go
+            there, some in memory at a time.
+        overwrite
+            Whether `out` may be replaced.
 
         Returns
         -------
-        DataFrame
-            One row per perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
+        DataFrame, or AnnData with `out`
+            The AnnData has one row per perturbation and context, log fold changes as ``X`` and
+            standard deviations as ``layers["sd"]``, both left on disk. The table has one row per
+            perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
             ``log_fold_change`` (natural logarithm of the mean rate, after over before, counted from
             the rates measured in the context's controls), ``sd`` (its standard deviation, as wide
             as training conditions predicted likewise were off), ``extrapolation``; with doses or
             times also ``beyond_range``, whether one lies outside those of training.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If the table would not fit into memory; says how large it is.
+        FileError
+            If `out` exists (unless `overwrite`), cannot be written, or there is no room for it;
+            before any work starts.
         """
         trained = self.trained
         time = request.check_time(time, self.fields)
+        target = check_out(out, overwrite)
         sep, control = self.fields.perturbation_sep, self.fields.control
+        strata = sorted({c.stratum for c in self._frequencies}, key=str)
         conditions = []
         for label in self._labels(perturbations):
             names = parts(label, sep, control)
             doses = request.resolve_dose(dose, len(names), self.fields, label)
-            for context, when in sorted({c.stratum for c in self._frequencies}, key=str):
+            for context, when in strata:
                 conditions.append(Condition(names, doses, context, when if time is None else time))
         request.warn_outside(conditions, trained.frequencies)
+        conditions = list(dict.fromkeys(conditions))
         with threads():
-            return effect_table(trained, list(dict.fromkeys(conditions)))
+            if target is not None:
+                return write_effects(trained, conditions, target)
+            check_table(len(conditions), len(self.genes))
+            return effect_table(trained, conditions)
 
     def get_latent_representation(
         self, adata: Source | None = None, *, unit_scale: bool = False

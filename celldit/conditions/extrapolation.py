@@ -21,6 +21,41 @@ class Extrapolation(StrEnum):
     UNKNOWN = "unseen without features"
 
 
+class Known:
+    """What was in training, so that many conditions are classified in one pass.
+
+    Parameters
+    ----------
+    trained, featured, elsewhere
+        As of :func:`classify`.
+    """
+
+    def __init__(
+        self,
+        trained: Iterable[Condition],
+        featured: frozenset[str] = frozenset(),
+        elsewhere: Container[tuple[str, ...]] = (),
+    ) -> None:
+        treated = [c for c in trained if not c.is_control]
+        self.featured, self.elsewhere = featured, elsewhere
+        self.places = {(c.parts, c.context) for c in treated}
+        self.combinations = {c.parts for c in treated}
+        self.parts = {part for c in treated for part in c.parts}
+
+    def classify(self, condition: Condition) -> Extrapolation:
+        """Say what kind of extrapolation a condition is."""
+        if condition.is_control or (condition.parts, condition.context) in self.places:
+            return Extrapolation.SEEN
+        if condition.parts in self.combinations:
+            return Extrapolation.CONTEXT
+        missing = set(condition.parts) - self.parts
+        if not missing:
+            return Extrapolation.COMBINATION
+        if condition.parts in self.elsewhere or tuple(sorted(missing)) in self.elsewhere:
+            return Extrapolation.ELSEWHERE
+        return Extrapolation.UNSEEN if missing <= self.featured else Extrapolation.UNKNOWN
+
+
 def classify(
     condition: Condition,
     trained: Iterable[Condition],
@@ -40,18 +75,4 @@ def classify(
     elsewhere
         Perturbations, and combinations of them, whose effects were measured elsewhere.
     """
-    trained = [c for c in trained if not c.is_control]
-    if condition.is_control:
-        return Extrapolation.SEEN
-    same = [c for c in trained if c.parts == condition.parts]
-    if any(c.context == condition.context for c in same):
-        return Extrapolation.SEEN
-    if same:
-        return Extrapolation.CONTEXT
-    seen = {part for c in trained for part in c.parts}
-    missing = set(condition.parts) - seen
-    if not missing:
-        return Extrapolation.COMBINATION
-    if condition.parts in elsewhere or tuple(sorted(missing)) in elsewhere:
-        return Extrapolation.ELSEWHERE
-    return Extrapolation.UNSEEN if missing <= featured else Extrapolation.UNKNOWN
+    return Known(trained, featured, elsewhere).classify(condition)

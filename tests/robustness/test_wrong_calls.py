@@ -137,7 +137,7 @@ OPTIONS = {
     "predict": "adata perturbations dose time sampler solver n_steps grid guidance "
     "guidance_interval seed batch_size edit out shard",
     "generate": "n_cells perturbation covariates dose time like seed out",
-    "predict_effects": "perturbations dose time",
+    "predict_effects": "perturbations dose time out",
     "interpolate": "adata start end shares seed batch_size",
     "interpolate_cells": "adata start end shares seed batch_size",
 }

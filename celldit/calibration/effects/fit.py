@@ -23,7 +23,7 @@ from celldit.calibration.effects.fit_shape import fit_shape
 from celldit.calibration.effects.intervals import HELD_SEEN, Compared, fit_widths, with_followed
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.rates.control import ControlRates
-from celldit.calibration.rates.fold_change import PSEUDO_RATE, fold_changes
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, FoldChanges
 from celldit.calibration.rates.means import MeanRates, mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
@@ -83,6 +83,7 @@ def calibrate_effects(
     compared = [prior.conditions[i] for i in pairs]
     rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
     seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
+    changes = FoldChanges(autoencoder, population, control_rates, mean_calibration)
     unseen: list[Compared] = []
     seen: list[Compared] = []
     for q, (i, (control, treated)) in enumerate(pairs.items()):
@@ -101,15 +102,8 @@ def calibrate_effects(
             (unseen, kind, left_out[0], sd_CG, rest),
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
         ):
-            calibrated_G, decoded_G = fold_changes(
-                autoencoder,
-                population,
-                condition.stratum,
-                control_rates,
-                mean_calibration,
-                reach,
-                beyond[q],
-                estimate.mean[i],
+            calibrated_G, decoded_G = changes.of(
+                condition.stratum, reach, beyond[q], estimate.mean[i]
             )
             found.append(
                 Compared(

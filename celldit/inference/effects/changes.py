@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from torch import Tensor
 
-from celldit.calibration.control_draws import N_CELLS, control_draws
+from celldit.calibration.control_draws import N_CELLS
 from celldit.calibration.effects import Spread
-from celldit.calibration.rates.fold_change import (
-    PSEUDO_RATE,
-    ControlRates,
-    fold_changes,
-    mean_decoded_rates,
-)
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, FoldChanges
 from celldit.calibration.rates.means import mean_rates
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
@@ -27,6 +22,9 @@ from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
 from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.training.trained import Trained
+
+BLOCK = 64
+"""Conditions at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +68,22 @@ class Effect:
     spread: Spread
     base_G: np.ndarray
 
+    @property
+    def sd_G(self) -> np.ndarray:
+        """Standard deviation of each log fold change; none where nothing was done."""
+        return np.zeros_like(self.base_G) if self.condition.is_control else self.spread.sd_G
+
 
 def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
     return way(z_NKD, at_N)
 
 
 def effects_of(
-    trained: Trained, conditions: Sequence[Condition], controls: NewControls | None = None
-) -> list[Effect]:
+    trained: Trained,
+    conditions: Sequence[Condition],
+    controls: NewControls | None = None,
+    at_once: int = BLOCK,
+) -> Iterator[Effect]:
     """Predict the log fold change of every gene in every condition.
 
     Cells drawn about the controls' mean are sent on their way, and mean rates after and before are
@@ -94,10 +100,22 @@ def effects_of(
         Q conditions.
     controls
         Of contexts that training did not see.
+    at_once
+        Conditions that the effect model is asked of together.
     """
-    population, fields, calibration = trained.population, trained.fields, trained.calibration
     new = NewControls({}, {}, {}) if controls is None else controls
     rates = {**trained.control_rates, **new.rates}
+    parts = trained.autoencoder, trained.population
+    changes = FoldChanges(*parts, rates, trained.mean_calibration)
+    distinct = list(dict.fromkeys(conditions))
+    for start in range(0, len(distinct), at_once):
+        yield from _block(trained, distinct[start : start + at_once], new, changes)
+
+
+def _block(
+    trained: Trained, conditions: Sequence[Condition], new: NewControls, changes: FoldChanges
+) -> Iterator[Effect]:
+    population, fields, calibration = trained.population, trained.fields, trained.calibration
     asked = ConditionBatch.of(trained, conditions, new.positions)
     n = len(asked.conditions)
     estimate = population.prior.estimate(asked.conditions, asked.references)
@@ -115,38 +133,30 @@ def effects_of(
         population.prior, trained.genes, asked.conditions, asked.references
     )
     ranged = fields.dose_key is not None or fields.time_key is not None
-    found = []
+    of_controls = {c.stratum: n for c, n in trained.frequencies.items() if c.is_control}
+    n_controls = {**of_controls, **new.n_cells}
     for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
-        reference_F = asked.references.get(condition.stratum)
-        calibrated_G, decoded_G = fold_changes(
-            trained.autoencoder,
-            population,
-            condition.stratum,
-            rates,
-            trained.mean_calibration,
+        stratum, reference_F = condition.stratum, asked.references.get(condition.stratum)
+        calibrated_G, decoded_G = changes.of(
+            stratum,
             reaches[row],
             beyond[row],
             reference_F=reference_F,
             move=partial(_at, way, np.full(N_CELLS, row)),
         )
-        base_G = rates.get(condition.stratum)
-        if base_G is None:
-            draws = control_draws(population, trained.shape, condition.stratum, reference_F)
-            base_G = mean_decoded_rates(trained.autoencoder, draws)
+        base_G = changes.control_rate(stratum, reference_F)
         added_G = np.zeros(len(trained.genes))
         added_G[beyond[row].new_genes] = trained.mean_calibration.on_target.spread
-        of_controls = {c.stratum: n for c, n in trained.frequencies.items() if c.is_control}
+        added_G = np.hypot(added_G, beyond[row].further.sd_G)
         spread = calibration.spread(
             np.zeros_like(sd_QG[row]) if condition.is_control else sd_QG[row],
             calibration.fold_change(calibrated_G, decoded_G, reaches[row]),
             reaches[row],
-            control_rate_G=np.asarray(base_G, dtype=np.float64),
-            n_controls={**of_controls, **new.n_cells}.get(condition.stratum, 0),
+            control_rate_G=base_G,
+            n_controls=n_controls.get(stratum, 0),
             added_sd_G=added_G,
         )
-        out_of_range = asked.beyond[row] if ranged else None
-        found.append(Effect(condition, kind, out_of_range, spread, np.asarray(base_G)))
-    return found
+        yield Effect(condition, kind, asked.beyond[row] if ranged else None, spread, base_G)
 
 
 def new_controls(trained: Trained, cells: CellStore) -> NewControls:

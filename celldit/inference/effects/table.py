@@ -11,13 +11,27 @@ from celldit.arguments import text_list
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.data.labels.labels import parts
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, OutOfMemoryError, UnknownNameError, examples
 from celldit.inference import request
 from celldit.inference.effects.changes import Effect, NewControls, effects_of
+from celldit.memory import bound
 from celldit.training.trained import Trained
 
 #: Log fold change, in logarithms to the base 2, beyond which a gene counts as changed.
 CHANGED = 0.25
+#: Memory for a row of a table, with what making it takes.
+ROW_BYTES = 100
+
+
+def check_table(n_conditions: int, n_genes: int) -> None:
+    """Raise OutOfMemoryError if a table of so many effects takes more than half of the memory."""
+    needed, (most, whose) = ROW_BYTES * n_conditions * n_genes, bound()
+    if needed > most / 2:
+        raise OutOfMemoryError(
+            f"A table of {n_conditions:,} conditions x {n_genes:,} genes takes about "
+            f"{needed / 1e9:,.1f} GB, and {whose} is {most / 1e9:,.1f} GB; write it to disk with "
+            'out="effects.zarr", or ask for fewer perturbations at a time.'
+        )
 
 
 def effect_table(
@@ -31,8 +45,8 @@ def effect_table(
         Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation, and
         with doses or times beyond_range.
     """
-    return pd.concat([_frame(trained, e) for e in effects_of(trained, conditions, controls)],
-                     ignore_index=True)  # fmt: skip
+    effects = effects_of(trained, conditions, controls)
+    return pd.concat([_frame(trained, effect) for effect in effects], ignore_index=True)
 
 
 def full_effect_table(
@@ -81,18 +95,28 @@ def full_effect_table(
     return whole[[name for name in whole.columns if name not in last] + last]
 
 
-def _frame(trained: Trained, effect: Effect) -> pd.DataFrame:
+def obs_of_effect(trained: Trained, effect: Effect) -> dict[str, object]:
+    """What an effect is of: columns that are the same for all genes."""
     fields, condition = trained.fields, effect.condition
     ranged = {} if effect.beyond_range is None else {"beyond_range": effect.beyond_range}
+    return {
+        "perturbation": condition.label(fields.perturbation_sep, fields.control),
+        "context": condition.context,
+        "extrapolation": str(effect.kind),
+        **ranged,
+    }
+
+
+def _frame(trained: Trained, effect: Effect) -> pd.DataFrame:
+    said = obs_of_effect(trained, effect)
     return pd.DataFrame(
         {
-            "perturbation": condition.label(fields.perturbation_sep, fields.control),
-            "context": condition.context,
+            "perturbation": said.pop("perturbation"),
+            "context": said.pop("context"),
             "gene": list(trained.genes),
             "log_fold_change": effect.spread.mean_G,
-            "sd": 0.0 if condition.is_control else effect.spread.sd_G,
-            "extrapolation": str(effect.kind),
-            **ranged,
+            "sd": effect.sd_G,
+            **said,
         }
     )
 

@@ -81,7 +81,7 @@ def content(
         for names in [parts(label, sep, control)]
         for where in contexts
     ]
-    effects = effects_of(trained, conditions, controls)
+    effects = list(effects_of(trained, conditions, controls))
     measured = _measured(cells, targets, sep)
     shown = [context for context, _ in contexts]
     nothing = np.full(len(trained.genes), np.nan)

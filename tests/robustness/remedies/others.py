@@ -44,6 +44,8 @@ OTHERS: dict[tuple[str, str], str] = {
     ("io/write.py", ""): TOLD,
     # --- the machine
     ("memory.py", ""): MACHINE,
+    ("inference/effects.py", "A table of"): MACHINE,
+    ("io/effects_file.py", "are free"): MACHINE,
     ("io/files.py", "more memory"): MACHINE,
     ("data/disk/files.py", "more memory"): MACHINE,
     ("data/disk/matrix.py", "more memory"): MACHINE,
