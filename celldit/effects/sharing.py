@@ -26,12 +26,17 @@ from scipy.sparse.csgraph import connected_components
 
 from celldit.conditions.condition import Condition
 from celldit.effects.kernel import ConditionKernel, Lengths, parts_and_doses
+from celldit.errors import InputError, OutOfMemoryError
+from celldit.memory import bound
 
 SMALL = 200
 """Conditions up to which one block is as good as many."""
 LARGEST_SHARE = 0.5
 """Share of the conditions in one block above which the others gain nothing."""
 RELATIVE_RANK = 1e-12
+MOST_STRATA = 1_000
+MATRICES = 5
+"""Matrices conditions x conditions that are held at once where all of them are one block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,56 @@ class SharedParts:
             amount_T,
             (level_a[left_T] - level_b[right_T]) ** 2,
         )
+
+
+def check_size(conditions: Sequence[Condition], covariates: Sequence[str], tied: bool) -> None:
+    """Refuse conditions whose effect model would not fit, before any work.
+
+    Parameters
+    ----------
+    conditions
+        Of training.
+    covariates
+        Names of the covariates whose values are the contexts.
+    tied
+        Whether features tie every perturbation to every other.
+
+    Raises
+    ------
+    InputError
+        If there are more than 1,000 contexts and times.
+    OutOfMemoryError
+        If all conditions are one block, and its matrices take more than the memory.
+    """
+    treated = [c for c in conditions if not c.is_control]
+    n_strata, n = len({c.stratum for c in conditions}), len(treated)
+    if n_strata > MOST_STRATA:
+        raise InputError(
+            f"covariate_keys={list(covariates)!r} make {n_strata:,} contexts (and times) of "
+            f"{n:,} conditions; celldit compares each with each and takes at most "
+            f"{MOST_STRATA:,}. Name fewer covariates, or coarser ones: plates rather than wells."
+        )
+    needed, (most, whose) = MATRICES * 8.0 * n**2, bound()
+    if needed > most and (tied or _largest_block(treated) > LARGEST_SHARE * n):
+        why = "features tie every perturbation to every other" if tied else (
+            "combinations tie most of them together"
+        )  # fmt: skip
+        raise OutOfMemoryError(
+            f"The effect model of {n:,} conditions takes about {needed / 1e9:,.1f} GB, since "
+            f"{why}; {whose} is {most / 1e9:,.1f} GB. Train on fewer conditions"
+            + (", or without features." if tied else ".")
+        )
+
+
+def _largest_block(conditions: Sequence[Condition]) -> int:
+    """Conditions of the largest block that shared perturbations make."""
+    number = {part: i for i, part in enumerate(sorted({p for c in conditions for p in c.parts}))}
+    pairs = [(row, number[p]) for row, c in enumerate(conditions) for p in c.parts]
+    row, part = np.array(pairs, dtype=np.int64).T
+    n = len(conditions) + len(number)
+    graph = sparse.coo_matrix((np.ones(len(row)), (row, len(conditions) + part)), (n, n))
+    _, block = connected_components(graph, directed=False)
+    return int(np.bincount(block[: len(conditions)]).max())
 
 
 def _entries(

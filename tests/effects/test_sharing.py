@@ -10,7 +10,8 @@ import pytest
 from celldit.conditions.condition import Condition
 from celldit.effects import EffectPrior, sharing
 from celldit.effects.kernel import ConditionKernel
-from celldit.effects.sharing import SharedParts
+from celldit.effects.sharing import SharedParts, check_size
+from celldit.errors import InputError, OutOfMemoryError
 
 CONTEXTS = ("a", "b", "c")
 
@@ -121,3 +122,23 @@ def test_what_ties_all_conditions_together_is_decomposed_whole(
     assert replace(prior(0)._sharing, conditions=shared).is_dense
     alone = tuple(Condition((f"p{i}",), None, "a") for i in range(8))
     assert not replace(prior(0)._sharing, conditions=alone).is_dense
+
+
+def test_too_many_contexts_are_refused_with_their_number() -> None:
+    wells = [Condition(("A",), None, f"well {i}") for i in range(1_200)]
+    with pytest.raises(InputError, match=r"covariate_keys=\['well'\] make 1,200 contexts"):
+        check_size(wells, ["well"], tied=False)
+    check_size(wells[:900], ["well"], tied=False)
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sharing, "bound", lambda: (3e6, "the memory of this machine"))
+    alone = [Condition((f"p{i}",), None, "a") for i in range(400)]
+    check_size(alone, [], tied=False)
+    with pytest.raises(OutOfMemoryError, match=r"400 conditions .* features tie .* is 0\.0 GB"):
+        check_size(alone, [], tied=True)
+    chain = [Condition((f"p{i}", f"p{i + 1}"), None, "a") for i in range(400)]
+    with pytest.raises(OutOfMemoryError, match="combinations tie most of them together"):
+        check_size(chain, [], tied=False)

@@ -8,6 +8,7 @@ TOLD = "tells what was done, and asks for nothing"
 MACHINE = "asks for another machine, more memory or a right that a test cannot give itself"
 PACKAGE = "asks to install what a test must not install; that it is told has a test of its own"
 GIVEN = "asks to give what the message names as missing, of which every right call is an example"
+COLUMNS = "asks to name other columns; a screen of a thousand contexts takes long to make"
 RARE = "asks to wait, to train or to save again, which other tests do after a failure"
 
 OTHERS: dict[tuple[str, str], str] = {
@@ -45,6 +46,8 @@ OTHERS: dict[tuple[str, str], str] = {
     # --- the machine
     ("memory.py", ""): MACHINE,
     ("inference/effects.py", "A table of"): MACHINE,
+    ("effects/sharing.py", "takes about"): MACHINE,
+    ("effects/sharing.py", "contexts (and times)"): COLUMNS,
     ("io/effects_file.py", "are free"): MACHINE,
     ("io/files.py", "more memory"): MACHINE,
     ("data/disk/files.py", "more memory"): MACHINE,
