@@ -84,6 +84,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),
         "pp.drug_features": ({"A": "CCO"},),
+        "pp.control_effects": (adata,),
         "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),
@@ -92,7 +93,13 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
 
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
-NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
+NAMES += [
+    "pp.control_effects",
+    "pp.drug_features",
+    "pp.effect_table",
+    "pp.gene_features",
+    "pp.merge_guides",
+]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:
