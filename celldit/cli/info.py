@@ -78,15 +78,12 @@ def _without_controls(config: dict[str, Any]) -> list[str]:
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """The best that was reached on what training held out."""
-    best: dict[str, dict[str, float]] = {}
-    for stage, rows in history.items():
-        for row in rows:
-            for name, value in row.items():
-                if name != "epoch":
-                    reached = best.setdefault(stage, {})
-                    reached[name] = min(value, reached.get(name, value))
-    flow = {"error_over_prior": best["flow"]} if "flow" in best else {}
-    return {**best.get("latent", {}), **flow}
+    best: dict[str, float] = {}
+    for row in history.get("flow", []):
+        for name, value in row.items():
+            if name != "epoch":
+                best[name] = min(value, best.get(name, value))
+    return {"error_over_prior": best} if best else {}
 
 
 def _show(value: Any) -> str:

@@ -13,10 +13,11 @@ from torch import Tensor
 from celldit.calibration.control_draws import N_CELLS
 from celldit.calibration.rates.fold_change import fold_changes
 from celldit.conditions import Condition
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
+from celldit.training.trained import Trained
 
 
 def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from celldit import __version__
-from celldit.inference.trained import Trained
+from celldit.training.trained import Trained
 
 LISTED = 40
 

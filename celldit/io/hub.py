@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from celldit.errors import FileError, InputError, reason_of
-from celldit.inference.trained import Trained
 from celldit.io.card import model_card
 from celldit.io.files import write_text
 from celldit.io.folders import CONFIG, VOCAB, WEIGHTS, write_folder
 from celldit.io.model_folder import to_folder
+from celldit.training.trained import Trained
 
 CARD = "README.md"
 

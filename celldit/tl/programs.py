@@ -20,8 +20,8 @@ from celldit.inference.solver import SolverConfig
 from celldit.tl.cells import read_cells, store, trained_parts, writable
 
 if TYPE_CHECKING:
-    from celldit.inference.trained import Trained
     from celldit.model import CellDiT
+    from celldit.training.trained import Trained
 
 __all__ = ["programs"]
 

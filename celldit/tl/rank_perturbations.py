@@ -18,8 +18,8 @@ from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.inference.request import check_perturbations, counterfactual_conditions
-from celldit.inference.trained import Trained
 from celldit.tl.cells import read_cells, trained_parts, writable
+from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT

@@ -22,7 +22,7 @@ from scipy import sparse
 
 from celldit.data.disk.pointers import check_sparse
 from celldit.effects.features.files import is_file, is_named_matrix, table_of
-from celldit.errors import InputError, examples
+from celldit.errors import InputError, examples, outside
 
 FeatureTable: TypeAlias = (
     pd.DataFrame | Mapping[str, Any] | str | os.PathLike[str] | ad.AnnData | tuple[Any, Any]
@@ -193,7 +193,7 @@ def warn_undescribed(features: Features, trained: Iterable[str]) -> None:
             f"{len(missing)} training perturbations have no features ({examples(missing, 6)}). "
             "Their own effects are measured, so they are used; the features learn nothing of them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 
@@ -213,5 +213,5 @@ def warn_uninformative(features: Features, uninformative: Collection[str]) -> No
         "it better than the same features dealt out at random. Predictions of perturbations never "
         f"seen do not use them: {instead}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from celldit.effects.tables.elsewhere import UNLEARNED, Elsewhere
+from celldit.errors import outside
 
 
 def warn_of_tables(elsewhere: Elsewhere) -> None:
@@ -32,4 +33,5 @@ def warn_of_tables(elsewhere: Elsewhere) -> None:
                 "intervals are wide; measure a few of its perturbations to learn it"
             )
         if text:
-            warnings.warn(f"The table of effects {table.name!r} {text}.", UserWarning, stacklevel=3)
+            said = f"The table of effects {table.name!r} {text}."
+            warnings.warn(said, UserWarning, stacklevel=outside())
