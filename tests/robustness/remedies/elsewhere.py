@@ -139,6 +139,21 @@ def with_names(path: Path) -> None:
     path.with_suffix(".txt").write_text("\n".join(NAMES))
 
 
+def several(s: Scope, rename: Callable[[str], str] | None = None, **setup: Any) -> CellDiT:
+    """Two halves of the screen as two screens, the second set up or named otherwise."""
+    one, other = s.adata[::2].copy(), s.adata[1::2].copy()
+    other.obs["total"] = 100.0
+    s.setup(other, **setup)
+    if rename is not None:
+        other.var_names = [rename(gene) for gene in other.var_names]
+    return CellDiT([one, other], "modules")
+
+
+def backed(s: Scope) -> CellDiT:
+    s.adata.copy().write_h5ad(s.folder / "s.h5ad")
+    return CellDiT([s.adata, ad.read_h5ad(s.folder / "s.h5ad", backed="r")], "modules")
+
+
 def right(call: Callable[[Scope], Any]) -> Callable[..., Any]:
     return lambda s, _: call(s)
 
@@ -235,6 +250,26 @@ CASES: dict[str, Case] = {
     "a strange direction of a screen": Case(
         lambda s: cd.pp.effect_table(s.adata, direction="knockout"), "Did you mean '(.+?)'",
         lambda s, found: cd.pp.effect_table(s.adata, min_cells=5, direction=found[1]),
+    ),
+    "one screen": Case(
+        lambda s: CellDiT([s.adata]), "or give one by itself|or one by itself",
+        right(made),
+    ),
+    "screens of different covariates": Case(
+        lambda s: several(s, covariate_keys=()), "with the same covariate_keys", right(several)
+    ),
+    "one screen with sizes": Case(
+        lambda s: several(s, size_factor_key="total"), "or neither", right(several)
+    ),
+    "other separators": Case(
+        lambda s: several(s, perturbation_sep="&"), "write them alike", right(several)
+    ),
+    "screens of other genes": Case(
+        lambda s: several(s, rename=lambda gene: f"x{gene}"), "name genes alike", right(several)
+    ),
+    "a screen in a file": Case(
+        backed, r"adata\.to_memory\(\)",
+        right(lambda s: several(s)),
     ),
     "few controls": Case(
         lambda s: cd.pp.control_effects(s.adata[:40].copy()), "it needs 50",
