@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import anndata as ad
 import numpy as np
@@ -23,6 +23,7 @@ from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels.labels import parts
 from celldit.data.reading import Source, read_set_up
+from celldit.data.screens.joined import Screens, is_several, join_screens
 from celldit.data.store import CellStore
 from celldit.effects.features.features import (
     FeatureTable,
@@ -79,6 +80,8 @@ class CellDiT:
         Training data, set up with :meth:`setup_anndata`; N cells x G genes of raw counts. It is not
         changed. The counts of a backed AnnData stay on disk, as do those of a path (``.h5ad``,
         ``.zarr``, a folder of shards) or of what :func:`celldit.open_store` gives.
+        Several screens, in a list or by name, are one over the genes that all have, with the
+        screen as a covariate, ``obs["screen"]``; each is compared with its own controls.
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
@@ -122,7 +125,7 @@ class CellDiT:
 
     def __init__(
         self,
-        adata: Source,
+        adata: Source | Screens,
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
@@ -134,7 +137,8 @@ class CellDiT:
         self._trained: Trained | None = None
         self._cells: CellStore | None
         self._latent = latent_config(latent)
-        cells, self.fields = read_set_up(adata)
+        one = join_screens(cast(Screens, adata)) if is_several(adata) else cast(Source, adata)
+        cells, self.fields = read_set_up(one)
         self._cells, self.genes = cells, cells.genes
         self._borrowed = borrow(autoencoder)
         if self._borrowed is not None:

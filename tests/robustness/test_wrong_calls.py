@@ -92,6 +92,7 @@ def calls(
         "pl.trajectory": (effects, ["gene1"]),
         "pl.volcano": (probable, "A"),
         "pp.drug_features": ({"A": "CCO"},),
+        "pp.control_effects": (adata,),
         "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),
@@ -100,8 +101,14 @@ def calls(
 
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
-NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
-NAMES += ["report.explore"]
+NAMES += [
+    "pp.control_effects",
+    "pp.drug_features",
+    "pp.effect_table",
+    "pp.gene_features",
+    "pp.merge_guides",
+    "report.explore",
+]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:

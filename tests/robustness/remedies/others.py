@@ -63,6 +63,10 @@ OTHERS: dict[tuple[str, str], str] = {
     # --- packages
     ("pp.py", "needs RDKit"): PACKAGE,
     ("effects/tables/reading.py", "needs pyarrow"): PACKAGE,
+    ("effects/features/files.py", "needs pyarrow"): PACKAGE,
+    ("io/hub.py", "needs huggingface_hub"): PACKAGE,
+    ("io/hub.py", ""): "asks for a name, a token or the network of the hub; see io/test_hub.py",
+    ("effects/features/files.py", "cannot be read"): RARE,
     ("evaluation/metrics/transport.py", "needs POT"): PACKAGE,
     ("evaluation/challenge/package.py", ""): PACKAGE,
     ("report/explore/", "drawn with plotly"): PACKAGE,
