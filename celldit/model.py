@@ -16,10 +16,12 @@ import pandas as pd
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
 from celldit.calibration.fit import fit_calibrations
 from celldit.calibration.rates.control import with_earlier
+from celldit.calibration.time_course import TimeCourse
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
 from celldit.conditions.strata import Strata, names_of
+from celldit.conditions.time_scale import TimeScale
 from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels.labels import parts
@@ -214,6 +216,11 @@ class CellDiT:
         return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
 
     @property
+    def time_course(self) -> str:
+        """What holds between the times of training, and how well it did on times left out."""
+        return self.trained.time_course.verdict
+
+    @property
     def trust(self) -> dict[str, float]:
         """The earlier name of :attr:`flow_weight`."""
         return self.flow_weight
@@ -361,8 +368,9 @@ class CellDiT:
             )
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
+            scale = None if fitted.time_course is None else fitted.time_course.scale
             readouts = fit_calibrations(
-                cells, table, *parts, seed, network, new_cells=config.new_cells
+                cells, table, *parts, seed, network, new_cells=config.new_cells, scale=scale
             )
         warn_uninformative(self._features, fitted.population.prior.uninformative)
         trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
@@ -388,6 +396,7 @@ class CellDiT:
             readouts.control_rates,
             readouts.mean_calibration,
             readouts.temporal_means,
+            fitted.time_course or TimeCourse(TimeScale()),
             model_id="",
         )
         self._trained = named(trained)
@@ -489,8 +498,9 @@ class CellDiT:
             )
             parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
             network = fitted.network
+            scale = None if fitted.time_course is None else fitted.time_course.scale
             readouts = fit_calibrations(
-                cells, table, *parts, seed, network, new_cells=config.new_cells
+                cells, table, *parts, seed, network, new_cells=config.new_cells, scale=scale
             )
         warn_uninformative(trained.features, fitted.population.prior.uninformative)
         kept = fitted.states.only_in(trained.states)
@@ -520,6 +530,7 @@ class CellDiT:
             temporal_means=readouts.temporal_means.with_earlier(
                 cells.genes, trained.temporal_means, trained.genes
             ),
+            time_course=fitted.time_course or trained.time_course,
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {
@@ -721,9 +732,8 @@ class CellDiT:
             Data whose composition and library sizes to follow (cells are drawn from its rows);
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
-            Where the data have them; a dose needs `perturbation`. At a time between two of
-            training, cells start among those of either and have gone their share of the way to the
-            other.
+            Where the data have them; a dose needs `perturbation`. Cells at a time between two of
+            training are new cells of either, sent on as by :meth:`trajectory`.
         solver, n_steps, grid, guidance, guidance_interval
             As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
             distribution of a flow that has learned its source, and narrows that of one that has
@@ -786,10 +796,6 @@ class CellDiT:
         adata: Source | None = None,
         *,
         times: Sequence[float],
-        sampler: Literal["inversion", "edit"] = "inversion",
-        solver: str | None = None,
-        n_steps: int = 8,
-        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
         seed: int = 0,
         batch_size: int = 512,
         out: str | os.PathLike[str] | None = None,
@@ -797,9 +803,11 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show each cell at other times, those between the trained ones included.
 
-        At a trained time cells have the mean log expression of the controls measured then. Between
-        two of them expected counts lie on the straight line between those that the cell has at
-        either; nothing that was measured says more.
+        Each goes along the mean course of its controls, and its deviation from that along a
+        velocity learned from cells of consecutive times, paired by optimal transport; what was done
+        to it is done to it at the other time, too. At a trained time cells have the mean log
+        expression of the controls measured then. How much cells change between trained times, and
+        how fast, was chosen by leaving times out; :attr:`time_course` says what was found.
 
         Parameters
         ----------
@@ -808,9 +816,7 @@ class CellDiT:
         times
             Where to show them. Outside the trained range the nearest trained time is used, and a
             warning says so.
-        sampler
-            ``"inversion"`` or ``"edit"``, as for :meth:`predict`.
-        solver, n_steps, grid, seed, batch_size, out, overwrite
+        seed, batch_size, out, overwrite
             As for :meth:`predict`.
 
         Returns
@@ -825,13 +831,7 @@ class CellDiT:
             If the model knows no time, or a number cannot be used.
         """
         trained = self.trained
-        config = SolverConfig(
-            solver or ("euler" if sampler == "edit" else "heun"), n_steps, grid=grid
-        )
-        self._check(config, batch_size, seed)
-        check_sampler(sampler, config, None)
-        if sampler == "transport":
-            raise InputError('trajectory() goes through noise; use "inversion" or "edit".')
+        self._check(SolverConfig(), batch_size, seed)
         numbers, target = check_times(times, trained), check_out(out, overwrite)
         cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
         with threads():
@@ -839,8 +839,6 @@ class CellDiT:
                 trained,
                 cells,
                 numbers,
-                sampler=sampler,
-                config=config,
                 seed=seed,
                 batch_size=batch_size,
             )

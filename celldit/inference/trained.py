@@ -17,6 +17,7 @@ from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.temporal_means import TemporalMeans
+from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.extrapolation import Extrapolation, classify
@@ -71,6 +72,8 @@ class Trained:
         What brings the mean log expression of counterfactual cells where it should be.
     temporal_means
         The same for cells at other times.
+    time_course
+        How cells get there.
     model_id
         Fingerprint of the weights.
     """
@@ -91,6 +94,7 @@ class Trained:
     control_rates: ControlRates
     mean_calibration: MeanCalibration
     temporal_means: TemporalMeans
+    time_course: TimeCourse
     model_id: str
 
     @property
@@ -112,6 +116,10 @@ class Trained:
     def drops_conditions(self) -> bool:
         """Whether training withheld conditions, without which there is no guidance."""
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
+
+    def weight_of(self, kind: Extrapolation) -> float:
+        """Share of the network's displacement for a kind; older models know none of time."""
+        return self.flow_weight.get(kind, self.flow_weight[Extrapolation.SEEN])
 
     def check_draws_new_cells(self) -> None:
         """Refuse what needs new cells where training left out how to draw them.
@@ -247,10 +255,10 @@ class ConditionBatch:
         known = list(trained.frequencies)
         ranges = Ranges.of(known)
         kinds = [classify(c, known, trained.featured) for c in distinct]
-        references = references_for(trained.population, distinct, controls or {})
+        references = references_for(trained, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
         weights = [
-            0.0 if c.is_control else trained.flow_weight[kind]
+            0.0 if c.is_control else trained.weight_of(kind)
             for c, kind in zip(distinct, kinds, strict=True)
         ]
         return cls(
@@ -272,7 +280,9 @@ class ConditionBatch:
     def reaches(self, trained: Trained) -> list[Extrapolation | None]:
         """The kinds; None where another dose or time of the same was seen, not this one."""
         return [
-            kind if kind is not Extrapolation.SEEN or c in trained.frequencies else None
+            kind
+            if kind.apart_from_time is not Extrapolation.SEEN or c in trained.frequencies
+            else None
             for c, kind in zip(self.conditions, self.kinds, strict=True)
         ]
 
@@ -291,11 +301,11 @@ class ConditionBatch:
 
 
 def references_for(
-    population: Population,
+    trained: Trained,
     conditions: Sequence[Condition],
     controls: Mapping[StratumKey, np.ndarray],
 ) -> dict[StratumKey, np.ndarray]:
     """Mean latent of the controls for strata that training did not see."""
-    known = population.references
+    known, scale = trained.population.references, trained.time_course.scale
     new = {c.stratum for c in conditions} - set(known)
-    return {key: mean_controls(known, key, controls) for key in new}
+    return {key: mean_controls(known, key, controls, scale) for key in new}

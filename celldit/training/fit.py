@@ -14,6 +14,7 @@ import torch
 from celldit.arguments import check_path
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.stacking import Verdict
+from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
@@ -45,6 +46,7 @@ from celldit.training.saving.checkpoints import (
     is_main_process,
     settings_of,
 )
+from celldit.training.time_stage import fit_time_course
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 
 Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
@@ -74,6 +76,8 @@ class Fitted:
         Share of the network's displacement to use for each kind of extrapolation.
     history
         For each stage, one dictionary per epoch.
+    time_course
+        How cells get from one time to another; None without times.
     """
 
     autoencoder: Autoencoder
@@ -83,6 +87,7 @@ class Fitted:
     state_N: np.ndarray
     weight: dict[Extrapolation, float]
     history: dict[str, list[dict[str, float]]]
+    time_course: TimeCourse | None = None
 
     @property
     def network(self) -> NetworkShare:
@@ -96,7 +101,11 @@ def complete_weight(verdict: Verdict) -> dict[Extrapolation, float]:
     What it learned of cells it has seen says nothing of contexts and perturbations that are new:
     with one perturbed context there is none to hold out.
     """
-    return {kind: verdict.weight.get(kind, 0.0) for kind in Extrapolation}
+    weight = {kind: verdict.weight.get(kind, 0.0) for kind in Extrapolation}
+    # What is known at other times is done at this one; time has a weight of its own.
+    for kind in (Extrapolation.BETWEEN, Extrapolation.BEYOND):
+        weight[kind] = weight[Extrapolation.SEEN]
+    return weight
 
 
 def views_for(
@@ -244,6 +253,18 @@ def fit(
                 trainer_arguments=of_flow,
                 checkpoints=checkpoints,
             )
+            course = fit_time_course(
+                z_NKD,
+                table,
+                population,
+                autoencoder.scale.detach().cpu().double().repeat_interleave(
+                    autoencoder.token_dim
+                ).numpy(),
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
+                shown=bool(trainer_arguments.get("enable_progress_bar", True)),
+            )
             states, state_N, noise_history = fit_states_and_train(
                 flow,
                 z_NKD,
@@ -264,4 +285,5 @@ def fit(
         state_N,
         complete_weight(verdict),
         {"latent": latent_history, "flow": flow_history, "noise": noise_history},
+        course,
     )

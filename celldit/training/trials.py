@@ -56,7 +56,7 @@ def make_trials(
             continue
         truth = held_out_rows[of_row == i]
         if is_held_out[i]:
-            kind = classify(condition, trained)
+            kind = classify(condition, trained).apart_from_time
         else:
             kind = Extrapolation.SEEN
             n_seen += len(truth) >= 10
