@@ -530,7 +530,8 @@ class CellDiT:
             temporal_means=readouts.temporal_means.with_earlier(
                 cells.genes, trained.temporal_means, trained.genes
             ),
-            time_course=fitted.time_course or trained.time_course,
+            # Contexts have other numbers now.
+            time_course=fitted.time_course or replace(trained.time_course, flow=None),
             trained_with={
                 **trained.trained_with,
                 "fine_tuned": {

@@ -7,11 +7,11 @@ the rest of the way being left to the mixture. The pace is the one whose means o
 the neighbours are nearest to those measured; the share the one whose cells scatter about their mean
 as those measured do, by energy distance (the mean has a curve of its own,
 :mod:`celldit.calibration.temporal_means`). The default stays unless another pace lowers the sum of
-squared errors by a twentieth, or another share the energy by a twentieth of that between the
+squared errors by a twentieth, or another share the energy by a hundredth of that between the
 neighbours.
 
-Without a time to leave out, cells go the whole way themselves, at a steady pace. But where the first
-time of training is 0 and cells measured then have not set out yet, they answer to something that
+Without a time to leave out, cells go half of the way themselves, at a steady pace. But where the
+first time of training is 0 and cells measured then have not set out yet, they answer to something that
 was done then: pace :data:`~celldit.conditions.time_scale.RESPONSE_RATE`. They have not set out if
 along the way to the next time they spread by less than a quarter of its length; cells of a process
 that goes on of itself, like differentiation, are out of step.
@@ -35,7 +35,8 @@ from celldit.flow.losses import energy_distance_loss
 MIN_CELLS, MAX_CELLS = 20, 500
 RATES = (0.0, 1.5, RESPONSE_RATE)
 SHARES = (0.0, 0.5, 1.0)
-GAIN, SHAPE_GAIN = 0.95, 0.05
+GAIN, SHAPE_GAIN = 0.95, 0.01
+USUAL_SHARE = 0.5
 N_NEIGHBORS = 15
 SET_OUT = 0.25
 
@@ -62,13 +63,13 @@ def choose_course(contexts: Mapping[str, Snapshots], span: tuple[float, float]) 
         for i in range(1, len(times) - 1)
     ]
     if not trials:
-        return TimeCourse(default)
+        return TimeCourse(default, USUAL_SHARE)
     scales = {rate: replace(default, rate=rate) for rate in RATES}
     off = {rate: sum(trial.mean_error(scales[rate]) for trial in trials) for rate in RATES}
     rate = _better(off, default.rate, GAIN * off[default.rate])
     scale = scales[rate]
     shape = {s: sum(trial.shape_error(scale, s) for trial in trials) / len(trials) for s in SHARES}
-    share = _better(shape, 1.0, shape[1.0] - SHAPE_GAIN)
+    share = _better(shape, USUAL_SHARE, shape[USUAL_SHARE] - SHAPE_GAIN)
     return TimeCourse(scale, share, left_out=tuple(trial.scores(scale, share) for trial in trials))
 
 

@@ -49,6 +49,8 @@ class TimeFlow(nn.Module):
         self.shape = n_dims, n_contexts, width
         # Share of the velocity to use, chosen on cells that were held out.
         self.register_buffer("weight", torch.ones(1))
+        # Contexts that it was trained on; cells of others keep their deviation.
+        self.register_buffer("known", torch.zeros(n_contexts + 1))
 
     def forward(self, y_BF: Tensor, u_B: Tensor, context_B: Tensor) -> Tensor:
         """The velocity dy/du, (B, F).
@@ -75,11 +77,11 @@ class TimeFlow(nn.Module):
         y_BF
             Deviations at the start.
         start_B, end_B
-            Progress; cells whose two are equal, or whose context is none of training, stay.
+            Progress; cells whose two are equal, or of whose context no pairs were seen, stay.
         context_B
             As in :meth:`forward`.
         """
-        step_B1 = ((end_B - start_B) / N_STEPS * (context_B > 0))[:, None]
+        step_B1 = ((end_B - start_B) / N_STEPS * self.known[context_B])[:, None]
         for i in range(N_STEPS):
             now_B = torch.lerp(start_B, end_B, i / N_STEPS)
             next_B = torch.lerp(start_B, end_B, (i + 1) / N_STEPS)

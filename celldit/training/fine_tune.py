@@ -35,6 +35,7 @@ from celldit.training.flow_stage import train_flow
 from celldit.training.latents import encoded_once
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.saving.checkpoints import Checkpoints
+from celldit.training.time_stage import fit_time_course
 from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
 
 # Weights that are good already are moved by smaller steps than new ones.
@@ -161,6 +162,16 @@ def fine_tune(
                 # The trained flow has seen these; they do not say what it does with others.
                 never_hold_out=population.prior.conditions,
             )
+            course = fit_time_course(
+                z_NKD,
+                table,
+                joined,
+                matched,
+                config,
+                max_epochs=max_epochs,
+                seed=seed,
+                shown=bool(trainer_arguments.get("enable_progress_bar", True)),
+            )
             own_states, state_N, noise_history = fit_states_and_train(
                 new_flow,
                 z_NKD,
@@ -175,7 +186,7 @@ def fine_tune(
             )
     history = {"latent": latent_history, "flow": flow_history, "noise": noise_history}
     weights = {**weight, **verdict.weight}
-    return Fitted(matched, joined, new_flow, own_states, state_N, weights, history), match
+    return Fitted(matched, joined, new_flow, own_states, state_N, weights, history, course), match
 
 
 def join(

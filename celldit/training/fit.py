@@ -257,9 +257,7 @@ def fit(
                 z_NKD,
                 table,
                 population,
-                autoencoder.scale.detach().cpu().double().repeat_interleave(
-                    autoencoder.token_dim
-                ).numpy(),
+                autoencoder,
                 config,
                 max_epochs=max_epochs,
                 seed=seed,

@@ -27,6 +27,7 @@ from celldit.conditions.population import Population
 from celldit.flow.coupling import Coupling, OptimalTransportCoupling, UnbalancedCoupling
 from celldit.flow.losses import energy_distance_loss
 from celldit.flow.time import TimeFlow
+from celldit.latent.autoencoder import Autoencoder
 from celldit.training.config import TrainingConfig
 from celldit.training.progress import steps_shown
 
@@ -59,7 +60,7 @@ def fit_time_course(
     z: Latents,
     table: ConditionTable,
     population: Population,
-    scale_F: np.ndarray,
+    autoencoder: Autoencoder,
     config: TrainingConfig,
     *,
     max_epochs: int | None,
@@ -72,8 +73,8 @@ def fit_time_course(
     ----------
     z, table, population
         Latents of N training cells, their conditions, and where the controls of each time lie.
-    scale_F
-        Size of each latent dimension in units of log expression.
+    autoencoder
+        Whose latent tokens have a size in units of log expression.
     config
         Settings; ``growth`` says how cells are paired.
     max_epochs
@@ -87,6 +88,8 @@ def fit_time_course(
     if len(times) < 2:
         return None
     rng = np.random.default_rng([seed, 11])
+    size_K = autoencoder.scale.detach().cpu().double()
+    scale_F = size_K.repeat_interleave(autoencoder.token_dim).numpy()
     cells = _snapshots(z, table, rng)
     sized = {c: {t: rows * scale_F for t, rows in own.items()} for c, own in cells.items()}
     course = choose_course(sized, (times[0], times[-1]))
@@ -149,6 +152,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flow = TimeFlow(len(scale_F), len(population.contexts))
+    flow.known[[step.context for step in steps]] = 1.0
     pairs = [list(_paired(step, coupling, size_F, generator)) for step in steps]
     sets = [tuple(torch.cat(side) for side in zip(*own, strict=True)) for own in pairs]
     optimizer = torch.optim.AdamW(flow.parameters(), RATE, weight_decay=DECAY)
