@@ -20,7 +20,7 @@ from celldit.calibration.time_course import TimeCourse
 from celldit.compute import check_device, one_at_a_time, threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
-from celldit.conditions.strata import Strata, names_of
+from celldit.conditions.strata import Strata, names_of, warn_other_times
 from celldit.conditions.time_scale import TimeScale
 from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
@@ -349,7 +349,9 @@ class CellDiT:
             start="new" if self._borrowed is None else self._borrowed.name,
         )
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-        warn_without_controls(Strata.of_table(table).borrowed())
+        strata = Strata.of_table(table)
+        warn_without_controls(strata.borrowed())
+        warn_other_times(strata)
         warn_unequal_depths(table, cells.size_factors)
         with one_at_a_time(), holding as checkpoints, threads():
             fitted = fit(
@@ -478,7 +480,9 @@ class CellDiT:
             start=trained.model_id,
         )
         table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-        warn_without_controls(Strata.of_table(table).borrowed())
+        strata = Strata.of_table(table)
+        warn_without_controls(strata.borrowed())
+        warn_other_times(strata)
         warn_unequal_depths(table, cells.size_factors)
         with one_at_a_time(), holding as checkpoints, threads():
             fitted, match = fine_tune(

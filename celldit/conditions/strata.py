@@ -18,6 +18,7 @@ cells that mean is worth, and the cells that training pairs and predictions star
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,6 +37,7 @@ __all__ = [
     "StratumKey",
     "mean_controls",
     "names_of",
+    "warn_other_times",
 ]
 
 StratumKey: TypeAlias = tuple[str, float | None]
@@ -147,6 +149,26 @@ class Strata:
         """Strata of contexts without any control, in which something else was done."""
         treated = {c.stratum for c in self.table.conditions if not c.is_control}
         return tuple(k for k, s in self.of.items() if not s.is_identified and k in treated)
+
+
+def warn_other_times(strata: Strata) -> None:
+    """Warn of perturbations at times of which their context has no controls."""
+    treated = {c.stratum for c in strata.table.conditions if not c.is_control}
+    lacking = sorted(
+        (k for k, s in strata.of.items() if s.origin is Origin.TIMES and k in treated), key=str
+    )
+    if not lacking:
+        return
+    names, rest = names_of(lacking[:5]), len(lacking) - 5
+    listed = ", ".join(names) + (f" and {rest} more" if rest > 0 else "")
+    warnings.warn(
+        f"Something was done to cells where there are no controls of the same time ({listed}). "
+        "Their effects are measured from controls of other times, so they hold what time alone "
+        "does. Add controls of these times; if time counts from what was done, set up the data "
+        "without perturbation_key, and what was done is the course itself.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def names_of(strata: Iterable[StratumKey]) -> tuple[str, ...]:
