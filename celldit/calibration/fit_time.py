@@ -10,11 +10,11 @@ as those measured do, by energy distance (the mean has a curve of its own,
 squared errors by a twentieth, or another share the energy by a hundredth of that between the
 neighbours.
 
-Without a time to leave out, cells go half of the way themselves, at a steady pace. But where the
-first time of training is 0 and cells measured then have not set out yet, they answer to something that
-was done then: pace :data:`~celldit.conditions.time_scale.RESPONSE_RATE`. They have not set out if
-along the way to the next time they spread by less than a quarter of its length; cells of a process
-that goes on of itself, like differentiation, are out of step.
+Without a time to leave out, cells go the whole way themselves, at a steady pace. But where the
+first time of training is 0 and cells measured then have not set out yet, they answer to something
+that was done then: pace :data:`~celldit.conditions.time_scale.RESPONSE_RATE`. They have not set out
+if along the way to the next time they spread by less than a quarter of its length; cells of a
+process that goes on of itself, like differentiation, are out of step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MIN_CELLS, MAX_CELLS = 20, 500
 RATES = (0.0, 1.5, RESPONSE_RATE)
 SHARES = (0.0, 0.5, 1.0)
 GAIN, SHAPE_GAIN = 0.95, 0.01
-USUAL_SHARE = 0.5
+USUAL_SHARE = 1.0
 N_NEIGHBORS = 15
 SET_OUT = 0.25
 
@@ -54,7 +54,10 @@ def choose_course(contexts: Mapping[str, Snapshots], span: tuple[float, float]) 
     span
         First and last time of training.
     """
-    large = {c: {t: z for t, z in own.items() if len(z) >= MIN_CELLS} for c, own in contexts.items()}
+    large = {
+        context: {time: z for time, z in own.items() if len(z) >= MIN_CELLS}
+        for context, own in contexts.items()
+    }
     default = TimeScale(*span, RESPONSE_RATE if _answers(large, span) else 0.0)
     trials = [
         _Trial.of(context, own, times[i - 1 : i + 2])

@@ -1,9 +1,9 @@
 """What the controls of a context look like at each time of training, and between these times.
 
 A cell that is sent to another time is held to the mean log expression of that time; see
-:mod:`celldit.inference.time.offsets`. At a time of training that was measured. Between two it lies on
-the straight line from the one to the other, in the progress of the course. From four times on it
-lies on the posterior mean of a Gaussian process through all of them: a line and a once
+:mod:`celldit.inference.offsets.course`. At a time of training that was measured. Between two it
+lies on the straight line from the one to the other, in the progress of the course. From four times
+on it lies on the posterior mean of a Gaussian process through all of them: a line and a once
 differentiable deviation (Matérn 3/2; Rasmussen & Williams 2006, section 4.2.1), with the sampling
 noise of every mean. How far courses deviate, and over which length, has the largest restricted
 likelihood over all genes; fewer times cannot tell.
@@ -128,13 +128,16 @@ class TemporalMeans:
         """The same on the straight line between the times before and after, (G,)."""
         own = self._of(key[0])
         low, high, share = bracket(sorted(own), key[1], scale)
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         return np.asarray((1 - share) * own[low] + share * own[high])
 
     def _of(self, context: str) -> dict[float, np.ndarray]:
         return {t: m for (c, t), m in self.means.items() if c == context and t is not None}
 
-    def _measured(self, context: str, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _measured(
+        self, context: str, times: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means at some times and their variances, (G, T), in each gene's own unit, (G,)."""
         mean_GT = np.stack([self.means[context, t] for t in times], axis=1).astype(np.float64)
         noise_GT = np.stack([self.noise[context, t] for t in times], axis=1).astype(np.float64)
@@ -243,9 +246,7 @@ def curve_weights(u_T: np.ndarray, noise_GT: np.ndarray, u: float, curve: Curve)
     return np.asarray(found[:, :n_times, 0])
 
 
-def _likelihood(
-    mean_GT: np.ndarray, noise_GT: np.ndarray, u_T: np.ndarray, curve: Curve
-) -> float:
+def _likelihood(mean_GT: np.ndarray, noise_GT: np.ndarray, u_T: np.ndarray, curve: Curve) -> float:
     """Log likelihood of what does not lie on a line, summed over genes."""
     basis_T2 = np.stack([np.ones(len(u_T)), u_T], axis=1)
     # Contrasts that no line changes.

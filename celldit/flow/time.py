@@ -48,8 +48,10 @@ class TimeFlow(nn.Module):
         nn.init.zeros_(last.bias)
         self.shape = n_dims, n_contexts, width
         # Share of the velocity to use, chosen on cells that were held out.
+        self.weight: Tensor
         self.register_buffer("weight", torch.ones(1))
         # Contexts that it was trained on; cells of others keep their deviation.
+        self.known: Tensor
         self.register_buffer("known", torch.zeros(n_contexts + 1))
 
     def forward(self, y_BF: Tensor, u_B: Tensor, context_B: Tensor) -> Tensor:

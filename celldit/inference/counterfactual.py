@@ -26,6 +26,7 @@ from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
 
+
 def predict(
     trained: Trained,
     controls: CellStore,

@@ -60,7 +60,7 @@ def plan(
     asked = ConditionBatch.of_rows(trained, options, row_N)
     ends = _ends(trained, asked, seed)
     drawing = NewCells.of(trained, ends, config, seed, sizes_N)
-    sample = drawing.draw
+    sample: Callable[[np.ndarray], PredictedCells] = drawing.draw
     if set(ends.conditions) - set(options):
         sample = _between(trained, drawing, asked, seed)
     obs = asked.obs(trained.fields, n_cells)

@@ -85,9 +85,7 @@ class NewCells:
         source = self.sources.rows(row_B, state_B)
         solver = None
         if self.config.solver == "sde":
-            solver = solver_from_noise(
-                self.config, source.to(trained.flow.device), keys, self.seed
-            )
+            solver = solver_from_noise(self.config, source.to(trained.flow.device), keys, self.seed)
         told = source.tell(self.conditions.embedding, row_B)
         noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, self.seed)
         z_BKD = carry(trained.flow, source(noise_BKD), told, self.config, solver=solver)

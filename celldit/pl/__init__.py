@@ -15,6 +15,7 @@ from celldit.pl.distributions import distributions
 from celldit.pl.effect import effect
 from celldit.pl.effect_heatmap import effect_heatmap
 from celldit.pl.embedding import embedding
+from celldit.pl.fate_map import fate_map
 from celldit.pl.programs import programs
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
@@ -29,6 +30,7 @@ __all__ = [
     "effect",
     "effect_heatmap",
     "embedding",
+    "fate_map",
     "programs",
     "scores",
     "training_curves",

@@ -21,6 +21,7 @@ from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
 from celldit.tl.effects import effects
 from celldit.tl.embed import embed
+from celldit.tl.fate_map import fate_map
 from celldit.tl.gene_loadings import gene_loadings
 from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
@@ -36,6 +37,7 @@ __all__ = [
     "effects",
     "embed",
     "evaluate",
+    "fate_map",
     "gene_loadings",
     "headroom",
     "intervals",

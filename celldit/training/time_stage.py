@@ -154,7 +154,7 @@ def _train(
         flow = TimeFlow(len(scale_F), len(population.contexts))
     flow.known[[step.context for step in steps]] = 1.0
     pairs = [list(_paired(step, coupling, size_F, generator)) for step in steps]
-    sets = [tuple(torch.cat(side) for side in zip(*own, strict=True)) for own in pairs]
+    sets = [(torch.cat([a for a, _ in own]), torch.cat([b for _, b in own])) for own in pairs]
     optimizer = torch.optim.AdamW(flow.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=n_steps)
     unit_F = size_F / size_F.square().mean().sqrt()

@@ -4,9 +4,9 @@
 
 celldit is trained on the other times. Its new cells (``generate``) and the cells of both neighbours
 followed there (``trajectory``) stand beside the simple answers: cells of either neighbour, equal
-numbers of both, and cells of both matched by exact optimal transport (in the principal components of
-the judge) and read at the time's share of the way between them, in log expression. The ceiling is one
-half of the measured cells against the other.
+numbers of both, and cells of both matched by exact optimal transport (in the principal components
+of the judge) and read at the time's share of the way between them, in log expression. The ceiling
+is one half of the measured cells against the other.
 
 ``energy``
     Energy distance to the held-out cells in 50 principal components of log expression (counts per
@@ -144,9 +144,7 @@ def simple(problem: Course, judge: Judge, log: np.ndarray, seed: int) -> dict[st
 def of_celldit(problem: Course, seed: int) -> tuple[dict[str, ad.AnnData], float]:
     """Cells for the time that training did not see, and how long training took."""
     train = problem.cells[problem.times != problem.held_out].copy()
-    cd.CellDiT.setup_anndata(
-        train, time_key=problem.time_key, size_factor_key=problem.size_key
-    )
+    cd.CellDiT.setup_anndata(train, time_key=problem.time_key, size_factor_key=problem.size_key)
     model = cd.CellDiT(train)
     start = time.process_time()
     model.train(seed=seed, enable_progress_bar=False)

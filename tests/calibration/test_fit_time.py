@@ -12,7 +12,7 @@ from celldit.conditions.time_scale import RESPONSE_RATE
 def cells(mean: float, n: int = 200, seed: int = 0, spread: float = 0.3) -> np.ndarray:
     """Two dimensions, the first of which changes with time."""
     noise = np.random.default_rng(seed).normal(0, spread, (n, 2))
-    return noise + [mean, 0.0]
+    return noise + np.array([mean, 0.0])
 
 
 def test_cells_that_change_together_are_displaced() -> None:
@@ -50,7 +50,7 @@ def test_without_a_time_to_leave_out_defaults_are_said() -> None:
 
 def test_ways_of_a_shift_are_the_shift() -> None:
     early = cells(0)
-    there, back = ways_between(early, early + [3.0, 1.0])
+    there, back = ways_between(early, early + np.array([3.0, 1.0]))
     np.testing.assert_allclose(there, np.tile([3.0, 1.0], (200, 1)), atol=1e-9)
     np.testing.assert_allclose(back, -there, atol=1e-9)
 

@@ -53,6 +53,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
     compared = cd.tl.compare(
         {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
     )
+    fates = pd.DataFrame([[0.5, 0.5], [1.0, 0.0]], ["a", "b"], ["a", "b"])
     found = {
         "tl.attention": (adata, model, "A"),
         "tl.ceiling": (adata, adata),
@@ -63,6 +64,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "tl.effects": (adata, model, ["A"]),
         "tl.embed": (adata, model),
         "tl.evaluate": (predicted, adata, adata),
+        "tl.fate_map": (adata, model),
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
@@ -79,6 +81,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.effect": (adata, predicted, "A"),
         "pl.effect_heatmap": (effects, ["gene1"]),
         "pl.embedding": (adata, predicted),
+        "pl.fate_map": (fates,),
         "pl.programs": (programs,),
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
@@ -109,6 +112,8 @@ def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path
     options: dict[str, Any] = {}
     if name == "tl.rank_perturbations":
         options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
+    if name == "tl.fate_map":
+        options = {"groupby": "donor", "start": 1, "end": 2}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
     for place in range(len(good)):

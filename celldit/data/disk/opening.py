@@ -27,8 +27,8 @@ from celldit.data.disk.files import (
 from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.disk.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.data.fields import Fields, fields_of
-from celldit.data.labels.times import find_bins, warn_binned
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
+from celldit.data.labels.times import find_bins, warn_binned
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
 

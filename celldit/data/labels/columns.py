@@ -113,8 +113,8 @@ def number_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
     _refuse_missing(column, key, role)
     if _are_dates(column):
         raise InputError(
-            f"adata.obs[{key!r}], named by {role}, holds dates; write the time since the start as a "
-            f"number into another column, such as adata.obs['hours'] = "
+            f"adata.obs[{key!r}], named by {role}, holds dates; write the time since the start as "
+            f"a number into another column, such as adata.obs['hours'] = "
             f"(adata.obs[{key!r}] - adata.obs[{key!r}].min()) / pd.Timedelta('1h')."
         )
     values = pd.to_numeric(pd.Series(np.asarray(column)), errors="coerce").to_numpy(np.float64)

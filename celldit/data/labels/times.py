@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ def find_bins(times_N: np.ndarray) -> tuple[str, ...]:
         return ()
     bins = [_Bin(t, t, n, t * n) for t, n in zip(times.tolist(), counts.tolist(), strict=True)]
     while len(bins) > MAX_TIMES:
-        _join(bins, int(np.argmin([_cost(a, b) for a, b in zip(bins, bins[1:], strict=False)])))
+        _join(bins, int(np.argmin([_cost(a, b) for a, b in pairwise(bins)])))
     while len(bins) > 1 and min(b.n_cells for b in bins) < MIN_CELLS:
         small = int(np.argmin([b.n_cells for b in bins]))
         before = bins[small].low - bins[small - 1].high if small > 0 else np.inf
@@ -88,7 +89,5 @@ def _cost(first: _Bin, second: _Bin) -> float:
 def _join(bins: list[_Bin], i: int) -> None:
     first, second = bins[i : i + 2]
     bins[i : i + 2] = [
-        _Bin(
-            first.low, second.high, first.n_cells + second.n_cells, first.total + second.total
-        )
+        _Bin(first.low, second.high, first.n_cells + second.n_cells, first.total + second.total)
     ]

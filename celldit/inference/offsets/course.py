@@ -7,8 +7,7 @@ from the one time to the other the change of mean log expression that is known
 (:class:`~celldit.calibration.temporal_means.TemporalMeans`). As with the mean of a perturbation
 (:mod:`celldit.calibration.means`) that belongs to the times and not to the cells that are passed,
 so it is found from new cells of the model's own, always the same ones, with their counts. Perturbed
-cells get what controls get. Where new cells are themselves sent on they are held to the mean at the
-other time, whatever they lack where they start.
+cells get what controls get.
 """
 
 from __future__ import annotations
@@ -111,10 +110,7 @@ def _offset(trained: Trained, start: StratumKey, end: StratumKey, *, from_end: b
         return logs.mean(0)
 
     change_G = _change(trained, start, end, from_end=from_end)
-    if from_end:
-        wanted_G = torch.from_numpy(trained.temporal_means.means[start] + change_G)
-    else:
-        wanted_G = level(before.mean_BG) + torch.from_numpy(change_G)
+    wanted_G = level(before.mean_BG) + torch.from_numpy(change_G)
     return _solved(lambda offset_G: level(after_NG * offset_G.exp()), wanted_G)
 
 

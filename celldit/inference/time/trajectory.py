@@ -78,9 +78,7 @@ def plan_trajectory(
 def _offsets(trained: Trained, start: ConditionBatch, end: ConditionBatch) -> Offset:
     """By position: that of the controls' course, and for what was done to cells that it changes."""
     through_time = course_offsets(trained, start, end)
-    at_start, at_end = (
-        condition_offsets(trained, one, SolverConfig()) for one in (start, end)
-    )
+    at_start, at_end = (condition_offsets(trained, one, SolverConfig()) for one in (start, end))
 
     def offset(at_B: np.ndarray) -> Tensor:
         start_B, end_B = start.row[at_B], end.row[at_B]
