@@ -2,8 +2,8 @@
 
 A cell is taken along the mean course of the controls of its context, and its deviation from that
 along the network's velocity (:mod:`celldit.flow.time`); what was done to it is taken away before
-and given back after, as it is at the other time. At a time between two of training a population is, as
-far as cells do not change themselves, a mixture: a cell then is where one of the two times takes
+and given back after, as it is at the other time. At a time between two of training a population is,
+as far as cells do not change themselves, a mixture: a cell then is where one of the two times takes
 it, the later one with the probability of the share of the way that is done, and has gone from there
 the share of the way that cells go themselves.
 """
