@@ -10,6 +10,7 @@ from celldit import __version__
 from celldit.cli.baseline import baseline
 from celldit.cli.benchmark import benchmark
 from celldit.cli.demo import demo
+from celldit.cli.effects_table import effects_table
 from celldit.cli.evaluate import evaluate
 from celldit.cli.generate import generate
 from celldit.cli.info import info
@@ -34,6 +35,7 @@ for command in (
     evaluate,
     baseline,
     submission,
+    effects_table,
     info,
     benchmark,
 ):

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from celldit.errors import FileError, InputError
+from celldit.errors import InputError
 
 if TYPE_CHECKING:
     import anndata as ad
-    import pandas as pd
 
 __all__ = ["read_features"]
 
 
-def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str, pd.DataFrame]:
+def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str, Any]:
     """One table for each source.
 
     Parameters
     ----------
     sources
-        Names of sources of :func:`celldit.pp.gene_features`, GMT files, or ``.csv`` files whose
-        first column names the perturbation.
+        Names of sources of :func:`celldit.pp.gene_features`, GMT files, or files as
+        :mod:`celldit.effects.features.files` reads them.
     adata
         The training cells, set up; None where they stay on disk.
 
@@ -35,11 +34,13 @@ def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str,
     UnknownNameError
         If a source is not known.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    named = [source for source in sources if not source.lower().endswith(".csv")]
+    from celldit.effects.features.files import ENDINGS, table_of
+
+    tables: dict[str, Any] = {}
+    named = [source for source in sources if not source.lower().endswith(ENDINGS)]
     for source in sources:
         if source not in named:
-            tables[Path(source).stem] = _table(Path(source))
+            tables[Path(source).stem] = table_of(source)
     if named and adata is None:
         from celldit.effects.features.gene_sources import describe, name_of
 
@@ -57,16 +58,3 @@ def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str,
         # It leaves its result in uns, which training does not read.
         del adata.uns["gene_features"]
     return tables
-
-
-def _table(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.is_file():
-        raise FileError(f"There is no file {path}; check the path.")
-    try:
-        # A gene named NA is a gene.
-        table = pd.read_csv(path, index_col=0, dtype={0: str}, keep_default_na=False)
-        return table.set_index(table.index.astype(str))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be read as .csv ({error}).") from error

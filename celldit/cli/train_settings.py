@@ -32,12 +32,13 @@ _TABLES: dict[str, tuple[str, ...]] = {
         "min_overlap",
         "train_autoencoder",
         "features",
+        "effects",
         "dit",
     ),
     "train": ("max_epochs", "seed", "accelerator", "devices", "strategy", "nodes"),
 }
 _NUMBERS = ("max_epochs", "seed", "nodes")
-_LISTS = ("control", "covariate_keys", "features")
+_LISTS = ("control", "covariate_keys", "features", "effects")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ perturbation_sep
         Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
     features
         Sources, as :func:`celldit.cli.train_features.read_features` takes them.
+    effects
+        Files of effects that others measured, as in :class:`celldit.CellDiT`.
     max_epochs, seed
         As in :meth:`celldit.CellDiT.train`.
     accelerator, devices, strategy, nodes
@@ -77,6 +80,7 @@ perturbation_sep
     min_overlap: float = 0.5
     train_autoencoder: bool = True
     features: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
     dit: str = "S"
     max_epochs: int | None = None
     seed: int = 0

@@ -15,16 +15,17 @@ from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counts import draw_counterfactual_counts
 from celldit.inference.edit import EditConfig
 from celldit.inference.offsets.condition import Offset, log_offsets
 from celldit.inference.offsets.course import course_offsets, with_course
 from celldit.inference.sampling import Sampling, collect
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
+from celldit.training.trained import Trained
 
 
 def predict(

@@ -13,10 +13,11 @@ from torch import Tensor
 from celldit.calibration.control_draws import N_CELLS
 from celldit.calibration.rates.fold_change import fold_changes
 from celldit.conditions import Condition
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
+from celldit.training.trained import Trained
 
 
 def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
@@ -76,6 +77,7 @@ def effect_table(trained: Trained, conditions: Sequence[Condition]) -> pd.DataFr
         sd_G = calibration.sd(sd_QG[row], fold_G, reaches[row])
         new = beyond[row].new_genes
         sd_G[new] = np.hypot(sd_G[new], trained.mean_calibration.on_target.spread)
+        sd_G = np.hypot(sd_G, beyond[row].further.sd_G)
         ranged = fields.dose_key is not None or fields.time_key is not None
         frames.append(
             pd.DataFrame(

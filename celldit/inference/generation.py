@@ -11,6 +11,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.between import Between
 from celldit.data.store import CellStore
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import edit
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
@@ -19,8 +20,8 @@ from celldit.inference.offsets.course import course_offsets
 from celldit.inference.sampling import Sampling, filled_up
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import TIME_STREAM, CourseMap
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.io.write import PredictedCells, concatenate
+from celldit.training.trained import Trained
 
 COMPOSITION_STREAM = 1 << 19
 EDIT_STREAM = 1 << 48

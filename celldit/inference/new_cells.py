@@ -13,6 +13,7 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.data.cells import Cells
 from celldit.flow import cell_noise
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counts import draw_counts
 from celldit.inference.noise import (
     STATE_STREAM,
@@ -23,8 +24,8 @@ from celldit.inference.noise import (
 from celldit.inference.offsets.condition import Offset, condition_offsets
 from celldit.inference.sampling import TILE, filled_up
 from celldit.inference.solver import SolverConfig, carry
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.io.write import PredictedCells, concatenate
+from celldit.training.trained import Trained
 
 SIZE_STREAM = 1 << 20
 

@@ -24,11 +24,12 @@ from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import ConditionTable
 from celldit.conditions.latents import Latents, rows_of
 from celldit.conditions.population import Population
+from celldit.conditions.time_scale import TimeScale
 from celldit.flow.coupling import Coupling, OptimalTransportCoupling, UnbalancedCoupling
 from celldit.flow.losses import energy_distance_loss
 from celldit.flow.time import TimeFlow
 from celldit.latent.autoencoder import Autoencoder
-from celldit.training.config import TrainingConfig
+from celldit.training.design import Run
 from celldit.training.progress import steps_shown
 
 log = logging.getLogger("celldit")
@@ -61,13 +62,9 @@ def fit_time_course(
     table: ConditionTable,
     population: Population,
     autoencoder: Autoencoder,
-    config: TrainingConfig,
-    *,
-    max_epochs: int | None,
-    seed: int,
-    shown: bool,
-) -> TimeCourse | None:
-    """Learn the course of the control cells; None where the data have fewer than two times.
+    run: Run,
+) -> TimeCourse:
+    """Learn the course of the control cells; where the data have fewer than two times, nothing.
 
     Parameters
     ----------
@@ -75,19 +72,14 @@ def fit_time_course(
         Latents of N training cells, their conditions, and where the controls of each time lie.
     autoencoder
         Whose latent tokens have a size in units of log expression.
-    config
-        Settings; ``growth`` says how cells are paired.
-    max_epochs
-        Bound on the epochs; 0 for no network.
-    seed
-        Of everything random.
-    shown
-        Whether to show a bar.
+    run
+        Seed, bound on the epochs (0 for no network), whether to show a bar, and settings, of which
+        ``growth`` says how cells are paired.
     """
     times = sorted({c.time for c in table.conditions if c.time is not None})
     if len(times) < 2:
-        return None
-    rng = np.random.default_rng([seed, 11])
+        return TimeCourse(TimeScale())
+    rng = np.random.default_rng([run.seed, 11])
     size_K = autoencoder.scale.detach().cpu().double()
     scale_F = size_K.repeat_interleave(autoencoder.token_dim).numpy()
     cells = _snapshots(z, table, rng)
@@ -95,11 +87,11 @@ def fit_time_course(
     course = choose_course(sized, (times[0], times[-1]))
     log.info("Times between those of training: %s.", course.verdict)
     steps = list(_steps(cells, population, course, rng))
-    n_epochs = EPOCHS if max_epochs is None else min(EPOCHS, max_epochs)
+    n_epochs = EPOCHS if run.max_epochs is None else min(EPOCHS, run.max_epochs)
     if not steps or not n_epochs:
         return course
-    coupling: Coupling = UnbalancedCoupling() if config.growth else OptimalTransportCoupling()
-    flow = _train(steps, population, scale_F, coupling, n_epochs * STEPS_PER_EPOCH, seed, shown)
+    coupling: Coupling = UnbalancedCoupling() if run.config.growth else OptimalTransportCoupling()
+    flow = _train(steps, population, scale_F, coupling, n_epochs * STEPS_PER_EPOCH, run)
     _choose_weight(flow, steps, torch.from_numpy(scale_F).float())
     return replace(course, flow=flow) if flow.weight > 0 else course
 
@@ -143,14 +135,14 @@ def _train(
     scale_F: np.ndarray,
     coupling: Coupling,
     n_steps: int,
-    seed: int,
-    shown: bool,
+    run: Run,
 ) -> TimeFlow:
     """Train on straight lines between paired cells of all steps."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(run.seed)
+    shown = bool(run.trainer_arguments.get("enable_progress_bar", True))
     size_F = torch.from_numpy(scale_F).float()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(run.seed)
         flow = TimeFlow(len(scale_F), len(population.contexts))
     flow.known[[step.context for step in steps]] = 1.0
     pairs = [list(_paired(step, coupling, size_F, generator)) for step in steps]

@@ -87,6 +87,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),
         "pp.drug_features": ({"A": "CCO"},),
+        "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),
     }
@@ -94,7 +95,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
 
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
-NAMES += ["pp.drug_features", "pp.gene_features", "pp.merge_guides"]
+NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:

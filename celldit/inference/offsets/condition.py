@@ -12,10 +12,11 @@ import torch
 
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import ResidualEffect
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, transport_map
+from celldit.training.trained import Trained
 
 # Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts
 # that may alternate.
@@ -65,7 +66,7 @@ def condition_offsets(
     callable
         Offsets of log rates, (B, G), by the rows of B conditions in `there`.
     """
-    if trained.mean_calibration.is_none:
+    if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
     conditions, reaches = there.conditions, there.reaches(trained)
     rows = np.arange(len(conditions))

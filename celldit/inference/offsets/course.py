@@ -22,12 +22,13 @@ from torch import Tensor
 from celldit.calibration.means import LEAST_ANSWER, MOST_OFFSET, ROUNDS
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.new_cells import new_cells
 from celldit.inference.offsets.condition import Offset
 from celldit.inference.time.course_map import CourseMap
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route
 from celldit.latent.expected_log import expected_log
+from celldit.training.trained import Trained
 
 N_CELLS = 512
 STEP = 0.1

@@ -21,8 +21,9 @@ from torch import Tensor
 from celldit.conditions.between import bracket, times_by_context
 from celldit.conditions.embedding import context_numbers
 from celldit.conditions.strata import StratumKey, mean_controls
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.noise import uniforms
-from celldit.inference.trained import ConditionBatch, Trained
+from celldit.training.trained import Trained
 
 TIME_STREAM = 1 << 18
 

@@ -14,13 +14,14 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import control_means, edited_tile
 from celldit.inference.offsets.condition import Offset, condition_offsets
 from celldit.inference.offsets.course import course_offsets
 from celldit.inference.sampling import Sampling
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
-from celldit.inference.trained import ConditionBatch, Trained
+from celldit.training.trained import Trained
 
 
 def plan_trajectory(

@@ -1,59 +1,12 @@
-"""What is written out for a CPU is what torch's own kernels compute."""
-
-import copy
+"""Norm, dropout and projections are what torch's own compute."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from celldit.nn import cpu_attention
 from celldit.nn.attention import Attention
-from celldit.nn.cpu_attention import attend
 from celldit.nn.dropout import Dropout, kept
 from celldit.nn.norm import RMSNorm
-
-
-def reached(layer, x, members, mask):
-    """Result and all gradients of attention."""
-    x, members = (t.clone().requires_grad_() for t in (x, members))
-    y = layer(x, members, mask)
-    torch.manual_seed(1)
-    y.backward(torch.randn_like(y))
-    return [y.detach(), x.grad, members.grad, *(p.grad for p in layer.parameters())]
-
-
-@pytest.mark.parametrize(("n", "m"), [(6, 6), (3, 15), (5, 16), (17, 20)])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("cells_at_once", [1, 3, 7])
-def test_attention_and_its_gradient_are_those_of_the_fused_kernel(
-    monkeypatch, n, m, masked, cells_at_once
-):
-    monkeypatch.setattr(cpu_attention, "MOST_WEIGHTS", cells_at_once * 4 * n * m)
-    torch.manual_seed(0)
-    layer = Attention(32, 4)
-    torch.nn.init.normal_(layer.norm_q.weight)
-    torch.nn.init.normal_(layer.norm_k.weight)
-    x, members = torch.randn(7, n, 32), torch.randn(7, m, 32)
-    mask = torch.rand(7, m) < 0.6 if masked else None
-    if mask is not None:
-        mask[2] = False
-    found = []
-    for written_out in (True, False):
-        monkeypatch.setattr(cpu_attention, "suits", lambda *_, yes=written_out: yes)
-        found.append(reached(copy.deepcopy(layer), x, members, mask))
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_are_those_of_finite_differences_with_dropout_too():
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(2, n, 8, dtype=torch.double, requires_grad=True) for n in (3, 4, 4))
-    scale = torch.randn(4, dtype=torch.double, requires_grad=True)
-
-    def attention(q, k, v, scale):
-        torch.manual_seed(5)  # the same weights are dropped every time
-        return attend(q, k, v, scale, None, n_heads=2, eps=1e-6, share=0.3)
-
-    assert torch.autograd.gradcheck(attention, (q, k, v, scale))
 
 
 def test_self_attention_needs_no_second_copy_of_the_members():

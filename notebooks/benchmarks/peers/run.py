@@ -12,10 +12,10 @@ import anndata as ad
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.benchmark.methods import CannotRun, Method
-from celldit.evaluation.benchmark.peers.environment import environment, last_line, prepare
-from celldit.evaluation.benchmark.peers.exchange import read_points, write_request
-from celldit.evaluation.benchmark.peers.registry import PEERS, Peer
 from celldit.evaluation.benchmark.problems import Posed
+from peers.environment import environment, last_line, prepare
+from peers.exchange import read_points, write_request
+from peers.registry import PEERS, Peer
 
 __all__ = ["peer_methods"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celldit.evaluation.benchmark.peers.registry import PEERS, Peer
-from celldit.evaluation.benchmark.peers.run import peer_methods
+from peers.registry import PEERS, Peer
+from peers.run import peer_methods
 
 __all__ = ["PEERS", "Peer", "peer_methods"]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from celldit.evaluation.benchmark.methods import CannotRun
-from celldit.evaluation.benchmark.peers.registry import Peer
+from peers.registry import Peer
 
 __all__ = ["prepare"]
 
