@@ -7,7 +7,7 @@ the rest of the way being left to the mixture. The pace is the one whose means o
 the neighbours are nearest to those measured; the share the one whose cells scatter about their mean
 as those measured do, by energy distance (the mean has a curve of its own,
 :mod:`celldit.calibration.temporal_means`). The default stays unless another pace lowers the sum of
-squared errors by a twentieth, or another share the energy by a hundredth of that between the
+squared errors by a twentieth, or another share the energy by half a hundredth of that between the
 neighbours.
 
 Without a time to leave out, cells go the whole way themselves, at a steady pace. But where the
@@ -35,7 +35,7 @@ from celldit.flow.losses import energy_distance_loss
 MIN_CELLS, MAX_CELLS = 20, 500
 RATES = (0.0, 1.5, RESPONSE_RATE)
 SHARES = (0.0, 0.5, 1.0)
-GAIN, SHAPE_GAIN = 0.95, 0.01
+GAIN, SHAPE_GAIN = 0.95, 0.005
 USUAL_SHARE = 1.0
 N_NEIGHBORS = 15
 SET_OUT = 0.25
