@@ -206,6 +206,11 @@ class CellDiT:
         return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
 
     @property
+    def time_course(self) -> str:
+        """What holds between the times of training, and how well it did on times left out."""
+        return self.trained.time_course.verdict
+
+    @property
     def trust(self) -> dict[str, float]:
         """The earlier name of :attr:`flow_weight`."""
         return self.flow_weight
@@ -565,9 +570,8 @@ class CellDiT:
             Data whose composition and library sizes to follow (cells are drawn from its rows);
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
-            Where the data have them; a dose needs `perturbation`. At a time between two of
-            training, cells start among those of either and have gone their share of the way to the
-            other.
+            Where the data have them; a dose needs `perturbation`. Cells at a time between two of
+            training are new cells of either, sent on as by :meth:`trajectory`.
         solver, n_steps, grid, guidance, guidance_interval
             As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
             distribution of a flow that has learned its source, and narrows that of one that has
@@ -630,10 +634,6 @@ class CellDiT:
         adata: Source | None = None,
         *,
         times: Sequence[float],
-        sampler: Literal["inversion", "edit"] = "inversion",
-        solver: str | None = None,
-        n_steps: int = 8,
-        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
         seed: int = 0,
         batch_size: int = 512,
         out: str | os.PathLike[str] | None = None,
@@ -641,9 +641,11 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show each cell at other times, those between the trained ones included.
 
-        At a trained time cells have the mean log expression of the controls measured then. Between
-        two of them expected counts lie on the straight line between those that the cell has at
-        either; nothing that was measured says more.
+        Each goes along the mean course of its controls, and its deviation from that along a
+        velocity learned from cells of consecutive times, paired by optimal transport; what was done
+        to it is done to it at the other time, too. At a trained time cells have the mean log
+        expression of the controls measured then. How much cells change between trained times, and
+        how fast, was chosen by leaving times out; :attr:`time_course` says what was found.
 
         Parameters
         ----------
@@ -652,9 +654,7 @@ class CellDiT:
         times
             Where to show them. Outside the trained range the nearest trained time is used, and a
             warning says so.
-        sampler
-            ``"inversion"`` or ``"edit"``, as for :meth:`predict`.
-        solver, n_steps, grid, seed, batch_size, out, overwrite
+        seed, batch_size, out, overwrite
             As for :meth:`predict`.
 
         Returns
@@ -669,13 +669,7 @@ class CellDiT:
             If the model knows no time, or a number cannot be used.
         """
         trained = self.trained
-        config = SolverConfig(
-            solver or ("euler" if sampler == "edit" else "heun"), n_steps, grid=grid
-        )
-        self._check(config, batch_size, seed)
-        check_sampler(sampler, config, None)
-        if sampler == "transport":
-            raise InputError('trajectory() goes through noise; use "inversion" or "edit".')
+        self._check(SolverConfig(), batch_size, seed)
         numbers, target = check_times(times, trained), check_out(out, overwrite)
         cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
         with threads():
@@ -683,8 +677,6 @@ class CellDiT:
                 trained,
                 cells,
                 numbers,
-                sampler=sampler,
-                config=config,
                 seed=seed,
                 batch_size=batch_size,
             )

@@ -17,6 +17,7 @@ from celldit.pl.effects.effect_heatmap import effect_heatmap
 from celldit.pl.effects.trajectory import trajectory
 from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
+from celldit.pl.fate_map import fate_map
 from celldit.pl.programs import programs
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
@@ -30,6 +31,7 @@ __all__ = [
     "effect",
     "effect_heatmap",
     "embedding",
+    "fate_map",
     "programs",
     "scores",
     "training_curves",

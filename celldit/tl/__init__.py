@@ -21,6 +21,7 @@ from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
 from celldit.tl.effects import effects, ranked_genes
 from celldit.tl.embed import embed
+from celldit.tl.fate_map import fate_map
 from celldit.tl.gene_loadings import gene_loadings
 from celldit.tl.next_perturbations import next_perturbations
 from celldit.tl.programs import programs
@@ -37,6 +38,7 @@ __all__ = [
     "effects",
     "embed",
     "evaluate",
+    "fate_map",
     "gene_loadings",
     "headroom",
     "intervals",

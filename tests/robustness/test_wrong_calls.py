@@ -57,6 +57,7 @@ def calls(
     compared = cd.tl.compare(
         {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
     )
+    fates = pd.DataFrame([[0.5, 0.5], [1.0, 0.0]], ["a", "b"], ["a", "b"])
     found = {
         "report.explore": (adata, model, folder / "explore.html", ["A"]),
         "tl.attention": (adata, model, "A"),
@@ -68,6 +69,7 @@ def calls(
         "tl.effects": (adata, model, ["A"]),
         "tl.embed": (adata, model),
         "tl.evaluate": (predicted, adata, adata),
+        "tl.fate_map": (adata, model),
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
@@ -86,6 +88,7 @@ def calls(
         "pl.effect": (adata, predicted, "A"),
         "pl.effect_heatmap": (effects, ["gene1"]),
         "pl.embedding": (adata, predicted),
+        "pl.fate_map": (fates,),
         "pl.programs": (programs,),
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
@@ -126,6 +129,8 @@ def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path
     options: dict[str, Any] = {}
     if name == "tl.rank_perturbations":
         options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
+    if name == "tl.fate_map":
+        options = {"groupby": "donor", "start": 1, "end": 2}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
     if name == "report.explore":

@@ -60,6 +60,8 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
             "tokens": config["latent"]["n_tokens"],
             "dimensions": config["latent"]["token_dim"],
         },
+        "times": _times(config),
+        "time_course": config.get("time_course", {}).get("verdict", "nothing learned"),
         "flow_weight": config.get("flow_weight", config.get("trust")),
         "scores": _scores(config["history"]),
         "draws_new_cells": config["synthesis"].get("learned", True),
@@ -74,6 +76,11 @@ def _without_controls(config: dict[str, Any]) -> list[str]:
 
     borrowed = config["population"]["prior"].get("borrowed", [])
     return list(names_of((where, time) for where, time, *_ in borrowed))
+
+
+def _times(config: dict[str, Any]) -> list[float]:
+    """The times of training; those that stand for several are said in ``setup``."""
+    return sorted({float(entry[3]) for entry in config["frequencies"] if entry[3] is not None})
 
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
