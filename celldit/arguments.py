@@ -7,7 +7,8 @@ import functools
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,10 +53,13 @@ def check_former(given: Iterable[str], former: Mapping[str, str]) -> None:
             raise InputError(f"{name}= is no option any more. {former[name]}")
 
 
-def refuses_former(former: Mapping[str, str]) -> Callable[[type[Settings]], type[Settings]]:
+def refuses_former(
+    former: Mapping[str, str], idle: Collection[str] = ()
+) -> Callable[[type[Settings]], type[Settings]]:
     """Make a class of settings say of options that left what to do instead.
 
-    Python alone would say that it got an unexpected keyword.
+    Python alone would say that it got an unexpected keyword. The `idle` ones, without which
+    everything is as it was with them, are let by with a warning.
     """
 
     def decorate(settings: type[Settings]) -> type[Settings]:
@@ -63,6 +67,10 @@ def refuses_former(former: Mapping[str, str]) -> Callable[[type[Settings]], type
 
         @functools.wraps(made)
         def __init__(self: Settings, *args: Any, **options: Any) -> None:
+            for name in set(idle) & set(options):
+                del options[name]
+                said = f"{name}= has no effect any more. {former[name]}"
+                warnings.warn(said, FutureWarning, stacklevel=2)
             check_former(options, former)
             made(self, *args, **options)
 

@@ -208,9 +208,16 @@ def draw_effects(path: Path, posed: Posed, predicted: ad.AnnData) -> None:
 
     measured = ad.concat([posed.controls, posed.truth])
     measured.uns = posed.controls.uns
-    axes = pl.effect(measured, predicted, n_genes=6, show=False)
-    figure = (axes[0] if isinstance(axes, list) else axes).figure
+    drawn = pl.effect(measured, predicted, n_genes=6, show=False)
+    axes = drawn if isinstance(drawn, list) else [drawn]
+    for ax in axes:
+        ax.set(xlabel="measured (log expression)", ylabel="predicted (log expression)")
+    figure = axes[0].figure
     assert isinstance(figure, Figure)
+    figure.suptitle(
+        "Shift of each gene (a point) by knock-outs in a replicate that was predicted without them",
+        y=1.02,
+    )
     figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
     pyplot.close(figure)
 

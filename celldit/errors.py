@@ -7,7 +7,9 @@ the built-in error that Python programmers expect in its place.
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import sys
 from collections.abc import Iterable
 
 __all__ = [
@@ -20,10 +22,12 @@ __all__ = [
     "UnknownNameError",
     "closest",
     "examples",
+    "outside",
     "reason_of",
 ]
 
 
+_PACKAGE = os.path.dirname(__file__) + os.sep
 _LONGEST_WORD = 300
 #: Names are compared letter by letter, which takes minutes for giant ones.
 _LONGEST_NAME = 200
@@ -121,3 +125,14 @@ def examples(names: Iterable[object], limit: int = 3) -> str:
     items = [repr(str(name)) for name in names]
     shown, rest = items[:limit], len(items) - limit
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
+
+
+def outside() -> int:
+    """Level of the stack at which celldit was called, for a warning to point at.
+
+    Python 3.12 has ``skip_file_prefixes`` for this.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level

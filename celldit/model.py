@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
-from collections import Counter
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anndata as ad
@@ -14,24 +16,21 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
-from celldit.calibration.fit import fit_calibrations
-from celldit.calibration.rates.control import with_earlier
-from celldit.compute import check_device, one_at_a_time, threads
+from celldit.compute import check_device, threads
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.depth import warn_unequal_depths
-from celldit.conditions.strata import Strata, names_of
+from celldit.conditions.strata import names_of
 from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels.labels import parts
 from celldit.data.reading import Source, read_set_up
 from celldit.data.store import CellStore
-from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features.features import (
     FeatureTable,
     read_features,
     warn_undescribed,
-    warn_uninformative,
 )
+from celldit.effects.tables.matching import match_tables
+from celldit.effects.tables.reading import TableSource, read_effects
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.inference import counterfactual as counterfactuals
@@ -49,7 +48,6 @@ from celldit.inference.interpolation import (
 from celldit.inference.sampling import flagged
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.trajectory import check_times, plan_trajectory
-from celldit.inference.trained import Trained
 from celldit.inference.transport import check_sampler
 from celldit.io.folders import read_folder, write_folder
 from celldit.io.model_folder import check_header, from_folder, named, to_folder
@@ -61,7 +59,7 @@ from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import size_of
 from celldit.pretrained import ModelOrFolder, borrow
 from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
-from celldit.training.reflow import ReflowConfig, rectify
+from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     import torch
@@ -88,14 +86,20 @@ class CellDiT:
         ``"pca"``, or a :class:`~celldit.latent.LatentConfig` for its size.
     features
         What is known of perturbations, for those never seen: a table with one row per perturbation,
-        or several, in a list or by source, ``{"reactome": table, ...}``. Training chooses the
+        or several, in a list or by source, ``{"reactome": table, ...}``. Tables, embeddings and
+        edges of networks are read from files, too (``docs/features.md``). Training chooses the
         weight of each; a perturbation never seen needs a row in one of them.
+    effects
+        Effects that others measured: what :func:`celldit.pp.effect_table` gives, files of it, or
+        several, in a list or by source. Training believes each as far as it predicts perturbations
+        that `adata` has, too, and perturbations that only a table has are ``known elsewhere``; see
+        ``docs/effects_elsewhere.md``. With controls alone in `adata` all is known elsewhere.
     dit
         Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
         :class:`~celldit.nn.mlp.MLPConfig` or :class:`~celldit.nn.unet.UNetConfig`.
     autoencoder
-        Another trained model, or the folder of one, whose autoencoder stage one starts from, in
+        Another trained model, or the folder of one, whose autoencoder is taken over, in
         place of `tokenizer` and `latent`. Genes are matched by name; at least half of its genes
         must be among those of `adata`, unless :class:`celldit.Pretrained` says otherwise.
 
@@ -122,6 +126,7 @@ class CellDiT:
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
         features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
+        effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None = None,
         dit: NetworkConfig | str | None = None,
         autoencoder: ModelOrFolder | None = None,
     ) -> None:
@@ -146,32 +151,13 @@ class CellDiT:
         table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
         self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
         warn_undescribed(self._features, self.perturbations)
+        sep, known = self.fields.perturbation_sep, self.perturbations
+        self._effects = match_tables(read_effects(effects), self.genes, known, sep)
 
     @staticmethod
-    def setup_anndata(
-        adata: ad.AnnData,
-        *,
-        perturbation_key: str | None = None,
-        control: object = "control",
-        covariate_keys: Sequence[str] = (),
-        size_factor_key: str | None = None,
-        counts_layer: str | None = None,
-        dose_key: str | None = None,
-        time_key: str | None = None,
-        perturbation_sep: str = "+",
-    ) -> None:
-        """Say what the columns of `adata` mean; see :func:`celldit.data.setup_anndata`."""
-        setup_anndata(
-            adata,
-            perturbation_key=perturbation_key,
-            control=control,
-            covariate_keys=covariate_keys,
-            size_factor_key=size_factor_key,
-            counts_layer=counts_layer,
-            dose_key=dose_key,
-            time_key=time_key,
-            perturbation_sep=perturbation_sep,
-        )
+    @functools.wraps(setup_anndata)
+    def setup_anndata(*arguments: Any, **options: Any) -> None:
+        setup_anndata(*arguments, **options)
 
     # --- what the model knows ------------------------------------------------------------------
 
@@ -303,14 +289,13 @@ class CellDiT:
         checkpoint_minutes: float = 10.0,
         **trainer_arguments: Any,
     ) -> None:
-        """Train both stages: the latent space on counts, then the flow on what the prior lacks.
+        """Train: the latent and the effect model in closed form, then the flow on what these lack.
 
         Parameters
         ----------
         max_epochs
-            Bound on the epochs of each stage; the default adapts to the size of the data, and both
-            stages stop by what they hold out. 0 leaves the model at its linear start: it then
-            predicts the effect prior exactly.
+            Bound on the epochs of the flow, and of that from noise. 0 trains no network: the model
+            then predicts by the effect model alone, in seconds.
         seed
             Of everything random.
         config
@@ -333,80 +318,18 @@ class CellDiT:
             If `checkpoint_dir` cannot be used, or another process trains into it.
         """
         from celldit.training.config import TrainingConfig
-        from celldit.training.fit import fit, open_checkpoints
+        from celldit.training.design import Design, Run
+        from celldit.training.fit import train
         from celldit.training.saving.checkpoints import is_main_process
-        from celldit.training.trainer import check_trainer_arguments
 
-        check_trainer_arguments(trainer_arguments)
-        check_epochs(max_epochs)
-        check_seed(seed)
         config = TrainingConfig() if config is None else config
-        check_kind(config, TrainingConfig, "config", "a TrainingConfig")
+        run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
         cells = self._training_cells("train")
-        holding = open_checkpoints(
-            checkpoint_dir,
-            checkpoint_minutes,
-            cells,
-            self._tokenizer,
-            self._latent,
-            self._dit,
-            config,
-            features=self._features,
-            max_epochs=max_epochs,
-            seed=seed,
-            trainer_arguments=trainer_arguments,
-            start="new" if self._borrowed is None else self._borrowed.name,
-        )
-        table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-        warn_without_controls(Strata.of_table(table).borrowed())
-        warn_unequal_depths(table, cells.size_factors)
-        with one_at_a_time(), holding as checkpoints, threads():
-            fitted = fit(
-                cells,
-                self._tokenizer,
-                self._latent,
-                self._dit,
-                config,
-                sep=self.fields.perturbation_sep,
-                features=self._features,
-                max_epochs=max_epochs,
-                seed=seed,
-                trainer_arguments=trainer_arguments,
-                checkpoints=checkpoints,
-                borrowed=self._borrowed,
-            )
-            parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
-            network = fitted.network
-            readouts = fit_calibrations(
-                cells, table, *parts, seed, network, new_cells=config.new_cells
-            )
-        warn_uninformative(self._features, fitted.population.prior.uninformative)
-        trained_with = {"seed": seed, "max_epochs": max_epochs, "config": asdict(config)}
-        if self._borrowed is not None:
-            trained_with["autoencoder"] = self._borrowed.to_dict(self.genes)
+        parts = self._tokenizer, self._latent, self._dit, self._features
+        design = Design(self.fields, *parts, self._borrowed, self._effects)
+        self._trained = named(train(cells, design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
-        frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
-        self._frequencies = frequencies
-        trained = Trained(
-            self.fields,
-            self.genes,
-            fitted.autoencoder,
-            fitted.population,
-            fitted.flow,
-            fitted.weight,
-            frequencies,
-            self._features,
-            trained_with,
-            fitted.history,
-            readouts.calibration,
-            fitted.states,
-            readouts.new_cell_model,
-            readouts.control_rates,
-            readouts.mean_calibration,
-            readouts.temporal_means,
-            model_id="",
-        )
-        self._trained = named(trained)
+        self._frequencies = dict(self._trained.frequencies)
         if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
             print(self.summary())
 
@@ -459,120 +382,18 @@ class CellDiT:
         --------
         >>> model = CellDiT.load("model/").fine_tune(adata)     # doctest: +SKIP
         """
-        from celldit.training.config import TrainingConfig
-        from celldit.training.fine_tune import GENTLE, check_fields, fine_tune
-        from celldit.training.fit import open_checkpoints
-        from celldit.training.trainer import check_trainer_arguments
+        from celldit.training.design import Run
+        from celldit.training.fine_tune import GENTLE, fine_tune
 
         trained = self.trained
-        check_trainer_arguments(trainer_arguments)
-        check_epochs(max_epochs)
-        check_seed(seed)
-        cells, fields = read_set_up(adata)
-        check_fields(trained.fields, fields)
         config = GENTLE if config is None else config
-        check_kind(config, TrainingConfig, "config", "a TrainingConfig")
-        holding = open_checkpoints(
-            checkpoint_dir,
-            checkpoint_minutes,
-            cells,
-            trained.autoencoder.tokenizer,
-            trained.autoencoder.config,
-            trained.flow.config,
-            config,
-            features=trained.features,
-            max_epochs=max_epochs,
-            seed=seed,
-            trainer_arguments=trainer_arguments,
-            start=trained.model_id,
-        )
-        table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-        warn_without_controls(Strata.of_table(table).borrowed())
-        warn_unequal_depths(table, cells.size_factors)
-        with one_at_a_time(), holding as checkpoints, threads():
-            fitted, match = fine_tune(
-                cells,
-                trained.autoencoder,
-                trained.population,
-                trained.flow,
-                trained.flow_weight,
-                config,
-                sep=fields.perturbation_sep,
-                features=trained.features,
-                max_epochs=max_epochs,
-                seed=seed,
-                min_overlap=min_overlap,
-                trainer_arguments=trainer_arguments,
-                checkpoints=checkpoints,
-            )
-            parts = fitted.population, fitted.autoencoder, fitted.states, fitted.state_N
-            network = fitted.network
-            readouts = fit_calibrations(
-                cells, table, *parts, seed, network, new_cells=config.new_cells
-            )
-        warn_uninformative(trained.features, fitted.population.prior.uninformative)
-        kept = fitted.states.only_in(trained.states)
-        states = fitted.states.with_earlier(trained.states)
-        new_cell_model = readouts.new_cell_model.with_earlier(trained.new_cell_model, kept)
-        rates = readouts.control_rates, cells.genes, trained.control_rates, trained.genes
-        calibrations = cells.genes, trained.calibration, trained.genes
-        frequencies = Counter(dict(trained.frequencies))
-        frequencies.update(dict(zip(table.conditions, table.counts.tolist(), strict=True)))
-        tuned = replace(
-            trained,
-            fields=fields,
-            genes=cells.genes,
-            autoencoder=fitted.autoencoder,
-            population=fitted.population,
-            flow=fitted.flow,
-            flow_weight=fitted.weight,
-            frequencies=dict(frequencies),
-            history=fitted.history,
-            calibration=readouts.calibration.with_earlier(*calibrations),
-            states=states,
-            new_cell_model=new_cell_model,
-            control_rates=with_earlier(*rates),
-            mean_calibration=readouts.mean_calibration.with_earlier(
-                cells.genes, trained.mean_calibration, trained.genes
-            ),
-            temporal_means=readouts.temporal_means.with_earlier(
-                cells.genes, trained.temporal_means, trained.genes
-            ),
-            trained_with={
-                **trained.trained_with,
-                "fine_tuned": {
-                    "from": trained.model_id,
-                    "genes": str(match),
-                    "seed": seed,
-                    "max_epochs": max_epochs,
-                    "config": asdict(config),
-                },
-            },
-        )
-        self._trained = named(tuned)
+        run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
+        cells, fields = read_set_up(adata)
+        self._trained = named(fine_tune(trained, cells, fields, run, min_overlap))
         self._cells, self.fields, self.genes = cells, fields, cells.genes
-        self._tokenizer, self._frequencies = fitted.autoencoder.tokenizer, dict(frequencies)
+        self._tokenizer = self._trained.autoencoder.tokenizer
+        self._frequencies = dict(self._trained.frequencies)
         return self
-
-    def reflow(self, *, seed: int = 0, config: ReflowConfig | None = None) -> None:
-        """Straighten the trained flow, so that predictions need a step or two only.
-
-        The flow is replaced by one that was trained to go straight to where it went; nothing else
-        of the model changes. See :mod:`celldit.training.reflow`.
-
-        Parameters
-        ----------
-        seed
-            Of everything random.
-        config
-            Settings.
-        """
-        trained = self.trained
-        with one_at_a_time(), threads():
-            flow = rectify(trained, config or ReflowConfig(), seed)
-        rounds = trained.trained_with.get("reflow_rounds", 0) + 1
-        trained_with = {**trained.trained_with, "reflow_rounds": rounds}
-        self._trained = named(replace(trained, flow=flow, trained_with=trained_with))
 
     def _training_cells(self, what: str) -> CellStore:
         if self._cells is None:
@@ -1035,7 +856,11 @@ class CellDiT:
 
     def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
         return request.check_perturbations(
-            perturbations, self.fields, self.perturbations, self.trained.featured
+            perturbations,
+            self.fields,
+            self.perturbations,
+            self.trained.featured,
+            self.trained.elsewhere,
         )
 
     def _check(self, config: SolverConfig, batch_size: int, seed: int) -> None:
@@ -1059,6 +884,78 @@ class CellDiT:
         """
         write_folder(path, *to_folder(self.trained), overwrite=overwrite)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        licence: str = "",
+        data: str = "",
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Upload the model and a card to the Hugging Face hub; cells are not uploaded.
+
+        Needs ``pip install "celldit[hub]"``.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``; made where there is none.
+        licence
+            Of the model, as the hub writes it, such as ``"cc-by-4.0"``.
+        data
+            A sentence for the card on what the model was trained on.
+        private
+            Whether a new repository is for its owner alone.
+        token
+            Of the hub; None for that of ``huggingface-cli login``.
+
+        Returns
+        -------
+        str
+            Its address.
+
+        Raises
+        ------
+        InputError
+            If `repo_id` is none.
+        FileError
+            If the hub cannot be reached or refuses.
+        """
+        from celldit.io.hub import push
+
+        return push(self.trained, repo_id, licence=licence, data=data, private=private, token=token)
+
+    @classmethod
+    def from_hub(
+        cls, repo_id: str, *, revision: str | None = None, token: str | None = None
+    ) -> CellDiT:
+        """Read a model from the Hugging Face hub. Nothing in it is executed.
+
+        Needs ``pip install "celldit[hub]"``.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``.
+        revision
+            A branch, tag or commit; None for the newest.
+        token
+            Of the hub, for private models.
+
+        Raises
+        ------
+        InputError
+            If `repo_id` is none.
+        FileError
+            If the hub cannot be reached, or what is there is no model.
+        """
+        from celldit.io.hub import pull
+
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "model"
+            return cls.load(pull(repo_id, target, revision=revision, token=token))
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CellDiT:
         """Read a model that :meth:`save` wrote. Nothing in the folder is executed.
@@ -1076,11 +973,6 @@ class CellDiT:
         model._tokenizer = trained.autoencoder.tokenizer
         model._latent, model._dit = trained.autoencoder.config, trained.flow.config
         model._features, model._frequencies = trained.features, dict(trained.frequencies)
+        model._effects = {}
         rehearse(model, name)
         return model
-
-
-def check_epochs(max_epochs: int | None) -> None:
-    """Refuse a number of epochs that is none."""
-    if max_epochs is not None:
-        check_whole(max_epochs, "max_epochs", 0)

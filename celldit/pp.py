@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import overload
+from pathlib import Path
+from typing import Literal, overload
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_whole, text_list
+from celldit.arguments import check_kind, check_path, check_whole, text_list
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.columns import text_column
 from celldit.data.labels.guides import CONTROL_GUIDES, GuideNames, merge_guide_labels
 from celldit.data.labels.labels import parts
+from celldit.data.reading import Source as CellSource
+from celldit.data.reading import read_set_up
 from celldit.data.splits import split
 from celldit.datasets import gene_set_file
 from celldit.effects.features.features import storable
 from celldit.effects.features.gene_sources import Source, describe, name_of
-from celldit.errors import CellditError, InputError, examples
+from celldit.effects.tables.table import DIRECTIONS
+from celldit.errors import CellditError, InputError, UnknownNameError, examples
+from celldit.io.files import refuse_existing, whole_file
 from celldit.tokenizers.gmt import read_gmt
 
-__all__ = ["drug_features", "gene_features", "merge_guides", "split"]
+__all__ = ["drug_features", "effect_table", "gene_features", "merge_guides", "split"]
 
 
 @overload
@@ -253,6 +259,84 @@ def merge_guides(
         )
     target_of = dict(zip(table["guide"], table["target"], strict=True))
     adata.obs[key_added] = pd.Categorical([target_of[label] for label in labels])
+    return table
+
+
+def effect_table(
+    adata: CellSource,
+    *,
+    source: str = "",
+    licence: str = "",
+    species: str = "",
+    direction: Literal["", "knock-out", "knock-down", "activation", "drug"] = "",
+    min_cells: int = 20,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> ad.AnnData:
+    """Measure what each perturbation of a screen does to each gene, as a table for others.
+
+    The table is small, holds no cells, and is what ``CellDiT(other_adata, effects=table)`` takes to
+    predict perturbations that the other data do not have. Counts are read in blocks, so that a
+    screen on disk may be of any size.
+
+    Parameters
+    ----------
+    adata
+        A screen, set up with :meth:`celldit.CellDiT.setup_anndata`, in memory, backed, as a path or
+        as what :func:`celldit.open_store` gives.
+    source, licence, species
+        Where the data are from, on what terms they may be used, and of which organism they are;
+        every prediction that uses the table repeats it in ``uns["celldit"]["effects"]``.
+    direction
+        What the perturbations do to their targets.
+    min_cells
+        Conditions of fewer cells are left out, as are those of contexts with fewer controls.
+    out
+        Path ending in ``.h5ad`` to write the table to.
+    overwrite
+        Whether `out` may replace a file.
+
+    Returns
+    -------
+    AnnData
+        Perturbations (in each context) x genes. ``X`` is the log fold change (natural logarithm of
+        mean counts per 10,000 with 0.05 added), and
+        ``layers["se"]`` its standard error; ``obs`` has perturbation, context, direction, n_cells;
+        ``uns["effect_table"]`` what was said of it. See ``docs/effects_elsewhere.md``.
+
+    Raises
+    ------
+    InputError
+        If no perturbation has enough cells and controls, or a word is not known.
+    FileError
+        If `out` exists (unless `overwrite`) or cannot be written.
+
+    Examples
+    --------
+    >>> table = cd.pp.effect_table(adata, source="our first screen", licence="CC BY 4.0")
+    >>> table.shape[1] == adata.n_vars
+    True
+    """
+    from celldit.calibration.rates.table import measure_effect_table
+
+    check_whole(min_cells, "min_cells")
+    if direction not in DIRECTIONS:
+        raise UnknownNameError.among("direction", direction, DIRECTIONS[1:])
+    target = None if out is None else Path(check_path(out))
+    if target is not None:
+        refuse_existing([target], overwrite=overwrite, how="overwrite=True")
+    cells, fields = read_set_up(adata)
+    said = {"source": source, "licence": licence, "species": species}
+    table = measure_effect_table(
+        cells,
+        fields.perturbation_sep,
+        min_cells=min_cells,
+        direction=direction,
+        **{name: str(value) for name, value in said.items()},
+    ).to_anndata()
+    if target is not None:
+        with whole_file(target) as temporary:
+            table.write_h5ad(temporary)
     return table
 
 

@@ -21,8 +21,7 @@ class Pretrained:
 
     Genes are matched by name. A gene that the data lack counts as lying at its mean over the cells
     that the autoencoder was trained on; a new one is decoded from the latent, by a regression of
-    its counts, but not read into it (with the tokenizers ``"genes"`` and ``"ranks"`` set attention
-    learns to read it).
+    its counts, but not read into it.
 
     Attributes
     ----------
@@ -31,9 +30,9 @@ class Pretrained:
     min_overlap
         Least share of the model's genes that must be among those of the data, from 0 (any) to 1.
     train
-        Whether stage one trains the autoencoder further on the data (what does not lower the
-        held-out likelihood is undone). If not, latents of old genes stay what they were, up to one
-        factor per latent token, which the flow needs.
+        Whether the decoder is fitted to the data, its old weights being the prior. If not, it stays
+        what it was, as the encoder does either way, up to one factor per latent token, which the
+        flow needs.
 
     Examples
     --------

@@ -18,11 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from speed import (
     FlowStep,
-    LatentStep,
     cpu_name,
     measure,
-    peak_memory,
-    seconds_of,
     settle_memory,
     write,
 )
@@ -56,7 +53,7 @@ def profile(out: Path) -> None:
 
 
 def main(out: Path) -> None:
-    """Write one row per network and number of tokens, and one for stage one."""
+    """Write one row per network and number of tokens."""
     torch.set_num_threads(1)
     if "--profile" in sys.argv:
         profile(out)
@@ -68,20 +65,6 @@ def main(out: Path) -> None:
         rows.append(
             measure("celldit-S", SIZES["celldit-S"], CPU, n_tokens=n_tokens, token_dim=4, batch=32)
         )
-    step = seconds_of(LatentStep(256, CPU), CPU)
-    rows.append(
-        {
-            "network": "autoencoder, 2,000 genes",
-            "latent_tokens": 6,
-            "token_dim": 8,
-            "batch": 256,
-            "precision": "float32",
-            "compiled": False,
-            "step_ms": 1e3 * step,
-            "train_cells_per_s": 256 / step,
-            "peak_gb": peak_memory(CPU),
-        }
-    )
     load = f"{cpu_name()}, 1 of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     write(rows, out, load)
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
-from speed import FlowStep, LatentStep, measure, peak_memory, seconds_of, write
+from speed import FlowStep, measure, peak_memory, seconds_of, write
 from torch.profiler import ProfilerActivity
 
 from celldit.nn.sizes import SIZES
@@ -80,13 +80,13 @@ def profile(out: Path, device: torch.device) -> None:
 
 
 def main(out: Path) -> None:
-    """Write one row per network, one for stage one, and those for growing numbers of tokens."""
+    """Write one row per network, and those for growing numbers of tokens."""
     if not torch.cuda.is_available():
         raise SystemExit("No GPU is found; run benchmark_speed_cpu.py instead.")
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)
-    # Stage one is float32; its products may use TF32, as torch's own default recommends.
+    # Products of float32 may use TF32, as torch's own default recommends.
     torch.set_float32_matmul_precision("high")
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     rows: list[dict[str, object]] = []
@@ -115,20 +115,6 @@ def main(out: Path) -> None:
         add(measure("celldit-S", small, device, half=half, compiled=compiled))
     for name in ("celldit-S", "celldit-B", "celldit-XL"):
         add(measure(name, SIZES[name], device, batch=BATCHES[name], half=True, compiled=True))
-    step = seconds_of(LatentStep(4_096, device), device)
-    add(
-        {
-            "network": "autoencoder, 2,000 genes",
-            "latent_tokens": 6,
-            "token_dim": 8,
-            "batch": 4_096,
-            "precision": "float32",
-            "compiled": False,
-            "step_ms": 1e3 * step,
-            "train_cells_per_s": 4_096 / step,
-            "peak_gb": peak_memory(device),
-        }
-    )
 
 
 if __name__ == "__main__":

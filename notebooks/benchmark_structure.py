@@ -37,9 +37,6 @@ from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve
-from celldit.training.config import TrainingConfig
-from celldit.training.autoencoder.stage import train_latent
-from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 COLUMNS = (
     "data", "latent", "n_dims", "seed", "knn_accuracy", "ari", "ari_kmeans_sd",
@@ -50,17 +47,8 @@ KMEANS_RUNS = 20
 
 
 def encode(train: Cells, test: Cells, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Latents of training and held-out cells after stage one, and the size of each dimension."""
-    with quiet_lightning():
-        model = Autoencoder.start(train, resolve("gene_sets").fit(train), LatentConfig(), seed)
-        train_latent(
-            model,
-            train,
-            TrainingConfig(),
-            max_epochs=None,
-            seed=seed,
-            trainer_arguments=trainer_defaults({"enable_progress_bar": False}, "latent"),
-        )
+    """Latents of training and held-out cells, and the size of each dimension."""
+    model = Autoencoder.fit(train, resolve("gene_sets").fit(train), LatentConfig(), seed)
     size_F = model.scale.repeat_interleave(model.token_dim).numpy()
     z_train, z_test = (model.at_own_size(model.encode(cells)) for cells in (train, test))
     return z_train, z_test, size_F

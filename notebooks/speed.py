@@ -17,15 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.solvers.resolve import resolve_solver
-from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.config import LatentConfig
-from celldit.latent.sparse_rows import SparseRows
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
 from celldit.training.config import TrainingConfig
@@ -33,8 +28,6 @@ from celldit.training.devices.cuda import compile_network
 from celldit.nn.views import TokenViews
 from celldit.training.flow_data import FlowBatches, FlowTables, PairedControls
 from celldit.training.flow_stage import FlowStage
-from celldit.training.autoencoder.batches import CountBatch
-from celldit.training.autoencoder.likelihood import LatentStage
 
 aten = torch.ops.aten
 N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000
@@ -217,33 +210,6 @@ class FlowStep:
         self.assemble()
         self.compute()
         self.update()
-
-
-class LatentStep:
-    """One step of stage one on synthetic counts, about 5% of them not zero."""
-
-    def __init__(self, batch: int, device: torch.device) -> None:
-        model = Autoencoder(None, tuple(map(str, range(N_GENES))), 6, 8, LatentConfig())  # type: ignore[arg-type]
-        with torch.no_grad():
-            model.loadings.normal_(0, 0.02)
-            model.decoder.loadings.normal_(0, 0.02)
-        generator = torch.Generator().manual_seed(0)
-        counts_BG = torch.poisson(torch.rand(batch, N_GENES, generator=generator) * 0.1)
-        size_B = counts_BG.sum(1).clamp_min(1)
-        log_BG = torch.log1p(counts_BG * (1e4 / size_B[:, None]))
-        log, counts = (
-            SparseRows.of(sparse.csr_matrix(x.numpy())).to(device) for x in (log_BG, counts_BG)
-        )
-        self.item = CountBatch(log, counts, size_B.to(device))
-        self.stage = LatentStage(model.to(device), None, TrainingConfig(), 1000).to(device)  # type: ignore[arg-type]
-        self.stage.log = lambda *_, **__: None  # type: ignore[method-assign]
-        self.optimizer = self.stage.configure_optimizers()["optimizer"]
-
-    def __call__(self) -> None:
-        self.stage.training_step(self.item).backward()
-        nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
 
 
 def sampling_rate(

@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from scipy import sparse
+from scipy.stats import nbinom
 
 from .worlds import crossed, world  # noqa: F401
 
@@ -108,7 +109,6 @@ def train_tiny() -> Callable[..., Any]:
             "flow_steps_per_epoch": 4,
             "n_trials": 1,
             "flow_batch": 32,
-            "latent_batch": 128,
             **options.pop("config", {}),
         }
         names = ("checkpoint_dir", "checkpoint_minutes")
@@ -116,7 +116,7 @@ def train_tiny() -> Callable[..., Any]:
         model = CellDiT(
             adata,
             options.pop("tokenizer", "modules"),
-            LatentConfig(n_dims=6, token_dim=3, decoder_hidden=8),
+            LatentConfig(n_dims=6, token_dim=3),
             dit=options.pop("dit", DiTConfig(width=16, depth=1, n_heads=2)),
             **options,
         )
@@ -170,3 +170,14 @@ def flowing_model(tiny_model: Any) -> Any:
     weight = dict.fromkeys(trained.flow_weight, 1.0)
     model._trained = named(replace(trained, flow=flow, flow_weight=weight))
     return model
+
+
+@pytest.fixture
+def log_likelihood() -> Callable[[Any, Any], float]:
+    """Mean log probability of counts under a count model, in nats per gene, by scipy."""
+
+    def of(model: Any, counts_BG: np.ndarray) -> float:
+        mean, theta = (t.detach().double().numpy() for t in (model.mean_BG, model.theta_G))
+        return float(nbinom.logpmf(counts_BG, theta, theta / (theta + mean)).mean())
+
+    return of

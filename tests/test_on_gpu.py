@@ -85,11 +85,7 @@ def test_new_cells_are_those_of_the_cpu(
     np.testing.assert_allclose(there.obsm["X_celldit"], here.obsm["X_celldit"], atol=tolerance)
 
 
-def test_straightening_and_saving_work_there(on_gpu: CellDiT, tmp_path: Path) -> None:
-    from celldit.training.reflow import ReflowConfig
-
-    on_gpu.reflow(config=ReflowConfig(n_pairs=64, n_updates=5, batch=16))
-    assert on_gpu.trained.flow.device.type == "cuda"
+def test_saving_works_there(on_gpu: CellDiT, tmp_path: Path) -> None:
     on_gpu.save(tmp_path / "model")
     loaded = CellDiT.load(tmp_path / "model")
     assert loaded.trained.flow.device.type == "cpu"

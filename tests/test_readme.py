@@ -41,6 +41,12 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "celldit_mean" in names["adata"].layers
 
 
+def test_readme_is_short() -> None:
+    """Ten minutes from install to a figure: the rest is in the documentation."""
+    assert len(README.split()) < 900
+    assert max(map(len, README.splitlines())) <= 120
+
+
 def test_linked_files_exist() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README)
     missing = [x for x in links if not x.startswith("http") and not (ROOT / x).exists()]
@@ -57,7 +63,8 @@ def test_printed_output_is_what_the_ten_lines_give(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(next(block for block in blocks("python") if "cd.datasets.papalexi" in block), names)
-    (shown,) = re.findall(r"<!-- output:begin -->\n```text\n(.*?)```", README, flags=re.DOTALL)
+    page = (ROOT / "docs" / "prediction.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- output:begin -->\n```text\n(.*?)```", page, flags=re.DOTALL)
     for part in filter(None, shown.split(">>> ")):
         call, _, expected = part.partition("\n")
         table = eval(call, names)

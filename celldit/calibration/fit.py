@@ -31,7 +31,7 @@ class Calibrations(NamedTuple):
     Attributes
     ----------
     control_rates, mean_calibration, calibration, new_cell_model, temporal_means
-        As in :class:`celldit.inference.trained.Trained`.
+        As in :class:`celldit.training.trained.Trained`.
     """
 
     control_rates: ControlRates

@@ -30,6 +30,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.data.store import CellStore
+from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import anchor_rows
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.decoder import RidgeMoments
@@ -70,11 +71,16 @@ def fit_means(
     network
         What predictions hold of the network; None for the effect model alone.
     """
-    if all(c.is_control for c in table.conditions):
+    untried = all(c.is_control for c in table.conditions)
+    if untried and not population.prior.elsewhere:
         return MeanCalibration.none(cells.n_genes)
     responses = measure_responses(cells, table, autoencoder, seed)
     if not responses.curves:
         return MeanCalibration.none(cells.n_genes)
+    if untried:
+        # What tables say of perturbations is read with the weights before anything is known.
+        line_FG = _line(cells, autoencoder, seed)
+        return MeanCalibration(line_FG, responses, ResidualGenes.none(cells.n_genes))
     slopes_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
     share_G = share_beyond(cells, table, autoencoder, slopes_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
@@ -191,7 +197,7 @@ def _weights(
         where = condition.stratum
         measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
         before_NKD = control_draws(population, shape, where)
-        reach = classify(condition, others, known)
+        reach = classify(condition, others, known, prior.elsewhere)
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
         again = reach is Extrapolation.SEEN
         for kind, estimate, beyond in (

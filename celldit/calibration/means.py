@@ -37,6 +37,7 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
 from celldit.effects import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes
+from celldit.effects.tables.elsewhere import Elsewhere, Further
 from celldit.latent.autoencoder import Autoencoder
 
 # Weights before anything is known.
@@ -61,11 +62,15 @@ class ResidualEffect(NamedTuple):
     remainder_G
         Further change of mean log expression.
     new_genes
-        Columns of the genes that are perturbed and never were in training.
+        Columns of the genes that are perturbed and never were in training, and of which nothing is
+        known from elsewhere.
+    further
+        What was measured elsewhere of single genes.
     """
 
     remainder_G: np.ndarray
     new_genes: np.ndarray
+    further: Further
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +131,8 @@ class MeanCalibration:
         """
         seen = {part for c in prior.conditions for part in c.parts}
         remainder_QG = self.residual_genes.estimate(prior, conditions, positions)
-        return _with_new_genes(remainder_QG, genes, conditions, [seen] * len(conditions))
+        old = [seen] * len(conditions)
+        return _with_new_genes(remainder_QG, genes, conditions, old, prior.elsewhere)
 
     def beyond_without(
         self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
@@ -135,7 +141,7 @@ class MeanCalibration:
         uses = Counter(part for c in prior.conditions for part in set(c.parts))
         remainder_QG = self.residual_genes.leave_one_out(prior, conditions)
         seen = [{p for p, n in uses.items() if n > (p in c.parts)} for c in conditions]
-        return _with_new_genes(remainder_QG, genes, conditions, seen)
+        return _with_new_genes(remainder_QG, genes, conditions, seen, prior.elsewhere)
 
     def offset(
         self,
@@ -163,7 +169,7 @@ class MeanCalibration:
         """
         nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
         if self.is_none or (nothing_more and torch.equal(before_NKD, after_NKD)):
-            return np.zeros(self.slopes_FG.shape[1])
+            return beyond.further.log_factor_G
         log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
         shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
         a, b, c = self._weights_of(kind)
@@ -179,7 +185,7 @@ class MeanCalibration:
         most = MOST_OFFSET if self.responses.knows(stratum) else MOST_STAND_IN
         offset_G = offset_G.clip(-most, most)
         offset_G[beyond.new_genes] += self.on_target.log_factor
-        return offset_G
+        return offset_G + beyond.further.log_factor_G
 
     def _weights_of(self, kind: Extrapolation | None) -> Weights:
         # What a perturbation never seen is worth says nothing of one that was.
@@ -282,10 +288,14 @@ def _with_new_genes(
     genes: Sequence[str],
     conditions: Sequence[Condition],
     seen: Sequence[Set[str]],
+    elsewhere: Elsewhere,
 ) -> list[ResidualEffect]:
     column = {gene: g for g, gene in enumerate(genes)}
     found = []
     for remainder_G, condition, old in zip(remainder_QG, conditions, seen, strict=True):
-        new = [column[part] for part in condition.parts if part in column and part not in old]
-        found.append(ResidualEffect(remainder_G, np.array(new, dtype=np.int64)))
+        parts = [part for part in condition.parts if part not in old]
+        further = elsewhere.further(parts, genes)
+        new = [column[part] for part in parts if part in column]
+        new = [g for g in new if not further.known_G[g]]
+        found.append(ResidualEffect(remainder_G, np.array(new, dtype=np.int64), further))
     return found

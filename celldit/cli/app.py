@@ -11,6 +11,7 @@ from celldit.cli.commands.baseline import baseline
 from celldit.cli.commands.benchmark import benchmark
 from celldit.cli.commands.demo import demo
 from celldit.cli.commands.effects import effects
+from celldit.cli.commands.effects_table import effects_table
 from celldit.cli.commands.evaluate import evaluate
 from celldit.cli.commands.explore import explore
 from celldit.cli.commands.generate import generate
@@ -41,6 +42,7 @@ for command in (
     evaluate,
     baseline,
     submission,
+    effects_table,
     info,
     summary,
     benchmark,

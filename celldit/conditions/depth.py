@@ -15,6 +15,7 @@ import numpy as np
 
 from celldit.conditions.condition import ConditionTable
 from celldit.conditions.strata import StratumKey, names_of
+from celldit.errors import outside
 
 FACTOR = 2.0
 # Medians of fewer cells differ that much by chance.
@@ -75,5 +76,5 @@ def warn_unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> None
         f"{more}). Part of the effects found may be this difference in depth; if it is one of "
         "sequencing, bring all cells to one depth with sc.pp.downsample_counts.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )

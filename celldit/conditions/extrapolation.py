@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,16 @@ class Extrapolation(StrEnum):
     SEEN = "seen"
     CONTEXT = "new context"
     COMBINATION = "new combination"
+    ELSEWHERE = "known elsewhere"
     UNSEEN = "unseen with features"
     UNKNOWN = "unseen without features"
 
 
 def classify(
-    condition: Condition, trained: Iterable[Condition], featured: frozenset[str] = frozenset()
+    condition: Condition,
+    trained: Iterable[Condition],
+    featured: frozenset[str] = frozenset(),
+    elsewhere: Container[tuple[str, ...]] = (),
 ) -> Extrapolation:
     """Say what kind of extrapolation a condition is.
 
@@ -33,6 +37,8 @@ def classify(
         The conditions of training.
     featured
         Perturbations for which features are known.
+    elsewhere
+        Perturbations, and combinations of them, whose effects were measured elsewhere.
     """
     trained = [c for c in trained if not c.is_control]
     if condition.is_control:
@@ -46,4 +52,6 @@ def classify(
     missing = set(condition.parts) - seen
     if not missing:
         return Extrapolation.COMBINATION
+    if condition.parts in elsewhere or tuple(sorted(missing)) in elsewhere:
+        return Extrapolation.ELSEWHERE
     return Extrapolation.UNSEEN if missing <= featured else Extrapolation.UNKNOWN

@@ -152,14 +152,6 @@ class Cells(CellStore):
         for start in range(0, self.n_cells, size):
             yield self.take(slice(start, start + size))
 
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a permutation of the positions."""
-        return rng.permutation(self.n_cells)
-
-    def reader(self, order: np.ndarray) -> Cells:
-        """The cells themselves; in memory, every order is fast."""
-        return self
-
     def log_normalized(self) -> sparse.csr_matrix:
         """Log expression, log(1 + 10,000 counts / size factor).
 

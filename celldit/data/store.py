@@ -13,7 +13,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from celldit.data.labels.columns import join_contexts
 if TYPE_CHECKING:
     from celldit.data.cells import Cells
 
-__all__ = ["CellStore", "Index", "RowReader", "digest"]
+__all__ = ["CellStore", "Index", "digest"]
 
 Index = np.ndarray | Sequence[int] | slice
 
@@ -34,14 +34,6 @@ def digest(*arrays: np.ndarray) -> str:
     for array in arrays:
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
-
-
-class RowReader(Protocol):
-    """Reads rows fast if they are asked for about in the order that was announced."""
-
-    def take(self, rows: np.ndarray) -> Cells:
-        """Read the cells at some positions, in the order given."""
-        ...
 
 
 class CellStore(ABC):
@@ -117,11 +109,3 @@ class CellStore(ABC):
     @abstractmethod
     def blocks(self, size: int) -> Iterator[Cells]:
         """Give all cells in order, `size` at a time."""
-
-    @abstractmethod
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw an order of the positions that :meth:`reader` reads fast, int64, shape (N,)."""
-
-    @abstractmethod
-    def reader(self, order: np.ndarray) -> RowReader:
-        """Prepare to read cells in an order of all positions."""

@@ -23,7 +23,7 @@ from scipy import stats
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import ENOUGH, StratumKey, names_of
-from celldit.errors import examples
+from celldit.errors import examples, outside
 
 ROUNDS = 30
 # A dimension's own variance is drawn towards that of all as if so many more strata had shown it.
@@ -136,7 +136,7 @@ def warn_without_controls(borrowed: Mapping[StratumKey, float]) -> None:
         "contexts share with them, and standard deviations of their effects hold the doubt that "
         "this leaves; control cells of each context would remove it.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )
 
 

@@ -35,7 +35,7 @@ is like itself and like no other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -97,6 +97,9 @@ class ConditionKernel:
         and decide whether contexts can differ, so that a new one changes nothing for the others.
     top_doses
         For each part its largest dose; None where the data have no doses.
+    part_shares
+        Share of the variance that a perturbation has of its own which is left where its effect was
+        measured elsewhere; 1 for all others.
     metric
         Linear map of the positions, (F, F), in whose image distances between contexts are taken;
         None for the latent as it is. Where cells of one condition scatter by 1 in every direction,
@@ -111,6 +114,7 @@ class ConditionKernel:
     n_trained: int | None = None
     top_doses: tuple[float, ...] | None = None
     metric: np.ndarray | None = None
+    part_shares: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def _trained_keys(self) -> list[Position]:
@@ -144,15 +148,8 @@ class ConditionKernel:
     def with_positions(self, positions: Mapping[Position, np.ndarray]) -> ConditionKernel:
         """The same kernel that knows further contexts."""
         new = {key: where for key, where in positions.items() if key not in self.positions}
-        return ConditionKernel(
-            self.parts,
-            self.unit_doses,
-            self.features,
-            {**self.positions, **new},
-            len(self._trained_keys),
-            self.top_doses,
-            self.metric,
-        )
+        n_trained = len(self._trained_keys)
+        return replace(self, positions={**self.positions, **new}, n_trained=n_trained)
 
     def amounts(self, conditions: Sequence[Condition], names: Sequence[str]) -> Tensor:
         """How much of each named perturbation each condition has, shape (C, len(names))."""
@@ -198,12 +195,24 @@ class ConditionKernel:
                 found[row] += 1.0 if full else self._share(part, dose) / self._share(part, top)
         return found.clip(0, 1)
 
+    def part_amounts(self, conditions: Sequence[Condition]) -> list[list[float]]:
+        """The same for each part of each condition: 1, or less at a low dose."""
+        return [
+            [self.engagement([Condition((part,), None if dose is None else (dose,))])[0]
+             for part, dose in _parts_and_doses(condition)]
+            for condition in conditions
+        ]  # fmt: skip
+
     def design(self, a: Sequence[Condition], b: Sequence[Condition]) -> dict[str, Tensor]:
         """The parts of the covariance that do not depend on what is learned, most (A, B)."""
         every = {p: i for i, p in enumerate(sorted({p for c in (*a, *b) for p in c.parts}))}
         own_a, own_b = (self._amounts(c, every) for c in (a, b))
         total_a, total_b = (np.asarray(own.sum(axis=1)).ravel() for own in (own_a, own_b))
-        found = {"common": np.outer(total_a, total_b), "part": (own_a @ own_b.T).toarray()}
+        left = sparse.diags(
+            [self.part_shares.get(part, 1.0) for part in every], shape=(len(every),) * 2
+        )
+        part_AB = (own_a @ left @ own_b.T).toarray()
+        found = {"common": np.outer(total_a, total_b), "part": part_AB}
         for source, (names, matrix) in self.features.items():
             likeness_PP = _likeness(every, names, matrix)
             found[f"feature:{source}"] = own_a @ (own_b @ likeness_PP).T

@@ -46,6 +46,8 @@ from celldit.effects.kernel import ConditionKernel, Lengths
 from celldit.effects.level import Level
 from celldit.effects.posterior import Observed
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
+from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
+from celldit.effects.tables.informed import ProjectedTable, informed, with_tables
 from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
@@ -88,6 +90,8 @@ class EffectPrior:
         The strata whose shifts are measured from controls of other contexts.
     few
         Conditions of fewer than three cells, which are not among the observed ones; None for none.
+    elsewhere
+        Effects that others measured.
     """
 
     kernel: ConditionKernel
@@ -105,6 +109,7 @@ class EffectPrior:
     control_cells: Mapping[StratumKey, float] = field(default_factory=dict)
     baselines: Baselines = field(default_factory=Baselines)
     few: FewCells | None = None
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
     @classmethod
     def fit(
@@ -113,6 +118,7 @@ class EffectPrior:
         table: ConditionTable,
         *,
         features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]] | None = None,
+        tables: Mapping[str, ProjectedTable] | None = None,
         seed: int = 0,
     ) -> EffectPrior:
         """Estimate the prior from the training cells.
@@ -125,6 +131,8 @@ class EffectPrior:
             Their conditions.
         features
             Features of perturbations by source.
+        tables
+            Effects measured elsewhere, by source.
         seed
             For subsampling when there are very many cells or conditions.
         """
@@ -141,10 +149,12 @@ class EffectPrior:
         n_dims = n_features(z)
         if not conditions:
             empty, one = np.zeros((0, n_dims)), np.ones(n_dims)
-            return cls(
-                kernel, (), empty, np.zeros(0), np.eye(n_dims), np.ones(len(kernel.terms)),
-                START_LENGTHS, one, one,
-            )  # fmt: skip
+            nothing, turn = np.zeros(0), np.eye(n_dims)
+            if tables:
+                turn = rotation_of(z, table, means, empty, nothing, seed)
+            terms = np.ones(len(kernel.terms))
+            bare = cls(kernel, (), empty, nothing, turn, terms, START_LENGTHS, one, one)
+            return informed(bare, tables or {}, seed)
         shifts = np.array([means[i] - references[table.conditions[i].stratum] for i in enough])
         of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
         of_own = np.where(
@@ -179,7 +189,7 @@ class EffectPrior:
             control_cells=control_cells,
             baselines=baselines,
         )
-        prior = levelled(prior._placed(), seed)
+        prior = informed(levelled(prior._placed(), seed), tables or {}, seed)
         few = [i for i in treated if i not in set(enough)]
         if not few:
             return prior
@@ -229,11 +239,25 @@ class EffectPrior:
             return np.zeros((len(conditions), len(self.rotation)))
         return -self.level.slope * self._levels(conditions)
 
+    def table_means(self, table: TableEffects, conditions: Sequence[Condition]) -> np.ndarray:
+        """What a table says of conditions, in rotated coordinates, (Q, F)."""
+        found_QF = table.means(conditions, self.kernel.part_amounts(conditions))
+        return np.asarray(found_QF @ self.rotation)
+
+    def means(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """What is expected of conditions beside the Gaussian process, rotated, (Q, F)."""
+        found_QF = self.level_means(conditions)
+        for table in self.elsewhere.used if conditions else ():
+            found_QF = found_QF + table.amplitude * self.table_means(table, conditions)
+        return found_QF
+
     def _columns(self, conditions: Sequence[Condition]) -> list[np.ndarray]:
-        """How the doubt of the slope enters effects: one column of shape (Q, F), or none."""
-        if self.level.sd == 0 or not conditions:
+        """How the doubt of slope and amplitudes enters effects: columns of shape (Q, F)."""
+        if not conditions:
             return []
-        return [self.level.sd * self._levels(conditions)]
+        levels = [self.level.sd * self._levels(conditions)] if self.level.sd else []
+        doubtful = [table for table in self.elsewhere.used if table.sd]
+        return levels + [t.sd * self.table_means(t, conditions) for t in doubtful]
 
     def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
         lengths = Lengths(*torch.tensor(self.lengths, dtype=torch.float64))
@@ -255,7 +279,27 @@ class EffectPrior:
         positions
             Mean latent of the controls of contexts that were not in training.
         """
-        return self._knowing(positions)._covariance(conditions, others)
+        return self._bare._knowing(positions)._covariance(conditions, others)
+
+    @cached_property
+    def _kernel_CC(self) -> np.ndarray:
+        return self._covariance(self.conditions, self.conditions)
+
+    def covariance_of_shifts(self, dimension: int) -> np.ndarray:
+        """Covariance of the observed shifts in one rotated dimension, noise included, (C, C)."""
+        totals_C, k = self.kernel.totals(self.conditions), dimension
+        found_CC = self.signal[k] * self._kernel_CC + np.diag(self.noise)
+        found_CC += self.common[k] * np.outer(totals_C, totals_C)
+        columns = self._columns(self.conditions), self.baselines.columns(self.conditions)
+        for column_CF in (*columns[0], *columns[1]):
+            found_CC += np.outer(column_CF[:, k], column_CF[:, k])
+        return found_CC
+
+    def own_variances(self) -> np.ndarray:
+        """Prior variance of observed effects that is the perturbations' own, up to λ, (C,)."""
+        is_own = [t.partition(" @ ")[0] in ("part", "interaction") for t in self.kernel.terms]
+        own = replace(self, weights=self.weights * np.array(is_own))
+        return own._variances(self.conditions)
 
     def observe(
         self,
@@ -276,11 +320,19 @@ class EffectPrior:
         signal_F, common_F
             λ and μ of these.
         """
+        bare = self._bare
         if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
-            return self._observed.with_shifts(shifts_CF, signal_F, common_F)
-        kernel_CC = self._covariance(conditions, conditions)
+            return bare._observed.with_shifts(shifts_CF, signal_F, common_F)
+        kernel_CC = bare._covariance(conditions, conditions)
         totals_C = self.kernel.totals(conditions)
         return Observed(shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F)
+
+    @cached_property
+    def _bare(self) -> EffectPrior:
+        """The same prior without tables, for what tables say nothing of."""
+        if not self.kernel.part_shares:
+            return self
+        return replace(self, kernel=replace(self.kernel, part_shares={}), elsewhere=Elsewhere())
 
     def _knowing(
         self, positions: Mapping[tuple[str, float | None], np.ndarray] | None
@@ -296,7 +348,7 @@ class EffectPrior:
     @cached_property
     def _observed(self) -> Observed:
         return Observed(
-            self.shifts - self.level_means(self.conditions),
+            self.shifts - self.means(self.conditions),
             self.noise,
             self.kernel.totals(self.conditions),
             self._covariance(self.conditions, self.conditions),
@@ -333,7 +385,7 @@ class EffectPrior:
             )
 
         mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
-        mean = mean + self._knowing(positions).level_means(conditions)
+        mean = mean + self._knowing(positions).means(conditions)
         if self.few is not None:
             mean, variance = self.few.told(conditions, mean, variance)
         return self._in_latent(mean, variance)
@@ -354,7 +406,7 @@ class EffectPrior:
         mixed = np.flatnonzero(~whole | np.array(is_open, dtype=bool))
         if len(mixed):
             mean[mixed], variance[mixed] = self._without([self.conditions[i] for i in mixed], mixed)
-        return self._in_latent(mean + self.level_means(self.conditions), variance)
+        return self._in_latent(mean + self.means(self.conditions), variance)
 
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
@@ -367,7 +419,7 @@ class EffectPrior:
             Which observed condition is left out for each, shape (Q,).
         """
         mean, variance = self._without(conditions, rows)
-        return self._in_latent(mean + self.level_means(conditions), variance)
+        return self._in_latent(mean + self.means(conditions), variance)
 
     def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
         def ask(prior: EffectPrior, asked: Sequence[Condition], which: np.ndarray) -> Moments:
@@ -427,7 +479,7 @@ class EffectPrior:
         mean, variance = np.zeros((2, len(conditions), len(self.signal)))
         for prior, kind in ((self, False), (self.of_unseen, True)):
             chosen = [(piece, row) for piece, row, is_new in pieces if is_new == kind]
-            if chosen and self.conditions:
+            if chosen and (self.conditions or self.elsewhere.used):
                 rows = np.array([row for _, row in chosen])
                 found = ask(prior, [piece for piece, _ in chosen], rows)
                 mean[rows] += found[0]
@@ -499,7 +551,9 @@ class EffectPrior:
         )
         few = self._few.turned(np.linalg.inv(self.rotation) @ rotation)
         few = few.beside(earlier._few.turned(turn_FF)).without(conditions)
-        return replace(levelled(joined, seed), few=few if few.conditions else None)
+        others = {t.name: t for t in (*earlier.elsewhere.tables, *self.elsewhere.tables)}
+        joined = with_tables(levelled(joined, seed), list(others.values()), seed)
+        return replace(joined, few=few if few.conditions else None)
 
     @property
     def _few(self) -> FewCells:

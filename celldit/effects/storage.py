@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.level import Level
 from celldit.effects.prior import EffectPrior
+from celldit.effects.tables.elsewhere import Elsewhere
 
 
 def prior_config(prior: EffectPrior) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def prior_config(prior: EffectPrior) -> dict[str, Any]:
         "lengths": list(prior.lengths),
         "metric": "latent" if kernel.metric is None else "within conditions",
         "level": {"slope": prior.level.slope, "sd": prior.level.sd},
+        "elsewhere": prior.elsewhere.to_config(),
         "few": [] if prior.few is None else [c.to_list() for c in prior.few.conditions],
         "borrowed": [
             [*key, share, prior.baselines.noise[key]]
@@ -60,7 +63,7 @@ def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
         offsets = [prior.baselines.offsets[key] for key in prior.baselines.borrowed]
         arrays["baseline_offsets"] = np.array(offsets)
         arrays["baseline_variance"] = prior.baselines.between_F
-    return arrays | to_arrays(prior.kernel.features)
+    return arrays | prior.elsewhere.arrays() | to_arrays(prior.kernel.features)
 
 
 def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> EffectPrior:
@@ -97,6 +100,9 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
     if "few_shifts" in arrays:
         small = tuple(Condition.from_list(entry) for entry in config["few"])
         few = FewCells(small, arrays["few_shifts"], arrays["few_noise"])
+    # Nor did they know of effects measured elsewhere.
+    elsewhere = Elsewhere.from_config(config.get("elsewhere", []), arrays)
+    kernel = replace(kernel, part_shares=elsewhere.part_shares)
     return EffectPrior(
         kernel,
         tuple(Condition.from_list(entry) for entry in config["conditions"]),
@@ -113,4 +119,5 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         {key: float(n) for key, n in control_cells.items() if n > 0},
         baselines,
         few,
+        elsewhere,
     )

@@ -23,8 +23,9 @@ import torch
 
 from celldit.conditions import Condition
 from celldit.flow.attribution import contributed
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
+from celldit.training.trained import Trained
 
 __all__ = ["Attribution", "attribute", "read_by_tokens", "view_names"]
 

@@ -20,14 +20,15 @@ from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counts import draw_counterfactual_counts
 from celldit.inference.edit import EditConfig
 from celldit.inference.sampling import Sampling, collect
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
+from celldit.training.trained import Trained
 
 # Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts
 # that may alternate.
@@ -179,7 +180,7 @@ def condition_offsets(
     callable
         Offsets of log rates, (B, G), by the rows of B conditions in `there`.
     """
-    if trained.mean_calibration.is_none:
+    if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
     conditions, reaches = there.conditions, there.reaches(trained)
     rows = np.arange(len(conditions))

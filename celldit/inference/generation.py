@@ -16,14 +16,15 @@ from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.flow import cell_noise
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import Offset, condition_offsets
 from celldit.inference.counts import draw_counts
 from celldit.inference.noise import STATE_STREAM, solver_from_noise, uniforms
 from celldit.inference.sampling import TILE, Sampling, filled_up
 from celldit.inference.solver import SolverConfig, carry
 from celldit.inference.time.pair import Pair
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.io.write import PredictedCells, concatenate
+from celldit.training.trained import Trained
 
 COMPOSITION_STREAM = 1 << 19
 SIZE_STREAM = 1 << 20

@@ -13,6 +13,7 @@ from celldit.arguments import text_list
 from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import (
     control_means,
     edited_tile,
@@ -22,8 +23,8 @@ from celldit.inference.counterfactual import (
 from celldit.inference.edit import EditConfig
 from celldit.inference.sampling import Sampling
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, transport_map
+from celldit.training.trained import Trained
 
 
 def plan_interpolation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,13 +29,14 @@ def check_perturbations(
     fields: Fields,
     known: Sequence[str],
     featured: frozenset[str] = frozenset(),
+    elsewhere: Container[tuple[str, ...]] = (),
 ) -> list[str]:
     """Bring labels into canonical form and refuse those of which nothing is known.
 
     Raises
     ------
     UnknownNameError
-        If a perturbation was not in training and has no features; names the closest.
+        If a perturbation was not in training and nothing else is known of it; names the closest.
     InputError
         If nothing is asked for.
     """
@@ -45,10 +46,11 @@ def check_perturbations(
     known_set = set(known)
     result = []
     for label in asked:
-        for part in parts(str(label), fields.perturbation_sep, fields.control):
-            if part in known_set or part in featured:
+        names = parts(str(label), fields.perturbation_sep, fields.control)
+        for part in () if names in elsewhere else names:
+            if part in known_set or part in featured or (part,) in elsewhere:
                 continue
-            if not known and not featured:
+            if not known and not featured and not elsewhere:
                 raise InputError(
                     "This model was trained on unperturbed cells, so it can generate cells but "
                     "knows no perturbation; train on data with a perturbation_key."

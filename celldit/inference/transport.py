@@ -26,10 +26,11 @@ from torch import Tensor
 from celldit.conditions.strata import StratumKey, controls_shift
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.draws import EDIT_STREAM, CellNoise
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.inversion import invert
 from celldit.inference.solver import SolverConfig, transport
-from celldit.inference.trained import ConditionBatch, Trained
+from celldit.training.trained import Trained
 
 SAMPLERS = ("transport", "inversion", "edit")
 

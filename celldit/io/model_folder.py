@@ -25,13 +25,13 @@ from celldit.effects.features.features import from_arrays as features_from_array
 from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
-from celldit.inference.trained import Trained
 from celldit.io.folders import Header, advice_on, prefixed, said_of, under
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.config import FORMER, LatentConfig
 from celldit.nn.views import TokenViews
 from celldit.tokenizers import tokenizer_from_config
+from celldit.training.trained import Trained
 
 # What Python, numpy and torch raise over parts that do not fit together.
 # fmt: off
@@ -195,8 +195,11 @@ def _from_folder(
     check_sizes(config["dit"], arrays, "dit")
     shape = _latent_config(latent["config"])
     tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
+    # Earlier versions added a perceptron to the log-linear decoder.
+    first = arrays.get("autoencoder.decoder.residual.0.weight")
+    residual = 0 if first is None else len(first)
     autoencoder = build(
-        lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape),
+        lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape, residual),
         under("autoencoder", arrays),
         "autoencoder",
     )

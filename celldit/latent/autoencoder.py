@@ -40,6 +40,8 @@ class Autoencoder(nn.Module):
         K and D.
     config
         The rest.
+    residual
+        Width of a perceptron in the decoder, of a model of an earlier version; 0 for none.
     """
 
     batch_size = 1024
@@ -52,6 +54,7 @@ class Autoencoder(nn.Module):
         n_tokens: int,
         token_dim: int,
         config: LatentConfig,
+        residual: int = 0,
     ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
@@ -68,14 +71,17 @@ class Autoencoder(nn.Module):
         self.token_scale: Tensor
         self.register_buffer("scale", torch.ones(n_tokens))
         self.register_buffer("token_scale", torch.ones(n_tokens))
-        self.decoder = Decoder(n_dims, len(genes), config.decoder_hidden, config.dropout)
+        self.decoder = Decoder(n_dims, len(genes), residual)
         self.explained = 0.0
 
     @classmethod
-    def start(
+    def fit(
         cls, cells: CellStore, tokenizer: Tokenizer, config: LatentConfig, seed: int
     ) -> Autoencoder:
-        """Build the autoencoder at its linear start: principal components and ridge regression.
+        """Fit an autoencoder: principal components, and the regression of counts on them.
+
+        The components and the count regression are found on a bounded sample, a ridge regression
+        from which the latter starts on all cells, a block at a time.
 
         Parameters
         ----------
@@ -86,24 +92,17 @@ class Autoencoder(nn.Module):
         config
             The configuration.
         seed
-            Of initial weights and randomised decompositions.
+            Of samples and randomised decompositions.
         """
         n_dims = config.n_dims or choose_n_dims(cells.n_cells, cells.n_genes)
         token_dim = min(config.token_dim, n_dims)
         n_tokens = -(-n_dims // token_dim)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = cls(tokenizer, cells.genes, n_tokens, token_dim, config)
-        model.restart(cells, seed)
-        return model
+        model = cls(tokenizer, cells.genes, n_tokens, token_dim, config)
+        model._fit(cells, seed)
+        return model.eval()
 
     @torch.no_grad()
-    def restart(self, cells: CellStore, seed: int) -> None:
-        """Fit encoder and linear decoder to other training cells; the residual stays as it is.
-
-        The components and the count regression are found on a bounded sample, the ridge regression
-        on all cells, a block at a time.
-        """
+    def _fit(self, cells: CellStore, seed: int) -> None:
         rows = anchor_rows(cells.n_cells, seed)
         sample = cells.take(slice(None) if rows is None else rows)
         anchor = fit_anchor(sample.log_normalized(), self.n_tokens, self.token_dim, seed)
@@ -132,29 +131,47 @@ class Autoencoder(nn.Module):
             start += batch.n_cells
         give_back()
         self.decoder.start_at_ridge(moments)
-        self.decoder.start_at_regression(
+        self.decoder.fit(
             torch.cat(z_kept),
             torch.from_numpy(sparse.vstack(kept, format="csr").toarray()),
             torch.from_numpy(cells.size_factors[some]),
         )
+        squares_KD = moments.zz.diagonal().view(self.n_tokens, self.token_dim) / cells.n_cells
+        self._to_unit_scale(squares_KD.mean(1).sqrt())
 
     @torch.no_grad()
-    def normalize(self, cells: CellStore) -> Tensor:
+    def adapt_decoder(self, cells: CellStore, seed: int) -> None:
+        """Fit the decoder to cells of other data with the same genes; latents stay what they are.
+
+        Parameters
+        ----------
+        cells
+            Of these a bounded sample is used.
+        seed
+            Of the sample.
+        """
+        some = cells.take(thin(cells.n_cells, cells.n_genes, seed))
+        self.decoder.adapt(
+            self.encode(some).flatten(1).to(self.device),
+            torch.from_numpy(some.counts.toarray()).to(self.device),
+            torch.from_numpy(some.size_factors).to(self.device),
+        )
+
+    @torch.no_grad()
+    def normalize(self, cells: CellStore) -> None:
         """Give every latent token unit root mean square over some cells, and change nothing else.
 
         The flow needs them at unit scale, which the encoder gives the cells that it was fitted on:
         a sample, or those of another model. The size moves into the decoder's weights.
-
-        Returns
-        -------
-        Tensor
-            The size that each token had, shape (K,); also in the buffer ``token_scale``, divided
-            out of ``scale``.
+        The size that each token had is in the buffer ``token_scale``, divided out of ``scale``.
         """
         squares_K = torch.zeros(self.n_tokens, dtype=torch.float64)
         for batch in cells.blocks(self.batch_size):
             squares_K += self.encode(batch).double().square().sum(dim=(0, 2))
-        size_K = (squares_K / (cells.n_cells * self.token_dim)).sqrt().float()
+        self._to_unit_scale((squares_K / (cells.n_cells * self.token_dim)).sqrt())
+
+    def _to_unit_scale(self, size_K: Tensor) -> None:
+        size_K = size_K.float()
         # A token without content has no size to speak of.
         size_K = torch.where(size_K > 1e-3, size_K, torch.ones_like(size_K)).to(self.device)
         self.token_scale.copy_(size_K)
@@ -163,7 +180,6 @@ class Autoencoder(nn.Module):
         self.offset.div_(size_F)
         self.scale.mul_(size_K)
         self.decoder.rescale(size_K)
-        return size_K
 
     def at_own_size(self, z_BKD: Tensor) -> np.ndarray:
         """Undo the unit scale of latent tokens, for what leaves the model.

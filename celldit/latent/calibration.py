@@ -59,6 +59,8 @@ def calibrate(
     size_N: Tensor,
     start: LogLinear,
     *,
+    around: Tensor | None = None,
+    offset_NG: Tensor | None = None,
     n_steps: int = 4,
 ) -> LogLinear:
     """Take Newton steps for all genes at once.
@@ -73,6 +75,10 @@ def calibrate(
         Their size factors, in counts.
     start
         Where to start.
+    around
+        Mean of the prior of the slopes, shape (F, G); None for zero.
+    offset_NG
+        What else the log expectation holds; None for nothing.
     n_steps
         Newton steps; each costs about N·G·F² operations.
 
@@ -86,21 +92,26 @@ def calibrate(
     products_NQ = design_NP[:, rows] * design_NP[:, columns]
     offset_N1 = torch.log(size_N / 1e4)[:, None]
     weights_PG = torch.cat([start.slopes_FG, start.bias_G[None]])
+    # The bias has a prior, too, around where it starts, so wide that only genes never seen feel it.
+    prior_FG = torch.zeros_like(start.slopes_FG) if around is None else around
+    prior_PG = torch.cat([prior_FG, start.bias_G[None]])
     theta_G = start.theta_G.clone()
-    variance_F = start.slopes_FG.square().mean(1).clamp_min(1e-4)
+    variance_F = (start.slopes_FG - prior_FG).square().mean(1).clamp_min(1e-4)
     for _ in range(n_steps):
-        # The bias has a prior, too, but so wide that only genes never seen feel it.
         precision_P = torch.cat([1 / variance_F, torch.tensor([1e-2])])
         squares_F, freedom_F = torch.zeros(n_dims), torch.zeros(n_dims)
         inverse_G, moment_precision_G = torch.empty(n_genes), torch.empty(n_genes)
         for begin in range(0, n_genes, GENES_AT_ONCE):
             some = slice(begin, begin + GENES_AT_ONCE)
             x_NG, w_PG = counts_NG[:, some], weights_PG[:, some]
-            mean_NG = torch.exp((design_NP @ w_PG + offset_N1).clamp(-20, 12))
+            log_NG = design_NP @ w_PG + offset_N1
+            if offset_NG is not None:
+                log_NG += offset_NG[:, some]
+            mean_NG = torch.exp(log_NG.clamp(-20, 12))
             inverse_G[some], moment_precision_G[some] = excess(x_NG, mean_NG)
             ratio_NG = 1 / (1 + mean_NG / theta_G[some])
             gradient_PG = design_NP.T @ ((x_NG - mean_NG) * ratio_NG)
-            gradient_PG -= precision_P[:, None] * (w_PG - _centre(w_PG, start.bias_G[some]))
+            gradient_PG -= precision_P[:, None] * (w_PG - prior_PG[:, some])
             curvature_QG = products_NQ.T @ (mean_NG * ratio_NG)
             curvature_GPP = torch.zeros(x_NG.shape[1], n_dims + 1, n_dims + 1)
             curvature_GPP[:, rows, columns] = curvature_QG.T
@@ -110,20 +121,13 @@ def calibrate(
             step_PG = torch.cholesky_solve(gradient_PG.T[:, :, None], factor_GPP)[..., 0].T
             weights_PG[:, some] += step_PG.clamp(-MAX_STEP, MAX_STEP)
             spread_GF = torch.cholesky_inverse(factor_GPP).diagonal(dim1=1, dim2=2)[:, :-1]
-            squares_F += weights_PG[:-1, some].square().sum(1)
+            squares_F += (weights_PG[:-1, some] - prior_FG[:, some]).square().sum(1)
             freedom_F += (1 - spread_GF / variance_F).sum(0)
         # One step behind the slopes, so that all genes share one prior however they are grouped.
         theta_G = dispersion(inverse_G, moment_precision_G)
         variance_F = (squares_F / freedom_F.clamp_min(1)).clamp(1e-5, 1)
     slopes_FG = weights_PG[:-1].clamp(-MAX_SLOPE, MAX_SLOPE)
     return LogLinear(weights_PG[-1].clone(), slopes_FG, theta_G)
-
-
-def _centre(w_PG: Tensor, bias_G: Tensor) -> Tensor:
-    """The prior's centre: zero for slopes, the start for the bias."""
-    centre_PG = torch.zeros_like(w_PG)
-    centre_PG[-1] = bias_G
-    return centre_PG
 
 
 def excess(counts_NG: Tensor, mean_NG: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,10 @@ from celldit.arguments import check_kind, check_whole, refuses_former
 from celldit.errors import InputError
 
 SET_LEFT = "Set attention is now in the flow network, by default; leave {} out."
+IDLE = ("decoder_hidden", "dropout")
 FORMER = {
-    "decoder": "What is added to the log-linear decoder is a small perceptron; leave it out.",
+    "decoder": "The decoder is log-linear; leave it out.",
+    **dict.fromkeys(IDLE, "The decoder is log-linear; leave it out."),
     "likelihood": "Counts are negative binomial; leave it out.",
     "kind": f"The encoder is linear in log expression. {SET_LEFT.format('it')}",
     **dict.fromkeys(("encoder", "width", "depth", "n_heads"), SET_LEFT.format("it")),
@@ -17,10 +19,10 @@ FORMER = {
 """Options that earlier versions had, and what to do instead."""
 
 
-@refuses_former(FORMER)
+@refuses_former(FORMER, IDLE)
 @dataclass(frozen=True)
 class LatentConfig:
-    """Shape of the latent space and size of the decoder.
+    """Shape of the latent space.
 
     Attributes
     ----------
@@ -28,16 +30,10 @@ class LatentConfig:
         Dimensions in all; None chooses from the data (48, fewer for few cells or genes).
     token_dim
         Dimensions of one latent token.
-    decoder_hidden
-        Width of the decoder's non-linear residual; 0 for a purely log-linear decoder.
-    dropout
-        In that residual.
     """
 
     n_dims: int | None = None
     token_dim: int = 8
-    decoder_hidden: int = 64
-    dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if self.n_dims is not None:

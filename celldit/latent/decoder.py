@@ -16,25 +16,19 @@ SLOPE_SHARE = 0.3
 
 
 class Decoder(nn.Module):
-    """Log-linear in the latent, with a non-linear residual that starts at zero.
+    """Log-linear in the latent: a regression of counts, so a shift of the latent is a fold change.
 
-    ``log μ = log(size factor / 10,000) + bias + z · loadings + residual(z)``
-
-    The linear part is a generalised linear model (readable as gene loadings per latent dimension)
-    that begins as the regression of the counts on the latent, so that a shift of the latent is a
-    log fold change. The residual is a small perceptron.
+    ``log μ = log(size factor / 10,000) + bias + z · loadings (+ residual(z))``
 
     Parameters
     ----------
     n_dims, n_genes
         Flattened latent dimensions F and genes G.
     hidden
-        Width of the residual perceptron; 0 for none.
-    dropout
-        In the residual network.
+        Width of a perceptron that models of earlier versions add; 0 for none.
     """
 
-    def __init__(self, n_dims: int, n_genes: int, hidden: int, dropout: float) -> None:
+    def __init__(self, n_dims: int, n_genes: int, hidden: int = 0) -> None:
         super().__init__()
         self.loadings = nn.Parameter(torch.zeros(n_dims, n_genes))
         self.bias = nn.Parameter(torch.zeros(n_genes))
@@ -43,14 +37,17 @@ class Decoder(nn.Module):
         self.head = NegativeBinomialHead(n_genes)
         self.residual: nn.Sequential | None = None
         if hidden:
-            last = nn.Linear(hidden, n_genes, bias=False)
-            nn.init.zeros_(last.weight)
             self.residual = nn.Sequential(
                 nn.Linear(n_dims, hidden),
                 nn.GELU(approximate="tanh"),
-                nn.Dropout(dropout),
-                last,
+                nn.Identity(),  # its dropout; the names of stored weights count it
+                nn.Linear(hidden, n_genes, bias=False),
             )
+
+    @property
+    def hidden(self) -> int:
+        """Width of the perceptron of an earlier version; 0 for none."""
+        return 0 if self.residual is None else cast(nn.Linear, self.residual[0]).out_features
 
     @torch.no_grad()
     def start_at_ridge(self, moments: RidgeMoments) -> None:
@@ -71,7 +68,7 @@ class Decoder(nn.Module):
         self.bias.sub_(0.5 * spread_G.clamp_max(4))
 
     @torch.no_grad()
-    def start_at_regression(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
+    def fit(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
         """Improve the linear part and the head by a count regression (see `calibration`).
 
         Parameters
@@ -85,7 +82,25 @@ class Decoder(nn.Module):
             SLOPE_SHARE * self.loadings,
             torch.ones_like(rate_G),
         )
-        fitted = calibrate(z_NF, counts_NG, size_N, start)
+        self._take(calibrate(z_NF, counts_NG, size_N, start))
+
+    @torch.no_grad()
+    def adapt(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
+        """Fit what was fitted to other cells to these: slopes move only as far as these ask for.
+
+        Parameters
+        ----------
+        z_NF, counts_NG, size_N
+            As in :meth:`fit`.
+        """
+        held = LogLinear(self.bias.clone(), self.loadings.clone(), self.head.log_theta.exp())
+        beside_NG = None if self.residual is None else self.residual(z_NF)
+        prior_FG = held.slopes_FG
+        self._take(calibrate(z_NF, counts_NG, size_N, held, around=prior_FG, offset_NG=beside_NG))
+        peak_G = (counts_NG * (1e4 / size_N[:, None])).amax(0)
+        self.log_ceiling.copy_(torch.maximum(self.log_ceiling, torch.log(2 * peak_G.clamp_min(1))))
+
+    def _take(self, fitted: LogLinear) -> None:
         self.loadings.copy_(fitted.slopes_FG)
         self.bias.copy_(fitted.bias_G)
         self.head.start(fitted.theta_G)

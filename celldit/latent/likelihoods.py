@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 MAX_LOG_RATE = 12.0
 # Rates beyond what 32-bit counts hold are bounded.
 MAX_RATE = 1e9
-# θ from which Stirling's series is exact to 1e-7.
-STIRLING = 50.0
 
 
 class CountDistribution(Protocol):
@@ -31,10 +28,6 @@ class CountDistribution(Protocol):
     @property
     def theta_G(self) -> Tensor:
         """Inverse dispersion of the negative binomial that is closest; large is Poisson."""
-        ...
-
-    def log_prob(self, counts_BG: Tensor) -> Tensor:
-        """Log probability of each count, shape (B, G)."""
         ...
 
     def counterfactual_mean(self, counts_BG: Tensor, new_mean_BG: Tensor) -> Tensor:
@@ -70,17 +63,6 @@ class CountModel:
 
     mean_BG: Tensor
     theta_G: Tensor
-
-    def log_prob(self, counts_BG: Tensor) -> Tensor:
-        """Log probability of each count, shape (B, G)."""
-        mean, theta, x = self.mean_BG, self.theta_G, counts_BG
-        # θ log(θ / (θ + μ)) as it stands would lose single precision where θ is large.
-        return (
-            log_rising(theta, x)
-            - torch.lgamma(x + 1)
-            - theta * torch.log1p(mean / theta)
-            + x * (torch.log(mean + 1e-12) - torch.log(theta + mean))
-        )
 
     def counterfactual_mean(self, counts_BG: Tensor, new_mean_BG: Tensor) -> Tensor:
         """Expected counts of the same cells had their expectation been another.
@@ -125,19 +107,6 @@ class CountModel:
         rate = shape / (mean_G[rises] + theta_G[rises])
         drawn_G[rises] += poisson_gamma(rng, (new_mean_G[rises] - mean_G[rises]) * rate, shape)
         return drawn_G
-
-
-def log_rising(theta_G: Tensor, x_BG: Tensor) -> Tensor:
-    """``log(Γ(x + θ) / Γ(θ))``, by Stirling's series where θ is large.
-
-    There the two are so alike that their difference has no digits of single precision left.
-    """
-    large_G, small_G = theta_G.clamp_min(STIRLING), theta_G.clamp_max(STIRLING)
-    total_BG = large_G + x_BG
-    series_BG = (total_BG - 0.5) * torch.log1p(x_BG / large_G) + x_BG * torch.log(large_G) - x_BG
-    series_BG = series_BG + (1 / total_BG - 1 / large_G) / 12
-    direct_BG = torch.lgamma(x_BG + small_G) - torch.lgamma(small_G)
-    return torch.where(theta_G > STIRLING, series_BG, direct_BG)
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

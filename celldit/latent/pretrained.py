@@ -29,7 +29,7 @@ class BorrowedAutoencoder:
     min_overlap
         Least share of its genes that new data must have.
     train
-        Whether stage one goes on from it; otherwise its encoder and decoder stay as they are.
+        Whether its decoder is fitted to the data; otherwise it stays as it is. Its encoder does.
     """
 
     autoencoder: Autoencoder
@@ -44,7 +44,7 @@ class BorrowedAutoencoder:
     @property
     def name(self) -> str:
         """What tells one start of training from another."""
-        how = "trained further" if self.train else "kept"
+        how = "its decoder fitted anew" if self.train else "kept"
         return f"autoencoder of {self.origin}, {how}, overlap of at least {self.min_overlap:g}"
 
     def matched(self, genes: Sequence[str]) -> tuple[Autoencoder, GeneMatch]:
@@ -64,11 +64,15 @@ class BorrowedAutoencoder:
             )
         return matched, match
 
-    def start(self, cells: CellStore) -> Autoencoder:
-        """The autoencoder for these cells, its new genes fitted on them."""
+    def fit(self, cells: CellStore, seed: int) -> Autoencoder:
+        """The autoencoder for these cells, at unit scale, its new genes fitted on them."""
         matched, _ = match_autoencoder(
             self.autoencoder, cells.genes, cells=cells, min_overlap=self.min_overlap
         )
+        if self.train:
+            matched.adapt_decoder(cells, seed)
+        # Its tokens have unit scale over the cells that it was fitted on, not over these.
+        matched.normalize(cells)
         return matched
 
     def check_arguments(self, tokenizer: object, latent: LatentConfig) -> None:

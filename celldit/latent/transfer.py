@@ -141,7 +141,8 @@ def match_autoencoder(
         )
     old = autoencoder
     tokenizer = match_tokenizer(old.tokenizer, match)
-    new = Autoencoder(tokenizer, match.genes, old.n_tokens, old.token_dim, old.config)
+    shape = old.n_tokens, old.token_dim, old.config, old.decoder.hidden
+    new = Autoencoder(tokenizer, match.genes, *shape)
     new.explained = old.explained
     state = {
         name: _matched(tensor, _BY_GENE[name], match) if name in _BY_GENE else tensor.clone()

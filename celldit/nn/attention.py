@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from celldit.nn import cpu_attention, cuda_attention
+from celldit.nn import cuda_attention
 from celldit.nn.dropout import Dropout
 from celldit.nn.gelu import GELU
 from celldit.nn.norm import RMSNorm
@@ -72,27 +72,14 @@ class Attention(nn.Module):
             mask_BM = mask_BM | ~filled_B1
             v_BMW = v_BMW * filled_B1[:, :, None]
         share = self.dropout if self.training else 0.0
-        if cpu_attention.suits(q_BNW, members_BMW, share):
-            y_BNW = cpu_attention.attend(
-                q_BNW,
-                k_BMW,
-                v_BMW,
-                # The norms' weights and the scale count only in the product of both.
-                self.norm_q.weight * self.norm_k.weight * self.norm_q.weight.numel() ** -0.5,
-                mask_BM,
-                n_heads=self.n_heads,
-                eps=EPS,
-                share=share,
-            )
+        q, k = self.norm_q(self._split(q_BNW)), self.norm_k(self._split(k_BMW))
+        v = self._split(v_BMW)
+        if mask_BM is None and cuda_attention.suits(q, k):
+            y_BHNC = cuda_attention.attend_in_groups(q, k, v, share)
         else:
-            q, k = self.norm_q(self._split(q_BNW)), self.norm_k(self._split(k_BMW))
-            v = self._split(v_BMW)
-            if mask_BM is None and cuda_attention.suits(q, k):
-                y_BHNC = cuda_attention.attend_in_groups(q, k, v, share)
-            else:
-                mask_B11M = None if mask_BM is None else mask_BM[:, None, None, :]
-                y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask_B11M, dropout_p=share)
-            y_BNW = y_BHNC.transpose(1, 2).reshape(x_BNW.shape)
+            mask_B11M = None if mask_BM is None else mask_BM[:, None, None, :]
+            y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask_B11M, dropout_p=share)
+        y_BNW = y_BHNC.transpose(1, 2).reshape(x_BNW.shape)
         return self.out(y_BNW)
 
     def weights(self, x_BNW: Tensor, members_BMW: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["training_curves"]
 
 LABELS = {
-    "latent": ("Latent space", "held-out nats per gene"),
+    "latent": ("Latent space", "held-out nats per gene"),  # of models of earlier versions
     "flow": ("Flow, on held-out conditions", "error in full / effect model's"),
     "noise": ("Flow from noise, on held-out cells", "velocity error"),
 }
@@ -34,10 +34,10 @@ def training_curves(
 ) -> list[Axes]:
     """Draw what the stages of training were stopped by, one panel for each stage that ran.
 
-    The first is the negative log likelihood of held-out cells, in nats per gene. In the second, for
-    each kind of held-out condition, the error of the network in full over that of the effect model
-    it starts from: below the line at 1 the network adds something. In the third the error of the
-    velocity that generation uses, from noise to held-out cells, beside its error before training.
+    The first is, for each kind of held-out condition, the error of the network in full over that of
+    the effect model it starts from: below the line at 1 the network adds something. The second is
+    the error of the velocity that generation uses, from noise to held-out cells, beside its error
+    before training.
 
     Parameters
     ----------

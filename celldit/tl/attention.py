@@ -89,7 +89,11 @@ def attention(
         raise InputError(f"max_cells={max_cells!r} must be at least 1.")
     target = writable(adata, copy=False)
     labels = request.check_perturbations(
-        perturbation, trained.fields, trained.perturbations, trained.featured
+        perturbation,
+        trained.fields,
+        trained.perturbations,
+        trained.featured,
+        trained.elsewhere,
     )
     cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
     z_NKD = trained.autoencoder.encode(cells)

@@ -14,8 +14,8 @@ from celldit.data.query import query_fields
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
-    from celldit.inference.trained import Trained
     from celldit.model import CellDiT
+    from celldit.training.trained import Trained
 
 __all__ = ["read_cells", "trained_parts", "writable"]
 

@@ -20,9 +20,9 @@ from celldit.inference.effects.table import (
     effect_strata,
     full_effect_table,
 )
-from celldit.inference.trained import Trained
 from celldit.pl.effects.effect_heatmap import check_effects
 from celldit.tl.cells import read_cells, trained_parts, writable
+from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT

@@ -18,8 +18,8 @@ from celldit.effects.design import greedy_design
 from celldit.effects.joint import joint_effects
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
-from celldit.inference.trained import Trained
 from celldit.tl.cells import trained_parts, writable
+from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT

@@ -20,8 +20,8 @@ from celldit.inference.solver import SolverConfig
 from celldit.tl.cells import read_cells, store, trained_parts, writable
 
 if TYPE_CHECKING:
-    from celldit.inference.trained import Trained
     from celldit.model import CellDiT
+    from celldit.training.trained import Trained
 
 __all__ = ["programs"]
 
@@ -100,7 +100,11 @@ def programs(
         raise InputError(f"max_cells={max_cells!r} must be at least 1.")
     target = writable(adata, copy=False)
     labels = request.check_perturbations(
-        perturbation, trained.fields, trained.perturbations, trained.featured
+        perturbation,
+        trained.fields,
+        trained.perturbations,
+        trained.featured,
+        trained.elsewhere,
     )
     if groupby is not None and groupby not in adata.obs:
         raise UnknownNameError.among("column of adata.obs", groupby, list(adata.obs.columns))

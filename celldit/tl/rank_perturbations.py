@@ -18,8 +18,8 @@ from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.inference.request import check_perturbations, counterfactual_conditions
-from celldit.inference.trained import Trained
 from celldit.tl.cells import read_cells, trained_parts, writable
+from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
@@ -219,7 +219,8 @@ def _labels(trained: Trained, perturbations: Sequence[str] | None) -> list[str]:
         if not labels:
             raise InputError("The model was trained without perturbations; there is none to rank.")
         return labels
-    return check_perturbations(perturbations, fields, trained.perturbations, trained.featured)
+    known = trained.perturbations, trained.featured, trained.elsewhere
+    return check_perturbations(perturbations, fields, *known)
 
 
 def _select(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:

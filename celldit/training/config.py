@@ -1,4 +1,4 @@
-"""How both stages are trained; None adapts to the size of the data."""
+"""How the network is trained."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from celldit.arguments import refuses_former
 from celldit.errors import InputError
 from celldit.flow.coupling import resolve_coupling
 
+IDLE = ("latent_batch", "latent_rate", "latent_epochs", "latent_patience")
 FORMER = {
-    "flow_patience": "Stage two trains for flow_epochs, whatever held-out cells say.",
+    **dict.fromkeys(IDLE, "The latent is fitted in closed form; leave it out."),
+    "flow_patience": "The flow trains for flow_epochs, whatever held-out cells say.",
     "noise_share": "The flow from noise has weights and epochs of its own; use noise_epochs.",
 }
 """Options that earlier versions had, and what to do instead."""
 
 
-@refuses_former(FORMER)
+@refuses_former(FORMER, IDLE)
 @dataclass(frozen=True)
 class TrainingConfig:
     """Settings of :meth:`celldit.CellDiT.train`.
 
     Attributes
     ----------
-    latent_batch, latent_rate, latent_epochs
-        Cells per step, peak learning rate and most epochs of stage one (the autoencoder).
-    latent_patience
-        Epochs without a better held-out likelihood after which stage one stops.
     flow_batch, flow_rate, flow_epochs
-        Pairs per step, peak learning rate and epochs of stage two (the flow).
+        Pairs per step, peak learning rate and epochs of the flow.
     flow_group
         Cells of one condition that are paired with as many controls; a batch holds as many such
         groups as fit.
@@ -35,13 +33,13 @@ class TrainingConfig:
         How they are paired: ``"ot"`` by exact optimal transport, ``"entropic"`` by a smoothed one,
         ``"unbalanced"`` where the two sides differ in composition, ``"independent"`` at random.
     flow_steps_per_epoch
-        Steps of an epoch of stage two.
+        Steps of an epoch of the flow.
     weight_decay
-        Of AdamW, in both stages.
+        Of AdamW.
     ema_decay
         Of the exponential moving average of the flow's weights.
     noise_epochs, noise_patience
-        Most epochs of the flow from noise, which has weights of its own, after stage two, and
+        Most epochs of the flow from noise, which has weights of its own, after the flow, and
         epochs without a smaller error on held-out cells after which it stops. Predictions do not
         depend on it, but for ``"inversion"`` and ``"edit"``.
     new_cells
@@ -64,10 +62,6 @@ class TrainingConfig:
         gain (:data:`celldit.training.devices.cuda.LARGE_STEP`).
     """
 
-    latent_batch: int = 256
-    latent_rate: float = 2e-3
-    latent_epochs: int | None = None
-    latent_patience: int = 3
     flow_batch: int = 128
     flow_rate: float = 1e-3
     flow_epochs: int = 8
@@ -97,7 +91,7 @@ class TrainingConfig:
         for name in ("noise_epochs", "noise_patience"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
-        for name in ("latent_batch", "flow_batch", "flow_group", "flow_steps_per_epoch"):
+        for name in ("flow_batch", "flow_group", "flow_steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
         resolve_coupling(self.coupling)

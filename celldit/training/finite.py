@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from celldit.errors import TrainingError, examples
-from celldit.training.autoencoder.batches import CountBatch
 from celldit.training.latents import LatentFile
 from celldit.training.saving.checkpoints import SUFFIX
 
@@ -29,7 +28,6 @@ class _Doubt:
     loss: Tensor
     step: int
     batch: Any
-    index: int
 
 
 class FiniteLoss(pl.Callback):
@@ -47,15 +45,14 @@ class FiniteLoss(pl.Callback):
     Attributes
     ----------
     latents
-        Their latents, shape (N, K, D), once the first stage has made them; batches of the second
-        hold latents only, and are looked up in them.
+        Their latents, shape (N, K, D), once they are made; batches of the flow hold latents only,
+        and are looked up in them.
     """
 
     def __init__(self, cells: CellStore | None, checkpoints: Path | None = None) -> None:
         self.cells, self.checkpoints = cells, checkpoints
         self.latents: Tensor | LatentFile | None = None
         self._batch: Any = None
-        self._index = 0
         self._doubt: _Doubt | None = None
 
     def added_to(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,36 +64,35 @@ class FiniteLoss(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._batch, self._index = batch, batch_idx
+        self._batch = batch
 
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        self._settle(trainer)
-        doubt = _Doubt(loss.detach(), trainer.global_step, self._batch, self._index)
+        self._settle()
+        doubt = _Doubt(loss.detach(), trainer.global_step, self._batch)
         if loss.is_cuda and trainer.world_size == 1:
             # To look at it now would be to wait for it, with nothing else under way. Of several
             # processes all would have taken the step by the time that one finds out.
             self._doubt = doubt
         else:
-            self._judge(doubt, trainer)
+            self._judge(doubt)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._settle(trainer)
+        self._settle()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
         # Weights that took a step along NaN must not be kept.
-        self._settle(trainer)
+        self._settle()
 
-    def _settle(self, trainer: pl.Trainer) -> None:
+    def _settle(self) -> None:
         """Look at the loss of the last step, which is known by now."""
         doubt, self._doubt = self._doubt, None
         if doubt is not None:
-            self._judge(doubt, trainer)
+            self._judge(doubt)
 
-    def _judge(self, doubt: _Doubt, trainer: pl.Trainer) -> None:
-        stage = "latent" if isinstance(doubt.batch, CountBatch) else "flow"
-        self.check(doubt.loss, stage, doubt.step, lambda: self._cells(doubt, trainer))
+    def _judge(self, doubt: _Doubt) -> None:
+        self.check(doubt.loss, "flow", doubt.step, lambda: self.names_of(doubt.batch.x1_BKD))
 
     def check(
         self,
@@ -141,13 +137,6 @@ class FiniteLoss(pl.Callback):
         if not any(self.checkpoints.glob(f"*{SUFFIX}")):
             return f"there is no checkpoint in {self.checkpoints} yet"
         return f"the last good checkpoint is in {self.checkpoints}"
-
-    def _cells(self, doubt: _Doubt, trainer: pl.Trainer) -> list[str]:
-        if isinstance(doubt.batch, CountBatch):
-            batches = trainer.train_dataloader.dataset  # type: ignore[union-attr]
-            rows = batches.order[doubt.index * batches.size : (doubt.index + 1) * batches.size]
-            return [str(name) for name in batches.cells.names[rows]]
-        return self.names_of(doubt.batch.x1_BKD)
 
     def names_of(self, z_BKD: Tensor) -> list[str]:
         """Names of the training cells whose latents these are, shape (B, K, D)."""

@@ -1,102 +1,226 @@
-"""Both stages of training, one after the other."""
+"""Training as a whole: the latent, the effect model, both flows, and what is fitted after them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
-from celldit.arguments import check_path
+from celldit.calibration.fit import fit_calibrations
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.stacking import Verdict
-from celldit.conditions import ConditionTable
+from celldit.compute import one_at_a_time, threads
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.depth import warn_unequal_depths
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
-from celldit.conditions.states import States
+from celldit.conditions.strata import Strata
+from celldit.data.fields import Fields
 from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
-from celldit.effects.features.features import to_arrays
-from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views, network_to_dict
-from celldit.io.locks import sole_writer
-from celldit.latent.autoencoder import Autoencoder, LatentConfig
-from celldit.latent.pretrained import BorrowedAutoencoder
+from celldit.effects.baseline import warn_without_controls
+from celldit.effects.features.features import warn_uninformative
+from celldit.effects.tables.informed import projected
+from celldit.effects.tables.warnings import warn_of_tables
+from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
+from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.views import fit_views
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
-from celldit.tokenizers import Tokenizer
-from celldit.training.autoencoder.fit import fit_autoencoder
-from celldit.training.config import TrainingConfig
+from celldit.training.autoencoder import fit_autoencoder
+from celldit.training.design import Design, Run
 from celldit.training.devices.cuda import is_large
-from celldit.training.devices.parallel import device_of
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
-from celldit.training.latents import encoded_once
+from celldit.training.latents import LatentFile, encoded_once
 from celldit.training.noise_stage import fit_states_and_train
-from celldit.training.saving.checkpoints import (
-    Checkpoints,
-    check_minutes,
-    identity_of,
-    is_main_process,
-    settings_of,
-)
-from celldit.training.trainer import halves_on_cuda, quiet_lightning, trainer_defaults
+from celldit.training.saving.checkpoints import Checkpoints
+from celldit.training.trained import Trained
+from celldit.training.trainer import quiet_lightning, trainer_defaults
 
-Features = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
 
-# Arguments of Lightning's Trainer that change where training ends, not only how fast.
-MATTERS = (
-    "accumulate_grad_batches",
-    "gradient_clip_algorithm",
-    "gradient_clip_val",
-    "limit_train_batches",
-    "max_steps",
-    "precision",
-)
+def train(cells: CellStore, design: Design, run: Run) -> Trained:
+    """Train a model on cells; nothing else is looked at.
+
+    Raises
+    ------
+    InputError, FileError
+        If the folder of checkpoints belongs to another training, or cannot be used.
+    TrainingError
+        If a loss is not finite.
+    """
+    table = checked_table(cells, design.fields)
+    start = "new" if design.borrowed is None else design.borrowed.name
+    holding = run.checkpoints(cells, design, start)
+    with one_at_a_time(), holding as checkpoints, threads(), quiet_lightning():
+        give_back()
+        autoencoder = fit_autoencoder(
+            cells,
+            design.tokenizer,
+            design.latent,
+            borrowed=design.borrowed,
+            seed=run.seed,
+            part=None if checkpoints is None else checkpoints.part("latent"),
+        )
+        give_back()
+        views = views_for(design.network, autoencoder, cells, run.seed)
+
+        def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
+            loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
+            prior = EffectPrior.fit(
+                z_NKD,
+                table,
+                features=design.features,
+                tables=projected(design.effects, loadings_FG),
+                seed=run.seed,
+            )
+            return Population.fit(z_NKD, cells.size_factors, table, prior)
+
+        def make_flow(population: Population) -> AnchoredFlow:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(run.seed)
+                n_contexts = len(population.contexts)
+                shape = autoencoder.n_tokens, autoencoder.token_dim
+                return AnchoredFlow(*shape, design.network, n_contexts, views)
+
+        trained_with = run.to_dict()
+        if design.borrowed is not None:
+            trained_with["autoencoder"] = design.borrowed.to_dict(cells.genes)
+        return Learner(cells, table, autoencoder, design, run, checkpoints).learn(
+            estimate, make_flow, trained_with
+        )
+
+
+def checked_table(cells: CellStore, fields: Fields) -> ConditionTable:
+    """The conditions of training cells; warns where controls are missing or differ in depth."""
+    table = ConditionTable.from_cells(cells, fields.perturbation_sep)
+    warn_without_controls(Strata.of_table(table).borrowed())
+    warn_unequal_depths(table, cells.size_factors)
+    return table
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """What training produces.
+class Learner:
+    """What is the same for a new model and one that goes on: all that follows the latent.
 
     Attributes
     ----------
-    autoencoder, population, flow
-        The trained parts.
-    states, state_N
-        States that cells of each context may be in, and that of each training cell.
-    weight
-        Share of the network's displacement to use for each kind of extrapolation.
-    history
-        For each stage, one dictionary per epoch.
+    cells, table
+        Training cells and their conditions.
+    autoencoder
+        Fitted.
+    design, run
+        What is trained, and how.
+    checkpoints
+        Where training keeps its state, and finds that of an earlier call; None for nowhere.
     """
 
+    cells: CellStore
+    table: ConditionTable
     autoencoder: Autoencoder
-    population: Population
-    flow: AnchoredFlow
-    states: States
-    state_N: np.ndarray
-    weight: dict[Extrapolation, float]
-    history: dict[str, list[dict[str, float]]]
+    design: Design
+    run: Run
+    checkpoints: Checkpoints | None
 
-    @property
-    def network(self) -> NetworkShare:
-        """The network and how much of it is used."""
-        return NetworkShare(self.flow, self.weight, self.population.contexts)
+    def learn(
+        self,
+        estimate: Callable[[torch.Tensor | LatentFile], Population],
+        make_flow: Callable[[Population], AnchoredFlow],
+        trained_with: Mapping[str, Any],
+        weight: Mapping[Extrapolation, float] | None = None,
+        never_hold_out: Sequence[Condition] = (),
+    ) -> Trained:
+        """Learn the rest.
+
+        Parameters
+        ----------
+        estimate
+            Makes the simple estimates from the latents of all cells.
+        make_flow
+            Makes the flow that training starts from.
+        trained_with
+            For the model's record of its training.
+        weight
+            Share of the network for kinds of extrapolation that trial runs cannot judge.
+        never_hold_out
+            Conditions that trial runs must not judge by.
+        """
+        cells, table, run, autoencoder = self.cells, self.table, self.run, self.autoencoder
+        folder = None if self.checkpoints is None else self.checkpoints.folder
+        watch = FiniteLoss(cells, folder)
+        arguments = watch.added_to(run.trainer_arguments)
+        with encoded_once(autoencoder, cells) as z_NKD:
+            watch.latents = z_NKD
+            give_back()
+            population = estimate(z_NKD)
+            with torch.device("meta"):  # for its size alone
+                half = is_large(make_flow(population), run.config.flow_batch)
+
+            def of_flow(stage: str) -> dict[str, Any]:
+                return trainer_defaults(arguments, stage, half=half)
+
+            flow, verdict, flow_history = train_flow(
+                lambda: make_flow(population),
+                z_NKD,
+                table,
+                population,
+                autoencoder.scale.detach().cpu(),
+                run,
+                of_flow,
+                checkpoints=self.checkpoints,
+                never_hold_out=never_hold_out,
+            )
+            states, state_N, noise_history = fit_states_and_train(
+                flow, z_NKD, table, population, run, watch, of_flow("noise")
+            )
+        weight = complete_weight(verdict, weight or {})
+        network = NetworkShare(flow, weight, population.contexts)
+        fitted = fit_calibrations(
+            cells,
+            table,
+            population,
+            autoencoder,
+            states,
+            state_N,
+            run.seed,
+            network,
+            new_cells=run.config.new_cells,
+        )
+        warn_uninformative(self.design.features, population.prior.uninformative)
+        warn_of_tables(population.prior.elsewhere)
+        return Trained(
+            self.design.fields,
+            cells.genes,
+            autoencoder,
+            population,
+            flow,
+            weight,
+            dict(zip(table.conditions, table.counts.tolist(), strict=True)),
+            self.design.features,
+            trained_with,
+            {"flow": flow_history, "noise": noise_history},
+            fitted.calibration,
+            states,
+            fitted.new_cell_model,
+            fitted.control_rates,
+            fitted.mean_calibration,
+            fitted.temporal_means,
+            model_id="",
+        )
 
 
-def complete_weight(verdict: Verdict) -> dict[Extrapolation, float]:
+def complete_weight(
+    verdict: Verdict, earlier: Mapping[Extrapolation, float]
+) -> dict[Extrapolation, float]:
     """The weight for every kind of extrapolation; the network is not used for what was not tried.
 
     What it learned of cells it has seen says nothing of contexts and perturbations that are new:
     with one perturbed context there is none to hold out.
     """
-    return {kind: verdict.weight.get(kind, 0.0) for kind in Extrapolation}
+    return {k: verdict.weight.get(k, earlier.get(k, 0.0)) for k in Extrapolation}
 
 
 def views_for(
@@ -109,159 +233,3 @@ def views_for(
         n_dims = autoencoder.n_tokens * autoencoder.token_dim
         return TokenViews.random(network.n_views, n_dims, network.view_values, seed)
     return fit_views(autoencoder, cells, network.n_views, network.view_values, seed)
-
-
-@contextmanager
-def open_checkpoints(
-    folder: str | os.PathLike[str] | None,
-    minutes: float,
-    cells: CellStore,
-    tokenizer: Tokenizer,
-    latent: LatentConfig,
-    dit: NetworkConfig,
-    config: TrainingConfig,
-    *,
-    features: Features | None,
-    max_epochs: int | None,
-    seed: int,
-    trainer_arguments: Mapping[str, Any],
-    start: str = "new",
-) -> Iterator[Checkpoints | None]:
-    """Hold a folder of checkpoints for exactly this training, from a `start`: a model's name.
-
-    Raises
-    ------
-    InputError
-        If what is in the folder belongs to another training; says what differs.
-    FileError
-        If the folder cannot be used, or another process trains into it.
-    """
-    check_minutes(minutes)
-    if folder is None:
-        yield None
-        return
-    check_path(folder)
-    settings = {
-        "start": start,
-        "seed": seed,
-        "max_epochs": max_epochs,
-        "tokenizer": settings_of(tokenizer),
-        "latent": asdict(latent),
-        "network": network_to_dict(dit),
-        "config": asdict(config),
-        "trainer": {name: trainer_arguments.get(name) for name in MATTERS},
-    }
-    # Of several processes of one training only the first writes, and holds the folder for all.
-    with sole_writer(folder, inside=True) if is_main_process() else nullcontext():
-        yield Checkpoints(folder, minutes, identity_of(cells, settings, to_arrays(features or {})))
-
-
-def fit(
-    cells: CellStore,
-    tokenizer: Tokenizer,
-    latent: LatentConfig,
-    dit: NetworkConfig,
-    config: TrainingConfig,
-    *,
-    sep: str,
-    features: Features | None,
-    max_epochs: int | None,
-    seed: int,
-    trainer_arguments: Mapping[str, Any],
-    checkpoints: Checkpoints | None = None,
-    borrowed: BorrowedAutoencoder | None = None,
-) -> Fitted:
-    """Train both stages on training cells.
-
-    Parameters
-    ----------
-    cells
-        Training cells; nothing else is looked at.
-    tokenizer
-        Unfitted.
-    latent, dit, config
-        Shapes and settings.
-    sep
-        Separator of perturbation labels.
-    features
-        Features of perturbations by source.
-    max_epochs
-        Bound on the epochs of each stage.
-    seed
-        Of everything random.
-    trainer_arguments
-        Checked arguments for Lightning's Trainer.
-    checkpoints
-        Where training keeps its state, and finds that of an earlier call; None for nowhere.
-    borrowed
-        Another model's autoencoder that stage one starts from; None for the linear start.
-    """
-    watch = FiniteLoss(cells, None if checkpoints is None else checkpoints.folder)
-    trainer_arguments = watch.added_to(trainer_arguments)
-    give_back()
-    with quiet_lightning():
-        autoencoder, latent_history = fit_autoencoder(
-            cells,
-            tokenizer,
-            latent,
-            config,
-            borrowed=borrowed,
-            max_epochs=max_epochs,
-            seed=seed,
-            trainer_arguments=trainer_defaults(trainer_arguments, "latent"),
-            part=None if checkpoints is None else checkpoints.part("latent"),
-        )
-        give_back()
-        table = ConditionTable.from_cells(cells, sep)
-        views = views_for(dit, autoencoder, cells, seed)
-
-        def make_flow() -> AnchoredFlow:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                n_contexts = len(population.contexts)
-                shape = autoencoder.n_tokens, autoencoder.token_dim
-                return AnchoredFlow(*shape, dit, n_contexts, views)
-
-        def of_flow(stage: str) -> dict[str, Any]:
-            with torch.device("meta"):  # for its size alone
-                half = is_large(make_flow(), config.flow_batch)
-            return trainer_defaults(trainer_arguments, stage, half=half)
-
-        with encoded_once(autoencoder, cells) as z_NKD:
-            watch.latents = z_NKD
-            give_back()
-            prior = EffectPrior.fit(z_NKD, table, features=features, seed=seed)
-            population = Population.fit(z_NKD, cells.size_factors, table, prior)
-            flow, verdict, flow_history = train_flow(
-                make_flow,
-                z_NKD,
-                table,
-                population,
-                config,
-                autoencoder.scale.detach().cpu(),
-                max_epochs=max_epochs,
-                seed=seed,
-                trainer_arguments=of_flow,
-                checkpoints=checkpoints,
-            )
-            states, state_N, noise_history = fit_states_and_train(
-                flow,
-                z_NKD,
-                table,
-                population,
-                config,
-                max_epochs=max_epochs,
-                seed=seed,
-                watch=watch,
-                device=device_of(trainer_arguments),
-                half=halves_on_cuda(of_flow("noise")),
-            )
-    return Fitted(
-        autoencoder,
-        population,
-        flow,
-        states,
-        state_N,
-        complete_weight(verdict),
-        {"latent": latent_history, "flow": flow_history, "noise": noise_history},
-    )

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from celldit.calibration.stacking import Trial, TrialError, Verdict, compare, stack, stack_courses
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
-from celldit.training.autoencoder.likelihood import warm_cosine
 from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
@@ -30,11 +29,13 @@ from celldit.training.flow_data import (
 from celldit.training.latents import LatentFile
 from celldit.training.moving_average import MovingAverage
 from celldit.training.saving.resume import ResumableLoader, run_stage
+from celldit.training.schedule import warm_cosine
 from celldit.training.trials import hold_out, make_trials
 
 if TYPE_CHECKING:
     from celldit.conditions import Condition, ConditionTable
     from celldit.conditions.population import Population
+    from celldit.training.design import Run
     from celldit.training.saving.checkpoints import Checkpoints, Part
 
 
@@ -187,12 +188,10 @@ def train_flow(
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
-    config: TrainingConfig,
     unit_K: Tensor,
-    *,
-    max_epochs: int | None,
-    seed: int,
+    run: Run,
     trainer_arguments: Callable[[str], dict[str, Any]],
+    *,
     checkpoints: Checkpoints | None = None,
     never_hold_out: Sequence[Condition] = (),
 ) -> tuple[AnchoredFlow, Verdict, list[dict[str, float]]]:
@@ -212,14 +211,10 @@ def train_flow(
         Latents of the N training cells, in memory or in a file.
     table, population
         Their conditions, and the simple estimates.
-    config
-        Settings.
     unit_K
         Size of each latent token in units of log expression, in which distances are measured.
-    max_epochs
-        Bound on the epochs of each run.
-    seed
-        Of what is held out and of the pairs.
+    run
+        Settings, bound on the epochs, and seed of what is held out and of the pairs.
     trainer_arguments
         For :class:`lightning.pytorch.Trainer`, given the name of the run.
     checkpoints
@@ -232,7 +227,10 @@ def train_flow(
     flow, verdict, history
         The flow, how far to use it, and its course on the held-out conditions.
     """
-    n_epochs = config.flow_epochs if max_epochs is None else min(max_epochs, config.flow_epochs)
+    config, seed = run.config, run.seed
+    n_epochs = config.flow_epochs
+    if run.max_epochs is not None:
+        n_epochs = min(run.max_epochs, n_epochs)
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
         return make_flow().eval(), Verdict({}, {}, {}), []
     config = _with_enough_cells(config, table)

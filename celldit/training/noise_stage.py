@@ -12,8 +12,10 @@ cells that it does not see, and trusted by as much as makes that error least.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,10 +29,15 @@ from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
 from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
+from celldit.training.devices.parallel import device_of
 from celldit.training.finite import FiniteLoss
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.moving_average import MovingAverage
+from celldit.training.trainer import halves_on_cuda
+
+if TYPE_CHECKING:
+    from celldit.training.design import Run
 
 # A condition with fewer cells gives none away to be judged by.
 MIN_CELLS = 10
@@ -44,25 +51,28 @@ def fit_states_and_train(
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
     population: Population,
-    config: TrainingConfig,
-    *,
-    max_epochs: int | None,
-    seed: int,
+    run: Run,
     watch: FiniteLoss,
-    device: torch.device = CPU,
-    half: bool = False,
+    trainer_arguments: Mapping[str, Any],
 ) -> tuple[States, np.ndarray, list[dict[str, float]]]:
     """Find the states of the training cells, then train what starts at noise from them.
 
-    Parameters are those of :func:`train_from_noise`.
+    Parameters
+    ----------
+    flow, z_NKD, table, population, watch
+        As for :func:`train_from_noise`.
+    run
+        Settings, bound on the epochs, and seed.
+    trainer_arguments
+        Of Lightning's Trainer, of which device and precision are taken.
 
     Returns
     -------
     states, state_N, history
         States that cells may be in, that of each cell, and what :func:`train_from_noise` returns.
     """
-    states = States.fit(z_NKD, table, population, seed)
-    state_N = states.assign(z_NKD, table, population, seed)
+    states = States.fit(z_NKD, table, population, run.seed)
+    state_N = states.assign(z_NKD, table, population, run.seed)
     history = train_from_noise(
         flow,
         z_NKD,
@@ -70,12 +80,12 @@ def fit_states_and_train(
         population,
         states,
         state_N,
-        config,
-        max_epochs=max_epochs,
-        seed=seed,
+        run.config,
+        max_epochs=run.max_epochs,
+        seed=run.seed,
         watch=watch,
-        device=device,
-        half=half,
+        device=device_of(trainer_arguments),
+        half=halves_on_cuda(trainer_arguments),
     )
     return states, state_N, history
 

@@ -10,7 +10,6 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LABELS = {
-    "held_out_nll": "held-out nats per gene",
     "error_over_prior": "error over the prior's",
     "velocity_error": "velocity error",
 }

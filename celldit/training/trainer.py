@@ -92,8 +92,7 @@ def trainer_defaults(
     if merged.get("strategy") == "fsdp":
         from celldit.training.devices.sharding import ShardedStrategy
 
-        # The autoencoder is small: its shards would save less than gathering them costs.
-        merged["strategy"] = "ddp" if stage == "latent" else ShardedStrategy()
+        merged["strategy"] = ShardedStrategy()
     callbacks = merged.get("callbacks") or []
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     if merged.get("enable_progress_bar", True):

@@ -66,7 +66,7 @@ from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.evaluation import metrics as measure
 from celldit.evaluation.metrics.copies import copies
 from celldit.inference.counts import draw_counts
-from celldit.inference.trained import Trained
+from celldit.training.trained import Trained
 
 GROUPS = {"baron": "cell_type", "papalexi": "perturbation"}
 SETUP = {

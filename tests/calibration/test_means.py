@@ -44,7 +44,7 @@ def model(shallow: ad.AnnData) -> CellDiT:
     """Trained without (A, d1), on the effect prior alone."""
     held_out = (shallow.obs["perturbation"] == "A") & (shallow.obs["donor"] == "d1")
     train = shallow[~held_out.to_numpy()]
-    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4, decoder_hidden=8))
+    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4))
     model.train(0, enable_progress_bar=False)
     return model
 

@@ -185,6 +185,6 @@ def test_what_was_not_tried_gets_no_weight() -> None:
     from celldit.training.fit import complete_weight
 
     verdict = stack([best_in_full(0.3, Extrapolation.SEEN)] * 3)
-    weight = complete_weight(verdict)
+    weight = complete_weight(verdict, {})
     assert weight[Extrapolation.SEEN] > 0.9
     assert {weight[kind] for kind in Extrapolation if kind is not Extrapolation.SEEN} == {0.0}

@@ -52,10 +52,10 @@ def main() -> None:
     model = CellDiT(
         adata,
         "modules",
-        LatentConfig(n_dims=4, token_dim=2, decoder_hidden=4),
+        LatentConfig(n_dims=4, token_dim=2),
         dit=DiTConfig(width=8, depth=1, n_heads=2),
     )
-    config = TrainingConfig(flow_steps_per_epoch=8, n_trials=1, flow_batch=32, latent_batch=64)
+    config = TrainingConfig(flow_steps_per_epoch=8, n_trials=1, flow_batch=32)
     model.train(2, config=config, enable_progress_bar=False)
     # So that what the network says is kept, too, however little such a model learns.
     model = model.weighted(1)

@@ -17,7 +17,6 @@ from scipy import sparse
 import celldit as cd
 from celldit.data import Cells, CellStore, Fields, StoredCells
 from celldit.data.disk import stored
-from celldit.data.disk.windows import WindowReader, block_shuffle
 from celldit.data.reading import read_set_up
 from celldit.errors import FileError, InputError, UnknownNameError
 
@@ -84,36 +83,6 @@ def test_blocks_are_all_cells_in_order(stores: tuple, monkeypatch: pytest.Monkey
     monkeypatch.setattr(stored, "WINDOW_CELLS", 16)  # blocks of 7 then cross windows
     for a, b in zip(cells.blocks(7), store.blocks(7), strict=True):
         same(a, b)
-
-
-def test_any_order_of_reading_gives_the_same_cells(stores: tuple) -> None:
-    cells, store, _ = stores
-    rng = np.random.default_rng(0)
-    order = rng.permutation(60)
-    reader = WindowReader(store, order, 9)
-    for start in (0, 8, 16, 40, 0, 24, 56):
-        rows = order[start : start + 8]
-        same(cells.take(rows), reader.take(rows))
-    rows = rng.integers(0, 60, 30)
-    same(cells.take(rows), reader.take(rows))
-
-
-@given(
-    n=st.integers(1, 400), window=st.integers(1, 100), block=st.integers(1, 40), seed=st.integers()
-)
-def test_block_shuffle_is_a_permutation_of_few_blocks_per_window(
-    n: int, window: int, block: int, seed: int
-) -> None:
-    order = block_shuffle(n, window, block, np.random.default_rng(abs(seed)))
-    np.testing.assert_array_equal(np.sort(order), np.arange(n))
-    if n <= window:
-        expected = np.random.default_rng(abs(seed)).permutation(n)
-        np.testing.assert_array_equal(order, expected)
-    else:
-        per_window = max(1, window // block)
-        # The last block may be short, so windows are counted by their blocks.
-        first = order[: (per_window - 1) * block]
-        assert len(np.unique(first // block)) <= per_window
 
 
 def test_a_store_survives_pickling(stores: tuple) -> None:

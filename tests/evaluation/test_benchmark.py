@@ -258,19 +258,17 @@ def test_the_page_shows_the_committed_results():
     assert block.strip() == render_table(results).strip()
 
 
-def test_readme_shows_the_committed_results():
+def test_pages_show_how_good_it_is(monkeypatch):
     import runpy
 
-    script = ROOT / "notebooks" / "benchmarks" / "side_by_side.py"
-    results = ROOT / "docs" / "results" / "side_by_side.csv"
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    start, end = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
-    if start not in text or not results.exists() or not script.exists():
-        pytest.skip("the README holds no table, or there are no committed results")
-    block = text.partition(start)[2].partition(end)[0]
-    table = runpy.run_path(str(script))["render"](pd.read_csv(results))
-    assert block.strip() == table.strip()
+    folder = ROOT / "notebooks" / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    script = runpy.run_path(str(folder / "side_by_side.py"))
+    rows = pd.read_csv(ROOT / "docs" / "results" / "side_by_side.csv")
+    for page, make in (("README.md", "short"), ("docs/evaluation.md", "render")):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        block = text.partition(script["START"])[2].partition(script["END"])[0]
+        assert block.strip() == script[make](rows).strip()
 
 
 def test_pages_show_what_the_transformer_adds(monkeypatch):

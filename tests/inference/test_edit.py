@@ -8,9 +8,9 @@ import torch
 from celldit.errors import InputError
 from celldit.flow import CellNoise
 from celldit.flow.draws import EDIT_STREAM
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch
 
 EULER = SolverConfig("euler", n_steps=6)
 

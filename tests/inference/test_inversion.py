@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from celldit.errors import InputError, UnknownNameError
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.inversion import invert
 from celldit.inference.solver import SolverConfig, carry
-from celldit.inference.trained import ConditionBatch
 
 
 def ends(model, labels, n_cells):

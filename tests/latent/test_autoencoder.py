@@ -1,4 +1,4 @@
-"""The autoencoder before training: principal components in, ridge regression out."""
+"""The autoencoder: principal components in, a regression of counts out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sklearn.decomposition import PCA
 from celldit.data.cells import Cells
 from celldit.errors import InputError
 from celldit.latent import Autoencoder, LatentConfig
-from celldit.latent.config import FORMER, latent_config
+from celldit.latent.config import FORMER, IDLE, latent_config
 from celldit.tokenizers import resolve
 
 CONFIG = LatentConfig(n_dims=6, token_dim=3)
 
 
 def start(cells: Cells, seed: int = 0) -> Autoencoder:
-    return Autoencoder.start(cells, resolve("modules").fit(cells), CONFIG, seed)
+    return Autoencoder.fit(cells, resolve("modules").fit(cells), CONFIG, seed)
 
 
 def test_pca_latent_is_pca_of_log_expression(cells: Cells) -> None:
@@ -65,20 +65,11 @@ def test_a_cell_without_counts(cells: Cells) -> None:
     np.testing.assert_allclose(alone[0], z[1], atol=1e-5)
 
 
-def test_gradients_reach_what_starts_silent(cells: Cells) -> None:
-    model = start(cells)
-    few = cells.take(np.arange(20))
-    counts = model.decode(model.encode(few), torch.from_numpy(few.size_factors))
-    (-counts.log_prob(torch.from_numpy(few.counts.toarray())).mean()).backward()
-    assert model.decoder.residual[-1].weight.grad.abs().max() > 0
-
-
 def test_the_same_seed_gives_the_same_start(cells: Cells) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    states = [start(cells, seed).state_dict() for seed in (3, 3, 4)]
+    states = [start(cells, 3).state_dict() for _ in range(2)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -90,7 +81,7 @@ def test_no_cells(cells: Cells) -> None:
 def test_more_dimensions_than_the_data_have(cells: Cells) -> None:
     few = cells.take(np.arange(5))
     config = LatentConfig(n_dims=12, token_dim=4)
-    model = Autoencoder.start(few, resolve("modules").fit(few), config, 0)
+    model = Autoencoder.fit(few, resolve("modules").fit(few), config, 0)
     z = model.encode(few)
     assert torch.isfinite(z).all()
     mean = model.decode(z, torch.from_numpy(few.size_factors)).mean_BG
@@ -103,7 +94,13 @@ def test_configuration_is_checked() -> None:
         LatentConfig(n_dims=0)
 
 
-@pytest.mark.parametrize("name", FORMER)
+@pytest.mark.parametrize("name", sorted(set(FORMER) - set(IDLE)))
 def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
     with pytest.raises(InputError, match=rf"^{name}= is no option any more\. .* leave it out\.$"):
         LatentConfig(**{name: "zinb"})
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_options_without_effect_are_let_by(name: str) -> None:
+    with pytest.warns(FutureWarning, match=rf"^{name}= has no effect any more\. .* leave it out"):
+        assert LatentConfig(**{name: 3}) == LatentConfig()

@@ -48,7 +48,7 @@ def test_moments_do_not_depend_on_batches(data: tuple[torch.Tensor, ...]) -> Non
 
 def test_the_start_explains_the_counts(data: tuple[torch.Tensor, ...]) -> None:
     z, counts, size = data
-    decoder = Decoder(3, 8, 16, 0.0)
+    decoder = Decoder(3, 8)
     decoder.start_at_ridge(moments_of(data))
     with torch.no_grad():
         mean = decoder(z, size).mean_BG
@@ -58,26 +58,15 @@ def test_the_start_explains_the_counts(data: tuple[torch.Tensor, ...]) -> None:
         assert np.corrcoef(mean[:, gene], counts[:, gene])[0, 1] > 0.7
 
 
-def test_residual_starts_silent_and_can_learn(data: tuple[torch.Tensor, ...]) -> None:
-    z, counts, size = data
-    decoder, plain = Decoder(3, 8, 16, 0.0), Decoder(3, 8, 0, 0.0)
-    for module in (decoder, plain):
-        module.start_at_ridge(moments_of(data))
-    assert plain.residual is None
-    assert torch.equal(decoder.log_rate(z), plain.log_rate(z))
-    (-decoder(z, size).log_prob(counts).mean()).backward()
-    assert decoder.residual[-1].weight.grad.abs().max() > 0
-
-
 def test_expected_counts_follow_the_library_size(data: tuple[torch.Tensor, ...]) -> None:
     z, _, size = data
-    decoder = Decoder(3, 8, 0, 0.0)
+    decoder = Decoder(3, 8)
     decoder.start_at_ridge(moments_of(data))
     torch.testing.assert_close(decoder(z, 2 * size).mean_BG, 2 * decoder(z, size).mean_BG)
 
 
 def test_far_latents_stay_finite(data: tuple[torch.Tensor, ...]) -> None:
-    decoder = Decoder(3, 8, 0, 0.0)
+    decoder = Decoder(3, 8)
     decoder.start_at_ridge(moments_of(data))
     assert torch.isfinite(decoder(1e6 * data[0], data[2]).mean_BG).all()
 
@@ -92,8 +81,50 @@ def test_no_gene_is_decoded_far_beyond_what_was_seen() -> None:
     size = torch.full((200,), 1000.0)
     moments = RidgeMoments(3, 5)
     moments.add(z, torch.log1p(counts * 10), counts, size)
-    decoder = Decoder(3, 5, 0, 0.0)
+    decoder = Decoder(3, 5)
     decoder.start_at_ridge(moments)
     far = decoder(50 * z, size).mean_BG
     assert (far <= 2.001 * counts.amax(0).clamp_min(0.1)).all()
     assert (decoder(50 * z, size).mean_BG.amax(0) > counts.amax(0)).any()
+
+
+def test_adapting_follows_new_counts_and_little_else(data: tuple[torch.Tensor, ...]) -> None:
+    z, counts, size = data
+    decoder = Decoder(3, 8)
+    decoder.start_at_ridge(moments_of(data))
+    decoder.fit(z, counts, size)
+    before = {name: tensor.clone() for name, tensor in decoder.state_dict().items()}
+    decoder.adapt(z, counts, size)
+    moved = (decoder.loadings - before["loadings"]).abs().max()
+    assert moved < 0.05
+    # Another chemistry: half of the genes are read three times as often.
+    factor = torch.tensor([1.0, 3.0]).repeat(4)
+    decoder.adapt(z, counts * factor, size)
+    change = decoder.bias - before["bias"]
+    np.testing.assert_allclose(change.detach().numpy(), factor.log().numpy(), atol=0.1)
+    with torch.no_grad():
+        mean = decoder(z, size).mean_BG
+    np.testing.assert_allclose(mean.mean(0), (counts * factor).mean(0), rtol=0.05)
+
+
+def test_adapting_with_a_few_cells_hardly_moves_slopes(data: tuple[torch.Tensor, ...]) -> None:
+    z, counts, size = data
+    decoder = Decoder(3, 8)
+    decoder.start_at_ridge(moments_of(data))
+    decoder.fit(z, counts, size)
+    before = decoder.loadings.detach().clone()
+    decoder.adapt(z[:3], counts[:3], size[:3])
+    assert (decoder.loadings - before).abs().mean() < 0.1 * before.abs().mean()
+
+
+def test_the_perceptron_of_an_earlier_version_is_kept(data: tuple[torch.Tensor, ...]) -> None:
+    z, counts, size = data
+    decoder, plain = Decoder(3, 8, hidden=16), Decoder(3, 8)
+    assert (decoder.hidden, plain.hidden) == (16, 0)
+    decoder.start_at_ridge(moments_of(data))
+    kept = decoder.residual[-1].weight.detach().clone()
+    decoder.adapt(z, counts, size)
+    assert torch.equal(decoder.residual[-1].weight, kept)
+    with torch.no_grad():
+        mean = decoder(z, size).mean_BG
+    np.testing.assert_allclose(mean.mean(0), counts.mean(0), rtol=0.1)

@@ -19,7 +19,7 @@ TOKENIZERS = ["modules", "genes", "ranks"]
 
 def trained(cells: Cells, tokenizer: str = "modules") -> Autoencoder:
     config = LatentConfig(n_dims=6, token_dim=3)
-    model = Autoencoder.start(cells, resolve(tokenizer).fit(cells), config, 0)
+    model = Autoencoder.fit(cells, resolve(tokenizer).fit(cells), config, 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -82,9 +82,9 @@ def test_a_missing_gene_counts_as_its_mean(cells: Cells) -> None:
 
 
 def test_new_genes_are_fitted_on_cells(cells: Cells) -> None:
-    config = LatentConfig(n_dims=6, token_dim=3, decoder_hidden=0)
+    config = LatentConfig(n_dims=6, token_dim=3)
     kept = with_genes(cells, np.arange(30))
-    model = Autoencoder.start(kept, resolve("modules").fit(kept), config, 0)
+    model = Autoencoder.fit(kept, resolve("modules").fit(kept), config, 0)
     other, match = match_autoencoder(model, cells.genes, cells=cells)
     assert len(match.new) == 10
     torch.testing.assert_close(other.encode(cells), model.encode(kept), rtol=1e-4, atol=1e-4)

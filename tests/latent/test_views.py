@@ -19,7 +19,7 @@ NAMES = ("gene_sets", "modules", "genes", "ranks")
 
 def autoencoder(cells: Cells, tokenizer: Any, n_dims: int = 12) -> Autoencoder:
     config = LatentConfig(n_dims=n_dims, token_dim=3)
-    return Autoencoder.start(cells, resolve(tokenizer).fit(cells), config, 0).eval()
+    return Autoencoder.fit(cells, resolve(tokenizer).fit(cells), config, 0).eval()
 
 
 def gene_sets(cells: Cells) -> GeneSets:

@@ -160,9 +160,10 @@ def test_scores_puts_the_best_on_top_and_marks_the_ceiling() -> None:
 def test_training_curves(tiny_model: Any, tiny_screen: ad.AnnData, train_tiny: Any) -> None:
     axes = cd.pl.training_curves(tiny_model)
     assert len(axes) == sum(bool(rows) for rows in tiny_model.history.values())
-    first = tiny_model.history["latent"]
+    first = tiny_model.history["flow"]
     drawn = axes[0].lines[0]
-    np.testing.assert_allclose(drawn.get_ydata(), [row["held_out_nll"] for row in first])
+    kind = next(name for name in first[0] if name != "epoch")
+    np.testing.assert_allclose(drawn.get_ydata(), [row[kind] for row in first])
     assert drawn.get_xdata()[0] == 1
     with pytest.raises(InputError, match="0 epochs"):
         cd.pl.training_curves(train_tiny(tiny_screen, max_epochs=0))

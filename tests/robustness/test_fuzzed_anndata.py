@@ -30,7 +30,7 @@ N_INPUTS = int(os.environ.get("CELLDIT_FUZZ", "200"))
 SEED = int(os.environ.get("CELLDIT_FUZZ_SEED", "20261123"))
 #: One in so many of the inputs that can be used trains a model.
 TRAIN_EVERY = 9
-TINY = TrainingConfig(flow_steps_per_epoch=2, n_trials=1, flow_batch=16, latent_batch=64)
+TINY = TrainingConfig(flow_steps_per_epoch=2, n_trials=1, flow_batch=16)
 
 
 class Refused(Exception):
@@ -64,7 +64,7 @@ def check_prediction(predicted: ad.AnnData) -> None:
 
 def drive(adata: ad.AnnData, plan: dict[str, Any], arguments: dict[str, Any], train: bool) -> None:
     call(CellDiT.setup_anndata, adata, **arguments)
-    latent = LatentConfig(n_dims=3, token_dim=2, decoder_hidden=8)
+    latent = LatentConfig(n_dims=3, token_dim=2)
     tokenizer = ["modules", "genes", "ranks", None][plan["seed"] % 4]
     model = call(CellDiT, adata, tokenizer, latent, dit=DiTConfig(width=8, depth=1, n_heads=1))
     if not train:

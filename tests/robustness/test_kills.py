@@ -31,7 +31,6 @@ from celldit.io.files import read_h5ad, write_h5ad, write_text
 from celldit.io.folders import read_folder, write_folder
 from celldit.io.stream import stream
 from celldit.io.write import PredictedCells
-from celldit.training.autoencoder import fit as autoencoder_fit
 
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
 
@@ -256,7 +255,7 @@ def test_training_holds_its_folder_and_lets_it_go(
 ) -> None:
     folder = tmp_path / "checkpoints"
     refused = []
-    real = autoencoder_fit.train_latent
+    from celldit.training.fit import fit_autoencoder as real
 
     def second_process(*arguments: Any, **options: Any) -> Any:
         command = [sys.executable, "-c", HOLDER_INSIDE, str(folder)]
@@ -264,7 +263,7 @@ def test_training_holds_its_folder_and_lets_it_go(
         refused.append(done.stderr)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(autoencoder_fit, "train_latent", second_process)
+    monkeypatch.setattr("celldit.training.fit.fit_autoencoder", second_process)
     train_tiny(tiny_screen, checkpoint_dir=folder)
     assert len(refused) == 1
     assert "is being written by another process" in refused[0]

@@ -92,6 +92,7 @@ def calls(
         "pl.trajectory": (effects, ["gene1"]),
         "pl.volcano": (probable, "A"),
         "pp.drug_features": ({"A": "CCO"},),
+        "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),
     }
@@ -100,7 +101,7 @@ def calls(
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
 NAMES += ["report.explore"]
-NAMES += ["pp.drug_features", "pp.gene_features", "pp.merge_guides"]
+NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:

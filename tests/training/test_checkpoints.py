@@ -32,16 +32,14 @@ from celldit.training.saving.state_file import read_state, write_state
 
 #: As in ``tests/robustness/test_kills.py``.
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
-CONFIG = TrainingConfig(
-    flow_steps_per_epoch=6, n_trials=2, flow_batch=32, latent_batch=64, latent_patience=9
-)
+CONFIG = TrainingConfig(flow_steps_per_epoch=6, n_trials=2, flow_batch=32)
 
 
 def model_of(adata: ad.AnnData, n_dims: int = 6, **options: Any) -> CellDiT:
     return CellDiT(
         adata,
         "modules",
-        LatentConfig(n_dims=n_dims, token_dim=3, decoder_hidden=8),
+        LatentConfig(n_dims=n_dims, token_dim=3),
         dit=DiTConfig(width=16, depth=1, n_heads=2),
         **options,
     )
@@ -386,13 +384,13 @@ def test_ctrl_c_keeps_a_checkpoint_and_says_how_to_go_on(
 
 def test_a_terminated_job_keeps_a_checkpoint(screen: ad.AnnData, tmp_path: Path) -> None:
     process = in_a_process(screen, tmp_path)
-    while not (tmp_path / "latent.checkpoint").exists() and process.is_alive():
+    while not (tmp_path / "flow-trial-1.checkpoint").exists() and process.is_alive():
         time.sleep(0.01)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGTERM)
     process.join(20)
     assert process.exitcode == 128 + signal.SIGTERM
-    assert (tmp_path / "latent.checkpoint").exists()
+    assert (tmp_path / "flow-trial-1.checkpoint").exists()
 
 
 def test_a_folder_that_cannot_hold_checkpoints(

@@ -19,7 +19,6 @@ import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.data import Cells, Fields, StoredCells
-from celldit.data.disk import stored
 from celldit.effects import EffectPrior
 from celldit.errors import FileError
 from celldit.latent import Autoencoder, LatentConfig
@@ -77,32 +76,12 @@ def test_on_kang_disk_and_memory_train_the_same_model(
     np.testing.assert_array_equal(mixed.X.toarray(), in_memory.X.toarray())
 
 
-def test_shuffling_by_blocks_learns_as_well(
-    tiny_screen: ad.AnnData,
-    train_tiny: Callable[..., Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # The worst order there is: sorted by what matters.
-    order = np.argsort(tiny_screen.obs["perturbation"].to_numpy(), kind="stable")
-    tiny_screen = tiny_screen[order].copy()
-    tiny_screen.write_h5ad(tmp_path / "a.h5ad")
-    config = {"latent_batch": 16, "latent_rate": 1e-2}
-    expected = train_tiny(tiny_screen, max_epochs=2, config=config)
-    monkeypatch.setattr(stored, "WINDOW_CELLS", 128)
-    monkeypatch.setattr(stored, "MIN_BLOCK", 8)
-    model = train_tiny(tmp_path / "a.h5ad", max_epochs=2, config=config)
-    assert model.history["latent"] != expected.history["latent"]  # another order
-    best = [min(e["held_out_nll"] for e in m.history["latent"]) for m in (expected, model)]
-    assert best[1] == pytest.approx(best[0], rel=5e-3)
-
-
 @pytest.fixture
 def encoder(tiny_screen: ad.AnnData, tmp_path: Path) -> tuple[Autoencoder, Cells, StoredCells]:
     tiny_screen.write_h5ad(tmp_path / "a.h5ad")
     cells = Cells.from_anndata(tiny_screen, Fields.from_anndata(tiny_screen))
     config = LatentConfig(n_dims=6, token_dim=3)
-    model = Autoencoder.start(cells, resolve("modules").fit(cells), config, 0)
+    model = Autoencoder.fit(cells, resolve("modules").fit(cells), config, 0)
     return model, cells, cd.open_store(tmp_path / "a.h5ad")
 
 
@@ -185,14 +164,13 @@ def test_a_store_that_vanishes_during_training_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tiny_screen.write_h5ad(tmp_path / "a.h5ad")
-    before = Autoencoder.normalize
+    fit = Autoencoder._fit
 
-    def remove(self: Autoencoder, cells: StoredCells) -> torch.Tensor:
-        size = before(self, cells)
+    def remove(self: Autoencoder, cells: StoredCells, seed: int) -> None:
+        fit(self, cells, seed)
         (tmp_path / "a.h5ad").unlink()
-        return size
 
-    monkeypatch.setattr(Autoencoder, "normalize", remove)
+    monkeypatch.setattr(Autoencoder, "_fit", remove)
     with pytest.raises(FileError, match=r"a\.h5ad vanished while it was in use"):
         train_tiny(tmp_path / "a.h5ad")
     assert list(no_scratch.glob("celldit*")) == []

@@ -15,7 +15,6 @@ import celldit.flow
 import celldit.latent.autoencoder
 import celldit.nn.sizes
 import celldit.training.flow_stage
-import celldit.training.autoencoder.stage
 import celldit.training.saving.resume
 """
 

@@ -24,9 +24,7 @@ from celldit.training import TrainingConfig
 from celldit.training.flow_stage import FlowStage
 from celldit.training.saving.state_file import read_state, write_state
 
-CONFIG = TrainingConfig(
-    flow_steps_per_epoch=4, n_trials=0, flow_batch=33, latent_epochs=1, latent_batch=65
-)
+CONFIG = TrainingConfig(flow_steps_per_epoch=4, n_trials=0, flow_batch=33)
 NETWORKS = {
     "dit": DiTConfig(width=16, depth=2, n_heads=2, dropout=0.0),
     "mlp": MLPConfig(width=16, depth=2, dropout=0.0),
@@ -78,7 +76,7 @@ def train(
     model = CellDiT(
         adata,
         "modules",
-        LatentConfig(n_dims=6, token_dim=3, decoder_hidden=8, dropout=0.0),
+        LatentConfig(n_dims=6, token_dim=3),
         dit=NETWORKS[network],
     )
     watch = Watch(stop_at)

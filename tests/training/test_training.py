@@ -17,8 +17,7 @@ from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
-from celldit.training.autoencoder.batches import CountBatches
-from celldit.training.config import FORMER
+from celldit.training.config import FORMER, IDLE
 from celldit.training.flow_stage import FlowStage
 
 Train = Callable[..., CellDiT]
@@ -91,24 +90,6 @@ def test_training_leaves_random_numbers_of_others_alone(
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_dropout_is_on_in_stage_one(
-    screen: ad.AnnData, train_tiny: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from celldit.training.autoencoder.likelihood import LatentStage
-
-    modes = []
-    step = LatentStage.training_step
-
-    def spy(self: LatentStage, batch: object) -> torch.Tensor:
-        modes.append(self.model.training)
-        return step(self, batch)
-
-    monkeypatch.setattr(LatentStage, "training_step", spy)
-    train_tiny(screen)
-    assert modes
-    assert all(modes)
-
-
 def test_training_moves_the_flow(tiny_model: CellDiT, train_tiny: Train, screen: Any) -> None:
     start, moved = weights(train_tiny(screen, max_epochs=0)), weights(tiny_model)
     read_out = "dit.trunk.project_out.weight"
@@ -116,23 +97,9 @@ def test_training_moves_the_flow(tiny_model: CellDiT, train_tiny: Train, screen:
     assert all(torch.isfinite(w).all() for w in moved.values() if w.is_floating_point())
 
 
-def test_stage_one_never_ends_below_its_start(train_tiny: Train, screen: ad.AnnData) -> None:
-    """It may hand back the start, when what it learned is not worth the cells it held out."""
-
-    def nll(model: CellDiT) -> float:
-        cells, autoencoder = model._cells, model.trained.autoencoder
-        counts = autoencoder.decode(autoencoder.encode(cells), torch.from_numpy(cells.size_factors))
-        return -float(counts.log_prob(torch.from_numpy(cells.counts.toarray())).mean().detach())
-
-    steps = {"latent_batch": 32, "flow_steps_per_epoch": 1}
-    start, trained = (train_tiny(screen, max_epochs=n, config=steps) for n in (0, 8))
-    assert nll(trained) < nll(start) + 2e-3
-
-
 def test_history_is_finite_numbers(tiny_model: CellDiT) -> None:
     history = tiny_model.history
-    assert set(history) == {"latent", "flow", "noise"}
-    assert len(history["latent"]) == 1
+    assert set(history) == {"flow", "noise"}
     assert all(np.isfinite(v) for stage in history.values() for row in stage for v in row.values())
 
 
@@ -172,22 +139,6 @@ def test_average_of_weights_follows_training() -> None:
     assert values == pytest.approx([1.0, 2.0, 2.5])
 
 
-def test_stage_one_sees_every_cell_once_an_epoch(tiny_model: CellDiT) -> None:
-    cells, model = tiny_model._cells, tiny_model.trained.autoencoder
-    batches = CountBatches(cells, model, 100, seed=0)
-    orders = []
-    for _ in range(2):
-        batches.shuffle()
-        assert [len(b.size_B) for b in batches] == [100, 100, 100, 100, 80]
-        assert sorted(batches.order) == list(range(cells.n_cells))
-        orders.append(batches.order.copy())
-        first = batches[0]
-        np.testing.assert_array_equal(
-            first.counts.dense(), cells.counts[batches.order[:100]].toarray()
-        )
-    assert not np.array_equal(*orders)
-
-
 @pytest.mark.parametrize(
     ("labels", "donors"),
     [
@@ -219,9 +170,9 @@ def test_config_names_what_is_wrong() -> None:
         TrainingConfig(flow_batch=0)
 
 
-@pytest.mark.parametrize("name", FORMER)
+@pytest.mark.parametrize("name", sorted(set(FORMER) - set(IDLE)))
 def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^{name}= is no option any more\. .*_epochs"):
+    with pytest.raises(InputError, match=rf"^{name}= is no option any more\. ."):
         TrainingConfig(**{name: 1})
     # Others are Python's to refuse, and help() still lists those that are there.
     with pytest.raises(TypeError, match="unexpected keyword"):
@@ -251,3 +202,9 @@ def test_no_bar_where_none_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None
     assert progress.without_widgets()
     monkeypatch.setattr(progress, "find_spec", lambda name: name)
     assert not progress.without_widgets()
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_options_without_effect_are_let_by(name: str) -> None:
+    with pytest.warns(FutureWarning, match=rf"^{name}= has no effect any more\. .* leave it out"):
+        assert TrainingConfig(**{name: 3}) == TrainingConfig()

@@ -88,7 +88,7 @@ def calibrate_effects(
     for q, (i, (control, treated)) in enumerate(pairs.items()):
         condition = prior.conditions[i]
         others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        kind = classify(condition, others, known)
+        kind = classify(condition, others, known, prior.elsewhere)
         measured_G, noise_G = measured_fold_change(rates[control], rates[treated])
         of_treated_G = rates[treated].log_variance_G
         if table.counts[treated] < MIN_CELLS:

@@ -11,7 +11,7 @@ import typer
 
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import Debug, Json, Quiet
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -40,14 +40,6 @@ def benchmark(
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Method, such as celldit; repeat for several.")
-    ] = None,
-    peers: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where published methods (cellflow, scgen, scvi, cpa) have or get their virtual "
-            "environments; name them with --method.",
-        ),
     ] = None,
     seed: Annotated[
         list[int] | None,
@@ -85,7 +77,7 @@ def benchmark(
         else:
             said = read_declaration(declared)
         epochs = said.max_epochs if max_epochs is None else max_epochs
-        methods = _methods(method or said.methods, peers or said.peers, epochs)
+        methods = _methods(method or said.methods, epochs)
         asked = said.problems
         datasets = _choose("data set", dataset, list(dict.fromkeys(p.dataset for p in asked)))
         asked = [problem for problem in asked if problem.dataset in datasets]
@@ -142,24 +134,13 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
 
 
-def _methods(asked: Sequence[str], peers: Path | None, max_epochs: int | None) -> dict[str, Method]:
-    """The methods asked for, in that order; all that need no environment when none is named."""
-    from celldit.evaluation.benchmark import CELLDIT, PEERS, baseline_methods, peer_methods
+def _methods(asked: Sequence[str], max_epochs: int | None) -> dict[str, Method]:
+    """The methods asked for, in that order; all when none is named."""
+    from celldit.evaluation.benchmark import CELLDIT, baseline_methods
 
     ours: Method = partial(celldit_method, max_epochs=max_epochs)
     known: dict[str, Method] = {**baseline_methods(), CELLDIT: ours}
-    found: dict[str, Method] = {}
-    for name in _choose("method", asked, [*known, *PEERS]) if asked else known:
-        if name in known:
-            found[name] = known[name]
-        elif peers is None:
-            raise InputError(
-                f"{name} runs in a virtual environment of its own; say where that is, or shall be "
-                "made, with --peers DIR."
-            )
-        else:
-            found.update(peer_methods([name], peers))
-    return found
+    return {name: known[name] for name in _choose("method", asked, list(known))}
 
 
 def _choose(kind: str, asked: Sequence[str] | None, known: list[str]) -> list[str]:

@@ -11,6 +11,8 @@ from celldit.cli.options import Debug, Json, ModelFolder
 from celldit.errors import CellditError, FileError
 
 LISTED = 30
+# What training learned of a table of effects.
+_LEARNED = ("amplitude", "reliability")
 
 
 def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
@@ -50,6 +52,10 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "contexts": [context for context in vocab["contexts"] if context],
         "without_controls": _without_controls(config),
         "features": sorted(vocab.get("features", {})),
+        "effects": {
+            table["name"]: {**table["provenance"], **{n: table[n] for n in _LEARNED}}
+            for table in config["population"]["prior"].get("elsewhere", [])
+        },
         "latent": {
             "tokens": config["latent"]["n_tokens"],
             "dimensions": config["latent"]["token_dim"],
@@ -72,15 +78,12 @@ def _without_controls(config: dict[str, Any]) -> list[str]:
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """The best that was reached on what training held out."""
-    best: dict[str, dict[str, float]] = {}
-    for stage, rows in history.items():
-        for row in rows:
-            for name, value in row.items():
-                if name != "epoch":
-                    reached = best.setdefault(stage, {})
-                    reached[name] = min(value, reached.get(name, value))
-    flow = {"error_over_prior": best["flow"]} if "flow" in best else {}
-    return {**best.get("latent", {}), **flow}
+    best: dict[str, float] = {}
+    for row in history.get("flow", []):
+        for name, value in row.items():
+            if name != "epoch":
+                best[name] = min(value, best.get(name, value))
+    return {"error_over_prior": best} if best else {}
 
 
 def _show(value: Any) -> str:

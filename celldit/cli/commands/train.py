@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from celldit.cli.commands.train_features import read_features
-from celldit.cli.commands.train_settings import TrainSettings
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import Debug, Json, Overwrite, Quiet
+from celldit.cli.train_features import read_features
+from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError
 
 if TYPE_CHECKING:
@@ -84,7 +84,16 @@ def train(
         typer.Option(
             metavar="SOURCE",
             help="What is known of perturbations, for those never seen: reactome, hallmark, "
-            "expression, go, a .gmt file, or a .csv with a row for each; repeat for several.",
+            "expression, go, a .gmt file, or a .csv, .parquet, .npy, .npz or .h5ad with a row for "
+            "each, or of edges of a network; repeat for several.",
+        ),
+    ] = None,
+    effects: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Effects that others measured, of celldit effects-table or in rows (.h5ad, .csv, "
+            ".parquet); repeat for several.",
         ),
     ] = None,
     dit: Annotated[
@@ -149,6 +158,7 @@ def train(
         "min_overlap": min_overlap,
         "train_autoencoder": train_autoencoder,
         "features": tuple(features or ()),
+        "effects": tuple(effects or ()),
         "dit": dit,
         "max_epochs": max_epochs,
         "seed": seed,
@@ -213,6 +223,7 @@ def _train(
         source,
         **settings.model_arguments(),
         features=read_features(settings.features, adata),
+        effects=list(settings.effects) or None,
         dit=settings.dit,
     )
     if settings.perturbation_key is None and not quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,17 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.data.counts import check_block, tidy
 from celldit.data.disk.matrix import DiskMatrix
-from celldit.data.disk.windows import WindowReader, block_shuffle
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.store import CellStore, Index, digest
 from celldit.errors import FileError, InputError
+from celldit.memory import give_back
 
 __all__ = ["StoredCells"]
 
-#: Most cells in a window of shuffling, and most stored counts in it.
+#: Most cells that are read at once, and most stored counts in them.
 WINDOW_CELLS = 65_536
 WINDOW_ENTRIES = 1 << 24
-#: Windows are put together of at least so many blocks of neighbouring cells.
-BLOCKS_PER_WINDOW = 64
-MIN_BLOCK = 32
 #: Reading over so many cells is cheaper than beginning anew behind them.
 GAP = 64
 #: Most stored counts that are read at once.
@@ -80,21 +78,6 @@ class StoredCells(CellStore):
     def paths(self) -> tuple[Path, ...]:
         """Where the cells lie."""
         return tuple(shard.path for shard in self.shards)
-
-    @property
-    def window(self) -> int:
-        """Cells that are shuffled together, and held in memory while they are used."""
-        entries = max(shard.entries_per_row for shard in self.shards)
-        return int(min(WINDOW_CELLS, max(MIN_BLOCK, WINDOW_ENTRIES // max(1.0, entries))))
-
-    @property
-    def block(self) -> int:
-        """Neighbouring cells that are read together when cells are shuffled.
-
-        As many as the disk must read anyway, as long as a window mixes enough blocks.
-        """
-        wanted = max(shard.chunk_rows for shard in self.shards)
-        return int(np.clip(wanted, MIN_BLOCK, max(MIN_BLOCK, self.window // BLOCKS_PER_WINDOW)))
 
     @property
     def on_disk(self) -> bool:
@@ -150,15 +133,18 @@ class StoredCells(CellStore):
         return replace(self, genes=tuple(genes), columns=columns, size_factors=sizes)
 
     def blocks(self, size: int) -> Iterator[Cells]:
-        reader = self.reader(np.arange(self.n_cells))
-        for start in range(0, self.n_cells, size):
-            yield reader.take(np.arange(start, min(start + size, self.n_cells)))
-
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        return block_shuffle(self.n_cells, self.window, self.block, rng)
-
-    def reader(self, order: np.ndarray) -> WindowReader:
-        return WindowReader(self, order, self.window)
+        # A thread reads a window of blocks while the one before is used.
+        entries = max(shard.entries_per_row for shard in self.shards)
+        window = int(min(WINDOW_CELLS, WINDOW_ENTRIES // max(1.0, entries)))
+        window = max(1, window // size) * size
+        with ThreadPoolExecutor(1, thread_name_prefix="celldit-reader") as thread:
+            ahead = thread.submit(self.take, slice(0, window))
+            for start in range(0, self.n_cells, window):
+                cells = ahead.result()
+                ahead = thread.submit(self.take, slice(start + window, start + 2 * window))
+                yield from cells.blocks(size)
+                del cells
+                give_back()
 
     def _read(self, rows: np.ndarray) -> sparse.csr_matrix:
         """Counts of some rows of the files, in the order given."""

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Collection, Iterable, Sequence
 
 from celldit.data.labels.guides import is_control_guide
-from celldit.errors import InputError, examples
+from celldit.errors import InputError, examples, outside
 
 __all__ = ["check_split", "joined_otherwise", "usual_control", "warn_doubtful"]
 
@@ -97,7 +97,7 @@ def warn_doubtful(labels: Iterable[str], sep: str, controls: Sequence[str], key:
         *_further_controls(known, sep, controls),
         *_alike(known, sep, controls, key),
     ):
-        warnings.warn(warning, UserWarning, stacklevel=5)
+        warnings.warn(warning, UserWarning, stacklevel=outside())
 
 
 def joined_otherwise(label: str, known: Collection[str], sep: str) -> tuple[str, list[str]] | None:

@@ -9,19 +9,26 @@ common, and a gene of many narrow sets may do more than a gene of one.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from celldit.data.disk.pointers import check_sparse
-from celldit.errors import InputError, examples
+from celldit.effects.features.files import is_file, is_named_matrix, table_of
+from celldit.errors import InputError, examples, outside
 
-FeatureTable: TypeAlias = pd.DataFrame | Mapping[str, Any]
-"""A table, or what :func:`storable` makes of a sparse one."""
+FeatureTable: TypeAlias = (
+    pd.DataFrame | Mapping[str, Any] | str | os.PathLike[str] | ad.AnnData | tuple[Any, Any]
+)
+"""A table, what :func:`storable` makes of a sparse one, or what is read as one
+(:mod:`celldit.effects.features.files`)."""
 FeatureMatrix: TypeAlias = np.ndarray | sparse.csr_matrix
 Features: TypeAlias = dict[str, tuple[tuple[str, ...], FeatureMatrix]]
 
@@ -38,7 +45,8 @@ def read_features(
     ----------
     features
         One row per perturbation (its name is the index), any number of columns; or several such
-        tables, in a list or by source. They need not hold the same perturbations.
+        tables, in a list or by source. They need not hold the same perturbations. Files, an
+        AnnData, and a matrix with its names are read as :mod:`celldit.effects.features.files` says.
 
     Returns
     -------
@@ -58,19 +66,26 @@ def read_features(
     tables: Mapping[str, FeatureTable]
     if isinstance(features, Mapping) and not _is_stored(features):
         tables = features
+    elif is_named_matrix(features):
+        tables = {"features": cast(FeatureTable, features)}
     elif isinstance(features, (list, tuple)):
-        tables = {f"features_{i + 1}": table for i, table in enumerate(features)}
+        tables = {}
+        for i, table in enumerate(features, start=1):
+            name = Path(cast(str, table)).stem if is_file(table) else f"features_{i}"
+            tables[name if name not in tables else f"{name}_{i}"] = table
     else:
         tables = {"features": features}
     return {str(source): _read(str(source), table) for source, table in tables.items()}
 
 
 def _read(source: str, given: FeatureTable) -> tuple[tuple[str, ...], FeatureMatrix]:
-    table = _from_stored(given) if _is_stored(given) else given
+    if is_file(given) or is_named_matrix(given) or isinstance(given, ad.AnnData):
+        given = table_of(given)
+    table = _from_stored(cast(Mapping[str, Any], given)) if _is_stored(given) else given
     if not isinstance(table, pd.DataFrame):
         raise InputError(
-            f"features[{source!r}] must be a DataFrame with one row per perturbation, not "
-            f"{type(table).__name__}."
+            f"features[{source!r}] must be a DataFrame with one row per perturbation, or a file or "
+            f"AnnData of one, not {type(table).__name__}."
         )
     names = tuple(str(name) for name in table.index)
     if len(set(names)) < len(names):
@@ -178,7 +193,7 @@ def warn_undescribed(features: Features, trained: Iterable[str]) -> None:
             f"{len(missing)} training perturbations have no features ({examples(missing, 6)}). "
             "Their own effects are measured, so they are used; the features learn nothing of them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 
@@ -198,5 +213,5 @@ def warn_uninformative(features: Features, uninformative: Collection[str]) -> No
         "it better than the same features dealt out at random. Predictions of perturbations never "
         f"seen do not use them: {instead}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from celldit.evaluation.benchmark.declared import Declaration, read_declaration
 from celldit.evaluation.benchmark.methods import CannotRun, Method, baseline_methods
-from celldit.evaluation.benchmark.peers import PEERS, peer_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.evaluation.benchmark.run import CELLDIT, METRICS, run
 from celldit.evaluation.benchmark.table import merge_results, render_table
@@ -13,7 +12,6 @@ from celldit.evaluation.benchmark.verdict import Verdict, judge
 __all__ = [
     "CELLDIT",
     "METRICS",
-    "PEERS",
     "CannotRun",
     "Declaration",
     "Method",
@@ -23,7 +21,6 @@ __all__ = [
     "baseline_methods",
     "judge",
     "merge_results",
-    "peer_methods",
     "pose",
     "problems",
     "read_declaration",

@@ -19,7 +19,7 @@ from celldit.io.files import read_h5ad, read_toml
 
 __all__ = ["Declaration", "read_declaration"]
 
-_TOP = ("methods", "seeds", "max_epochs", "peers", "data", "problem")
+_TOP = ("methods", "seeds", "max_epochs", "data", "problem")
 _DATA = (
     "name",
     "path",
@@ -47,13 +47,11 @@ class Declaration:
     data
         The user's own data sets, set up, by name; bundled ones are loaded when needed.
     methods
-        Names; empty for all that need no environment of their own.
+        Names; empty for all.
     seeds
         Of training and prediction.
     max_epochs
         Most epochs of each stage of celldit; None lets it choose.
-    peers
-        Folder of the peers' environments.
     """
 
     problems: list[Problem]
@@ -61,7 +59,6 @@ class Declaration:
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     max_epochs: int | None = None
-    peers: Path | None = None
 
 
 def read_declaration(path: str | Path) -> Declaration:
@@ -70,7 +67,7 @@ def read_declaration(path: str | Path) -> Declaration:
     Parameters
     ----------
     path
-        TOML. At the top ``methods``, ``seeds``, ``max_epochs`` and ``peers``, all optional; a table
+        TOML. At the top ``methods``, ``seeds`` and ``max_epochs``, all optional; a table
         ``[[data]]`` for each data set of the user's own, with ``name``, ``path`` (relative to the
         file) and what ``setup_anndata`` takes; a table ``[[problem]]`` for each thing to hold out,
         with ``data``, ``by`` and ``test``, or ``fraction`` and ``split_seed`` to draw it.
@@ -112,14 +109,12 @@ def read_declaration(path: str | Path) -> Declaration:
             raise InputError(
                 f"{file.name} has two problems named {name!r} of {dataset}; give them a name=."
             )
-    peers = content.get("peers")
     return Declaration(
         problems=problems,
         data=data,
         methods=_list_of(content, "methods", str, file),
         seeds=_list_of(content, "seeds", int, file) or (0,),
         max_epochs=content.get("max_epochs"),
-        peers=None if peers is None else file.parent / str(peers),
     )
 
 

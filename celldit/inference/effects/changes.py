@@ -22,10 +22,11 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
 from celldit.data.store import CellStore
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
+from celldit.training.trained import Trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,7 @@ def effects_of(
             base_G = mean_decoded_rates(trained.autoencoder, draws)
         added_G = np.zeros(len(trained.genes))
         added_G[beyond[row].new_genes] = trained.mean_calibration.on_target.spread
+        added_G = np.hypot(added_G, beyond[row].further.sd_G)
         of_controls = {c.stratum: n for c, n in trained.frequencies.items() if c.is_control}
         spread = calibration.spread(
             np.zeros_like(sd_QG[row]) if condition.is_control else sd_QG[row],

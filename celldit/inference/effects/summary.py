@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.inference.trained import Trained
+from celldit.training.trained import Trained
 
 #: From here on a kind of question is called reliable, usable, or a guess.
 RELIABLE, USABLE = 0.6, 0.25

@@ -14,7 +14,7 @@ from celldit.data.labels.labels import parts
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
 from celldit.inference.effects.changes import Effect, NewControls, effects_of
-from celldit.inference.trained import Trained
+from celldit.training.trained import Trained
 
 #: Log fold change, in logarithms to the base 2, beyond which a gene counts as changed.
 CHANGED = 0.25

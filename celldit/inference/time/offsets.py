@@ -22,13 +22,14 @@ from torch import Tensor
 from celldit.calibration.means import LEAST_ANSWER, MOST_OFFSET, ROUNDS
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import Offset
 from celldit.inference.edit import EditConfig
 from celldit.inference.generation import new_cells
 from celldit.inference.solver import SolverConfig
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, transport_map
 from celldit.latent.expected_log import expected_log
+from celldit.training.trained import Trained
 
 N_CELLS = 512
 STEP = 0.1

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.conditions.between import Between
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.noise import NoiseSources, uniforms
 from celldit.inference.time.matched_states import Partners
-from celldit.inference.trained import ConditionBatch, Trained
+from celldit.training.trained import Trained
 
 TIME_STREAM = 1 << 18
 PARTNER_STREAM = 1 << 17

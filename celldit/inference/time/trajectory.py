@@ -15,14 +15,15 @@ from celldit.conditions.between import Between
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.inference import request
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import Offset, control_means, corrected, edited
 from celldit.inference.edit import EditConfig
 from celldit.inference.sampling import Sampling
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.offsets import course_offsets
-from celldit.inference.trained import ConditionBatch, Trained
 from celldit.inference.transport import Route, TransportMap, transport_map
 from celldit.io.write import PredictedCells
+from celldit.training.trained import Trained
 
 
 def plan_trajectory(

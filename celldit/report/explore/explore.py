@@ -19,10 +19,10 @@ from celldit.data.checks import check_anndata
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
-from celldit.inference.trained import Trained
 from celldit.io.files import refuse_existing, whole_file
 from celldit.report.explore.content import content
 from celldit.report.explore.page import render
+from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -183,7 +183,6 @@ def run_stage(
     seed: int,
     trainer_arguments: dict[str, Any],
     part: Part | None,
-    validation: Iterable[Any] | None = None,
 ) -> None:
     """Fit a stage, from where a checkpoint left it.
 
@@ -201,14 +200,12 @@ def run_stage(
         For :class:`lightning.pytorch.Trainer`.
     part
         Where its state is kept; None to keep nothing.
-    validation
-        Batches to look at after each epoch.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if part is None:
             trainer = pl.Trainer(max_epochs=n_epochs, **trainer_arguments)
-            trainer.fit(stage, loader, validation)
+            trainer.fit(stage, loader)
             return
         keeper = KeepState(part, source)
         arguments = {
@@ -219,9 +216,7 @@ def run_stage(
         begun = part.in_progress() is not None
         with _stop_between_batches(keeper):
             trainer = pl.Trainer(max_epochs=n_epochs, **arguments)
-            trainer.fit(
-                stage, loader, validation, ckpt_path=os.fspath(part.path) if begun else None
-            )
+            trainer.fit(stage, loader, ckpt_path=os.fspath(part.path) if begun else None)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -41,7 +41,7 @@ def model(screen: ad.AnnData) -> CellDiT:
     """Trained on half of the cells, without (A, d1)."""
     held_out = (screen.obs["perturbation"] == "A") & (screen.obs["donor"] == "d1")
     train = screen[~held_out.to_numpy() & first_half(screen)]
-    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4, decoder_hidden=8))
+    model = CellDiT(train, "modules", LatentConfig(n_dims=24, token_dim=4))
     model.train(0, enable_progress_bar=False)
     return model
 

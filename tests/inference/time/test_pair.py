@@ -9,8 +9,9 @@ import pytest
 
 from celldit import CellDiT
 from celldit.conditions import Condition
+from celldit.inference.batch import ConditionBatch
 from celldit.inference.time.pair import Pair
-from celldit.inference.trained import ConditionBatch, Trained
+from celldit.training.trained import Trained
 
 
 @pytest.fixture(scope="module")

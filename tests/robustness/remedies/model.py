@@ -16,14 +16,11 @@ from celldit.nn.dit import DiTConfig
 from celldit.pretrained import Pretrained
 from celldit.tokenizers import GeneSets, Modules
 from celldit.training import TrainingConfig
-from celldit.training.reflow import ReflowConfig
 
 from .case import Case, Scope, arguments, with_times
 from .data import quietly
 
-FAST = TrainingConfig(
-    new_cells=False, n_trials=1, flow_steps_per_epoch=1, flow_batch=16, latent_batch=64
-)
+FAST = TrainingConfig(new_cells=False, n_trials=1, flow_steps_per_epoch=1, flow_batch=16)
 
 
 def made(s: Scope, *parts: Any, **options: Any) -> CellDiT:
@@ -258,12 +255,6 @@ CASES: dict[str, Case] = {
     "a coupling that is none": Case(
         lambda s: trained(s, 1, config=TrainingConfig(coupling="oot")), "known: .*'(?P<n>ot)'",
         lambda s, m: TrainingConfig(coupling=m["n"])),
-    "a reflow at no rate": Case(
-        lambda s: ReflowConfig(rate=2), "must be between 0 and 1",
-        lambda s, m: ReflowConfig(rate=0.5)),
-    "a reflow of no steps": Case(
-        lambda s: ReflowConfig(n_updates=0), "whole number of at least (?P<n>1)",
-        lambda s, m: ReflowConfig(n_updates=int(m["n"]))),
     # --- tuning
     "tuning with fewer covariates": Case(
         lambda s: tuned(s, s.setup(covariate_keys=[])), "set them up with as many, in the same",

@@ -1,0 +1,207 @@
+"""Which genes of a table are which of a model's, whatever the spelling of their names."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from celldit.effects.tables.table import EffectTable
+from celldit.errors import InputError, examples
+
+LEAST_GENES = 10
+_ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
+LOG_2 = float(np.log(2))
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """M genes that a table and a model share.
+
+    Attributes
+    ----------
+    theirs, own
+        Columns in the table and in the model, shape (M,).
+    factor
+        What brings stored values to natural logarithms.
+    share
+        Share of the model's genes that are matched.
+    """
+
+    theirs: np.ndarray
+    own: np.ndarray
+    factor: float
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedTable:
+    """A table, which of its genes are which of a model's, its perturbations as the model writes
+    them, and the names of the model's genes."""
+
+    table: EffectTable
+    matched: Matched
+    keys: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...] = ()
+
+
+def match_tables(
+    tables: Mapping[str, EffectTable], genes: Sequence[str], perturbations: Sequence[str], sep: str
+) -> dict[str, MatchedTable]:
+    """Match tables to the genes and perturbations of a model, before anything is trained.
+
+    Parameters
+    ----------
+    tables
+        By name.
+    genes, perturbations
+        Of the model; what a table calls by another case takes its spelling.
+    sep
+        What joins perturbations of a combination.
+
+    Raises
+    ------
+    InputError
+        If a table shares too few genes, or neither says in which logarithm it is nor shares a
+        perturbation from which that could be learned.
+
+    Warns
+    -----
+    UserWarning
+        If standard errors are missing; as :func:`match_table` otherwise.
+    """
+    found = {}
+    for name, table in tables.items():
+        matched = match_table(name, table, genes)
+        parts = [label.split(sep) for label in table.perturbations]
+        spelt = match_names(sorted({part for each in parts for part in each}), perturbations)
+        keys = tuple(tuple(sorted(spelt[part] for part in each)) for each in parts)
+        shared = {part for key in keys for part in key} & set(perturbations)
+        if not table.log and not shared:
+            raise InputError(
+                f"The table {name!r} does not say whether its log fold changes are natural or to "
+                "the base of 2, and shares no perturbation with the data that would show it; say "
+                'so: table.uns["effect_table"] = {"log": "2"} (or "natural"), or '
+                'table.attrs["log"] = "2" for a DataFrame.'
+            )
+        if table.errors is None:
+            warnings.warn(
+                f"The table {name!r} has no standard errors; they are estimated from how each gene "
+                "scatters between perturbations, most of which are taken to leave it alone. Give "
+                "them as layers['se'], or as a column se.",
+                UserWarning,
+                stacklevel=3,
+            )
+        found[name] = MatchedTable(table, matched, keys, tuple(genes))
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.strip()
+
+
+def _upper(name: str) -> str:
+    bare = name.strip().upper()
+    return bare.split(".")[0] if _ENSEMBL.fullmatch(bare) else bare
+
+
+def match_table(name: str, table: EffectTable, genes: Sequence[str]) -> Matched:
+    """Match by name: as it is written, then whatever the case and version, in any of its columns.
+
+    Parameters
+    ----------
+    name
+        Of the table, for messages.
+    table
+        Effects measured elsewhere.
+    genes
+        The G genes of the model.
+
+    Raises
+    ------
+    InputError
+        If fewer than ten genes are shared; says what the names look like, and whether rows and
+        columns are swapped.
+
+    Warns
+    -----
+    UserWarning
+        If the table is of another species, or shares less than half of the model's genes.
+    """
+    namings = {"": table.genes, **table.aliases}
+    spellings: tuple[Callable[[str], str], ...] = (_plain, _upper)
+    best: tuple[int, str, Callable[[str], str], dict[str, int]] | None = None
+    for kind, names in namings.items():
+        for spell in spellings:
+            place = _unambiguous([spell(n) for n in names])
+            found = sum(spell(gene) in place for gene in genes)
+            if best is None or found > best[0]:
+                best = found, kind, spell, place
+    assert best is not None
+    n_found, _, spelt, place = best
+    if n_found < LEAST_GENES and n_found < len(genes):
+        own = {_upper(gene) for gene in genes}
+        swapped = sum(_upper(label) in own for label in set(table.perturbations))
+        hint = (
+            "its rows are named like genes: if perturbations are in columns, transpose it, table.T"
+            if swapped > max(n_found, len(table) // 2)
+            else "give names of the same kind, such as a column var['symbol'] beside Ensembl ids"
+        )
+        raise InputError(
+            f"The table {name!r} shares {n_found} of the {len(genes)} genes with the data, which "
+            f"name theirs {examples(genes, 3)}, the table {examples(table.genes, 3)}; {hint}."
+        )
+    own_M = np.array([g for g, gene in enumerate(genes) if spelt(gene) in place], dtype=np.int64)
+    theirs_M = np.array([place[spelt(genes[g])] for g in own_M], dtype=np.int64)
+    share = n_found / len(genes)
+    if spelt is _upper and _of_mouse(table.genes) != _of_mouse(genes):
+        warnings.warn(
+            f"The table {name!r} names genes like another species does "
+            f"({examples(table.genes, 3)}; the data {examples(genes, 3)}); {n_found} genes are "
+            "matched by symbol whatever the case, which most one-to-one orthologs of mouse and "
+            "human share. How far their effects hold is learned from shared perturbations.",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif share < 0.5:
+        warnings.warn(
+            f"The table {name!r} has {n_found} of the {len(genes)} genes of the data ({share:.0%}"
+            "); effects on the others follow from how genes vary together.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return Matched(theirs_M, own_M, LOG_2 if table.log == "2" else 1.0, share)
+
+
+def match_names(labels: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Spelling of the model for names of perturbations that differ in case alone."""
+    exact = set(known)
+    place = _unambiguous([_upper(name) for name in known])
+    found = {}
+    for label in labels:
+        at = place.get(_upper(label))
+        found[label] = label if label in exact or at is None else known[at]
+    return found
+
+
+def _unambiguous(names: Sequence[str]) -> dict[str, int]:
+    """Position of each name that occurs once."""
+    place: dict[str, int] = {}
+    twice = set()
+    for i, name in enumerate(names):
+        if name in place:
+            twice.add(name)
+        place[name] = i
+    return {name: i for name, i in place.items() if name not in twice}
+
+
+def _of_mouse(genes: Sequence[str]) -> bool:
+    """Whether names look like ``Stat1`` rather than ``STAT1``."""
+    lettered = [
+        g for g in genes if len(g) > 2 and g[0].isalpha() and g[1:].upper() != g[1:].lower()
+    ]
+    small = sum(g[1:] == g[1:].lower() for g in lettered)
+    return 2 * small > max(len(lettered), 1)

@@ -1,0 +1,282 @@
+"""Effect tables from what people have: AnnData, ``.h5ad``, tables of results in rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+
+from celldit.arguments import check_path
+from celldit.effects.tables.table import DIRECTIONS, FORMAT, KEY, EffectTable, Rows
+from celldit.errors import FileError, InputError, examples, reason_of
+
+TableSource: TypeAlias = EffectTable | ad.AnnData | pd.DataFrame | str | os.PathLike[str]
+"""What ``CellDiT(effects=...)`` takes as one table."""
+
+#: Columns of tables in rows, and what other tools call them.
+COLUMNS = {
+    "perturbation": ("perturbation", "condition", "target", "contrast"),
+    "gene": ("gene", "names", "variable", "feature", "gene_symbol"),
+    "log_fold_change": ("log_fold_change", "lfc", "logfoldchanges", "log2_fold_change", "log_fc",
+                        "log2foldchange", "logfc"),
+    "se": ("se", "lfcse", "standard_error", "sd"),
+    "context": ("context", "cell_type", "cell_line"),
+    "direction": ("direction",),
+    "n_cells": ("n_cells",),
+    "n_control": ("n_control",),
+}  # fmt: skip
+EMPTY = "The table of effects is empty; it needs rows of perturbations, and genes."
+_IN_TWO = ("logfoldchanges", "log2_fold_change", "log2foldchange")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """A dense matrix in an ``.h5ad`` file, of which rows are read when they are asked for."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        with h5py.File(self.path, "r") as file:
+            return np.asarray(file[self.key][rows], dtype=np.float32)
+
+
+def read_effects(
+    effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None,
+) -> dict[str, EffectTable]:
+    """Tables by name, as ``CellDiT(effects=...)`` takes them.
+
+    Raises
+    ------
+    InputError
+        If one is no table of effects.
+    FileError
+        If a file cannot be read.
+    """
+    if effects is None:
+        return {}
+    if isinstance(effects, Mapping):
+        return {str(name): read_table(one) for name, one in effects.items()}
+    listed = list(effects) if isinstance(effects, (list, tuple)) else [effects]
+    found: dict[str, EffectTable] = {}
+    for i, one in enumerate(listed, start=1):
+        table = read_table(one)
+        name = table.source or f"table_{i}"
+        found[name if name not in found else f"{name}_{i}"] = table
+    return found
+
+
+def read_table(given: TableSource) -> EffectTable:
+    """One table, checked."""
+    if isinstance(given, EffectTable):
+        return given
+    if isinstance(given, ad.AnnData):
+        return _of_anndata(given)
+    if isinstance(given, pd.DataFrame):
+        return _of_rows(given, "")
+    if isinstance(given, (str, os.PathLike)):
+        return _of_file(check_path(given))
+    raise InputError(
+        "effects= takes tables of effects: what cd.pp.effect_table gives, an AnnData of "
+        "perturbations x genes, a DataFrame with the columns perturbation, gene and "
+        f"log_fold_change, or a path to one of these, not {type(given).__name__}."
+    )
+
+
+def _of_file(path: Path) -> EffectTable:
+    if not path.is_file():
+        raise FileError(f"There is no file {path}; check the path.")
+    ending = path.suffix.lower()
+    try:
+        if ending == ".h5ad":
+            return _of_h5ad(path)
+        if ending == ".csv":
+            return _of_rows(pd.read_csv(path, keep_default_na=False, na_values=[""]), path.stem)
+        if ending == ".parquet":
+            return _of_rows(pd.read_parquet(path), path.stem)
+    except ImportError as error:
+        raise FileError(
+            f'Reading {path} needs pyarrow; pip install "celldit[tables]", or give it as .csv or '
+            ".h5ad."
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(
+            f"{path} cannot be read as a table of effects ({reason_of(error)})."
+        ) from error
+    raise FileError(f"{path} is no table of effects: give a .h5ad, .parquet or .csv file.")
+
+
+def _of_h5ad(path: Path) -> EffectTable:
+    with h5py.File(path, "r") as file:
+        dense = isinstance(file["X"], h5py.Dataset)
+        shape = file["X"].shape if dense else ()
+        has_errors = "layers" in file and isinstance(file["layers"].get("se"), h5py.Dataset)
+        if not dense:
+            return _of_anndata(ad.read_h5ad(path), path.stem)
+        obs, var = (ad.io.read_elem(file[name]) for name in ("obs", "var"))
+        uns = ad.io.read_elem(file["uns"]) if "uns" in file else {}
+        if has_errors and file["layers/se"].shape != shape:
+            raise InputError('layers["se"] of the table of effects is not of the shape of X.')
+    errors = StoredRows(path, "layers/se", shape) if has_errors else None
+    return _checked(obs, var, uns, StoredRows(path, "X", shape), errors, path.stem)
+
+
+def _of_anndata(adata: ad.AnnData, source: str = "") -> EffectTable:
+    def dense(matrix: Any) -> np.ndarray:
+        whole = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+        return np.asarray(whole, dtype=np.float32)
+
+    if adata.X is None:
+        raise InputError("The table of effects has no X, which holds log fold changes.")
+    errors = dense(adata.layers["se"]) if "se" in adata.layers else None
+    return _checked(adata.obs, adata.var, adata.uns, dense(adata.X), errors, source)
+
+
+def _checked(
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    uns: Mapping[str, Any],
+    effects: Rows,
+    errors: Rows | None,
+    source: str,
+) -> EffectTable:
+    said = uns.get(KEY, {})
+    if int(said.get("format", FORMAT)) > FORMAT:
+        raise FileError("The table of effects is of a later celldit; update celldit to read it.")
+    frame = pd.DataFrame(index=range(len(obs)))
+    labels = obs.get("perturbation", obs.index)
+    frame["perturbation"] = np.asarray(labels.astype(str), dtype=object)
+    for name in ("context", "direction"):
+        column = obs[name].astype(str).to_numpy() if name in obs else ""
+        frame[name] = np.asarray(column, dtype=object) if name in obs else column
+    for name in ("n_cells", "n_control"):
+        if name in obs:
+            frame[name] = np.asarray(obs[name], dtype=np.float64)
+    aliases = {
+        str(kind): [str(name) for name in var[kind]]
+        for kind in var
+        if not pd.api.types.is_numeric_dtype(var[kind])
+    }
+    table = EffectTable(
+        frame,
+        tuple(str(name) for name in var.index),
+        effects,
+        errors,
+        str(said.get("source", "")) or source,
+        str(said.get("licence", "")),
+        str(said.get("species", "")),
+        aliases,
+        str(said.get("log", "")),
+    )
+    check_table(table)
+    return table
+
+
+def check_table(table: EffectTable) -> None:
+    """Refuse a table that cannot be used.
+
+    Raises
+    ------
+    InputError
+        If it is empty, names a gene twice, a perturbation twice in one context or in contradictory
+        directions, or has a direction that is none.
+    """
+    if not len(table) or not table.genes:
+        raise InputError(EMPTY)
+    if len(set(table.genes)) < len(table.genes):
+        twice = pd.Index(table.genes)
+        raise InputError(
+            f"The table of effects names genes twice ({examples(twice[twice.duplicated()])}); drop "
+            "the duplicates."
+        )
+    where = table.obs[["perturbation", "context"]]
+    directions = table.obs.groupby("perturbation")["direction"].nunique()
+    both = sorted(directions.index[directions > 1])
+    if both:
+        found = sorted(set(table.obs.loc[table.obs["perturbation"] == both[0], "direction"]))
+        raise InputError(
+            f"The table of effects has {len(both)} perturbations in several directions "
+            f"({examples(both)}: {' and '.join(repr(d) for d in found)}), which are not averaged; "
+            "keep the rows of one direction, or pass two tables."
+        )
+    again = sorted(set(where["perturbation"][where.duplicated()]))
+    if again:
+        raise InputError(
+            f"The table of effects has several rows for {len(again)} perturbations in one context "
+            f"({examples(again)}), which are not averaged; drop the duplicates, or say in "
+            "obs['context'] where each was measured."
+        )
+    odd = sorted(set(table.obs["direction"]) - set(DIRECTIONS))
+    if odd:
+        raise InputError(
+            f"The table of effects has the direction {odd[0]!r}; use "
+            f"{', '.join(repr(d) for d in DIRECTIONS[1:])}, or leave it empty."
+        )
+
+
+def _of_rows(frame: pd.DataFrame, source: str) -> EffectTable:
+    """A table with one row for each perturbation and gene."""
+    lower = {str(column).lower(): column for column in frame.columns}
+    found = {
+        name: next((lower[other] for other in others if other in lower), None)
+        for name, others in COLUMNS.items()
+    }
+    missing = [n for n in ("perturbation", "gene", "log_fold_change") if found[n] is None]
+    if missing:
+        raise InputError(
+            f"The table of effects lacks the column {missing[0]!r} (it has "
+            f"{examples(frame.columns)}); give perturbation, gene and log_fold_change, and se, "
+            "context, direction and n_cells where they are known, one row for each perturbation "
+            "and gene."
+        )
+    if not len(frame):
+        raise InputError(EMPTY)
+    columns = {name: frame[column] for name, column in found.items() if column is not None}
+    try:
+        values = columns["log_fold_change"].to_numpy(np.float32)
+        errors = columns["se"].to_numpy(np.float32) if "se" in columns else None
+    except (TypeError, ValueError) as error:
+        raise InputError("The table of effects holds values that are not numbers.") from error
+    of_row = {n: columns[n].fillna("").astype(str) if n in columns else pd.Series("", frame.index)
+              for n in ("perturbation", "context", "direction")}  # fmt: skip
+    keys = pd.DataFrame(of_row)
+    row_N, first = pd.factorize(pd.MultiIndex.from_frame(keys))
+    gene_N, genes = pd.factorize(columns["gene"].astype(str))
+    if len(np.unique(row_N * len(genes) + gene_N)) < len(frame):
+        raise InputError(
+            "The table of effects gives several values for one perturbation, context and gene; "
+            "drop or average the duplicates."
+        )
+    shape = len(first), len(genes)
+    effects = np.full(shape, np.nan, dtype=np.float32)
+    effects[row_N, gene_N] = values
+    matrix = None
+    if errors is not None:
+        matrix = np.full(shape, np.nan, dtype=np.float32)
+        matrix[row_N, gene_N] = errors
+    obs = pd.DataFrame(list(first), columns=["perturbation", "context", "direction"], dtype=object)
+    for name in ("n_cells", "n_control"):
+        if name in columns:
+            obs[name] = columns[name].groupby(row_N).max().to_numpy(np.float64)
+    in_two = str(found["log_fold_change"]).lower() in _IN_TWO
+    provenance = {name: str(frame.attrs.get(name, "")) for name in ("licence", "species")}
+    table = EffectTable(
+        obs,
+        tuple(str(gene) for gene in genes),
+        effects,
+        matrix,
+        str(frame.attrs.get("source", "")) or source,
+        provenance["licence"],
+        provenance["species"],
+        log="2" if in_two else str(frame.attrs.get("log", "")),
+    )
+    check_table(table)
+    return table

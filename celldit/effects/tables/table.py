@@ -1,0 +1,133 @@
+"""A table of effects: what each perturbation of a screen does to each gene, and how sure that is.
+
+The form in files is an AnnData (``.h5ad``) that any tool reads:
+
+========================  =======================================================================
+``X``                     mean log fold change (natural), perturbations x genes, float32; missing
+                          values where a gene was not measured
+``layers["se"]``          its standard error, of the same shape; may be missing
+``obs["perturbation"]``   label, combinations joined with ``+``
+``obs["context"]``        where it was measured; may be empty
+``obs["direction"]``      ``knock-out``, ``knock-down``, ``activation``, ``drug`` or empty
+``obs["n_cells"]``        treated cells; ``n_control`` those of their controls
+``var_names``             genes; further columns of names, as ``symbol``, are tried, too
+``uns["effect_table"]``   ``format``, ``source``, ``licence``, ``species``, ``log``
+========================  =======================================================================
+
+A table of results in rows (perturbation, gene, log_fold_change, se, ...), as a DataFrame,
+``.parquet`` or ``.csv``, is read as well (:mod:`celldit.effects.tables.reading`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+FORMAT = 1
+KEY = "effect_table"
+DIRECTIONS = ("", "knock-out", "knock-down", "activation", "drug")
+BLOCK = 256
+
+
+class Rows(Protocol):
+    """A matrix of which rows are read when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        ...
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Some rows."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class EffectTable:
+    """Effects of P perturbations on G genes.
+
+    Attributes
+    ----------
+    obs
+        P rows: perturbation, context, direction, n_cells.
+    genes
+        G names.
+    effects
+        Natural log fold changes, shape (P, G), in memory or on disk.
+    errors
+        Their standard errors, shape (P, G); None where nothing is known of these.
+    source, licence, species
+        Where the table is from, on what terms it may be used, and of which organism it is.
+    aliases
+        Other names of the G genes, by kind.
+    log
+        ``"natural"``, or ``"2"``, in which the stored values are; empty where the table does not
+        say.
+    """
+
+    obs: pd.DataFrame
+    genes: tuple[str, ...]
+    effects: Rows
+    errors: Rows | None = None
+    source: str = ""
+    licence: str = ""
+    species: str = ""
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    log: str = "natural"
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def __repr__(self) -> str:
+        n = self.obs["perturbation"].nunique()
+        return f"EffectTable({n} perturbations, {len(self.genes)} genes, source={self.source!r})"
+
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        """Label of each row."""
+        return tuple(self.obs["perturbation"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What predictions that use the table say of it."""
+        return {
+            "source": self.source,
+            "licence": self.licence,
+            "species": self.species,
+            "contexts": sorted(set(self.obs["context"]) - {""}),
+        }
+
+    def identity(self) -> str:
+        """Text that is another one for another table."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update("\0".join((*self.perturbations, *self.genes)).encode())
+        for start in sorted({0, len(self) - 1}):
+            digest.update(np.ascontiguousarray(self.effects[slice(start, start + 1)]).tobytes())
+        return digest.hexdigest()
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+        """Some rows at a time: which, their effects and standard errors, float32."""
+        for start in range(0, len(self), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(self)))
+            errors = None if self.errors is None else np.asarray(self.errors[rows], np.float32)
+            yield rows, np.asarray(self.effects[rows], np.float32), errors
+
+    def to_anndata(self) -> ad.AnnData:
+        """The form of a file, for ``write_h5ad``."""
+        var = pd.DataFrame(
+            {kind: list(names) for kind, names in self.aliases.items()},
+            index=pd.Index(list(self.genes), dtype=object),
+        )
+        obs = self.obs.set_index(pd.Index([str(i) for i in range(len(self))], dtype=object))
+        made = ad.AnnData(np.asarray(self.effects[:], np.float32), obs, var)
+        if self.errors is not None:
+            made.layers["se"] = np.asarray(self.errors[:], np.float32)
+        said = {name: getattr(self, name) for name in ("source", "licence", "species", "log")}
+        made.uns[KEY] = {"format": FORMAT, **said}
+        return made

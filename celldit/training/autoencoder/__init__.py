@@ -1,1 +1,0 @@
-"""Stage one: the autoencoder, from its linear start."""

@@ -1,0 +1,170 @@
+"""What training produces, and what every question to a model starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anndata as ad
+
+from celldit import __version__
+from celldit.calibration.effects import EffectCalibration
+from celldit.calibration.means import MeanCalibration
+from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.rates.fold_change import ControlRates
+from celldit.calibration.temporal_means import TemporalMeans
+from celldit.conditions import Condition
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.data.fields import Fields
+from celldit.data.genes import match_genes
+from celldit.data.imputation import Imputed, impute
+from celldit.data.query import query_fields
+from celldit.data.reading import read_any
+from celldit.data.store import CellStore
+from celldit.effects.features.features import Features, described
+from celldit.effects.tables.elsewhere import Elsewhere
+from celldit.errors import InputError
+from celldit.flow.anchored import AnchoredFlow
+from celldit.latent.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The trained parts, and what was in training.
+
+    Attributes
+    ----------
+    fields, genes
+        Meaning of the columns, and the G genes.
+    autoencoder, population, flow
+        Latent space, simple estimates, velocity network.
+    flow_weight
+        Share of the network's displacement to use, for each kind of extrapolation.
+    frequencies
+        Cells of each condition of training.
+    features
+        Features of perturbations by source.
+    trained_with
+        Arguments of training.
+    history
+        Its course.
+    calibration
+        How far log fold changes are off.
+    states
+        States that cells of each context may be in, from which new cells start.
+    new_cell_model
+        How new cells are drawn from their latents.
+    control_rates
+        Counts per 10,000 in the controls of each context and time, from which log fold changes are
+        counted.
+    mean_calibration
+        What brings the mean log expression of counterfactual cells where it should be.
+    temporal_means
+        The same for cells at other times.
+    model_id
+        Fingerprint of the weights.
+    """
+
+    fields: Fields
+    genes: tuple[str, ...]
+    autoencoder: Autoencoder
+    population: Population
+    flow: AnchoredFlow
+    flow_weight: Mapping[Extrapolation, float]
+    frequencies: Mapping[Condition, int]
+    features: Features
+    trained_with: Mapping[str, Any]
+    history: Mapping[str, list[dict[str, float]]]
+    calibration: EffectCalibration
+    states: States
+    new_cell_model: NewCellModel
+    control_rates: ControlRates
+    mean_calibration: MeanCalibration
+    temporal_means: TemporalMeans
+    model_id: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Latent tokens K and their dimensions D."""
+        return self.autoencoder.n_tokens, self.autoencoder.token_dim
+
+    @property
+    def perturbations(self) -> tuple[str, ...]:
+        """Single perturbations of training, alone or in combination."""
+        return tuple(sorted({part for c in self.frequencies for part in c.parts}))
+
+    @property
+    def featured(self) -> frozenset[str]:
+        """Perturbations that at least one source of features knows."""
+        return described(self.features)
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        """Effects measured elsewhere."""
+        return self.population.prior.elsewhere
+
+    @property
+    def drops_conditions(self) -> bool:
+        """Whether training withheld conditions, without which there is no guidance."""
+        return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
+
+    def check_draws_new_cells(self) -> None:
+        """Refuse what needs new cells where training left out how to draw them.
+
+        Raises
+        ------
+        InputError
+            Saying how to train for it.
+        """
+        if not self.new_cell_model.learned:
+            raise InputError(
+                "This model, or the one it was tuned from, was trained with new_cells=False, for "
+                "predictions only, so it cannot draw new cells; train with new_cells=True, the "
+                "default."
+            )
+
+    def read(self, adata: Any, counts_layer: str | None = None) -> CellStore:
+        """Read cells with the model's genes; see :func:`celldit.data.query.query_fields`.
+
+        An AnnData in memory is read into memory; a backed one, a path, or what
+        :func:`celldit.open_store` opened is left on disk.
+        """
+        return read_any(adata, query_fields(adata, self.fields, counts_layer), self.genes)
+
+    def read_imputed(
+        self, adata: Any, counts_layer: str | None, seed: int
+    ) -> tuple[CellStore, Imputed | None]:
+        """Read cells that lack some of the model's genes, which are filled in.
+
+        Raises
+        ------
+        InputError
+            If the query lacks too many; as :meth:`read` otherwise.
+        """
+        fields = query_fields(adata, self.fields, counts_layer)
+        if isinstance(adata, ad.AnnData):
+            at_hand = set(adata.var_names.astype(str))
+        else:
+            at_hand = set(read_any(adata, fields).genes)
+        measured = [gene for gene in self.genes if gene in at_hand]
+        if len(measured) == len(self.genes):
+            return self.read(adata, counts_layer), None
+        if not measured:
+            match_genes(sorted(at_hand), self.genes)  # says why none is there
+        cells = read_any(adata, fields, measured).take(slice(None))
+        whole = fields.size_factor_key is not None
+        return impute(cells, self.genes, self.control_rates, seed, whole_cells=whole)
+
+    def made_by(self, **how: Any) -> dict[str, Any]:
+        """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""
+        own = replace(self.fields, counts_layer="counts", size_factor_key="size_factor")
+        elsewhere = self.elsewhere
+        return {
+            "setup": own.to_dict(),
+            "made_by": {"model": self.model_id, "version": __version__, **how},
+            "flow_weight": {str(kind): weight for kind, weight in self.flow_weight.items()},
+            **({"effects": elsewhere.provenance} if elsewhere.used else {}),
+        }
