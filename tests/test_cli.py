@@ -19,8 +19,8 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from celldit.cli import app
-from celldit.cli.commands.train_settings import TrainSettings
 from celldit.cli.guard import INTERRUPTED
+from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.inference.edit import EditConfig
 

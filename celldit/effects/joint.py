@@ -61,8 +61,8 @@ def joint_effects(prior: EffectPrior, conditions: Sequence[Condition]) -> JointE
     Parameters
     ----------
     prior
-        The effect model; :attr:`celldit.effects.prior.EffectPrior.of_unseen` where none of the
-        perturbations was measured.
+        The effect model; for what it predicts of perturbations never measured,
+        :attr:`celldit.effects.prior.EffectPrior.of_unseen`.
     conditions
         Q conditions.
     """

@@ -109,9 +109,10 @@ def next_perturbations(
     conditions, rows = _conditions(trained, labels, contexts)
     n_controls = {c.stratum: size for c, size in trained.frequencies.items() if c.is_control}
     noise_Q = np.array([1 / n_cells + 1 / n_controls.get(c.stratum, n_cells) for c in conditions])
-    is_new = not {p for c in conditions for p in c.parts} <= set(trained.perturbations)
     with threads():
-        joint = joint_effects(prior.of_unseen if is_new else prior, conditions)
+        # With the weights that are likeliest: where features did not beat their shuffles they are
+        # not trusted with predictions, yet tell best which candidates may be alike.
+        joint = joint_effects(prior, conditions)
         weight_F = ((joint.basis_FF @ loadings_FG) ** 2).sum(axis=1)
         about_Q = np.ones(len(conditions), dtype=bool)
         picks = greedy_design(joint.covariance_FQQ, weight_F, rows, about_Q, noise_Q, n)

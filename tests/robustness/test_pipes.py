@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import celldit as cd
 from celldit import CellDiT
 from celldit.cli.app import app
-from celldit.cli.commands.train_settings import TrainSettings
+from celldit.cli.train_settings import TrainSettings
 from celldit.errors import CellditError
 from celldit.evaluation.benchmark.declared import read_declaration
 from celldit.evaluation.benchmark.table import render_table

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from celldit.cli.commands.train_features import read_features
-from celldit.cli.commands.train_settings import TrainSettings
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.options import Debug, Json, Overwrite, Quiet
+from celldit.cli.train_features import read_features
+from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("data/labels/guides.py", "no guide label"): GIVEN,
     ("effects/features/gene_sources.py", "must be in memory"): GIVEN,
     ("effects/tables/reading.py", "is not of the shape of X"): GIVEN,
-    ("cli/commands/train_features.py", "looks at control cells"): GIVEN,
+    ("cli/train_features.py", "looks at control cells"): GIVEN,
     ("cli/commands/evaluate.py", "library size"): GIVEN,
     ("compute.py", "must be a whole number"): GIVEN,
     ("demo.py", ""): GIVEN,

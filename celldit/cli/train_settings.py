@@ -55,7 +55,7 @@ perturbation_sep
     autoencoder, min_overlap, train_autoencoder
         Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
     features
-        Sources, as :func:`celldit.cli.commands.train_features.read_features` takes them.
+        Sources, as :func:`celldit.cli.train_features.read_features` takes them.
     effects
         Files of effects that others measured, as in :class:`celldit.CellDiT`.
     max_epochs, seed
