@@ -57,6 +57,8 @@ def make_trials(
         elif n_seen < MAX_CONDITIONS:
             n_seen += 1
             chosen.append((i, Extrapolation.SEEN, truth))
+    if not chosen:
+        return []
     # Of thousands of conditions only these are looked up.
     embedding = ConditionEmbedding.of(
         population.without(held_out),
