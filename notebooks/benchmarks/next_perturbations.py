@@ -7,8 +7,8 @@ by). The effect model is fitted to the ten, and all others are predicted. Errors
 of mean shifts over squared effects, in units of log expression, sampling noise subtracted from
 both: ``nmse_rest`` pooled over all that a strategy left, ``nmse`` over those that neither design
 nor diversity chose, since what is left is easier where what is hard was taken. Twenty draws,
-paired. ``p`` is a one-sided Wilcoxon test that
-the design has the smaller error. The latent is one for all, learned without labels.
+paired. ``p`` is a one-sided Wilcoxon test that the design has the smaller error. The latent is one
+for all, learned without labels.
 
 Papalexi: 25 knock-outs, features from Reactome. Norman: 31 activations and pairs, which share
 parts. Simulated: 25 perturbations in five groups, whose features say which group.
