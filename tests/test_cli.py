@@ -616,7 +616,7 @@ def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
 def test_next_chooses_a_batch_and_summary_says_what_was_learned(folder, tmp_path):
     table = tmp_path / "next.csv"
     told = call("next", folder / "model", "-c", "A+C", "-c", "B+C", "-n", 1, "-o", table).stdout
-    assert "less is unknown" in told
+    assert "is unknown of the others" in told
     assert len(pd.read_csv(table)) == 1
     assert "A+B" in sentence("next", folder / "model")
     assert len(call("summary", folder / "model").stdout.splitlines()) == 4

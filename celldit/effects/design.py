@@ -1,14 +1,14 @@
-"""Which conditions to measure next, so that most is learned about the others.
+"""Which conditions to measure next, so that least is left unknown of those not measured.
 
 What is not known of Q effects is their posterior covariance (:mod:`celldit.effects.joint`).
 Measuring a condition with noise of a known size takes away
 
     Σ_k w_k Σ_q cov_k(q, c) (cov_k(c, c) + noise)⁻¹ cov_k(c, q)
 
-of their variance, whatever is measured, with w_k the squared length of dimension k in units of log
-expression. Conditions are picked one after another, each for what it takes away of what the ones
-before have left, which is near the best batch where what is learned has diminishing returns
-(Krause, Singh & Guestrin 2008, J Mach Learn Res 9:235).
+of the variance of others, whatever is measured, with w_k the squared length of dimension k in units
+of log expression; and c itself is unknown no more. Conditions are picked one after another, each
+for what it takes away of what the ones before have left, which is near the best batch where what is
+learned has diminishing returns (Krause, Singh & Guestrin 2008, J Mach Learn Res 9:235).
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ class Pick:
     candidate
         Its position.
     gain
-        Variance of the others that measuring it takes away, given those picked before, as a share
-        of what was there at the start.
+        Variance that measuring it takes away, its own and of others, given those picked before, as
+        a share of what was there at the start.
+    of_others
+        The part of it that is of others.
     left
         Share of the variance of those not picked that is left.
     """
 
     candidate: int
     gain: float
+    of_others: float
     left: float
 
 
@@ -68,7 +71,11 @@ def greedy_design(
     whole = _variance(covariance_FQQ, weight_F, about_Q)
     left, picks = list(range(len(candidates))), []
     for _ in range(min(n, len(candidates))):
-        gains = [_gain(covariance_FQQ, weight_F, candidates[c], about_Q, noise_Q) for c in left]
+        own = [_own(covariance_FQQ, weight_F, candidates[c], about_Q) for c in left]
+        gains = [
+            one + _of_others(covariance_FQQ, weight_F, candidates[c], about_Q, noise_Q)
+            for c, one in zip(left, own, strict=True)
+        ]
         best = int(np.argmax(gains))
         rows = candidates[left[best]]
         across_FQS, inverse_FSS = _observed(covariance_FQQ, rows, noise_Q)
@@ -76,12 +83,22 @@ def greedy_design(
         about_Q[rows] = False
         rest = _variance(covariance_FQQ, weight_F, about_Q)
         start = max(whole, 1e-300)
-        picks.append(Pick(left.pop(best), gains[best] / start, rest / start))
+        others = (gains[best] - own[best]) / start
+        picks.append(Pick(left.pop(best), gains[best] / start, others, rest / start))
     return picks
 
 
 def _variance(covariance_FQQ: np.ndarray, weight_F: np.ndarray, about_Q: np.ndarray) -> float:
     return float(weight_F @ np.diagonal(covariance_FQQ, axis1=1, axis2=2)[:, about_Q].sum(axis=1))
+
+
+def _own(
+    covariance_FQQ: np.ndarray, weight_F: np.ndarray, rows: np.ndarray, about_Q: np.ndarray
+) -> float:
+    """Variance of a candidate, as far as it is asked about: measured, it is unknown no more."""
+    only_Q = np.zeros_like(about_Q)
+    only_Q[rows] = about_Q[rows]
+    return _variance(covariance_FQQ, weight_F, only_Q)
 
 
 def _observed(
@@ -92,7 +109,7 @@ def _observed(
     return across_FQS, np.linalg.inv(noisy_FSS)
 
 
-def _gain(
+def _of_others(
     covariance_FQQ: np.ndarray,
     weight_F: np.ndarray,
     rows: np.ndarray,

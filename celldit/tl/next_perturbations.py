@@ -41,13 +41,13 @@ def next_perturbations(
     n_cells: int = 100,
     key_added: str = "next_perturbations",
 ) -> pd.DataFrame:
-    """Choose a batch of perturbations from which most would be learned about the other candidates.
+    """Choose a batch of perturbations that leaves least unknown of the other candidates.
 
     What the model does not know of the candidates is their posterior covariance. Each pick is the
-    one whose measurement would take away most of the variance that is left of all others, so that a
-    batch does not measure the same thing twice (:mod:`celldit.effects.design`). Perturbations
-    teach about each other as far as the model finds that they are alike: by features, by shared
-    parts of combinations, by the effect that all have in common, and between contexts.
+    one whose measurement would take away most of the variance that is left, its own and that of all
+    others, so that a batch does not measure the same thing twice (:mod:`celldit.effects.design`).
+    Perturbations teach about each other as far as the model finds that they are alike: by features,
+    by shared parts of combinations, by the effect that all have in common, and between contexts.
 
     Parameters
     ----------
@@ -74,8 +74,9 @@ def next_perturbations(
     pandas.DataFrame
         Also written to ``uns[key_added]``. One row for each pick, the best first:
         ``perturbation``; ``gain``, the share of what is not known of the candidates that it takes
-        away from the others, given the picks before; ``left``, the share that is left in those not
-        picked; ``n_cells``, in all contexts together.
+        away, given the picks before; ``of_others``, the part of it that it teaches about others;
+        ``left``, the share that is left in those not picked; ``n_cells``, in all contexts
+        together.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def next_perturbations(
     >>> candidates = ["IRF1+JAK2", "IRF1+STAT1", "JAK2+STAT1"]
     >>> batch = cd.tl.next_perturbations(adata, model, candidates, n=2)
     >>> list(batch.columns)
-    ['perturbation', 'gain', 'left', 'n_cells']
+    ['perturbation', 'gain', 'of_others', 'left', 'n_cells']
     """
     trained = trained_parts(model)
     target = writable(adata, copy=False)
@@ -116,7 +117,7 @@ def next_perturbations(
         weight_F = ((joint.basis_FF @ loadings_FG) ** 2).sum(axis=1)
         about_Q = np.ones(len(conditions), dtype=bool)
         picks = greedy_design(joint.covariance_FQQ, weight_F, rows, about_Q, noise_Q, n)
-    if len(labels) > 1 and sum(pick.gain for pick in picks) < LEAST_GAIN:
+    if len(labels) > 1 and sum(pick.of_others for pick in picks) < LEAST_GAIN:
         warnings.warn(
             "Measuring one candidate would teach next to nothing of the others: the model finds "
             "nothing that they share, so any order is as good; give it features of them, "
@@ -128,6 +129,7 @@ def next_perturbations(
         {
             "perturbation": [labels[pick.candidate] for pick in picks],
             "gain": [pick.gain for pick in picks],
+            "of_others": [pick.of_others for pick in picks],
             "left": [pick.left for pick in picks],
             "n_cells": [int(n_cells * len(rows[pick.candidate])) for pick in picks],
         }

@@ -62,7 +62,8 @@ def test_what_a_pick_is_said_to_leave_is_what_observing_it_leaves(prior: EffectP
     others = [c for i, c in enumerate(asked) if i != first.candidate]
     before, after = (one.estimate(others).variance.sum() for one in (prior, seen))
     whole = prior.estimate(asked).variance.sum()
-    assert first.gain == pytest.approx((before - after) / whole, abs=1e-9)
+    assert first.of_others == pytest.approx((before - after) / whole, abs=1e-9)
+    assert first.gain == pytest.approx((whole - after) / whole, abs=1e-9)
     assert first.left == pytest.approx(after / whole, abs=1e-9)
 
 

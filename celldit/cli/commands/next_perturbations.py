@@ -66,4 +66,6 @@ def next_perturbations(
             say_json(table.to_dict("records"))
             return
         for row in table.itertuples():
-            say(f"{row.perturbation}: {row.gain:.1%} less is unknown of the others", quiet=quiet)
+            say(
+                f"{row.perturbation}: {row.left:.1%} is unknown of the others after it", quiet=quiet
+            )
