@@ -22,7 +22,7 @@ the user's, which are held out.
 
     python notebooks/benchmarks/effects_elsewhere.py docs/results/effects_elsewhere.csv [SOURCE ...]
 
-With names of sources only these are run, and added to what the file has.
+With names of sources only these are run, in place of what the file has of them.
 A second table, ``effects_elsewhere_speed.csv``, is of 10,000 perturbations x 20,000 genes.
 """
 
@@ -307,7 +307,8 @@ def main() -> None:
     target = Path(sys.argv[1])
     some, rows = sys.argv[2:], []
     if some:
-        rows = pd.read_csv(target, dtype=str, keep_default_na=False).to_dict("records")
+        found = pd.read_csv(target, dtype=str, keep_default_na=False)
+        rows = found[~found["source"].isin(some)].to_dict("records")
     for wanted in [some] if some else [EFFECT_MODEL, NETWORK]:
         for seed in SEEDS:
             for name in ("norman", "papalexi"):
