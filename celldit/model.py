@@ -38,7 +38,8 @@ from celldit.inference import counterfactual as counterfactuals
 from celldit.inference import generation as generation
 from celldit.inference import request
 from celldit.inference.edit import EditConfig
-from celldit.inference.effects import effect_table
+from celldit.inference.effects.summary import summary
+from celldit.inference.effects.table import check_table, effect_table
 from celldit.inference.interpolation import (
     check_pairs,
     check_shares,
@@ -49,6 +50,7 @@ from celldit.inference.sampling import flagged
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.trajectory import check_times, plan_trajectory
 from celldit.inference.transport import check_sampler
+from celldit.io.effects_file import write_effects
 from celldit.io.folders import read_folder, write_folder
 from celldit.io.model_folder import check_header, from_folder, named, to_folder
 from celldit.io.rehearsal import rehearse
@@ -204,6 +206,11 @@ class CellDiT:
         return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
 
     @property
+    def time_course(self) -> str:
+        """What holds between the times of training, and how well it did on times left out."""
+        return self.trained.time_course.verdict
+
+    @property
     def trust(self) -> dict[str, float]:
         """The earlier name of :attr:`flow_weight`."""
         return self.flow_weight
@@ -233,6 +240,20 @@ class CellDiT:
     def history(self) -> dict[str, list[dict[str, float]]]:
         """Course of each stage of training: held-out numbers after each epoch."""
         return dict(self.trained.history)
+
+    def summary(self) -> str:
+        """Say in four sentences what was learned, what to trust, and what would help.
+
+        How far each kind of question can be trusted is measured on conditions of training, each
+        predicted without its own cells (:mod:`celldit.inference.effects.summary`). :meth:`train`
+        prints it at its end, unless ``enable_progress_bar=False``.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model was not trained.
+        """
+        return summary(self.trained)
 
     def __repr__(self) -> str:
         state = "trained" if self.is_trained else "not trained"
@@ -309,6 +330,7 @@ class CellDiT:
         from celldit.training.config import TrainingConfig
         from celldit.training.design import Design, Run
         from celldit.training.fit import train
+        from celldit.training.saving.checkpoints import is_main_process
 
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
@@ -318,6 +340,8 @@ class CellDiT:
         self._trained = named(train(cells, design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         self._frequencies = dict(self._trained.frequencies)
+        if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
+            print(self.summary())
 
     def fine_tune(
         self,
@@ -546,9 +570,8 @@ class CellDiT:
             Data whose composition and library sizes to follow (cells are drawn from its rows);
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
-            Where the data have them; a dose needs `perturbation`. At a time between two of
-            training, cells start among those of either and have gone their share of the way to the
-            other.
+            Where the data have them; a dose needs `perturbation`. Cells at a time between two of
+            training are new cells of either, sent on as by :meth:`trajectory`.
         solver, n_steps, grid, guidance, guidance_interval
             As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
             distribution of a flow that has learned its source, and narrows that of one that has
@@ -611,10 +634,6 @@ class CellDiT:
         adata: Source | None = None,
         *,
         times: Sequence[float],
-        sampler: Literal["inversion", "edit"] = "inversion",
-        solver: str | None = None,
-        n_steps: int = 8,
-        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
         seed: int = 0,
         batch_size: int = 512,
         out: str | os.PathLike[str] | None = None,
@@ -622,9 +641,11 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show each cell at other times, those between the trained ones included.
 
-        At a trained time cells have the mean log expression of the controls measured then. Between
-        two of them expected counts lie on the straight line between those that the cell has at
-        either; nothing that was measured says more.
+        Each goes along the mean course of its controls, and its deviation from that along a
+        velocity learned from cells of consecutive times, paired by optimal transport; what was done
+        to it is done to it at the other time, too. At a trained time cells have the mean log
+        expression of the controls measured then. How much cells change between trained times, and
+        how fast, was chosen by leaving times out; :attr:`time_course` says what was found.
 
         Parameters
         ----------
@@ -633,9 +654,7 @@ class CellDiT:
         times
             Where to show them. Outside the trained range the nearest trained time is used, and a
             warning says so.
-        sampler
-            ``"inversion"`` or ``"edit"``, as for :meth:`predict`.
-        solver, n_steps, grid, seed, batch_size, out, overwrite
+        seed, batch_size, out, overwrite
             As for :meth:`predict`.
 
         Returns
@@ -650,13 +669,7 @@ class CellDiT:
             If the model knows no time, or a number cannot be used.
         """
         trained = self.trained
-        config = SolverConfig(
-            solver or ("euler" if sampler == "edit" else "heun"), n_steps, grid=grid
-        )
-        self._check(config, batch_size, seed)
-        check_sampler(sampler, config, None)
-        if sampler == "transport":
-            raise InputError('trajectory() goes through noise; use "inversion" or "edit".')
+        self._check(SolverConfig(), batch_size, seed)
         numbers, target = check_times(times, trained), check_out(out, overwrite)
         cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
         with threads():
@@ -664,8 +677,6 @@ class CellDiT:
                 trained,
                 cells,
                 numbers,
-                sampler=sampler,
-                config=config,
                 seed=seed,
                 batch_size=batch_size,
             )
@@ -770,8 +781,14 @@ class CellDiT:
             return deliver(planned, None)
 
     def predict_effects(
-        self, perturbations: Sequence[str] | str, *, dose: object = None, time: float | None = None
-    ) -> pd.DataFrame:
+        self,
+        perturbations: Sequence[str] | str,
+        *,
+        dose: object = None,
+        time: float | None = None,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> pd.DataFrame | ad.AnnData:
         """Predict the log fold change of every gene, with its uncertainty.
 
         Parameters
@@ -780,28 +797,49 @@ class CellDiT:
             Labels, as for :meth:`predict`.
         dose, time
             Where the data have them.
+        out
+            A path that ends in ``.h5ad`` or ``.zarr``: effects of thousands of perturbations go
+            there, some in memory at a time.
+        overwrite
+            Whether `out` may be replaced.
 
         Returns
         -------
-        DataFrame
-            One row per perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
+        DataFrame, or AnnData with `out`
+            The AnnData has one row per perturbation and context, log fold changes as ``X`` and
+            standard deviations as ``layers["sd"]``, both left on disk. The table has one row per
+            perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
             ``log_fold_change`` (natural logarithm of the mean rate, after over before, counted from
             the rates measured in the context's controls), ``sd`` (its standard deviation, as wide
             as training conditions predicted likewise were off), ``extrapolation``; with doses or
             times also ``beyond_range``, whether one lies outside those of training.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If the table would not fit into memory; says how large it is.
+        FileError
+            If `out` exists (unless `overwrite`), cannot be written, or there is no room for it;
+            before any work starts.
         """
         trained = self.trained
         time = request.check_time(time, self.fields)
+        target = check_out(out, overwrite)
         sep, control = self.fields.perturbation_sep, self.fields.control
+        strata = sorted({c.stratum for c in self._frequencies}, key=str)
         conditions = []
         for label in self._labels(perturbations):
             names = parts(label, sep, control)
             doses = request.resolve_dose(dose, len(names), self.fields, label)
-            for context, when in sorted({c.stratum for c in self._frequencies}, key=str):
+            for context, when in strata:
                 conditions.append(Condition(names, doses, context, when if time is None else time))
         request.warn_outside(conditions, trained.frequencies)
+        conditions = list(dict.fromkeys(conditions))
         with threads():
-            return effect_table(trained, list(dict.fromkeys(conditions)))
+            if target is not None:
+                return write_effects(trained, conditions, target)
+            check_table(len(conditions), len(self.genes))
+            return effect_table(trained, conditions)
 
     def get_latent_representation(
         self, adata: Source | None = None, *, unit_scale: bool = False
