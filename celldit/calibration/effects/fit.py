@@ -29,6 +29,7 @@ from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
 from celldit.data.store import CellStore
+from celldit.effects.tables.projection import LEAST_ERROR
 from celldit.latent.autoencoder import Autoencoder
 
 MAX_CONDITIONS = 48
@@ -61,6 +62,9 @@ def calibrate_effects(
         Of the choice of conditions where there are very many.
     """
     prior = population.prior
+    if not prior.conditions and prior.elsewhere:
+        # Nothing here tells how far tables are off: at least by what decoders are.
+        return EffectCalibration(constant=LEAST_ERROR**2)
     counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
     rows = [i for i, c in enumerate(prior.conditions) if counts.get(c, 0) >= MIN_CELLS]
     if len(rows) < MIN_CONDITIONS:

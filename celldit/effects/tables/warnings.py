@@ -30,7 +30,7 @@ def warn_of_tables(elsewhere: Elsewhere) -> None:
             text = (
                 "shares no perturbation with the data, so nothing tells how far it holds here. "
                 f"Its effects are used at {amplitude} of their size, give or take {sd}, and "
-                "intervals are wide; measure a few of its perturbations to learn it"
+                "intervals hold that doubt; measure a few of its perturbations to learn it"
             )
         if text:
             said = f"The table of effects {table.name!r} {text}."
