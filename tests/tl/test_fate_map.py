@@ -34,7 +34,7 @@ def test_kinds_that_stay_become_themselves(timed, start, end):
     assert fates.loc["b", "b"] > 0.85
     assert fates.index.name == f"kind at {start}"
     assert adata.uns["fate_map"].equals(fates.rename_axis(index=None, columns=None))
-    assert (adata.X != before).nnz == 0
+    assert (before != adata.X).nnz == 0
 
 
 def test_streams_are_as_thick_as_shares(timed, tmp_path):
