@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import anndata as ad
 import numpy as np
@@ -23,6 +23,7 @@ from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels.labels import parts
 from celldit.data.reading import Source, read_set_up
+from celldit.data.screens.joined import Screens, is_several, join_screens
 from celldit.data.store import CellStore
 from celldit.effects.features.features import (
     FeatureTable,
@@ -37,7 +38,8 @@ from celldit.inference import counterfactual as counterfactuals
 from celldit.inference import generation as generation
 from celldit.inference import request
 from celldit.inference.edit import EditConfig
-from celldit.inference.effects import effect_table
+from celldit.inference.effects.summary import summary
+from celldit.inference.effects.table import check_table, effect_table
 from celldit.inference.interpolation import (
     check_pairs,
     check_shares,
@@ -48,6 +50,7 @@ from celldit.inference.sampling import flagged
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.trajectory import check_times, plan_trajectory
 from celldit.inference.transport import check_sampler
+from celldit.io.effects_file import write_effects
 from celldit.io.folders import read_folder, write_folder
 from celldit.io.model_folder import check_header, from_folder, named, to_folder
 from celldit.io.rehearsal import rehearse
@@ -77,6 +80,8 @@ class CellDiT:
         Training data, set up with :meth:`setup_anndata`; N cells x G genes of raw counts. It is not
         changed. The counts of a backed AnnData stay on disk, as do those of a path (``.h5ad``,
         ``.zarr``, a folder of shards) or of what :func:`celldit.open_store` gives.
+        Several screens, in a list or by name, are one over the genes that all have, with the
+        screen as a covariate, ``obs["screen"]``; each is compared with its own controls.
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
@@ -120,7 +125,7 @@ class CellDiT:
 
     def __init__(
         self,
-        adata: Source,
+        adata: Source | Screens,
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
@@ -132,7 +137,8 @@ class CellDiT:
         self._trained: Trained | None = None
         self._cells: CellStore | None
         self._latent = latent_config(latent)
-        cells, self.fields = read_set_up(adata)
+        one = join_screens(cast(Screens, adata)) if is_several(adata) else cast(Source, adata)
+        cells, self.fields = read_set_up(one)
         self._cells, self.genes = cells, cells.genes
         self._borrowed = borrow(autoencoder)
         if self._borrowed is not None:
@@ -235,6 +241,20 @@ class CellDiT:
         """Course of each stage of training: held-out numbers after each epoch."""
         return dict(self.trained.history)
 
+    def summary(self) -> str:
+        """Say in four sentences what was learned, what to trust, and what would help.
+
+        How far each kind of question can be trusted is measured on conditions of training, each
+        predicted without its own cells (:mod:`celldit.inference.effects.summary`). :meth:`train`
+        prints it at its end, unless ``enable_progress_bar=False``.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model was not trained.
+        """
+        return summary(self.trained)
+
     def __repr__(self) -> str:
         state = "trained" if self.is_trained else "not trained"
         return (
@@ -310,6 +330,7 @@ class CellDiT:
         from celldit.training.config import TrainingConfig
         from celldit.training.design import Design, Run
         from celldit.training.fit import train
+        from celldit.training.saving.checkpoints import is_main_process
 
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
@@ -319,6 +340,8 @@ class CellDiT:
         self._trained = named(train(cells, design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         self._frequencies = dict(self._trained.frequencies)
+        if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
+            print(self.summary())
 
     def fine_tune(
         self,
@@ -758,8 +781,14 @@ class CellDiT:
             return deliver(planned, None)
 
     def predict_effects(
-        self, perturbations: Sequence[str] | str, *, dose: object = None, time: float | None = None
-    ) -> pd.DataFrame:
+        self,
+        perturbations: Sequence[str] | str,
+        *,
+        dose: object = None,
+        time: float | None = None,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> pd.DataFrame | ad.AnnData:
         """Predict the log fold change of every gene, with its uncertainty.
 
         Parameters
@@ -768,28 +797,49 @@ class CellDiT:
             Labels, as for :meth:`predict`.
         dose, time
             Where the data have them.
+        out
+            A path that ends in ``.h5ad`` or ``.zarr``: effects of thousands of perturbations go
+            there, some in memory at a time.
+        overwrite
+            Whether `out` may be replaced.
 
         Returns
         -------
-        DataFrame
-            One row per perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
+        DataFrame, or AnnData with `out`
+            The AnnData has one row per perturbation and context, log fold changes as ``X`` and
+            standard deviations as ``layers["sd"]``, both left on disk. The table has one row per
+            perturbation, context and gene: ``perturbation``, ``context``, ``gene``,
             ``log_fold_change`` (natural logarithm of the mean rate, after over before, counted from
             the rates measured in the context's controls), ``sd`` (its standard deviation, as wide
             as training conditions predicted likewise were off), ``extrapolation``; with doses or
             times also ``beyond_range``, whether one lies outside those of training.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If the table would not fit into memory; says how large it is.
+        FileError
+            If `out` exists (unless `overwrite`), cannot be written, or there is no room for it;
+            before any work starts.
         """
         trained = self.trained
         time = request.check_time(time, self.fields)
+        target = check_out(out, overwrite)
         sep, control = self.fields.perturbation_sep, self.fields.control
+        strata = sorted({c.stratum for c in self._frequencies}, key=str)
         conditions = []
         for label in self._labels(perturbations):
             names = parts(label, sep, control)
             doses = request.resolve_dose(dose, len(names), self.fields, label)
-            for context, when in sorted({c.stratum for c in self._frequencies}, key=str):
+            for context, when in strata:
                 conditions.append(Condition(names, doses, context, when if time is None else time))
         request.warn_outside(conditions, trained.frequencies)
+        conditions = list(dict.fromkeys(conditions))
         with threads():
-            return effect_table(trained, list(dict.fromkeys(conditions)))
+            if target is not None:
+                return write_effects(trained, conditions, target)
+            check_table(len(conditions), len(self.genes))
+            return effect_table(trained, conditions)
 
     def get_latent_representation(
         self, adata: Source | None = None, *, unit_scale: bool = False

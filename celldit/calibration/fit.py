@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.fit_effects import calibrate_effects
+from celldit.calibration.effects.fit import calibrate_effects
 from celldit.calibration.fit_means import fit_means, seen_offset
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare

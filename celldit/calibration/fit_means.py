@@ -22,7 +22,13 @@ from scipy.optimize import nnls
 
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.fit_residual_genes import fit_residual_genes, share_beyond
-from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights, mean_log_factor
+from celldit.calibration.means import (
+    START_WEIGHTS,
+    MeanCalibration,
+    Weights,
+    mean_log_factor,
+    mean_shift,
+)
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.on_target import fit_on_target
 from celldit.calibration.responses import measure_responses
@@ -138,7 +144,8 @@ def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
             torch.from_numpy(batch.counts.toarray()),
             torch.from_numpy(batch.size_factors),
         )
-    return moments.slopes().numpy()
+    # As it is stored; the effect that it carries is known to some percent.
+    return moments.slopes().numpy().astype(np.float16).astype(np.float32)
 
 
 def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +219,7 @@ def _weights(
                 after_NKD = network.moved(before_NKD, effect_F, doubt, condition, kind)
             factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
             decoded_G, _ = mean_calibration.responses.at(where, factor_G)
-            shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+            shift_F = mean_shift(before_NKD, after_NKD)
             straight_G = shift_F @ mean_calibration.slopes_FG
             each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
             product_44 = each_4G @ each_4G.T

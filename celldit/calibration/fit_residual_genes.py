@@ -14,7 +14,7 @@ import numpy as np
 from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
 from celldit.effects.prior import EffectPrior
-from celldit.effects.residual_genes import ResidualGenes
+from celldit.effects.residual_genes import ResidualGenes, in_steps
 from celldit.latent.autoencoder import Autoencoder
 
 SIGNALS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -25,7 +25,7 @@ MIN_CELLS = 10
 # Cells that the share of variance beyond the latent is measured on.
 SAMPLE = 5_000
 # Of conditions times genes; beyond it the genes that need it most are kept.
-MAX_ENTRIES = 10_000_000
+MAX_ENTRIES = 5_000_000
 CHUNK = 1_000
 
 
@@ -84,7 +84,7 @@ def fit_residual_genes(
         change_CG = mean_CG[at, some] - mean_CG[base, some]
         shift_CG = (change_CG - shifts_CF @ slopes_FG[:, some]) / scatter_G[some]
         # As it will be stored, so that a loaded model says the same.
-        shifts.append(shift_CG.astype(np.float16))
+        shifts.append(in_steps(shift_CG))
         none = np.zeros(shift_CG.shape[1])
         seen = observed.with_shifts(shifts[-1].astype(np.float64), none, none)
         likelihoods.append(seen.log_likelihoods(signals_L, commons_L))

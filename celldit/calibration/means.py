@@ -38,7 +38,7 @@ from celldit.conditions.strata import StratumKey
 from celldit.effects import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.effects.tables.elsewhere import Elsewhere, Further
-from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.autoencoder import Autoencoder, short
 
 # Weights before anything is known.
 START_WEIGHTS = (0.5, 0.5, 1.0)
@@ -167,11 +167,33 @@ class MeanCalibration:
         beyond
             What is known of the condition beyond the latent.
         """
+        if self.is_none or torch.equal(before_NKD, after_NKD):
+            log_factor_G = np.zeros(self.slopes_FG.shape[1])
+        else:
+            log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
+        shift_F = mean_shift(before_NKD, after_NKD)
+        return self.offset_of(stratum, kind, log_factor_G, shift_F, beyond)
+
+    def offset_of(
+        self,
+        stratum: StratumKey,
+        kind: Extrapolation | None,
+        log_factor_G: np.ndarray,
+        shift_F: np.ndarray,
+        beyond: ResidualEffect,
+    ) -> np.ndarray:
+        """The same from what was decoded already.
+
+        Parameters
+        ----------
+        stratum, kind, beyond
+            As of :meth:`offset`.
+        log_factor_G, shift_F
+            Mean over cells of the log ratio of decoded rates, and of the shift of the latent.
+        """
         nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
-        if self.is_none or (nothing_more and torch.equal(before_NKD, after_NKD)):
+        if self.is_none or (nothing_more and not log_factor_G.any() and not shift_F.any()):
             return beyond.further.log_factor_G
-        log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
-        shift_F = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
         a, b, c = self._weights_of(kind)
         decoded_G, _ = self.responses.at(stratum, log_factor_G)
         wanted_G = a * decoded_G + b * (shift_F @ self.slopes_FG) + c * beyond.remainder_G
@@ -242,7 +264,7 @@ class MeanCalibration:
         beyond = {
             f"remainder.{name}": array for name, array in self.residual_genes.arrays().items()
         }
-        return {"readout": self.slopes_FG, **self.responses.arrays(), **beyond}
+        return {"readout": short(self.slopes_FG), **self.responses.arrays(), **beyond}
 
     @classmethod
     def from_config(
@@ -271,7 +293,19 @@ class MeanCalibration:
         }
         residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
         on_target = OnTarget(**config["own_gene"])
-        return cls(arrays["readout"], responses, residual_genes, on_target, weights)
+        return cls(
+            arrays["readout"].astype(np.float32, copy=False),
+            responses,
+            residual_genes,
+            on_target,
+            weights,
+        )
+
+
+def mean_shift(before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:
+    """Mean over cells of the shift of the latent, shape (F,)."""
+    shift_F: np.ndarray = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
+    return shift_F
 
 
 def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:

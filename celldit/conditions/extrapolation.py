@@ -29,6 +29,51 @@ class Extrapolation(StrEnum):
         return Extrapolation.SEEN if in_time else self
 
 
+class Known:
+    """What was in training, so that many conditions are classified in one pass.
+
+    Parameters
+    ----------
+    trained, featured, elsewhere
+        As of :func:`classify`.
+    """
+
+    def __init__(
+        self,
+        trained: Iterable[Condition],
+        featured: frozenset[str] = frozenset(),
+        elsewhere: Container[tuple[str, ...]] = (),
+    ) -> None:
+        every = list(trained)
+        treated = [c for c in every if not c.is_control]
+        self.featured, self.elsewhere = featured, elsewhere
+        self.times_in: dict[str, set[float]] = {}
+        self.times_of: dict[tuple[tuple[str, ...], str], set[float]] = {}
+        for c in every:
+            times = set() if c.time is None else {c.time}
+            self.times_in.setdefault(c.context, set()).update(times)
+            if not c.is_control:
+                self.times_of.setdefault((c.parts, c.context), set()).update(times)
+        self.combinations = {c.parts for c in treated}
+        self.parts = {part for c in treated for part in c.parts}
+
+    def classify(self, condition: Condition) -> Extrapolation:
+        """Say what kind of extrapolation a condition is."""
+        place = condition.parts, condition.context
+        if condition.is_control:
+            return _in_time(condition.time, self.times_in.get(condition.context, set()))
+        if place in self.times_of:
+            return _in_time(condition.time, self.times_of[place])
+        if condition.parts in self.combinations:
+            return Extrapolation.CONTEXT
+        missing = set(condition.parts) - self.parts
+        if not missing:
+            return Extrapolation.COMBINATION
+        if condition.parts in self.elsewhere or tuple(sorted(missing)) in self.elsewhere:
+            return Extrapolation.ELSEWHERE
+        return Extrapolation.UNSEEN if missing <= self.featured else Extrapolation.UNKNOWN
+
+
 def classify(
     condition: Condition,
     trained: Iterable[Condition],
@@ -48,30 +93,11 @@ def classify(
     elsewhere
         Perturbations, and combinations of them, whose effects were measured elsewhere.
     """
-    every = list(trained)
-    trained = [c for c in every if not c.is_control]
-    if condition.is_control:
-        own = [c for c in every if c.context == condition.context]
-        return _in_time(condition, own)
-    same = [c for c in trained if c.parts == condition.parts]
-    own = [c for c in same if c.context == condition.context]
-    if own:
-        return _in_time(condition, own)
-    if same:
-        return Extrapolation.CONTEXT
-    seen = {part for c in trained for part in c.parts}
-    missing = set(condition.parts) - seen
-    if not missing:
-        return Extrapolation.COMBINATION
-    if condition.parts in elsewhere or tuple(sorted(missing)) in elsewhere:
-        return Extrapolation.ELSEWHERE
-    return Extrapolation.UNSEEN if missing <= featured else Extrapolation.UNKNOWN
+    return Known(trained, featured, elsewhere).classify(condition)
 
 
-def _in_time(condition: Condition, seen: Iterable[Condition]) -> Extrapolation:
-    """Whether a condition that was seen was so at its time, about it, or to one side of it only."""
-    times = sorted({c.time for c in seen if c.time is not None})
-    if condition.time is None or not times or condition.time in times:
+def _in_time(time: float | None, seen: set[float]) -> Extrapolation:
+    """Whether what was seen was so at a time, about it, or to one side of it only."""
+    if time is None or not seen or time in seen:
         return Extrapolation.SEEN
-    inside = times[0] < condition.time < times[-1]
-    return Extrapolation.BETWEEN if inside else Extrapolation.BEYOND
+    return Extrapolation.BETWEEN if min(seen) < time < max(seen) else Extrapolation.BEYOND

@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +47,9 @@ from torch import Tensor
 
 from celldit.conditions.condition import Condition
 from celldit.effects.features.features import FeatureMatrix
+
+if TYPE_CHECKING:
+    from celldit.effects.sharing import SharedParts
 
 Position = tuple[str, float | None]
 # exp(-FAR) is zero, and so is its derivative; an infinite distance would have none.
@@ -162,7 +165,7 @@ class ConditionKernel:
         entries = [
             (row, column[part], self._share(part, dose))
             for row, condition in enumerate(conditions)
-            for part, dose in _parts_and_doses(condition)
+            for part, dose in parts_and_doses(condition)
             if part in column
         ]
         return _matrix(entries, (len(conditions), len(column)))
@@ -178,10 +181,17 @@ class ConditionKernel:
         unit, _ = self._range_of.get(part, (1.0, 1.0))
         return float(np.log2(1 + dose / unit))
 
+    def share_and_level(self, part: str, dose: float | None) -> tuple[float, float]:
+        """How much a part at a dose counts, and its place on the log scale of doses within those
+        of training, in units of the widest range."""
+        low, high = self._range_of.get(part, (0.0, np.inf))
+        inside = None if dose is None else min(max(dose, low), high)
+        return self._share(part, dose), self._share(part, inside) / (self.dose_range or 1.0)
+
     def totals(self, conditions: Sequence[Condition]) -> np.ndarray:
         """How much of any perturbation each condition has, shape (C,)."""
         return np.array(
-            [sum(self._share(*entry) for entry in _parts_and_doses(c)) for c in conditions],
+            [sum(self._share(*entry) for entry in parts_and_doses(c)) for c in conditions],
             dtype=np.float64,
         )
 
@@ -189,7 +199,7 @@ class ConditionKernel:
         """How much of an effect each condition may have: all of it, less at a low dose, (C,)."""
         found = np.zeros(len(conditions))
         for row, condition in enumerate(conditions):
-            for part, dose in _parts_and_doses(condition):
+            for part, dose in parts_and_doses(condition):
                 _, top = self._range_of.get(part, (1.0, 1.0))
                 full = dose is None or not self._share(part, top)
                 found[row] += 1.0 if full else self._share(part, dose) / self._share(part, top)
@@ -199,7 +209,7 @@ class ConditionKernel:
         """The same for each part of each condition: 1, or less at a low dose."""
         return [
             [self.engagement([Condition((part,), None if dose is None else (dose,))])[0]
-             for part, dose in _parts_and_doses(condition)]
+             for part, dose in parts_and_doses(condition)]
             for condition in conditions
         ]  # fmt: skip
 
@@ -226,7 +236,7 @@ class ConditionKernel:
             contexts = {name: i for i, name in enumerate({c.context for c in (*a, *b)})}
             at_a, at_b = (np.array([contexts[c.context] for c in x], dtype=int) for x in (a, b))
             found["same"] = (at_a[:, None] == at_b[None]).astype(np.float64)
-            found["distance"] = self._distances(a, b)
+            found["distance"] = self._apart[np.ix_(self._places(a), self._places(b))]
         if "time" in wheres:
             when_a, when_b = (self._times(x) for x in (a, b))
             found["time gap"] = (when_a[:, None] - when_b[None]) ** 2
@@ -234,14 +244,14 @@ class ConditionKernel:
             found |= self._doses(a, b)
         return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in found.items()}
 
-    def _distances(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
-        """Squared distance between the controls of two conditions, in units of the median."""
+    def _places(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Which of the positions each condition is at."""
         row = {key: i for i, key in enumerate(self.positions)}
-        rows_a, rows_b = (np.array([row[c.stratum] for c in x], dtype=int) for x in (a, b))
-        return self._apart[np.ix_(rows_a, rows_b)]
+        return np.array([row[c.stratum] for c in conditions], dtype=int)
 
     @cached_property
     def _apart(self) -> np.ndarray:
+        """Squared distances between positions, in units of the median."""
         where = np.array(list(self.positions.values()))
         known = torch.tensor(where if self.metric is None else where @ self.metric).double()
         apart = torch.cdist(known, known, compute_mode="donot_use_mm_for_euclid_dist") ** 2
@@ -249,6 +259,27 @@ class ConditionKernel:
         between = apart[:n_trained, :n_trained][~torch.eye(n_trained, dtype=torch.bool)]
         scale = between.median() if len(between) and between.median() > 0 else torch.tensor(1.0)
         return (apart / scale).numpy()
+
+    def design_of_pairs(
+        self, a: Sequence[Condition], b: Sequence[Condition], pairs: SharedParts
+    ) -> dict[str, Tensor]:
+        """What :meth:`design` gives, of E pairs that share perturbations alone, each (E,)."""
+        row_E, column_E = pairs.row_E, pairs.column_E
+        sets = {parts: i for i, parts in enumerate({frozenset(c.parts) for c in (*a, *b)})}
+        set_a, set_b = (np.array([sets[frozenset(c.parts)] for c in x], dtype=int) for x in (a, b))
+        several = np.array([len(c.parts) > 1 for c in a], dtype=bool)
+        equal_E = (set_a[row_E] == set_b[column_E]) & several[row_E]
+        found = {"part": pairs.amount_E, "interaction": equal_E.astype(np.float64)}
+        wheres = {term.partition(" @ ")[2] for term in self.terms}
+        if "context" in wheres:
+            contexts = {name: i for i, name in enumerate({c.context for c in (*a, *b)})}
+            at_a, at_b = (np.array([contexts[c.context] for c in x], dtype=int) for x in (a, b))
+            found["same"] = (at_a[row_E] == at_b[column_E]).astype(np.float64)
+            found["distance"] = self._apart[self._places(a)[row_E], self._places(b)[column_E]]
+        if "time" in wheres:
+            found["time gap"] = (self._times(a)[row_E] - self._times(b)[column_E]) ** 2
+        found |= {"dose pair": pairs.pair_T, "dose": pairs.amount_T, "dose gap": pairs.gap_T}
+        return {name: torch.from_numpy(x) for name, x in found.items()}
 
     def _times(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Times in units of the median distance, those outside training moved to its ends."""
@@ -264,26 +295,24 @@ class ConditionKernel:
         for conditions in (a, b):
             entries = []
             for row, condition in enumerate(conditions):
-                for part, dose in _parts_and_doses(condition):
-                    low, high = self._range_of.get(part, (0.0, np.inf))
-                    inside = None if dose is None else min(max(dose, low), high)
-                    level = levels.setdefault((part, self._share(part, inside)), len(levels))
-                    entries.append((row, level, self._share(part, dose)))
+                for part, dose in parts_and_doses(condition):
+                    share, place = self.share_and_level(part, dose)
+                    entries.append((row, levels.setdefault((part, place), len(levels)), share))
             sides.append((entries, len(conditions)))
         left, right = (_matrix(entries, (n, len(levels))).toarray() for entries, n in sides)
         names = np.array([part for part, _ in levels], dtype=object)
-        logs = np.array([log for _, log in levels]) / self.dose_range
+        logs = np.array([place for _, place in levels])
         gap = (logs[:, None] - logs[None]) ** 2
         gap[names[:, None] != names[None]] = FAR
         return {"dose, left": left, "dose, right": right, "dose gap": gap}
 
     def covariance(self, design: Mapping[str, Tensor], weights: Tensor, lengths: Lengths) -> Tensor:
-        """Sum the weighted terms, shape (A, B).
+        """Sum the weighted terms, shape (A, B), or (E,) of pairs, which have no common terms.
 
         Parameters
         ----------
         design
-            From :meth:`design`.
+            From :meth:`design` or :meth:`design_of_pairs`.
         weights
             One positive weight for each of :attr:`terms`.
         lengths
@@ -297,15 +326,23 @@ class ConditionKernel:
             factors["time"] = torch.exp(-design["time gap"] / (2 * lengths.time))
             if "same" in design:
                 factors["context, time"] = design["same"] * factors["time"]
-        total = torch.zeros_like(design["common"])
+        total = torch.zeros_like(design["part"])
         for weight, term in zip(weights, self.terms, strict=True):
             base, _, where = term.partition(" @ ")
             if where == "dose":
-                likeness = torch.exp(-design["dose gap"] / (2 * lengths.dose))
-                total = total + weight * (design["dose, left"] @ likeness @ design["dose, right"].T)
-            else:
+                total = total + weight * _bent(design, lengths.dose)
+            elif base in design:
                 total = total + weight * (design[base] * factors[where] if where else design[base])
         return total
+
+
+def _bent(design: Mapping[str, Tensor], length: Tensor) -> Tensor:
+    """The same perturbations at close doses."""
+    likeness = torch.exp(-design["dose gap"] / (2 * length))
+    if "dose pair" in design:
+        none = torch.zeros_like(design["part"])
+        return none.index_add(0, design["dose pair"], design["dose"] * likeness)
+    return design["dose, left"] @ likeness @ design["dose, right"].T
 
 
 def _likeness(parts: Mapping[str, int], names: Sequence[str], matrix: FeatureMatrix) -> np.ndarray:
@@ -323,7 +360,8 @@ def _likeness(parts: Mapping[str, int], names: Sequence[str], matrix: FeatureMat
     return likeness_PP
 
 
-def _parts_and_doses(condition: Condition) -> list[tuple[str, float | None]]:
+def parts_and_doses(condition: Condition) -> list[tuple[str, float | None]]:
+    """The perturbations of a condition, each with its dose, None where there are no doses."""
     doses = condition.doses or (None,) * len(condition.parts)
     return list(zip(condition.parts, doses, strict=True))
 

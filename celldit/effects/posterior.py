@@ -14,7 +14,9 @@ columns h are what else is known up to a factor only, such as the slope on the l
     S_k⁻¹ = V (diag(s_k) - w_k w_kᵀ - Σ_r w_kr w_krᵀ) Vᵀ,
     s_k = 1 / (λ_k Λ + 1),   w_k ∝ s_k ∘ (Vᵀ a),   w_kr ∝ (diag(s_k) - w_k w_kᵀ - ...) Vᵀ h_kr:
 
-cubic in the number of conditions once, not once per dimension.
+cubic in the number of conditions once, not once per dimension. Where K is blocks and a few
+columns (:mod:`celldit.effects.sharing`), Λ and V are those of the blocks, V is sparse, and each
+column joins the further ones, times √λ_k: cubic in the size of a block.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+Matrix = np.ndarray | sparse.csr_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +41,30 @@ class Observed:
     shifts_CF, noise_C, totals_C
         The shifts, the variance of their noise, and a.
     kernel_CC
-        K.
+        K, or its blocks, sparse.
     signal_F, common_F
         λ and μ.
     further
         The further columns h, each of shape (C, F).
+    columns_CR
+        The columns of K beside blocks; None for none.
     """
 
     shifts_CF: np.ndarray
     noise_C: np.ndarray
     totals_C: np.ndarray
-    kernel_CC: np.ndarray
+    kernel_CC: Matrix
     signal_F: np.ndarray
     common_F: np.ndarray
     further: Sequence[np.ndarray] = field(default_factory=tuple)
+    columns_CR: np.ndarray | None = None
 
     @cached_property
-    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+    def _spectrum(self) -> tuple[np.ndarray, Matrix]:
         """Λ and V."""
         scale_C = 1 / np.sqrt(self.noise_C)
+        if sparse.issparse(self.kernel_CC):
+            return _spectrum_of_blocks(self.kernel_CC, scale_C)
         values_C, vectors_CC = np.linalg.eigh(self.kernel_CC * scale_C[:, None] * scale_C)
         return values_C.clip(min=0), vectors_CC * scale_C[:, None]
 
@@ -77,8 +88,21 @@ class Observed:
 
     @cached_property
     def _further_CF(self) -> list[np.ndarray]:
-        """Vᵀ h of each further column."""
-        return [self._spectrum[1].T @ column_CF for column_CF in self.further]
+        """Vᵀ h of each further column, those of K first."""
+        own = _times_root(self._turned_CR, self.signal_F)
+        return [*own, *(self._spectrum[1].T @ column_CF for column_CF in self.further)]
+
+    @property
+    def _n_columns(self) -> int:
+        return self._turned_CR.shape[1]
+
+    @cached_property
+    def _turned_CR(self) -> np.ndarray:
+        """Vᵀ times the columns of K."""
+        if self.columns_CR is None:
+            return np.zeros((len(self.noise_C), 0))
+        turned_CR: np.ndarray = self._spectrum[1].T @ self.columns_CR
+        return turned_CR
 
     @cached_property
     def _removed_CF(self) -> list[np.ndarray]:
@@ -103,40 +127,46 @@ class Observed:
 
     def mean(
         self,
-        kernel_QC: np.ndarray,
+        kernel_QC: Matrix,
         totals_Q: np.ndarray,
         further: Sequence[np.ndarray | None] = (),
+        columns_QR: np.ndarray | None = None,
     ) -> np.ndarray:
         """Posterior mean of Q conditions alone, as in :meth:`predict`, (Q, F)."""
-        return self._asked(kernel_QC, totals_Q, further).times(self._solved_CF)
+        return self._asked(kernel_QC, totals_Q, further, columns_QR).times(self._solved_CF)
 
     def predict(
         self,
-        kernel_QC: np.ndarray,
+        kernel_QC: Matrix,
         totals_Q: np.ndarray,
         variances_Q: np.ndarray,
         further: Sequence[np.ndarray | None] = (),
+        columns_QR: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and variance of Q conditions.
 
         Parameters
         ----------
         kernel_QC
-            K between them and the observed ones.
+            K between them and the observed ones, or its blocks.
         totals_Q
             Their a.
         variances_Q
             K of each with itself.
         further
             Their further columns, each of shape (Q, F); None for zeros, and so are those left out.
+        columns_QR
+            Their columns of K, where those of the observed ones are apart.
 
         Returns
         -------
         mean, variance
             Each of shape (Q, F).
         """
-        asked = self._asked(kernel_QC, totals_Q, further)
-        return asked.times(self._solved_CF), asked.prior(variances_Q) - asked.explained()
+        asked = self._asked(kernel_QC, totals_Q, further, columns_QR)
+        return asked.times(self._solved_CF), asked.prior(
+            variances_Q, self._n_columns
+        ) - asked.explained()
 
     def with_shifts(
         self, shifts_CF: np.ndarray, signal_F: np.ndarray, common_F: np.ndarray
@@ -145,7 +175,7 @@ class Observed:
 
         Further columns belong to the dimensions and are left behind.
         """
-        other = Observed(shifts_CF, self.noise_C, self.totals_C, self.kernel_CC, signal_F, common_F)
+        other = replace(self, shifts_CF=shifts_CF, signal_F=signal_F, common_F=common_F, further=())
         other.__dict__["_spectrum"] = self._spectrum
         return other
 
@@ -165,10 +195,13 @@ class Observed:
         found = []
         for signal, common in zip(signals_L, commons_L, strict=True):
             shrink_C = 1 / (values_C * signal + 1)
-            along_C = shrink_C * self._shared_C
-            inflation = 1 + common * (self._shared_C @ along_C)
-            quadratic_F = shrink_C @ square_CF - common / inflation * (along_C @ turned_CF) ** 2
-            log_determinant = np.log(inflation) - np.log(shrink_C).sum()
+            columns = np.sqrt(signal) * self._turned_CR, np.sqrt(common) * self._shared_C[:, None]
+            beside_CR = np.concatenate(columns, axis=1)
+            along_CR = shrink_C[:, None] * beside_CR
+            root_RR = np.linalg.cholesky(np.eye(beside_CR.shape[1]) + beside_CR.T @ along_CR)
+            onto_RF = np.linalg.solve(root_RR, along_CR.T @ turned_CF)
+            quadratic_F = shrink_C @ square_CF - (onto_RF**2).sum(0)
+            log_determinant = 2 * np.log(np.diag(root_RR)).sum() - np.log(shrink_C).sum()
             found.append(-0.5 * (quadratic_F + log_determinant))
         return np.array(found)
 
@@ -180,39 +213,45 @@ class Observed:
 
     def predict_without(
         self,
-        kernel_QC: np.ndarray,
+        kernel_QC: Matrix,
         totals_Q: np.ndarray,
         variances_Q: np.ndarray,
         rows_Q: np.ndarray,
         further: Sequence[np.ndarray | None] = (),
+        columns_QR: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`predict`, had one observed condition been left out for each, that of its row.
 
         Removing one row and column of S from its inverse is an update of rank one, too.
         """
-        asked = self._asked(kernel_QC, totals_Q, further)
+        asked = self._asked(kernel_QC, totals_Q, further, columns_QR)
         left_QC = self._spectrum[1][rows_Q]
         precision_QF = self._precision(rows_Q)
         shared_QF = asked.with_left_out(left_QC) / precision_QF
         mean = asked.times(self._solved_CF) - shared_QF * (left_QC @ self._solved_CF)
         explained = asked.explained() - shared_QF**2 * precision_QF
-        return mean, asked.prior(variances_Q) - explained
+        return mean, asked.prior(variances_Q, self._n_columns) - explained
 
     def _precision(self, rows: np.ndarray | slice) -> np.ndarray:
         """Diagonal entries of the inverses, of shape (rows, F)."""
         left_RC = self._spectrum[1][rows]
-        precision_RF = left_RC**2 @ self._shrink_CF
+        precision_RF = _each(left_RC, left_RC) @ self._shrink_CF
         for along_CF in self._removed_CF:
             precision_RF = precision_RF - (left_RC @ along_CF) ** 2
         return precision_RF
 
     def _asked(
         self,
-        kernel_QC: np.ndarray,
+        kernel_QC: Matrix,
         totals_Q: np.ndarray,
-        further: Sequence[np.ndarray | None] = (),
+        further: Sequence[np.ndarray | None],
+        columns_QR: np.ndarray | None,
     ) -> _Asked:
-        columns = zip(further, self._further_CF, strict=False)
+        own = self._further_CF[: self._n_columns]
+        if columns_QR is None:
+            columns_QR = np.zeros((len(totals_Q), len(own)))
+        of_kernel = zip(_times_root(columns_QR, self.signal_F), own, strict=True)
+        columns = zip(further, self._further_CF[self._n_columns :], strict=False)
         return _Asked(
             kernel_QC @ self._spectrum[1],
             totals_Q,
@@ -221,15 +260,57 @@ class Observed:
             self._removed_CF,
             self.signal_F,
             self.common_F,
-            [(h_QF, v_CF) for h_QF, v_CF in columns if h_QF is not None],
+            [*of_kernel, *((h_QF, v_CF) for h_QF, v_CF in columns if h_QF is not None)],
         )
+
+
+def _spectrum_of_blocks(
+    kernel_CC: sparse.csr_matrix, scale_C: np.ndarray
+) -> tuple[np.ndarray, sparse.csr_matrix]:
+    """Λ and V of a block-diagonal matrix, one block after the other."""
+    n = len(scale_C)
+    scaled_CC = sparse.diags(scale_C) @ kernel_CC @ sparse.diags(scale_C)
+    _, block_C = connected_components(kernel_CC, directed=False)
+    order = np.argsort(block_C, kind="stable")
+    size_B = np.bincount(block_C)
+    first_B = np.cumsum(size_B) - size_B
+    scaled_CC = scaled_CC[order][:, order].tocsr()
+    values_C, parts = np.empty(n), []
+    for size in np.unique(size_B):
+        # Blocks of one size are decomposed together.
+        rows_BS = first_B[size_B == size][:, None] + np.arange(size)
+        at = np.full(n, -1)
+        at[rows_BS.ravel()] = np.arange(rows_BS.size)
+        own = scaled_CC[rows_BS.ravel()].tocoo()
+        blocks_BSS = np.zeros((len(rows_BS), size, size))
+        blocks_BSS[own.row // size, own.row % size, at[own.col] % size] = own.data
+        values_BS, vectors_BSS = np.linalg.eigh(blocks_BSS)
+        values_C[rows_BS] = values_BS
+        row_BSS = np.broadcast_to(order[rows_BS][:, :, None], vectors_BSS.shape)
+        column_BSS = np.broadcast_to(rows_BS[:, None], vectors_BSS.shape)
+        parts.append([x.ravel() for x in (vectors_BSS, row_BSS, column_BSS)])
+    data, row, column = (np.concatenate(each) for each in zip(*parts, strict=True))
+    vectors_CC = sparse.csr_matrix((data, (row, column)), (n, n))
+    return values_C.clip(min=0), (sparse.diags(scale_C) @ vectors_CC).tocsr()
+
+
+def _each(left: Matrix, right: np.ndarray | Matrix) -> Matrix:
+    """Entry by entry products; of sparse matrices the result is sparse."""
+    if sparse.issparse(left):
+        return sparse.csr_matrix(left.multiply(right))
+    return left * right
+
+
+def _times_root(columns_CR: np.ndarray, signal_F: np.ndarray) -> list[np.ndarray]:
+    """Columns of K in every dimension, each (C, F)."""
+    return [column_C[:, None] * np.sqrt(signal_F) for column_C in columns_CR.T]
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
     """Covariances of Q conditions with the observed ones, x = λ p + μ a u + Σ h v, in V."""
 
-    p_QC: np.ndarray
+    p_QC: Matrix
     a_Q: np.ndarray
     u_C: np.ndarray
     s_CF: np.ndarray
@@ -249,10 +330,10 @@ class _Asked:
             product = product + h_QF * (v_CF * right_CF).sum(0)
         return product
 
-    def prior(self, variances_Q: np.ndarray) -> np.ndarray:
-        """Variances before anything is observed, (Q, F)."""
+    def prior(self, variances_Q: np.ndarray, n_columns: int = 0) -> np.ndarray:
+        """Variances before anything is observed, (Q, F); those of K hold its first columns."""
         variance = self.signal_F * variances_Q[:, None] + self._share_QF * self.a_Q[:, None]
-        for h_QF, _ in self.further:
+        for h_QF, _ in self.further[n_columns:]:
             variance = variance + h_QF**2
         return variance
 
@@ -262,8 +343,9 @@ class _Asked:
 
     def explained(self) -> np.ndarray:
         """Quadratic forms with the inverse covariance, (Q, F)."""
-        square = self.signal_F**2 * (self.p_QC**2 @ self.s_CF)
-        square += 2 * self.signal_F * self._share_QF * ((self.p_QC * self.u_C) @ self.s_CF)
+        square = self.signal_F**2 * (_each(self.p_QC, self.p_QC) @ self.s_CF)
+        crossed_QF = _each(self.p_QC, self.u_C) @ self.s_CF
+        square += 2 * self.signal_F * self._share_QF * crossed_QF
         square += self._share_QF**2 * (self.u_C**2 @ self.s_CF)
         for i, (h_QF, v_CF) in enumerate(self.further):
             # Twice what comes before this column, and once the column with itself.
@@ -273,10 +355,10 @@ class _Asked:
             square = square - onto_QF**2
         return square
 
-    def with_left_out(self, left_QC: np.ndarray) -> np.ndarray:
+    def with_left_out(self, left_QC: Matrix) -> np.ndarray:
         """Products through the inverse with one observed condition each, (Q, F)."""
-        product = self.signal_F * ((self.p_QC * left_QC) @ self.s_CF)
-        product += self._share_QF * ((left_QC * self.u_C) @ self.s_CF)
+        product = self.signal_F * (_each(self.p_QC, left_QC) @ self.s_CF)
+        product += self._share_QF * (_each(left_QC, self.u_C) @ self.s_CF)
         for h_QF, v_CF in self.further:
             product += h_QF * (left_QC @ (self.s_CF * v_CF))
         for along_CF, onto_QF in zip(self.removed, self._onto_removed, strict=True):

@@ -32,7 +32,6 @@ from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
-import torch
 
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, n_features
@@ -42,9 +41,10 @@ from celldit.effects.estimate import EffectEstimate
 from celldit.effects.features.features import FeatureMatrix
 from celldit.effects.few_cells import FewCells, variance_of_few
 from celldit.effects.fit_level import levelled
-from celldit.effects.kernel import ConditionKernel, Lengths
+from celldit.effects.kernel import ConditionKernel
 from celldit.effects.level import Level
 from celldit.effects.posterior import Observed
+from celldit.effects.sharing import SharingKernel
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
 from celldit.effects.tables.informed import ProjectedTable, informed, with_tables
@@ -190,7 +190,7 @@ class EffectPrior:
             baselines=baselines,
         )
         prior = informed(levelled(prior._placed(), seed), tables or {}, seed)
-        few = [i for i in treated if i not in set(enough)]
+        few = sorted(set(treated) - set(enough))
         if not few:
             return prior
         small = [table.conditions[i] for i in few]
@@ -259,10 +259,9 @@ class EffectPrior:
         doubtful = [table for table in self.elsewhere.used if table.sd]
         return levels + [t.sd * self.table_means(t, conditions) for t in doubtful]
 
-    def _covariance(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
-        lengths = Lengths(*torch.tensor(self.lengths, dtype=torch.float64))
-        weights = torch.tensor(self.weights)
-        return self.kernel.covariance(self.kernel.design(a, b), weights, lengths).numpy()
+    @cached_property
+    def _sharing(self) -> SharingKernel:
+        return SharingKernel(self.kernel, self.weights, self.lengths, self.conditions)
 
     def covariance(
         self,
@@ -279,11 +278,11 @@ class EffectPrior:
         positions
             Mean latent of the controls of contexts that were not in training.
         """
-        return self._bare._knowing(positions)._covariance(conditions, others)
+        return self._bare._knowing(positions)._sharing.dense(conditions, others)
 
     @cached_property
     def _kernel_CC(self) -> np.ndarray:
-        return self._covariance(self.conditions, self.conditions)
+        return self._sharing.dense(self.conditions, self.conditions)
 
     def covariance_of_shifts(self, dimension: int) -> np.ndarray:
         """Covariance of the observed shifts in one rotated dimension, noise included, (C, C)."""
@@ -323,9 +322,65 @@ class EffectPrior:
         bare = self._bare
         if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
             return bare._observed.with_shifts(shifts_CF, signal_F, common_F)
-        kernel_CC = bare._covariance(conditions, conditions)
-        totals_C = self.kernel.totals(conditions)
-        return Observed(shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F)
+        some = bare._sharing_of(tuple(conditions))
+        return self._seen(some, shifts_CF, noise_C, signal_F, common_F)
+
+    def _sharing_of(self, conditions: tuple[Condition, ...]) -> SharingKernel:
+        """The kernel of other observed conditions; those asked of last are kept."""
+        if conditions == self.conditions:
+            return self._sharing
+        if not any(conditions == known.conditions for known in self._other_sharing):
+            self._other_sharing[:] = [replace(self._sharing, conditions=conditions)]
+        return self._other_sharing[0]
+
+    @cached_property
+    def _other_sharing(self) -> list[SharingKernel]:
+        return []
+
+    @staticmethod
+    def _seen(
+        sharing: SharingKernel,
+        shifts_CF: np.ndarray,
+        noise_C: np.ndarray,
+        signal_F: np.ndarray,
+        common_F: np.ndarray,
+        further: Sequence[np.ndarray] = (),
+    ) -> Observed:
+        """Observations of the conditions of a kernel."""
+        own = sharing.conditions
+        totals_C = sharing.kernel.totals(own)
+        return Observed(
+            shifts_CF,
+            noise_C,
+            totals_C,
+            sharing.own(own),
+            signal_F,
+            common_F,
+            further,
+            sharing.columns(own),
+        )
+
+    def mean_of(
+        self,
+        observed: Observed,
+        of: Sequence[Condition],
+        conditions: Sequence[Condition],
+        positions: Mapping[StratumKey, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """What was observed of some conditions by :meth:`observe`, expected of Q others, (Q, F).
+
+        Parameters
+        ----------
+        observed, of
+            The observations, and their C conditions.
+        conditions, positions
+            As in :meth:`estimate`.
+        """
+        bare = self._bare
+        sharing = bare._sharing_of(tuple(of)).knowing(bare._knowing(positions).kernel)
+        totals_Q = self.kernel.totals(conditions)
+        own_QC, columns_QR = sharing.own(conditions), sharing.columns(conditions)
+        return observed.mean(own_QC, totals_Q, columns_QR=columns_QR)
 
     @cached_property
     def _bare(self) -> EffectPrior:
@@ -343,15 +398,14 @@ class EffectPrior:
     def _variances(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Prior variance of Q conditions, up to λ, shape (Q,)."""
         blocks = [conditions[i : i + BLOCK] for i in range(0, len(conditions), BLOCK)]
-        return np.concatenate([np.diag(self._covariance(block, block)) for block in blocks])
+        return np.concatenate([np.diag(self._sharing.dense(block, block)) for block in blocks])
 
     @cached_property
     def _observed(self) -> Observed:
-        return Observed(
+        return self._seen(
+            self._sharing,
             self.shifts - self.means(self.conditions),
             self.noise,
-            self.kernel.totals(self.conditions),
-            self._covariance(self.conditions, self.conditions),
             self.signal,
             self.common,
             [*self._columns(self.conditions), *self.baselines.columns(self.conditions)],
@@ -377,11 +431,13 @@ class EffectPrior:
 
         def ask(prior: EffectPrior, asked: Sequence[Condition], _: np.ndarray) -> Moments:
             here = prior._knowing(positions)
+            sharing = prior._sharing.knowing(here.kernel)
             return prior._observed.predict(
-                here._covariance(asked, self.conditions),
+                sharing.own(asked),
                 self.kernel.totals(asked),
                 here._variances(asked),
                 here._columns(asked),
+                sharing.columns(asked),
             )
 
         mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
@@ -424,11 +480,12 @@ class EffectPrior:
     def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
         def ask(prior: EffectPrior, asked: Sequence[Condition], which: np.ndarray) -> Moments:
             return prior._observed.predict_without(
-                prior._covariance(asked, self.conditions),
+                prior._sharing.own(asked),
                 self.kernel.totals(asked),
                 prior._variances(asked),
                 rows[which],
                 prior._columns(asked),
+                prior._sharing.columns(asked),
             )
 
         left_out = [self.conditions[row] for row in rows]

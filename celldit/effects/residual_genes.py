@@ -44,7 +44,8 @@ class ResidualGenes:
     gene_H
         Their columns.
     shifts_CH
-        Remainders in units of `scatter_H`, float16.
+        Remainders in units of `scatter_H`, float16, of which each gene has 255 different ones
+        (:func:`in_steps`).
     noise_C
         Variance of these.
     scatter_H
@@ -92,9 +93,9 @@ class ResidualGenes:
         """
         if self.is_none or not conditions:
             return np.zeros((len(conditions), self.n_genes))
-        across_QC = prior.of_unseen.covariance(conditions, self.conditions, positions)
-        totals_Q = prior.kernel.totals(conditions)
-        return self._in_all_genes(self._observed(prior).mean(across_QC, totals_Q))
+        of_unseen, observed = prior.of_unseen, self._observed(prior)
+        told_QH = of_unseen.mean_of(observed, self.conditions, conditions, positions)
+        return self._in_all_genes(told_QH)
 
     def leave_one_out(self, prior: EffectPrior, conditions: Sequence[Condition]) -> np.ndarray:
         """Expected remainder of conditions, each without its own cells, shape (Q, G).
@@ -217,9 +218,14 @@ class ResidualGenes:
         """The arrays, for safetensors."""
         if self.is_none:
             return {}
+        steps_CH, unit_H = _steps(self.shifts_CH)
+        stored = {"steps": steps_CH, "step": unit_H}
+        # Models of earlier versions, and what fine-tuning joined, lie between the steps.
+        if not np.array_equal(_of_steps(steps_CH, unit_H), self.shifts_CH):
+            stored = {"shifts": self.shifts_CH}
         return {
             "genes": self.gene_H,
-            "shifts": self.shifts_CH,
+            **stored,
             "noise": self.noise_C,
             "scatter": self.scatter_H,
             "signal": self.signal_H,
@@ -239,7 +245,11 @@ class ResidualGenes:
         """
         if not arrays:
             return cls.none(n_genes)
-        gene_H, shifts_CH = arrays["genes"], arrays["shifts"]
+        gene_H = arrays["genes"]
+        if "shifts" in arrays:
+            shifts_CH = arrays["shifts"]
+        else:
+            shifts_CH = _of_steps(arrays["steps"], arrays["step"])
         per_gene = [arrays[name] for name in ("scatter", "signal", "common")]
         if (
             shifts_CH.shape != (len(conditions), len(gene_H))
@@ -250,3 +260,20 @@ class ResidualGenes:
             raise ValueError("its remainder fits neither its conditions nor its genes")
         known = tuple(Condition.from_list(entry) for entry in conditions)
         return cls(known, n_genes, gene_H, shifts_CH, arrays["noise"], *per_gene)
+
+
+def in_steps(shifts_CH: np.ndarray) -> np.ndarray:
+    """Remainders rounded to 127ths of each gene's largest, far below their noise, float16."""
+    return _of_steps(*_steps(shifts_CH))
+
+
+def _steps(shifts_CH: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps, int8, and how large those of each gene are, float32, (H,)."""
+    largest_H = np.abs(shifts_CH.astype(np.float32)).max(axis=0, initial=0)
+    unit_H = (largest_H / 127).astype(np.float32)
+    steps_CH = np.rint(shifts_CH / np.where(unit_H > 0, unit_H, 1))
+    return steps_CH.astype(np.int8), unit_H
+
+
+def _of_steps(steps_CH: np.ndarray, unit_H: np.ndarray) -> np.ndarray:
+    return (steps_CH.astype(np.float32) * unit_H).astype(np.float16)

@@ -11,8 +11,7 @@ import torch
 
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
-from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.ranges import Ranges
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.states import States
 from celldit.conditions.strata import StratumKey, mean_controls
 from celldit.data.fields import Fields
@@ -95,9 +94,7 @@ class ConditionBatch:
         controls
             As in :meth:`of`.
         """
-        known = list(trained.frequencies)
-        ranges, elsewhere = Ranges.of(known), trained.elsewhere
-        kinds = [classify(c, known, trained.featured, elsewhere) for c in distinct]
+        kinds = [trained.known.classify(c) for c in distinct]
         references = references_for(trained, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
         weights = [
@@ -117,7 +114,7 @@ class ConditionBatch:
             ),
             torch.tensor(weights, dtype=torch.float32),
             references,
-            [bool(ranges.beyond(c)) for c in distinct],
+            [bool(trained.ranges.beyond(c)) for c in distinct],
         )
 
     def reaches(self, trained: Trained) -> list[Extrapolation | None]:

@@ -29,7 +29,7 @@ from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_di
 from celldit.flow.time import TimeFlow
 from celldit.io.folders import Header, advice_on, prefixed, said_of, under
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
-from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.autoencoder import LARGE, Autoencoder, short
 from celldit.latent.config import FORMER, LatentConfig
 from celldit.nn.views import TokenViews
 from celldit.tokenizers import tokenizer_from_config
@@ -82,6 +82,8 @@ def arrays_of(trained: Trained) -> dict[str, Any]:
     arrays: dict[str, np.ndarray] = {}
     for prefix, module in (("autoencoder", trained.autoencoder), ("flow", trained.flow)):
         state = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
+        if prefix == "autoencoder":
+            state |= {name: short(state[name]) for name in LARGE if name in state}
         arrays.update(prefixed(prefix, state))
     arrays.update(prefixed("population", trained.population.arrays()))
     arrays.update(prefixed("tokenizer", trained.autoencoder.tokenizer.arrays()))
@@ -206,7 +208,7 @@ def _from_folder(
     residual = 0 if first is None else len(first)
     autoencoder = build(
         lambda: Autoencoder(tokenizer, genes, n_tokens, token_dim, shape, residual),
-        under("autoencoder", arrays),
+        _whole(under("autoencoder", arrays)),
         "autoencoder",
     )
     autoencoder.explained = latent["explained"]
@@ -236,6 +238,12 @@ def _from_folder(
         _time_course(config, under("time.network", arrays), n_tokens * token_dim),
         config["model"],
     )
+
+
+def _whole(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights that are stored in 16 bits, in the 32 that they are computed with."""
+    halves = {n: state[n] for n in LARGE if n in state and state[n].dtype == np.float16}
+    return {**state, **{name: array.astype(np.float32) for name, array in halves.items()}}
 
 
 def _time_course(

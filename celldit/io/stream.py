@@ -104,17 +104,30 @@ def stream(sampling: Sampling, target: Path) -> ad.AnnData:
     CellditError
         If a prediction is not finite.
     """
+    with new_store(target) as root:
+        _fill(root, sampling)
+    return open_on_disk(target)
+
+
+@contextmanager
+def new_store(target: Path) -> Iterator[Any]:
+    """An HDF5 file or zarr group to fill, which takes the target's name when all of it is there.
+
+    Raises
+    ------
+    FileError
+        If the disk cannot take it; nothing is left under the target's name that was not there.
+    """
     try:
         with sole_writer(target), _temporary(target) as partial:
             with _created(partial) as root:
-                _fill(root, sampling)
+                yield root
             _sync(partial)
             take_place(partial, target)
     except OSError as error:
         if isinstance(error, FileError):
             raise
         raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
-    return open_on_disk(target)
 
 
 def open_on_disk(path: Path) -> ad.AnnData:
@@ -138,15 +151,15 @@ class _Rows:
         self.group = root.create_group(name)
         self.n_genes, self.n_rows, self.n_values = n_genes, 0, 0
         # Columns repeat from row to row, so they shrink to next to nothing; values do not.
-        self.data = _growing(self.group, "data", dtype, (), compressed=dtype == np.int32)
-        self.indices = _growing(self.group, "indices", np.int32, (), compressed=True)
-        self.indptr = _growing(self.group, "indptr", np.int64, (), compressed=False)
-        _append(self.indptr, np.zeros(1, dtype=np.int64))
+        self.data = growing_array(self.group, "data", dtype, (), compressed=dtype == np.int32)
+        self.indices = growing_array(self.group, "indices", np.int32, (), compressed=True)
+        self.indptr = growing_array(self.group, "indptr", np.int64, (), compressed=False)
+        append_rows(self.indptr, np.zeros(1, dtype=np.int64))
 
     def append(self, matrix: sparse.csr_matrix) -> None:
-        _append(self.data, matrix.data)
-        _append(self.indices, matrix.indices)
-        _append(self.indptr, matrix.indptr[1:].astype(np.int64) + self.n_values)
+        append_rows(self.data, matrix.data)
+        append_rows(self.indices, matrix.indices)
+        append_rows(self.indptr, matrix.indptr[1:].astype(np.int64) + self.n_values)
         self.n_rows += matrix.shape[0]
         self.n_values += matrix.nnz
 
@@ -172,8 +185,8 @@ def _fill(root: Any, sampling: Sampling) -> None:
         for name, matrix in parts.items():
             rows[name].append(matrix)
         if latent is None:
-            latent = _growing(root["obsm"], "X_celldit", np.float32, batch.z.shape[1:])
-        _append(latent, batch.z)
+            latent = growing_array(root["obsm"], "X_celldit", np.float32, batch.z.shape[1:])
+        append_rows(latent, batch.z)
         sizes.append(batch.size_factors.astype(np.float32))
     for matrix_on_disk in rows.values():
         matrix_on_disk.close()
@@ -185,7 +198,7 @@ def _fill(root: Any, sampling: Sampling) -> None:
     root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
 
 
-def _growing(
+def growing_array(
     group: Any, name: str, dtype: Any, tail: tuple[int, ...], *, compressed: bool = False
 ) -> Any:
     """An empty array whose first dimension grows."""
@@ -203,7 +216,8 @@ def _growing(
     return group.create_array(name, shape=(0, *tail), dtype=dtype, chunks=chunks)
 
 
-def _append(array: Any, values: np.ndarray) -> None:
+def append_rows(array: Any, values: np.ndarray) -> None:
+    """Add rows at the end of an array from :func:`growing_array`."""
     start = array.shape[0]
     array.resize((start + len(values), *array.shape[1:]))
     if len(values):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from celldit.components import principal_components
+
 MAX_CELLS = 50_000
 
 
@@ -57,34 +59,21 @@ def fit_anchor(
         K and D. Neighbouring components share a token, so each token has a size of its own;
         every token is then scaled to unit root mean square.
     seed
-        Of the randomised decomposition (Halko et al. 2011).
+        Of the choice of cells where there are very many, and of the decomposition.
     """
-    n_cells, n_features = features.shape
-    rows = anchor_rows(n_cells, seed)
+    rows = anchor_rows(features.shape[0], seed)
     if rows is not None:
-        features, n_cells = features[rows], len(rows)
-    n_dims = n_tokens * token_dim
-    rank = min(n_dims, n_features, n_cells)
-    mean_F = np.asarray(features.mean(axis=0), dtype=np.float64).ravel()
-    centred = _CentredGram(features, mean_F)
-    # The eigenvectors of the F x F scatter matrix are the components.
-    if n_features <= 4 * MAX_CELLS // 50:
-        values, vectors = np.linalg.eigh(centred.scatter())
-        order = np.argsort(values)[::-1][:rank]
-        variances, components = values[order] / n_cells, vectors[:, order].T
-        total = max(values.sum() / n_cells, 1e-12)
-    else:
-        # Too many features for a scatter matrix: randomised SVD of the uncentred matrix, whose
-        # first direction is close to the mean and is turned out of the rest by centring the scores.
-        from sklearn.utils.extmath import randomized_svd
-
-        _, _, components = randomized_svd(features, rank, random_state=seed, n_iter=4)
-        scores = features @ components.T - mean_F @ components.T
-        values, turn = np.linalg.eigh(np.asarray(scores.T @ scores, dtype=np.float64))
-        components = turn[:, ::-1].T @ components
-        variances = values[::-1] / n_cells
-        total = max(centred.total_variance(), 1e-12)
-    return assemble(components.T, variances, mean_F, n_tokens, token_dim, float(total))
+        features = features[rows]
+    found = principal_components(features, n_tokens * token_dim, seed)
+    n_cells = features.shape[0]
+    return assemble(
+        found.directions_FR,
+        found.squares_R / n_cells,
+        found.mean_F,
+        n_tokens,
+        token_dim,
+        max(found.total / n_cells, 1e-12),
+    )
 
 
 def assemble(
@@ -129,30 +118,6 @@ def assemble(
         scale.astype(np.float32),
         float(variances_R.sum() / max(total, 1e-12)),
     )
-
-
-class _CentredGram:
-    """Second moments about the mean, from a sparse or dense matrix."""
-
-    def __init__(self, features: sparse.csr_matrix | np.ndarray, mean_F: np.ndarray) -> None:
-        self.features, self.mean_F = features, mean_F
-
-    def scatter(self) -> np.ndarray:
-        gram = self.features.T @ self.features
-        gram = gram.toarray() if sparse.issparse(gram) else np.asarray(gram)
-        return gram.astype(np.float64) - len_rows(self.features) * np.outer(
-            self.mean_F, self.mean_F
-        )
-
-    def total_variance(self) -> float:
-        features = self.features
-        squares = features**2 if isinstance(features, np.ndarray) else features.power(2)
-        return float(squares.sum() / len_rows(self.features) - (self.mean_F**2).sum())
-
-
-def len_rows(features: sparse.csr_matrix | np.ndarray) -> int:
-    """Number of rows of a sparse or dense matrix."""
-    return int(features.shape[0])
 
 
 def choose_n_dims(n_cells: int, n_genes: int) -> int:

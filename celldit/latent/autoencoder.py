@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from celldit.tokenizers import Tokenizer
 
 
+LARGE = ("loadings", "decoder.loadings")
+"""Tensors of genes x dimensions: most of a model of many genes."""
+
+
+def short(array: np.ndarray) -> np.ndarray:
+    """The same numbers in 16 bits where they lose nothing by it, as rounded ones do."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(array.dtype), array) else array
+
+
 class Autoencoder(nn.Module):
     """Encoder to K latent tokens of D dimensions of about unit scale, and decoder to counts.
 
@@ -140,6 +151,12 @@ class Autoencoder(nn.Module):
         self._to_unit_scale(squares_KD.mean(1).sqrt())
 
     @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round what is genes x dimensions to 16 bits, in which it is stored."""
+        for name, tensor in self.state_dict().items():
+            if name in LARGE:
+                tensor.copy_(tensor.half().float())
+
     def adapt_decoder(self, cells: CellStore, seed: int) -> None:
         """Fit the decoder to cells of other data with the same genes; latents stay what they are.
 

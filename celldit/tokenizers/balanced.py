@@ -30,10 +30,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from celldit.components import principal_components
+
 __all__ = ["balanced_modules", "gene_points"]
 
 _N_COMPONENTS = 50
-_N_POWER_ITERATIONS = 4
 _N_ROUNDS = 20
 
 
@@ -51,7 +52,7 @@ def balanced_modules(
     n_values
         Number of eigengenes of each module that count as captured.
     seed
-        Of the randomised decomposition.
+        Of the decomposition.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def gene_points(log_SG: sparse.csc_matrix, seed: int) -> np.ndarray:
     log_SG
         Log expression, ``(S, G)``.
     seed
-        Of the random start.
+        Of the vectors that the decomposition starts from.
 
     Returns
     -------
@@ -81,25 +82,9 @@ def gene_points(log_SG: sparse.csc_matrix, seed: int) -> np.ndarray:
         The squared length of a row is the part of the gene's variance that the ``K`` leading
         components explain.
     """
-    n_cells, n_genes = log_SG.shape
-    n_components = min(_N_COMPONENTS, n_cells, n_genes)
-    mean_G = np.asarray(log_SG.mean(axis=0, dtype=np.float64)).ravel().astype(np.float32)
-    cells_by_genes, genes_by_cells = log_SG.tocsr(), log_SG.T.tocsr()
-
-    def to_cells(a_GK: np.ndarray) -> np.ndarray:
-        return cells_by_genes @ a_GK - mean_G @ a_GK
-
-    def to_genes(a_SK: np.ndarray) -> np.ndarray:
-        return genes_by_cells @ a_SK - np.outer(mean_G, a_SK.sum(axis=0))
-
-    width = min(n_components + 10, n_cells, n_genes)
-    start = np.random.default_rng(seed).standard_normal((n_genes, width)).astype(np.float32)
-    basis_SK = np.linalg.qr(to_cells(start))[0]
-    for _ in range(_N_POWER_ITERATIONS):
-        basis_SK = np.linalg.qr(to_cells(np.linalg.qr(to_genes(basis_SK))[0]))[0]
-    # Columns are singular vectors times singular values, which is all that inner products need.
-    right_GK, lengths, _ = np.linalg.svd(to_genes(basis_SK).astype(np.float64), full_matrices=False)
-    return (right_GK * lengths)[:, :n_components] / np.sqrt(n_cells)
+    found = principal_components(log_SG, _N_COMPONENTS, seed)
+    # Directions times singular values, which is all that inner products need.
+    return found.directions_FR * np.sqrt(found.squares_R / log_SG.shape[0])
 
 
 def _variances(log_SG: sparse.csc_matrix) -> np.ndarray:

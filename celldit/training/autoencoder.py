@@ -75,6 +75,7 @@ def fit_autoencoder(
         return read_autoencoder(finished, cells.genes)
     if borrowed is None:
         autoencoder = Autoencoder.fit(cells, tokenizer.fit(cells), latent, seed)
+        autoencoder.round_weights()
     else:
         autoencoder = borrowed.fit(cells, seed)
     if part is not None:

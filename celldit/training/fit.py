@@ -22,6 +22,7 @@ from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
 from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features.features import warn_uninformative
+from celldit.effects.sharing import check_size
 from celldit.effects.tables.informed import projected
 from celldit.effects.tables.warnings import warn_of_tables
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
@@ -54,6 +55,7 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
         If a loss is not finite.
     """
     table = checked_table(cells, design.fields)
+    check_size(table.conditions, design.fields.covariate_keys, bool(design.features))
     start = "new" if design.borrowed is None else design.borrowed.name
     holding = run.checkpoints(cells, design, start)
     with one_at_a_time(), holding as checkpoints, threads(), quiet_lightning():

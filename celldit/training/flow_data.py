@@ -235,6 +235,7 @@ def make_tables(
         parts = own, without
     offset_CF = population.offset(table)
     strata = sorted({c.stratum for c in table.conditions}, key=str)
+    place = {key: i for i, key in enumerate(strata)}
     factors = np.stack([population.factor(key) for key in strata]).astype(np.float32)
     return FlowTables(
         z_NKD,
@@ -246,7 +247,7 @@ def make_tables(
         base + effects,
         torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
         torch.from_numpy(factors),
-        np.array([strata.index(c.stratum) for c in table.conditions]),
+        np.array([place[c.stratum] for c in table.conditions]),
         context_numbers(population, table.conditions),
         unit_K,
         parts,

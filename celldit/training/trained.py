@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import anndata as ad
@@ -16,8 +17,9 @@ from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import Condition
-from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.conditions.population import Population
+from celldit.conditions.ranges import Ranges
 from celldit.conditions.states import States
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
@@ -104,6 +106,16 @@ class Trained:
     def featured(self) -> frozenset[str]:
         """Perturbations that at least one source of features knows."""
         return described(self.features)
+
+    @cached_property
+    def known(self) -> Known:
+        """What kinds of extrapolation conditions are, by those of training."""
+        return Known(self.frequencies, self.featured, self.elsewhere)
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """Doses and times of training."""
+        return Ranges.of(self.frequencies)
 
     @property
     def elsewhere(self) -> Elsewhere:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_CONDITIONS = 16
 MAX_CELLS = 160
+MIN_CELLS = 10
 
 
 def make_trials(
@@ -38,35 +39,39 @@ def make_trials(
     from celldit.conditions.embedding import ConditionEmbedding
     from celldit.conditions.strata import Strata
 
-    strata = Strata.of_table(table)
-    trained = [c for c in population.prior.conditions if c not in set(held_out)]
-    reduced = population.without(held_out)
-    is_held_out = np.array([c in set(held_out) for c in table.conditions])
-    of_row = table.index[held_out_rows]
+    strata, apart = Strata.of_table(table), set(held_out)
+    trained = [c for c in population.prior.conditions if c not in apart]
+    chosen: list[tuple[int, Extrapolation, np.ndarray]] = []
+    order = held_out_rows[np.argsort(table.index[held_out_rows], kind="stable")]
+    ends = np.cumsum(np.bincount(table.index[order], minlength=len(table)))
+    n_seen = 0
+    # Every draw depends on those before it, so the order of conditions is drawn first.
+    for i in rng.permutation(len(table)):
+        condition = table.conditions[i]
+        truth = order[ends[i - 1] if i else 0 : ends[i]]
+        if condition.is_control or len(truth) < MIN_CELLS:
+            continue
+        if condition in apart:
+            kind = classify(condition, trained).apart_from_time
+            chosen.append((i, kind, truth))
+        elif n_seen < MAX_CONDITIONS:
+            n_seen += 1
+            chosen.append((i, Extrapolation.SEEN, truth))
+    # Of thousands of conditions only these are looked up.
     embedding = ConditionEmbedding.of(
-        reduced, table.conditions, z_NKD.shape[1:], with_parts=with_parts
+        population.without(held_out),
+        [table.conditions[i] for i, _, _ in chosen],
+        z_NKD.shape[1:],
+        with_parts=with_parts,
     )
     offset_CF = population.offset(table)
     trials = []
-    candidates = rng.permutation(len(table))
-    n_seen = 0
-    for i in candidates:
-        condition = table.conditions[i]
-        if condition.is_control:
-            continue
-        truth = held_out_rows[of_row == i]
-        if is_held_out[i]:
-            kind = classify(condition, trained).apart_from_time
-        else:
-            kind = Extrapolation.SEEN
-            n_seen += len(truth) >= 10
-        if len(truth) < 10 or (kind is Extrapolation.SEEN and n_seen > MAX_CONDITIONS):
-            continue
-        cells, weight = strata.cells(condition.stratum)
+    for row, (i, kind, truth) in enumerate(chosen):
+        cells, weight = strata.cells(table.conditions[i].stratum)
         n_starts = min(int(np.count_nonzero(weight)), MAX_CELLS)
         cells = rng.choice(cells, n_starts, replace=False, p=weight)
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
-        told = embedding.tell(np.full(len(cells), i), from_noise=False)
+        told = embedding.tell(np.full(len(cells), row), from_noise=False)
         start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
         if offset_CF is not None:
             start_NKD = start_NKD + torch.from_numpy(offset_CF[i]).view(z_NKD.shape[1:])
@@ -100,8 +105,10 @@ def hold_out(
         Conditions that are held out only where no others can be: those of earlier trial runs.
     """
     wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
-    left = list(conditions)
-    uses = Counter(part for c in (*conditions, *always_known) for part in set(c.parts))
+    known = (*conditions, *always_known)
+    uses = Counter(part for c in known for part in set(c.parts))
+    # Another dose or time of the same in the same context would make it as good as seen.
+    places = Counter((c.parts, c.context) for c in known)
     chosen: list[Condition] = []
     order = rng.permutation(len(conditions)).tolist()
     later = set(last)
@@ -109,15 +116,9 @@ def hold_out(
         if len(chosen) >= wanted:
             break
         candidate = conditions[i]
-        # Most of a screen of single perturbations are told by this alone, however many there are.
-        if any(uses[part] < 2 for part in candidate.parts):
-            continue
-        rest = [c for c in left if c != candidate]
-        if classify(candidate, [*rest, *always_known]) in (
-            Extrapolation.CONTEXT,
-            Extrapolation.COMBINATION,
-        ):
-            left = rest
+        place = candidate.parts, candidate.context
+        if places[place] < 2 and all(uses[part] > 1 for part in candidate.parts):
             uses.subtract(set(candidate.parts))
+            places.subtract([place])
             chosen.append(candidate)
     return chosen

@@ -12,7 +12,7 @@ from celldit import CellDiT
 from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
-from celldit.effects.residual_genes import ResidualGenes
+from celldit.effects.residual_genes import ResidualGenes, in_steps
 
 N_CELLS, N_GENES = 400, 30
 LABELS = tuple("ABCDEF")
@@ -218,3 +218,20 @@ def test_a_few_cells_are_not_believed() -> None:
     mean_CG = np.array([counts[table.index == c].mean(0) for c in range(len(conditions))])
     scatter_G = np.full(200, 0.05**0.5)
     assert fit_residual_genes(table, prior, np.zeros((3, 200)), mean_CG, scatter_G).is_none
+
+
+@pytest.mark.parametrize("is_rounded", [True, False])
+def test_remainders_are_read_as_they_were_written(is_rounded: bool) -> None:
+    rng = np.random.default_rng(0)
+    shifts_CH = rng.normal(size=(6, 5)).astype(np.float16)
+    shifts_CH[:, 2] = 0
+    rounded_CH = in_steps(shifts_CH)
+    assert np.abs(rounded_CH - shifts_CH).max() <= np.abs(shifts_CH).max() / 250
+    conditions = tuple(Condition((f"P{i}",), None) for i in range(6))
+    per_gene = [np.ones(5)] * 3
+    kept = rounded_CH if is_rounded else shifts_CH
+    one = ResidualGenes(conditions, 8, np.arange(5), kept, np.ones(6), *per_gene)
+    arrays = one.arrays()
+    assert ("steps" in arrays) == is_rounded
+    again = ResidualGenes.from_config(one.to_config(), arrays, 8)
+    np.testing.assert_array_equal(again.shifts_CH, kept)

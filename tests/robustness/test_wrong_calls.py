@@ -31,12 +31,16 @@ STRAY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[str, Any]:
+def calls(
+    _tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path_factory: Any
+) -> dict[str, Any]:
     """Every function of tl, pl and pp with arguments that work, by name."""
+    folder = tmp_path_factory.mktemp("calls")
     adata = _tiny_screen
     model = train_tiny(adata)
     predicted = model.predict(perturbations=["A"])
     effects = model.predict_effects(["A", "B"])
+    probable = cd.tl.effects(adata.copy(), model, ["A", "B"], contexts="d1")
     scores = pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"])
     attention = pd.DataFrame(
         {
@@ -55,6 +59,7 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
     )
     fates = pd.DataFrame([[0.5, 0.5], [1.0, 0.0]], ["a", "b"], ["a", "b"])
     found = {
+        "report.explore": (adata, model, folder / "explore.html", ["A"]),
         "tl.attention": (adata, model, "A"),
         "tl.ceiling": (adata, adata),
         "tl.compare": ({"celldit": predicted}, adata, adata),
@@ -68,9 +73,11 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
+        "tl.next_perturbations": (adata, model, ["A+C", "B+C"]),
         "tl.paired": (compared, "celldit", "mean shift"),
         "tl.programs": (adata, model, "A"),
         "tl.rank_perturbations": (adata, model),
+        "tl.ranked_genes": (probable,),
         "tl.report": (predicted, adata, adata),
         "tl.token_activity": (adata, model),
         "pl.attention": (attention, "A"),
@@ -86,7 +93,9 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),
+        "pl.volcano": (probable, "A"),
         "pp.drug_features": ({"A": "CCO"},),
+        "pp.control_effects": (adata,),
         "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),
@@ -95,7 +104,14 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
 
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
-NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
+NAMES += [
+    "pp.control_effects",
+    "pp.drug_features",
+    "pp.effect_table",
+    "pp.gene_features",
+    "pp.merge_guides",
+    "report.explore",
+]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:
@@ -117,6 +133,8 @@ def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path
         options = {"groupby": "donor", "start": 1, "end": 2}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
+    if name == "report.explore":
+        options = {"overwrite": True, "max_cells": 5}
     for place in range(len(good)):
         for stray in (*STRAY.values(), calls["model"]):
             if isinstance(stray, CellDiT) and good[place] is stray:
@@ -131,7 +149,7 @@ OPTIONS = {
     "predict": "adata perturbations dose time sampler solver n_steps grid guidance "
     "guidance_interval seed batch_size edit out shard",
     "generate": "n_cells perturbation covariates dose time like seed out",
-    "predict_effects": "perturbations dose time",
+    "predict_effects": "perturbations dose time out",
     "interpolate": "adata start end shares seed batch_size",
     "interpolate_cells": "adata start end shares seed batch_size",
 }

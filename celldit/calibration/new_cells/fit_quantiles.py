@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from celldit.calibration.new_cells.quantiles import TINY, CountQuantiles
+from celldit.calibration.new_cells.quantiles import TINY, CountQuantiles, in_steps
 
 # Cells of about one size: at least so many, in at most so many groups.
 CELLS_PER_GROUP, MAX_GROUPS = 150, 8
@@ -62,7 +62,9 @@ def fit_quantiles(
         found.append((*shares, _silent(drawn.expected_MG[own_M[some]], counts_MG[some], leave_G)))
     drawn_LGK, measured_LGK, silent_LG = (np.stack(each) for each in zip(*found, strict=True))
     silent_LG = silent_LG.astype(np.float32)
-    return CountQuantiles(edges_K, log_size_L, drawn_LGK, measured_LGK, silent_LG, n_states)
+    # As they will be stored, so that a loaded model says the same.
+    shares = in_steps(drawn_LGK), in_steps(measured_LGK)
+    return CountQuantiles(edges_K, log_size_L, *shares, silent_LG, n_states)
 
 
 def _edges(most: float) -> np.ndarray:

@@ -34,6 +34,8 @@ import numpy as np
 # Sizes are float32 in one place and float64 in another.
 SLACK = 1e-5
 MOST_FACTOR, TINY = 4.0, 1e-6
+STEPS = 65_535
+MOST_EDGES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +156,20 @@ class CountQuantiles:
         return factor_LG.clip(1 / MOST_FACTOR, MOST_FACTOR).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays, for safetensors."""
-        return {
+        """The arrays, for safetensors; shares in steps take a tenth of the room."""
+        found = {
             "edges": self.edges_K,
             "log_size": self.log_size_L,
-            "drawn": self.drawn_LGK,
-            "measured": self.measured_LGK,
             "silent": self.silent_LG,
             "n_states": np.array([self.n_states]),
         }
+        for name, below_LGK in (("drawn", self.drawn_LGK), ("measured", self.measured_LGK)):
+            # Models of earlier versions have shares between the steps, and keep them.
+            if np.array_equal(in_steps(below_LGK), below_LGK):
+                found[f"{name}_steps"], found[f"{name}_ends"] = packed(below_LGK)
+            else:
+                found[name] = below_LGK
+        return found
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], n_genes: int) -> CountQuantiles:
@@ -176,12 +183,54 @@ class CountQuantiles:
         if "edges" not in arrays:
             return cls.none()
         edges_K, log_size_L = arrays["edges"], arrays["log_size"]
-        pair, silent_LG = (arrays["drawn"], arrays["measured"]), arrays["silent"]
-        n_groups = len(log_size_L) - 1
+        silent_LG, n_groups = arrays["silent"], len(log_size_L) - 1
+        if silent_LG.shape != (n_groups, n_genes if n_groups else 0):
+            raise ValueError("its distributions of counts do not fit its genes")
+        pair = [
+            arrays[name]
+            if name in arrays
+            else unpacked(arrays[f"{name}_steps"], arrays[f"{name}_ends"], len(edges_K))
+            for name in ("drawn", "measured")
+        ]
         shape = n_groups, n_genes if n_groups else 0, len(edges_K)
-        if any(array.shape != shape for array in pair) or silent_LG.shape != shape[:2]:
+        if any(array.shape != shape for array in pair):
             raise ValueError("its distributions of counts do not fit its genes")
         return cls(edges_K, log_size_L, *pair, silent_LG, int(arrays["n_states"][0]))
+
+
+def in_steps(below_LGK: np.ndarray) -> np.ndarray:
+    """Shares rounded to 65,535ths, which is less than one cell in all that are compared."""
+    return (np.rint(below_LGK * STEPS) / STEPS).astype(np.float32)
+
+
+def packed(below_LGK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares in steps, uint16, of each gene between its zero and its first one; how many, (L, G).
+
+    Of most genes there are next to no counts beyond the first few.
+    """
+    steps_LGK = np.rint(below_LGK * STEPS).astype(np.uint16)
+    inner_LGK = (np.arange(below_LGK.shape[2]) > 0) & (steps_LGK < STEPS)
+    return steps_LGK[inner_LGK], inner_LGK.sum(axis=2).astype(np.uint16)
+
+
+def unpacked(steps: np.ndarray, ends_LG: np.ndarray, n_edges: int) -> np.ndarray:
+    """Undo :func:`packed`, float32, shape (L, G, K).
+
+    Raises
+    ------
+    ValueError
+        If the steps do not fit their numbers.
+    """
+    if n_edges > MOST_EDGES:
+        raise ValueError("its distributions of counts have more classes than there are counts")
+    place_K = np.arange(n_edges)
+    inner_LGK = (place_K > 0) & (place_K <= ends_LG[:, :, None])
+    if inner_LGK.sum() != len(steps):
+        raise ValueError("its distributions of counts do not fit one another")
+    steps_LGK = np.full(inner_LGK.shape, STEPS, dtype=np.uint16)
+    steps_LGK[:, :, 0] = 0
+    steps_LGK[inner_LGK] = steps
+    return (steps_LGK / STEPS).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from celldit.calibration.control_draws import control_draws
-from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, mean_decoded_rates
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, Decoded
 from celldit.calibration.rates.means import mean_rates
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
@@ -43,7 +43,7 @@ def measure_control_rates(
     rates: dict[tuple[str, float | None], np.ndarray] = {}
     for i, measured in mean_rates(cells, table.index, set(controls)).items():
         draws = control_draws(population, shape, controls[i])
-        expected_G = np.maximum(mean_decoded_rates(autoencoder, draws), 1e-6)
+        expected_G = np.maximum(Decoded.of(autoencoder, draws).rate_G, 1e-6)
         total_G = measured.mean_G - PSEUDO_RATE + measured.of_one
         rates[controls[i]] = (total_G / (1 + measured.of_one / expected_G)).astype(np.float32)
     return rates

@@ -18,7 +18,7 @@ from celldit.calibration.new_cells.fit_quantiles import (
     Drawn,
     fit_quantiles,
 )
-from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles
+from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles, in_steps
 
 
 def on_and_off(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
@@ -237,3 +237,23 @@ def test_generated_cells_are_brought_to_measured_distributions(
             [abs((made_NG <= n).mean(0) - (real_NG <= n).mean(0)) for n in range(9)]
         )
     assert error["after"] < 0.8 * error["before"]
+
+
+def test_shares_in_steps_take_little_room_and_others_stay_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    below_LGK = np.zeros((2, 40, 30), dtype=np.float32)
+    below_LGK[:, :, 1:5] = np.sort(rng.random((2, 40, 4)), axis=2)
+    below_LGK[:, :, 5:] = 1
+    edges, sizes, silent = np.arange(30), np.arange(3.0), np.ones((2, 40), dtype=np.float32)
+    for shares, is_packed in ((in_steps(below_LGK), True), (below_LGK, False)):
+        one = CountQuantiles(edges, sizes, shares, shares, silent, 1)
+        arrays = one.arrays()
+        assert ("drawn_steps" in arrays) == is_packed
+        again = CountQuantiles.from_arrays(arrays, 40)
+        np.testing.assert_array_equal(again.drawn_LGK, shares)
+        np.testing.assert_array_equal(again.measured_LGK, shares)
+        if is_packed:
+            assert arrays["drawn_steps"].nbytes < shares.nbytes / 10
+            arrays["drawn_steps"] = arrays["drawn_steps"][1:]
+            with pytest.raises(ValueError, match="do not fit one another"):
+                CountQuantiles.from_arrays(arrays, 40)

@@ -152,10 +152,6 @@ CASES: dict[str, Case] = {
         lambda s: tool("counterfactual", s, "A", adata=_wider(s)),
         "they keep their observed counts",
         lambda s, m: tool("counterfactual", s, "A")),
-    "effects in new contexts": Case(
-        lambda s: tool("effects", s, "A", adata=_new_context(s)),
-        r"use (?P<code>cd\.tl\.counterfactual) for new contexts",
-        lambda s, m: eval(m["code"], {"cd": cd})(_new_context(s), s.model, "A")),
     "loadings of other genes": Case(
         lambda s: tool("gene_loadings", s, adata=s.adata[:, 3:].copy()),
         "pass an AnnData with the genes", lambda s, m: tool("gene_loadings", s)),
@@ -547,10 +543,6 @@ def _wider(s: Scope) -> ad.AnnData:
     query = ad.AnnData(counts, obs=s.few.obs.copy())
     query.var_names = [*s.few.var_names, "other"]
     return s.setup(query)
-
-
-def _new_context(s: Scope) -> ad.AnnData:
-    return s.setup(with_obs(s.adata.copy(), donor="new"))
 
 
 def _shared(s: Scope, code: str) -> Any:

@@ -6,22 +6,25 @@ seen in training are. Then, for each of these kinds:
 
 s and t of :class:`celldit.calibration.effects.EffectCalibration` are the least squares over genes
 and conditions, each gene by how well it was measured. The coefficients of its variance are learned
-as :mod:`celldit.calibration.intervals` has it. How well they hold on conditions that were held out
-is in ``docs/results/calibration.csv``.
+as :mod:`celldit.calibration.effects.intervals` has it, the shape of errors as
+:mod:`celldit.calibration.effects.fit_shape`. How well they hold on conditions that were held out is
+in ``docs/results/effect_doubt.csv``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.intervals import HELD_SEEN, Compared, fit_widths, with_followed
+from celldit.calibration.effects.calibration import EffectCalibration
+from celldit.calibration.effects.fit_shape import fit_shape
+from celldit.calibration.effects.intervals import HELD_SEEN, Compared, fit_widths, with_followed
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.rates.control import ControlRates
-from celldit.calibration.rates.fold_change import fold_changes
-from celldit.calibration.rates.means import mean_rates, measured_fold_change
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, FoldChanges
+from celldit.calibration.rates.means import MeanRates, mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
 from celldit.conditions.population import Population
@@ -80,6 +83,7 @@ def calibrate_effects(
     compared = [prior.conditions[i] for i in pairs]
     rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
     seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
+    changes = FoldChanges(autoencoder, population, control_rates, mean_calibration)
     unseen: list[Compared] = []
     seen: list[Compared] = []
     for q, (i, (control, treated)) in enumerate(pairs.items()):
@@ -98,15 +102,8 @@ def calibrate_effects(
             (unseen, kind, left_out[0], sd_CG, rest),
             (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
         ):
-            calibrated_G, decoded_G = fold_changes(
-                autoencoder,
-                population,
-                condition.stratum,
-                control_rates,
-                mean_calibration,
-                reach,
-                beyond[q],
-                estimate.mean[i],
+            calibrated_G, decoded_G = changes.of(
+                condition.stratum, reach, beyond[q], estimate.mean[i]
             )
             found.append(
                 Compared(
@@ -121,12 +118,50 @@ def calibrate_effects(
             )
     kinds = {one.kind for one in unseen}
     of_kind = {kind: [one for one in unseen if one.kind == kind] for kind in sorted(kinds)}
-    by_kind = {
-        kind: fit_widths(own, [each for other, each in of_kind.items() if other != kind])
-        for kind, own in of_kind.items()
-    }
-    by_kind[Extrapolation.SEEN] = fit_widths(with_followed(seen, unseen), held=HELD_SEEN)
-    return replace(
-        fit_widths(unseen),
-        by_kind={kind: own for kind, own in by_kind.items() if own.n_responding},
+    of_others = {kind: [of_kind[other] for other in of_kind if other != kind] for kind in of_kind}
+    followed = with_followed(seen, unseen)
+    by_kind = {kind: fit_widths(own, of_others[kind]) for kind, own in of_kind.items()}
+    by_kind[Extrapolation.SEEN] = fit_widths(followed, held=HELD_SEEN)
+    by_kind = {kind: own for kind, own in by_kind.items() if own.n_responding}
+    scatter_G, one_count = control_scatter(
+        [(rates[i], int(table.counts[i])) for i in dict.fromkeys(c for c, _ in pairs.values())]
     )
+    whole = replace(
+        fit_widths(unseen), by_kind=by_kind, control_scatter=scatter_G, one_count=one_count
+    )
+    of_kind[Extrapolation.SEEN], of_others[Extrapolation.SEEN] = followed, []
+    shaped = {
+        kind: replace(own, shape=fit_shape(whole, of_kind[kind], of_others[kind]))
+        for kind, own in by_kind.items()
+    }
+    return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
+
+
+def control_scatter(
+    groups: Sequence[tuple[MeanRates, int]],
+) -> tuple[np.ndarray | float, float]:
+    """Squared coefficient of variation of each gene between control cells, beyond counting noise.
+
+    Parameters
+    ----------
+    groups
+        Rates of control cells, and how many these are, of each stratum.
+
+    Returns
+    -------
+    scatter, one_count
+        φ of each gene, shape (G,), pooled over strata, and the counts per 10,000 that a count is.
+    """
+    if not groups:
+        return 0.0, 0.0
+    n_S1 = np.array([[n] for _, n in groups], dtype=np.float64)
+    mean_SG = np.stack([one.mean_G - PSEUDO_RATE for one, _ in groups])
+    of_cell_SG = np.stack([one.variance_G for one, _ in groups]) * n_S1
+    one_S1 = np.array([[one.of_one] for one, _ in groups]) * n_S1
+    excess_SG = n_S1 * (of_cell_SG - one_S1 * mean_SG).clip(0)
+    total_G = (n_S1 * mean_SG**2).sum(axis=0)
+    # Where hardly a count was seen, Poisson counts are all that is known.
+    scatter_G = np.where(total_G > 0, excess_SG.sum(axis=0) / np.maximum(total_G, 1e-12), 0.0)
+    typical = float(np.median(scatter_G))
+    scatter_G = np.minimum(scatter_G, max(10 * typical, 10.0))
+    return scatter_G.astype(np.float32), float((n_S1 * one_S1).sum() / n_S1.sum())

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.effect_heatmap import check_effects
+from celldit.pl.effects.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
 
 __all__ = ["chosen_genes", "dose_response", "draw_courses"]

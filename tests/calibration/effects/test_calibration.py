@@ -13,7 +13,7 @@ import pytest
 
 from celldit import CellDiT
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.intervals import RESPONDS
+from celldit.calibration.effects.intervals import RESPONDS
 from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
@@ -110,7 +110,7 @@ def test_through_a_file() -> None:
     kinds = (Extrapolation.SEEN, Extrapolation.CONTEXT, None)
     for kind in kinds:
         asked = np.ones(2), np.array([0.0, 1.0]), kind
-        np.testing.assert_array_equal(loaded.sd(*asked), whole.sd(*asked))
+        np.testing.assert_array_equal(loaded.scale(*asked), whole.scale(*asked))
         np.testing.assert_array_equal(loaded.fold_change(*asked), whole.fold_change(*asked))
     for name in arrays:
         with pytest.raises(ValueError, match="does not fit its genes"):
@@ -118,10 +118,10 @@ def test_through_a_file() -> None:
     first_release = {"prior": 2.0, "relative": 0.0, "constant": 0.3, "n_responding": 90}
     old = EffectCalibration.from_config(first_release, {}, 2)
     for kind in kinds:
-        np.testing.assert_allclose(old.sd(np.ones(1), np.zeros(1), kind), 2.3**0.5)
+        np.testing.assert_allclose(old.scale(np.ones(1), np.zeros(1), kind), 2.3**0.5)
         assert old.fold_change(np.ones(1), np.zeros(1), kind) == 1
     asked = np.ones(1), np.zeros(1)
-    assert whole.sd(*asked, kinds[0])[0] < whole.sd(*asked, kinds[1])[0]
+    assert whole.scale(*asked, kinds[0])[0] < whole.scale(*asked, kinds[1])[0]
 
 
 def test_a_kind_without_its_own_is_read_as_what_was_seen() -> None:
@@ -132,7 +132,7 @@ def test_a_kind_without_its_own_is_read_as_what_was_seen() -> None:
     asked = np.ones(1), np.zeros(1)
     for kind in (Extrapolation.COMBINATION, None):
         assert whole.fold_change(*asked, kind) == 0.6
-        assert whole.sd(*asked, kind) == whole.sd(*asked, Extrapolation.UNSEEN)
+        assert whole.scale(*asked, kind) == whole.scale(*asked, Extrapolation.UNSEEN)
     assert whole.fold_change(*asked, Extrapolation.UNSEEN) == 0.1
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from celldit.calibration.intervals import (
+from celldit.calibration.effects.intervals import (
     RESPONDS,
     Compared,
     error_of_genes,
@@ -80,7 +80,7 @@ def test_the_reading_is_found() -> None:
 def test_genes_that_never_respond_are_surer() -> None:
     sd_G = np.repeat([0.1, 1.0], 300)
     fitted = fit_widths(made_up(sd_G, 12, 0))
-    found_G = fitted.sd(np.full(600, 0.01), np.zeros(600), None)
+    found_G = fitted.scale(np.full(600, 0.01), np.zeros(600), None)
     quiet, loud = found_G[:300], found_G[300:]
     assert np.median(quiet) < 0.6 * np.median(loud)
     # Both as large as the errors, or larger, since those that respond are to be held, too.
@@ -101,7 +101,7 @@ def test_a_condition_does_not_vouch_for_itself() -> None:
 def test_one_condition_is_enough() -> None:
     fitted = fit_widths(made_up(np.full(200, 0.5), 1, 1))
     assert fitted.n_responding >= 30
-    found_G = fitted.sd(np.full(200, 0.01), np.zeros(200), None)
+    found_G = fitted.scale(np.full(200, 0.01), np.zeros(200), None)
     assert np.isfinite(found_G).all()
     assert 0.4 < np.median(found_G) < 1.5
 
@@ -110,7 +110,7 @@ def test_a_kind_with_few_trials_borrows() -> None:
     few, many = made_up(np.full(200, 0.2), 2, 1), made_up(np.full(200, 1.0), 30, 2)
     alone, borrowing = fit_widths(few), fit_widths(few, [many])
     own = fit_widths(made_up(np.full(200, 0.2), 40, 1), [many])
-    sd = [np.median(each.sd(np.full(200, 0.01), np.zeros(200), None)) for each in
+    sd = [np.median(each.scale(np.full(200, 0.01), np.zeros(200), None)) for each in
           (alone, own, borrowing, fit_widths(many))]  # fmt: skip
     assert sd == sorted(sd)
     # Many trials of its own leave little to borrow.
@@ -130,7 +130,7 @@ def test_where_a_gene_is_measured_badly_the_prior_counts_for_more() -> None:
         compared.append(
             Compared(Extrapolation.CONTEXT, zero_G, zero_G, error_G, prior_G, noise_G, strength_G)
         )
-    found_G = fit_widths(compared).sd(np.sqrt(prior_G), np.zeros(300), None)
+    found_G = fit_widths(compared).scale(np.sqrt(prior_G), np.zeros(300), None)
     well, badly = found_G[::2], found_G[1::2]
     assert (badly > 1.2 * well).mean() > 0.9
 
@@ -157,7 +157,7 @@ def test_errors_of_seen_conditions_are_those_against_other_cells(follows: float)
     followed = with_followed(seen, left_out)
     assert np.mean([one.followed_G for one in followed]) == pytest.approx(follows, abs=0.1)
     fitted = fit_widths(followed)
-    sd_CG = fitted.sd(np.full(shape, 0.01), predicted_CG, None)
+    sd_CG = fitted.scale(np.full(shape, 0.01), predicted_CG, None)
     off_CG = np.abs(truth_CG - predicted_CG)
     responds_CG = rng.normal(truth_CG, noise**0.5) ** 2 > RESPONDS**2 * noise
     assert 0.85 < (off_CG < 1.645 * sd_CG)[responds_CG].mean() < 0.99

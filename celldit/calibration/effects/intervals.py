@@ -40,7 +40,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize, nnls
 
-from celldit.calibration.effects import EffectCalibration
+from celldit.calibration.effects.calibration import EffectCalibration
 from celldit.conditions.extrapolation import Extrapolation
 
 MIN_RESPONDING = 30
