@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celldit.errors import CellditError
 
 if TYPE_CHECKING:
-    from celldit import data, datasets, evaluation, pl, pp, tl, tokenizers
+    from celldit import data, datasets, evaluation, pl, pp, report, tl, tokenizers
     from celldit.data import open_store
     from celldit.model import CellDiT
     from celldit.pretrained import Pretrained
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 # torch, scanpy and lightning take seconds to import, so a name is imported when it is first used.
-_MODULES = frozenset({"data", "datasets", "evaluation", "pl", "pp", "tl", "tokenizers"})
+_MODULES = frozenset({"data", "datasets", "evaluation", "pl", "pp", "report", "tl", "tokenizers"})
 _MEMBERS = {
     "CellDiT": "celldit.model",
     "Pretrained": "celldit.pretrained",
@@ -34,6 +34,7 @@ __all__ = [
     "open_store",
     "pl",
     "pp",
+    "report",
     "tl",
     "tokenizers",
 ]

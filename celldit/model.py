@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import anndata as ad
 import numpy as np
@@ -23,6 +23,7 @@ from celldit.data.fields import setup_anndata
 from celldit.data.imputation import Imputed, check_missing
 from celldit.data.labels.labels import parts
 from celldit.data.reading import Source, read_set_up
+from celldit.data.screens.joined import Screens, is_several, join_screens
 from celldit.data.store import CellStore
 from celldit.effects.features.features import (
     FeatureTable,
@@ -37,7 +38,8 @@ from celldit.inference import counterfactual as counterfactuals
 from celldit.inference import generation as generation
 from celldit.inference import request
 from celldit.inference.edit import EditConfig
-from celldit.inference.effects import check_table, effect_table
+from celldit.inference.effects.summary import summary
+from celldit.inference.effects.table import check_table, effect_table
 from celldit.inference.interpolation import (
     check_pairs,
     check_shares,
@@ -78,6 +80,8 @@ class CellDiT:
         Training data, set up with :meth:`setup_anndata`; N cells x G genes of raw counts. It is not
         changed. The counts of a backed AnnData stay on disk, as do those of a path (``.h5ad``,
         ``.zarr``, a folder of shards) or of what :func:`celldit.open_store` gives.
+        Several screens, in a list or by name, are one over the genes that all have, with the
+        screen as a covariate, ``obs["screen"]``; each is compared with its own controls.
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
@@ -121,7 +125,7 @@ class CellDiT:
 
     def __init__(
         self,
-        adata: Source,
+        adata: Source | Screens,
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
@@ -133,7 +137,8 @@ class CellDiT:
         self._trained: Trained | None = None
         self._cells: CellStore | None
         self._latent = latent_config(latent)
-        cells, self.fields = read_set_up(adata)
+        one = join_screens(cast(Screens, adata)) if is_several(adata) else cast(Source, adata)
+        cells, self.fields = read_set_up(one)
         self._cells, self.genes = cells, cells.genes
         self._borrowed = borrow(autoencoder)
         if self._borrowed is not None:
@@ -201,6 +206,11 @@ class CellDiT:
         return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
 
     @property
+    def time_course(self) -> str:
+        """What holds between the times of training, and how well it did on times left out."""
+        return self.trained.time_course.verdict
+
+    @property
     def trust(self) -> dict[str, float]:
         """The earlier name of :attr:`flow_weight`."""
         return self.flow_weight
@@ -230,6 +240,20 @@ class CellDiT:
     def history(self) -> dict[str, list[dict[str, float]]]:
         """Course of each stage of training: held-out numbers after each epoch."""
         return dict(self.trained.history)
+
+    def summary(self) -> str:
+        """Say in four sentences what was learned, what to trust, and what would help.
+
+        How far each kind of question can be trusted is measured on conditions of training, each
+        predicted without its own cells (:mod:`celldit.inference.effects.summary`). :meth:`train`
+        prints it at its end, unless ``enable_progress_bar=False``.
+
+        Raises
+        ------
+        NotTrainedError
+            If the model was not trained.
+        """
+        return summary(self.trained)
 
     def __repr__(self) -> str:
         state = "trained" if self.is_trained else "not trained"
@@ -306,6 +330,7 @@ class CellDiT:
         from celldit.training.config import TrainingConfig
         from celldit.training.design import Design, Run
         from celldit.training.fit import train
+        from celldit.training.saving.checkpoints import is_main_process
 
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
@@ -315,6 +340,8 @@ class CellDiT:
         self._trained = named(train(cells, design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         self._frequencies = dict(self._trained.frequencies)
+        if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
+            print(self.summary())
 
     def fine_tune(
         self,
@@ -543,9 +570,8 @@ class CellDiT:
             Data whose composition and library sizes to follow (cells are drawn from its rows);
             excludes `perturbation`, `covariates`, `dose` and `time`.
         dose, time
-            Where the data have them; a dose needs `perturbation`. At a time between two of
-            training, cells start among those of either and have gone their share of the way to the
-            other.
+            Where the data have them; a dose needs `perturbation`. Cells at a time between two of
+            training are new cells of either, sent on as by :meth:`trajectory`.
         solver, n_steps, grid, guidance, guidance_interval
             As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
             distribution of a flow that has learned its source, and narrows that of one that has
@@ -608,10 +634,6 @@ class CellDiT:
         adata: Source | None = None,
         *,
         times: Sequence[float],
-        sampler: Literal["inversion", "edit"] = "inversion",
-        solver: str | None = None,
-        n_steps: int = 8,
-        grid: Literal["uniform", "quadratic", "cosine"] = "uniform",
         seed: int = 0,
         batch_size: int = 512,
         out: str | os.PathLike[str] | None = None,
@@ -619,9 +641,11 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show each cell at other times, those between the trained ones included.
 
-        At a trained time cells have the mean log expression of the controls measured then. Between
-        two of them expected counts lie on the straight line between those that the cell has at
-        either; nothing that was measured says more.
+        Each goes along the mean course of its controls, and its deviation from that along a
+        velocity learned from cells of consecutive times, paired by optimal transport; what was done
+        to it is done to it at the other time, too. At a trained time cells have the mean log
+        expression of the controls measured then. How much cells change between trained times, and
+        how fast, was chosen by leaving times out; :attr:`time_course` says what was found.
 
         Parameters
         ----------
@@ -630,9 +654,7 @@ class CellDiT:
         times
             Where to show them. Outside the trained range the nearest trained time is used, and a
             warning says so.
-        sampler
-            ``"inversion"`` or ``"edit"``, as for :meth:`predict`.
-        solver, n_steps, grid, seed, batch_size, out, overwrite
+        seed, batch_size, out, overwrite
             As for :meth:`predict`.
 
         Returns
@@ -647,13 +669,7 @@ class CellDiT:
             If the model knows no time, or a number cannot be used.
         """
         trained = self.trained
-        config = SolverConfig(
-            solver or ("euler" if sampler == "edit" else "heun"), n_steps, grid=grid
-        )
-        self._check(config, batch_size, seed)
-        check_sampler(sampler, config, None)
-        if sampler == "transport":
-            raise InputError('trajectory() goes through noise; use "inversion" or "edit".')
+        self._check(SolverConfig(), batch_size, seed)
         numbers, target = check_times(times, trained), check_out(out, overwrite)
         cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
         with threads():
@@ -661,8 +677,6 @@ class CellDiT:
                 trained,
                 cells,
                 numbers,
-                sampler=sampler,
-                config=config,
                 seed=seed,
                 batch_size=batch_size,
             )

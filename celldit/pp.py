@@ -14,7 +14,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_path, check_whole, text_list
+from celldit.arguments import check_kind, check_path, check_seed, check_whole, text_list
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
@@ -32,7 +32,14 @@ from celldit.errors import CellditError, InputError, UnknownNameError, examples
 from celldit.io.files import refuse_existing, whole_file
 from celldit.tokenizers.gmt import read_gmt
 
-__all__ = ["drug_features", "effect_table", "gene_features", "merge_guides", "split"]
+__all__ = [
+    "control_effects",
+    "drug_features",
+    "effect_table",
+    "gene_features",
+    "merge_guides",
+    "split",
+]
 
 
 @overload
@@ -338,6 +345,58 @@ def effect_table(
         with whole_file(target) as temporary:
             table.write_h5ad(temporary)
     return table
+
+
+def control_effects(
+    adata: CellSource,
+    *,
+    direction: str | Mapping[str, str] = "knock-out",
+    source: str = "covariance of controls",
+    seed: int = 0,
+) -> ad.AnnData:
+    """Guess what perturbing each gene does from how unperturbed cells vary.
+
+    Needs no knowledge but the control cells: a knock-out of a gene is taken to move other genes as
+    they differ where that gene happens to be low. For ``CellDiT(adata, effects=table)``, which
+    uses it only where it predicts perturbations that were left out.
+
+    Parameters
+    ----------
+    adata
+        Cells, set up with :meth:`celldit.CellDiT.setup_anndata`, of which at most 5,000 controls
+        are used.
+    direction
+        ``"knock-out"``, ``"knock-down"`` or ``"activation"``, of all or by perturbation, as in
+        ``{"KLF1": "activation"}``.
+    source
+        Name of the table.
+    seed
+        Of the choice of cells.
+
+    Returns
+    -------
+    AnnData
+        Genes that controls express x genes, as :func:`effect_table` gives it.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 50 controls.
+    UnknownNameError
+        If a direction is not known.
+
+    Examples
+    --------
+    >>> table = cd.pp.control_effects(adata)
+    >>> bool((table.obs["direction"] == "knock-out").all())
+    True
+    """
+    from celldit.effects.tables.controls import control_table
+
+    check_seed(seed)
+    check_kind(direction, (str, Mapping), "direction", "a word, or words by perturbation")
+    cells, _ = read_set_up(adata)
+    return control_table(cells, direction, str(source), seed).to_anndata()
 
 
 class _GeneNames:

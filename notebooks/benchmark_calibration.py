@@ -29,9 +29,9 @@ from benchmark_prior import problems
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.data import Cells
-from celldit.calibration.fit_effects import MIN_CELLS
+from celldit.calibration.effects.fit import MIN_CELLS
 from celldit.calibration.rates.means import mean_rates, measured_fold_change
-from celldit.calibration.intervals import RESPONDS, Z_90
+from celldit.calibration.effects.intervals import RESPONDS, Z_90
 
 Z_50 = 0.6745
 SETUP = {

@@ -599,3 +599,43 @@ def test_what_baseline_and_submission_refuse(folder, tmp_path):
     )  # fmt: skip
     assert "missing perturbations: 'missing'" in lacking
     assert not (tmp_path / "x.h5ad").exists()
+
+
+def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
+    table, figure = tmp_path / "effects.csv", tmp_path / "volcano.png"
+    told = call(
+        "effects", folder / "model", folder / "screen.h5ad", "-p", "A", "-p", "A+B",
+        "--context", "d1", "-o", table, "--figure", figure,
+    ).stdout  # fmt: skip
+    assert "80 effects" in told
+    written = pd.read_csv(table)
+    assert set(written["context"]) == {"d1"}
+    assert written["lfsr"].between(0, 1).all()
+    assert figure.stat().st_size > 1000
+    said = sentence("effects", folder / "model", folder / "screen.h5ad", "--context", "d9",
+                    "-o", tmp_path / "other.csv")  # fmt: skip
+    assert "d9" in said
+    assert not (tmp_path / "other.csv").exists()
+    assert "exists" in sentence("effects", folder / "model", folder / "screen.h5ad", "-o", table)
+
+
+def test_next_chooses_a_batch_and_summary_says_what_was_learned(folder, tmp_path):
+    table = tmp_path / "next.csv"
+    told = call("next", folder / "model", "-c", "A+C", "-c", "B+C", "-n", 1, "-o", table).stdout
+    assert "less is unknown" in told
+    assert len(pd.read_csv(table)) == 1
+    assert "A+B" in sentence("next", folder / "model")
+    assert len(call("summary", folder / "model").stdout.splitlines()) == 4
+    assert len(json.loads(call("summary", folder / "model", "--json").stdout)["summary"]) == 4
+
+
+def test_explore_writes_a_page(folder, tmp_path):
+    pytest.importorskip("plotly")
+    page = tmp_path / "explore.html"
+    told = call("explore", folder / "model", folder / "screen.h5ad", "-o", page, "-p", "A",
+                "--target", "like B=perturbation == 'B'", "--max-cells", 5).stdout  # fmt: skip
+    assert "any browser opens it" in told
+    assert "like B" in page.read_text("utf-8")
+    said = sentence("explore", folder / "model", folder / "screen.h5ad", "-o", tmp_path / "x.html",
+                    "--target", "B")  # fmt: skip
+    assert "NAME=QUERY" in said

@@ -130,7 +130,7 @@ def test_what_a_model_knows(tiny_model: CellDiT) -> None:
     assert len(tiny_model.conditions) == 15
     assert repr(tiny_model) == "CellDiT(40 genes, 3 perturbations, 15 conditions, trained)"
     assert set(tiny_model.flow_weight) == {
-        "seen", "new context", "new combination",
+        "seen", "new context", "new combination", "known elsewhere",
         "unseen with features", "unseen without features",
     }  # fmt: skip
     assert all(0 <= weight <= 1 for weight in tiny_model.flow_weight.values())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.fit_effects import calibrate_effects
+from celldit.calibration.effects.fit import calibrate_effects
 from celldit.calibration.fit_means import fit_means, seen_offset
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare
@@ -21,6 +21,7 @@ from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
+from celldit.conditions.time_scale import TimeScale
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 
@@ -52,6 +53,7 @@ def fit_calibrations(
     network: NetworkShare,
     *,
     new_cells: bool = True,
+    scale: TimeScale | None = None,
 ) -> Calibrations:
     """Learn them from the training cells.
 
@@ -69,6 +71,8 @@ def fit_calibrations(
         The network and its weight, which predictions of training conditions hold, too.
     new_cells
         Whether to learn how new cells are drawn.
+    scale
+        Progress of the course through time, where the data have times.
     """
     parts = cells, table, population, autoencoder
     control_rates = measure_control_rates(*parts)
@@ -80,7 +84,7 @@ def fit_calibrations(
     else:
         unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
         new_cell_model = replace(unlearned, learned=False)
-    temporal_means = TemporalMeans.fit(cells, table)
+    temporal_means = TemporalMeans.fit(cells, table, scale)
     return Calibrations(
         control_rates, mean_calibration, calibration, new_cell_model, temporal_means
     )

@@ -204,7 +204,7 @@ def _weights(
         where = condition.stratum
         measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
         before_NKD = control_draws(population, shape, where)
-        reach = classify(condition, others, known, prior.elsewhere)
+        reach = classify(condition, others, known, prior.elsewhere).apart_from_time
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
         again = reach is Extrapolation.SEEN
         for kind, estimate, beyond in (

@@ -7,16 +7,20 @@ from typing import Annotated
 import typer
 
 from celldit import __version__
-from celldit.cli.baseline import baseline
-from celldit.cli.benchmark import benchmark
-from celldit.cli.demo import demo
-from celldit.cli.effects_table import effects_table
-from celldit.cli.evaluate import evaluate
-from celldit.cli.generate import generate
-from celldit.cli.info import info
-from celldit.cli.predict import predict
-from celldit.cli.submission import submission
-from celldit.cli.train import train
+from celldit.cli.commands.baseline import baseline
+from celldit.cli.commands.benchmark import benchmark
+from celldit.cli.commands.demo import demo
+from celldit.cli.commands.effects import effects
+from celldit.cli.commands.effects_table import effects_table
+from celldit.cli.commands.evaluate import evaluate
+from celldit.cli.commands.explore import explore
+from celldit.cli.commands.generate import generate
+from celldit.cli.commands.info import info
+from celldit.cli.commands.next_perturbations import next_perturbations
+from celldit.cli.commands.predict import predict
+from celldit.cli.commands.submission import submission
+from celldit.cli.commands.summary import summary
+from celldit.cli.commands.train import train
 
 __all__ = ["app"]
 
@@ -27,16 +31,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("next", no_args_is_help=True)(next_perturbations)
 for command in (
     demo,
     train,
     predict,
     generate,
+    effects,
+    explore,
     evaluate,
     baseline,
     submission,
     effects_table,
     info,
+    summary,
     benchmark,
 ):
     app.command(no_args_is_help=command not in (demo, benchmark))(command)

@@ -1,25 +1,20 @@
 """Between which trained times a condition lies.
 
-Nothing was measured between two times of training, so what a network says there would be a guess.
-What is known is both ends: a condition at a time t between them is the condition at either end,
-and a share of the way from one to the other,
-
-    share = (t - earlier) / (later - earlier).
-
-What is done with that is the samplers' matter: expected counts lie on the straight line between
-those of the ends, as amounts of RNA do while they are made and broken down at steady rates. The
-middle of their logarithms would lie below it, the more so the more a gene changes.
+A condition at a time t between two of training is a share of the way from the condition at the
+earlier of them to that at the later, in the progress of the course
+(:class:`~celldit.conditions.time_scale.TimeScale`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
+from celldit.conditions.time_scale import TimeScale
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +35,9 @@ class Between:
     share_Q: np.ndarray
 
     @classmethod
-    def of(cls, conditions: Sequence[Condition], trained: Iterable[StratumKey]) -> Between:
+    def of(
+        cls, conditions: Sequence[Condition], trained: Iterable[StratumKey], scale: TimeScale
+    ) -> Between:
         """Find the trained times about each condition.
 
         Outside the times of its context a condition is at the nearest of these. Where the context
@@ -52,12 +49,11 @@ class Between:
             Q conditions.
         trained
             Contexts and times of training.
+        scale
+            Progress of the course.
         """
-        times: dict[str, set[float]] = {}
-        for context, time in trained:
-            if time is not None:
-                times.setdefault(context, set()).add(time)
-        ends = [_ends(c, sorted(times.get(c.context, ()))) for c in conditions]
+        times = times_by_context(trained)
+        ends = [bracket(times.get(c.context, ()), c.time, scale) for c in conditions]
         return cls(
             tuple(replace(c, time=low) for c, (low, _, _) in zip(conditions, ends, strict=True)),
             tuple(replace(c, time=high) for c, (_, high, _) in zip(conditions, ends, strict=True)),
@@ -65,9 +61,29 @@ class Between:
         )
 
 
-def _ends(condition: Condition, times: Sequence[float]) -> tuple[float | None, float | None, float]:
-    """Trained times before and after a condition, and its share of the way between them."""
-    time = condition.time
+def times_by_context(strata: Iterable[StratumKey]) -> Mapping[str, list[float]]:
+    """The times of each context, sorted."""
+    times: dict[str, set[float]] = {}
+    for context, time in strata:
+        if time is not None:
+            times.setdefault(context, set()).add(time)
+    return {context: sorted(own) for context, own in times.items()}
+
+
+def bracket(
+    times: Sequence[float], time: float | None, scale: TimeScale
+) -> tuple[float | None, float | None, float]:
+    """Trained times before and after a time, and its share of the way between them.
+
+    Parameters
+    ----------
+    times
+        Sorted times of training.
+    time
+        Any time.
+    scale
+        Progress of the course.
+    """
     if time is None or not times:
         return time, time, 0.0
     place = int(np.searchsorted(times, time))
@@ -75,4 +91,4 @@ def _ends(condition: Condition, times: Sequence[float]) -> tuple[float | None, f
         nearest = times[min(place, len(times) - 1)]
         return nearest, nearest, 0.0
     low, high = times[place - 1], times[place]
-    return low, high, (time - low) / (high - low)
+    return low, high, scale.share(low, high, time)

@@ -14,11 +14,19 @@ class Extrapolation(StrEnum):
     """Kinds of conditions, from the nearest to the farthest."""
 
     SEEN = "seen"
+    BETWEEN = "between times"
+    BEYOND = "beyond times"
     CONTEXT = "new context"
     COMBINATION = "new combination"
     ELSEWHERE = "known elsewhere"
     UNSEEN = "unseen with features"
     UNKNOWN = "unseen without features"
+
+    @property
+    def apart_from_time(self) -> Extrapolation:
+        """The kind as if the condition had been asked for at a time of training."""
+        in_time = self in (Extrapolation.BETWEEN, Extrapolation.BEYOND)
+        return Extrapolation.SEEN if in_time else self
 
 
 class Known:
@@ -36,16 +44,26 @@ class Known:
         featured: frozenset[str] = frozenset(),
         elsewhere: Container[tuple[str, ...]] = (),
     ) -> None:
-        treated = [c for c in trained if not c.is_control]
+        every = list(trained)
+        treated = [c for c in every if not c.is_control]
         self.featured, self.elsewhere = featured, elsewhere
-        self.places = {(c.parts, c.context) for c in treated}
+        self.times_in: dict[str, set[float]] = {}
+        self.times_of: dict[tuple[tuple[str, ...], str], set[float]] = {}
+        for c in every:
+            times = set() if c.time is None else {c.time}
+            self.times_in.setdefault(c.context, set()).update(times)
+            if not c.is_control:
+                self.times_of.setdefault((c.parts, c.context), set()).update(times)
         self.combinations = {c.parts for c in treated}
         self.parts = {part for c in treated for part in c.parts}
 
     def classify(self, condition: Condition) -> Extrapolation:
         """Say what kind of extrapolation a condition is."""
-        if condition.is_control or (condition.parts, condition.context) in self.places:
-            return Extrapolation.SEEN
+        place = condition.parts, condition.context
+        if condition.is_control:
+            return _in_time(condition.time, self.times_in.get(condition.context, set()))
+        if place in self.times_of:
+            return _in_time(condition.time, self.times_of[place])
         if condition.parts in self.combinations:
             return Extrapolation.CONTEXT
         missing = set(condition.parts) - self.parts
@@ -67,7 +85,7 @@ def classify(
     Parameters
     ----------
     condition
-        The condition asked for. Doses and times do not matter here.
+        The condition asked for. Doses do not matter here, and times only where all else was seen.
     trained
         The conditions of training.
     featured
@@ -76,3 +94,10 @@ def classify(
         Perturbations, and combinations of them, whose effects were measured elsewhere.
     """
     return Known(trained, featured, elsewhere).classify(condition)
+
+
+def _in_time(time: float | None, seen: set[float]) -> Extrapolation:
+    """Whether what was seen was so at a time, about it, or to one side of it only."""
+    if time is None or not seen or time in seen:
+        return Extrapolation.SEEN
+    return Extrapolation.BETWEEN if min(seen) < time < max(seen) else Extrapolation.BEYOND

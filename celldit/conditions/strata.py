@@ -13,12 +13,12 @@ With fewer than :data:`ENOUGH` own controls the next rule fills up: n of them ca
 the whole, so that a mean over one cell does not decide where every effect of the stratum begins.
 
 Everything else follows from the shares: the mean latent that effects are measured from, how many
-cells that mean is worth, the cells that training pairs and predictions start from, and by how much
-controls shift from one time to another.
+cells that mean is worth, and the cells that training pairs and predictions start from.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +27,7 @@ from typing import TypeAlias
 import numpy as np
 
 from celldit.conditions.condition import ConditionTable
+from celldit.conditions.time_scale import TimeScale
 
 __all__ = [
     "ENOUGH",
@@ -34,9 +35,9 @@ __all__ = [
     "Strata",
     "Stratum",
     "StratumKey",
-    "controls_shift",
     "mean_controls",
     "names_of",
+    "warn_other_times",
 ]
 
 StratumKey: TypeAlias = tuple[str, float | None]
@@ -150,6 +151,26 @@ class Strata:
         return tuple(k for k, s in self.of.items() if not s.is_identified and k in treated)
 
 
+def warn_other_times(strata: Strata) -> None:
+    """Warn of perturbations at times of which their context has no controls."""
+    treated = {c.stratum for c in strata.table.conditions if not c.is_control}
+    lacking = sorted(
+        (k for k, s in strata.of.items() if s.origin is Origin.TIMES and k in treated), key=str
+    )
+    if not lacking:
+        return
+    names, rest = names_of(lacking[:5]), len(lacking) - 5
+    listed = ", ".join(names) + (f" and {rest} more" if rest > 0 else "")
+    warnings.warn(
+        f"Something was done to cells where there are no controls of the same time ({listed}). "
+        "Their effects are measured from controls of other times, so they hold what time alone "
+        "does. Add controls of these times; if time counts from what was done, set up the data "
+        "without perturbation_key, and what was done is the course itself.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
 def names_of(strata: Iterable[StratumKey]) -> tuple[str, ...]:
     """Contexts and times as a user reads them."""
     return tuple(
@@ -161,6 +182,7 @@ def mean_controls(
     means: Mapping[StratumKey, np.ndarray],
     key: StratumKey,
     at_hand: Mapping[StratumKey, np.ndarray] | None = None,
+    scale: TimeScale | None = None,
 ) -> np.ndarray:
     """Where the controls of any stratum lie, known or not, by the rules of this module.
 
@@ -172,6 +194,8 @@ def mean_controls(
         Context and time.
     at_hand
         Mean latent of controls at hand, for contexts that training did not see.
+    scale
+        Progress of the course; None for even steps.
 
     Returns
     -------
@@ -184,33 +208,11 @@ def mean_controls(
     context, time = key
     times = {t: mean for (c, t), mean in means.items() if c == context and t is not None}
     if times:
-        shares = _bracket(sorted(times), 0.0 if time is None else time)
+        shares = _bracket(sorted(times), 0.0 if time is None else time, scale)
         return np.add.reduce([share * times[t] for t, share in shares.items()])
     if at_hand and key in at_hand:
         return at_hand[key]
     return np.add.reduce(list(means.values())) / len(means)
-
-
-def controls_shift(
-    means: Mapping[StratumKey, np.ndarray],
-    start: StratumKey,
-    end: StratumKey,
-    at_hand: Mapping[StratumKey, np.ndarray] | None = None,
-) -> np.ndarray:
-    """By how much controls move from one time of a context to another, shape (F,).
-
-    A cell of time `start` that is predicted at time `end` moves by this and by the effect.
-
-    Parameters
-    ----------
-    means, at_hand
-        As in :func:`mean_controls`.
-    start, end
-        Two strata.
-    """
-    if start == end:
-        return np.zeros_like(next(iter(means.values())))
-    return mean_controls(means, end, at_hand) - mean_controls(means, start, at_hand)
 
 
 def _stratum(key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray) -> Stratum:
@@ -258,7 +260,9 @@ def _at_time(rows: Mapping[StratumKey, int], time: float | None) -> dict[int, fl
     return {by_time[t]: share for t, share in shares.items()}
 
 
-def _bracket(times: Sequence[float], time: float) -> dict[float, float]:
+def _bracket(
+    times: Sequence[float], time: float, scale: TimeScale | None = None
+) -> dict[float, float]:
     """The times on either side, by how near they are; the nearest where all lie on one side."""
     before = [t for t in times if t <= time]
     after = [t for t in times if t >= time]
@@ -267,7 +271,8 @@ def _bracket(times: Sequence[float], time: float) -> dict[float, float]:
     low, high = before[-1], after[0]
     if low == high:
         return {low: 1.0}
-    share = (time - low) / (high - low)
+    scale = TimeScale(low, high) if scale is None else scale
+    share = scale.share(low, high, time)
     return {low: 1 - share, high: share}
 
 

@@ -23,6 +23,7 @@ from celldit.data.labels.columns import (
 )
 from celldit.data.labels.doses import canonical_doses
 from celldit.data.labels.labels import canonical_array
+from celldit.data.labels.times import binned
 from celldit.data.store import CellStore, Index, digest
 from celldit.errors import InputError
 
@@ -196,6 +197,7 @@ def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
         )
     if fields.time_key is not None:
         times = number_column(adata, fields.time_key, "time_key")
+        times = binned(times, fields.time_bins)
     covariates = read_covariates(adata, fields.covariate_keys)
     if fields.size_factor_key is not None:
         sizes = read_size_factors(adata, fields.size_factor_key).astype(np.float32)

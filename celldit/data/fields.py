@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import anndata as ad
@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.checks import check_anndata, check_setup
-from celldit.data.labels.columns import as_text
+from celldit.data.labels.columns import as_text, number_column
+from celldit.data.labels.times import find_bins, warn_binned
 from celldit.errors import InputError
 
 __all__ = ["Fields", "fields_of", "setup_anndata"]
 
 #: Fields that are several names.
-_LISTS = ("covariate_keys", "other_controls")
+_LISTS = ("covariate_keys", "other_controls", "time_bins")
 _ASK_FOR_SETUP = "call celldit.CellDiT.setup_anndata(adata, perturbation_key=..., ...) first"
 
 
@@ -46,6 +47,8 @@ class Fields:
         What stands between two perturbations of one cell.
     other_controls
         Labels that mean the control, too.
+    time_bins
+        Times that were joined, as text (:mod:`celldit.data.labels.times`).
     """
 
     perturbation_key: str | None = None
@@ -57,6 +60,7 @@ class Fields:
     time_key: str | None = None
     perturbation_sep: str = "+"
     other_controls: tuple[str, ...] = ()
+    time_bins: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Write the fields as text and lists of text, which ``.h5ad`` and JSON both keep.
@@ -72,6 +76,7 @@ class Fields:
     def arguments(self) -> dict[str, Any]:
         """The fields that are set, as arguments of :func:`setup_anndata`."""
         entries = self.to_dict()
+        entries.pop("time_bins", None)
         entries["control"] = [self.control, *entries.pop("other_controls", [])]
         return entries
 
@@ -151,7 +156,8 @@ def setup_anndata(
     dose_key
         Column of ``obs`` with doses: a number, or one for each part of a combination (``"1+0.5"``).
     time_key
-        Column of ``obs`` with times, as numbers.
+        Column of ``obs`` with times, as numbers; very many with few cells each are joined, with a
+        warning (:mod:`celldit.data.labels.times`).
     perturbation_sep
         What stands between two perturbations of one cell.
 
@@ -178,6 +184,10 @@ def setup_anndata(
         perturbation_sep=perturbation_sep,
     )
     check_setup(adata, fields)
+    if time_key is not None:
+        times_N = number_column(adata, time_key, "time_key")
+        fields = replace(fields, time_bins=find_bins(times_N))
+        warn_binned(times_N, fields.time_bins, time_key)
     _store(adata, fields)
     return fields
 

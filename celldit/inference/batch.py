@@ -12,7 +12,6 @@ import torch
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.conditions.strata import StratumKey, mean_controls
 from celldit.data.fields import Fields
@@ -96,10 +95,10 @@ class ConditionBatch:
             As in :meth:`of`.
         """
         kinds = [trained.known.classify(c) for c in distinct]
-        references = references_for(trained.population, distinct, controls or {})
+        references = references_for(trained, distinct, controls or {})
         # Nothing was done to a control, so nothing may happen to it.
         weights = [
-            0.0 if c.is_control else trained.flow_weight[kind]
+            0.0 if c.is_control else trained.weight_of(kind)
             for c, kind in zip(distinct, kinds, strict=True)
         ]
         return cls(
@@ -121,7 +120,9 @@ class ConditionBatch:
     def reaches(self, trained: Trained) -> list[Extrapolation | None]:
         """The kinds; None where another dose or time of the same was seen, not this one."""
         return [
-            kind if kind is not Extrapolation.SEEN or c in trained.frequencies else None
+            kind
+            if kind.apart_from_time is not Extrapolation.SEEN or c in trained.frequencies
+            else None
             for c, kind in zip(self.conditions, self.kinds, strict=True)
         ]
 
@@ -140,11 +141,11 @@ class ConditionBatch:
 
 
 def references_for(
-    population: Population,
+    trained: Trained,
     conditions: Sequence[Condition],
     controls: Mapping[StratumKey, np.ndarray],
 ) -> dict[StratumKey, np.ndarray]:
     """Mean latent of the controls for strata that training did not see."""
-    known = population.references
+    known, scale = trained.population.references, trained.time_course.scale
     new = {c.stratum for c in conditions} - set(known)
-    return {key: mean_controls(known, key, controls) for key in new}
+    return {key: mean_controls(known, key, controls, scale) for key in new}

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import sparse
-from torch import Tensor
 
-from celldit.calibration.new_cells.model import Towards
 from celldit.conditions import Condition, ConditionTable
-from celldit.data.cells import Cells
+from celldit.conditions.between import Between
 from celldit.data.store import CellStore
-from celldit.flow import cell_noise
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counterfactual import Offset, condition_offsets
-from celldit.inference.counts import draw_counts
-from celldit.inference.noise import STATE_STREAM, solver_from_noise, uniforms
-from celldit.inference.sampling import TILE, Sampling, filled_up
-from celldit.inference.solver import SolverConfig, carry
-from celldit.inference.time.pair import Pair
+from celldit.inference.counterfactual import edit
+from celldit.inference.new_cells import NewCells, as_cells
+from celldit.inference.noise import uniforms
+from celldit.inference.offsets.condition import condition_offsets
+from celldit.inference.offsets.course import course_offsets
+from celldit.inference.sampling import Sampling, filled_up
+from celldit.inference.solver import SolverConfig
+from celldit.inference.time.course_map import TIME_STREAM, CourseMap
 from celldit.io.write import PredictedCells, concatenate
 from celldit.training.trained import Trained
 
 COMPOSITION_STREAM = 1 << 19
-SIZE_STREAM = 1 << 20
+EDIT_STREAM = 1 << 48
 
 
 def plan(
@@ -62,107 +59,86 @@ def plan(
     request.warn_outside(options, trained.frequencies)
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
     asked = ConditionBatch.of_rows(trained, options, row_N)
-    pair = Pair.of(trained, asked, seed)
-    offset = condition_offsets(trained, pair.ends, SolverConfig())
+    ends = _ends(trained, asked, seed)
+    drawing = NewCells.of(trained, ends, config, seed, sizes_N)
+    sample: Callable[[np.ndarray], PredictedCells] = drawing.draw
+    if set(ends.conditions) - set(options):
+        sample = _between(trained, drawing, asked, seed)
     obs = asked.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
         obs,
         trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        lambda keys: _tile(trained, pair, keys, config, seed, sizes_N, offset),
+        sample,
         batch_size,
     )
 
 
-def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -> Cells:
-    """Cells of one condition, with no more about them than their counts and sizes.
+def _ends(trained: Trained, asked: ConditionBatch, seed: int) -> ConditionBatch:
+    """The condition that each cell is drawn from: its own, or at a time of training next to it.
+
+    Of the cells asked for at a time between two of training some start among those of the earlier
+    and some among those of the later, the more the nearer it is in the progress of the course.
+    """
+    scale, known = trained.time_course.scale, trained.population.references
+    between = Between.of(asked.conditions, known, scale)
+    distinct = list(dict.fromkeys((*between.earlier, *between.later)))
+    place = {condition: i for i, condition in enumerate(distinct)}
+    earlier_N, later_N = (
+        np.array([place[c] for c in ends], dtype=np.int64)[asked.row]
+        for ends in (between.earlier, between.later)
+    )
+    uniform_N = uniforms(np.arange(len(asked.row)), seed, TIME_STREAM)
+    row_N = np.where(uniform_N < between.share_Q[asked.row], later_N, earlier_N)
+    return ConditionBatch.of_rows(trained, distinct, row_N)
+
+
+def _between(
+    trained: Trained, drawing: NewCells, asked: ConditionBatch, seed: int
+) -> Callable[[np.ndarray], PredictedCells]:
+    """New cells of times of training, sent on to the times that are asked for.
 
     Parameters
     ----------
     trained
         The model.
-    condition
-        The condition.
-    n_cells
-        How many.
+    drawing
+        The cells, each at a time of training next to its own.
+    asked
+        The condition that each cell is to have.
     seed
-        Of everything drawn.
+        Of the drawn counts.
     """
-    keys = np.arange(filled_up(n_cells))
-    pair = Pair.of(trained, ConditionBatch.of_rows(trained, [condition], 0 * keys), seed)
-    offset = condition_offsets(trained, pair.ends, SolverConfig())
-    tiles = [
-        _tile(trained, pair, keys[start : start + TILE], SolverConfig(), seed, None, offset)
-        for start in range(0, len(keys), TILE)
-    ]
-    drawn = concatenate(tiles)[:n_cells]
-    names = np.array([str(key) for key in range(n_cells)], dtype=object)
-    control = trained.fields.control
-    return Cells(
-        drawn.counts.astype(np.float32),
-        drawn.size_factors,
-        trained.genes,
-        np.full(n_cells, control, dtype=object),
-        pd.DataFrame(index=range(n_cells)),
-        None,
-        None,
-        names,
-        control,
-    )
+    start, autoencoder = drawing.conditions, trained.autoencoder
+    course = CourseMap(trained, start, asked, from_end=True, seed=seed)
+    through_time = course_offsets(trained, start, asked, from_end=True)
+    at_end = condition_offsets(trained, asked, SolverConfig())
+
+    def sample(keys: np.ndarray) -> PredictedCells:
+        drawn = drawing.draw(keys)
+        start_B, end_B = start.row[keys], asked.row[keys]
+        moves_B = np.array(
+            [start.conditions[p] != asked.conditions[q]
+             for p, q in zip(start_B, end_B, strict=True)]
+        )  # fmt: skip
+        if not moves_B.any():
+            return drawn
+        cells = as_cells(drawn, trained)
+        z_BKD = autoencoder.encode(cells)
+        moved_BKD = course(z_BKD, start_B, end_B, keys)
+        offset_BG = through_time(start_B, end_B)
+        if at_end is not None and drawing.offset is not None:
+            offset_BG = offset_BG + at_end(end_B) - drawing.offset(start_B)
+        # Streams of their own: those of the keys have drawn the counts that are edited.
+        streams_B = keys + EDIT_STREAM
+        moved = edit(autoencoder, cells, z_BKD, moved_BKD, streams_B, seed, offset_BG)
+        return moved if moves_B.all() else _chosen(moves_B, moved, drawn)
+
+    return sample
 
 
-def _tile(
-    trained: Trained,
-    pair: Pair,
-    keys: np.ndarray,
-    config: SolverConfig,
-    seed: int,
-    sizes_N: np.ndarray | None,
-    offset: Offset | None,
-) -> PredictedCells:
-    row_B, new_cell_model, sources = pair.ends.row[keys], trained.new_cell_model, pair.sources
-    uniform_B = uniforms(keys, seed, STATE_STREAM)
-    if sizes_N is None:
-        state_B = sources.draw(row_B, uniform_B)
-    else:
-        sizes_B = sizes_N[keys]
-        state_B = sources.draw(row_B, uniform_B, new_cell_model.sizes.log_densities(sizes_B))
-    other_B, share_B = pair.states_of_others(keys, state_B), pair.share_N[keys]
-    if sizes_N is None:
-        uniform_B = uniforms(keys, seed, SIZE_STREAM)
-        here_B, there_B = (
-            new_cell_model.sizes(states_B, uniform_B) for states_B in (state_B, other_B)
-        )
-        sizes_B = (here_B ** (1 - share_B) * there_B**share_B).astype(np.float32)
-    noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, seed)
-
-    def at(row_B: np.ndarray, state_B: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Latents of the flow, and those to decode."""
-        source = sources.rows(row_B, state_B)
-        solver = None
-        if config.solver == "sde":
-            solver = solver_from_noise(config, source.to(trained.flow.device), keys, seed)
-        told = source.tell(pair.ends.embedding, row_B)
-        z_BKD = carry(trained.flow, source(noise_BKD), told, config, solver=solver)
-        return z_BKD, new_cell_model.latents(z_BKD, torch.as_tensor(source.position), state_B)
-
-    z_BKD, clean_BKD = at(row_B, state_B)
-    size_B, towards = torch.from_numpy(sizes_B), None
-    if share_B.any():
-        share = torch.from_numpy(share_B.astype(np.float32))
-        other_BKD, clean_other_BKD = at(pair.other_N[keys], other_B)
-        other_offset_BG = None if offset is None else offset(pair.other_N[keys])
-        towards = Towards(clean_other_BKD, other_B, share, other_offset_BG)
-        z_BKD = torch.lerp(z_BKD, other_BKD, share[:, None, None])
-    with torch.no_grad():
-        offset_BG = None if offset is None else offset(row_B)
-        model = new_cell_model.counts(
-            trained.autoencoder, clean_BKD, size_B, state_B, offset_BG, towards
-        )
-    return PredictedCells(
-        sparse.csr_matrix(model.mean_BG.numpy()),
-        draw_counts(model, keys, seed),
-        sizes_B,
-        trained.autoencoder.at_own_size(z_BKD),
-    )
+def _chosen(own_B: np.ndarray, first: PredictedCells, second: PredictedCells) -> PredictedCells:
+    """Cells of the first where `own_B` says so, of the second elsewhere."""
+    place_B = np.arange(len(own_B))
+    return concatenate([first, second])[np.where(own_B, place_B, len(own_B) + place_B)]

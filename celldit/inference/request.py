@@ -129,6 +129,7 @@ def resolve_dose(
 def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) -> None:
     """Warn of times and doses outside those of training."""
     ranges = Ranges.of(trained)
+    _check_course(conditions, ranges)
     found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.beyond(c))
     for text in found:
         assumed = (
@@ -137,6 +138,25 @@ def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) 
             else "the effect is taken to go on in proportion to log(1 + dose)"
         )
         warnings.warn(f"{text}; {assumed}, an extrapolation.", UserWarning, stacklevel=4)
+
+
+def _check_course(conditions: Sequence[Condition], ranges: Ranges) -> None:
+    """Refuse other times where all training cells are of one.
+
+    Raises
+    ------
+    InputError
+        Saying what to train on.
+    """
+    if ranges.time is None or ranges.time[0] != ranges.time[1]:
+        return
+    for condition in conditions:
+        if condition.time is not None and condition.time != ranges.time[0]:
+            raise InputError(
+                f"Time {condition.time:g} was asked for, but all training cells are of time "
+                f"{ranges.time[0]:g}, so nothing is known of any other; train on cells of two "
+                "times or more."
+            )
 
 
 def check_time(time: object, fields: Fields) -> float | None:
@@ -156,7 +176,10 @@ def check_time(time: object, fields: Fields) -> float | None:
     except ValueError:
         number = np.nan
     if isinstance(time, bool) or not np.isfinite(number):
-        raise InputError(f"time={time!r} is not a finite number.")
+        raise InputError(
+            f"time={time!r} is not a finite number; give it in the unit of the column "
+            f"{fields.time_key!r}, such as 10.5."
+        )
     return number
 
 

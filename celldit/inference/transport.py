@@ -1,35 +1,35 @@
 """The roads from a cell to its counterfactual, behind one interface.
 
 ===============  =================================================================================
-``transport``    from the cell moved by the estimated effect (the anchored source), and by what
-                 controls change from its time to the one asked for
+``transport``    from the cell moved by the estimated effect (the anchored source)
 ``inversion``    to the cell's noise under its own condition, and back under the other
 ``edit``         along the difference of the two conditions' flows, without inversion
 ===============  =================================================================================
 
 Each moves the latent of cell *i* to that of cell *i*, gives it back under its own condition, and
 goes only a share of the way from the effect model's prediction to the flow's: the weight that
-cross-validation gave the network.
+cross-validation gave the network. An effect is counted from the controls at the time of its
+condition, so a cell of another time goes there first, by one way for all
+(:mod:`celldit.inference.time.course_map`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.strata import StratumKey, controls_shift
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.draws import EDIT_STREAM, CellNoise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.inversion import invert
 from celldit.inference.solver import SolverConfig, transport
+from celldit.inference.time.course_map import CourseMap
 from celldit.training.trained import Trained
 
 SAMPLERS = ("transport", "inversion", "edit")
@@ -110,41 +110,35 @@ def transport_map(
     seed
         Of the noise of ``"edit"``.
     """
-    way = _whole_way(trained, journey, sampler, config, edit, seed)
+    in_time = at_time_of(trained, journey.here, journey.there)
+    course = CourseMap(trained, journey.here, in_time, seed=seed)
+    way = _whole_way(trained, replace(journey, here=in_time), sampler, config, edit, seed)
 
     def weighted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+        keys_B = journey.keys[at_B]
+        z_BKD = course(z_BKD, journey.here.row[at_B], in_time.row[at_B], keys_B)
         row_B = torch.from_numpy(journey.there.row[at_B])
-        return way(z_BKD, at_B, journey.keys[at_B], journey.weight_Q[row_B])
+        return way(z_BKD, at_B, keys_B, journey.weight_Q[row_B])
 
     return weighted_way
 
 
-def _drift_of(
-    trained: Trained, here: ConditionBatch, there: ConditionBatch
-) -> Callable[[np.ndarray, np.ndarray], Tensor | float]:
-    """By how much controls move from the time of a cell's own condition to that of another.
-
-    An effect is counted from the controls at the time of its condition, so a cell of another time
-    goes there first. ``drift(row_here, row_there)`` gives (B, K, D), or 0 where no cell changes its
-    time.
-    """
-    known = {**trained.population.references, **here.references, **there.references}
-
-    @lru_cache(maxsize=4096)
-    def between(start: StratumKey, end: StratumKey) -> Tensor:
-        moved_F = controls_shift(known, start, end)
-        return torch.from_numpy(moved_F.astype(np.float32)).view(trained.shape)
-
-    def drift(row_here: np.ndarray, row_there: np.ndarray) -> Tensor | float:
-        starts = [here.conditions[q].stratum for q in row_here]
-        ends = [there.conditions[q].stratum for q in row_there]
-        if starts == ends:
-            return 0.0
-        # A cell that goes to another context is compared with that context's own controls.
-        pairs = [(s if s[0] == e[0] else e, e) for s, e in zip(starts, ends, strict=True)]
-        return torch.stack([between(start, end) for start, end in pairs])
-
-    return drift
+def at_time_of(trained: Trained, here: ConditionBatch, there: ConditionBatch) -> ConditionBatch:
+    """The conditions `here` of N positions at the times of those in `there`."""
+    pairs = np.stack([here.row, there.row], axis=1)
+    distinct, row = np.unique(pairs, axis=0, return_inverse=True)
+    moved = [
+        replace(here.conditions[p], time=there.conditions[q].time)
+        if here.conditions[p].context == there.conditions[q].context
+        else here.conditions[p]
+        for p, q in distinct
+    ]
+    if moved == here.conditions:
+        return here
+    found = list(dict.fromkeys(moved))
+    place = np.array([found.index(c) for c in moved], dtype=np.int64)
+    means = {**there.references, **here.references}
+    return ConditionBatch.of_rows(trained, found, place[row.ravel()], means)
 
 
 def _whole_way(
@@ -157,13 +151,10 @@ def _whole_way(
 ) -> _Way:
     flow, here, there = trained.flow, journey.here, journey.there
     if sampler == "transport":
-        drift = _drift_of(trained, here, there)
 
         def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
-            row_here, row_there = here.row[at_B], there.row[at_B]
-            told = there.embedding.tell(row_there, from_noise=False)
-            start_BKD = z_BKD + drift(row_here, row_there) + told.effect_BKD
-            return transport(flow, start_BKD, told, share_B, config)
+            told = there.embedding.tell(there.row[at_B], from_noise=False)
+            return transport(flow, z_BKD + told.effect_BKD, told, share_B, config)
 
         return by_transport
     sources_here = here.sources(trained.states)

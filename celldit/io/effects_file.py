@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from anndata.io import read_elem, write_elem
 
 from celldit.conditions import Condition
 from celldit.errors import FileError
-from celldit.inference.effects import effect_blocks
+from celldit.inference.effects.changes import BLOCK, effects_of
+from celldit.inference.effects.table import obs_of_effect
 from celldit.io.stream import append_rows, growing_array, new_store
 from celldit.io.write import var_of
 from celldit.training.trained import Trained
@@ -68,12 +70,11 @@ def write_effects(trained: Trained, conditions: Sequence[Condition], target: Pat
                           np.float32, (len(genes),))
             for place in PLACES
         ]  # fmt: skip
-        for block in effect_blocks(trained, conditions):
-            for array, values_QG in zip(
-                arrays, (block.log_fold_change_QG, block.sd_QG), strict=True
-            ):
-                append_rows(array, values_QG.astype(np.float32))
-            obs.append(pd.DataFrame(block.obs(trained)))
+        effects = effects_of(trained, conditions)
+        while block := list(islice(effects, BLOCK)):
+            append_rows(arrays[0], np.stack([e.spread.mean_G for e in block]).astype(np.float32))
+            append_rows(arrays[1], np.stack([e.sd_G for e in block]).astype(np.float32))
+            obs.append(pd.DataFrame([obs_of_effect(trained, effect) for effect in block]))
         for array in arrays:
             array.attrs["encoding-type"], array.attrs["encoding-version"] = "array", "0.2.0"
         rows = pd.concat(obs, ignore_index=True)

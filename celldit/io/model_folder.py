@@ -16,6 +16,7 @@ from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.rates.control import from_arrays, to_arrays
 from celldit.calibration.temporal_means import TemporalMeans
+from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
@@ -25,6 +26,7 @@ from celldit.effects.features.features import from_arrays as features_from_array
 from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
+from celldit.flow.time import TimeFlow
 from celldit.io.folders import Header, advice_on, prefixed, said_of, under
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.latent.autoencoder import LARGE, Autoencoder, short
@@ -52,6 +54,7 @@ _PARTS = (
     "effect_calibration.",
     "aim.",
     "course.",
+    "time.",
     "features.",
     "memberships.",
 )  # fmt: skip
@@ -90,6 +93,7 @@ def arrays_of(trained: Trained) -> dict[str, Any]:
     arrays.update(prefixed("effect_calibration", trained.calibration.arrays()))
     arrays.update(prefixed("aim", trained.mean_calibration.arrays()))
     arrays.update(prefixed("course", trained.temporal_means.arrays()))
+    arrays.update(prefixed("time", trained.time_course.arrays()))
     return arrays
 
 
@@ -114,6 +118,8 @@ def to_folder(trained: Trained) -> Folder:
     }
     if trained.temporal_means.means:
         config["course"] = trained.temporal_means.to_config()
+    if trained.fields.time_key is not None:
+        config["time_course"] = trained.time_course.to_config()
     vocab = {
         "genes": list(trained.genes),
         "perturbations": list(trained.perturbations),
@@ -229,6 +235,7 @@ def _from_folder(
         from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
         MeanCalibration.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
         TemporalMeans.from_config(config.get("course", []), under("course", arrays), len(genes)),
+        _time_course(config, under("time.network", arrays), n_tokens * token_dim),
         config["model"],
     )
 
@@ -237,6 +244,27 @@ def _whole(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Weights that are stored in 16 bits, in the 32 that they are computed with."""
     halves = {n: state[n] for n in LARGE if n in state and state[n].dtype == np.float16}
     return {**state, **{name: array.astype(np.float32) for name, array in halves.items()}}
+
+
+def _time_course(
+    config: dict[str, Any], arrays: Mapping[str, np.ndarray], n_dims: int
+) -> TimeCourse:
+    """How cells get from one time to another.
+
+    Raises
+    ------
+    ValueError
+        If its network is not one of this latent.
+    """
+    stored = config.get("time_course", {})
+    times = sorted({float(e[3]) for e in config["frequencies"] if e[3] is not None})
+    span = (times[0], times[-1]) if times else None
+    shape, flow = stored.get("network"), None
+    if shape is not None:
+        if shape[0] != n_dims or not all(type(n) is int and 0 <= n < 1 << 20 for n in shape):
+            raise ValueError("its network of time does not fit its latent")
+        flow = build(lambda: TimeFlow(*shape), arrays, "time.network")
+    return TimeCourse.from_config(stored, flow, span)
 
 
 def _latent_config(stored: dict[str, Any]) -> LatentConfig:

@@ -50,7 +50,7 @@ class PredictedCells:
     def __len__(self) -> int:
         return len(self.z)
 
-    def __getitem__(self, rows: slice) -> PredictedCells:
+    def __getitem__(self, rows: slice | np.ndarray) -> PredictedCells:
         return PredictedCells(
             self.mean[rows], self.counts[rows], self.size_factors[rows], self.z[rows]
         )

@@ -10,15 +10,17 @@ from __future__ import annotations
 from celldit.pl.attention import attention
 from celldit.pl.attention_network import attention_network
 from celldit.pl.calibration import calibration
-from celldit.pl.courses import dose_response
 from celldit.pl.distributions import distributions
-from celldit.pl.effect import effect
-from celldit.pl.effect_heatmap import effect_heatmap
+from celldit.pl.effects.courses import dose_response
+from celldit.pl.effects.effect import effect
+from celldit.pl.effects.effect_heatmap import effect_heatmap
+from celldit.pl.effects.trajectory import trajectory
+from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
+from celldit.pl.fate_map import fate_map
 from celldit.pl.programs import programs
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
-from celldit.pl.trajectory import trajectory
 
 __all__ = [
     "attention",
@@ -29,8 +31,10 @@ __all__ = [
     "effect",
     "effect_heatmap",
     "embedding",
+    "fate_map",
     "programs",
     "scores",
     "training_curves",
     "trajectory",
+    "volcano",
 ]

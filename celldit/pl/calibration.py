@@ -15,7 +15,7 @@ from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
-from celldit.pl.effect_heatmap import check_effects
+from celldit.pl.effects.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
 
 __all__ = ["calibration"]

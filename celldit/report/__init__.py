@@ -1,7 +1,8 @@
-"""A report on a prediction: an HTML file that needs no network, its numbers as CSV and JSON."""
+"""Pages of one file that need no network: a report on a prediction, and effects to explore."""
 
 from __future__ import annotations
 
+from celldit.report.explore import explore
 from celldit.report.report import report
 
-__all__ = ["report"]
+__all__ = ["explore", "report"]

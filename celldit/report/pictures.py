@@ -22,7 +22,7 @@ from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
 from celldit.pl.calibration import calibration
 from celldit.pl.distributions import distributions
-from celldit.pl.effect import effect
+from celldit.pl.effects.effect import effect
 from celldit.pl.embedding import embedding
 from celldit.pl.style import CONTROL, CYCLE, INK, MEASURED, PREDICTED, STYLE
 from celldit.report.numbers import NO_CHANGE, Numbers

@@ -19,9 +19,11 @@ from celldit.evaluation import (
 from celldit.report import report
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
-from celldit.tl.effects import effects
+from celldit.tl.effects import effects, ranked_genes
 from celldit.tl.embed import embed
+from celldit.tl.fate_map import fate_map
 from celldit.tl.gene_loadings import gene_loadings
+from celldit.tl.next_perturbations import next_perturbations
 from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
 from celldit.tl.token_activity import token_activity
@@ -36,12 +38,15 @@ __all__ = [
     "effects",
     "embed",
     "evaluate",
+    "fate_map",
     "gene_loadings",
     "headroom",
     "intervals",
+    "next_perturbations",
     "paired",
     "programs",
     "rank_perturbations",
+    "ranked_genes",
     "report",
     "token_activity",
 ]

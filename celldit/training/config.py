@@ -47,6 +47,9 @@ class TrainingConfig:
         how counts follow from its latents. False leaves both out, a quarter to a third of the
         time on a small screen; predictions by ``"transport"`` are the same. Then ``generate`` and
         ``trajectory`` refuse, also of a model fine-tuned from it, unless on all its contexts.
+    growth
+        Whether cells of a time course may grow and die, so that cells of consecutive times are
+        paired by unbalanced transport and need not all become one another.
     cross_fit
         Probability that a training pair starts at the effect estimated without its own condition.
     drop_condition
@@ -73,6 +76,7 @@ class TrainingConfig:
     noise_epochs: int = 20
     noise_patience: int = 4
     new_cells: bool = True
+    growth: bool = False
     cross_fit: float = 0.5
     drop_condition: float = 0.0
     held_out_cells: float = 0.1
@@ -97,5 +101,7 @@ class TrainingConfig:
         resolve_coupling(self.coupling)
         if not isinstance(self.new_cells, bool):
             raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
+        if not isinstance(self.growth, bool):
+            raise InputError(f"growth={self.growth!r} must be True or False.")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")

@@ -157,5 +157,9 @@ def with_what_was_known(new: Trained, earlier: Trained) -> Trained:
         control_rates=with_earlier(
             new.control_rates, new.genes, earlier.control_rates, earlier.genes
         ),
+        # Of data without times nothing is learned of time, and contexts have other numbers now.
+        time_course=new.time_course
+        if new.temporal_means.means
+        else replace(earlier.time_course, flow=None),
         **by_gene,
     )

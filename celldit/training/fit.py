@@ -16,7 +16,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
-from celldit.conditions.strata import Strata
+from celldit.conditions.strata import Strata, warn_other_times
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
@@ -39,6 +39,7 @@ from celldit.training.flow_stage import train_flow
 from celldit.training.latents import LatentFile, encoded_once
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.saving.checkpoints import Checkpoints
+from celldit.training.time_stage import fit_time_course
 from celldit.training.trained import Trained
 from celldit.training.trainer import quiet_lightning, trainer_defaults
 
@@ -99,7 +100,9 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
 def checked_table(cells: CellStore, fields: Fields) -> ConditionTable:
     """The conditions of training cells; warns where controls are missing or differ in depth."""
     table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-    warn_without_controls(Strata.of_table(table).borrowed())
+    strata = Strata.of_table(table)
+    warn_without_controls(strata.borrowed())
+    warn_other_times(strata)
     warn_unequal_depths(table, cells.size_factors)
     return table
 
@@ -175,6 +178,7 @@ class Learner:
                 checkpoints=self.checkpoints,
                 never_hold_out=never_hold_out,
             )
+            course = fit_time_course(z_NKD, table, population, autoencoder, run)
             states, state_N, noise_history = fit_states_and_train(
                 flow, z_NKD, table, population, run, watch, of_flow("noise")
             )
@@ -190,6 +194,7 @@ class Learner:
             run.seed,
             network,
             new_cells=run.config.new_cells,
+            scale=course.scale,
         )
         warn_uninformative(self.design.features, population.prior.uninformative)
         warn_of_tables(population.prior.elsewhere)
@@ -210,6 +215,7 @@ class Learner:
             fitted.control_rates,
             fitted.mean_calibration,
             fitted.temporal_means,
+            course,
             model_id="",
         )
 
@@ -222,7 +228,11 @@ def complete_weight(
     What it learned of cells it has seen says nothing of contexts and perturbations that are new:
     with one perturbed context there is none to hold out.
     """
-    return {k: verdict.weight.get(k, earlier.get(k, 0.0)) for k in Extrapolation}
+    weight = {k: verdict.weight.get(k, earlier.get(k, 0.0)) for k in Extrapolation}
+    # What is known at other times is done at this one; time has a weight of its own.
+    for kind in (Extrapolation.BETWEEN, Extrapolation.BEYOND):
+        weight[kind] = weight[Extrapolation.SEEN]
+    return weight
 
 
 def views_for(

@@ -15,6 +15,7 @@ from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.temporal_means import TemporalMeans
+from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.conditions.population import Population
@@ -66,6 +67,8 @@ class Trained:
         What brings the mean log expression of counterfactual cells where it should be.
     temporal_means
         The same for cells at other times.
+    time_course
+        How cells get there.
     model_id
         Fingerprint of the weights.
     """
@@ -86,6 +89,7 @@ class Trained:
     control_rates: ControlRates
     mean_calibration: MeanCalibration
     temporal_means: TemporalMeans
+    time_course: TimeCourse
     model_id: str
 
     @property
@@ -122,6 +126,10 @@ class Trained:
     def drops_conditions(self) -> bool:
         """Whether training withheld conditions, without which there is no guidance."""
         return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
+
+    def weight_of(self, kind: Extrapolation) -> float:
+        """Share of the network's displacement for a kind; older models know none of time."""
+        return self.flow_weight.get(kind, self.flow_weight[Extrapolation.SEEN])
 
     def check_draws_new_cells(self) -> None:
         """Refuse what needs new cells where training left out how to draw them.

@@ -52,7 +52,8 @@ def make_trials(
         if condition.is_control or len(truth) < MIN_CELLS:
             continue
         if condition in apart:
-            chosen.append((i, classify(condition, trained), truth))
+            kind = classify(condition, trained).apart_from_time
+            chosen.append((i, kind, truth))
         elif n_seen < MAX_CONDITIONS:
             n_seen += 1
             chosen.append((i, Extrapolation.SEEN, truth))

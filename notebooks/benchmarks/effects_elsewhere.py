@@ -15,12 +15,14 @@ the user's, which are held out.
 ``source``
     *none*: the user's screen alone. *good*: the second screen. *half*: its effects times one half.
     *shuffled*: its rows dealt out at random, in two orders. *controls only*: the user's screen
-    without a perturbed cell, with the second. *good, with the network*: the same trained in full.
+    without a perturbed cell, with the second. *covariance*: what the user's controls say by their
+    covariance (``cd.pp.control_effects``). *good, with the network*: the same trained in full.
 ``amplitude``, ``reliability``
     What was learned of the source on the shared perturbations.
 
-    python notebooks/benchmarks/effects_elsewhere.py docs/results/effects_elsewhere.csv
+    python notebooks/benchmarks/effects_elsewhere.py docs/results/effects_elsewhere.csv [SOURCE ...]
 
+With names of sources only these are run, and added to what the file has.
 A second table, ``effects_elsewhere_speed.csv``, is of 10,000 perturbations x 20,000 genes.
 """
 
@@ -32,6 +34,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -51,6 +54,11 @@ from celldit.training import TrainingConfig
 
 SEEDS = (0, 1, 2)
 SHUFFLES = 2
+EFFECT_MODEL = (
+    "none", "good", "half", "controls only", "covariance",
+    *(f"shuffled {i + 1}" for i in range(SHUFFLES)),
+)  # fmt: skip
+NETWORK = ("none, with the network", "good, with the network")
 MIN_CELLS = 10
 # Control cells that are moved, of each context.
 MOVED = 150
@@ -205,8 +213,14 @@ def shuffled(table: EffectTable, seed: int) -> EffectTable:
     return replace(table, obs=obs)
 
 
-def study(name: str, seed: int, *, network: bool = False) -> list[dict[str, object]]:
-    """All sources for one cut."""
+def covariance(own: ad.AnnData, name: str) -> EffectTable:
+    """What the controls say; Papalexi knocks genes out, Norman activates them."""
+    direction = "activation" if name == "norman" else "knock-out"
+    return read_table(cd.pp.control_effects(set_up(own.copy()), direction=direction))
+
+
+def study(name: str, seed: int, wanted: Collection[str]) -> list[dict[str, object]]:
+    """Some sources for one cut."""
     data = halves(name, seed)
     table = read_table(cd.pp.effect_table(set_up(data.other.copy()), source="other", min_cells=10))
     tried: list[tuple[str, list[EffectTable], dict]] = [
@@ -218,15 +232,17 @@ def study(name: str, seed: int, *, network: bool = False) -> list[dict[str, obje
             {},
         ),
         ("controls only", [table], {"controls_only": True}),
+        ("covariance", [covariance(data.own, name)], {}),
     ]
     tried += [(f"shuffled {i + 1}", [shuffled(table, 100 * seed + i)], {}) for i in range(SHUFFLES)]
-    if network:
-        tried = [
-            ("none, with the network", [], {"epochs": None}),
-            ("good, with the network", [table], {"epochs": None}),
-        ]
+    tried += [
+        ("none, with the network", [], {"epochs": None}),
+        ("good, with the network", [table], {"epochs": None}),
+    ]
     rows = []
     for source, tables, options in tried:
+        if source not in wanted:
+            continue
         model = trained(data, tables, seed=seed, **options)
         told = next(iter(model.trained.elsewhere.tables), None)
         rows.append(
@@ -289,12 +305,16 @@ def speed(folder: Path) -> dict[str, object]:
 def main() -> None:
     warnings.simplefilter("ignore")
     target = Path(sys.argv[1])
-    rows: list[dict[str, object]] = []
-    for network in (False, True):
+    some, rows = sys.argv[2:], []
+    if some:
+        rows = pd.read_csv(target, dtype=str, keep_default_na=False).to_dict("records")
+    for wanted in [some] if some else [EFFECT_MODEL, NETWORK]:
         for seed in SEEDS:
             for name in ("norman", "papalexi"):
-                rows += study(name, seed, network=network)
+                rows += study(name, seed, wanted)
                 pd.DataFrame(rows).to_csv(target, index=False)
+    if some:
+        return
     with tempfile.TemporaryDirectory() as folder:
         measured = pd.DataFrame([speed(Path(folder))])
     measured.to_csv(target.with_name(f"{target.stem}_speed.csv"), index=False)

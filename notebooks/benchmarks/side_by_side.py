@@ -33,7 +33,7 @@ from peers import peer_methods
 from scipy import sparse
 
 import celldit as cd
-from celldit.cli.benchmark import celldit_method
+from celldit.cli.commands.benchmark import celldit_method
 from celldit.errors import CellditError
 from celldit.evaluation.benchmark import baseline_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.calibration.temporal_means import TemporalMeans
+from celldit.calibration.temporal_means import Curve, TemporalMeans, curve_weights
+from celldit.conditions.time_scale import TimeScale
 
 FIRST, SECOND, OTHER = ("a", 1.0), ("a", 2.0), ("b", 1.0)
 
@@ -22,7 +25,8 @@ def test_only_one_context_at_two_measured_times_is_known() -> None:
     assert known.knows(FIRST, SECOND)
     assert not known.knows(FIRST, FIRST)
     assert not known.knows(FIRST, OTHER)
-    assert not known.knows(FIRST, ("a", 1.5))
+    assert known.knows(FIRST, ("a", 1.5))
+    assert not known.knows(("a", 1.5), FIRST)
     assert not TemporalMeans({}).knows(FIRST, SECOND)
 
 
@@ -58,6 +62,38 @@ def test_a_model_of_one_time_holds_none_and_one_of_several_keeps_them(
     assert set(model.trained.temporal_means.means) == {("", 1.0), ("", 2.0)}
     model.save(tmp_path / "model")
     again = CellDiT.load(tmp_path / "model")
-    temporal_means = model.trajectory(adata, times=[1, 1.5], n_steps=1)
-    same = again.trajectory(adata, times=[1, 1.5], n_steps=1)
+    temporal_means = model.trajectory(adata, times=[1, 1.5])
+    same = again.trajectory(adata, times=[1, 1.5])
     assert (temporal_means.layers["counts"] != same.layers["counts"]).nnz == 0
+
+
+def course(values: np.ndarray, noise: float = 1e-4) -> TemporalMeans:
+    """Means of 50 genes at the times 0, 1, ..."""
+    means = {("", float(t)): row.astype(np.float32) for t, row in enumerate(values)}
+    measured = TemporalMeans(means, {key: np.full(50, noise, np.float32) for key in means})
+    return replace(measured, curve=measured._choose_curve(TimeScale(0, len(values) - 1)))
+
+
+def test_few_times_lie_on_a_line_and_a_line_stays_one() -> None:
+    slope_G = np.linspace(-1, 1, 50)
+    two = course(np.stack([0 * slope_G, slope_G]))
+    np.testing.assert_allclose(two.mean(("", 0.25), TimeScale(0, 1)), 0.25 * slope_G, atol=1e-6)
+    five = course(np.arange(5)[:, None] * slope_G)
+    np.testing.assert_allclose(five.mean(("", 2.5), TimeScale(0, 4)), 2.5 * slope_G, atol=2e-2)
+    np.testing.assert_allclose(five.mean(("", 2.0), TimeScale(0, 4)), 2 * slope_G, rtol=1e-6)
+    np.testing.assert_allclose(five.mean(("", 9.0), TimeScale(0, 4)), 4 * slope_G, rtol=1e-6)
+
+
+def test_a_course_that_bends_is_nearer_to_a_curve_than_to_the_line() -> None:
+    phase_G = np.linspace(0, 2, 50)
+    bent = course(np.stack([np.sin(0.7 * t + phase_G) for t in range(6)]))
+    scale, truth_G = TimeScale(0, 5), np.sin(0.7 * 2.5 + phase_G)
+    off = np.square(bent.mean(("", 2.5), scale) - truth_G).sum()
+    assert off < 0.2 * np.square(bent.line(("", 2.5), scale) - truth_G).sum()
+
+
+def test_the_weights_of_a_curve_keep_every_line() -> None:
+    u_T = np.array([0.0, 0.2, 0.7, 1.0])
+    weight_GT = curve_weights(u_T, np.full((3, 4), 0.1), 0.4, Curve(1.0, 0.5))
+    np.testing.assert_allclose(weight_GT.sum(1), 1)
+    np.testing.assert_allclose(weight_GT @ u_T, 0.4)

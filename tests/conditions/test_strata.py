@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.strata import Origin, Strata, controls_shift, mean_controls
+from celldit.conditions.strata import Origin, Strata, mean_controls
+from celldit.conditions.time_scale import TimeScale
 from celldit.effects.shifts import condition_means
 
 
@@ -108,12 +109,12 @@ def test_without_any_control_all_cells_stand_in() -> None:
     assert means[("A", None)] == [3.0]
 
 
-def test_controls_shift_from_one_time_to_another() -> None:
+def test_controls_between_two_times_are_on_the_way() -> None:
     means = {("A", 0.0): np.zeros(2), ("A", 10.0): np.array([3.0, 0.0])}
-    np.testing.assert_allclose(controls_shift(means, ("A", 0.0), ("A", 10.0)), [3, 0])
-    np.testing.assert_allclose(controls_shift(means, ("A", 0.0), ("A", 24.0)), [3, 0])
-    np.testing.assert_allclose(controls_shift(means, ("A", 5.0), ("A", 0.0)), [-1.5, 0])
-    np.testing.assert_allclose(controls_shift(means, ("A", 7.0), ("A", 7.0)), [0, 0])
+    for time, place in ((24.0, 3.0), (5.0, 1.5), (-2.0, 0.0)):
+        np.testing.assert_allclose(mean_controls(means, ("A", time)), [place, 0])
+    fast = mean_controls(means, ("A", 5.0), None, TimeScale(0, 10, rate=3.0))
+    np.testing.assert_allclose(fast, [3 * 0.817574, 0], rtol=1e-5)
 
 
 def test_a_new_context_is_where_its_controls_at_hand_are() -> None:

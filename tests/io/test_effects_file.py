@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from celldit.errors import FileError, OutOfMemoryError
-from celldit.inference import effects
+from celldit.inference.effects import table as effects
 from celldit.io import effects_file
 
 
@@ -20,7 +20,7 @@ def test_the_file_holds_what_the_table_holds(
 ) -> None:
     table = tiny_model.predict_effects(["A", "B"])
     # In blocks of any size.
-    monkeypatch.setattr(effects.effect_blocks, "__defaults__", (1,))
+    monkeypatch.setattr(effects_file, "BLOCK", 4)
     path = tmp_path / name
     written = tiny_model.predict_effects(["A", "B"], out=path).to_memory()
     assert list(written.var_names) == list(tiny_model.genes)

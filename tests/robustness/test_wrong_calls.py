@@ -31,12 +31,16 @@ STRAY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[str, Any]:
+def calls(
+    _tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path_factory: Any
+) -> dict[str, Any]:
     """Every function of tl, pl and pp with arguments that work, by name."""
+    folder = tmp_path_factory.mktemp("calls")
     adata = _tiny_screen
     model = train_tiny(adata)
     predicted = model.predict(perturbations=["A"])
     effects = model.predict_effects(["A", "B"])
+    probable = cd.tl.effects(adata.copy(), model, ["A", "B"], contexts="d1")
     scores = pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"])
     attention = pd.DataFrame(
         {
@@ -53,7 +57,9 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
     compared = cd.tl.compare(
         {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
     )
+    fates = pd.DataFrame([[0.5, 0.5], [1.0, 0.0]], ["a", "b"], ["a", "b"])
     found = {
+        "report.explore": (adata, model, folder / "explore.html", ["A"]),
         "tl.attention": (adata, model, "A"),
         "tl.ceiling": (adata, adata),
         "tl.compare": ({"celldit": predicted}, adata, adata),
@@ -63,12 +69,15 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "tl.effects": (adata, model, ["A"]),
         "tl.embed": (adata, model),
         "tl.evaluate": (predicted, adata, adata),
+        "tl.fate_map": (adata, model),
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
         "tl.intervals": (predicted, adata, adata),
+        "tl.next_perturbations": (adata, model, ["A+C", "B+C"]),
         "tl.paired": (compared, "celldit", "mean shift"),
         "tl.programs": (adata, model, "A"),
         "tl.rank_perturbations": (adata, model),
+        "tl.ranked_genes": (probable,),
         "tl.report": (predicted, adata, adata),
         "tl.token_activity": (adata, model),
         "pl.attention": (attention, "A"),
@@ -79,11 +88,14 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
         "pl.effect": (adata, predicted, "A"),
         "pl.effect_heatmap": (effects, ["gene1"]),
         "pl.embedding": (adata, predicted),
+        "pl.fate_map": (fates,),
         "pl.programs": (programs,),
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),
+        "pl.volcano": (probable, "A"),
         "pp.drug_features": ({"A": "CCO"},),
+        "pp.control_effects": (adata,),
         "pp.effect_table": (adata,),
         "pp.gene_features": (adata,),
         "pp.merge_guides": (adata, "perturbation"),
@@ -92,7 +104,14 @@ def calls(_tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT]) -> dict[
 
 
 NAMES = [f"{part}.{name}" for part in ("tl", "pl") for name in getattr(cd, part).__all__]
-NAMES += ["pp.drug_features", "pp.effect_table", "pp.gene_features", "pp.merge_guides"]
+NAMES += [
+    "pp.control_effects",
+    "pp.drug_features",
+    "pp.effect_table",
+    "pp.gene_features",
+    "pp.merge_guides",
+    "report.explore",
+]
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:
@@ -110,8 +129,12 @@ def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path
     options: dict[str, Any] = {}
     if name == "tl.rank_perturbations":
         options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
+    if name == "tl.fate_map":
+        options = {"groupby": "donor", "start": 1, "end": 2}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
+    if name == "report.explore":
+        options = {"overwrite": True, "max_cells": 5}
     for place in range(len(good)):
         for stray in (*STRAY.values(), calls["model"]):
             if isinstance(stray, CellDiT) and good[place] is stray:

@@ -47,11 +47,77 @@ def test_effects_survive_a_file(tiny_screen: ad.AnnData, tiny_model: Any, tmp_pa
     assert list(read["gene"]) == list(table["gene"])
 
 
+def test_effects_say_how_probable_each_change_is(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    table = cd.tl.effects(tiny_screen, tiny_model, min_change=0.5)
+    assert set(table["perturbation"]) == {"A", "B", "C", "A+B"}
+    np.testing.assert_allclose(table["log2_fold_change"] * np.log(2), table["log_fold_change"])
+    np.testing.assert_allclose(table["z"], table["log_fold_change"] / table["sd"])
+    for name in ("p_sign", "lfsr", "p_changed"):
+        assert table[name].between(0, 1).all()
+    assert (table["p_sign"] >= 0.5).all()
+    assert (table["lfsr"] >= 1 - table["p_sign"] - 1e-12).all()
+    assert (table["low"] < table["high"]).all()
+    smaller = cd.tl.effects(tiny_screen, tiny_model, min_change=0.1)["p_changed"]
+    assert (smaller >= table["p_changed"]).all()
+    own = tiny_screen[(tiny_screen.obs["donor"] == "d1").to_numpy()]
+    controls = own[(own.obs["perturbation"] == "control").to_numpy()]
+    rates = controls.X.toarray() / controls.X.sum(1) * 1e4
+    base = table.query("perturbation == 'A' and context == 'd1'")["base_mean"]
+    np.testing.assert_allclose(base, np.asarray(rates.mean(0)).ravel(), rtol=0.1, atol=0.5)
+
+
+def test_effects_of_a_control_are_nothing(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    table = cd.tl.effects(tiny_screen, tiny_model, "control")
+    assert (table[["log_fold_change", "sd", "z", "p_changed"]] == 0).all(axis=None)
+    assert (table["lfsr"] == 1).all()
+
+
+def test_effects_in_a_context_never_seen_start_at_its_own_controls(
+    tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]
+) -> None:
+    known = tiny_screen[(tiny_screen.obs["donor"] != "d3").to_numpy()].copy()
+    model = train_tiny(known, max_epochs=0)
+    table = cd.tl.effects(tiny_screen, model, "A")
+    new = table[table["context"] == "d3"]
+    assert set(new["extrapolation"]) == {"new context"}
+    assert set(table["context"]) == {"d1", "d2", "d3"}
+    own = tiny_screen.obs["donor"] == "d3"
+    controls = tiny_screen[(own & (tiny_screen.obs["perturbation"] == "control")).to_numpy()]
+    rates = np.asarray((controls.X.toarray() / controls.X.sum(1) * 1e4).mean(0)).ravel()
+    np.testing.assert_allclose(new["base_mean"], rates, rtol=1e-4)
+    only = cd.tl.effects(tiny_screen, model, "A", contexts="d3")
+    np.testing.assert_allclose(only["lfsr"], new["lfsr"], rtol=1e-12)
+    with pytest.raises(UnknownNameError, match="d9"):
+        cd.tl.effects(tiny_screen, model, "A", contexts="d9")
+    perturbed = tiny_screen[~(own & (tiny_screen.obs["perturbation"] == "control")).to_numpy()]
+    with pytest.raises(InputError, match=r"'d3'.*add its control cells"):
+        cd.tl.effects(perturbed.copy(), model, "A", contexts=["d3"])
+
+
 def test_effects_of_unknown_contexts_are_refused(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
-    tiny_screen.obs["donor"] = "d9"
+    perturbed = tiny_screen[(tiny_screen.obs["perturbation"] != "control").to_numpy()].copy()
+    perturbed.obs["donor"] = "d9"
     with pytest.raises(InputError, match="d9"):
-        cd.tl.effects(tiny_screen, tiny_model, "A")
-    assert "celldit_effects" not in tiny_screen.uns
+        cd.tl.effects(perturbed, tiny_model, "A")
+    assert "celldit_effects" not in perturbed.uns
+
+
+def test_ranked_genes_have_a_row_for_each_condition(
+    tiny_screen: ad.AnnData, tiny_model: Any
+) -> None:
+    table = cd.tl.effects(tiny_screen, tiny_model, ["A", "B"])
+    ranked = cd.tl.ranked_genes(table)
+    assert ranked.shape == (6, tiny_screen.n_vars)
+    assert not ranked.isna().any(axis=None)
+    own = table.query("perturbation == 'B' and context == 'd2'").set_index("gene")
+    np.testing.assert_array_equal(ranked.loc["B | d2", own.index], own["z"])
+    one = cd.tl.ranked_genes(table[table["context"] == "d1"], by="confidence")
+    assert list(one.index) == ["A", "B"]
+    assert one.abs().max(axis=None) <= 1
+    with pytest.raises(InputError, match="'z'"):
+        cd.tl.ranked_genes(table, by="p")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no probabilities"):
+        cd.tl.ranked_genes(tiny_model.predict_effects("A"))
 
 
 @pytest.fixture

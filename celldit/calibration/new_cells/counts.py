@@ -88,30 +88,10 @@ class NewCounts(CountModel):
         mean_BG = mean_BG * factor_B.to(mean_BG.dtype)[:, None]
         # The gamma factors move the total from here, and only a share of that stays, too.
         reached_B = torch.log((mean_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
-        return cls._drawn_from(mean_BG, theta_G, size_B, reached_B, share, count_quantiles)
-
-    @classmethod
-    def _drawn_from(
-        cls,
-        before_BG: Tensor,
-        theta_G: Tensor,
-        size_B: Tensor,
-        total_B: Tensor,
-        share: float,
-        count_quantiles: CellQuantiles | None,
-    ) -> NewCounts:
-        mean_BG = before_BG
+        before_BG = mean_BG
         if count_quantiles is not None:
             mean_BG = torch.from_numpy(count_quantiles.means(before_BG.numpy()))
-        return cls(mean_BG, theta_G, size_B, total_B, share, before_BG, count_quantiles)
-
-    def towards(self, other: NewCounts, share_B: Tensor) -> NewCounts:
-        """The same cells a share of the way to `other`: expectations lie on a straight line."""
-        before_BG = torch.lerp(self.before_BG, other.before_BG, share_B[:, None])
-        theta_BG = self.theta_G * (other.theta_G / self.theta_G) ** share_B[:, None]
-        total_B = torch.log((before_BG.sum(1) * 1e4 / self.size_B).clamp_min(1e-12))
-        rest = self.size_B, total_B, self.share, self.count_quantiles
-        return self._drawn_from(before_BG, theta_BG, *rest)
+        return cls(mean_BG, theta_G, size_B, reached_B, share, before_BG, count_quantiles)
 
 
 def held_total(rate_BG: np.ndarray, total_B: np.ndarray, share: float) -> np.ndarray:

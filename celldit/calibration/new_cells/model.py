@@ -39,32 +39,6 @@ from celldit.latent.likelihoods import CountDistribution
 
 
 @dataclass(frozen=True, eq=False)
-class Towards:
-    """The same B new cells at another time, and how far they are on the way there.
-
-    Attributes
-    ----------
-    z_BKD
-        Latents to decode there.
-    row_B
-        States there.
-    share_B
-        How much of the way lies behind each; 0 leaves it where it is.
-    offset_BG
-        What brings their conditions there to their mean; None for nothing.
-    """
-
-    z_BKD: Tensor
-    row_B: np.ndarray
-    share_B: Tensor
-    offset_BG: Tensor | None = None
-
-    def latents(self, z_BKD: Tensor) -> Tensor:
-        """Latents on the way from those here, (B, K, D)."""
-        return torch.lerp(z_BKD, self.z_BKD, self.share_B[:, None, None])
-
-
-@dataclass(frozen=True, eq=False)
 class NewCellModel:
     """What turns latents of the flow into latents to decode, and expectations into counts.
 
@@ -115,13 +89,8 @@ class NewCellModel:
         size_B: Tensor,
         row_B: np.ndarray,
         offset_BG: Tensor | None = None,
-        towards: Towards | None = None,
     ) -> CountDistribution:
         """Distribution of the counts of new cells, from their latents, sizes and states.
-
-        Cells on the way towards another time have expected counts on the straight line between
-        those at both ends, and scatter in between. Where the decoder's own distribution is drawn
-        from, it is their latents that lie on a line.
 
         Parameters
         ----------
@@ -131,18 +100,10 @@ class NewCellModel:
             Latents, library sizes and states of B cells.
         offset_BG
             What brings their conditions to their mean, as for counterfactuals; None for nothing.
-        towards
-            The same cells at another time that they are on the way to; None for none.
         """
         if len(self.theta_G) == 0:
-            z_BKD = z_BKD if towards is None else towards.latents(z_BKD)
             return autoencoder.decode(z_BKD, size_B)
-        model = self._counts(autoencoder, z_BKD, size_B, row_B, offset_BG)
-        if towards is None:
-            return model
-        there = towards.z_BKD, size_B, towards.row_B, towards.offset_BG
-        other = self._counts(autoencoder, *there)
-        return model.towards(other, towards.share_B)
+        return self._counts(autoencoder, z_BKD, size_B, row_B, offset_BG)
 
     def _counts(
         self,

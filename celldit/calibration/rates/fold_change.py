@@ -97,6 +97,12 @@ class FoldChanges:
             self._controls[stratum] = Decoded.of(self.autoencoder, drawn)
         return self._controls[stratum]
 
+    def control_rate(self, stratum: StratumKey, reference_F: np.ndarray | None) -> np.ndarray:
+        """Counts per 10,000 in the controls of a stratum, measured or else decoded, shape (G,)."""
+        measured_G = self.control_rates.get(stratum)
+        found = self._control(stratum, reference_F).rate_G if measured_G is None else measured_G
+        return np.asarray(found, dtype=np.float64)
+
     def of(
         self,
         stratum: StratumKey,
@@ -133,7 +139,7 @@ class FoldChanges:
             mean_shift(before.z_NKD, moved),
             beyond,
         )
-        base_G = np.asarray(self.control_rates.get(stratum, before.rate_G), dtype=np.float64)
+        base_G = self.control_rate(stratum, reference_F)
 
         def ratio(after_G: np.ndarray) -> np.ndarray:
             kept_G = base_G * np.minimum(after_G / np.maximum(before.rate_G, 1e-12), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.disk.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
+from celldit.data.labels.times import find_bins, warn_binned
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
 
@@ -97,7 +99,12 @@ perturbation_sep
             covariate_keys=covariate_keys,
             perturbation_sep=perturbation_sep,
         )
-    return open_fields(path, fields)
+    store = open_fields(path, fields)
+    if fields.time_bins or store.times is None or fields.time_key is None:
+        return store
+    bins = find_bins(store.times)
+    warn_binned(store.times, bins, fields.time_key)
+    return open_fields(path, replace(fields, time_bins=bins)) if bins else store
 
 
 def open_fields(

@@ -111,14 +111,29 @@ def number_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
     """
     column = obs_column(adata, key, role)
     _refuse_missing(column, key, role)
+    if _are_dates(column):
+        raise InputError(
+            f"adata.obs[{key!r}], named by {role}, holds dates; write the time since the start as "
+            f"a number into another column, such as adata.obs['hours'] = "
+            f"(adata.obs[{key!r}] - adata.obs[{key!r}].min()) / pd.Timedelta('1h')."
+        )
     values = pd.to_numeric(pd.Series(np.asarray(column)), errors="coerce").to_numpy(np.float64)
     if not np.isfinite(values).all():
         bad = np.asarray(column)[~np.isfinite(values)][0]
         raise InputError(
             f"adata.obs[{key!r}], named by {role}, must hold finite numbers, but holds {bad!r}; "
-            "convert the column, for example 'day10.5' to 10.5."
+            "convert the column, for example 'day10.5' to 10.5, and dates to hours since the first."
         )
     return values
+
+
+def _are_dates(column: pd.Series) -> bool:
+    kinds = pd.api.types
+    return bool(
+        kinds.is_datetime64_any_dtype(column.dtype)
+        or kinds.is_timedelta64_dtype(column.dtype)
+        or isinstance(column.dtype, pd.PeriodDtype)
+    )
 
 
 def as_text(value: object) -> str:

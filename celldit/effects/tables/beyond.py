@@ -107,7 +107,8 @@ def beyond_latent(
         if errors_BG is not None:
             said_BM = (errors_BG[:, matched.theirs] * matched.factor) ** 2
             variance_BM = np.where(np.isfinite(said_BM), said_BM, usual_M) + LEAST_ERROR**2
-        rest_BM = np.where(np.isfinite(rest_BM), rest_BM, 0)
+        measured_BM = np.isfinite(rest_BM)
+        rest_BM = np.where(measured_BM, rest_BM, 0)
         kept_BM = np.where(
             rest_BM**2 > FAR**2 * variance_BM,
             rest_BM - variance_BM / np.where(rest_BM == 0, 1, rest_BM),
@@ -116,7 +117,7 @@ def beyond_latent(
         row_E, gene_E = np.nonzero(kept_BM)
         entries.append(np.array([rows_N[rows][row_E], gene_E, kept_BM[row_E, gene_E]]))
         for b, targets in enumerate(own[rows.start : rows.stop]):
-            for m in targets:
+            for m in (m for m in targets if measured_BM[b, m]):
                 value = rest_BM[b, m] * TARGETS**2 / (TARGETS**2 + variance_BM[b, m])
                 # In place of what may be there already, and never quite nothing.
                 more = value - kept_BM[b, m] or 1e-9

@@ -87,21 +87,6 @@ def test_with_all_of_the_deviation_genes_are_independent_negative_binomials() ->
         assert np.array_equal(*drawn)
 
 
-def test_between_two_times_expectations_lie_on_a_line_and_the_ends_are_exact() -> None:
-    size_B, total_B = torch.full((3,), 1e4), torch.full((3,), 2.0)
-    here, there = (
-        NewCounts.held(9 * torch.rand(3, 5), torch.rand(3, 5) + 0.5, size_B, total_B, 0.4)
-        for _ in range(2)
-    )
-    model = here.towards(there, torch.tensor([0.0, 0.25, 1.0]))
-    for cell, end in ((0, here), (2, there)):
-        torch.testing.assert_close(model.mean_BG[cell], end.mean_BG[cell])
-        torch.testing.assert_close(model.theta_G[cell], end.theta_G[cell])
-        torch.testing.assert_close(model.total_B[cell], end.total_B[cell])
-    torch.testing.assert_close(model.mean_BG[1], 0.75 * here.mean_BG[1] + 0.25 * there.mean_BG[1])
-    assert np.array_equal(*(m.draw(0, np.random.default_rng(7)) for m in (here, model)))
-
-
 def test_sizes_follow_their_context() -> None:
     rng = np.random.default_rng(0)
     row_N = np.repeat([0, 1], 2000)

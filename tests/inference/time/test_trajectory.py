@@ -25,11 +25,10 @@ def timed(simulate_screen, train_tiny):
     return train_tiny(adata), adata
 
 
-@pytest.mark.parametrize("sampler", ["inversion", "edit"])
-def test_cells_move_with_time_and_stay_themselves(timed, sampler):
+def test_cells_move_with_time_and_stay_themselves(timed):
     model, adata = timed
     early = adata[adata.obs["day"] == 1].copy()
-    shown = model.trajectory(early, times=[1, 1.5, 2, 3, 4], sampler=sampler, n_steps=4)
+    shown = model.trajectory(early, times=[1, 1.5, 2, 3, 4])
     assert list(shown.obs["day"].unique()) == [1, 1.5, 2, 3, 4]
     assert list(shown.obs["source_cell"]) == list(early.obs_names) * 5
     assert (shown.obs["source_time"] == 1).all()
@@ -39,13 +38,12 @@ def test_cells_move_with_time_and_stay_themselves(timed, sampler):
     assert level == sorted(level)
 
 
-@pytest.mark.parametrize("sampler", ["inversion", "edit"])
-def test_at_a_trained_time_cells_have_the_mean_that_was_measured(timed, sampler):
+def test_at_a_trained_time_cells_have_the_mean_that_was_measured(timed):
     model, adata = timed
     log = np.log1p(adata.X.toarray() * (1e4 / adata.X.sum(axis=1).A1[:, None]))
     days = adata.obs["day"].to_numpy()
     early = adata[days == 1].copy()
-    sent = model.trajectory(early, times=[4], sampler=sampler, n_steps=4)
+    sent = model.trajectory(early, times=[4])
     there = np.log1p(
         sent.layers["counts"].toarray() * (1e4 / sent.obs["size_factor"].to_numpy())[:, None]
     )
@@ -62,16 +60,16 @@ def test_a_model_without_new_cells_refuses(timed):
     unlearned = replace(model.trained.new_cell_model, learned=False)
     alone._trained = replace(model.trained, new_cell_model=unlearned)
     with pytest.raises(InputError, match="cannot draw new cells"):
-        alone.trajectory(adata[:3].copy(), times=[2], n_steps=1)
+        alone.trajectory(adata[:3].copy(), times=[2])
 
 
 def test_a_time_outside_warns_and_one_inside_does_not(timed):
     model, adata = timed
     with pytest.warns(UserWarning, match="outside the trained range 1 to 4"):
-        model.trajectory(adata[:3].copy(), times=[9], n_steps=1)
+        model.trajectory(adata[:3].copy(), times=[9])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model.trajectory(adata[:3].copy(), times=[3], n_steps=1)
+        model.trajectory(adata[:3].copy(), times=[3])
 
 
 def test_what_cannot_be_shown(timed, tiny_model):
@@ -82,37 +80,22 @@ def test_what_cannot_be_shown(timed, tiny_model):
         model.trajectory(times=[])
     with pytest.raises(InputError, match="finite"):
         model.trajectory(times=[float("nan")])
-    with pytest.raises(InputError, match="through noise"):
-        model.trajectory(times=[2], sampler="transport")
-
-
-def test_between_trained_times_expected_counts_lie_on_a_line(timed):
-    model, adata = timed
-    early = adata[adata.obs["day"] == 1].copy()
-    shown = model.trajectory(early, times=[2, 2.5, 3, 4], n_steps=2)
-    # The gene that rises; what first falls is bent, since counts that were lost do not come back.
-    two, some, half, four = np.split(shown.layers["mean"].toarray()[:, 5], 4)
-    rising = (two > early.X.toarray()[:, 5]) & (four > two)
-    assert rising.mean() > 0.9
-    line = np.stack([0.75 * two + 0.25 * four, 0.5 * (two + four)])
-    np.testing.assert_allclose(np.stack([some, half])[:, rising], line[:, rising], rtol=1e-4)
 
 
 def test_at_its_own_time_a_cell_is_itself_though_that_was_not_trained(timed):
     model, adata = timed
     few = adata[:20].copy()
     few.obs["day"] = [3.0] * 10 + [2.0] * 10
-    shown = model.trajectory(few, times=[3], n_steps=2)
+    shown = model.trajectory(few, times=[3])
     same = np.asarray((shown.layers["counts"] != few.X).sum(axis=1)).ravel() == 0
     assert same[:10].all()
     assert not same[10:].any()
 
 
-@pytest.mark.parametrize("sampler", ["inversion", "edit"])
-def test_a_cell_is_the_same_with_whatever_times_it_is_asked_for(timed, sampler):
+def test_a_cell_is_the_same_with_whatever_times_it_is_asked_for(timed):
     model, adata = timed
     few = adata[:40].copy()
-    alone = model.trajectory(few, times=[3], sampler=sampler, n_steps=2)
-    among = model.trajectory(few, times=[3, 4, 1.5], sampler=sampler, n_steps=2)
+    alone = model.trajectory(few, times=[3])
+    among = model.trajectory(few, times=[3, 4, 1.5])
     assert (alone.layers["mean"] != among.layers["mean"][:40]).nnz == 0
     assert (alone.layers["counts"] != among.layers["counts"][:40]).nnz == 0

@@ -191,9 +191,19 @@ CASES: dict[str, Case] = {
         lambda s, m: s.setup(**arguments(m))),
     "no numbers": Case(
         lambda s: s.setup(changed(s, t="day10.5"), time_key="t"),
-        r"convert the column, for example '(?P<old>\S+)' to (?P<new>\S+)\.$",
+        r"convert the column, for example '(?P<old>\S+)' to (?P<new>\S+), and dates",
         lambda s, m: s.setup(changed(s, t=s.adata.obs["t"].replace({m["old"]: float(m["new"])})),
                              time_key="t")),
+    "dates as times": Case(
+        lambda s: s.setup(changed(s, t=pd.Timestamp("2026-01-01")
+                                  + pd.to_timedelta(np.arange(s.adata.n_obs) % 2, "D")),
+                          time_key="t"),
+        r"such as (?P<code>adata\.obs.*'1h'\))\.",
+        lambda s, m: s.setup(s.run(m, pd=pd)["adata"], time_key="hours")),
+    "minutes as times": Case(
+        lambda s: s.setup(changed(s, t=np.arange(s.adata.n_obs) * 1.0), time_key="t"),
+        "write the times of your own choice into the column",
+        lambda s, m: s.setup(changed(s, t=np.arange(s.adata.n_obs) // 240 * 1.0), time_key="t")),
     "sizes of 0": Case(
         lambda s: s.setup(changed(s, n=np.arange(s.adata.n_obs)), size_factor_key="n"),
         "drop those cells or name another column",

@@ -117,6 +117,43 @@ def turned(s: Scope, sign: float) -> ad.AnnData:
     return given
 
 
+NAMES = ["A", "B", "C"]
+
+
+def features(s: Scope, name: str = "f.npz", write: Callable[[Path], Any] | None = None) -> CellDiT:
+    """A model with features from a file."""
+    path = s.folder / name
+    if write is None:
+        np.savez(path, names=np.array(NAMES), vectors=np.eye(3))
+    else:
+        write(path)
+    return made(s, features=path)
+
+
+def edges(score: float) -> pd.DataFrame:
+    return pd.DataFrame({"from": ["A", "B"], "to": ["B", "C"], "score": [score, 1.0]})
+
+
+def with_names(path: Path) -> None:
+    np.save(path, np.eye(3))
+    path.with_suffix(".txt").write_text("\n".join(NAMES))
+
+
+def several(s: Scope, rename: Callable[[str], str] | None = None, **setup: Any) -> CellDiT:
+    """Two halves of the screen as two screens, the second set up or named otherwise."""
+    one, other = s.adata[::2].copy(), s.adata[1::2].copy()
+    other.obs["total"] = 100.0
+    s.setup(other, **setup)
+    if rename is not None:
+        other.var_names = [rename(gene) for gene in other.var_names]
+    return CellDiT([one, other], "modules")
+
+
+def backed(s: Scope) -> CellDiT:
+    s.adata.copy().write_h5ad(s.folder / "s.h5ad")
+    return CellDiT([s.adata, ad.read_h5ad(s.folder / "s.h5ad", backed="r")], "modules")
+
+
 def right(call: Callable[[Scope], Any]) -> Callable[..., Any]:
     return lambda s, _: call(s)
 
@@ -213,6 +250,68 @@ CASES: dict[str, Case] = {
     "a strange direction of a screen": Case(
         lambda s: cd.pp.effect_table(s.adata, direction="knockout"), "Did you mean '(.+?)'",
         lambda s, found: cd.pp.effect_table(s.adata, min_cells=5, direction=found[1]),
+    ),
+    "one screen": Case(
+        lambda s: CellDiT([s.adata]), "or give one by itself|or one by itself",
+        right(made),
+    ),
+    "screens of different covariates": Case(
+        lambda s: several(s, covariate_keys=()), "with the same covariate_keys", right(several)
+    ),
+    "one screen with sizes": Case(
+        lambda s: several(s, size_factor_key="total"), "or neither", right(several)
+    ),
+    "other separators": Case(
+        lambda s: several(s, perturbation_sep="&"), "write them alike", right(several)
+    ),
+    "screens of other genes": Case(
+        lambda s: several(s, rename=lambda gene: f"x{gene}"), "name genes alike", right(several)
+    ),
+    "a screen in a file": Case(
+        backed, r"adata\.to_memory\(\)",
+        right(lambda s: several(s)),
+    ),
+    "few controls": Case(
+        lambda s: cd.pp.control_effects(s.adata[:40].copy()), "it needs 50",
+        right(lambda s: cd.pp.control_effects(s.adata)),
+    ),
+    "a strange direction of a gene": Case(
+        lambda s: cd.pp.control_effects(s.adata, direction={"gene1": "activate"}),
+        "Did you mean '(.+?)'",
+        lambda s, found: cd.pp.control_effects(s.adata, direction={"gene1": found[1]}),
+    ),
+    "features as a pickle": Case(
+        lambda s: features(s, "f.pkl", lambda path: path.write_bytes(b"")), r"save .+ as \.npz",
+        right(features),
+    ),
+    "no file of features": Case(
+        lambda s: made(s, features=s.folder / "none.csv"), "check the path", right(features)
+    ),
+    "features of another kind": Case(
+        lambda s: features(s, "f.doc", lambda path: path.write_text("x")), r"give one of .*\.npz",
+        right(features),
+    ),
+    "numbers without names": Case(
+        lambda s: features(s, "f.npy", lambda path: np.save(path, np.eye(3))),
+        "put these, one a line",
+        right(lambda s: features(s, "f.npy", with_names)),
+    ),
+    "names that do not fit": Case(
+        lambda s: made(s, features=(np.eye(3), ["A"])), "one row for each name",
+        right(lambda s: made(s, features=(np.eye(3), NAMES))),
+    ),
+    "several matrices": Case(
+        lambda s: features(s, "f.npz", lambda path: np.savez(path, a=np.eye(3), b=np.eye(2))),
+        "one matrix and one list of names", right(features),
+    ),
+    "features without numbers": Case(
+        lambda s: made(s, features=ad.AnnData(obs=pd.DataFrame(index=NAMES))), "has no X",
+        right(lambda s: made(s, features=ad.AnnData(np.eye(3), pd.DataFrame(index=NAMES)))),
+    ),
+    "edges without weights": Case(
+        lambda s: features(s, "f.csv", lambda path: edges(0.0).to_csv(path, index=False)),
+        "weights above 0",
+        right(lambda s: features(s, "f.csv", lambda path: edges(0.5).to_csv(path, index=False))),
     ),
 }  # fmt: skip
 

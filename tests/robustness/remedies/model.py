@@ -75,6 +75,17 @@ def one_without_controls(s: Scope) -> ad.AnnData:
     return s.setup(s.adata[~of_first.to_numpy()].copy())
 
 
+def one_time(adata: ad.AnnData) -> None:
+    adata.obs["t"] = 1.0
+
+
+def late_without_controls(s: Scope) -> ad.AnnData:
+    """The later of two times has none."""
+    with_times(s.adata)
+    late = (s.adata.obs["t"] == 3) & (s.adata.obs["perturbation"] == "control")
+    return s.setup(s.adata[~late.to_numpy()].copy(), time_key="t")
+
+
 def without_warning(call: Any, of: str) -> Any:
     """What is made, if nothing warns of this; a very small training may warn of other things."""
     with warnings.catch_warnings():
@@ -98,7 +109,7 @@ def controls_only(s: Scope) -> CellDiT:
 
 def path(s: Scope, times: Any, **options: Any) -> Any:
     with_times(s.few)
-    return s.timed.trajectory(s.few, times=times, n_steps=1, **options)
+    return s.timed.trajectory(s.few, times=times, **options)
 
 
 def no_conditions_dropped(s: Scope) -> Any:
@@ -201,6 +212,10 @@ CASES: dict[str, Case] = {
         lambda s: s.train_tiny(deeper(s, 3)), "sc.pp.(?P<name>downsample_counts)",
         lambda s, m: without_warning(
             lambda: s.train_tiny(deeper(s, 3, getattr(sc.pp, m["name"]))), "library sizes")),
+    "a time without controls": Case(
+        lambda s: s.train_tiny(late_without_controls(s), max_epochs=0),
+        r"no controls of the same time \(.*3.*\)\..*Add controls of these times",
+        lambda s, m: without_warning(lambda: s.timed, "no controls of the same time")),
     "a context without controls": Case(
         lambda s: s.train_tiny(one_without_controls(s)), "control cells of each context",
         lambda s, m: without_warning(lambda: s.train_tiny(s.setup()), "control cells")),
@@ -387,10 +402,9 @@ CASES: dict[str, Case] = {
     "a trajectory without times": Case(
         lambda s: s.model.trajectory(times=[1, 2]), "set up with time_key=",
         lambda s, m: path(s, [1, 2])),
-    "a trajectory by transport": Case(
-        lambda s: s.timed.trajectory(times=[1, 2], sampler="transport"),
-        'use "(?P<name>inversion)" or',
-        lambda s, m: path(s, [1, 2], sampler=m["name"])),
+    "another time where there is one": Case(
+        lambda s: predict(s, s.other("one time", one_time, time_key="t"), time=2.0),
+        "train on cells of two times or more", lambda s, m: predict(s, s.timed, time=2.0)),
     "times that are none": Case(
         lambda s: s.timed.trajectory(times=[]), r"such as (?P<times>\[[^\]]+\])",
         lambda s, m: quietly(lambda: path(s, eval(m["times"])))),

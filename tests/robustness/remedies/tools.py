@@ -15,7 +15,7 @@ import celldit as cd
 from celldit.cli.app import app
 from celldit.errors import CellditError
 
-from .case import ARGUMENTS, Case, Scope, arguments, dense
+from .case import ARGUMENTS, Case, Scope, arguments, dense, with_times
 from .data import backed, quietly
 from .model import controls_only, path
 
@@ -152,10 +152,6 @@ CASES: dict[str, Case] = {
         lambda s: tool("counterfactual", s, "A", adata=_wider(s)),
         "they keep their observed counts",
         lambda s, m: tool("counterfactual", s, "A")),
-    "effects in new contexts": Case(
-        lambda s: tool("effects", s, "A", adata=_new_context(s)),
-        r"use (?P<code>cd\.tl\.counterfactual) for new contexts",
-        lambda s, m: eval(m["code"], {"cd": cd})(_new_context(s), s.model, "A")),
     "loadings of other genes": Case(
         lambda s: tool("gene_loadings", s, adata=s.adata[:, 3:].copy()),
         "pass an AnnData with the genes", lambda s, m: tool("gene_loadings", s)),
@@ -490,6 +486,20 @@ CASES: dict[str, Case] = {
     "a trajectory of one time": Case(
         lambda s: draw("trajectory", _path(s, [1.0])), r"give more to model\.trajectory\(\)",
         lambda s, m: draw("trajectory", _path(s, [1.0, 3.0]))),
+    "fates without times": Case(
+        lambda s: tool("fate_map", s, groupby="donor", start=1, end=3), "set up with time_key=",
+        lambda s, m: _fates(s)),
+    "fates of no column": Case(
+        lambda s: _fates(s, groupby="kind"), "Did you mean|known", lambda s, m: _fates(s)),
+    "fates of no cells": Case(
+        lambda s: _fates(s, max_cells=0), "must be at least (?P<n>1)",
+        lambda s, m: _fates(s, max_cells=int(m["n"]))),
+    "fates of another time": Case(
+        lambda s: _fates(s, end=9), r"its times are 1, (?P<end>3)\.",
+        lambda s, m: _fates(s, end=float(m["end"]))),
+    "fates of something else": Case(
+        lambda s: draw("fate_map", s.effects), r"the table that cd\.tl\.fate_map returns",
+        lambda s, m: draw("fate_map", _fates(s))),
     "a trajectory of effects beside cells": Case(
         lambda s: draw("trajectory", s.effects, measured=s.adata), "goes with the cells of",
         lambda s, m: draw("trajectory", _path(s, [1.0, 3.0]))),
@@ -535,10 +545,6 @@ def _wider(s: Scope) -> ad.AnnData:
     return s.setup(query)
 
 
-def _new_context(s: Scope) -> ad.AnnData:
-    return s.setup(with_obs(s.adata.copy(), donor="new"))
-
-
 def _shared(s: Scope, code: str) -> Any:
     predicted, truth = s.predicted[:, 2:].copy(), s.adata
     shared = eval(code, {"truth": truth, "predicted": predicted})
@@ -579,6 +585,12 @@ def _apart(s: Scope) -> ad.AnnData:
 
 def _path(s: Scope, times: list[float]) -> ad.AnnData:
     return s.once(f"path {times}", lambda: path(s, times))
+
+
+def _fates(s: Scope, **options: Any) -> pd.DataFrame:
+    with_times(s.few)
+    asked = {"groupby": "donor", "start": 1, "end": 3, "max_cells": 20, **options}
+    return cd.tl.fate_map(s.few, s.timed, **asked)
 
 
 def _of_a(s: Scope) -> ad.AnnData:

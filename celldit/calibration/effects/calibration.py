@@ -1,0 +1,239 @@
+"""Log fold changes and how far they are off.
+
+A log fold change is s times that of rates after mean calibration plus t times that of rates as they
+are decoded (:mod:`celldit.calibration.rates.fold_change`), s and t at least 0 and together at most
+1.
+
+The effect prior knows how uncertain its latent shift is, but not what the latent leaves out of a
+gene, nor how the decoder bends a large effect. Both show when training conditions are predicted and
+compared with what was measured (:mod:`celldit.calibration.effects.fit`):
+
+    variance = a · prior variance + b · (predicted log fold change)² + c of the gene
+               + e of the gene · prior standard deviation.
+
+The last is what is left of a gene that is measured badly
+(:mod:`celldit.calibration.effects.intervals`).
+
+Conditions that training has seen and each kind of those that it has not have numbers of their own
+where enough genes respond in them and in those that they borrow from.
+
+What was measured and what was predicted of a seen condition share the control cells, so that no
+comparison shows what these were off by. The effect of a seen condition is known from the difference
+to them, and their sampling variance is added: of n cells, (u / rate + φ of the gene) / n, with u
+the counts per 10,000 that one count makes and φ the squared coefficient of variation between cells.
+What that changes is in ``docs/results/effect_doubt.csv``.
+
+What the variance is of is a distribution with a shape of its own
+(:mod:`celldit.calibration.effects.shape`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from celldit.calibration.effects.shape import ErrorShape, Spread
+from celldit.calibration.rates.fold_change import PSEUDO_RATE
+from celldit.conditions.extrapolation import Extrapolation
+
+# Of the names of arrays that hold e, and of the one that holds φ.
+ROUGH, SCATTER = ".rough", "control_scatter"
+
+
+@dataclass(frozen=True, eq=False)
+class EffectCalibration:
+    """Coefficients of a log fold change and of its variance; see the module.
+
+    Attributes
+    ----------
+    calibrated, decoded
+        s and t.
+    prior, relative
+        a and b, the scale included, for conditions that training has not seen.
+    constant
+        c, of each gene, shape (G,), or of all.
+    n_responding
+        Genes (over conditions) that it was fitted on, borrowed ones among them; 0 where there were
+        too few, and the prior's standard deviation stands as it is.
+    by_kind
+        Those of kinds of extrapolation that have their own.
+    rough
+        e, of each gene, shape (G,), or of all.
+    shape
+        Of the distribution of errors.
+    control_scatter
+        φ, of each gene, shape (G,), or of all.
+    one_count
+        u; 0 in models of earlier versions, which add nothing for controls.
+    """
+
+    calibrated: float = 1.0
+    decoded: float = 0.0
+    prior: float = 1.0
+    relative: float = 0.0
+    constant: np.ndarray | float = 0.0
+    n_responding: int = 0
+    by_kind: Mapping[Extrapolation, EffectCalibration] = field(default_factory=dict)
+    rough: np.ndarray | float = 0.0
+    shape: ErrorShape = field(default_factory=ErrorShape)
+    control_scatter: np.ndarray | float = 0.0
+    one_count: float = 0.0
+
+    def _of(self, kind: Extrapolation | None) -> EffectCalibration:
+        return self if kind is None else self.by_kind.get(kind, self)
+
+    def fold_change(
+        self, calibrated_G: np.ndarray, decoded_G: np.ndarray, kind: Extrapolation | None
+    ) -> np.ndarray:
+        """Log fold changes from those of calibrated and decoded rates; the kind as in :meth:`sd`.
+
+        A kind without its own is read as conditions that training has seen: how rates and mean
+        log expression belong together is no matter of how far a prediction reaches.
+        """
+        own = self._of(kind if kind in self.by_kind else Extrapolation.SEEN)
+        return own.calibrated * calibrated_G + own.decoded * decoded_G
+
+    def scale(
+        self, prior_sd: np.ndarray, fold_change: np.ndarray, kind: Extrapolation | None
+    ) -> np.ndarray:
+        """Root of the variance of the module, of the shape of the first two arguments.
+
+        The kind is None for another dose or time of what was seen: it is not as sure as the same.
+        """
+        own = self._of(kind)
+        of_prior = own.prior * prior_sd**2 + own.rough * prior_sd
+        return np.sqrt(of_prior + own.relative * fold_change**2 + own.constant)
+
+    def spread(
+        self,
+        prior_sd_G: np.ndarray,
+        fold_change_G: np.ndarray,
+        kind: Extrapolation | None,
+        *,
+        control_rate_G: np.ndarray,
+        n_controls: float,
+        added_sd_G: np.ndarray | float = 0.0,
+    ) -> Spread:
+        """Distributions of the true log fold changes of one condition.
+
+        Parameters
+        ----------
+        prior_sd_G, fold_change_G, kind
+            As in :meth:`scale`.
+        control_rate_G
+            Counts per 10,000 in the controls.
+        n_controls
+            How many control cells these are.
+        added_sd_G
+            What else is not known of each.
+        """
+        variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2 + np.square(added_sd_G)
+        if kind is Extrapolation.SEEN and n_controls:
+            variance_G = variance_G + self._of_controls(control_rate_G, n_controls)
+        return self._of(kind).shape.of(fold_change_G, np.sqrt(variance_G))
+
+    def _of_controls(self, rate_G: np.ndarray, n: float) -> np.ndarray:
+        """Variance of the log rate of n controls."""
+        # As for measured groups: had there been one more count, since none proves no silence.
+        poisson_G = (rate_G + self.one_count / n) * self.one_count
+        variance_G: np.ndarray = (poisson_G + self.control_scatter * rate_G**2) / n
+        return variance_G / (rate_G + PSEUDO_RATE) ** 2
+
+    def with_earlier(
+        self, genes: Sequence[str], earlier: EffectCalibration, earlier_genes: Sequence[str]
+    ) -> EffectCalibration:
+        """What an earlier training learned, where this one had nothing to learn from.
+
+        Parameters
+        ----------
+        genes, earlier_genes
+            Of this calibration, and of the other; without all of these the other is of no use.
+        earlier
+            The other.
+        """
+        place = {gene: i for i, gene in enumerate(earlier_genes)}
+        if self.n_responding or self.by_kind or not all(gene in place for gene in genes):
+            return self
+        return earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
+
+    def _of_genes(self, column_G: np.ndarray) -> EffectCalibration:
+        def chosen(each: np.ndarray | float) -> np.ndarray | float:
+            return each[column_G] if isinstance(each, np.ndarray) else each
+
+        return replace(
+            self,
+            constant=chosen(self.constant),
+            rough=chosen(self.rough),
+            control_scatter=chosen(self.control_scatter),
+            by_kind={kind: own._of_genes(column_G) for kind, own in self.by_kind.items()},
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays, for JSON; in place of one its mean."""
+        return {
+            "aimed": self.calibrated,
+            "decoded": self.decoded,
+            "prior": self.prior,
+            "relative": self.relative,
+            "constant": float(np.mean(self.constant)),
+            "rough": float(np.mean(self.rough)),
+            "n_responding": self.n_responding,
+            "shape": self.shape.to_config(),
+            "control_scatter": float(np.mean(self.control_scatter)),
+            "one_count": self.one_count,
+            "by_kind": {str(kind): own.to_config() for kind, own in self.by_kind.items()},
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays, for safetensors: c and e of each gene, overall and by kind."""
+        every = {"all": self, **{str(kind): own for kind, own in self.by_kind.items()}}
+        values = {name: own.constant for name, own in every.items()}
+        values |= {f"{name}{ROUGH}": own.rough for name, own in every.items()}
+        values[SCATTER] = self.control_scatter
+        return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        n_genes: int,
+        name: str = "all",
+    ) -> EffectCalibration:
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
+
+        Files of the first release know no kinds, and one constant for all genes; later ones no e;
+        those before this version no shape.
+
+        Raises
+        ------
+        ValueError
+            If arrays and genes do not fit together.
+        """
+        by_kind = {
+            Extrapolation(kind): cls.from_config(own, arrays, n_genes, kind)
+            for kind, own in config.get("by_kind", {}).items()
+        }
+        constant = arrays.get(name, config["constant"])
+        rough = arrays.get(f"{name}{ROUGH}", config.get("rough", 0.0))
+        scatter = config.get("control_scatter", 0.0)
+        if name == "all":
+            scatter = arrays.get(SCATTER, scatter)
+        if any(np.shape(each) not in ((), (n_genes,)) for each in (constant, rough, scatter)):
+            raise ValueError("its calibration of effects does not fit its genes")
+        own = {name: value for name, value in config.items() if name != "aimed"}
+        calibrated = float(config.get("aimed", 1.0))
+        return cls(
+            **{
+                **own,
+                "calibrated": calibrated,
+                "constant": constant,
+                "rough": rough,
+                "shape": ErrorShape.from_config(config.get("shape")),
+                "control_scatter": scatter,
+                "by_kind": by_kind,
+            }
+        )

@@ -1,0 +1,109 @@
+"""``celldit info``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from celldit.cli.guard import guard, say_json
+from celldit.cli.options import Debug, Json, ModelFolder
+from celldit.errors import CellditError, FileError
+
+LISTED = 30
+# What training learned of a table of effects.
+_LEARNED = ("amplitude", "reliability")
+
+
+def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
+    """Say what is in a model: genes, perturbations, contexts, training and scores."""
+    with guard(debug=debug):
+        from celldit.io.folders import advice_on, read_folder, said_of
+
+        config, vocab, _ = read_folder(model)
+        try:
+            facts = _facts(config, vocab)
+        except CellditError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(
+                f"{model} does not hold a whole celldit model ({said_of(error)}); "
+                f"{advice_on(error)}."
+            ) from error
+        if as_json:
+            say_json(facts)
+            return
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            typer.echo(f"{name:<{width}}  {_show(value)}")
+
+
+def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
+    trained = config["trained_with"]
+    return {
+        "model": config["model"],
+        "celldit": config["celldit"],
+        "setup": config["fields"],
+        "cells": sum(int(entry[-1]) for entry in config["frequencies"]),
+        "conditions": len(config["frequencies"]),
+        "n_genes": len(vocab["genes"]),
+        "genes": list(vocab["genes"]),
+        "perturbations": vocab["perturbations"],
+        "contexts": [context for context in vocab["contexts"] if context],
+        "without_controls": _without_controls(config),
+        "features": sorted(vocab.get("features", {})),
+        "effects": {
+            table["name"]: {**table["provenance"], **{n: table[n] for n in _LEARNED}}
+            for table in config["population"]["prior"].get("elsewhere", [])
+        },
+        "latent": {
+            "tokens": config["latent"]["n_tokens"],
+            "dimensions": config["latent"]["token_dim"],
+        },
+        "times": _times(config),
+        "time_course": config.get("time_course", {}).get("verdict", "nothing learned"),
+        "flow_weight": config.get("flow_weight", config.get("trust")),
+        "scores": _scores(config["history"]),
+        "draws_new_cells": config["synthesis"].get("learned", True),
+        "seed": trained["seed"],
+        "max_epochs": trained["max_epochs"],
+    }
+
+
+def _without_controls(config: dict[str, Any]) -> list[str]:
+    """Contexts whose effects are measured from controls of others, for want of their own."""
+    from celldit.conditions.strata import names_of
+
+    borrowed = config["population"]["prior"].get("borrowed", [])
+    return list(names_of((where, time) for where, time, *_ in borrowed))
+
+
+def _times(config: dict[str, Any]) -> list[float]:
+    """The times of training; those that stand for several are said in ``setup``."""
+    return sorted({float(entry[3]) for entry in config["frequencies"] if entry[3] is not None})
+
+
+def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """The best that was reached on what training held out."""
+    best: dict[str, float] = {}
+    for row in history.get("flow", []):
+        for name, value in row.items():
+            if name != "epoch":
+                best[name] = min(value, best.get(name, value))
+    return {"error_over_prior": best} if best else {}
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        entries = {
+            n: f"({_show(v)})" if isinstance(v, dict) else _show(v) for n, v in value.items()
+        }
+        return ", ".join(f"{name} {entry}" for name, entry in entries.items()) or "none"
+    if isinstance(value, list):
+        more = f" and {len(value) - LISTED} more" if len(value) > LISTED else ""
+        return (", ".join(map(str, value[:LISTED])) + more) or "none"
+    return "by the data" if value is None else str(value)

@@ -1,0 +1,69 @@
+"""``celldit next``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from celldit.cli.guard import guard, say, say_json
+from celldit.cli.options import Debug, Json, ModelFolder, Overwrite, Quiet
+
+
+def next_perturbations(
+    model: ModelFolder,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--candidate", "-c", help="Label; repeat; by default all with features, not measured."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="How many to choose.")] = 5,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--context", help="Context; repeat for several; all by default."),
+    ] = None,
+    gene: Annotated[
+        list[str] | None,
+        typer.Option("--gene", help="Gene to learn about; repeat; all by default."),
+    ] = None,
+    n_cells: Annotated[int, typer.Option(help="Cells for each perturbation and context.")] = 100,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Table to write (.csv).")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Choose a batch of perturbations from which most would be learned about the others.
+
+    Example: celldit next model -c A+B -c A+C -c B+C -n 2
+    """
+    with guard(debug=debug, quiet=quiet):
+        import anndata as ad
+
+        from celldit.io.files import refuse_existing, whole_file
+        from celldit.model import CellDiT
+        from celldit.tl.next_perturbations import next_perturbations as choose
+
+        if output is not None:
+            refuse_existing([output], overwrite=overwrite)
+        table = choose(
+            ad.AnnData(),
+            CellDiT.load(model),
+            candidate or None,
+            n=n,
+            contexts=context or None,
+            genes=gene or None,
+            n_cells=n_cells,
+        )
+        if output is not None:
+            with whole_file(output) as path:
+                table.to_csv(path, index=False)
+        if as_json:
+            say_json(table.to_dict("records"))
+            return
+        for row in table.itertuples():
+            say(f"{row.perturbation}: {row.gain:.1%} less is unknown of the others", quiet=quiet)

@@ -1,0 +1,1 @@
+"""Several screens as one."""

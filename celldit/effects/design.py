@@ -1,0 +1,108 @@
+"""Which conditions to measure next, so that most is learned about the others.
+
+What is not known of Q effects is their posterior covariance (:mod:`celldit.effects.joint`).
+Measuring a condition with noise of a known size takes away
+
+    Σ_k w_k Σ_q cov_k(q, c) (cov_k(c, c) + noise)⁻¹ cov_k(c, q)
+
+of their variance, whatever is measured, with w_k the squared length of dimension k in units of log
+expression. Conditions are picked one after another, each for what it takes away of what the ones
+before have left, which is near the best batch where what is learned has diminishing returns
+(Krause, Singh & Guestrin 2008, J Mach Learn Res 9:235).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A candidate that was picked.
+
+    Attributes
+    ----------
+    candidate
+        Its position.
+    gain
+        Variance of the others that measuring it takes away, given those picked before, as a share
+        of what was there at the start.
+    left
+        Share of the variance of those not picked that is left.
+    """
+
+    candidate: int
+    gain: float
+    left: float
+
+
+def greedy_design(
+    covariance_FQQ: np.ndarray,
+    weight_F: np.ndarray,
+    candidates: Sequence[np.ndarray],
+    about_Q: np.ndarray,
+    noise_Q: np.ndarray,
+    n: int,
+) -> list[Pick]:
+    """Pick n candidates, the best first.
+
+    Parameters
+    ----------
+    covariance_FQQ
+        Posterior covariance of Q conditions in each of F independent dimensions.
+    weight_F
+        What a dimension counts.
+    candidates
+        Rows of the conditions that are measured with each candidate: one for each context.
+    about_Q
+        Which conditions are to be learned about; a picked one counts no more.
+    noise_Q
+        Variance of the noise, were a condition measured.
+    n
+        How many to pick; fewer where there are not so many.
+    """
+    covariance_FQQ, about_Q = covariance_FQQ.copy(), about_Q.astype(bool).copy()
+    whole = _variance(covariance_FQQ, weight_F, about_Q)
+    left, picks = list(range(len(candidates))), []
+    for _ in range(min(n, len(candidates))):
+        gains = [_gain(covariance_FQQ, weight_F, candidates[c], about_Q, noise_Q) for c in left]
+        best = int(np.argmax(gains))
+        rows = candidates[left[best]]
+        across_FQS, inverse_FSS = _observed(covariance_FQQ, rows, noise_Q)
+        covariance_FQQ -= across_FQS @ inverse_FSS @ across_FQS.transpose(0, 2, 1)
+        about_Q[rows] = False
+        rest = _variance(covariance_FQQ, weight_F, about_Q)
+        start = max(whole, 1e-300)
+        picks.append(Pick(left.pop(best), gains[best] / start, rest / start))
+    return picks
+
+
+def _variance(covariance_FQQ: np.ndarray, weight_F: np.ndarray, about_Q: np.ndarray) -> float:
+    return float(weight_F @ np.diagonal(covariance_FQQ, axis1=1, axis2=2)[:, about_Q].sum(axis=1))
+
+
+def _observed(
+    covariance_FQQ: np.ndarray, rows: np.ndarray, noise_Q: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    across_FQS = covariance_FQQ[:, :, rows]
+    noisy_FSS = across_FQS[:, rows] + np.diag(noise_Q[rows])
+    return across_FQS, np.linalg.inv(noisy_FSS)
+
+
+def _gain(
+    covariance_FQQ: np.ndarray,
+    weight_F: np.ndarray,
+    rows: np.ndarray,
+    about_Q: np.ndarray,
+    noise_Q: np.ndarray,
+) -> float:
+    """Variance taken from those that are asked about, but for the candidate itself."""
+    others_Q = about_Q.copy()
+    others_Q[rows] = False
+    across_FQS, inverse_FSS = _observed(covariance_FQQ, rows, noise_Q)
+    across_FQS = across_FQS[:, others_Q]
+    taken_F = np.einsum("fqs,fst,fqt->f", across_FQS, inverse_FSS, across_FQS)
+    return float(weight_F @ taken_F)

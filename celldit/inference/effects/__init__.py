@@ -1,0 +1,1 @@
+"""Which genes change and how sure that is, for any condition, as numbers, tables and sentences."""

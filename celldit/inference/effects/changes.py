@@ -1,0 +1,185 @@
+"""Log fold changes of genes, and what is known of how far they are off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from torch import Tensor
+
+from celldit.calibration.control_draws import N_CELLS
+from celldit.calibration.effects import Spread
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, FoldChanges
+from celldit.calibration.rates.means import mean_rates
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.strata import StratumKey
+from celldit.data.store import CellStore
+from celldit.inference.batch import ConditionBatch
+from celldit.inference.edit import EditConfig
+from celldit.inference.solver import SolverConfig
+from celldit.inference.transport import Route, TransportMap, transport_map
+from celldit.training.trained import Trained
+
+BLOCK = 64
+"""Conditions at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class NewControls:
+    """Control cells of contexts that training did not see.
+
+    Attributes
+    ----------
+    positions
+        Their mean latent by context and time, shape (F,).
+    rates
+        Their mean counts per 10,000, shape (G,).
+    n_cells
+        How many there are.
+    """
+
+    positions: Mapping[StratumKey, np.ndarray]
+    rates: ControlRates
+    n_cells: Mapping[StratumKey, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """Log fold changes of the G genes under one condition.
+
+    Attributes
+    ----------
+    condition, kind
+        The condition, and how far it is from training.
+    beyond_range
+        Whether its dose or time lies outside those of training; None where there are none.
+    spread
+        Distributions of the true log fold changes about those predicted, natural logarithms.
+    base_G
+        Mean counts per 10,000 in the controls, shape (G,).
+    """
+
+    condition: Condition
+    kind: Extrapolation
+    beyond_range: bool | None
+    spread: Spread
+    base_G: np.ndarray
+
+    @property
+    def sd_G(self) -> np.ndarray:
+        """Standard deviation of each log fold change; none where nothing was done."""
+        return np.zeros_like(self.base_G) if self.condition.is_control else self.spread.sd_G
+
+
+def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
+    return way(z_NKD, at_N)
+
+
+def effects_of(
+    trained: Trained,
+    conditions: Sequence[Condition],
+    controls: NewControls | None = None,
+    at_once: int = BLOCK,
+) -> Iterator[Effect]:
+    """Predict the log fold change of every gene in every condition.
+
+    Cells drawn about the controls' mean are sent on their way, and mean rates after and before are
+    compared, counted from those that were measured in the controls
+    (:mod:`celldit.calibration.rates.fold_change`). How far they are off is what the effect prior
+    says, carried to genes by the decoder's loadings and calibrated on training conditions
+    (:mod:`celldit.calibration.effects`).
+
+    Parameters
+    ----------
+    trained
+        The model.
+    conditions
+        Q conditions.
+    controls
+        Of contexts that training did not see.
+    at_once
+        Conditions that the effect model is asked of together.
+    """
+    new = NewControls({}, {}, {}) if controls is None else controls
+    rates = {**trained.control_rates, **new.rates}
+    parts = trained.autoencoder, trained.population
+    changes = FoldChanges(*parts, rates, trained.mean_calibration)
+    distinct = list(dict.fromkeys(conditions))
+    for start in range(0, len(distinct), at_once):
+        yield from _block(trained, distinct[start : start + at_once], new, changes)
+
+
+def _block(
+    trained: Trained, conditions: Sequence[Condition], new: NewControls, changes: FoldChanges
+) -> Iterator[Effect]:
+    population, fields, calibration = trained.population, trained.fields, trained.calibration
+    asked = ConditionBatch.of(trained, conditions, new.positions)
+    n = len(asked.conditions)
+    estimate = population.prior.estimate(asked.conditions, asked.references)
+    _, sd_QG = estimate.project(trained.autoencoder.decoder.loadings.detach().double().numpy())
+    each = replace(asked, row=np.arange(n))
+    before = ConditionBatch.of_rows(
+        trained, [c.control() for c in asked.conditions], each.row, new.positions
+    )
+    way = transport_map(
+        trained, Route(before, each, each.row, asked.weight_Q), "transport", SolverConfig(),
+        EditConfig(), seed=0,
+    )  # fmt: skip
+    reaches = asked.reaches(trained)
+    beyond = trained.mean_calibration.beyond(
+        population.prior, trained.genes, asked.conditions, asked.references
+    )
+    ranged = fields.dose_key is not None or fields.time_key is not None
+    of_controls = {c.stratum: n for c, n in trained.frequencies.items() if c.is_control}
+    n_controls = {**of_controls, **new.n_cells}
+    for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
+        stratum, reference_F = condition.stratum, asked.references.get(condition.stratum)
+        calibrated_G, decoded_G = changes.of(
+            stratum,
+            reaches[row],
+            beyond[row],
+            reference_F=reference_F,
+            move=partial(_at, way, np.full(N_CELLS, row)),
+        )
+        base_G = changes.control_rate(stratum, reference_F)
+        added_G = np.zeros(len(trained.genes))
+        added_G[beyond[row].new_genes] = trained.mean_calibration.on_target.spread
+        added_G = np.hypot(added_G, beyond[row].further.sd_G)
+        spread = calibration.spread(
+            np.zeros_like(sd_QG[row]) if condition.is_control else sd_QG[row],
+            calibration.fold_change(calibrated_G, decoded_G, reaches[row]),
+            reaches[row],
+            control_rate_G=base_G,
+            n_controls=n_controls.get(stratum, 0),
+            added_sd_G=added_G,
+        )
+        yield Effect(condition, kind, asked.beyond[row] if ranged else None, spread, base_G)
+
+
+def new_controls(trained: Trained, cells: CellStore) -> NewControls:
+    """Where the controls lie of those contexts of some cells that training did not see.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    cells
+        Cells with the model's genes, controls among them.
+    """
+    known = {c.context for c in trained.frequencies}
+    is_new = ~np.isin(cells.contexts.astype(str), sorted(known)) & cells.is_control
+    if not is_new.any():
+        return NewControls({}, {}, {})
+    controls = cells.select(is_new)
+    table = ConditionTable.from_cells(controls, trained.fields.perturbation_sep)
+    z_NF = trained.autoencoder.encode(controls).flatten(1).double().numpy()
+    rates = mean_rates(controls, table.index, range(len(table)))
+    keys = {c.stratum: i for i, c in enumerate(table.conditions)}
+    return NewControls(
+        {key: z_NF[table.index == i].mean(axis=0) for key, i in keys.items()},
+        {key: rates[i].mean_G - PSEUDO_RATE for key, i in keys.items()},
+        {key: int(table.counts[i]) for key, i in keys.items()},
+    )

@@ -1,0 +1,212 @@
+"""What training found, in four sentences: what was learned, what to trust, the network, what helps.
+
+How far a kind of question can be trusted is measured in closed form, on the conditions of training:
+each is predicted without its own cells (leave-one-out), and the share of its squared effect that is
+explained is pooled over the conditions of the kind, with the sampling noise of the measurement
+subtracted from errors and effects,
+
+    1 - Σ (|y - ŷ|² - noise) / Σ (|y|² - noise),
+
+in units of log expression. 1 is a perfect prediction, 0 no better than no change. The latent was
+learned from all cells, so what is left out is left out of the effect model alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.training.trained import Trained
+
+#: From here on a kind of question is called reliable, usable, or a guess.
+RELIABLE, USABLE = 0.6, 0.25
+#: With fewer contexts a new one has hardly anything to be like; with fewer pairs so a combination.
+FEW_CONTEXTS, FEW_PAIRS = 3, 5
+#: More than this share of measured squared shifts is sampling noise: more cells would help.
+NOISY = 0.5
+#: Most names of perturbations in a sentence.
+NAMED = 3
+KINDS = {
+    Extrapolation.CONTEXT: "known perturbations in a context where they were not measured",
+    Extrapolation.COMBINATION: "new combinations of known perturbations",
+    Extrapolation.UNSEEN: "perturbations never measured",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The numbers behind the sentences.
+
+    Attributes
+    ----------
+    n_cells, n_controls
+        Training cells, and controls among them.
+    n_perturbations, n_contexts, n_conditions
+        Perturbations, contexts, and perturbed conditions.
+    strongest
+        Perturbations by the size of their effect, strongest first.
+    explained
+        Share of the squared effect that leave-one-out predictions explain, by kind of question.
+    n_left_out
+        From how many conditions each of these is known.
+    noise_share
+        Share of the squared measured shifts that is sampling noise.
+    cells_per_condition
+        Median number of cells of a perturbed condition.
+    """
+
+    n_cells: int
+    n_controls: int
+    n_perturbations: int
+    n_contexts: int
+    n_conditions: int
+    strongest: tuple[str, ...]
+    explained: dict[Extrapolation, float]
+    n_left_out: dict[Extrapolation, int]
+    noise_share: float
+    cells_per_condition: float
+
+
+def findings(trained: Trained) -> Findings:
+    """Measure what the sentences say; a second for a thousand conditions."""
+    prior, sep, control = trained.population.prior, *_words(trained)
+    treated = {c: n for c, n in trained.frequencies.items() if not c.is_control}
+    of_controls = sum(n for c, n in trained.frequencies.items() if c.is_control)
+    sizes: dict[str, float] = {}
+    squares: dict[Extrapolation, list[tuple[float, float]]] = {}
+    noise_share = float("nan")
+    if prior.conditions:
+        basis = np.linalg.inv(prior.rotation)
+        loadings_FG = trained.autoencoder.decoder.loadings.detach().double().cpu().numpy()
+        measured_CG = prior.shifts @ basis @ loadings_FG
+        error_CG = measured_CG - prior.leave_one_out().mean @ loadings_FG
+        of_noise_C = prior.noise * float(((basis @ loadings_FG) ** 2).sum())
+        whole_C, missed_C = (measured_CG**2).sum(1), (error_CG**2).sum(1)
+        noise_share = min(float(of_noise_C.sum() / whole_C.sum()), 1.0) if whole_C.any() else 1.0
+        for i, condition in enumerate(prior.conditions):
+            others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
+            kind = classify(condition, others, frozenset(condition.parts))
+            kept = squares.setdefault(kind, [])
+            kept.append((missed_C[i] - of_noise_C[i], whole_C[i] - of_noise_C[i]))
+            label = condition.label(sep, control)
+            sizes[label] = max(sizes.get(label, 0.0), float(whole_C[i] - of_noise_C[i]))
+    explained = {}
+    for kind, pairs in squares.items():
+        missed, whole = np.sum(pairs, axis=0)
+        if whole > 0 and len(pairs) > 1:
+            explained[kind] = float(np.clip(1 - missed / whole, -1.0, 1.0))
+    return Findings(
+        n_cells=sum(trained.frequencies.values()),
+        n_controls=of_controls,
+        n_perturbations=len(trained.perturbations),
+        n_contexts=len({c.context for c in trained.frequencies}),
+        n_conditions=len(treated),
+        strongest=tuple(name for name in sorted(sizes, key=lambda n: -sizes[n]) if sizes[name] > 0),
+        explained=explained,
+        n_left_out={kind: len(pairs) for kind, pairs in squares.items()},
+        noise_share=noise_share,
+        cells_per_condition=float(np.median(list(treated.values()))) if treated else 0.0,
+    )
+
+
+def summary(trained: Trained) -> str:
+    """Four sentences, one on a line."""
+    found = findings(trained)
+    if not found.n_conditions:
+        return (
+            f"Learned how {found.n_cells:,} cells of {_n(found.n_contexts, 'context')} look; "
+            "no perturbation was in training, so none can be predicted."
+        )
+    return "\n".join((_learned(found), _trust(found), _network(trained), _helps(trained, found)))
+
+
+def _words(trained: Trained) -> tuple[str, str]:
+    return trained.fields.perturbation_sep, trained.fields.control
+
+
+def _n(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _learned(found: Findings) -> str:
+    where = f" in {_n(found.n_contexts, 'context')}" if found.n_contexts > 1 else ""
+    strong = found.strongest[:NAMED]
+    named = f"; the largest effects are those of {_listing(strong)}" if len(strong) > 1 else ""
+    do = "does" if found.n_perturbations == 1 else "do"
+    return (
+        f"Learned what {_n(found.n_perturbations, 'perturbation')} {do}{where}, from "
+        f"{found.n_cells - found.n_controls:,} perturbed and {found.n_controls:,} control "
+        f"cells{named}."
+    )
+
+
+def _trust(found: Findings) -> str:
+    said = []
+    for kind, words in KINDS.items():
+        if kind in found.explained:
+            share = found.explained[kind]
+            said.append(f"{words} {_verdict(share)} ({max(share, 0):.0%})")
+    if not said:
+        return (
+            "Trust what was measured; training had too few conditions to tell how far predictions "
+            "beyond them go."
+        )
+    return (
+        "Trust what was measured most; of conditions left out of training, by the share of the "
+        f"squared effect that was predicted: {'; '.join(said)}."
+    )
+
+
+def _verdict(share: float) -> str:
+    if share >= RELIABLE:
+        return "are reliable"
+    return "are usable with their doubt" if share >= USABLE else "are little more than a guess"
+
+
+def _network(trained: Trained) -> str:
+    used = {kind: weight for kind, weight in trained.flow_weight.items() if weight > 0}
+    if not used:
+        return (
+            "The network added nothing that held-out conditions confirmed, so its weight is 0 and "
+            "predictions are those of the effect model."
+        )
+    said = _listing([f"{weight:.0%} for {kind}" for kind, weight in used.items()])
+    idle = "" if len(used) == len(trained.flow_weight) else ", and 0 for the other kinds"
+    return (
+        "The network added to the effect model what held-out data confirmed: the share of its "
+        f"displacement that is used is {said}{idle}."
+    )
+
+
+def _helps(trained: Trained, found: Findings) -> str:
+    advice = []
+    if found.noise_share > NOISY:
+        advice.append(
+            f"more cells per condition ({found.noise_share:.0%} of the measured shifts is sampling "
+            f"noise, at a median of {found.cells_per_condition:.0f} cells)"
+        )
+    if found.n_controls < found.cells_per_condition * found.n_contexts:
+        advice.append("more control cells (fewer than perturbed cells of one condition)")
+    if 1 < found.n_contexts < FEW_CONTEXTS:
+        advice.append("more contexts (from two it is hardly known how effects differ between them)")
+    pairs = sum(len(c.parts) > 1 for c in trained.frequencies)
+    if 0 < pairs < FEW_PAIRS:
+        advice.append("more measured combinations, to learn how effects add up")
+    unseen = found.explained.get(Extrapolation.UNSEEN)
+    if not trained.features:
+        if unseen is not None and found.n_perturbations > FEW_PAIRS:
+            advice.append(
+                "features of perturbations (cd.pp.gene_features), if some never measured are of "
+                "interest"
+            )
+    elif unseen is not None and unseen < USABLE:
+        advice.append("other features of perturbations (those given say little about effects)")
+    if not advice:
+        return "More of the same would help most: no single lack stands out."
+    return f"What would help: {_listing(advice[:2])}."
+
+
+def _listing(items: list[str] | tuple[str, ...]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]

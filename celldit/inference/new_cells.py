@@ -1,0 +1,153 @@
+"""New cells of conditions of training, drawn from noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from celldit.conditions import Condition
+from celldit.data.cells import Cells
+from celldit.flow import cell_noise
+from celldit.inference.batch import ConditionBatch
+from celldit.inference.counts import draw_counts
+from celldit.inference.noise import (
+    STATE_STREAM,
+    NoiseSources,
+    solver_from_noise,
+    uniforms,
+)
+from celldit.inference.offsets.condition import Offset, condition_offsets
+from celldit.inference.sampling import TILE, filled_up
+from celldit.inference.solver import SolverConfig, carry
+from celldit.io.write import PredictedCells, concatenate
+from celldit.training.trained import Trained
+
+SIZE_STREAM = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class NewCells:
+    """New cells by their keys: cell 17 is the same whatever else is drawn.
+
+    Attributes
+    ----------
+    trained
+        The model.
+    conditions
+        Conditions of training, and which of them each cell has.
+    sources
+        Where the flow from noise starts for each condition.
+    offset
+        What brings conditions to their mean, by row; None for nothing.
+    config, seed
+        Of the solver, and of everything drawn.
+    sizes_N
+        Library sizes; None to draw them.
+    """
+
+    trained: Trained
+    conditions: ConditionBatch
+    sources: NoiseSources
+    offset: Offset | None
+    config: SolverConfig
+    seed: int
+    sizes_N: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        trained: Trained,
+        conditions: ConditionBatch,
+        config: SolverConfig,
+        seed: int,
+        sizes_N: np.ndarray | None = None,
+    ) -> NewCells:
+        """Look up what cells of some conditions need."""
+        offset = condition_offsets(trained, conditions, SolverConfig())
+        sources = conditions.sources(trained.states)
+        return cls(trained, conditions, sources, offset, config, seed, sizes_N)
+
+    def draw(self, keys: np.ndarray) -> PredictedCells:
+        """The cells of a whole tile of keys."""
+        trained, row_B = self.trained, self.conditions.row[keys]
+        model, uniform_B = trained.new_cell_model, uniforms(keys, self.seed, STATE_STREAM)
+        if self.sizes_N is None:
+            state_B = self.sources.draw(row_B, uniform_B)
+            sizes_B = model.sizes(state_B, uniforms(keys, self.seed, SIZE_STREAM))
+            sizes_B = sizes_B.astype(np.float32)
+        else:
+            sizes_B = self.sizes_N[keys]
+            state_B = self.sources.draw(row_B, uniform_B, model.sizes.log_densities(sizes_B))
+        source = self.sources.rows(row_B, state_B)
+        solver = None
+        if self.config.solver == "sde":
+            solver = solver_from_noise(self.config, source.to(trained.flow.device), keys, self.seed)
+        told = source.tell(self.conditions.embedding, row_B)
+        noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, self.seed)
+        z_BKD = carry(trained.flow, source(noise_BKD), told, self.config, solver=solver)
+        return self._counted(z_BKD, torch.as_tensor(source.position), state_B, sizes_B, keys)
+
+    @torch.no_grad()
+    def _counted(
+        self,
+        z_BKD: Tensor,
+        position_BKD: Tensor,
+        state_B: np.ndarray,
+        sizes_B: np.ndarray,
+        keys: np.ndarray,
+    ) -> PredictedCells:
+        """Draw counts of latents."""
+        trained, new_cell_model = self.trained, self.trained.new_cell_model
+        offset_BG = None if self.offset is None else self.offset(self.conditions.row[keys])
+        clean_BKD = new_cell_model.latents(z_BKD, position_BKD, state_B)
+        model = new_cell_model.counts(
+            trained.autoencoder, clean_BKD, torch.from_numpy(sizes_B), state_B, offset_BG
+        )
+        return PredictedCells(
+            sparse.csr_matrix(model.mean_BG.numpy()),
+            draw_counts(model, keys, self.seed),
+            sizes_B,
+            trained.autoencoder.at_own_size(z_BKD),
+        )
+
+
+def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -> Cells:
+    """Cells of one condition, with no more about them than their counts and sizes.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    condition
+        The condition, of training.
+    n_cells
+        How many.
+    seed
+        Of everything drawn.
+    """
+    keys = np.arange(filled_up(n_cells))
+    conditions = ConditionBatch.of_rows(trained, [condition], 0 * keys)
+    drawing = NewCells.of(trained, conditions, SolverConfig(), seed)
+    tiles = [drawing.draw(keys[start : start + TILE]) for start in range(0, len(keys), TILE)]
+    return as_cells(concatenate(tiles)[:n_cells], trained)
+
+
+def as_cells(drawn: PredictedCells, trained: Trained) -> Cells:
+    """Drawn cells as unlabelled cells, to encode and edit."""
+    n_cells, control = len(drawn.size_factors), trained.fields.control
+    return Cells(
+        drawn.counts.astype(np.float32),
+        drawn.size_factors,
+        trained.genes,
+        np.full(n_cells, control, dtype=object),
+        pd.DataFrame(index=range(n_cells)),
+        None,
+        None,
+        np.array([str(key) for key in range(n_cells)], dtype=object),
+        control,
+    )

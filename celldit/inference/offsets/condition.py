@@ -1,0 +1,98 @@
+"""What brings conditions to their mean log expression (:mod:`celldit.calibration.means`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from celldit.calibration.control_draws import control_draws
+from celldit.calibration.means import ResidualEffect
+from celldit.inference.batch import ConditionBatch
+from celldit.inference.edit import EditConfig
+from celldit.inference.solver import SolverConfig
+from celldit.inference.transport import Route, transport_map
+from celldit.training.trained import Trained
+
+# Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts
+# that may alternate.
+KEPT_OFFSETS = 256
+# Conditions whose remainder is found at a time.
+TOGETHER = 32
+
+Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
+"""``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
+
+
+def log_offsets(trained: Trained, there: ConditionBatch, config: SolverConfig) -> Offset | None:
+    """:func:`condition_offsets` of the condition that is asked for at each position.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    there
+        The condition that is asked for at each position.
+    config
+        Of the solver.
+    """
+    of_rows = condition_offsets(trained, there, config)
+    return None if of_rows is None else lambda at_B: of_rows(there.row[at_B])
+
+
+def condition_offsets(
+    trained: Trained, there: ConditionBatch, config: SolverConfig
+) -> Offset | None:
+    """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
+
+    It belongs to the condition and not to the cells that are passed, so it is found from cells that
+    stand in for its controls, on the road of transport whichever these take.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    there
+        The conditions.
+    config
+        Of the solver.
+
+    Returns
+    -------
+    callable
+        Offsets of log rates, (B, G), by the rows of B conditions in `there`.
+    """
+    if trained.mean_calibration.is_none and not trained.elsewhere:
+        return None
+    conditions, reaches = there.conditions, there.reaches(trained)
+    rows = np.arange(len(conditions))
+    controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
+    journey = Route(controls, replace(there, row=rows), rows, there.weight_Q)
+    by_transport = transport_map(trained, journey, "transport", config, EditConfig(), seed=0)
+    n_strata = len({c.stratum for c in conditions})
+
+    @lru_cache(maxsize=2 + 2 * n_strata // TOGETHER)
+    def beyond(start: int) -> list[ResidualEffect]:
+        some = conditions[start : start + TOGETHER]
+        return trained.mean_calibration.beyond(
+            trained.population.prior, trained.genes, some, there.references
+        )
+
+    @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
+    def of_condition(q: int) -> torch.Tensor:
+        stratum = conditions[q].stratum
+        reference_F = there.references.get(stratum)
+        z_NKD = control_draws(trained.population, trained.shape, stratum, reference_F)
+        moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), q))
+        ends = z_NKD, moved_NKD
+        further = beyond(q - q % TOGETHER)[q % TOGETHER]
+        found_G = trained.mean_calibration.offset(
+            trained.autoencoder, stratum, reaches[q], *ends, further
+        )
+        return torch.from_numpy(found_G.astype(np.float32))
+
+    return lambda row_B: torch.stack([of_condition(q) for q in row_B.tolist()])

@@ -1,0 +1,154 @@
+"""Change of every gene against how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from celldit.arguments import check_number, text_list
+from celldit.errors import InputError, UnknownNameError
+from celldit.pl.effects.effect_heatmap import check_effects
+from celldit.pl.labels import place_labels
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, finish, panels, style
+
+__all__ = ["volcano"]
+
+#: Surer than this is drawn at the top, since the shape of the far tail is not known.
+MOST_SURE = 1e-4
+
+
+def volcano(
+    effects: pd.DataFrame,
+    perturbation: str | Sequence[str] | None = None,
+    *,
+    context: str | None = None,
+    max_lfsr: float = 0.05,
+    n_genes: int = 12,
+    ax: Axes | Sequence[Axes] | None = None,
+    show: bool | None = None,
+    save: Any = None,
+) -> list[Axes] | Axes:
+    """Draw the log2 fold change of every gene against its local false sign rate.
+
+    Genes below `max_lfsr` are coloured by direction; the strongest of them are named.
+
+    Parameters
+    ----------
+    effects
+        What :func:`celldit.tl.effects` returns.
+    perturbation
+        One or several; None for all, a panel for each.
+    context
+        Which context; needed where there are several.
+    max_lfsr
+        Local false sign rate below which a gene is called changed.
+    n_genes
+        Genes to name in each panel, those furthest from the middle in both directions together.
+    ax, show, save
+        See :mod:`celldit.pl`; one axes for each perturbation.
+
+    Returns
+    -------
+    matplotlib.axes.Axes or list of them
+        A single one for one perturbation.
+
+    Raises
+    ------
+    InputError
+        If `effects` holds no probabilities or several contexts, doses or times, or a number cannot
+        be used.
+    UnknownNameError
+        If a perturbation or the context is not in it.
+
+    Examples
+    --------
+    >>> table = cd.tl.effects(adata, model, ["STAT1", "JAK2"], contexts="rep_1")
+    >>> axes = cd.pl.volcano(table)
+    """
+    check_effects(effects)
+    if not {"lfsr", "log2_fold_change"} <= set(effects.columns):
+        raise InputError(
+            "effects holds no local false sign rates; make the table with "
+            "cd.tl.effects(adata, model, ...)."
+        )
+    check_number(max_lfsr, "max_lfsr")
+    if n_genes < 0:
+        raise InputError(f"n_genes={n_genes!r} must be at least 0.")
+    table = _of_context(effects, context)
+    known = list(dict.fromkeys(table["perturbation"]))
+    labels = known if perturbation is None else text_list(perturbation, "perturbation")
+    if not labels:
+        raise InputError("perturbation=[] names none; leave it out to draw all of them.")
+    for label in labels:
+        if label not in known:
+            raise UnknownNameError.among("perturbation in effects", label, known)
+    where = table["context"].iloc[0]
+    with style():
+        axes = panels(len(labels), ax, size=(3.8, 3.4))
+        drawn = [
+            _draw(one, table[table["perturbation"] == label], label, where, max_lfsr)
+            for one, label in zip(axes, labels, strict=True)
+        ]
+        # Names are placed last, when the layout of all panels is final.
+        for one, (x, y, names, sure) in zip(axes, drawn, strict=True):
+            spread = np.abs(x) / max(np.abs(x).max(), 1e-9) + y / max(y.max(), 1e-9)
+            order = np.argsort(-np.where(sure, spread, -1.0), kind="stable")[:n_genes]
+            top = order[sure[order]]
+            place_labels(
+                one, x[top], y[top], [names[i] for i in top], avoid=np.column_stack([x, y])
+            )
+        finish(axes, show=show, save=save, own=ax is None)
+    return axes if len(axes) > 1 else axes[0]
+
+
+def _of_context(effects: pd.DataFrame, context: str | None) -> pd.DataFrame:
+    known = list(dict.fromkeys(effects["context"]))
+    if context is None:
+        if len(known) > 1:
+            raise InputError(
+                f"effects holds {len(known)} contexts; say which, such as context={known[0]!r}."
+            )
+        context = known[0]
+    elif context not in known:
+        raise UnknownNameError.among("context in effects", context, known)
+    table = effects[effects["context"] == context]
+    if table.duplicated(["perturbation", "gene"]).any():
+        raise InputError(
+            "effects holds several doses or times; select the rows of one of them first, such as "
+            "effects[effects['dose'] == 1]."
+        )
+    return table
+
+
+def _draw(
+    ax: Axes, table: pd.DataFrame, label: str, where: str, max_lfsr: float
+) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    x = table["log2_fold_change"].to_numpy(dtype=np.float64)
+    lfsr = table["lfsr"].to_numpy(dtype=np.float64)
+    y = -np.log10(lfsr.clip(MOST_SURE, 1.0))
+    sure = lfsr < max_lfsr
+    for chosen, color in (
+        (~sure, CONTROL),
+        (sure & (x < 0), MEASURED),
+        (sure & (x > 0), PREDICTED),
+    ):
+        ax.scatter(x[chosen], y[chosen], s=10, color=color, alpha=0.65, lw=0, rasterized=True)
+    if 0 < max_lfsr < 1:
+        ax.axhline(-np.log10(max_lfsr), color=INK, lw=0.8, ls="--", zorder=0)
+    ax.axvline(0, color="#DDDDDD", lw=0.8, zorder=-1)
+    reach = 1.18 * max(float(np.abs(x).max()), 0.5)
+    top = max(float(y.max()), -np.log10(max_lfsr) if max_lfsr > 0 else 0.0, 1.0)
+    kind = str(table["extrapolation"].iloc[0]) if "extrapolation" in table else ""
+    said = ", ".join(part for part in (str(where), kind) if part)
+    ax.set(
+        xlim=(-reach, reach),
+        ylim=(0, 1.12 * top),
+        xlabel="log2 fold change",
+        ylabel="-log10 local false sign rate",
+        title=f"{label}{f' ({said})' if said else ''}\n{int(sure.sum())} genes changed",
+    )
+    return x, y, table["gene"].astype(str).tolist(), sure

@@ -1,0 +1,242 @@
+"""Everything that the page shows, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
+from celldit.conditions import Condition
+from celldit.conditions.strata import StratumKey
+from celldit.data.cells import Cells
+from celldit.data.labels.labels import canonical, parts
+from celldit.errors import InputError
+from celldit.inference import counterfactual, request
+from celldit.inference.attribution import attribute
+from celldit.inference.effects.changes import effects_of, new_controls
+from celldit.inference.effects.summary import summary
+from celldit.inference.effects.table import CHANGED
+from celldit.inference.solver import SolverConfig
+from celldit.pl.attention import short_name
+from celldit.report.explore.packing import packed, packed_rates, packed_shares
+from celldit.training.trained import Trained
+
+__all__ = ["content"]
+
+#: Fewer cells are mostly noise.
+MIN_CELLS = 20
+#: Measured cells in the plane, of all conditions together.
+MOST_BACKGROUND = 2000
+N_PROGRAMS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Measured log fold changes of conditions and targets, by name and context."""
+
+    changes: dict[tuple[str, str], np.ndarray]
+    n_cells: dict[tuple[str, str], int]
+
+
+def content(
+    trained: Trained,
+    cells: Cells,
+    labels: Sequence[str],
+    contexts: Sequence[StratumKey],
+    targets: Mapping[str, np.ndarray],
+    *,
+    dose: object,
+    max_cells: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What the page shows, as JSON takes it.
+
+    Parameters
+    ----------
+    trained, cells
+        The model, and the measured cells with its genes.
+    labels
+        Canonical labels of perturbations.
+    contexts
+        Contexts and times, each with control cells among `cells`.
+    targets
+        Masks of cells to be reached, by name.
+    dose
+        Of every perturbation, where the data have doses.
+    max_cells
+        Most control cells of a context to show before and after.
+    seed
+        Of the choice of cells.
+    """
+    fields = trained.fields
+    sep, control = fields.perturbation_sep, fields.control
+    controls = new_controls(trained, cells)
+    conditions = [
+        Condition(names, request.resolve_dose(dose, len(names), fields, label), *where)
+        for label in labels
+        for names in [parts(label, sep, control)]
+        for where in contexts
+    ]
+    effects = list(effects_of(trained, conditions, controls))
+    measured = _measured(cells, targets, sep)
+    shown = [context for context, _ in contexts]
+    nothing = np.full(len(trained.genes), np.nan)
+    asked = [(label, where) for label in labels for where in shown]
+    base = {effect.condition.context: effect.base_G for effect in effects}
+    return {
+        "summary": summary(trained).splitlines(),
+        "genes": list(trained.genes),
+        "perturbations": list(labels),
+        "contexts": shown,
+        "changed": CHANGED,
+        "kinds": [str(effect.kind) for effect in effects],
+        "cells": [measured.n_cells.get(key, 0) for key in asked],
+        "effect": packed(_rows(effects, lambda e: e.spread.mean_G / np.log(2))),
+        "sd": packed_rates(_rows(effects, lambda e: e.spread.sd_G / np.log(2)), 100.0),
+        "lfsr": packed_rates(_rows(effects, lambda e: e.spread.false_sign_G)),
+        "p_changed": packed_shares(_rows(effects, lambda e: e.spread.exceeds(CHANGED * np.log(2)))),
+        "measured": packed(
+            np.stack([measured.changes.get(key, nothing) for key in asked]) / np.log(2)
+        ),
+        "base": [[float(f"{x:.3g}") for x in base[where]] for where in shown],
+        "targets": _targets(measured, targets, shown),
+        "plane": _plane(trained, cells, labels, shown, dose, max_cells, seed),
+        "programs": _programs(trained, cells, labels, shown, dose, max_cells, seed),
+    }
+
+
+def _rows(effects: Sequence[Any], of: Any) -> np.ndarray:
+    return np.stack([of(effect) for effect in effects])
+
+
+def _measured(cells: Cells, targets: Mapping[str, np.ndarray], sep: str) -> _Measured:
+    """Log fold changes of what was measured, against the controls of the same context."""
+    labels = np.array([canonical(str(p), sep, cells.control) for p in cells.perturbations])
+    contexts = cells.contexts.astype(str)
+    kinds = {("perturbation", name): labels == name for name in np.unique(labels)}
+    kinds |= {("target", name): mask for name, mask in targets.items()}
+    changes: dict[tuple[str, str], np.ndarray] = {}
+    n_cells: dict[tuple[str, str], int] = {}
+    for where in np.unique(contexts):
+        is_here, is_control = contexts == where, (contexts == where) & cells.is_control
+        if is_control.sum() < MIN_CELLS:
+            continue
+        before = mean_rates(cells, np.where(is_control, 0, 1), {0})[0]
+        for (kind, name), mask in kinds.items():
+            chosen = is_here & mask
+            key = (name if kind == "perturbation" else f"target:{name}", str(where))
+            n_cells[key] = int(chosen.sum())
+            if chosen.sum() >= MIN_CELLS and name != cells.control:
+                after = mean_rates(cells, np.where(chosen, 0, 1), {0})[0]
+                changes[key] = measured_fold_change(before, after)[0]
+    return _Measured(changes, n_cells)
+
+
+def _targets(
+    measured: _Measured, targets: Mapping[str, np.ndarray], shown: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Changes that lead from the controls of a context to the target cells of it."""
+    found = []
+    for name in targets:
+        rows = [measured.changes.get((f"target:{name}", where)) for where in shown]
+        there = [where for where, row in zip(shown, rows, strict=True) if row is not None]
+        if not there:
+            raise InputError(
+                f"The target {name!r} has fewer than {MIN_CELLS} cells in every context shown; "
+                "choose a wider query, or leave it out of targets=."
+            )
+        values = np.stack([row for row in rows if row is not None]) / np.log(2)
+        found.append({"name": name, "contexts": there, "effect": packed(values)})
+    return found
+
+
+def _start(cells: Cells, shown: Sequence[str], max_cells: int, seed: int) -> Cells:
+    """Some control cells of each context."""
+    rng, kept = np.random.default_rng(seed), []
+    contexts = cells.contexts.astype(str)
+    for where in shown:
+        rows = np.flatnonzero(cells.is_control & (contexts == where))
+        kept.append(np.sort(rng.permutation(rows)[:max_cells]))
+    return cells.take(np.concatenate(kept))
+
+
+def _plane(
+    trained: Trained, cells: Cells, labels: Sequence[str], shown: Sequence[str], dose: object,
+    max_cells: int, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Measured cells, and control cells before and after, in two principal components."""
+    encode = trained.autoencoder
+    contexts = cells.contexts.astype(str)
+    rng = np.random.default_rng(seed)
+    rows = np.flatnonzero(np.isin(contexts, shown))
+    some = cells.take(np.sort(rng.permutation(rows)[:MOST_BACKGROUND]))
+    background_NF = encode.at_own_size(encode.encode(some))
+    plane = PCA(2, random_state=seed).fit(background_NF)
+    start = _start(cells, shown, max_cells, seed)
+    before_NF = encode.at_own_size(encode.encode(start))
+    after = []
+    for label in labels:
+        predicted = counterfactual.predict(
+            trained, start, [label], dose=dose, time=None, config=SolverConfig(), seed=seed,
+            batch_size=512,
+        )  # fmt: skip
+        after.append(plane.transform(np.asarray(predicted.obsm["X_celldit"])))
+    sep = trained.fields.perturbation_sep
+    names = [canonical(str(p), sep, cells.control) for p in some.perturbations]
+    shares = plane.explained_variance_ratio_
+    return {
+        "explained": [round(float(share), 3) for share in shares],
+        "background": packed(plane.transform(background_NF)),
+        "background_label": names,
+        "background_context": some.contexts.astype(str).tolist(),
+        "before": packed(plane.transform(before_NF)),
+        "context": start.contexts.astype(str).tolist(),
+        "after": packed(np.stack(after)),
+    }
+
+
+def _programs(
+    trained: Trained, cells: Cells, labels: Sequence[str], shown: Sequence[str], dose: object,
+    max_cells: int, seed: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The gene sets that carry the shift of each perturbation and context; none without tokens."""
+    if not _has_views(trained):
+        return []
+    start = _start(cells, shown, max_cells, seed)
+    z_NKD = trained.autoencoder.encode(start)
+    means = counterfactual.control_means(start, z_NKD)
+    found = []
+    for label in labels:
+        conditions = request.counterfactual_conditions(start, label, trained.fields, dose, None)
+        parts_of = attribute(trained, z_NKD, conditions, SolverConfig(), None, means)
+        for q, condition in enumerate(parts_of.conditions):
+            shift_F = parts_of.shift_QF[q]
+            square = float(shift_F @ shift_F)
+            if square == 0:
+                continue
+            effect_T = parts_of.effect_QTF[q] @ shift_F / square
+            network_T = parts_of.network_QTF[q] @ shift_F / square
+            share_T = effect_T + network_T
+            top = np.argsort(-np.abs(share_T), kind="stable")[:N_PROGRAMS]
+            found.append(
+                {
+                    "perturbation": label,
+                    "context": condition.context,
+                    "names": [short_name(parts_of.names[t]) for t in top],
+                    "effect_model": [round(float(effect_T[t]), 4) for t in top],
+                    "network": [round(float(network_T[t]), 4) for t in top],
+                }
+            )
+    return found
+
+
+def _has_views(trained: Trained) -> bool:
+    try:
+        trained.flow.views  # noqa: B018 - networks of other kinds have none
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,199 @@
+"""Which perturbations to measure next."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.arguments import check_number, check_whole, text_list
+from celldit.compute import threads
+from celldit.conditions import Condition
+from celldit.data.labels.labels import parts
+from celldit.effects.design import greedy_design
+from celldit.effects.joint import joint_effects
+from celldit.errors import InputError, UnknownNameError, examples
+from celldit.inference import request
+from celldit.tl.cells import trained_parts, writable
+from celldit.training.trained import Trained
+
+if TYPE_CHECKING:
+    from celldit.model import CellDiT
+
+__all__ = ["next_perturbations"]
+
+#: A batch that takes away less than this share of the variance teaches nothing of the others.
+LEAST_GAIN = 1e-4
+
+
+def next_perturbations(
+    adata: ad.AnnData,
+    model: CellDiT,
+    candidates: Sequence[str] | None = None,
+    *,
+    n: int = 5,
+    contexts: Sequence[str] | str | None = None,
+    genes: Sequence[str] | None = None,
+    n_cells: int = 100,
+    key_added: str = "next_perturbations",
+) -> pd.DataFrame:
+    """Choose a batch of perturbations from which most would be learned about the other candidates.
+
+    What the model does not know of the candidates is their posterior covariance. Each pick is the
+    one whose measurement would take away most of the variance that is left of all others, so that a
+    batch does not measure the same thing twice (:mod:`celldit.effects.design`). Perturbations
+    teach about each other as far as the model finds that they are alike: by features, by shared
+    parts of combinations, by the effect that all have in common, and between contexts.
+
+    Parameters
+    ----------
+    adata
+        Where the result is written.
+    model
+        A trained model.
+    candidates
+        Labels: perturbations never measured (with features), combinations, or known perturbations
+        in contexts that lack them; None for all that have features and were not in training.
+    n
+        How many to choose.
+    contexts
+        Contexts of training in which they would be measured and predicted; None for all.
+    genes
+        Genes to learn about; None for all.
+    n_cells
+        Cells for each perturbation and context. More of them tell more of one perturbation.
+    key_added
+        Key in ``uns``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Also written to ``uns[key_added]``. One row for each pick, the best first:
+        ``perturbation``; ``gain``, the share of what is not known of the candidates that it takes
+        away from the others, given the picks before; ``left``, the share that is left in those not
+        picked; ``n_cells``, in all contexts together.
+
+    Raises
+    ------
+    InputError
+        If there is no candidate, the model has no perturbation to learn from, or a number cannot be
+        used.
+    UnknownNameError
+        If nothing is known of a candidate, or a context or gene was not in training.
+    NotTrainedError
+        If the model was not trained.
+
+    Examples
+    --------
+    >>> candidates = ["IRF1+JAK2", "IRF1+STAT1", "JAK2+STAT1"]
+    >>> batch = cd.tl.next_perturbations(adata, model, candidates, n=2)
+    >>> list(batch.columns)
+    ['perturbation', 'gain', 'left', 'n_cells']
+    """
+    trained = trained_parts(model)
+    target = writable(adata, copy=False)
+    check_whole(n, "n")
+    check_number(n_cells, "n_cells")
+    prior = trained.population.prior
+    if not prior.conditions:
+        raise InputError(
+            "The model was trained without perturbations, so it does not know how effects resemble "
+            "each other; train it on some that were measured."
+        )
+    labels = _candidates(trained, candidates)
+    loadings_FG = _loadings(trained, genes)
+    conditions, rows = _conditions(trained, labels, contexts)
+    n_controls = {c.stratum: size for c, size in trained.frequencies.items() if c.is_control}
+    noise_Q = np.array([1 / n_cells + 1 / n_controls.get(c.stratum, n_cells) for c in conditions])
+    with threads():
+        # With the weights that are likeliest: where features did not beat their shuffles they are
+        # not trusted with predictions, yet tell best which candidates may be alike.
+        joint = joint_effects(prior, conditions)
+        weight_F = ((joint.basis_FF @ loadings_FG) ** 2).sum(axis=1)
+        about_Q = np.ones(len(conditions), dtype=bool)
+        picks = greedy_design(joint.covariance_FQQ, weight_F, rows, about_Q, noise_Q, n)
+    if len(labels) > 1 and sum(pick.gain for pick in picks) < LEAST_GAIN:
+        warnings.warn(
+            "Measuring one candidate would teach next to nothing of the others: the model finds "
+            "nothing that they share, so any order is as good; give it features of them, "
+            "CellDiT(adata, features=cd.pp.gene_features(adata)).",
+            UserWarning,
+            stacklevel=2,
+        )
+    table = pd.DataFrame(
+        {
+            "perturbation": [labels[pick.candidate] for pick in picks],
+            "gain": [pick.gain for pick in picks],
+            "left": [pick.left for pick in picks],
+            "n_cells": [int(n_cells * len(rows[pick.candidate])) for pick in picks],
+        }
+    )
+    table.index = table.index.astype(str)
+    target.uns[key_added] = table
+    return table
+
+
+def _candidates(trained: Trained, candidates: Sequence[str] | None) -> list[str]:
+    if candidates is None:
+        candidates = sorted(trained.featured - set(trained.perturbations))
+        if not candidates:
+            raise InputError(
+                "The model has no features of perturbations that were not measured, so it knows no "
+                "candidate by itself; pass candidates=['A+B', ...], such as combinations of "
+                f"{examples(trained.perturbations)}."
+            )
+    labels = request.check_perturbations(
+        candidates, trained.fields, trained.perturbations, trained.featured
+    )
+    chosen = [label for label in dict.fromkeys(labels) if label != trained.fields.control]
+    if not chosen:
+        raise InputError("candidates holds nothing but the control; pass perturbations.")
+    return chosen
+
+
+def _loadings(trained: Trained, genes: Sequence[str] | None) -> np.ndarray:
+    loadings_FG = trained.autoencoder.decoder.loadings.detach().double().cpu().numpy()
+    if genes is None:
+        return loadings_FG
+    column = {gene: g for g, gene in enumerate(trained.genes)}
+    wanted = text_list(genes, "genes")
+    if not wanted:
+        raise InputError("genes=[] names no gene; leave it out for all of them.")
+    for gene in wanted:
+        if gene not in column:
+            raise UnknownNameError.among("gene", gene, trained.genes)
+    return loadings_FG[:, [column[gene] for gene in wanted]]
+
+
+def _conditions(
+    trained: Trained, labels: Sequence[str], contexts: Sequence[str] | str | None
+) -> tuple[list[Condition], list[np.ndarray]]:
+    """What would be measured: every candidate in every context that lacks it, and their rows."""
+    strata = sorted({c.stratum for c in trained.frequencies}, key=str)
+    if contexts is not None:
+        known = {context for context, _ in strata}
+        chosen = text_list(contexts, "contexts")
+        for name in chosen:
+            if name not in known:
+                raise UnknownNameError.among("context of training", name, sorted(known))
+        strata = [key for key in strata if key[0] in set(chosen)]
+    fields = trained.fields
+    conditions: list[Condition] = []
+    rows = []
+    for label in labels:
+        names = parts(label, fields.perturbation_sep, fields.control)
+        doses = request.resolve_dose(None, len(names), fields, label)
+        own = [Condition(names, doses, *key) for key in strata]
+        own = [c for c in own if c not in trained.frequencies]
+        if not own:
+            raise InputError(
+                f"The candidate {label!r} was measured in every context asked for; leave it out of "
+                "candidates."
+            )
+        rows.append(np.arange(len(conditions), len(conditions) + len(own)))
+        conditions += own
+    return conditions, rows

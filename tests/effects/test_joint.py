@@ -1,0 +1,87 @@
+"""Several effects at once agree with single ones, and with what observing one does to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from celldit.conditions import Condition
+from celldit.effects.design import greedy_design
+from celldit.effects.joint import joint_effects
+from celldit.effects.prior import EffectPrior
+
+
+@pytest.fixture(scope="module")
+def prior(world: Callable[..., Any], crossed: list[Condition]) -> EffectPrior:
+    made = world(crossed)
+    return EffectPrior.fit(made.z, made.table)
+
+
+ASKED = [
+    Condition(("A",), None, "x"),
+    Condition(("A", "C"), None, "x"),
+    Condition(("A", "F"), None, "y"),
+    Condition(("E", "F"), None, "y"),
+]
+
+
+def test_single_effects_are_those_of_the_estimate(prior: EffectPrior) -> None:
+    joint, estimate = joint_effects(prior, ASKED), prior.estimate(ASKED)
+    np.testing.assert_allclose(joint.mean_QF @ joint.basis_FF, estimate.mean, atol=1e-9)
+    variance_QF = np.diagonal(joint.covariance_FQQ, axis1=1, axis2=2).T
+    np.testing.assert_allclose(variance_QF, estimate.variance, atol=1e-9)
+    loadings_FG = np.random.default_rng(0).normal(size=(4, 7))
+    _, sd_QG = estimate.project(loadings_FG)
+    np.testing.assert_allclose(joint.sd_of(np.eye(4)[1], loadings_FG), sd_QG[1], rtol=1e-6)
+
+
+def test_draws_have_the_covariance(prior: EffectPrior) -> None:
+    joint = joint_effects(prior, ASKED)
+    drawn_NQF = joint.draws(40_000, 0) @ np.linalg.inv(joint.basis_FF)
+    found_FQQ = np.einsum("nqf,nrf->fqr", drawn_NQF, drawn_NQF) / len(drawn_NQF)
+    np.testing.assert_allclose(found_FQQ, joint.covariance_FQQ, atol=0.03 * found_FQQ.max())
+
+
+def test_what_a_pick_is_said_to_leave_is_what_observing_it_leaves(prior: EffectPrior) -> None:
+    """Against the effect model itself, with the picked condition among its observations."""
+    asked = [Condition((a, b), None, "x") for a, b in (("A", "C"), ("A", "D"), ("B", "F"))]
+    joint = joint_effects(prior, asked)
+    noise_Q, weight_F = np.full(3, 0.02), np.ones(4)
+    rows = [np.array([i]) for i in range(3)]
+    first, *_ = greedy_design(joint.covariance_FQQ, weight_F, rows, np.ones(3, bool), noise_Q, 1)
+    seen = replace(
+        prior,
+        conditions=(*prior.conditions, asked[first.candidate]),
+        shifts=np.concatenate([prior.shifts, np.zeros((1, 4))]),
+        noise=np.append(prior.noise, 0.02),
+    )
+    others = [c for i, c in enumerate(asked) if i != first.candidate]
+    before, after = (one.estimate(others).variance.sum() for one in (prior, seen))
+    whole = prior.estimate(asked).variance.sum()
+    assert first.gain == pytest.approx((before - after) / whole, abs=1e-9)
+    assert first.left == pytest.approx(after / whole, abs=1e-9)
+
+
+def test_greedy_is_the_best_single_pick_and_never_measures_twice() -> None:
+    """Two groups of effects that are alike: the larger first, then the other, not its twin."""
+    group = np.array([0, 0, 0, 0, 1, 1, 2])
+    covariance = (group[:, None] == group).astype(float) + 0.05 * np.eye(7)
+    rows = [np.array([i]) for i in range(7)]
+    picks = greedy_design(covariance[None], np.ones(1), rows, np.ones(7, bool), np.full(7, 0.1), 3)
+    assert [group[pick.candidate] for pick in picks][:2] == [0, 1]
+    assert picks[0].gain > picks[1].gain > picks[2].gain
+    assert picks[0].left > picks[1].left
+    every = greedy_design(covariance[None], np.ones(1), rows, np.ones(7, bool), np.ones(7), 99)
+    assert sorted(pick.candidate for pick in every) == list(range(7))
+
+
+def test_what_is_not_asked_about_does_not_count() -> None:
+    covariance = np.kron(np.eye(2), np.ones((2, 2))) + 0.1 * np.eye(4)
+    about = np.array([False, False, True, True])
+    rows = [np.array([i]) for i in range(4)]
+    first, *_ = greedy_design(covariance[None], np.ones(1), rows, about, np.full(4, 0.1), 1)
+    assert first.candidate in (2, 3)
