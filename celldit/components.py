@@ -12,12 +12,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 
-Rows = sparse.spmatrix | np.ndarray
+Rows: TypeAlias = Any
+"""A sparse matrix or an array."""
 
 FEW_FEATURES = 5_000
 """Features up to which their scatter matrix is made."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import anndata as ad
 import numpy as np
@@ -780,6 +780,26 @@ class CellDiT:
             )
             return deliver(planned, None)
 
+    @overload
+    def predict_effects(
+        self,
+        perturbations: Sequence[str] | str,
+        *,
+        dose: object = None,
+        time: float | None = None,
+        out: None = None,
+        overwrite: bool = False,
+    ) -> pd.DataFrame: ...
+    @overload
+    def predict_effects(
+        self,
+        perturbations: Sequence[str] | str,
+        *,
+        dose: object = None,
+        time: float | None = None,
+        out: str | os.PathLike[str],
+        overwrite: bool = False,
+    ) -> ad.AnnData: ...
     def predict_effects(
         self,
         perturbations: Sequence[str] | str,

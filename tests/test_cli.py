@@ -337,6 +337,12 @@ def test_features_reach_the_model_and_effects_the_file(folder, tmp_path):
     written = pd.read_csv(effects)
     assert {"gene", "log_fold_change", "sd"} <= set(written.columns)
     assert set(written["perturbation"]) == {"NEW"}
+    effects = tmp_path / "effects.zarr"
+    call(
+        "predict", tmp_path / "m", screen, "-p", "NEW", "-o", tmp_path / "p2.h5ad",
+        "--effects", effects,
+    )  # fmt: skip
+    assert set(ad.read_zarr(effects).obs["perturbation"]) == {"NEW"}
     text = sentence("predict", folder / "model", screen, "-p", "NEW", "-o", tmp_path / "q.h5ad")
     assert "celldit train --features reactome" in text
 

@@ -24,12 +24,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-Matrix = np.ndarray | sparse.csr_matrix
+Matrix: TypeAlias = Any
+"""An array, or a sparse matrix in rows."""
 
 
 @dataclass(frozen=True, eq=False)

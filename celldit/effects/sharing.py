@@ -15,7 +15,7 @@ tie all conditions into one block: then K is dense.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -252,6 +252,6 @@ def _is_common(term: str) -> bool:
     return term.startswith("common @ ")
 
 
-def _usual(conditions: object) -> list[Condition]:
+def _usual(conditions: Iterable[Condition]) -> list[Condition]:
     """One unit of a perturbation that is like no other, in the strata of some conditions."""
     return [Condition(("",), None, c.context, c.time) for c in conditions]

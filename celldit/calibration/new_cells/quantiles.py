@@ -195,7 +195,9 @@ class CountQuantiles:
         shape = n_groups, n_genes if n_groups else 0, len(edges_K)
         if any(array.shape != shape for array in pair):
             raise ValueError("its distributions of counts do not fit its genes")
-        return cls(edges_K, log_size_L, *pair, silent_LG, int(arrays["n_states"][0]))
+        drawn_LGK, measured_LGK = pair
+        n_states = int(arrays["n_states"][0])
+        return cls(edges_K, log_size_L, drawn_LGK, measured_LGK, silent_LG, n_states)
 
 
 def in_steps(below_LGK: np.ndarray) -> np.ndarray:

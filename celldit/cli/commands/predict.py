@@ -51,7 +51,7 @@ def predict(
     effects: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.csv", help="Log fold changes with their sd, to be written as well."
+            metavar="FILE", help="Log fold changes with their sd as well (.csv, .zarr, .h5ad)."
         ),
     ] = None,
     shard: Annotated[
@@ -148,9 +148,13 @@ def predict(
                 missing=missing,
             )
         if effects is not None:
-            table = loaded.predict_effects(perturbation, dose=read_dose(dose), time=time)
-            with whole_file(effects) as path:
-                table.to_csv(path, index=False)
+            how: dict[str, Any] = {"dose": read_dose(dose), "time": time}
+            if effects.suffix in (".h5ad", ".zarr"):
+                loaded.predict_effects(perturbation, **how, out=effects, overwrite=overwrite)
+            else:
+                table = loaded.predict_effects(perturbation, **how)
+                with whole_file(effects) as path:
+                    table.to_csv(path, index=False)
         kinds = predicted.obs["extrapolation"].astype(str)
         label = loaded.fields.perturbation_key
         assert label is not None
