@@ -58,9 +58,7 @@ def fit_shape(
     return _most_likely(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
-def _read(
-    calibration: EffectCalibration, one: Compared, weight: float
-) -> tuple[np.ndarray, ...]:
+def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple[np.ndarray, ...]:
     """Prediction, its deviation, measurement, its noise, that of differences, and the weight."""
     mean_G = calibration.fold_change(one.calibrated_G, one.decoded_G, one.kind)
     sd_G = calibration.scale(np.sqrt(one.prior_variance_G), mean_G, one.kind)
