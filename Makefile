@@ -30,11 +30,11 @@ demo: $(STAMP)
 	$(BIN)/celldit demo
 
 test: $(STAMP)
-	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)
 	$(ONE_THREAD) HYPOTHESIS_PROFILE=fast CELLDIT_FUZZ=50 $(BIN)/python -m pytest -q --exitfirst --failed-first \
-	  --numprocesses 2 --dist loadfile -m "not slow and not notebook"
+	  --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not notebook"
 
 test-slow: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow

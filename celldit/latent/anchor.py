@@ -109,7 +109,9 @@ def assemble(
     padded = np.zeros(n_dims)
     padded[:rank] = variances_R
     scale = np.sqrt(padded.reshape(n_tokens, token_dim).mean(axis=1))
-    scale = np.where(scale > 1e-8, scale, 1.0)
+    # What varies by less than single precision shows of the mean is rounding.
+    least = max(1e-8, 1e-6 * float(np.linalg.norm(mean_F)))
+    scale = np.where(scale > least, scale, 1.0)
     loadings /= np.repeat(scale, token_dim)[None]
     return Anchor(
         loadings.astype(np.float32),

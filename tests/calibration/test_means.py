@@ -17,7 +17,10 @@ from celldit.calibration.on_target import OnTarget
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.effects.residual_genes import ResidualGenes
+from celldit.effects.tables.elsewhere import Elsewhere
 from celldit.latent import LatentConfig
+
+NOTHING = Elsewhere().further((), [f"gene{g}" for g in range(40)])
 
 
 def mean_log(cells: ad.AnnData) -> np.ndarray:
@@ -88,11 +91,11 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
     new_genes = np.array([3])
     ends = z_NKD, moved_NKD
     offset_G = mean_calibration.offset(
-        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes[:0])
+        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes[:0], NOTHING)
     )
     own = replace(mean_calibration, on_target=OnTarget(-0.5, 0.1))
     with_new_G = own.offset(
-        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes)
+        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes, NOTHING)
     )
     assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
     np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
@@ -138,7 +141,7 @@ def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
     mean_calibration = replace(mean_calibration, responses=silent)
     shape = (8, *trained.shape)
     before, after = torch.zeros(shape), torch.full(shape, 0.3)
-    nothing = ResidualEffect(np.zeros(len(trained.genes)), np.zeros(0, np.int64))
+    nothing = ResidualEffect(np.zeros(len(trained.genes)), np.zeros(0, np.int64), NOTHING)
     known = next(key[0] for key in silent.curves if key is not None)
     largest = {
         context: np.abs(

@@ -72,4 +72,7 @@ def test_nothing_unpickles() -> None:
                 assert not names & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                assert called not in {"torch.load", "np.load", "eval", "exec"}, f"{path}: {called}"
+                if called == "np.load":  # of tables that users bring, never of a model
+                    assert "allow_pickle=False" in ast.unparse(node), path
+                    continue
+                assert called not in {"torch.load", "eval", "exec"}, f"{path}: {called}"

@@ -56,7 +56,8 @@ MUTATIONS = (
     ),
     Mutation(
         "off by one", "effects/kernel.py",
-        "several = np.array([len(c.parts) > 1", "several = np.array([len(c.parts) > 0",
+        "equal = (set_a[:, None] == set_b[None]) & several[:, None]",
+        "equal = set_a[:, None] == set_b[None]",
         "effects/test_interaction.py",
     ),
     Mutation(
@@ -69,13 +70,14 @@ MUTATIONS = (
         "cross = self.zy - self.n", "cross = self.zy + self.n", "latent/test_decoder.py",
     ),
     Mutation(
-        "order", "latent/anchor.py",
-        "np.argsort(values)[::-1][:rank]", "np.argsort(values)[:rank]", "latent/test_anchor.py",
+        "inverted ratio", "latent/likelihoods.py",
+        "(counts_BG + self.theta_G) / (self.mean_BG + self.theta_G)",
+        "(self.mean_BG + self.theta_G) / (counts_BG + self.theta_G)",
+        "latent/test_likelihoods.py",
     ),
     Mutation(
-        "sign", "latent/likelihoods.py",
-        "- theta * torch.log1p(mean", "+ theta * torch.log1p(mean",
-        "latent/test_likelihoods.py",
+        "order", "components.py",
+        "np.argsort(squares)[::-1][:rank]", "np.argsort(squares)[:rank]", "latent/test_anchor.py",
     ),
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ from .model import FAST, made
 
 def table(s: Scope) -> ad.AnnData:
     """Of the screen itself."""
-    return s.once("effects", lambda: cd.pp.effect_table(s.adata, min_cells=5)).copy()
+    return s.once("table of effects", lambda: cd.pp.effect_table(s.adata, min_cells=5)).copy()
 
 
 def changed(s: Scope, change: Callable[[ad.AnnData], Any]) -> ad.AnnData:
