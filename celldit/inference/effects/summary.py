@@ -167,6 +167,8 @@ def _verdict(share: float) -> str:
 
 def _network(trained: Trained) -> str:
     used = {kind: weight for kind, weight in trained.flow_weight.items() if weight > 0}
+    if not used and not trained.history.get("flow"):
+        return "The network was not trained, so predictions are those of the effect model."
     if not used:
         return (
             "The network added nothing that held-out conditions confirmed, so its weight is 0 and "
