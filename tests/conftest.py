@@ -35,6 +35,11 @@ settings.register_profile("fast", max_examples=8, **_SHARED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Notebooks come first: they take longest, and are one file to one process."""
+    items.sort(key=lambda item: item.get_closest_marker("notebook") is None)
+
+
 @pytest.fixture
 def make_screen() -> Callable[..., ad.AnnData]:
     """A function that makes a small screen of random counts, the same every time."""
