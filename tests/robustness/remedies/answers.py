@@ -59,6 +59,10 @@ CASES: dict[str, Case] = {
         lambda s: cd.tl.ranked_genes(s.model.predict_effects("A")),
         r"make the table with cd\.tl\.effects\(adata, model, \.\.\.\)",
         lambda s, m: cd.tl.ranked_genes(s.effects)),
+    "a volcano of no perturbation": Case(
+        lambda s: draw("volcano", s.effects, perturbation=[], context="d1"),
+        "leave it out to draw all",
+        lambda s, m: draw("volcano", s.effects, context="d1")),
     "a volcano without probabilities": Case(
         lambda s: draw("volcano", s.model.predict_effects("A")),
         r"make the table with cd\.tl\.effects\(adata, model, \.\.\.\)",

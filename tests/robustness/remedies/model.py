@@ -255,6 +255,9 @@ CASES: dict[str, Case] = {
     "a negative setting": Case(
         lambda s: TrainingConfig(noise_epochs=-1), "must not be negative",
         lambda s, m: TrainingConfig(noise_epochs=0)),
+    "growth that is no yes or no": Case(
+        lambda s: TrainingConfig(growth=3), "must be (?P<yes>True) or False",
+        lambda s, m: TrainingConfig(growth=m["yes"] == "True")),
     "a share above 1": Case(
         lambda s: TrainingConfig(held_out_cells=2), "is not between 0 and 1",
         lambda s, m: TrainingConfig(held_out_cells=0.5)),
