@@ -143,6 +143,8 @@ def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: pd.I
             "One side names genes by Ensembl ids and the other by symbols; put the same into "
             "adata.var_names."
         )
+    if 2 * len(missing) > len(wanted):
+        return "Rename the data's genes to match, or give data in which more of them were measured."
     return (
         "Rename the data's genes to match, or, if some were not measured, let "
         'model.predict(..., missing="impute") fill them in.'

@@ -204,6 +204,8 @@ def test_missing_genes_are_imputed_and_flagged(
     tiny_model: Any, tiny_screen: ad.AnnData, tmp_path: Path
 ) -> None:
     query = tiny_screen[:120, tiny_screen.var_names[4:]].copy()
+    with pytest.raises(InputError, match=r"31 of the 40 genes .* more of them were measured\.$"):
+        tiny_model.predict(tiny_screen[:, :9].copy(), perturbations="A")  # too few to impute from
     with pytest.raises(InputError, match=r"4 of the 40 genes .*missing=\"impute\""):
         tiny_model.predict(query, perturbations=["A"])
     with pytest.warns(UserWarning, match=r"4 of 40 genes were not measured .* of a cell's counts"):
