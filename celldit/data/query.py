@@ -1,19 +1,23 @@
-"""What the columns of a query mean: cells that a model is asked about, set up or not."""
+"""Cells that a model is asked about: what their columns mean, and which of them are picked."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import anndata as ad
+import numpy as np
+import pandas as pd
 
 from celldit.data.disk.opening import described
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 
-__all__ = ["query_fields"]
+__all__ = ["Selection", "query_fields", "selected"]
+
+Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 
 
 def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -> Fields:
@@ -90,3 +94,34 @@ def _with_columns(fields: Fields, own: Fields | None, columns: Collection[str]) 
     if fields.perturbation_key is not None and fields.perturbation_key not in columns:
         fields = replace(fields, perturbation_key=None, dose_key=None)
     return fields
+
+
+def selected(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:
+    """Read a query of ``adata.obs`` or a mask as a boolean array, shape (N,).
+
+    Raises
+    ------
+    InputError
+        If it is neither, or picks no cell; says so of the argument `name`.
+    """
+    if isinstance(selection, str):
+        try:
+            # Looked up by position, since cell names may occur twice.
+            rows = adata.obs.reset_index(drop=True).query(selection).index
+        except Exception as error:
+            raise InputError(
+                f"{name}={selection!r} is not a query of adata.obs ({error}); write for example "
+                f"{name}=\"cell_type == 'B'\"."
+            ) from error
+        mask = np.zeros(adata.n_obs, dtype=bool)
+        mask[rows] = True
+    else:
+        mask = np.asarray(selection)
+        if mask.dtype != bool or mask.shape != (adata.n_obs,):
+            raise InputError(
+                f"{name} must be a query of adata.obs or a boolean mask with one entry for each of "
+                f"the {adata.n_obs} cells."
+            )
+    if not mask.any():
+        raise InputError(f"{name} selects no cell of adata; widen it.")
+    return mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
@@ -16,6 +16,7 @@ from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
+from celldit.data.query import Selection, selected
 from celldit.errors import InputError
 from celldit.inference.request import check_perturbations, counterfactual_conditions
 from celldit.tl.cells import read_cells, trained_parts, writable
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from celldit.model import CellDiT
 
 __all__ = ["rank_perturbations"]
-
-Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 
 
 def rank_perturbations(
@@ -107,8 +106,8 @@ def rank_perturbations(
     trained = trained_parts(model)
     writable(adata, copy=False)
     cells = read_cells(adata, trained)
-    is_source = _select(adata, source, "source") & cells.is_control
-    is_target = _select(adata, target, "target")
+    is_source = selected(adata, source, "source") & cells.is_control
+    is_target = selected(adata, target, "target")
     if not is_source.any():
         raise InputError(
             f"No source cell is labelled {trained.fields.control!r}; predictions start from "
@@ -221,31 +220,6 @@ def _labels(trained: Trained, perturbations: Sequence[str] | None) -> list[str]:
         return labels
     known = trained.perturbations, trained.featured, trained.elsewhere
     return check_perturbations(perturbations, fields, *known)
-
-
-def _select(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:
-    """Read a query or a mask as a boolean array, shape (N,)."""
-    if isinstance(selection, str):
-        try:
-            # Looked up by position, since cell names may occur twice.
-            rows = adata.obs.reset_index(drop=True).query(selection).index
-        except Exception as error:
-            raise InputError(
-                f"{name}={selection!r} is not a query of adata.obs ({error}); write for example "
-                f"{name}=\"cell_type == 'B'\"."
-            ) from error
-        mask = np.zeros(adata.n_obs, dtype=bool)
-        mask[rows] = True
-    else:
-        mask = np.asarray(selection)
-        if mask.dtype != bool or mask.shape != (adata.n_obs,):
-            raise InputError(
-                f"{name} must be a query of adata.obs or a boolean mask with one entry for each of "
-                f"the {adata.n_obs} cells."
-            )
-    if not mask.any():
-        raise InputError(f"{name} selects no cell of adata; widen it.")
-    return mask
 
 
 def _mean_log(log: sparse.csr_matrix) -> np.ndarray:

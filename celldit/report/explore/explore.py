@@ -16,8 +16,8 @@ from celldit.compute import threads
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
-from celldit.data.query import query_fields
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.data.query import query_fields, selected
+from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
 from celldit.io.files import refuse_existing, whole_file
 from celldit.report.explore.content import content
@@ -128,7 +128,10 @@ def explore(
     shown = _contexts(trained, cells, contexts, time)
     if targets is not None and not isinstance(targets, Mapping):
         raise InputError("targets must be a dict of names and queries, such as {'B cells': ...}.")
-    masks = {str(name): _mask(adata, name, chosen) for name, chosen in (targets or {}).items()}
+    masks = {
+        str(name): selected(adata, chosen, f"targets[{str(name)!r}]")
+        for name, chosen in (targets or {}).items()
+    }
     with threads():
         found = content(
             trained, cells, labels, shown, masks, dose=dose, max_cells=max_cells, seed=seed
@@ -183,28 +186,3 @@ def _contexts(
         known = sorted({c.time for c in trained.frequencies if c.time is not None})
         raise InputError(f"The page shows one time; pass time=, for example time={known[-1]:g}.")
     return [(str(name), when) for name in chosen]
-
-
-def _mask(adata: ad.AnnData, name: str, chosen: Any) -> np.ndarray:
-    """Cells of a target, by a query or a mask."""
-    if isinstance(chosen, str):
-        try:
-            rows = adata.obs.reset_index(drop=True).query(chosen).index
-        except Exception as error:
-            raise InputError(
-                f"The target {name!r}, {chosen!r}, is no query of adata.obs ({error}); write for "
-                "example \"perturbation == 'STAT1'\"."
-            ) from error
-        mask = np.zeros(adata.n_obs, dtype=bool)
-        mask[rows] = True
-    else:
-        mask = np.asarray(chosen)
-        if mask.dtype != bool or mask.shape != (adata.n_obs,):
-            raise InputError(
-                f"The target {name!r} must be a query of adata.obs or a boolean mask of the "
-                f"{adata.n_obs} cells, so as {examples([str(c) for c in adata.obs.columns[:1]])} "
-                "selects them."
-            )
-    if not mask.any():
-        raise InputError(f"The target {name!r} selects no cell of adata; widen it.")
-    return mask

@@ -166,7 +166,7 @@ def test_what_cannot_be_shown_is_refused(
         explore(contexts="d9")
     with pytest.raises(InputError, match=r"\.html"):
         explore(name="page.pdf")
-    with pytest.raises(InputError, match="no query"):
+    with pytest.raises(InputError, match="is not a query"):
         explore(targets={"mine": "nonsense =="})
     with pytest.raises(InputError, match="selects no cell"):
         explore(targets={"mine": "donor == 'd9'"})
