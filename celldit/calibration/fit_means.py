@@ -221,7 +221,7 @@ def _weights(
             decoded_G, _ = mean_calibration.responses.at(where, factor_G)
             shift_F = mean_shift(before_NKD, after_NKD)
             straight_G = shift_F @ mean_calibration.slopes_FG
-            each_4G = np.stack([decoded_G, straight_G, beyond.remainder_G, measured_G])
+            each_4G = np.stack([decoded_G, straight_G, beyond.residual_G, measured_G])
             product_44 = each_4G @ each_4G.T
             if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
                 products.setdefault(None, []).append(product_44)

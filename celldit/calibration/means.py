@@ -59,7 +59,7 @@ class ResidualEffect(NamedTuple):
 
     Attributes
     ----------
-    remainder_G
+    residual_G
         Further change of mean log expression.
     new_genes
         Columns of the genes that are perturbed and never were in training, and of which nothing is
@@ -68,7 +68,7 @@ class ResidualEffect(NamedTuple):
         What was measured elsewhere of single genes.
     """
 
-    remainder_G: np.ndarray
+    residual_G: np.ndarray
     new_genes: np.ndarray
     further: Further
 
@@ -130,18 +130,18 @@ class MeanCalibration:
             Mean latent of the controls of contexts that were not in training.
         """
         seen = {part for c in prior.conditions for part in c.parts}
-        remainder_QG = self.residual_genes.estimate(prior, conditions, positions)
+        residual_QG = self.residual_genes.estimate(prior, conditions, positions)
         old = [seen] * len(conditions)
-        return _with_new_genes(remainder_QG, genes, conditions, old, prior.elsewhere)
+        return _with_new_genes(residual_QG, genes, conditions, old, prior.elsewhere)
 
     def beyond_without(
         self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
     ) -> list[ResidualEffect]:
         """The same of training conditions, each as if it had not been observed."""
         uses = Counter(part for c in prior.conditions for part in set(c.parts))
-        remainder_QG = self.residual_genes.leave_one_out(prior, conditions)
+        residual_QG = self.residual_genes.leave_one_out(prior, conditions)
         seen = [{p for p, n in uses.items() if n > (p in c.parts)} for c in conditions]
-        return _with_new_genes(remainder_QG, genes, conditions, seen, prior.elsewhere)
+        return _with_new_genes(residual_QG, genes, conditions, seen, prior.elsewhere)
 
     def offset(
         self,
@@ -191,12 +191,12 @@ class MeanCalibration:
         log_factor_G, shift_F
             Mean over cells of the log ratio of decoded rates, and of the shift of the latent.
         """
-        nothing_more = not len(beyond.new_genes) and not beyond.remainder_G.any()
+        nothing_more = not len(beyond.new_genes) and not beyond.residual_G.any()
         if self.is_none or (nothing_more and not log_factor_G.any() and not shift_F.any()):
             return beyond.further.log_factor_G
         a, b, c = self._weights_of(kind)
         decoded_G, _ = self.responses.at(stratum, log_factor_G)
-        wanted_G = a * decoded_G + b * (shift_F @ self.slopes_FG) + c * beyond.remainder_G
+        wanted_G = a * decoded_G + b * (shift_F @ self.slopes_FG) + c * beyond.residual_G
         offset_G = np.zeros_like(wanted_G)
         for _ in range(ROUNDS):
             now_G, slope_G = self.responses.at(stratum, log_factor_G + offset_G)
@@ -219,8 +219,8 @@ class MeanCalibration:
     ) -> MeanCalibration:
         """Together with what an earlier training learned in the same latent.
 
-        Contexts of both keep their responses, conditions of both their remainders; weights and the
-        change of the own gene stay where the later training could not try them. The line is the
+        Contexts of both keep their responses, conditions of both their residual effects; weights
+        and the change of the own gene stay where the later training could not try them. The line is the
         later training's, unless that had no perturbed cells. One for other genes is of no use.
 
         Parameters
@@ -318,7 +318,7 @@ def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Ten
 
 
 def _with_new_genes(
-    remainder_QG: np.ndarray,
+    residual_QG: np.ndarray,
     genes: Sequence[str],
     conditions: Sequence[Condition],
     seen: Sequence[Set[str]],
@@ -326,10 +326,10 @@ def _with_new_genes(
 ) -> list[ResidualEffect]:
     column = {gene: g for g, gene in enumerate(genes)}
     found = []
-    for remainder_G, condition, old in zip(remainder_QG, conditions, seen, strict=True):
+    for residual_G, condition, old in zip(residual_QG, conditions, seen, strict=True):
         parts = [part for part in condition.parts if part not in old]
         further = elsewhere.further(parts, genes)
         new = [column[part] for part in parts if part in column]
         new = [g for g in new if not further.known_G[g]]
-        found.append(ResidualEffect(remainder_G, np.array(new, dtype=np.int64), further))
+        found.append(ResidualEffect(residual_G, np.array(new, dtype=np.int64), further))
     return found

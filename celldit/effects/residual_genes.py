@@ -33,7 +33,7 @@ from celldit.effects.prior import EffectPrior
 
 @dataclass(frozen=True, eq=False)
 class ResidualGenes:
-    """Observed remainders of C conditions in the H genes that have any.
+    """Observed residual effects of C conditions in the H genes that have any.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class ResidualGenes:
     gene_H
         Their columns.
     shifts_CH
-        Remainders in units of `scatter_H`, float16, of which each gene has 255 different ones
+        Residual effects in units of `scatter_H`, float16, of which each gene has 255 different ones
         (:func:`in_steps`).
     noise_C
         Variance of these.
@@ -80,7 +80,7 @@ class ResidualGenes:
         conditions: Sequence[Condition],
         positions: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """Expected remainder of any conditions, shape (Q, G).
+        """Expected residual effect of any conditions, shape (Q, G).
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class ResidualGenes:
         return self._in_all_genes(told_QH)
 
     def leave_one_out(self, prior: EffectPrior, conditions: Sequence[Condition]) -> np.ndarray:
-        """Expected remainder of conditions, each without its own cells, shape (Q, G).
+        """Expected residual effect of conditions, each without its own cells, shape (Q, G).
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class ResidualGenes:
         Parameters
         ----------
         genes, earlier_genes
-            Of this remainder, and of the other, which holds all of these.
+            Of these residual effects, and of the other, which holds all of these.
         earlier
             The other.
         """
@@ -257,13 +257,13 @@ class ResidualGenes:
             or any(values.shape != gene_H.shape for values in per_gene)
             or (len(gene_H) and not 0 <= gene_H.min() <= gene_H.max() < n_genes)
         ):
-            raise ValueError("its remainder fits neither its conditions nor its genes")
+            raise ValueError("its residual effects fit neither its conditions nor its genes")
         known = tuple(Condition.from_list(entry) for entry in conditions)
         return cls(known, n_genes, gene_H, shifts_CH, arrays["noise"], *per_gene)
 
 
 def in_steps(shifts_CH: np.ndarray) -> np.ndarray:
-    """Remainders rounded to 127ths of each gene's largest, far below their noise, float16."""
+    """Residual effects rounded to 127ths of each gene's largest, far below their noise, float16."""
     return _of_steps(*_steps(shifts_CH))
 
 

@@ -18,7 +18,6 @@ from celldit.flow.coupling import (
 )
 from celldit.flow.draws import CellNoise, FixedNoise, GeneratorNoise, Noise
 from celldit.flow.edit import FlowEdit
-from celldit.flow.grids import cosine_grid, quadratic_grid, resolve_grid, uniform_grid
 from celldit.flow.guidance import GuidedVelocity
 from celldit.flow.losses import energy_distance_loss, mmd_loss, velocity_loss
 from celldit.flow.noise import cell_noise, cell_uniform
@@ -33,6 +32,7 @@ from celldit.flow.path import (
     source_from_velocity,
 )
 from celldit.flow.solvers import SOLVERS, Solver, resolve_solver
+from celldit.flow.solvers.grids import cosine_grid, quadratic_grid, resolve_grid, uniform_grid
 from celldit.flow.source import AnchoredSource, GaussianSource
 from celldit.flow.times import LogitNormal, Stratified, TimeSampler, Uniform, resolve_times
 from celldit.flow.velocity import CountedVelocity, Velocity

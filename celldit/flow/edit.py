@@ -26,9 +26,9 @@ import torch
 
 from celldit.errors import InputError
 from celldit.flow.draws import GeneratorNoise, Noise
-from celldit.flow.grids import Grid, check_n_steps, uniform_grid
 from celldit.flow.path import LinearPath, Path
 from celldit.flow.solvers.base import check_grid
+from celldit.flow.solvers.grids import Grid, check_n_steps, uniform_grid
 from celldit.flow.source import GaussianSource
 from celldit.flow.velocity import Velocity, evaluate
 

@@ -14,8 +14,8 @@ from celldit.arguments import check_number, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.data.labels.labels import parts
-from celldit.effects.design import greedy_design
-from celldit.effects.joint import joint_effects
+from celldit.effects.experiments.design import greedy_design
+from celldit.effects.experiments.joint import joint_effects
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
 from celldit.tl.cells import trained_parts, writable
@@ -45,7 +45,8 @@ def next_perturbations(
 
     What the model does not know of the candidates is their posterior covariance. Each pick is the
     one whose measurement would take away most of the variance that is left, its own and that of all
-    others, so that a batch does not measure the same thing twice (:mod:`celldit.effects.design`).
+    others, so that a batch does not measure the same thing twice
+    (:mod:`celldit.effects.experiments.design`).
     Perturbations teach about each other as far as the model finds that they are alike: by features,
     by shared parts of combinations, by the effect that all have in common, and between contexts.
 

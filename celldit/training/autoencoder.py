@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from celldit.latent.autoencoder import Autoencoder, LatentConfig
@@ -10,8 +10,7 @@ from celldit.tokenizers import tokenizer_from_config
 
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
-    from celldit.latent.pretrained import BorrowedAutoencoder
-    from celldit.tokenizers import Tokenizer
+    from celldit.training.design import Design
     from celldit.training.saving.checkpoints import Part
 
 
@@ -41,43 +40,23 @@ def read_autoencoder(result: Mapping[str, Any], genes: tuple[str, ...]) -> Autoe
     return autoencoder.eval()
 
 
-def fit_autoencoder(
-    cells: CellStore,
-    tokenizer: Tokenizer,
-    latent: LatentConfig,
-    *,
-    borrowed: BorrowedAutoencoder | None,
-    seed: int,
-    part: Part | None,
+def kept_autoencoder(
+    part: Part | None, genes: tuple[str, ...], make: Callable[[], Autoencoder]
 ) -> Autoencoder:
-    """Make the autoencoder.
-
-    Parameters
-    ----------
-    cells
-        Training cells.
-    tokenizer, latent
-        Unfitted tokenizer and shape of a new autoencoder; not looked at where one is borrowed.
-    borrowed
-        Another model's autoencoder to take over; None for a new one.
-    seed
-        Of samples of cells.
-    part
-        Where checkpoints are; None for none.
-
-    Returns
-    -------
-    Autoencoder
-        On the CPU.
-    """
+    """The autoencoder that a checkpoint holds, or one that is made and kept there; on the CPU."""
     finished = None if part is None else part.finished()
     if finished is not None:
-        return read_autoencoder(finished, cells.genes)
-    if borrowed is None:
-        autoencoder = Autoencoder.fit(cells, tokenizer.fit(cells), latent, seed)
-        autoencoder.round_weights()
-    else:
-        autoencoder = borrowed.fit(cells, seed)
+        return read_autoencoder(finished, genes)
+    autoencoder = make()
     if part is not None:
         part.finish(write_autoencoder(autoencoder))
     return autoencoder.cpu()
+
+
+def fit_autoencoder(cells: CellStore, design: Design, seed: int) -> Autoencoder:
+    """Make the autoencoder of a new model, or take over the one that it borrows."""
+    if design.borrowed is not None:
+        return design.borrowed.fit(cells, seed)
+    autoencoder = Autoencoder.fit(cells, design.tokenizer.fit(cells), design.latent, seed)
+    autoencoder.round_weights()
+    return autoencoder

@@ -19,6 +19,7 @@ from celldit.latent.config import LatentConfig
 from celldit.latent.pretrained import BorrowedAutoencoder
 from celldit.tokenizers import Tokenizer
 from celldit.training.config import TrainingConfig
+from celldit.training.loop.trainer import check_trainer_arguments
 from celldit.training.saving.checkpoints import (
     Checkpoints,
     check_minutes,
@@ -26,7 +27,6 @@ from celldit.training.saving.checkpoints import (
     is_main_process,
     settings_of,
 )
-from celldit.training.trainer import check_trainer_arguments
 
 __all__ = ["Design", "Run"]
 

@@ -23,14 +23,15 @@ from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
+from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import match_autoencoder
-from celldit.training.autoencoder import read_autoencoder, write_autoencoder
+from celldit.training.autoencoder import kept_autoencoder
 from celldit.training.config import TrainingConfig
 from celldit.training.design import Design, Run
 from celldit.training.fit import Learner, checked_table
 from celldit.training.latents import LatentFile
+from celldit.training.loop.trainer import quiet_lightning
 from celldit.training.trained import Trained
-from celldit.training.trainer import quiet_lightning
 
 # Weights that are good already are moved by smaller steps than new ones.
 GENTLE = TrainingConfig(flow_rate=3e-4)
@@ -98,14 +99,13 @@ def fine_tune(
         matched, match = match_autoencoder(
             autoencoder, cells.genes, cells=cells, min_overlap=min_overlap
         )
-        part = None if checkpoints is None else checkpoints.part("latent")
-        finished = None if part is None else part.finished()
-        if finished is not None:
-            matched = read_autoencoder(finished, cells.genes)
-        else:
+
+        def adapted() -> Autoencoder:
             matched.adapt_decoder(cells, run.seed)
-            if part is not None:
-                part.finish(write_autoencoder(matched))
+            return matched
+
+        part = None if checkpoints is None else checkpoints.part("latent")
+        adapted_autoencoder = kept_autoencoder(part, cells.genes, adapted)
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
             prior = EffectPrior.fit(z_NKD, table, features=design.features, seed=run.seed)
@@ -117,7 +117,7 @@ def fine_tune(
         def make_flow(population: Population) -> AnchoredFlow:
             return copy.deepcopy(trained.flow).train()
 
-        learned = Learner(cells, table, matched.cpu(), design, run, checkpoints).learn(
+        learned = Learner(cells, table, adapted_autoencoder, design, run, checkpoints).learn(
             estimate,
             make_flow,
             {

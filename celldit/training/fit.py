@@ -31,17 +31,17 @@ from celldit.latent.views import fit_views
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
-from celldit.training.autoencoder import fit_autoencoder
+from celldit.training.autoencoder import fit_autoencoder, kept_autoencoder
 from celldit.training.design import Design, Run
 from celldit.training.devices.cuda import is_large
-from celldit.training.finite import FiniteLoss
 from celldit.training.flow_stage import train_flow
 from celldit.training.latents import LatentFile, encoded_once
+from celldit.training.loop.finite import FiniteLoss
+from celldit.training.loop.trainer import quiet_lightning, trainer_defaults
 from celldit.training.noise_stage import fit_states_and_train
 from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.time_stage import fit_time_course
 from celldit.training.trained import Trained
-from celldit.training.trainer import quiet_lightning, trainer_defaults
 
 
 def train(cells: CellStore, design: Design, run: Run) -> Trained:
@@ -60,13 +60,10 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
     holding = run.checkpoints(cells, design, start)
     with one_at_a_time(), holding as checkpoints, threads(), quiet_lightning():
         give_back()
-        autoencoder = fit_autoencoder(
-            cells,
-            design.tokenizer,
-            design.latent,
-            borrowed=design.borrowed,
-            seed=run.seed,
-            part=None if checkpoints is None else checkpoints.part("latent"),
+        autoencoder = kept_autoencoder(
+            None if checkpoints is None else checkpoints.part("latent"),
+            cells.genes,
+            lambda: fit_autoencoder(cells, design, run.seed),
         )
         give_back()
         views = views_for(design.network, autoencoder, cells, run.seed)

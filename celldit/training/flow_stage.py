@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from celldit.calibration.stacking import Trial, TrialError, Verdict, compare, stack, stack_courses
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
-from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
@@ -27,9 +26,10 @@ from celldit.training.flow_data import (
     make_tables,
 )
 from celldit.training.latents import LatentFile
-from celldit.training.moving_average import MovingAverage
+from celldit.training.loop.clipping import clip_norm_
+from celldit.training.loop.moving_average import MovingAverage
+from celldit.training.loop.schedule import warm_cosine
 from celldit.training.saving.resume import ResumableLoader, run_stage
-from celldit.training.schedule import warm_cosine
 from celldit.training.trials import hold_out, make_trials
 
 if TYPE_CHECKING:

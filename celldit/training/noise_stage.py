@@ -27,14 +27,14 @@ from celldit.conditions.states import States
 from celldit.flow import LinearPath, Stratified, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
-from celldit.training.clipping import clip_norm_
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import device_of
-from celldit.training.finite import FiniteLoss
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
-from celldit.training.moving_average import MovingAverage
-from celldit.training.trainer import halves_on_cuda
+from celldit.training.loop.clipping import clip_norm_
+from celldit.training.loop.finite import FiniteLoss
+from celldit.training.loop.moving_average import MovingAverage
+from celldit.training.loop.trainer import halves_on_cuda
 
 if TYPE_CHECKING:
     from celldit.training.design import Run

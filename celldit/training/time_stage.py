@@ -30,7 +30,7 @@ from celldit.flow.losses import energy_distance_loss
 from celldit.flow.time import TimeFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.training.design import Run
-from celldit.training.progress import steps_shown
+from celldit.training.loop.progress import steps_shown
 
 log = logging.getLogger("celldit")
 

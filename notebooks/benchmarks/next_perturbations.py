@@ -34,8 +34,8 @@ from scipy import sparse, stats
 
 import celldit as cd
 from celldit.conditions import ConditionTable
-from celldit.effects.design import greedy_design
-from celldit.effects.joint import joint_effects
+from celldit.effects.experiments.design import greedy_design
+from celldit.effects.experiments.joint import joint_effects
 from celldit.effects.prior import EffectPrior
 from celldit.training import TrainingConfig
 

@@ -94,9 +94,9 @@ def test_it_is_saved_and_refused_where_it_does_not_fit() -> None:
         again.estimate(prior, asked), residual_genes.estimate(prior, asked)
     )
     assert ResidualGenes.from_config([], {}, N_GENES).is_none
-    with pytest.raises(ValueError, match="remainder"):
+    with pytest.raises(ValueError, match="residual effects fit neither"):
         ResidualGenes.from_config(config[1:], arrays, N_GENES)
-    with pytest.raises(ValueError, match="remainder"):
+    with pytest.raises(ValueError, match="residual effects fit neither"):
         ResidualGenes.from_config(config, arrays, int(residual_genes.gene_H.max()))
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from celldit.errors import InputError
 from celldit.flow.draws import EDIT_STREAM, CellNoise, FixedNoise, GeneratorNoise
 from celldit.flow.edit import FlowEdit
-from celldit.flow.grids import cosine_grid
 from celldit.flow.path import LinearPath, TrigonometricPath
+from celldit.flow.solvers.grids import cosine_grid
 from celldit.flow.source import GaussianSource
 from celldit.flow.velocity import CountedVelocity
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError
-from celldit.flow.grids import uniform_grid
 from celldit.flow.guidance import GuidedVelocity
 from celldit.flow.solvers import resolve_solver
+from celldit.flow.solvers.grids import uniform_grid
 from celldit.flow.velocity import CountedVelocity
 
 

@@ -5,7 +5,6 @@ import torch
 
 from celldit.errors import InputError
 from celldit.flow.draws import CellNoise, GeneratorNoise
-from celldit.flow.grids import cosine_grid, uniform_grid
 from celldit.flow.path import LinearPath, TrigonometricPath
 from celldit.flow.solvers import (
     EulerMaruyama,
@@ -14,6 +13,7 @@ from celldit.flow.solvers import (
     resolve_solver,
     sigma_diffusion,
 )
+from celldit.flow.solvers.grids import cosine_grid, uniform_grid
 from celldit.flow.source import GaussianSource
 
 N_CELLS = 20_000

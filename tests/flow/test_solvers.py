@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.grids import cosine_grid, quadratic_grid, uniform_grid
 from celldit.flow.path import LinearPath, TrigonometricPath
 from celldit.flow.solvers import SOLVERS, Dopri5, Solver, resolve_solver
+from celldit.flow.solvers.grids import cosine_grid, quadratic_grid, uniform_grid
 from celldit.flow.velocity import CountedVelocity
 
 FIXED = {"euler": (1, 1), "heun": (2, 2), "midpoint": (2, 2), "rk4": (4, 4)}

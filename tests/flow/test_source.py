@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from celldit.errors import InputError
-from celldit.flow.grids import uniform_grid
 from celldit.flow.solvers import resolve_solver
+from celldit.flow.solvers.grids import uniform_grid
 from celldit.flow.source import AnchoredSource, GaussianSource
 
 

@@ -16,7 +16,7 @@ from celldit.training import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import device_of
 from celldit.training.flow_stage import FlowStage
-from celldit.training.trainer import halves_on_cuda, trainer_defaults
+from celldit.training.loop.trainer import halves_on_cuda, trainer_defaults
 
 
 @pytest.mark.parametrize(("name", "large"), [("S", False), ("B", False), ("L", True)])

@@ -24,7 +24,7 @@ from celldit.inference.noise import NoiseSources
 from celldit.inference.solver import SolverConfig, carry
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
-from celldit.training.finite import FiniteLoss
+from celldit.training.loop.finite import FiniteLoss
 from celldit.training.noise_stage import train_from_noise
 
 

@@ -21,9 +21,9 @@ from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 from celldit.training.devices.parallel import check_devices
 from celldit.training.devices.sharding import ShardedStrategy
+from celldit.training.loop.trainer import trainer_defaults
 from celldit.training.saving.checkpoints import is_main_process
 from celldit.training.saving.state_file import read_state, write_state
-from celldit.training.trainer import trainer_defaults
 
 # Neither 65 cells nor 33 pairs are even: shares differ between the processes.
 CONFIG = TrainingConfig(flow_steps_per_epoch=5, n_trials=1, flow_batch=33)

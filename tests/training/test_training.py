@@ -192,7 +192,7 @@ def test_misspelt_trainer_arguments_are_refused(tiny_model: CellDiT) -> None:
 
 
 def test_no_bar_where_none_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celldit.training import progress
+    from celldit.training.loop import progress
 
     class Notebook:
         is_jupyter = True

@@ -237,7 +237,7 @@ def unpacked(steps: np.ndarray, ends_LG: np.ndarray, n_edges: int) -> np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class CellQuantiles:
-    """The margins of B cells, looked up by their groups of size."""
+    """The quantiles of B cells, looked up by their groups of size."""
 
     count_quantiles: CountQuantiles
     group_B: np.ndarray

@@ -1,6 +1,7 @@
 """Which conditions to measure next, so that least is left unknown of those not measured.
 
-What is not known of Q effects is their posterior covariance (:mod:`celldit.effects.joint`).
+What is not known of Q effects is their posterior covariance
+(:mod:`celldit.effects.experiments.joint`).
 Measuring a condition with noise of a known size takes away
 
     Σ_k w_k Σ_q cov_k(q, c) (cov_k(c, c) + noise)⁻¹ cov_k(c, q)

@@ -9,8 +9,8 @@ from typing import Protocol, TypeAlias
 
 import torch
 
-from celldit.flow.grids import check_n_steps
 from celldit.flow.solvers.base import check_grid
+from celldit.flow.solvers.grids import check_n_steps
 from celldit.flow.velocity import Velocity, evaluate
 
 __all__ = ["FixedStep", "Stepper"]

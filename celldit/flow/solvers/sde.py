@@ -26,9 +26,9 @@ import torch
 
 from celldit.errors import InputError
 from celldit.flow.draws import GeneratorNoise, Noise
-from celldit.flow.grids import check_n_steps
 from celldit.flow.path import LinearPath, Path, source_from_velocity
 from celldit.flow.solvers.base import check_grid
+from celldit.flow.solvers.grids import check_n_steps
 from celldit.flow.source import GaussianSource
 from celldit.flow.velocity import Velocity, evaluate
 

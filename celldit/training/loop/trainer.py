@@ -14,7 +14,7 @@ import torch
 
 from celldit.errors import InputError, closest
 from celldit.training.devices.parallel import check_devices, uses_cuda
-from celldit.training.progress import StageProgress
+from celldit.training.loop.progress import StageProgress
 
 
 def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from celldit.conditions import Condition
-from celldit.effects.design import greedy_design
-from celldit.effects.joint import joint_effects
+from celldit.effects.experiments.design import greedy_design
+from celldit.effects.experiments.joint import joint_effects
 from celldit.effects.prior import EffectPrior
 
 

@@ -106,7 +106,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("io/files.py", "cannot be read as .h5ad"): RARE,
     ("data/disk/matrix.py", "cannot be read"): RARE,
     ("data/imputation.py", "was saved without"): RARE,
-    ("training/finite.py", ""): RARE,
+    ("training/loop/finite.py", ""): RARE,
     ("training/saving/state_file.py", "checkpoint of format"): RARE,
     ("training/saving/state_file.py", "checksum"): RARE,
     ("training/saving/checkpoints.py", "holds no state"): RARE,

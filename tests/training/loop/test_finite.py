@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from celldit.errors import TrainingError
-from celldit.training.finite import FiniteLoss
+from celldit.training.loop.finite import FiniteLoss
 
 NAN = float("nan")
 

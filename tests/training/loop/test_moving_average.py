@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from celldit.training.moving_average import MovingAverage
+from celldit.training.loop.moving_average import MovingAverage
 
 
 def network() -> nn.Module:

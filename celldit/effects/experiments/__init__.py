@@ -1,0 +1,1 @@
+"""What to measure next: how conditions err together, and which of them teach most."""

@@ -1,0 +1,1 @@
+"""What every run of training shares: the Trainer, rates, averages, progress, a stop at NaN."""
