@@ -190,6 +190,18 @@ def test_controls_alone_predict_from_a_table(
     )
 
 
+def test_a_model_of_controls_alone_keeps_its_table_when_it_goes_on(
+    others: ad.AnnData, table: ad.AnnData, train_tiny: Any
+) -> None:
+    controls = others[(others.obs["perturbation"] == "control").to_numpy()].copy()
+    with pytest.warns(UserWarning, match="shares no perturbation"):
+        model = train_tiny(controls, max_epochs=0, effects=table)
+    model.fine_tune(others.copy(), max_epochs=0, enable_progress_bar=False)
+    effects = model.predict_effects(["A", "E"])
+    kinds = dict(zip(effects["perturbation"], effects["extrapolation"], strict=True))
+    assert kinds == {"A": "seen", "E": "known elsewhere"}
+
+
 def test_the_control_stays_where_it_is(model: CellDiT) -> None:
     effects = model.predict_effects(["control"])
     assert (effects["log_fold_change"] == 0).all()

@@ -220,8 +220,8 @@ class MeanCalibration:
         """Together with what an earlier training learned in the same latent.
 
         Contexts of both keep their responses, conditions of both their residual effects; weights
-        and the change of the own gene stay where the later training could not try them. The line is the
-        later training's, unless that had no perturbed cells. One for other genes is of no use.
+        and the change of the own gene stay where the later training could not try them. The line is
+        the later training's, unless that had no perturbed cells. One for other genes is of no use.
 
         Parameters
         ----------

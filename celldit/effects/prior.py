@@ -47,7 +47,7 @@ from celldit.effects.posterior import Observed
 from celldit.effects.sharing import SharingKernel
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
-from celldit.effects.tables.informed import ProjectedTable, informed, with_tables
+from celldit.effects.tables.informed import ProjectedTable, informed
 from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
@@ -553,65 +553,7 @@ class EffectPrior:
         reduced = self.rows([i for i, c in enumerate(self.conditions) if c not in left_out])
         return replace(reduced, few=self.few and self.few.without(conditions))
 
-    def with_earlier(self, earlier: EffectPrior, seed: int = 0) -> EffectPrior:
-        """Take what another prior observed in the same latent beside the own observations.
-
-        A condition that both observed is weighted by the precision of each. Strengths are chosen
-        again from all of them.
-
-        Parameters
-        ----------
-        earlier
-            From other cells.
-        seed
-            As in :meth:`fit`.
-        """
-        if not earlier.conditions:
-            return self
-        rotation = self.rotation if self.conditions else earlier.rotation
-        turned = earlier.shifts @ (np.linalg.inv(earlier.rotation) @ rotation)
-        seen = {c: (turned[i], earlier.noise[i]) for i, c in enumerate(earlier.conditions)}
-        for shift, variance, condition in zip(
-            self.shifts, self.noise, self.conditions, strict=True
-        ):
-            if condition in seen:
-                other, other_variance = seen[condition]
-                share = other_variance / (variance + other_variance)
-                shift = share * shift + (1 - share) * other
-                variance = share * variance
-            seen[condition] = (shift, variance)
-        conditions = tuple(seen)
-        names = tuple(sorted({part for c in conditions for part in c.parts}))
-        positions = {**earlier.kernel.positions, **self.kernel.positions}
-        lowest, highest = dose_ranges(names, conditions)
-        features = self.kernel.features
-        kernel = ConditionKernel(
-            names, lowest, features, positions, top_doses=highest, metric=rotation
-        )
-        shifts = np.array([shift for shift, _ in seen.values()])
-        noise = np.array([noise for _, noise in seen.values()])
-        # Before this prior observed anything its dimensions were not turned.
-        turn_FF = np.linalg.inv(earlier.rotation) @ rotation
-        baselines = self.baselines.beside(earlier.baselines, turn_FF).only(conditions)
-        basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
-        picked = tune(kernel, conditions, shifts, noise, basis, seed, open_columns)
-        control_cells = {**earlier.control_cells, **self.control_cells}
-        joined = EffectPrior(
-            kernel,
-            conditions,
-            shifts,
-            noise,
-            rotation,
-            *picked,
-            control_cells=control_cells,
-            baselines=baselines,
-        )
-        few = self._few.turned(np.linalg.inv(self.rotation) @ rotation)
-        few = few.beside(earlier._few.turned(turn_FF)).without(conditions)
-        others = {t.name: t for t in (*earlier.elsewhere.tables, *self.elsewhere.tables)}
-        joined = with_tables(levelled(joined, seed), list(others.values()), seed)
-        return replace(joined, few=few if few.conditions else None)
-
     @property
-    def _few(self) -> FewCells:
+    def few_or_none(self) -> FewCells:
+        """Conditions of fewer than three cells, also where there are none."""
         return FewCells.none(len(self.rotation)) if self.few is None else self.few

@@ -21,6 +21,7 @@ from celldit.conditions.population import Population
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
+from celldit.effects.joining import joined
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
@@ -109,7 +110,7 @@ def fine_tune(
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
             prior = EffectPrior.fit(z_NKD, table, features=design.features, seed=run.seed)
-            prior = prior.with_earlier(trained.population.prior, run.seed)
+            prior = joined(prior, trained.population.prior, run.seed)
             return with_references(
                 Population.fit(z_NKD, cells.size_factors, table, prior), trained.population
             )

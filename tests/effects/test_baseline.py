@@ -15,6 +15,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
 from celldit.effects import EffectPrior
 from celldit.effects.baseline import Baselines, variance_between, warn_without_controls
+from celldit.effects.joining import joined
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 N_DIMS = 12
@@ -161,13 +162,13 @@ def test_a_second_training_keeps_what_is_not_known() -> None:
     z2, table2, _, _ = batches(1.5, controls=50, seed=3)
     other = tuple(replace(c, context=f"new {c.context}") for c in table2.conditions)
     later = EffectPrior.fit(z2, ConditionTable(other, table2.index))
-    both = later.with_earlier(earlier)
+    both = joined(later, earlier)
     assert set(both.baselines.borrowed) == {("b1", None)}
     asked = [Condition((name,), None, "b1") for name in NAMES]
     truth = np.array([effects[c.parts[0]] for c in asked])
     assert ((both.estimate(asked).mean - truth) ** 2).mean() < 0.1 * (base_F**2).mean()
     alone = EffectPrior.fit(z[:9], ConditionTable((Condition((), None, "b0"),), np.zeros(9, int)))
-    assert set(alone.with_earlier(earlier).baselines.borrowed) == {("b1", None)}
+    assert set(joined(alone, earlier).baselines.borrowed) == {("b1", None)}
 
 
 def test_the_user_is_told() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
 from celldit.effects.few_cells import FewCells, variance_of_few
+from celldit.effects.joining import joined
 from celldit.effects.posterior import Observed
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
@@ -148,7 +149,7 @@ def test_one_that_never_varies_has_no_doubt_left() -> None:
 def test_a_second_training_keeps_them_until_there_are_more_cells(world: Make) -> None:
     first = EffectPrior.fit(*cut(world, {"A": 2, "B": 1}))
     second = EffectPrior.fit(*cut(world, {"B": 2, "C": 1}))
-    both = second.with_earlier(first)
+    both = joined(second, first)
     # The second saw A in many cells, and B in few as the first did; the first saw C in many.
     assert both.few.conditions == (single("B"),)
     assert set(both.conditions) == set(map(single, NAMES)) - {single("B")}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
+from celldit.effects.joining import joined
 from celldit.effects.level import Level, fit_slope
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
@@ -264,7 +265,7 @@ def test_a_second_training_finds_the_slope_of_both() -> None:
     sides = [[c for c in made.table.conditions if (c.context in ("p0", "p1", "p2")) == first]
              for first in (True, False)]  # fmt: skip
     first, second = (EffectPrior.fit(*made.without(*gone)) for gone in reversed(sides))
-    both = second.with_earlier(first)
+    both = joined(second, first)
     assert len(both.control_cells) == 6
     assert both.level.slope == pytest.approx(0.6, abs=0.1)
 

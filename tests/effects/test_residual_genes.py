@@ -12,6 +12,7 @@ from celldit import CellDiT
 from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
+from celldit.effects.joining import joined
 from celldit.effects.residual_genes import ResidualGenes, in_steps
 
 N_CELLS, N_GENES = 400, 30
@@ -204,7 +205,7 @@ def test_mean_shifts_over_two_trainings_are_not_held_against_one() -> None:
         z_NF = shift_CF[table.index] + 0.1 * rng.normal(size=(len(table.index), 3))
         priors.append(EffectPrior.fit(z_NF.astype(np.float32), table))
         means.append(shift_CF @ line_FG)
-    merged = priors[1].with_earlier(priors[0])
+    merged = joined(priors[1], priors[0])
     assert fit_residual_genes(table, merged, line_FG, means[1], np.ones(N_GENES)).is_none
 
 

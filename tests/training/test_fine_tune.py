@@ -14,6 +14,7 @@ import torch
 import celldit as cd
 from celldit import CellDiT
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.effects.joining import joined
 from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
@@ -135,13 +136,13 @@ def test_effects_are_carried_to_a_context_known_by_its_controls(
 
 def test_what_was_seen_before_and_now_is_weighted(tiny_model: CellDiT) -> None:
     prior = tiny_model.trained.population.prior
-    joined = prior.with_earlier(prior)
-    assert set(joined.conditions) == set(prior.conditions)
-    np.testing.assert_allclose(joined.shifts, prior.shifts, atol=1e-9)
-    np.testing.assert_allclose(joined.noise, prior.noise / 2)
+    both = joined(prior, prior)
+    assert set(both.conditions) == set(prior.conditions)
+    np.testing.assert_allclose(both.shifts, prior.shifts, atol=1e-9)
+    np.testing.assert_allclose(both.noise, prior.noise / 2)
     nothing = prior.without(prior.conditions)
-    assert prior.with_earlier(nothing) is prior
-    np.testing.assert_allclose(nothing.with_earlier(prior).shifts, prior.shifts, atol=1e-9)
+    assert joined(prior, nothing) is prior
+    np.testing.assert_allclose(joined(nothing, prior).shifts, prior.shifts, atol=1e-9)
 
 
 def test_the_model_it_came_from_is_not_changed(tiny_screen: ad.AnnData, saved: Path) -> None:
