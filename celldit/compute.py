@@ -67,13 +67,13 @@ def check_device(device: str | torch.device) -> torch.device:
             f"device={device!r} is none that torch knows; use 'cpu' or 'cuda'."
         ) from error
     # Not Apple's GPUs: what scatters cells about their states is in double precision.
-    there = {"cpu": 1, "cuda": torch.cuda.device_count()}
-    n_there = there.get(named.type, 0)
-    if n_there == 0:
+    available = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    n_available = available.get(named.type, 0)
+    if n_available == 0:
         raise InputError(f"device={device!r}: celldit finds no such device here; use 'cpu'.")
-    if (named.index or 0) >= n_there:
+    if (named.index or 0) >= n_available:
         raise InputError(
-            f"device={device!r}: this machine has {n_there}, counted from 0; use "
-            f"'{named.type}:{n_there - 1}' or less."
+            f"device={device!r}: this machine has {n_available}, counted from 0; use "
+            f"'{named.type}:{n_available - 1}' or less."
         )
     return named

@@ -121,12 +121,12 @@ def run_demo(
     posed = pose(problem or problems()[0], adata)
     _introduce(posed, console)
     # From here on nothing sees the cells that were held out.
-    asked = replace(posed, truth=posed.truth[:0].copy())
-    model = CellDiT(asked.train, tokenizer)
+    blinded = replace(posed, truth=posed.truth[:0].copy())
+    model = CellDiT(blinded.train, tokenizer)
     model.train(max_epochs, seed=seed, enable_progress_bar=not console.quiet)
     with working("predicting", console):
-        predicted = model.predict(asked.controls, perturbations=asked.perturbations, seed=seed)
-        predictions = {name: baseline_methods()[name](asked, seed) for name in _BASELINES}
+        predicted = model.predict(blinded.controls, perturbations=blinded.perturbations, seed=seed)
+        predictions = {name: baseline_methods()[name](blinded, seed) for name in _BASELINES}
     predictions[CELLDIT] = predicted
     with working(f"generating {n_cells:,} cells", console):
         generated = model.generate(n_cells, seed=seed)
@@ -239,12 +239,12 @@ def _conclude(
         "Averages over the held-out conditions. The ceiling is half of the measured cells as a\n"
         "prediction of the other half; with equal cells, every method has as many as it has."
     )
-    for how, verdicts in (
+    for manner, verdicts in (
         ("all cells", result.verdicts),
         ("equal cells", result.verdicts_equal),
     ):
         n_wins = sum(verdict.wins for verdict in verdicts)
-        say(f"\nOn {how}, celldit beats every baseline in {n_wins} of {len(verdicts)} measures:")
+        say(f"\nOn {manner}, celldit beats every baseline in {n_wins} of {len(verdicts)} measures:")
         for verdict in verdicts:
             say(f"  {verdict}")
     for kind in dict.fromkeys(predicted.obs["extrapolation"].astype(str)):

@@ -40,9 +40,9 @@ def within_memory() -> Iterator[None]:
         reason = reason_of(error)
         if isinstance(error, RuntimeError) and not any(word in reason for word in _TORCH):
             raise
-        n_bytes, whose = bound()
+        n_bytes, limit = bound()
         raise OutOfMemoryError(
-            f"There is not enough memory ({reason}); {whose} is {n_bytes / 1e9:,.1f} GB. Use fewer "
+            f"There is not enough memory ({reason}); {limit} is {n_bytes / 1e9:,.1f} GB. Use fewer "
             "cells or genes or a smaller batch_size, train from disk with celldit.open_store, or "
             "take a larger machine."
         ) from error
@@ -59,11 +59,11 @@ def bound() -> tuple[float, str]:
             Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")
         )
     if resource is not None:
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            bounds["the limit of this process (ulimit -v)"] = float(limit)
-    whose = min(bounds, key=lambda name: bounds[name])
-    return bounds[whose], whose
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            bounds["the limit of this process (ulimit -v)"] = float(most)
+    limit = min(bounds, key=lambda name: bounds[name])
+    return bounds[limit], limit
 
 
 def give_back() -> None:

@@ -89,7 +89,7 @@ class _Trial:
     context: str
     times: tuple[float, float, float]
     sides: tuple[np.ndarray, np.ndarray]
-    ways: tuple[np.ndarray, np.ndarray]
+    displacements: tuple[np.ndarray, np.ndarray]
     truth: np.ndarray
     unit: float
 
@@ -98,8 +98,8 @@ class _Trial:
         low, when, high = times
         early, late, truth = (_some(cells[t]) for t in (low, high, when))
         unit = _energy(early, late)
-        ways = ways_between(early, late)
-        return cls(context, (low, when, high), (early, late), ways, truth, max(unit, 1e-9))
+        displacements = ways_between(early, late)
+        return cls(context, (low, when, high), (early, late), displacements, truth, max(unit, 1e-9))
 
     def mean_error(self, scale: TimeScale) -> float:
         """Squared error of the mean on the line, over the squared length of the line."""
@@ -134,8 +134,10 @@ class _Trial:
         low, when, high = self.times
         share = scale.share(low, high, when)
         early, late = (
-            z + displacement * gone * way
-            for z, gone, way in zip(self.sides, (share, 1 - share), self.ways, strict=True)
+            z + displacement * gone * displacement_ND
+            for z, gone, displacement_ND in zip(
+                self.sides, (share, 1 - share), self.displacements, strict=True
+            )
         )
         return _mixed(early, late, share)
 
@@ -148,11 +150,11 @@ def ways_between(early: np.ndarray, late: np.ndarray) -> tuple[np.ndarray, np.nd
     n, m = len(early), len(late)
     plan_NM = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), ot.dist(early, late))
     found = []
-    for here, there, plan in ((early, late, plan_NM), (late, early, plan_NM.T)):
-        way = plan @ there / plan.sum(1, keepdims=True) - here
-        k = min(N_NEIGHBORS, len(here))
-        near = NearestNeighbors(n_neighbors=k).fit(here).kneighbors(return_distance=True)[1]
-        found.append((way + way[near].sum(1)) / (k + 1))
+    for source, target, plan in ((early, late, plan_NM), (late, early, plan_NM.T)):
+        displacement_ND = plan @ target / plan.sum(1, keepdims=True) - source
+        k = min(N_NEIGHBORS, len(source))
+        near = NearestNeighbors(n_neighbors=k).fit(source).kneighbors(return_distance=True)[1]
+        found.append((displacement_ND + displacement_ND[near].sum(1)) / (k + 1))
     return found[0], found[1]
 
 

@@ -46,7 +46,7 @@ class NetworkShare:
         self,
         before_NKD: Tensor,
         effect_F: np.ndarray,
-        doubt: float,
+        sd: float,
         condition: Condition,
         kind: Extrapolation | None,
     ) -> Tensor:
@@ -71,16 +71,16 @@ class NetworkShare:
             return start_NKD
         known = self.contexts.index(condition.context) + 1 if self._knows(condition) else 0
         flags_N = torch.zeros(len(start_NKD), dtype=torch.bool)
-        told = FlowCondition(
+        conditioning = FlowCondition(
             effect_KD.expand(shape),
             torch.zeros_like(start_NKD),
-            torch.full((len(start_NKD),), doubt),
+            torch.full((len(start_NKD),), sd),
             flags_N,
             flags_N,
             torch.full((len(start_NKD),), known),
         )
         self.flow.eval()
-        velocity = partial(self.flow, condition=told)
+        velocity = partial(self.flow, condition=conditioning)
         end_NKD = resolve_solver("heun").solve(velocity, start_NKD, uniform_grid(N_STEPS))
         return torch.lerp(start_NKD, end_NKD, weight)
 

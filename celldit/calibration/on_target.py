@@ -102,8 +102,8 @@ def fit_on_target(
 def _mean_slope(theta: float, curve_P: np.ndarray) -> float:
     """Of a curve between no change and a log factor at least a quarter away."""
     away = np.sign(theta or -1.0) * max(abs(theta), 0.25)
-    there, here = np.interp([away, 0.0], LOG_FACTORS, curve_P)
-    return max(float((there - here) / away), LEAST_ANSWER / 10)
+    at_factor, at_zero = np.interp([away, 0.0], LOG_FACTORS, curve_P)
+    return max(float((at_factor - at_zero) / away), LEAST_ANSWER / 10)
 
 
 def _pool(found: Collection[list[tuple[float, float]]]) -> OnTarget:

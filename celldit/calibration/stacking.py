@@ -149,8 +149,8 @@ def compare(flow: AnchoredFlow, trials: Sequence[Trial]) -> list[TrialError]:
 
 
 def _errors(flow: AnchoredFlow, trial: Trial, device: torch.device) -> TrialError:
-    told, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
-    velocity = partial(flow, condition=told)
+    conditioning, start_NKD = trial.condition.to(device), trial.start_NKD.to(device)
+    velocity = partial(flow, condition=conditioning)
     end_NKD = resolve_solver("euler").solve(velocity, start_NKD, uniform_grid(N_STEPS))
     unit_K1 = trial.unit_K.to(device)[:, None]
     start_NF, step_NF, effect_NF, truth_MF = (
@@ -158,7 +158,7 @@ def _errors(flow: AnchoredFlow, trial: Trial, device: torch.device) -> TrialErro
         for x in (
             start_NKD,
             end_NKD - start_NKD,
-            told.effect_BKD,
+            conditioning.effect_BKD,
             trial.truth_MKD.to(device),
         )
     )
@@ -202,8 +202,8 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
         mean = float(WEIGHTS[ratios_RW.argmin(1)].mean())
         won = 1 - float(np.interp(mean, WEIGHTS, ratio_W))
         error = float(np.std([np.interp(mean, WEIGHTS, ratio) for ratio in ratios_RW]))
-        doubt = N_ERRORS * max(error, LEAST_ERROR)
-        shrunk = max(0.0, 1 - (doubt / won) ** 2) if won > 0 else 0.0
+        error_of_gain = N_ERRORS * max(error, LEAST_ERROR)
+        shrunk = max(0.0, 1 - (error_of_gain / won) ** 2) if won > 0 else 0.0
         weight[kind] = round(mean * shrunk, 3)
         gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
         in_full[kind] = float(ratio_W[-1])

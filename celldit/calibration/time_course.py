@@ -81,14 +81,14 @@ class TimeCourse:
             what = f"cells change {share} of the way and are mixed for the rest, {pace}"
         if not self.left_out:
             return f"{what}; assumed, as no time of training has another on both sides"
-        here, mixed, nearer = (
+        own_error, mixed, nearer = (
             float(np.mean([getattr(trial, name) for trial in self.left_out]))
             for name in ("displaced", "mixed", "nearer")
         )
         n = len(self.left_out)
         times = "time" if n == 1 else "times"
-        text = f"{what}; chosen on {n} {times} left out: error {here:.2f}, mixture {mixed:.2f}"
-        if nearer < here:
+        text = f"{what}; chosen on {n} {times} left out: error {own_error:.2f}, mixture {mixed:.2f}"
+        if nearer < own_error:
             text += f", the nearer neighbour {nearer:.2f}, so do not rely on it"
         return text
 

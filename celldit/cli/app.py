@@ -50,8 +50,8 @@ for command in (
     app.command(no_args_is_help=command not in (demo, benchmark))(command)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"celldit {__version__}")
         raise typer.Exit
 

@@ -48,8 +48,11 @@ def unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> list[Dept
     is_control_N, of_N = is_control_C[table.index], of_C[table.index]
     found = []
     for i, key in enumerate(keys):
-        here = of_N == i
-        controls, treated = size_factors[here & is_control_N], size_factors[here & ~is_control_N]
+        own_rows = of_N == i
+        controls, treated = (
+            size_factors[own_rows & is_control_N],
+            size_factors[own_rows & ~is_control_N],
+        )
         if min(len(controls), len(treated)) >= MIN_CELLS:
             found.append(Depths(key, float(np.median(controls)), float(np.median(treated))))
     apart = [one for one in found if _ratio(one) >= FACTOR]

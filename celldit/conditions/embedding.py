@@ -22,7 +22,7 @@ class ConditionEmbedding:
 
     Attributes
     ----------
-    effects_QKD, positions_QKD, doubts_Q
+    effects_QKD, positions_QKD, sds_Q
         Mean shift, mean, and size of the standard deviation of the shift.
     contexts_Q
         Number of the context, from 1; 0 for one that was not in training.
@@ -32,7 +32,7 @@ class ConditionEmbedding:
 
     effects_QKD: Tensor
     positions_QKD: Tensor
-    doubts_Q: Tensor
+    sds_Q: Tensor
     contexts_Q: Tensor
     parts: PartTokens | None = None
 
@@ -65,12 +65,12 @@ class ConditionEmbedding:
         return cls(
             torch.from_numpy(estimate.effect).view(-1, *shape),
             torch.from_numpy(estimate.position).view(-1, *shape),
-            torch.from_numpy(estimate.doubt),
+            torch.from_numpy(estimate.sd),
             context_numbers(population, conditions),
             PartTokens.of(population.prior, conditions, references) if with_parts else None,
         )
 
-    def tell(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
+    def conditioning(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
         """What the network is told of cells in the conditions `rows`, shape (B,)."""
         at = torch.as_tensor(rows, dtype=torch.int64)
         positions_BKD = self.positions_QKD[at]
@@ -78,7 +78,7 @@ class ConditionEmbedding:
         return FlowCondition(
             self.effects_QKD[at],
             positions_BKD if from_noise else torch.zeros_like(positions_BKD),
-            self.doubts_Q[at],
+            self.sds_Q[at],
             flags_B,
             torch.zeros_like(flags_B),
             self.contexts_Q[at],

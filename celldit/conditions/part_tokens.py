@@ -69,11 +69,11 @@ class PartTokens:
         row_of = {c: i for i, c in enumerate(distinct)}
         found = prior.estimate(distinct, references)
         at = np.array([row_of[c] for c in alone], dtype=np.int64)
-        effect, doubt = found.mean[at], found.doubt[at]
+        effect, sd = found.mean[at], found.sd[at]
         if (rows >= 0).any():
             apart = np.flatnonzero(rows >= 0)
             left_out = prior.estimate_without([alone[i] for i in apart], rows[apart])
-            effect[apart], doubt[apart] = left_out.mean, left_out.doubt
+            effect[apart], sd[apart] = left_out.mean, left_out.sd
         width = max((len(c.parts) for c in conditions), default=1)
         tokens = np.zeros(
             (len(conditions), max(width, 1), effect.shape[1] + N_PART_EXTRA), np.float32
@@ -82,7 +82,7 @@ class PartTokens:
         for i, (q, m) in enumerate(places):
             doses = alone[i].doses
             amount = 1.0 if doses is None else np.log2(1 + doses[0])
-            tokens[q, m] = [*effect[i], amount, doubt[i]]
+            tokens[q, m] = [*effect[i], amount, sd[i]]
             is_part[q, m] = True
         return cls(torch.from_numpy(tokens), torch.from_numpy(is_part))
 

@@ -32,14 +32,14 @@ class Estimate:
         Mean shift against the controls, shape (Q, F).
     position
         Mean of the condition's cells, shape (Q, F).
-    doubt
+    sd
         Root mean square over latent directions of the effect's standard deviation, in units of the
         spread between cells, shape (Q,).
     """
 
     effect: np.ndarray
     position: np.ndarray
-    doubt: np.ndarray
+    sd: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class Population:
         return Estimate(
             effects.mean.astype(np.float32),
             position.astype(np.float32),
-            effects.doubt.astype(np.float32),
+            effects.sd.astype(np.float32),
         )
 
     def factor(self, stratum: StratumKey) -> np.ndarray:

@@ -122,8 +122,8 @@ class States:
 
         A context that was not in training has the states of all contexts.
         """
-        here = [s for s, place in enumerate(self.strata) if place == condition.stratum]
-        rows = np.array(here or range(len(self)), dtype=np.int64)
+        own_rows = [s for s, place in enumerate(self.strata) if place == condition.stratum]
+        rows = np.array(own_rows or range(len(self)), dtype=np.int64)
         share = self.shares.get(condition)
         if share is None:
             share = self.cells_S[rows] / self.cells_S[rows].sum()

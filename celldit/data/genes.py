@@ -42,8 +42,8 @@ def check_are_genes(var: pd.DataFrame) -> None:
     UserWarning
         If names look like those of antibodies, and no column says what was measured.
     """
-    told = [column for column in FEATURE_COLUMNS if column in var]
-    for column in told:
+    columns = [column for column in FEATURE_COLUMNS if column in var]
+    for column in columns:
         kinds = var[column].astype(str).value_counts(sort=False)
         others = {str(k): int(n) for k, n in kinds.items() if _NO_GENE.search(str(k)) and n}
         if not others:
@@ -60,7 +60,7 @@ def check_are_genes(var: pd.DataFrame) -> None:
             f"genes ({listed}), but they would count into the totals of cells; {how}"
         )
     names = [name for name in var.index.astype(str) if _ANTIBODY.fullmatch(name)]
-    if names and not told:
+    if names and not columns:
         warnings.warn(
             f"{len(names)} of {len(var)} features are named like antibodies ({examples(names)}), "
             "but count as genes; if they are antibodies, select the genes: "

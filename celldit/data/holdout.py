@@ -227,8 +227,10 @@ def _parts_to_keep(
     return {*must, *may[: n_seen - len(must)]}
 
 
-def _known_labels(asked: Iterable[Any], known: Sequence[str], conditions: Conditions) -> list[str]:
-    labels = [canonical(str(label), conditions.sep, conditions.control) for label in asked]
+def _known_labels(
+    requested: Iterable[Any], known: Sequence[str], conditions: Conditions
+) -> list[str]:
+    labels = [canonical(str(label), conditions.sep, conditions.control) for label in requested]
     return [_known(label, known, "perturbation") for label in labels]
 
 

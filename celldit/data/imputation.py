@@ -79,8 +79,8 @@ def impute(
     UserWarning
         How many genes were filled in, and their share of a cell's counts.
     """
-    here = {gene: column for column, gene in enumerate(cells.genes)}
-    missing = np.array([i for i, gene in enumerate(genes) if gene not in here], dtype=np.int64)
+    column_of = {gene: column for column, gene in enumerate(cells.genes)}
+    missing = np.array([i for i, gene in enumerate(genes) if gene not in column_of], dtype=np.int64)
     lacking = tuple(genes[i] for i in missing)
     if len(missing) > (1 - LEAST_MEASURED) * len(genes):
         raise InputError(
@@ -107,7 +107,7 @@ def impute(
     for row, (name, context) in enumerate(zip(cells.names, cells.contexts, strict=True)):
         expected = rate_of[context][missing] * float(sizes[row]) / COUNTS_PER_CELL
         drawn[row] = _generator(str(name), seed).poisson(expected)
-    columns = np.array([here.get(gene, -1) for gene in genes])
+    columns = np.array([column_of.get(gene, -1) for gene in genes])
     place = np.concatenate([missing, np.flatnonzero(columns >= 0)])
     known = cells.counts[:, columns[columns >= 0]]
     both = sparse.hstack([sparse.csr_matrix(drawn), known], format="csr")

@@ -81,8 +81,8 @@ def _with_columns(fields: Fields, own: Fields | None, columns: Collection[str]) 
             fields = replace(fields, covariate_keys=own.covariate_keys)
         for role in ("size_factor_key", "dose_key", "time_key"):
             key = getattr(own, role)
-            asked = role == "size_factor_key" or getattr(fields, role) is not None
-            if key is not None and asked and key in columns:
+            requested = role == "size_factor_key" or getattr(fields, role) is not None
+            if key is not None and requested and key in columns:
                 fields = replace(fields, **{role: key})
         if own.perturbation_key is not None and own.perturbation_key in columns:
             also = (own.control, *own.other_controls, *fields.other_controls)

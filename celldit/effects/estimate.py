@@ -26,7 +26,7 @@ class EffectEstimate:
     basis: np.ndarray
 
     @property
-    def doubt(self) -> np.ndarray:
+    def sd(self) -> np.ndarray:
         """Root mean square of the standard deviations, in units of the spread between cells."""
         return np.sqrt(self.variance.mean(axis=1))
 

@@ -52,7 +52,7 @@ class FewCells:
         """No such condition."""
         return cls((), np.zeros((0, n_dims)), np.zeros((0, n_dims)))
 
-    def told(
+    def updated(
         self, conditions: Sequence[Condition], mean_QF: np.ndarray, variance_QF: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Estimates of Q conditions, for those that are among these with their own cells.

@@ -135,7 +135,7 @@ class Observed:
         columns_QR: np.ndarray | None = None,
     ) -> np.ndarray:
         """Posterior mean of Q conditions alone, as in :meth:`predict`, (Q, F)."""
-        return self._asked(kernel_QC, totals_Q, further, columns_QR).times(self._solved_CF)
+        return self._queries(kernel_QC, totals_Q, further, columns_QR).times(self._solved_CF)
 
     def predict(
         self,
@@ -165,10 +165,10 @@ class Observed:
         mean, variance
             Each of shape (Q, F).
         """
-        asked = self._asked(kernel_QC, totals_Q, further, columns_QR)
-        return asked.times(self._solved_CF), asked.prior(
+        queries = self._queries(kernel_QC, totals_Q, further, columns_QR)
+        return queries.times(self._solved_CF), queries.prior(
             variances_Q, self._n_columns
-        ) - asked.explained()
+        ) - queries.explained()
 
     def with_shifts(
         self, shifts_CF: np.ndarray, signal_F: np.ndarray, common_F: np.ndarray
@@ -226,13 +226,13 @@ class Observed:
 
         Removing one row and column of S from its inverse is an update of rank one, too.
         """
-        asked = self._asked(kernel_QC, totals_Q, further, columns_QR)
+        queries = self._queries(kernel_QC, totals_Q, further, columns_QR)
         left_QC = self._spectrum[1][rows_Q]
         precision_QF = self._precision(rows_Q)
-        shared_QF = asked.with_left_out(left_QC) / precision_QF
-        mean = asked.times(self._solved_CF) - shared_QF * (left_QC @ self._solved_CF)
-        explained = asked.explained() - shared_QF**2 * precision_QF
-        return mean, asked.prior(variances_Q, self._n_columns) - explained
+        shared_QF = queries.with_left_out(left_QC) / precision_QF
+        mean = queries.times(self._solved_CF) - shared_QF * (left_QC @ self._solved_CF)
+        explained = queries.explained() - shared_QF**2 * precision_QF
+        return mean, queries.prior(variances_Q, self._n_columns) - explained
 
     def _precision(self, rows: np.ndarray | slice) -> np.ndarray:
         """Diagonal entries of the inverses, of shape (rows, F)."""
@@ -242,7 +242,7 @@ class Observed:
             precision_RF = precision_RF - (left_RC @ along_CF) ** 2
         return precision_RF
 
-    def _asked(
+    def _queries(
         self,
         kernel_QC: Matrix,
         totals_Q: np.ndarray,

@@ -429,21 +429,21 @@ class EffectPrior:
             Mean latent of the controls of contexts that were not in training.
         """
 
-        def ask(prior: EffectPrior, asked: Sequence[Condition], _: np.ndarray) -> Moments:
-            here = prior._knowing(positions)
-            sharing = prior._sharing.knowing(here.kernel)
+        def ask(prior: EffectPrior, queries: Sequence[Condition], _: np.ndarray) -> Moments:
+            from_baselines = prior._knowing(positions)
+            sharing = prior._sharing.knowing(from_baselines.kernel)
             return prior._observed.predict(
-                sharing.own(asked),
-                self.kernel.totals(asked),
-                here._variances(asked),
-                here._columns(asked),
-                sharing.columns(asked),
+                sharing.own(queries),
+                self.kernel.totals(queries),
+                from_baselines._variances(queries),
+                from_baselines._columns(queries),
+                sharing.columns(queries),
             )
 
         mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
         mean = mean + self._knowing(positions).means(conditions)
         if self.few is not None:
-            mean, variance = self.few.told(conditions, mean, variance)
+            mean, variance = self.few.updated(conditions, mean, variance)
         return self._in_latent(mean, variance)
 
     def leave_one_out(self) -> EffectEstimate:
@@ -478,14 +478,14 @@ class EffectPrior:
         return self._in_latent(mean + self.means(conditions), variance)
 
     def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
-        def ask(prior: EffectPrior, asked: Sequence[Condition], which: np.ndarray) -> Moments:
+        def ask(prior: EffectPrior, queries: Sequence[Condition], which: np.ndarray) -> Moments:
             return prior._observed.predict_without(
-                prior._sharing.own(asked),
-                self.kernel.totals(asked),
-                prior._variances(asked),
+                prior._sharing.own(queries),
+                self.kernel.totals(queries),
+                prior._variances(queries),
                 rows[which],
-                prior._columns(asked),
-                prior._sharing.columns(asked),
+                prior._columns(queries),
+                prior._sharing.columns(queries),
             )
 
         left_out = [self.conditions[row] for row in rows]

@@ -131,26 +131,26 @@ class ResidualGenes:
         if earlier.is_none:
             return self
         place = {gene: i for i, gene in enumerate(earlier_genes)}
-        here = earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
+        aligned = earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
         if self.is_none:
-            return here
-        new = [i for i, c in enumerate(here.conditions) if c not in set(self.conditions)]
-        gene_H = np.union1d(self.gene_H, here.gene_H)
-        own, other = self._at(gene_H), here._at(gene_H)
+            return aligned
+        new = [i for i, c in enumerate(aligned.conditions) if c not in set(self.conditions)]
+        gene_H = np.union1d(self.gene_H, aligned.gene_H)
+        own, other = self._at(gene_H), aligned._at(gene_H)
         # Where only one of them found anything, its own observations and strengths hold.
         first_H = own.scatter_H > 0
-        row_of = {c: i for i, c in enumerate(here.conditions)}
+        row_of = {c: i for i, c in enumerate(aligned.conditions)}
         for i, condition in enumerate(self.conditions):
             if condition in row_of:
                 own.shifts_CH[i, ~first_H] = other.shifts_CH[row_of[condition], ~first_H]
         scatter_H = np.where(first_H, own.scatter_H, other.scatter_H)
         ratio_H = other.scatter_H / scatter_H
         return ResidualGenes(
-            (*self.conditions, *(here.conditions[i] for i in new)),
+            (*self.conditions, *(aligned.conditions[i] for i in new)),
             self.n_genes,
             gene_H,
             np.concatenate([own.shifts_CH, (other.shifts_CH[new] * ratio_H).astype(np.float16)]),
-            np.concatenate([self.noise_C, here.noise_C[new]]),
+            np.concatenate([self.noise_C, aligned.noise_C[new]]),
             scatter_H,
             np.where(first_H, own.signal_H, other.signal_H),
             np.where(first_H, own.common_H, other.common_H),

@@ -119,14 +119,14 @@ def check_size(conditions: Sequence[Condition], covariates: Sequence[str], tied:
             f"{n:,} conditions; celldit compares each with each and takes at most "
             f"{MOST_STRATA:,}. Name fewer covariates, or coarser ones: plates rather than wells."
         )
-    needed, (most, whose) = MATRICES * 8.0 * n**2, bound()
+    needed, (most, limit) = MATRICES * 8.0 * n**2, bound()
     if needed > most and (tied or _largest_block(treated) > LARGEST_SHARE * n):
         why = "features tie every perturbation to every other" if tied else (
             "combinations tie most of them together"
         )  # fmt: skip
         raise OutOfMemoryError(
             f"The effect model of {n:,} conditions takes about {needed / 1e9:,.1f} GB, since "
-            f"{why}; {whose} is {most / 1e9:,.1f} GB. Train on fewer conditions"
+            f"{why}; {limit} is {most / 1e9:,.1f} GB. Train on fewer conditions"
             + (", or without features." if tied else ".")
         )
 
@@ -226,11 +226,11 @@ class SharingKernel:
     def _root(self) -> tuple[list[Condition], np.ndarray]:
         """The observed strata, and D^-1 times a square root of D, (X, R)."""
         strata = _usual({c.stratum: c for c in self.conditions}.values())
-        values, vectors = np.linalg.eigh(self._between(strata, strata))
+        values, vectors = np.linalg.eigh(self._similarity(strata, strata))
         kept = values > RELATIVE_RANK * max(values.max(initial=0), 0)
         return strata, vectors[:, kept] / np.sqrt(values[kept])
 
-    def _between(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
+    def _similarity(self, a: Sequence[Condition], b: Sequence[Condition]) -> np.ndarray:
         """D between strata, each as a condition with one usual perturbation."""
         common = self.weights * [_is_common(t) for t in self.kernel.terms]
         return replace(self, weights=common).dense(a, b)
@@ -240,9 +240,9 @@ class SharingKernel:
         if self.is_dense:
             return np.zeros((len(a), 0))
         strata, root_XR = self._root
-        asked = _usual({c.stratum: c for c in a}.values())
-        place = {c.stratum: i for i, c in enumerate(asked)}
-        of_strata = self._between(asked, strata) @ root_XR
+        usual = _usual({c.stratum: c for c in a}.values())
+        place = {c.stratum: i for i, c in enumerate(usual)}
+        of_strata = self._similarity(usual, strata) @ root_XR
         at_A = np.array([place[c.stratum] for c in a], dtype=np.int64)
         columns_AR: np.ndarray = self.kernel.totals(a)[:, None] * of_strata[at_A]
         return columns_AR

@@ -118,14 +118,14 @@ def tune(
     for _ in range(STEPS):
         solved_FC, inverse_FCC = solve(covariance(softplus(raw_weights)), log_common.exp())
         precision_FC = torch.diagonal(inverse_FCC, dim1=1, dim2=2)
-        surprise = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
+        nll = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
         for rows_GB in likely_blocks:
-            surprise = surprise + _surprise_of_blocks(solved_FC, inverse_FCC, rows_GB)
+            nll = nll + _nll_of_blocks(solved_FC, inverse_FCC, rows_GB)
         # Weak ties keep what the data do not decide near its start.
         ties = 0.02 * ((log_signal - log_signal.mean()) ** 2).sum()
         ties = ties + 0.5 * ((log_lengths - log_start) ** 2).sum()
         optimizer.zero_grad()
-        (surprise + ties).backward()
+        (nll + ties).backward()
         optimizer.step()
     weights, common_F = softplus(raw_weights).detach(), log_common.detach().exp()
     unseen_weights, unseen_common_F = weights, common_F
@@ -221,7 +221,7 @@ def _error_of_blocks(
     return float((missed_GF**2).sum())
 
 
-def _surprise_of_blocks(solved_FC: Tensor, inverse_FCC: Tensor, rows_GB: Tensor) -> Tensor:
+def _nll_of_blocks(solved_FC: Tensor, inverse_FCC: Tensor, rows_GB: Tensor) -> Tensor:
     """Minus the log density of G blocks of B conditions, each predicted from all others."""
     own_FGBB = inverse_FCC[:, rows_GB[:, :, None], rows_GB[:, None, :]]
     factor_FGBB = torch.linalg.cholesky(own_FGBB)

@@ -165,7 +165,7 @@ def with_baselines(
     base = truth if control is None else control
     source = base if isinstance(train, bool) else train
     fields = truth_fields(truth, control)
-    asked = {
+    requested = {
         (p, c)
         for adata in predictions.values()
         for p, c in conditions_of(adata, fields)
@@ -175,7 +175,7 @@ def with_baselines(
     if not is_set_up(source):
         prepared = source.copy()
         setup_anndata(prepared, **{k: v for k, v in fields.to_dict().items() if v is not None})
-    found, skipped = predict_all(prepared, base, asked, seed=seed)
+    found, skipped = predict_all(prepared, base, requested, seed=seed)
     return {**predictions, **found}, skipped
 
 

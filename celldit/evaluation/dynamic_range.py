@@ -97,12 +97,12 @@ def dynamic_range(
     return table.astype({"tells": bool})
 
 
-def unchanged(control: Expression, asked: Mapping[tuple[str, str], np.ndarray]) -> Expression:
+def unchanged(control: Expression, requested: Mapping[tuple[str, str], np.ndarray]) -> Expression:
     """The control cells, under the label of every condition that is asked for."""
-    here = {key[1]: rows for key, rows in control.conditions().items()}
+    of_context = {key[1]: rows for key, rows in control.conditions().items()}
     rows, labels = [], []
-    for perturbation, context in asked:
-        own = here.get(context, np.empty(0, dtype=np.int64))
+    for perturbation, context in requested:
+        own = of_context.get(context, np.empty(0, dtype=np.int64))
         rows.append(own)
         labels += [perturbation] * len(own)
     copies = control.take(np.concatenate(rows))
@@ -113,10 +113,10 @@ def _mixed_up(cells: Expression) -> Expression:
     """Each perturbation under the label of the next in its context."""
     labels = cells.perturbations.copy()
     for context in dict.fromkeys(cells.contexts):
-        here = np.flatnonzero(cells.contexts == context)
-        names = sorted(set(cells.perturbations[here]))
+        of_context = np.flatnonzero(cells.contexts == context)
+        names = sorted(set(cells.perturbations[of_context]))
         turned = dict(zip(names, np.roll(names, 1), strict=True))
-        labels[here] = [turned[label] for label in cells.perturbations[here]]
+        labels[of_context] = [turned[label] for label in cells.perturbations[of_context]]
     return replace(cells, perturbations=labels)
 
 

@@ -132,14 +132,14 @@ class FlowCondition:
         return self._each(lambda tensor: tensor[rows])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> FlowCondition:
-        told: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed = {name: None if x is None else change(x) for name, x in told.items()}
+        conditions: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {name: None if x is None else change(x) for name, x in conditions.items()}
         return replace(self, **changed)  # type: ignore[arg-type]
 
     @classmethod
-    def join(cls, told: Sequence[FlowCondition]) -> FlowCondition:
+    def join(cls, conditions: Sequence[FlowCondition]) -> FlowCondition:
         """What is told of several groups of cells, one after the other."""
-        columns = {f.name: [getattr(t, f.name) for t in told] for f in fields(cls)}
+        columns = {f.name: [getattr(t, f.name) for t in conditions] for f in fields(cls)}
         joined: dict[str, Any] = {
             name: None if tensors[0] is None else torch.cat(tensors)
             for name, tensors in columns.items()
@@ -218,7 +218,7 @@ class AnchoredFlow(nn.Module):
             ],
             dim=1,
         )
-        told: tuple[Tensor | None, ...] = (x_BKD, t_B, token_features_BKF, features_BC)
+        conditions: tuple[Tensor | None, ...] = (x_BKD, t_B, token_features_BKF, features_BC)
         if isinstance(self.dit, DiT | ViewedDiT):
             is_part_BM = condition.is_part_BM
             if is_part_BM is not None:
@@ -226,8 +226,8 @@ class AnchoredFlow(nn.Module):
             context_B = condition.context_B
             if context_B is not None:
                 context_B = context_B * ~condition.withheld_B
-            told = (*told, condition.parts_BMP, is_part_BM, context_B)
-        return told
+            conditions = (*conditions, condition.parts_BMP, is_part_BM, context_B)
+        return conditions
 
     @property
     def views(self) -> ViewedDiT:
@@ -255,16 +255,16 @@ class AnchoredFlow(nn.Module):
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
-        told = self.inputs(x_BKD, t_B, condition)
+        conditions = self.inputs(x_BKD, t_B, condition)
         noisy_B = condition.from_noise_B
         if self.from_noise is None or not noisy_B.any():
-            return self.dit(*told)
+            return self.dit(*conditions)
         anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
         if noisy_B.all():
-            return anchor_BKD + self.noise_trust * self.from_noise(*told)
-        from_noise = self.from_noise(*(None if t is None else t[noisy_B] for t in told))
+            return anchor_BKD + self.noise_trust * self.from_noise(*conditions)
+        from_noise = self.from_noise(*(None if t is None else t[noisy_B] for t in conditions))
         velocity_BKD = torch.empty_like(x_BKD)
-        from_control = self.dit(*(None if t is None else t[~noisy_B] for t in told))
+        from_control = self.dit(*(None if t is None else t[~noisy_B] for t in conditions))
         # Under autocast some networks give half precision, which cannot be put among single.
         velocity_BKD[~noisy_B] = from_control.to(x_BKD.dtype)
         beside_BKD = self.noise_trust * from_noise

@@ -127,9 +127,9 @@ class FlowEdit:
                 x0 = start(eps)  # (B, ...)
                 offset = start_there(eps) - x0  # (B, ...)
                 x_t = alpha * x + sigma * x0  # (B, ...)
-                there = evaluate(velocity_target, x_t + (z - x) + sigma * offset, t)
-                here = evaluate(velocity_source, x_t, t)
-                total = total + (there - here - d_sigma * offset)  # (B, ...)
+                v_target = evaluate(velocity_target, x_t + (z - x) + sigma * offset, t)
+                v_source = evaluate(velocity_source, x_t, t)
+                total = total + (v_target - v_source - d_sigma * offset)  # (B, ...)
             z = z + (t_next - t) / self.n_avg * total
         return z
 

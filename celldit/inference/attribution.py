@@ -120,9 +120,9 @@ def attribute(
         Cells at a time.
     """
     names = view_names(trained)
-    asked = ConditionBatch.of(trained, list(conditions), references)
+    requested = ConditionBatch.of(trained, list(conditions), references)
     groups = [""] * len(z_NKD) if groups is None else groups
-    pairs = list(zip(asked.row.tolist(), groups, strict=True))
+    pairs = list(zip(requested.row.tolist(), groups, strict=True))
     place = {pair: q for q, pair in enumerate(dict.fromkeys(pairs))}
     row_N = np.array([place[pair] for pair in pairs], dtype=np.int64)
     condition_Q = np.array([row for row, _ in place], dtype=np.int64)
@@ -131,21 +131,21 @@ def attribute(
     network_QTF = np.zeros((n_groups, len(names), n_dims))
     for start in range(0, len(z_NKD), batch_size):
         rows = slice(start, start + batch_size)
-        row_B = asked.row[rows]
-        told = asked.embedding.tell(row_B, from_noise=False)
-        if not bool(asked.weight_Q[torch.from_numpy(row_B)].any()):
+        row_B = requested.row[rows]
+        conditioning = requested.embedding.conditioning(row_B, from_noise=False)
+        if not bool(requested.weight_Q[torch.from_numpy(row_B)].any()):
             continue
-        x0_BKD = z_NKD[rows] + told.effect_BKD
-        _, parts_BTF = contributed(trained.flow, x0_BKD, told, config.times, config.solver)
+        x0_BKD = z_NKD[rows] + conditioning.effect_BKD
+        _, parts_BTF = contributed(trained.flow, x0_BKD, conditioning, config.times, config.solver)
         np.add.at(network_QTF, row_N[rows], parts_BTF.double().numpy())
     n_cells_Q = np.bincount(row_N, minlength=n_groups)
-    weight_Q = asked.weight_Q.double().numpy()[condition_Q]
+    weight_Q = requested.weight_Q.double().numpy()[condition_Q]
     network_QTF *= unit_F * (weight_Q / n_cells_Q)[:, None, None]
-    effect_QF = asked.embedding.effects_QKD.flatten(1).double().numpy()[condition_Q] * unit_F
+    effect_QF = requested.embedding.effects_QKD.flatten(1).double().numpy()[condition_Q] * unit_F
     effect_QTF, rest_QF = _seen(trained, effect_QF, unit_F)
     loadings_FG = trained.autoencoder.decoder.loadings.detach().double().numpy() / unit_F[:, None]
     return Attribution(
-        tuple(asked.conditions[q] for q in condition_Q),
+        tuple(requested.conditions[q] for q in condition_Q),
         tuple(str(group) for _, group in place),
         names,
         effect_QTF,
@@ -189,15 +189,15 @@ def read_by_tokens(
     condition
         Where they go; a control for where they are.
     """
-    asked = ConditionBatch.of(trained, [condition] * len(z_NKD), references)
-    told = asked.embedding.tell(asked.row, from_noise=False)
+    requested = ConditionBatch.of(trained, [condition] * len(z_NKD), references)
+    conditioning = requested.embedding.conditioning(requested.row, from_noise=False)
     flow = trained.flow.eval()
     n_tokens = flow.views.n_tokens
     total_TT = np.zeros((n_tokens, n_tokens))
-    x_BKD = z_NKD + told.effect_BKD
+    x_BKD = z_NKD + conditioning.effect_BKD
     times = config.times.tolist()
     for time, later in zip(times, [*times[1:], times[-1]], strict=True):
         t_B = torch.full((len(x_BKD),), time)
-        total_TT += flow.attention(x_BKD, t_B, told).mean(0).double().numpy()
-        x_BKD = x_BKD + (later - time) * flow(x_BKD, t_B, told)
+        total_TT += flow.attention(x_BKD, t_B, conditioning).mean(0).double().numpy()
+        x_BKD = x_BKD + (later - time) * flow(x_BKD, t_B, conditioning)
     return total_TT / len(times)

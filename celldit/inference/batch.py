@@ -117,7 +117,7 @@ class ConditionBatch:
             [bool(trained.ranges.beyond(c)) for c in distinct],
         )
 
-    def reaches(self, trained: Trained) -> list[Extrapolation | None]:
+    def extrapolations(self, trained: Trained) -> list[Extrapolation | None]:
         """The kinds; None where another dose or time of the same was seen, not this one."""
         return [
             kind

@@ -99,17 +99,17 @@ def plan(
     request.warn_outside(conditions, trained.frequencies)
     z_NKD = trained.autoencoder.encode(controls)
     means = control_means(controls, z_NKD)
-    there = ConditionBatch.of(trained, conditions, means)
+    target = ConditionBatch.of(trained, conditions, means)
     own = own_conditions(controls) * len(perturbations)
     keys = np.tile(np.arange(controls.n_cells), len(perturbations))
-    journey = Route(ConditionBatch.of(trained, own, means), there, keys, there.weight_Q)
+    route = Route(ConditionBatch.of(trained, own, means), target, keys, target.weight_Q)
     edit = edit or EditConfig()
-    way = transport_map(trained, journey, sampler, config, edit, seed)
-    obs = there.obs(trained.fields, len(conditions))
+    move = transport_map(trained, route, sampler, config, edit, seed)
+    obs = target.obs(trained.fields, len(conditions))
     own_names = controls.names
     obs["control_cell"] = np.tile(own_names, len(perturbations))
-    obs["flow_weight"] = there.weight_Q.numpy()[there.row]
-    obs["effect_sd"] = there.embedding.doubts_Q.numpy()[there.row]
+    obs["flow_weight"] = target.weight_Q.numpy()[target.row]
+    obs["effect_sd"] = target.embedding.sds_Q.numpy()[target.row]
     names = [f"{name}|{label}" for label in perturbations for name in own_names]
     obs.index = pd.Index(names, dtype=object)
     made_by = trained.made_by(
@@ -120,13 +120,13 @@ def plan(
         **(edit.to_dict() if sampler == "edit" else {}),
     )
     offset = with_course(
-        course_offsets(trained, journey.here, there), journey, log_offsets(trained, there, config)
+        course_offsets(trained, route.source, target), route, log_offsets(trained, target, config)
     )
     return Sampling(
         trained.genes,
         obs,
         made_by,
-        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, way, keys, at, seed, offset),
+        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, move, keys, at, seed, offset),
         batch_size,
     )
 
@@ -135,7 +135,7 @@ def edited_tile(
     autoencoder: Autoencoder,
     cells: CellStore,
     z_NKD: torch.Tensor,
-    way: TransportMap,
+    move: TransportMap,
     keys: np.ndarray,
     at: np.ndarray,
     seed: int,
@@ -149,7 +149,7 @@ def edited_tile(
         For its decoder.
     cells, z_NKD
         N observed cells, and their latents.
-    way
+    move
         Where they go.
     keys
         Which cell is at each position of the request.
@@ -164,7 +164,7 @@ def edited_tile(
     cell = keys[at]
     z_BKD = z_NKD[torch.from_numpy(cell)]
     offset_BG = None if offset is None else offset(at)
-    return edit(autoencoder, cells.take(cell), z_BKD, way(z_BKD, at), at, seed, offset_BG)
+    return edit(autoencoder, cells.take(cell), z_BKD, move(z_BKD, at), at, seed, offset_BG)
 
 
 def own_conditions(cells: CellStore) -> list[Condition]:

@@ -52,10 +52,10 @@ def flow_edit(
     flow: AnchoredFlow,
     z_BKD: Tensor,
     baseline_BKD: Tensor,
-    here: FlowCondition,
-    there: FlowCondition,
-    source_here: NoiseSource,
-    source_there: NoiseSource,
+    source: FlowCondition,
+    target: FlowCondition,
+    noise_source: NoiseSource,
+    noise_target: NoiseSource,
     weight_B: Tensor,
     config: SolverConfig,
     edit: EditConfig,
@@ -68,7 +68,7 @@ def flow_edit(
 
     Parameters
     ----------
-    flow, z_BKD, baseline_BKD, here, there, source_here, source_there, weight_B
+    flow, z_BKD, baseline_BKD, source, target, noise_source, noise_target, weight_B
         As in :func:`celldit.inference.inversion.invert`.
     config
         Steps, grid, and guidance of the other condition.
@@ -88,12 +88,12 @@ def flow_edit(
     device = flow.device
     editor = FlowEdit(int(edit.n_avg), float(edit.t_start), grid=resolve_grid(config.grid))
     moved_BKD = editor.edit(
-        velocity_of(flow, here.to(device), replace(config, guidance=1.0)),
-        velocity_of(flow, there.to(device), config),
+        velocity_of(flow, source.to(device), replace(config, guidance=1.0)),
+        velocity_of(flow, target.to(device), config),
         z_BKD.to(device),
         int(config.n_steps),
         noise,
-        source_here.to(device),
-        source_there.to(device),
+        noise_source.to(device),
+        noise_target.to(device),
     ).cpu()
     return weighted(baseline_BKD, moved_BKD, weight_B)

@@ -58,13 +58,13 @@ def plan(
         row_N = np.searchsorted(np.cumsum(shares), uniform_N).clip(max=len(options) - 1)
     request.warn_outside(options, trained.frequencies)
     # All options are looked up, drawn or not: the estimates must not depend on how many cells.
-    asked = ConditionBatch.of_rows(trained, options, row_N)
-    ends = _ends(trained, asked, seed)
+    requested = ConditionBatch.of_rows(trained, options, row_N)
+    ends = _ends(trained, requested, seed)
     drawing = NewCells.of(trained, ends, config, seed, sizes_N)
     sample: Callable[[np.ndarray], PredictedCells] = drawing.draw
     if set(ends.conditions) - set(options):
-        sample = _between(trained, drawing, asked, seed)
-    obs = asked.obs(trained.fields, n_cells)
+        sample = _between(trained, drawing, requested, seed)
+    obs = requested.obs(trained.fields, n_cells)
     obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
     return Sampling(
         trained.genes,
@@ -75,27 +75,27 @@ def plan(
     )
 
 
-def _ends(trained: Trained, asked: ConditionBatch, seed: int) -> ConditionBatch:
+def _ends(trained: Trained, requested: ConditionBatch, seed: int) -> ConditionBatch:
     """The condition that each cell is drawn from: its own, or at a time of training next to it.
 
     Of the cells asked for at a time between two of training some start among those of the earlier
     and some among those of the later, the more the nearer it is in the progress of the course.
     """
     scale, known = trained.time_course.scale, trained.population.references
-    between = Between.of(asked.conditions, known, scale)
+    between = Between.of(requested.conditions, known, scale)
     distinct = list(dict.fromkeys((*between.earlier, *between.later)))
     place = {condition: i for i, condition in enumerate(distinct)}
     earlier_N, later_N = (
-        np.array([place[c] for c in ends], dtype=np.int64)[asked.row]
+        np.array([place[c] for c in ends], dtype=np.int64)[requested.row]
         for ends in (between.earlier, between.later)
     )
-    uniform_N = uniforms(np.arange(len(asked.row)), seed, TIME_STREAM)
-    row_N = np.where(uniform_N < between.share_Q[asked.row], later_N, earlier_N)
+    uniform_N = uniforms(np.arange(len(requested.row)), seed, TIME_STREAM)
+    row_N = np.where(uniform_N < between.share_Q[requested.row], later_N, earlier_N)
     return ConditionBatch.of_rows(trained, distinct, row_N)
 
 
 def _between(
-    trained: Trained, drawing: NewCells, asked: ConditionBatch, seed: int
+    trained: Trained, drawing: NewCells, requested: ConditionBatch, seed: int
 ) -> Callable[[np.ndarray], PredictedCells]:
     """New cells of times of training, sent on to the times that are asked for.
 
@@ -105,21 +105,21 @@ def _between(
         The model.
     drawing
         The cells, each at a time of training next to its own.
-    asked
+    requested
         The condition that each cell is to have.
     seed
         Of the drawn counts.
     """
     start, autoencoder = drawing.conditions, trained.autoencoder
-    course = CourseMap(trained, start, asked, from_end=True, seed=seed)
-    through_time = course_offsets(trained, start, asked, from_end=True)
-    at_end = condition_offsets(trained, asked, SolverConfig())
+    course = CourseMap(trained, start, requested, from_end=True, seed=seed)
+    through_time = course_offsets(trained, start, requested, from_end=True)
+    at_end = condition_offsets(trained, requested, SolverConfig())
 
     def sample(keys: np.ndarray) -> PredictedCells:
         drawn = drawing.draw(keys)
-        start_B, end_B = start.row[keys], asked.row[keys]
+        start_B, end_B = start.row[keys], requested.row[keys]
         moves_B = np.array(
-            [start.conditions[p] != asked.conditions[q]
+            [start.conditions[p] != requested.conditions[q]
              for p, q in zip(start_B, end_B, strict=True)]
         )  # fmt: skip
         if not moves_B.any():

@@ -56,20 +56,20 @@ def plan_interpolation(
     z_NKD = trained.autoencoder.encode(controls)
     means = control_means(controls, z_NKD)
     own = own_conditions(controls)
-    n, here = controls.n_cells, ConditionBatch.of(trained, own, means)
-    ways, offsets = [], []
+    n, source = controls.n_cells, ConditionBatch.of(trained, own, means)
+    moves, offsets = [], []
     for label in (start, end):
         conditions = request.counterfactual_conditions(controls, label, trained.fields)
-        there = ConditionBatch.of(trained, conditions, means)
-        journey = Route(here, there, np.arange(n), there.weight_Q)
-        ways.append(transport_map(trained, journey, "transport", config, EditConfig(), seed))
-        offsets.append(log_offsets(trained, there, config))
+        target = ConditionBatch.of(trained, conditions, means)
+        route = Route(source, target, np.arange(n), target.weight_Q)
+        moves.append(transport_map(trained, route, "transport", config, EditConfig(), seed))
+        offsets.append(log_offsets(trained, target, config))
     keys = np.tile(np.arange(n), len(shares))
     share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
 
-    def way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+    def move(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
         cell_B = keys[at_B]
-        first_BKD, last_BKD = (one_way(z_BKD, cell_B) for one_way in ways)
+        first_BKD, last_BKD = (one_way(z_BKD, cell_B) for one_way in moves)
         return torch.lerp(first_BKD, last_BKD, share_P[torch.from_numpy(at_B)][:, None, None])
 
     def offset(at_B: np.ndarray) -> Tensor:
@@ -77,7 +77,7 @@ def plan_interpolation(
         return torch.lerp(first_BG, last_BG, share_P[torch.from_numpy(at_B)][:, None])
 
     corrected = None if trained.mean_calibration.is_none else offset
-    obs = here.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
+    obs = source.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
     key = trained.fields.perturbation_key
     if key is not None:
         obs[key] = f"{start} to {end}"
@@ -93,7 +93,7 @@ def plan_interpolation(
         obs,
         made_by,
         lambda at: edited_tile(
-            trained.autoencoder, controls, z_NKD, way, keys, at, seed, corrected
+            trained.autoencoder, controls, z_NKD, move, keys, at, seed, corrected
         ),
         batch_size,
     )
@@ -145,7 +145,7 @@ def plan_between_cells(
     share_P = np.repeat(np.array(shares, dtype=np.float32), len(start))
     nearer = np.where(share_P <= 0.5, first, last)
 
-    def way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+    def move(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
         far_BKD = z_NKD[torch.from_numpy(np.where(share_P <= 0.5, last, first)[at_B])]
         gone_B = torch.from_numpy(np.minimum(share_P, 1 - share_P)[at_B])
         return torch.lerp(z_BKD, far_BKD, gone_B[:, None, None])
@@ -164,7 +164,7 @@ def plan_between_cells(
         trained.genes,
         obs,
         made_by,
-        lambda at: edited_tile(trained.autoencoder, ends, z_NKD, way, nearer, at, seed),
+        lambda at: edited_tile(trained.autoencoder, ends, z_NKD, move, nearer, at, seed),
         batch_size,
     )
 

@@ -17,10 +17,10 @@ def invert(
     flow: AnchoredFlow,
     z_BKD: Tensor,
     baseline_BKD: Tensor,
-    here: FlowCondition,
-    there: FlowCondition,
-    source_here: NoiseSource,
-    source_there: NoiseSource,
+    source: FlowCondition,
+    target: FlowCondition,
+    noise_source: NoiseSource,
+    noise_target: NoiseSource,
     weight_B: Tensor,
     config: SolverConfig,
 ) -> Tensor:
@@ -37,9 +37,9 @@ def invert(
         The velocity network.
     z_BKD, baseline_BKD
         Cells in the latent, and where the effect prior alone puts them.
-    here, there
+    source, target
         What the network is told of their own condition and of the other, both from noise.
-    source_here, source_there
+    noise_source, noise_target
         Where the flows of both start.
     weight_B
         Share λ of the way from the baseline to what the flow says.
@@ -54,9 +54,9 @@ def invert(
     if not bool(weight_B.any()):
         return baseline_BKD
     plain = replace(config, guidance=1.0)
-    x0_BKD = carry(flow, z_BKD, here, plain, backward=True)
-    x0_there_BKD = source_there(source_here.noise_of(x0_BKD))
-    x0_here_BKD = source_here(source_here.noise_of(x0_BKD))
-    moved_BKD = carry(flow, x0_there_BKD, there, config)
-    again_BKD = carry(flow, x0_here_BKD, here, plain)
+    x0_BKD = carry(flow, z_BKD, source, plain, backward=True)
+    x0_target_BKD = noise_target(noise_source.noise_of(x0_BKD))
+    x0_source_BKD = noise_source(noise_source.noise_of(x0_BKD))
+    moved_BKD = carry(flow, x0_target_BKD, target, config)
+    again_BKD = carry(flow, x0_source_BKD, source, plain)
     return weighted(baseline_BKD, z_BKD + (moved_BKD - again_BKD), weight_B)

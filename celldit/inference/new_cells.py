@@ -87,9 +87,9 @@ class NewCells:
         solver = None
         if self.config.solver == "sde":
             solver = solver_from_noise(self.config, source.to(trained.flow.device), keys, self.seed)
-        told = source.tell(self.conditions.embedding, row_B)
+        conditioning = source.conditioning(self.conditions.embedding, row_B)
         noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, self.seed)
-        z_BKD = carry(trained.flow, source(noise_BKD), told, self.config, solver=solver)
+        z_BKD = carry(trained.flow, source(noise_BKD), conditioning, self.config, solver=solver)
         return self._counted(z_BKD, torch.as_tensor(source.position), state_B, sizes_B, keys)
 
     @torch.no_grad()

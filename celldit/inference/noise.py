@@ -49,10 +49,10 @@ class NoiseSource(GaussianSource):
         x_BF1 = self.factors_BFF @ noise.flatten(1).double()[:, :, None]
         return x_BF1.view(noise.shape).to(noise.dtype)
 
-    def tell(self, embedding: ConditionEmbedding, row_B: np.ndarray) -> FlowCondition:
+    def conditioning(self, embedding: ConditionEmbedding, row_B: np.ndarray) -> FlowCondition:
         """What the network is told of cells that start here, in the conditions `row_B`."""
-        told = embedding.tell(row_B, from_noise=True)
-        return replace(told, position_BKD=torch.as_tensor(self.position))
+        conditioning = embedding.conditioning(row_B, from_noise=True)
+        return replace(conditioning, position_BKD=torch.as_tensor(self.position))
 
     def to(self, device: torch.device) -> NoiseSource:
         """Move to a device."""

@@ -40,12 +40,12 @@ def check_perturbations(
     InputError
         If nothing is asked for.
     """
-    asked = text_list(labels, "perturbations")
-    if not asked:
+    requested = text_list(labels, "perturbations")
+    if not requested:
         raise InputError('No perturbation was asked for; pass perturbations=["NAME", ...].')
     known_set = set(known)
     result = []
-    for label in asked:
+    for label in requested:
         names = parts(str(label), fields.perturbation_sep, fields.control)
         for part in () if names in elsewhere else names:
             if part in known_set or part in featured or (part,) in elsewhere:

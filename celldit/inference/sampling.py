@@ -27,9 +27,9 @@ _WATCHER: ContextVar[Callable[[int, int], None] | None] = ContextVar("watcher", 
 
 
 @contextmanager
-def watched(tell: Callable[[int, int], None]) -> Iterator[None]:
+def watched(conditioning: Callable[[int, int], None]) -> Iterator[None]:
     """Within, `tell(done, total)` hears of every tile of cells that was sampled."""
-    token = _WATCHER.set(tell)
+    token = _WATCHER.set(conditioning)
     try:
         yield
     finally:
@@ -73,8 +73,8 @@ class Sampling:
         for start in range(0, self.n_cells, TILE):
             tile = self.sample(np.arange(start, start + TILE))
             tiles.append(tile[: self.n_cells - start])
-            if (tell := _WATCHER.get()) is not None:
-                tell(min(start + TILE, self.n_cells), self.n_cells)
+            if (conditioning := _WATCHER.get()) is not None:
+                conditioning(min(start + TILE, self.n_cells), self.n_cells)
             if len(tiles) == per_batch:
                 yield concatenate(tiles)
                 tiles = []

@@ -72,25 +72,25 @@ class SolverConfig:
         return {**asdict(self), "guidance_interval": list(self.guidance_interval)}
 
 
-def velocity_of(flow: AnchoredFlow, told: FlowCondition, config: SolverConfig) -> Velocity:
+def velocity_of(flow: AnchoredFlow, conditioning: FlowCondition, config: SolverConfig) -> Velocity:
     """The network under a condition as a field ``velocity(x, t)``, guided where that is asked for.
 
     Parameters
     ----------
     flow
         The velocity network.
-    told
+    conditioning
         What it is told of the B cells, on the network's device.
     config
         For guidance.
     """
 
     def conditional(x: Tensor, t: Tensor) -> Tensor:
-        return flow(x, t, told)
+        return flow(x, t, conditioning)
 
     if config.guidance == 1:
         return conditional
-    withheld = told.withheld()
+    withheld = conditioning.withheld()
     return GuidedVelocity(
         conditional,
         lambda x, t: flow(x, t, withheld),
@@ -133,11 +133,11 @@ def carry(
     """
     device = flow.device
     flow.eval()
-    told = condition.to(device)
-    velocity = velocity_of(flow, told, config)
+    conditioning = condition.to(device)
+    velocity = velocity_of(flow, conditioning, config)
     times_T = config.times.flip(0) if backward else config.times
-    if solver is None and flow.from_noise is not None and bool(told.from_noise_B.all()):
-        position_BKD = told.position_BKD
+    if solver is None and flow.from_noise is not None and bool(conditioning.from_noise_B.all()):
+        position_BKD = conditioning.position_BKD
         beside = Beside(velocity, position_BKD)
         start_BKD = x_BKD.to(device) - position_BKD
         moved_BKD = resolve_solver(config.solver).solve(beside, start_BKD, times_T)

@@ -48,7 +48,7 @@ class Route:
 
     Attributes
     ----------
-    here, there
+    source, target
         Own condition, and the one asked for, of each of N positions of the request.
     keys
         The cell at each position; the same cell has the same noise wherever it goes.
@@ -56,8 +56,8 @@ class Route:
         Share of the network's displacement to use for each of the conditions in `there`.
     """
 
-    here: ConditionBatch
-    there: ConditionBatch
+    source: ConditionBatch
+    target: ConditionBatch
     keys: np.ndarray
     weight_Q: Tensor
 
@@ -89,19 +89,19 @@ def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -
 
 def transport_map(
     trained: Trained,
-    journey: Route,
+    route: Route,
     sampler: str,
     config: SolverConfig,
     edit: EditConfig,
     seed: int,
 ) -> TransportMap:
-    """The road that `sampler` names, for the cells of a journey.
+    """The map that `sampler` names, for the cells of a route.
 
     Parameters
     ----------
     trained
         The model.
-    journey
+    route
         Who goes where.
     sampler
         Checked name.
@@ -110,79 +110,79 @@ def transport_map(
     seed
         Of the noise of ``"edit"``.
     """
-    in_time = at_time_of(trained, journey.here, journey.there)
-    course = CourseMap(trained, journey.here, in_time, seed=seed)
-    way = _whole_way(trained, replace(journey, here=in_time), sampler, config, edit, seed)
+    in_time = at_time_of(trained, route.source, route.target)
+    course = CourseMap(trained, route.source, in_time, seed=seed)
+    move = _whole_way(trained, replace(route, source=in_time), sampler, config, edit, seed)
 
     def weighted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-        keys_B = journey.keys[at_B]
-        z_BKD = course(z_BKD, journey.here.row[at_B], in_time.row[at_B], keys_B)
-        row_B = torch.from_numpy(journey.there.row[at_B])
-        return way(z_BKD, at_B, keys_B, journey.weight_Q[row_B])
+        keys_B = route.keys[at_B]
+        z_BKD = course(z_BKD, route.source.row[at_B], in_time.row[at_B], keys_B)
+        row_B = torch.from_numpy(route.target.row[at_B])
+        return move(z_BKD, at_B, keys_B, route.weight_Q[row_B])
 
     return weighted_way
 
 
-def at_time_of(trained: Trained, here: ConditionBatch, there: ConditionBatch) -> ConditionBatch:
+def at_time_of(trained: Trained, source: ConditionBatch, target: ConditionBatch) -> ConditionBatch:
     """The conditions `here` of N positions at the times of those in `there`."""
-    pairs = np.stack([here.row, there.row], axis=1)
+    pairs = np.stack([source.row, target.row], axis=1)
     distinct, row = np.unique(pairs, axis=0, return_inverse=True)
     moved = [
-        replace(here.conditions[p], time=there.conditions[q].time)
-        if here.conditions[p].context == there.conditions[q].context
-        else here.conditions[p]
+        replace(source.conditions[p], time=target.conditions[q].time)
+        if source.conditions[p].context == target.conditions[q].context
+        else source.conditions[p]
         for p, q in distinct
     ]
-    if moved == here.conditions:
-        return here
+    if moved == source.conditions:
+        return source
     found = list(dict.fromkeys(moved))
     place = np.array([found.index(c) for c in moved], dtype=np.int64)
-    means = {**there.references, **here.references}
+    means = {**target.references, **source.references}
     return ConditionBatch.of_rows(trained, found, place[row.ravel()], means)
 
 
 def _whole_way(
     trained: Trained,
-    journey: Route,
+    route: Route,
     sampler: str,
     config: SolverConfig,
     edit: EditConfig,
     seed: int,
 ) -> _Way:
-    flow, here, there = trained.flow, journey.here, journey.there
+    flow, source, target = trained.flow, route.source, route.target
     if sampler == "transport":
 
         def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
-            told = there.embedding.tell(there.row[at_B], from_noise=False)
-            return transport(flow, z_BKD + told.effect_BKD, told, share_B, config)
+            conditioning = target.embedding.conditioning(target.row[at_B], from_noise=False)
+            return transport(flow, z_BKD + conditioning.effect_BKD, conditioning, share_B, config)
 
         return by_transport
-    sources_here = here.sources(trained.states)
-    sources_there = there.sources(trained.states)
+    noise_sources = source.sources(trained.states)
+    noise_targets = target.sources(trained.states)
     same_place = np.array(
-        [[a.stratum == b.stratum for b in there.conditions] for a in here.conditions]
+        [[a.stratum == b.stratum for b in target.conditions] for a in source.conditions]
     )
 
     def through_noise(
         z_BKD: Tensor, at_B: np.ndarray, keys_B: np.ndarray, share_B: Tensor
     ) -> Tensor:
-        row_here, row_there = here.row[at_B], there.row[at_B]
-        shift_BKD = sources_there.positions_of(row_there) - sources_here.positions_of(row_here)
+        row_source, row_target = source.row[at_B], target.row[at_B]
+        shift_BKD = noise_targets.positions_of(row_target) - noise_sources.positions_of(row_source)
         # A cell stays in its state; in another context it takes the likeliest where it gets to.
-        state_here = sources_here.nearest(row_here, z_BKD)
-        state_there = np.where(
-            same_place[row_here, row_there],
-            state_here,
-            sources_there.nearest(row_there, z_BKD + shift_BKD),
+        state_source = noise_sources.nearest(row_source, z_BKD)
+        state_target = np.where(
+            same_place[row_source, row_target],
+            state_source,
+            noise_targets.nearest(row_target, z_BKD + shift_BKD),
         )
-        source_here = sources_here.rows(row_here, state_here)
-        source_there = sources_there.rows(row_there, state_there)
+        noise_source = noise_sources.rows(row_source, state_source)
+        noise_target = noise_targets.rows(row_target, state_target)
         ends = (
             z_BKD + shift_BKD,
-            source_here.tell(here.embedding, row_here),
-            source_there.tell(there.embedding, row_there),
-            source_here,
-            source_there,
+            noise_source.conditioning(source.embedding, row_source),
+            noise_target.conditioning(target.embedding, row_target),
+            noise_source,
+            noise_target,
             share_B,
         )
         if sampler == "inversion":

@@ -53,7 +53,7 @@ def push(
             api.upload_folder(repo_id=repo_id, folder_path=str(model), commit_message=said)
             return f"https://huggingface.co/{repo_id}"
 
-        return _asked(upload, f"{repo_id} could not be written to the hub")
+        return _answer_of(upload, f"{repo_id} could not be written to the hub")
 
 
 def pull(
@@ -70,10 +70,10 @@ def pull(
         )
         return folder
 
-    return _asked(download, f"{repo_id} could not be read from the hub")
+    return _answer_of(download, f"{repo_id} could not be read from the hub")
 
 
-def _asked(what: Callable[[], Any], failed: str) -> Any:
+def _answer_of(what: Callable[[], Any], failed: str) -> Any:
     try:
         return what()
     except (OSError, ValueError, RuntimeError) as error:

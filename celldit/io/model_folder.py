@@ -189,8 +189,8 @@ def _flow(
 def _from_folder(
     config: dict[str, Any], vocab: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Trained:
-    told = ("features.", "memberships.")
-    own = {name: array for name, array in arrays.items() if not name.startswith(told)}
+    prefixes = ("features.", "memberships.")
+    own = {name: array for name, array in arrays.items() if not name.startswith(prefixes)}
     if fingerprint(own) != config["model"]:
         raise ValueError("its weights are not those that config.json describes")
     check_finite(arrays)

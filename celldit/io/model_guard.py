@@ -61,12 +61,12 @@ def check_arrays(
     wanted = {
         n: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in rehearsal.items()
     }
-    there = {name: (tuple(array.shape), str(array.dtype)) for name, array in given.items()}
-    for name in sorted(wanted.keys() | there.keys()):
-        if wanted.get(name) != there.get(name):
+    found = {name: (tuple(array.shape), str(array.dtype)) for name, array in given.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
             said = " where it must be ".join(
                 "missing" if entry is None else f"{entry[1]} {list(entry[0])}"
-                for entry in (there.get(name), wanted.get(name))
+                for entry in (found.get(name), wanted.get(name))
             )
             raise ValueError(f"the array {where}.{name} is {said}")
 

@@ -52,9 +52,9 @@ def rehearse(model: CellDiT, name: str) -> None:
             json.dumps([config, vocab], allow_nan=False)
             repr(model)
             for condition in _some(model):
-                asked = _asked(model, condition)
-                model.predict_effects(**asked)
-                model.predict(_cells(model, condition), n_steps=1, solver="euler", **asked)
+                request = _request(model, condition)
+                model.predict_effects(**request)
+                model.predict(_cells(model, condition), n_steps=1, solver="euler", **request)
             if model.trained.new_cell_model.learned:
                 model.generate(2, n_steps=1, solver="euler")
     except CODING:
@@ -72,16 +72,16 @@ def _some(model: CellDiT) -> list[Condition]:
     return list(reversed(by_label.values()))[:_TRIED]
 
 
-def _asked(model: CellDiT, condition: Condition) -> dict[str, Any]:
+def _request(model: CellDiT, condition: Condition) -> dict[str, Any]:
     fields = model.fields
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "perturbations": condition.label(fields.perturbation_sep, fields.control)
     }
     if condition.doses is not None:
-        asked["dose"] = fields.perturbation_sep.join(str(dose) for dose in condition.doses)
+        request["dose"] = fields.perturbation_sep.join(str(dose) for dose in condition.doses)
     if condition.time is not None:
-        asked["time"] = condition.time
-    return asked
+        request["time"] = condition.time
+    return request
 
 
 def _cells(model: CellDiT, condition: Condition) -> ad.AnnData:

@@ -156,12 +156,12 @@ def missing(folder: str | os.PathLike[str]) -> list[str]:
     FileError
         If it holds no request.
     """
-    there = Path(folder)
-    request = _read(there / REQUEST)
+    root = Path(folder)
+    request = _read(root / REQUEST)
     if request is None:
-        raise FileError(f"{there} holds no shards: it has no {REQUEST}.")
+        raise FileError(f"{root} holds no shards: it has no {REQUEST}.")
     names = [Shard(i + 1, request["shards"]).file_name for i in range(request["shards"])]
-    return [name for name in names if not (there / name).exists()]
+    return [name for name in names if not (root / name).exists()]
 
 
 def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
@@ -169,14 +169,14 @@ def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
     names = hashlib.sha256("\0".join(map(str, sampling.obs.index)).encode()).hexdigest()[:12]
     made_by = dict(sampling.made_by.get("made_by", {}))
     own = {"shards": n_shards, "n_cells": sampling.n_cells, "cells": names, **_plain(made_by)}
-    there = _read(folder / REQUEST)
-    if there is None:
+    root = _read(folder / REQUEST)
+    if root is None:
         write_text(folder / REQUEST, json.dumps(own, indent=1) + "\n")
         return
     different = [
-        f"{key} ({there.get(key)!r} there, {own.get(key)!r} here)"
-        for key in dict.fromkeys([*own, *there])
-        if there.get(key) != own.get(key)
+        f"{key} ({root.get(key)!r} there, {own.get(key)!r} here)"
+        for key in dict.fromkeys([*own, *root])
+        if root.get(key) != own.get(key)
     ]
     if different:
         raise FileError(

@@ -226,8 +226,8 @@ class DiT(nn.Module):
         is_part_BM: Tensor | None = None,
         context_B: Tensor | None = None,
     ) -> Tensor:
-        told = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
-        return self.project_out(self.hidden(x_BKD, t_B, *told))  # (B, K, D)
+        inputs = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
+        return self.project_out(self.hidden(x_BKD, t_B, *inputs))  # (B, K, D)
 
     def hidden(
         self,
@@ -240,8 +240,8 @@ class DiT(nn.Module):
         context_B: Tensor | None = None,
     ) -> Tensor:
         """The tokens before their read-out, shape (B, K, W)."""
-        told = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
-        x_BKW, condition_BW, members, is_member = self._start(x_BKD, t_B, *told)
+        inputs = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
+        x_BKW, condition_BW, members, is_member = self._start(x_BKD, t_B, *inputs)
         for block in self.blocks:
             x_BKW = block(x_BKW, condition_BW, members, is_member)
         shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
@@ -258,8 +258,8 @@ class DiT(nn.Module):
         context_B: Tensor | None = None,
     ) -> Tensor:
         """How much each token reads from each, mean over blocks and heads, shape (B, K, K)."""
-        told = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
-        x_BKW, condition_BW, members, is_member = self._start(x_BKD, t_B, *told)
+        inputs = token_features_BKF, features_BC, parts_BMP, is_part_BM, context_B
+        x_BKW, condition_BW, members, is_member = self._start(x_BKD, t_B, *inputs)
         total_BKK = torch.zeros(())
         for block in self.blocks:
             total_BKK = total_BKK + cast(DiTBlock, block).attention_weights(x_BKW, condition_BW)

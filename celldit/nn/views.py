@@ -142,8 +142,8 @@ class ViewedDiT(nn.Module):
     def _seen(self, x_BKD: Tensor, token_features_BKF: Tensor) -> tuple[Tensor, Tensor]:
         """State and condition through the views, shapes (B, T, V) and (B, T, 2V)."""
         dim = x_BKD.shape[-1]
-        told = [self.see(part.flatten(1)) for part in token_features_BKF.split(dim, dim=-1)]
-        return self.see(x_BKD.flatten(1)), torch.cat(told, dim=-1)
+        read = [self.see(part.flatten(1)) for part in token_features_BKF.split(dim, dim=-1)]
+        return self.see(x_BKD.flatten(1)), torch.cat(read, dim=-1)
 
     def _read(
         self,

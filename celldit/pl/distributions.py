@@ -92,13 +92,13 @@ def _columns(pair: Pair, genes: Sequence[str] | str | None, label: str, n_genes:
             raise InputError(f"n_genes={n_genes!r} must be at least 1.")
         return largest(shifts(pair, label)[0], n_genes)
     position = {gene: i for i, gene in enumerate(pair.genes)}
-    asked = text_list(genes, "genes")
-    if not asked:
+    requested = text_list(genes, "genes")
+    if not requested:
         raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
-    for gene in asked:
+    for gene in requested:
         if gene not in position:
             raise UnknownNameError.among("gene", gene, pair.genes)
-    return np.array([position[gene] for gene in asked], dtype=np.int64)
+    return np.array([position[gene] for gene in requested], dtype=np.int64)
 
 
 def _values(pair: Pair, label: str, columns: np.ndarray) -> dict[str, np.ndarray]:

@@ -59,10 +59,10 @@ class Pair:
                     "adata; pass the measured cells of one of them."
                 )
             return both
-        asked = text_list(perturbation, "perturbation")
-        if not asked:
+        selection = text_list(perturbation, "perturbation")
+        if not selection:
             raise InputError("perturbation=[] names none; leave it out to draw all of them.")
-        labels = [canonical(p, fields.perturbation_sep, fields.control) for p in asked]
+        labels = [canonical(p, fields.perturbation_sep, fields.control) for p in selection]
         for label in labels:
             if label not in available:
                 raise UnknownNameError.among("perturbation in predicted", label, available)
@@ -79,19 +79,19 @@ class Pair:
             If there is none.
         """
         found = set(self.measured.conditions()), set(self.predicted.conditions())
-        here = [
+        of_label = [
             context
             for label, context in sorted(found[1])
             if label == perturbation
             and (label, context) in found[0]
             and (self.fields.control, context) in found[0]
         ]
-        if not here:
+        if not of_label:
             raise InputError(
                 f"No context has predicted, measured and control cells of {perturbation!r}; adata "
                 "must hold measured cells with that perturbation and controls of the same contexts."
             )
-        return here
+        return of_label
 
 
 def read_pair(adata: ad.AnnData, predicted: ad.AnnData) -> Pair:

@@ -123,17 +123,17 @@ def measure(
     whole = Task.prepare(truth, control, seed=seed)
     cells = {name: whole.read(predicted)}
     cells.update({key: whole.read(adata) for key, adata in baselines.items()})
-    asked = cells[name].conditions()
+    requested = cells[name].conditions()
     measured = whole.truth.conditions()
-    rows = [rows for key, rows in measured.items() if key in asked]
+    rows = [rows for key, rows in measured.items() if key in requested]
     if not rows:
         raise InputError(
             "Nothing that was predicted was measured in the same context, so there is nothing to "
             "report; compare obs of predicted and of truth."
         )
     task = whole.against(whole.truth.take(np.sort(np.concatenate(rows))))
-    cells = {key: one if key == name else _among(one, asked) for key, one in cells.items()}
-    cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, asked), **cells}
+    cells = {key: one if key == name else _among(one, requested) for key, one in cells.items()}
+    cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, requested), **cells}
 
     both = (*COUNTS, *names)
     tables = {key: task.score(one, both, min_cells=min_cells) for key, one in cells.items()}
@@ -161,7 +161,7 @@ def measure(
             if main and n_resamples
             else None
         )
-    effects = _effects(truth, control, asked, min_cells, seed)
+    effects = _effects(truth, control, requested, min_cells, seed)
     return Numbers(
         name=name,
         table=_tidy({**tables, CEILING: halves[CEILING]}, name, wide),
@@ -173,7 +173,7 @@ def measure(
         closed=_progress(halves, names, seed),
         worse=_worse(own, effects),
         not_scored=dict(own.attrs["not_scored"]),
-        not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in asked],
+        not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in requested],
         made_by=_made_by(predicted),
     )
 
@@ -190,8 +190,8 @@ def _progress(
 
 def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
     """Conditions with a squared error above that of no change, the worst first."""
-    there = effects[effects["detectable"]]
-    keys = set(zip(there["perturbation"], there["context"], strict=True))
+    in_reach = effects[effects["detectable"]]
+    keys = set(zip(in_reach["perturbation"], in_reach["context"], strict=True))
     rows = own[(own["metric"] == "nmse") & (own["value"] > 1)]
     rows = rows.sort_values("value", ascending=False)
     found = zip(map(str, rows["perturbation"]), map(str, rows["context"]), strict=True)
@@ -208,8 +208,8 @@ def _closed(found: Progress) -> dict[str, Any]:
     }
 
 
-def _among(cells: Expression, asked: Mapping[tuple[str, str], Any]) -> Expression:
-    kept = [rows for key, rows in cells.conditions().items() if key in asked]
+def _among(cells: Expression, requested: Mapping[tuple[str, str], Any]) -> Expression:
+    kept = [rows for key, rows in cells.conditions().items() if key in requested]
     return cells.take(np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64))
 
 
@@ -228,13 +228,13 @@ def _scores(equal: pd.DataFrame, name: str) -> dict[str, float]:
 def _effects(
     truth: ad.AnnData,
     control: ad.AnnData | None,
-    asked: Mapping[tuple[str, str], Any],
+    requested: Mapping[tuple[str, str], Any],
     min_cells: int,
     seed: int,
 ) -> pd.DataFrame:
     table = detectable(truth, control, min_cells=min_cells, seed=seed)
     keys = list(zip(table["perturbation"], table["context"], strict=True))
-    return table[[key in asked for key in keys]].reset_index(drop=True)
+    return table[[key in requested for key in keys]].reset_index(drop=True)
 
 
 def _tidy(tables: Mapping[str, pd.DataFrame], name: str, wide: pd.DataFrame | None) -> pd.DataFrame:

@@ -208,7 +208,7 @@ def _conditions(numbers: Numbers) -> str:
     metrics = [m for m in MAIN if m in set(scores["metric"])]
     others = [m for m in dict.fromkeys(scores["method"]) if m not in (numbers.name, CEILING)]
     values = scores.set_index(["method", "perturbation", "context", "metric"])
-    there = effects.set_index(["perturbation", "context"])
+    by_condition = effects.set_index(["perturbation", "context"])
     head = ["condition", "cells measured", "effect"]
     for metric in metrics:
         name = measure_name(metric)
@@ -217,7 +217,7 @@ def _conditions(numbers: Numbers) -> str:
     own = scores[(scores["method"] == numbers.name) & (scores["metric"] == "n_measured")]
     for row in own.itertuples():
         key = (row.perturbation, row.context)
-        cells = [f"{row.value:.0f}", _q(there, key)]
+        cells = [f"{row.value:.0f}", _q(by_condition, key)]
         for metric in metrics:
             cells.append(_with_ends(values.loc[(numbers.name, *key, metric)]))
             cells.append(_best(values["value"], others, key, metric))

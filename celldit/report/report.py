@@ -158,14 +158,14 @@ def _baselines(
     truth: ad.AnnData,
     control: ad.AnnData | None,
     name: str,
-    asked: Mapping[str, ad.AnnData] | bool | ad.AnnData | None,
+    wanted: Mapping[str, ad.AnnData] | bool | ad.AnnData | None,
     seed: int,
 ) -> dict[str, ad.AnnData]:
-    if asked is None or asked is False:
+    if wanted is None or wanted is False:
         return {}
-    if isinstance(asked, Mapping):
-        return dict(asked)
-    found, _ = with_baselines({name: predicted}, truth, control, asked, seed=seed)
+    if isinstance(wanted, Mapping):
+        return dict(wanted)
+    found, _ = with_baselines({name: predicted}, truth, control, wanted, seed=seed)
     # The report has the control cells themselves for no change.
     return {key: adata for key, adata in found.items() if key not in (name, NO_CHANGE)}
 

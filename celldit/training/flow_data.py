@@ -86,7 +86,7 @@ class FlowTables:
     controls: PairedControls
     effects: Tensor
     positions: Tensor
-    doubts: Tensor
+    sds: Tensor
     factors: Tensor
     factor_row: np.ndarray
     contexts: Tensor
@@ -105,7 +105,7 @@ class FlowTables:
         """Which conditions have cells and controls to pair them with."""
         return (self.controls.stratum_C >= 0) & (self.size > 0)
 
-    def tell(
+    def conditioning(
         self,
         crossed_B: np.ndarray,
         condition_B: np.ndarray,
@@ -135,7 +135,7 @@ class FlowTables:
         return FlowCondition(
             self.effects[at],
             position_BKD if from_noise else torch.zeros_like(position_BKD),
-            self.doubts[at],
+            self.sds[at],
             torch.full((len(row_B),), from_noise),
             torch.from_numpy(withheld_B),
             self.contexts[row_B],
@@ -172,7 +172,7 @@ class FlowTables:
             PairedControls((), np.full(len(size), -1)),
             self.effects[:, row],
             self.positions[:, row] + away_RKD,
-            self.doubts[:, row],
+            self.sds[:, row],
             torch.from_numpy(states.factors_SFF.astype(np.float32)),
             state_R,
             self.contexts[row],
@@ -218,13 +218,13 @@ def make_tables(
     prior, others = population.prior, estimate
     if prior.few is not None:
         others = population.without(prior.few.conditions).estimate(table.conditions)
-    crossed, crossed_doubt = others.effect.copy(), others.doubt.copy()
+    crossed, crossed_sd = others.effect.copy(), others.sd.copy()
     left_out, row = prior.leave_one_out(), {c: i for i, c in enumerate(table.conditions)}
     for i, condition in enumerate(prior.conditions):
         if condition not in row:  # known from other cells
             continue
         crossed[row[condition]] = left_out.mean[i]
-        crossed_doubt[row[condition]] = left_out.doubt[i]
+        crossed_sd[row[condition]] = left_out.sd[i]
     effects = torch.from_numpy(np.stack([estimate.effect, crossed])).view(2, -1, *shape)
     base = torch.from_numpy(estimate.position - estimate.effect).view(-1, *shape)
     parts = None
@@ -245,7 +245,7 @@ def make_tables(
         PairedControls.of_table(table, rows),
         effects,
         base + effects,
-        torch.from_numpy(np.stack([estimate.doubt, crossed_doubt])),
+        torch.from_numpy(np.stack([estimate.sd, crossed_sd])),
         torch.from_numpy(factors),
         np.array([place[c.stratum] for c in table.conditions]),
         context_numbers(population, table.conditions),
@@ -368,9 +368,9 @@ class FlowBatches(IterableDataset[FlowBatch]):
         condition, size_G = self._groups(rng, tables.weight_C * tables.is_paired_C)
         # Cells that are paired with each other start at one estimate.
         crossed = np.repeat(rng.random(len(size_G)) < config.cross_fit, size_G)
-        told = tables.tell(crossed, condition, self._withheld(rng, len(condition)))
+        conditioning = tables.conditioning(crossed, condition, self._withheld(rng, len(condition)))
         start = torch.from_numpy(tables.controls.draw(rng, condition))
-        x0_BKD = tables.z_NKD[start] + told.effect_BKD
+        x0_BKD = tables.z_NKD[start] + conditioning.effect_BKD
         if tables.offsets is not None:
             x0_BKD = x0_BKD + tables.offsets[torch.from_numpy(condition)]
         x1_BKD = self._cells(rng, condition)
@@ -382,7 +382,7 @@ class FlowBatches(IterableDataset[FlowBatch]):
             pairs = self.coupling(x0_BKD[own] * unit_K1, x1_BKD[own] * unit_K1, generator)
             x0_BKD[own] = x0_BKD[own][pairs.source_M]
             x1_BKD[own] = x1_BKD[own][pairs.target_M]
-        return FlowBatch(x0_BKD, x1_BKD, told)
+        return FlowBatch(x0_BKD, x1_BKD, conditioning)
 
     def _from_noise(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
         """Noise about the estimated position, and cells of the condition, controls among them."""
@@ -390,13 +390,15 @@ class FlowBatches(IterableDataset[FlowBatch]):
         weight_C = tables.weight_C
         condition = rng.choice(len(weight_C), size=n, p=weight_C / weight_C.sum())
         crossed = rng.random(n) < self.config.cross_fit
-        told = tables.tell(crossed, condition, self._withheld(rng, n), from_noise=True)
+        conditioning = tables.conditioning(
+            crossed, condition, self._withheld(rng, n), from_noise=True
+        )
         noise_BF = torch.randn(n, tables.factors.shape[-1], generator=generator)
         factors_BFF = tables.factors[torch.from_numpy(tables.factor_row[condition])]
         scatter_BF = torch.bmm(factors_BFF, noise_BF[:, :, None])[:, :, 0]
         x1_BKD = self._cells(rng, condition)
-        x0_BKD = told.position_BKD + scatter_BF.view_as(x1_BKD)
-        return FlowBatch(x0_BKD, x1_BKD, told)
+        x0_BKD = conditioning.position_BKD + scatter_BF.view_as(x1_BKD)
+        return FlowBatch(x0_BKD, x1_BKD, conditioning)
 
     def _withheld(self, rng: np.random.Generator, n: int) -> np.ndarray:
         return rng.random(n) < self.config.drop_condition

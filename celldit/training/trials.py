@@ -73,12 +73,12 @@ def make_trials(
         n_starts = min(int(np.count_nonzero(weight)), MAX_CELLS)
         cells = rng.choice(cells, n_starts, replace=False, p=weight)
         truth = rng.choice(truth, min(len(truth), 2 * MAX_CELLS), replace=False)
-        told = embedding.tell(np.full(len(cells), row), from_noise=False)
-        start_NKD = z_NKD[torch.from_numpy(cells)] + told.effect_BKD
+        conditioning = embedding.conditioning(np.full(len(cells), row), from_noise=False)
+        start_NKD = z_NKD[torch.from_numpy(cells)] + conditioning.effect_BKD
         if offset_CF is not None:
             start_NKD = start_NKD + torch.from_numpy(offset_CF[i]).view(z_NKD.shape[1:])
         truth_MKD = z_NKD[torch.from_numpy(truth)]
-        trials.append(Trial(kind, start_NKD, told, truth_MKD, unit_K))
+        trials.append(Trial(kind, start_NKD, conditioning, truth_MKD, unit_K))
     return trials
 
 

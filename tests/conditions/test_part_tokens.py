@@ -33,7 +33,7 @@ def test_one_token_for_each_part(prior: EffectPrior) -> None:
     alone = prior.estimate([Condition(("B",), None, "y")])
     np.testing.assert_allclose(found.tokens_QMP[2, 1, :4], alone.mean[0], rtol=1e-5)
     assert found.tokens_QMP[2, 1, 4] == 1
-    assert found.tokens_QMP[2, 1, 5] == pytest.approx(alone.doubt[0], rel=1e-5)
+    assert found.tokens_QMP[2, 1, 5] == pytest.approx(alone.sd[0], rel=1e-5)
 
 
 def test_crossed_tokens_are_those_of_a_refit(prior: EffectPrior) -> None:

@@ -98,7 +98,7 @@ def test_saved_and_read_again_it_is_the_same(fitted: tuple) -> None:
     config = json.loads(json.dumps(population.to_config()))
     again = Population.from_config(config, population.arrays())
     one, two = (p.estimate(made.table.conditions) for p in (population, again))
-    for name in ("effect", "position", "doubt"):
+    for name in ("effect", "position", "sd"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
     uniform = np.random.default_rng(0).random(len(made.z))
     assert np.array_equal(population.sizes(made.z, uniform), again.sizes(made.z, uniform))

@@ -111,7 +111,7 @@ def test_what_is_shared_with_nothing_stays_in_doubt() -> None:
     prior = EffectPrior.fit(z, table)
     without, with_controls = prior.estimate(
         [Condition((OTHERS[0],), None, "b1"), Condition((NAMES[0],), None, "b0")]
-    ).doubt
+    ).sd
     assert without > 2 * with_controls
 
 
@@ -121,7 +121,7 @@ def test_a_few_controls_tell_more_the_more_there_are() -> None:
         z, table, _, _ = batches(1.5, shared=False, controls=controls)
         prior = EffectPrior.fit(z, table)
         shares.append(prior.baselines.borrowed.get(("b1", None), 0.0))
-        doubts.append(prior.estimate([Condition((OTHERS[0],), None, "b1")]).doubt[0])
+        doubts.append(prior.estimate([Condition((OTHERS[0],), None, "b1")]).sd[0])
     np.testing.assert_allclose(shares, [1, 0.8, 0.6, 0.2, 0])
     # How far strata seem to differ is learned anew each time, and moves a little.
     assert np.diff(doubts).max() < 0.03

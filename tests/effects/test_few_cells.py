@@ -49,7 +49,7 @@ def test_it_is_what_the_process_would_say_of_it_with_these_cells(seed: int) -> N
         kernel[:1], totals[:1], kernel[:1, 0]
     )
     few = FewCells((single("A"),), shifts[:1], np.full((1, n_dims), noise[0]))
-    for one, two in zip(few.told([single("A")], *rest), whole, strict=True):
+    for one, two in zip(few.updated([single("A")], *rest), whole, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-8)
 
 
@@ -58,7 +58,7 @@ def test_doubt_follows_the_number_of_cells_down_to_one(world: Make) -> None:
     doubts = []
     for seed in range(3):
         prior = EffectPrior.fit(*cut(world, sizes, seed))
-        doubts.append(prior.estimate([*map(single, sizes), single("never seen")]).doubt)
+        doubts.append(prior.estimate([*map(single, sizes), single("never seen")]).sd)
     assert (np.diff(np.mean(doubts, axis=0)[:5]) < 0).all()
     assert (np.array(doubts)[:, 0] < np.array(doubts)[:, 5]).all()
 
@@ -120,7 +120,7 @@ def test_where_their_context_starts_is_in_doubt_too() -> None:
     found = prior.estimate([asked])
     assert ((found.mean[0] - effects["A"]) ** 2).sum() < 0.3 * (start["z"] ** 2).sum()
     sure = replace(prior, few=replace(prior.few, noise_EF=np.full((1, 4), 0.5)))
-    assert found.doubt[0] > sure.estimate([asked]).doubt[0]
+    assert found.sd[0] > sure.estimate([asked]).sd[0]
 
 
 def test_left_out_they_are_gone(world: Make) -> None:
@@ -141,7 +141,7 @@ def test_where_all_have_so_few_cells_they_are_all_there_is(world: Make) -> None:
 
 def test_one_that_never_varies_has_no_doubt_left() -> None:
     few = FewCells((single("A"),), np.ones((1, 2)), np.full((1, 2), 0.5))
-    mean, variance = few.told([single("A")], np.zeros((1, 2)), np.array([[0.0, 0.5]]))
+    mean, variance = few.updated([single("A")], np.zeros((1, 2)), np.array([[0.0, 0.5]]))
     np.testing.assert_allclose(mean, [[0.0, 0.5]])
     np.testing.assert_allclose(variance, [[0.0, 0.25]])
 

@@ -98,7 +98,7 @@ def test_doubt_shrinks_with_more_cells(fitted: tuple) -> None:
 
 def test_doubt_is_larger_for_a_new_combination(fitted: tuple) -> None:
     _, prior = fitted
-    seen, new = prior.estimate([pair("A", where="x"), pair("A", "F", where="x")]).doubt
+    seen, new = prior.estimate([pair("A", where="x"), pair("A", "F", where="x")]).sd
     assert seen < new
 
 
@@ -126,7 +126,7 @@ def test_units_of_the_latent_do_not_matter(world: Make, crossed: list[Condition]
     asked = [pair("A", where="x"), pair("A", "F", where="y")]
     plain, scaled = (EffectPrior.fit(u * made.z, made.table).estimate(asked) for u in (1.0, 7.0))
     np.testing.assert_allclose(scaled.mean, 7 * plain.mean, rtol=0.05, atol=0.05)
-    np.testing.assert_allclose(scaled.doubt, plain.doubt, rtol=0.05)
+    np.testing.assert_allclose(scaled.sd, plain.sd, rtol=0.05)
 
 
 def test_project_is_the_linear_map(fitted: tuple) -> None:
@@ -157,7 +157,7 @@ def test_small_designs(world: Make, conditions: list[Condition]) -> None:
     prior = EffectPrior.fit(made.z, made.table)
     estimate = prior.estimate(conditions)
     assert np.isfinite(estimate.mean).all()
-    assert np.isfinite(estimate.doubt).all()
+    assert np.isfinite(estimate.sd).all()
     assert np.isfinite(prior.leave_one_out().mean).all()
     assert len(prior.conditions) == sum(not c.is_control for c in conditions)
 
@@ -388,7 +388,7 @@ def test_a_time_in_between_is_in_between(world: Make) -> None:
     np.testing.assert_allclose(found.mean[2], found.mean[3], atol=1e-9)
     without = prior.without([Condition(("A",), None, "", 2.0)])
     close(without.estimate([asked[1]]).mean[0], 0.6 * made.truth("A"), 0.02)
-    assert without.estimate([asked[1]]).doubt > found.doubt[1]
+    assert without.estimate([asked[1]]).sd > found.sd[1]
 
 
 def saturating(condition: Condition, part: str) -> float:

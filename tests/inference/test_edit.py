@@ -27,7 +27,7 @@ def edited(model, labels, *, n_cells=24, edit=EditConfig(), seed=0, rows=slice(N
         asked = ConditionBatch.of(trained, [condition] * len(z_BKD))
         origin = asked.sources(trained.states)
         source = origin.rows(asked.row, origin.nearest(asked.row, z_BKD))
-        told.append(source.tell(asked.embedding, asked.row))
+        told.append(source.conditioning(asked.embedding, asked.row))
         sources.append(source)
     noise = CellNoise(torch.arange(n_cells)[rows], seed, EDIT_STREAM)
     trust_B = torch.ones(len(z_BKD))

@@ -27,7 +27,7 @@ def ends(model, labels, n_cells):
         asked = ConditionBatch.of(trained, [condition] * n_cells)
         sources = asked.sources(trained.states)
         source = sources.rows(asked.row, sources.nearest(asked.row, z_BKD))
-        result.append((source.tell(asked.embedding, asked.row), source))
+        result.append((source.conditioning(asked.embedding, asked.row), source))
     return trained.flow, z_BKD, result
 
 

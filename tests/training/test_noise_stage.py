@@ -82,7 +82,9 @@ def test_a_shape_that_is_no_gaussian_is_learned_and_trusted() -> None:
         row_B = np.zeros(1000, dtype=np.int64)
         here = source.rows(row_B, row_B)
         start = here(torch.randn(1000, 1, 2, generator=torch.Generator().manual_seed(0)))
-        return carry(flow, start, here.tell(briefing, row_B), SolverConfig())[:, 0].norm(dim=1)
+        return carry(flow, start, here.conditioning(briefing, row_B), SolverConfig())[:, 0].norm(
+            dim=1
+        )
 
     sources = NoiseSources.of(states, [Condition()], torch.zeros(1, 1, 2))
     learned = radii(sources)
@@ -98,7 +100,7 @@ def test_a_mixed_batch_goes_to_both_networks(pair: tuple[CellDiT, CellDiT]) -> N
 
     trained = pair[1].trained
     briefing = ConditionEmbedding.of(trained.population, list(trained.frequencies), trained.shape)
-    noisy, plain = (briefing.tell(briefing_rows, from_noise=flag) for flag in (True, False))
+    noisy, plain = (briefing.conditioning(briefing_rows, from_noise=flag) for flag in (True, False))
     pairs = [(getattr(noisy, n), getattr(plain, n)) for n in type(noisy).__dataclass_fields__]
     mixed = type(noisy)(*(None if a is None else torch.cat([a[:3], b[3:]]) for a, b in pairs))
     x_BKD, t_B = torch.randn(6, *trained.shape), torch.rand(6)

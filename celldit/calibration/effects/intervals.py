@@ -121,8 +121,8 @@ def fit_widths(
     """
     if not own or len(own) * len(own[0].noise_G) < MIN_RESPONDING:
         return EffectCalibration()
-    mine = _Trials(own)
-    trials = [mine, *map(_Trials, filter(None, others))]
+    own_trials = _Trials(own)
+    trials = [own_trials, *map(_Trials, filter(None, others))]
     n_borrowed = sum(map(len, others))
     borrowed = np.full(n_borrowed, min(1.0, BORROWED / max(n_borrowed, 1)))
     weight_C1 = np.concatenate([np.ones(len(own)), borrowed])[:, None]
@@ -135,7 +135,7 @@ def fit_widths(
     responds_CG = strength_CG >= least
     whole_CG, noise_CG = squared_CG + (-beside_CG).clip(0), beside_CG.clip(0)
     own_CG, own_G = error_of_genes(whole_CG, noise_CG, weight_C1)
-    noise_sd_G = np.sqrt(np.median(mine.noise_CG, axis=0))
+    noise_sd_G = np.sqrt(np.median(own_trials.noise_CG, axis=0))
     constant_CG, rough_CG = np.ones_like(prior_CG), np.sqrt(prior_CG) * noise_sd_G
     design_CG5 = np.stack([prior_CG, predicted_CG**2, constant_CG, own_CG, rough_CG], axis=-1)
     share_CG = responds_CG / np.sqrt(responds_CG.sum(axis=1, keepdims=True).clip(1))
@@ -157,8 +157,8 @@ def fit_widths(
     scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
     a, b, c, d, e = (coefficients * scale).tolist()
     return EffectCalibration(
-        mine.calibrated,
-        mine.decoded,
+        own_trials.calibrated,
+        own_trials.decoded,
         # Never surer than the effect prior is of its own shift.
         max(a, 1.0),
         b,
@@ -243,7 +243,7 @@ def _most_likely(
     unit_K = np.maximum(design_RK.mean(axis=0), 1e-12)
     unit_RK = design_RK / unit_K * squared_R.mean()
 
-    def surprise(log_K: np.ndarray) -> tuple[float, np.ndarray]:
+    def nll(log_K: np.ndarray) -> tuple[float, np.ndarray]:
         variance_R = unit_RK @ np.exp(log_K) + noise_R
         relative_R = squared_R / variance_R
         slope_R = weight_R * (1 - relative_R) / variance_R
@@ -252,7 +252,7 @@ def _most_likely(
 
     bounds = [(LEAST_LOG, MOST_LOG)] * design_RK.shape[1]
     found = [
-        minimize(surprise, np.full(len(unit_K), at), jac=True, method="L-BFGS-B", bounds=bounds)
+        minimize(nll, np.full(len(unit_K), at), jac=True, method="L-BFGS-B", bounds=bounds)
         for at in (-1.0, -4.0)
     ]
     best = min(found, key=lambda one: float(one.fun))

@@ -78,15 +78,15 @@ def benchmark(
             said = read_declaration(declared)
         epochs = said.max_epochs if max_epochs is None else max_epochs
         methods = _methods(method or said.methods, epochs)
-        asked = said.problems
-        datasets = _choose("data set", dataset, list(dict.fromkeys(p.dataset for p in asked)))
-        asked = [problem for problem in asked if problem.dataset in datasets]
+        requested = said.problems
+        datasets = _choose("data set", dataset, list(dict.fromkeys(p.dataset for p in requested)))
+        requested = [problem for problem in requested if problem.dataset in datasets]
         seeds = list(dict.fromkeys(seed or said.seeds))
         if list_only:
-            _list(asked, list(methods), seeds, as_json)
+            _list(requested, list(methods), seeds, as_json)
             return
         results = run(
-            asked,
+            requested,
             methods,
             output,
             data=said.data,
@@ -116,7 +116,7 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     from celldit.training.config import TrainingConfig
 
     fields = Fields.from_anndata(posed.train)
-    trained, asked = (
+    trained, requested = (
         [parts(label, fields.perturbation_sep, fields.control) for label in set(labels)]
         for labels in (
             posed.train.obs[fields.perturbation_key].astype(str),
@@ -125,7 +125,7 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     )
     alone = {names[0] for names in trained if len(names) == 1}
     train, features = posed.train, None
-    if not {name for names in asked for name in names} <= alone:
+    if not {name for names in requested for name in names} <= alone:
         train = train.copy()
         features = gene_features(train, ["reactome", "go", "expression"], allow_missing=True)
     model = CellDiT(train, features=features)
@@ -134,20 +134,20 @@ def celldit_method(posed: Posed, seed: int, *, max_epochs: int | None = None) ->
     return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
 
 
-def _methods(asked: Sequence[str], max_epochs: int | None) -> dict[str, Method]:
+def _methods(requested: Sequence[str], max_epochs: int | None) -> dict[str, Method]:
     """The methods asked for, in that order; all when none is named."""
     from celldit.evaluation.benchmark import CELLDIT, baseline_methods
 
-    ours: Method = partial(celldit_method, max_epochs=max_epochs)
-    known: dict[str, Method] = {**baseline_methods(), CELLDIT: ours}
-    return {name: known[name] for name in _choose("method", asked, list(known))}
+    measured_size: Method = partial(celldit_method, max_epochs=max_epochs)
+    known: dict[str, Method] = {**baseline_methods(), CELLDIT: measured_size}
+    return {name: known[name] for name in _choose("method", requested, list(known))}
 
 
-def _choose(kind: str, asked: Sequence[str] | None, known: list[str]) -> list[str]:
-    for name in asked or ():
+def _choose(kind: str, requested: Sequence[str] | None, known: list[str]) -> list[str]:
+    for name in requested or ():
         if name not in known:
             raise UnknownNameError.among(kind, name, known)
-    return list(dict.fromkeys(asked)) if asked else known
+    return list(dict.fromkeys(requested)) if requested else known
 
 
 def _report(done: int, total: int, cell: dict[str, Any]) -> None:
@@ -160,17 +160,17 @@ def _report(done: int, total: int, cell: dict[str, Any]) -> None:
 
 
 def _list(
-    asked: Sequence[Problem], methods: Sequence[str], seeds: Sequence[int], as_json: bool
+    requested: Sequence[Problem], methods: Sequence[str], seeds: Sequence[int], as_json: bool
 ) -> None:
     if as_json:
         say_json(
             {
-                "problems": [{"dataset": p.dataset, "held_out": p.held_out} for p in asked],
+                "problems": [{"dataset": p.dataset, "held_out": p.held_out} for p in requested],
                 "methods": list(methods),
                 "seeds": list(seeds),
             }
         )
         return
-    for problem in asked:
+    for problem in requested:
         say(f"{problem.dataset}: {', '.join(problem.held_out)}")
     say(f"methods: {', '.join(methods)}; seeds: {', '.join(map(str, seeds))}")

@@ -221,13 +221,13 @@ def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
     fields = Fields.from_anndata(measured)
     if fields.size_factor_key is not None or "size_factor" not in guess.obs:
         return
-    theirs = float(np.median(guess.obs["size_factor"]))
-    ours = float(np.median(Cells.from_anndata(measured, fields).size_factors))
-    if not 0.5 < theirs / ours < 2:
+    n_predicted = float(np.median(guess.obs["size_factor"]))
+    n_measured = float(np.median(Cells.from_anndata(measured, fields).size_factors))
+    if not 0.5 < n_predicted / n_measured < 2:
         raise InputError(
-            f"The predicted cells have a library size of {theirs:,.0f} (median), but the counts of "
-            f"a measured cell sum to {ours:,.0f}; name the column of the measured library sizes "
-            "with --size-factor-key."
+            f"The predicted cells have a library size of {n_predicted:,.0f} (median), but the "
+            f"counts of a measured cell sum to {n_measured:,.0f}; name the column of the measured "
+            "library sizes with --size-factor-key."
         )
 
 
@@ -237,8 +237,8 @@ def _predicted_only(table: pd.DataFrame, *, quiet: bool) -> pd.DataFrame:
     for name, reason in table.attrs["not_scored"].items():
         if reason.startswith("0 predicted"):
             left_out[name] = reason
-    told = {k: why for k, why in table.attrs["not_scored"].items() if k not in left_out}
-    _note_left_out(told, quiet=quiet)
+    not_scored = {k: why for k, why in table.attrs["not_scored"].items() if k not in left_out}
+    _note_left_out(not_scored, quiet=quiet)
     names = table["perturbation"] + _in_context(table["context"])
     return table[~names.isin(left_out)].reset_index(drop=True)
 

@@ -122,8 +122,10 @@ def predict(
         from celldit.inference.edit import EditConfig
         from celldit.model import CellDiT
 
-        asked = {"n_avg": n_avg, "t_start": t_start}
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        requested = {"n_avg": n_avg, "t_start": t_start}
+        given: dict[str, Any] = {
+            name: value for name, value in requested.items() if value is not None
+        }
         loaded = CellDiT.load(model).to(device)
         adata = read_h5ad(data)
         with sampling_bar("predicting", hidden=quiet or as_json):
@@ -148,11 +150,11 @@ def predict(
                 missing=missing,
             )
         if effects is not None:
-            how: dict[str, Any] = {"dose": read_dose(dose), "time": time}
+            request: dict[str, Any] = {"dose": read_dose(dose), "time": time}
             if effects.suffix in (".h5ad", ".zarr"):
-                loaded.predict_effects(perturbation, **how, out=effects, overwrite=overwrite)
+                loaded.predict_effects(perturbation, **request, out=effects, overwrite=overwrite)
             else:
-                table = loaded.predict_effects(perturbation, **how)
+                table = loaded.predict_effects(perturbation, **request)
                 with whole_file(effects) as path:
                     table.to_csv(path, index=False)
         kinds = predicted.obs["extrapolation"].astype(str)

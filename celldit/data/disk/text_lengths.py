@@ -182,12 +182,12 @@ def _messages(raw: BinaryIO, base: int, address: int, n_file: int) -> Iterator[t
         if number >= _MOST_BLOCKS or at > n_file:
             raise ValueError("the header of an object does not end")
         raw.seek(base + at)
-        block, here = raw.read(min(n_bytes, n_file)), 0
-        while here + struct.calcsize(head) <= len(block):
-            kind, n_body, flags = struct.unpack_from(head, block, here)
-            here += struct.calcsize(head)
-            body = block[here : here + n_body]
-            here += n_body
+        block, offset = raw.read(min(n_bytes, n_file)), 0
+        while offset + struct.calcsize(head) <= len(block):
+            kind, n_body, flags = struct.unpack_from(head, block, offset)
+            offset += struct.calcsize(head)
+            body = block[offset : offset + n_body]
+            offset += n_body
             if kind == _CONTINUED and len(body) >= 16:
                 place, length = struct.unpack_from("<QQ", body)
                 blocks.append((place + around, max(0, length - 2 * around)))

@@ -103,11 +103,11 @@ def _read(source: str, given: FeatureTable) -> tuple[tuple[str, ...], FeatureMat
             f"({examples(bad)}); fill or drop these rows."
         )
     if sparse.issparse(matrix):
-        told = sums > 0
-        if not told.any():
+        has_values = sums > 0
+        if not has_values.any():
             raise InputError(f"features[{source!r}] are zero for every perturbation.")
-        names = tuple(name for name, keep in zip(names, told, strict=True) if keep)
-        scaled = matrix[told] / np.sqrt((matrix.data**2).sum() / len(names))
+        names = tuple(name for name, keep in zip(names, has_values, strict=True) if keep)
+        scaled = matrix[has_values] / np.sqrt((matrix.data**2).sum() / len(names))
         # Models keep them in single precision, and say the same before and after.
         return names, sparse.csr_matrix(scaled.astype(np.float32))
     if len(matrix) > 1:

@@ -47,9 +47,9 @@ def control_table(
     UnknownNameError
         If a direction is not known.
     """
-    told = {} if isinstance(direction, str) else dict(direction)
+    of_column = {} if isinstance(direction, str) else dict(direction)
     usual = direction if isinstance(direction, str) else "knock-out"
-    for one in {usual, *told.values()}:
+    for one in {usual, *of_column.values()}:
         if one not in DIRECTIONS[1:4]:
             raise UnknownNameError.among("direction", one, DIRECTIONS[1:4])
     rows = np.flatnonzero(cells.is_control)
@@ -71,7 +71,7 @@ def control_table(
     names = [cells.genes[g] for g in kept]
     slope_PG = log_NG[:, kept].T @ log_NG / len(log_NG) / variance_G[kept, None]
     error_PG = np.sqrt(variance_G / len(log_NG) / variance_G[kept, None])
-    of_name = [told.get(name, usual) for name in names]
+    of_name = [of_column.get(name, usual) for name in names]
     change_P = np.where([d == "activation" for d in of_name], 1.0, -mean_G[kept])
     effects_PG = change_P[:, None] * slope_PG
     # What a perturbation does to its own target is not what cells tell.

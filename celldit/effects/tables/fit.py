@@ -100,12 +100,12 @@ def left_out(prior: EffectPrior, keys: Sequence[Key]) -> LeftOut:
     shifts = prior.shifts - prior.means(prior.conditions)
     for k in range(n_dims):
         precision_CC = np.linalg.inv(prior.covariance_of_shifts(k))
-        for g, (gone, mine) in enumerate(zip(gone_of, own_of, strict=True)):
-            at = np.searchsorted(gone, mine)
-            cover_BB = np.linalg.inv(precision_CC[np.ix_(gone, gone)])
-            onto[k, g] = (cover_BB[at] @ precision_CC[gone]).mean(axis=0)
+        for g, (removed, member) in enumerate(zip(gone_of, own_of, strict=True)):
+            at = np.searchsorted(removed, member)
+            cover_BB = np.linalg.inv(precision_CC[np.ix_(removed, removed)])
+            onto[k, g] = (cover_BB[at] @ precision_CC[removed]).mean(axis=0)
             variance[g, k] = cover_BB[np.ix_(at, at)].mean()
-            own[g, k] = prior.signal[k] * kernel_C[mine].mean()
+            own[g, k] = prior.signal[k] * kernel_C[member].mean()
         error[:, k] = onto[k] @ shifts[:, k]
     return LeftOut(tuple(keys), error, variance, own, onto)
 

@@ -73,8 +73,8 @@ def predict_all(
     fields = Fields.from_anndata(train)
     cells = Cells.from_anndata(train, replace(fields, dose_key=None, time_key=None))
     keys = list(zip(map(str, cells.perturbations), map(str, cells.contexts), strict=True))
-    asked = np.array([key in conditions for key in keys])
-    learned = cells.take(np.flatnonzero(~asked))
+    requested = np.array([key in conditions for key in keys])
+    learned = cells.take(np.flatnonzero(~requested))
     if bool(learned.is_control.all()):
         raise InputError(
             "There is nothing to fit baselines on: no perturbed cells are left without those of "
@@ -139,9 +139,9 @@ def _predict(
     parts = []
     for context in sorted({context for _, context in conditions}):
         labels = sorted(label for label, where in conditions if where == context)
-        here = base.take(np.flatnonzero(base.is_control & (base.contexts == context)))
-        if here.n_cells:
-            parts.append(predict_anndata(made, here, labels, fields, counts_seed=seed))
+        of_context = base.take(np.flatnonzero(base.is_control & (base.contexts == context)))
+        if of_context.n_cells:
+            parts.append(predict_anndata(made, of_context, labels, fields, counts_seed=seed))
     if not parts:
         raise InputError("None of the contexts to predict has control cells; pass some as control.")
     joined = ad.concat(parts, index_unique="-") if len(parts) > 1 else parts[0]

@@ -105,8 +105,10 @@ def _edit(
     """Counts of control cells moved by the shift of their contexts, in the order of the cells."""
     rows, blocks = [], []
     for context in dict.fromkeys(cells.contexts):
-        here = np.flatnonzero(cells.contexts == context)
+        of_context = np.flatnonzero(cells.contexts == context)
         shift_G = baseline.shift(label, str(context))
-        blocks.append(edit_counts(cells.counts[here], cells.size_factors[here], shift_G, rng))
-        rows.append(here)
+        blocks.append(
+            edit_counts(cells.counts[of_context], cells.size_factors[of_context], shift_G, rng)
+        )
+        rows.append(of_context)
     return sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(rows))]

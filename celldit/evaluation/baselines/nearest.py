@@ -64,8 +64,8 @@ class NearestPerturbation(Baseline):
                 for label, s in zip(labels, similarity, strict=True)
                 if np.isclose(s, top, rtol=1e-9, atol=1e-12)
             ]
-        here = [effects.find(label, context) for label in nearest]
-        rows = np.concatenate(here)
+        of_context = [effects.find(label, context) for label in nearest]
+        rows = np.concatenate(of_context)
         if rows.size == 0:
             rows = np.concatenate([effects.find(label) for label in nearest])
         return effects.average(rows)

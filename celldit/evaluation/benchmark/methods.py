@@ -61,12 +61,12 @@ def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:
     sep, control = fields.perturbation_sep, fields.control
     written = posed.train.obs[fields.perturbation_key].astype(str)
     features = pathway_features(seed=seed)
-    asked = {part for label in posed.perturbations for part in parts(label, sep, control)}
-    missing = sorted(asked - set(features))
+    requested = {part for label in posed.perturbations for part in parts(label, sep, control)}
+    missing = sorted(requested - set(features))
     if missing:
         raise UnknownNameError(
-            f"{len(missing)} of {len(asked)} perturbations to predict are in no Reactome pathway "
-            f"({', '.join(missing[:4])}), so they have no features."
+            f"{len(missing)} of {len(requested)} perturbations to predict are in no Reactome "
+            f"pathway ({', '.join(missing[:4])}), so they have no features."
         )
     # It learns from the training perturbations that pathways describe.
     described = {label: set(parts(label, sep, control)) <= set(features) for label in set(written)}

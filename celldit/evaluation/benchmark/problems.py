@@ -157,12 +157,15 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     train, truth = adata[sides == "train"].copy(), adata[sides == "test"].copy()
     check_no_leak(train, truth)
     fields = Fields.from_anndata(adata)
-    known, asked = Conditions.from_anndata(train, fields), Conditions.from_anndata(truth, fields)
-    rows = known.is_control & np.isin(known.contexts, asked.contexts)
-    lacking = sorted(set(asked.contexts) - set(known.contexts[rows]))
+    known, requested = (
+        Conditions.from_anndata(train, fields),
+        Conditions.from_anndata(truth, fields),
+    )
+    rows = known.is_control & np.isin(known.contexts, requested.contexts)
+    lacking = sorted(set(requested.contexts) - set(known.contexts[rows]))
     if lacking:
         raise InputError(f"There are no control cells in {lacking[0]!r}, which is to be held out.")
-    return Posed(train, truth, train[rows].copy(), tuple(asked.perturbations))
+    return Posed(train, truth, train[rows].copy(), tuple(requested.perturbations))
 
 
 def _forget(adata: ad.AnnData) -> None:

@@ -137,9 +137,9 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> RankTests:
         means_PG[:, start : start + BLOCK] = sums_PG / sizes_P[:, None]
         block = _log(linear)
         for g in tested[(tested >= start) & (tested < start + BLOCK)]:
-            here = slice(block.indptr[g - start], block.indptr[g - start + 1])
+            entries = slice(block.indptr[g - start], block.indptr[g - start + 1])
             u_P, ties_P = _statistic(
-                block.data[here], groups.codes[block.indices[here]], sizes_P, control, int(g)
+                block.data[entries], groups.codes[block.indices[entries]], sizes_P, control, int(g)
             )
             p_PG[:, g] = _p_values(u_P, ties_P, sizes_P, float(control.n_cells))
     changes_PG = np.log2((means_PG + EPSILON) / (control.means + EPSILON))

@@ -74,8 +74,8 @@ class Effect:
         return np.zeros_like(self.base_G) if self.condition.is_control else self.spread.sd_G
 
 
-def _at(way: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
-    return way(z_NKD, at_N)
+def _at(mapping: TransportMap, at_N: np.ndarray, z_NKD: Tensor) -> Tensor:
+    return mapping(z_NKD, at_N)
 
 
 def effects_of(
@@ -116,33 +116,35 @@ def _block(
     trained: Trained, conditions: Sequence[Condition], new: NewControls, changes: FoldChanges
 ) -> Iterator[Effect]:
     population, fields, calibration = trained.population, trained.fields, trained.calibration
-    asked = ConditionBatch.of(trained, conditions, new.positions)
-    n = len(asked.conditions)
-    estimate = population.prior.estimate(asked.conditions, asked.references)
+    requested = ConditionBatch.of(trained, conditions, new.positions)
+    n = len(requested.conditions)
+    estimate = population.prior.estimate(requested.conditions, requested.references)
     _, sd_QG = estimate.project(trained.autoencoder.decoder.loadings.detach().double().numpy())
-    each = replace(asked, row=np.arange(n))
+    each = replace(requested, row=np.arange(n))
     before = ConditionBatch.of_rows(
-        trained, [c.control() for c in asked.conditions], each.row, new.positions
+        trained, [c.control() for c in requested.conditions], each.row, new.positions
     )
-    way = transport_map(
-        trained, Route(before, each, each.row, asked.weight_Q), "transport", SolverConfig(),
+    mapping = transport_map(
+        trained, Route(before, each, each.row, requested.weight_Q), "transport", SolverConfig(),
         EditConfig(), seed=0,
     )  # fmt: skip
-    reaches = asked.reaches(trained)
+    extrapolations = requested.extrapolations(trained)
     beyond = trained.mean_calibration.beyond(
-        population.prior, trained.genes, asked.conditions, asked.references
+        population.prior, trained.genes, requested.conditions, requested.references
     )
     ranged = fields.dose_key is not None or fields.time_key is not None
     of_controls = {c.stratum: n for c, n in trained.frequencies.items() if c.is_control}
     n_controls = {**of_controls, **new.n_cells}
-    for row, (condition, kind) in enumerate(zip(asked.conditions, asked.kinds, strict=True)):
-        stratum, reference_F = condition.stratum, asked.references.get(condition.stratum)
+    for row, (condition, kind) in enumerate(
+        zip(requested.conditions, requested.kinds, strict=True)
+    ):
+        stratum, reference_F = condition.stratum, requested.references.get(condition.stratum)
         calibrated_G, decoded_G = changes.of(
             stratum,
-            reaches[row],
+            extrapolations[row],
             beyond[row],
             reference_F=reference_F,
-            move=partial(_at, way, np.full(N_CELLS, row)),
+            move=partial(_at, mapping, np.full(N_CELLS, row)),
         )
         base_G = changes.control_rate(stratum, reference_F)
         added_G = np.zeros(len(trained.genes))
@@ -150,13 +152,13 @@ def _block(
         added_G = np.hypot(added_G, beyond[row].further.sd_G)
         spread = calibration.spread(
             np.zeros_like(sd_QG[row]) if condition.is_control else sd_QG[row],
-            calibration.fold_change(calibrated_G, decoded_G, reaches[row]),
-            reaches[row],
+            calibration.fold_change(calibrated_G, decoded_G, extrapolations[row]),
+            extrapolations[row],
             control_rate_G=base_G,
             n_controls=n_controls.get(stratum, 0),
             added_sd_G=added_G,
         )
-        yield Effect(condition, kind, asked.beyond[row] if ranged else None, spread, base_G)
+        yield Effect(condition, kind, requested.beyond[row] if ranged else None, spread, base_G)
 
 
 def new_controls(trained: Trained, cells: CellStore) -> NewControls:

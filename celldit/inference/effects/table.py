@@ -25,11 +25,11 @@ ROW_BYTES = 100
 
 def check_table(n_conditions: int, n_genes: int) -> None:
     """Raise OutOfMemoryError if a table of so many effects takes more than half of the memory."""
-    needed, (most, whose) = ROW_BYTES * n_conditions * n_genes, bound()
+    needed, (most, limit) = ROW_BYTES * n_conditions * n_genes, bound()
     if needed > most / 2:
         raise OutOfMemoryError(
             f"A table of {n_conditions:,} conditions x {n_genes:,} genes takes about "
-            f"{needed / 1e9:,.1f} GB, and {whose} is {most / 1e9:,.1f} GB; write it to disk with "
+            f"{needed / 1e9:,.1f} GB, and {limit} is {most / 1e9:,.1f} GB; write it to disk with "
             'out="effects.zarr", or ask for fewer perturbations at a time.'
         )
 

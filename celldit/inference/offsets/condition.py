@@ -28,24 +28,24 @@ Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
 """``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
 
 
-def log_offsets(trained: Trained, there: ConditionBatch, config: SolverConfig) -> Offset | None:
+def log_offsets(trained: Trained, target: ConditionBatch, config: SolverConfig) -> Offset | None:
     """:func:`condition_offsets` of the condition that is asked for at each position.
 
     Parameters
     ----------
     trained
         The model.
-    there
+    target
         The condition that is asked for at each position.
     config
         Of the solver.
     """
-    of_rows = condition_offsets(trained, there, config)
-    return None if of_rows is None else lambda at_B: of_rows(there.row[at_B])
+    of_rows = condition_offsets(trained, target, config)
+    return None if of_rows is None else lambda at_B: of_rows(target.row[at_B])
 
 
 def condition_offsets(
-    trained: Trained, there: ConditionBatch, config: SolverConfig
+    trained: Trained, target: ConditionBatch, config: SolverConfig
 ) -> Offset | None:
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
@@ -56,7 +56,7 @@ def condition_offsets(
     ----------
     trained
         The model.
-    there
+    target
         The conditions.
     config
         Of the solver.
@@ -68,30 +68,30 @@ def condition_offsets(
     """
     if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
-    conditions, reaches = there.conditions, there.reaches(trained)
+    conditions, extrapolations = target.conditions, target.extrapolations(trained)
     rows = np.arange(len(conditions))
     controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
-    journey = Route(controls, replace(there, row=rows), rows, there.weight_Q)
-    by_transport = transport_map(trained, journey, "transport", config, EditConfig(), seed=0)
+    route = Route(controls, replace(target, row=rows), rows, target.weight_Q)
+    by_transport = transport_map(trained, route, "transport", config, EditConfig(), seed=0)
     n_strata = len({c.stratum for c in conditions})
 
     @lru_cache(maxsize=2 + 2 * n_strata // TOGETHER)
     def beyond(start: int) -> list[ResidualEffect]:
         some = conditions[start : start + TOGETHER]
         return trained.mean_calibration.beyond(
-            trained.population.prior, trained.genes, some, there.references
+            trained.population.prior, trained.genes, some, target.references
         )
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
     def of_condition(q: int) -> torch.Tensor:
         stratum = conditions[q].stratum
-        reference_F = there.references.get(stratum)
+        reference_F = target.references.get(stratum)
         z_NKD = control_draws(trained.population, trained.shape, stratum, reference_F)
         moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), q))
         ends = z_NKD, moved_NKD
         further = beyond(q - q % TOGETHER)[q % TOGETHER]
         found_G = trained.mean_calibration.offset(
-            trained.autoencoder, stratum, reaches[q], *ends, further
+            trained.autoencoder, stratum, extrapolations[q], *ends, further
         )
         return torch.from_numpy(found_G.astype(np.float32))
 

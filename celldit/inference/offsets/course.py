@@ -68,19 +68,19 @@ def course_offsets(
     return of_rows
 
 
-def with_course(course: TimeOffset, journey: Route, offset: Offset | None) -> Offset | None:
+def with_course(course: TimeOffset, route: Route, offset: Offset | None) -> Offset | None:
     """An offset by position together with that of the way through time.
 
     Parameters
     ----------
     course
-        What :func:`course_offsets` gives for the conditions of the journey.
-    journey
+        What :func:`course_offsets` gives for the conditions of the route.
+    route
         Who goes where.
     offset
         What else is added; None for nothing.
     """
-    start, end = journey.here, journey.there
+    start, end = route.source, route.target
     strata = np.array([[a.stratum == b.stratum for b in end.conditions] for a in start.conditions])
     if strata[start.row, end.row].all():
         return offset

@@ -57,7 +57,7 @@ def plan_trajectory(
     keys = np.tile(np.arange(cells.n_cells), len(times))
     course = CourseMap(trained, start, end, seed=seed)
 
-    def way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+    def move(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
         return course(z_BKD, start.row[at_B], end.row[at_B], keys[at_B])
 
     obs = end.obs(trained.fields, len(wanted))
@@ -71,7 +71,7 @@ def plan_trajectory(
         trained.genes,
         obs,
         made_by,
-        lambda at: edited_tile(trained.autoencoder, cells, z_NKD, way, keys, at, seed, offset),
+        lambda at: edited_tile(trained.autoencoder, cells, z_NKD, move, keys, at, seed, offset),
         batch_size,
     )
 

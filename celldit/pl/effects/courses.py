@@ -83,12 +83,12 @@ def draw_courses(
         raise InputError(
             f"The column {along!r} of effects holds values that are not numbers."
         ) from (error)
-    asked = chosen_genes(genes, n_genes, effects["gene"].unique(), "effects")
+    requested = chosen_genes(genes, n_genes, effects["gene"].unique(), "effects")
     names = list(dict.fromkeys(effects["perturbation"]))
     with style():
         axes = panels(len(names), ax, size=(4.2, 3.0))
         for one, name in zip(axes, names, strict=True):
-            _draw(one, effects[effects["perturbation"] == name], along, asked, n_genes)
+            _draw(one, effects[effects["perturbation"] == name], along, requested, n_genes)
             one.set_title(str(name))
         finish(axes, show=show, save=save, own=ax is None)
     return axes
@@ -110,15 +110,15 @@ def chosen_genes(
         raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")
     if genes is None:
         return None
-    asked = text_list(genes, "genes")
-    if not asked:
+    requested = text_list(genes, "genes")
+    if not requested:
         raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
-    for gene in asked:
+    for gene in requested:
         if gene not in set(known):
             raise UnknownNameError.among(f"gene in {where}", gene, known)
-    if len(asked) > len(CYCLE):
-        raise InputError(f"{len(asked)} genes cannot be told apart; draw at most {len(CYCLE)}.")
-    return asked
+    if len(requested) > len(CYCLE):
+        raise InputError(f"{len(requested)} genes cannot be told apart; draw at most {len(CYCLE)}.")
+    return requested
 
 
 def _draw(

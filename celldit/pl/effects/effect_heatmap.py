@@ -122,13 +122,13 @@ def _genes(
         by = pd.DataFrame({"sure": sure, "size": size.max(axis=0)})
         strongest = by.sort_values(["sure", "size"], ascending=False, kind="stable")
         return list(strongest.index[:n_genes])
-    asked = text_list(genes, "genes")
-    if not asked:
+    requested = text_list(genes, "genes")
+    if not requested:
         raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
-    for gene in asked:
+    for gene in requested:
         if gene not in size.columns:
             raise UnknownNameError.among("gene in effects", gene, size.columns)
-    return asked
+    return requested
 
 
 def _order(values: np.ndarray) -> np.ndarray:

@@ -72,14 +72,14 @@ def trajectory(
         axes = draw_courses(path, "time", genes, n_genes, ax, show, save)
         return axes if len(axes) > 1 else axes[0]
     mean, error = _means(path, "path")
-    asked = chosen_genes(genes, n_genes, mean.columns, "the trajectory")
+    requested = chosen_genes(genes, n_genes, mean.columns, "the trajectory")
     truth = None if measured is None else _means(measured, "measured")[0]
-    if asked is None:
+    if requested is None:
         change = mean.max() - mean.min()
-        asked = list(change.sort_values(ascending=False, kind="stable").index[:n_genes])
+        requested = list(change.sort_values(ascending=False, kind="stable").index[:n_genes])
     with style():
         axes = panels(1, ax, size=(4.6, 3.2))
-        _draw(axes[0], mean[asked], error[asked], truth)
+        _draw(axes[0], mean[requested], error[requested], truth)
         finish(axes, show=show, save=save, own=ax is None)
     return axes[0]
 

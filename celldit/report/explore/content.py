@@ -85,7 +85,7 @@ def content(
     measured = _measured(cells, targets, sep)
     shown = [context for context, _ in contexts]
     nothing = np.full(len(trained.genes), np.nan)
-    asked = [(label, where) for label in labels for where in shown]
+    cards = [(label, where) for label in labels for where in shown]
     base = {effect.condition.context: effect.base_G for effect in effects}
     return {
         "summary": summary(trained).splitlines(),
@@ -94,13 +94,13 @@ def content(
         "contexts": shown,
         "changed": CHANGED,
         "kinds": [str(effect.kind) for effect in effects],
-        "cells": [measured.n_cells.get(key, 0) for key in asked],
+        "cells": [measured.n_cells.get(key, 0) for key in cards],
         "effect": packed(_rows(effects, lambda e: e.spread.mean_G / np.log(2))),
         "sd": packed_rates(_rows(effects, lambda e: e.spread.sd_G / np.log(2)), 100.0),
         "lfsr": packed_rates(_rows(effects, lambda e: e.spread.false_sign_G)),
         "p_changed": packed_shares(_rows(effects, lambda e: e.spread.exceeds(CHANGED * np.log(2)))),
         "measured": packed(
-            np.stack([measured.changes.get(key, nothing) for key in asked]) / np.log(2)
+            np.stack([measured.changes.get(key, nothing) for key in cards]) / np.log(2)
         ),
         "base": [[float(f"{x:.3g}") for x in base[where]] for where in shown],
         "targets": _targets(measured, targets, shown),
@@ -143,14 +143,14 @@ def _targets(
     found = []
     for name in targets:
         rows = [measured.changes.get((f"target:{name}", where)) for where in shown]
-        there = [where for where, row in zip(shown, rows, strict=True) if row is not None]
-        if not there:
+        places = [where for where, row in zip(shown, rows, strict=True) if row is not None]
+        if not places:
             raise InputError(
                 f"The target {name!r} has fewer than {MIN_CELLS} cells in every context shown; "
                 "choose a wider query, or leave it out of targets=."
             )
         values = np.stack([row for row in rows if row is not None]) / np.log(2)
-        found.append({"name": name, "contexts": there, "effect": packed(values)})
+        found.append({"name": name, "contexts": places, "effect": packed(values)})
     return found
 
 

@@ -71,20 +71,20 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     if kind in ("gpu", "cuda") and not torch.cuda.is_available() and not _has_mps(kind):
         raise InputError(f'accelerator={kind!r}, but torch finds no GPU; use accelerator="cpu".')
     if uses_cuda(arguments):
-        there, what = torch.cuda.device_count(), "GPU"
+        available, what = torch.cuda.device_count(), "GPU"
     elif kind in ("auto", "cpu"):
-        there, what = os.cpu_count() or 1, "CPU core"
+        available, what = os.cpu_count() or 1, "CPU core"
     else:
         return
     if isinstance(wanted, str) and wanted.isdigit():
         wanted = int(wanted)
     if isinstance(wanted, bool) or not isinstance(wanted, (int, list, tuple)):
         return
-    asked = max(wanted, default=0) + 1 if isinstance(wanted, (list, tuple)) else wanted
-    if asked > there:
+    requested = max(wanted, default=0) + 1 if isinstance(wanted, (list, tuple)) else wanted
+    if requested > available:
         raise InputError(
-            f"devices={wanted} asks for {asked}, but this machine has {there} "
-            f"{what}{'' if there == 1 else 's'}; use devices={there} or less."
+            f"devices={wanted} asks for {requested}, but this machine has {available} "
+            f"{what}{'' if available == 1 else 's'}; use devices={available} or less."
         )
 
 

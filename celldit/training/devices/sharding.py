@@ -125,9 +125,9 @@ def sharded_like(pattern: Tensor, value: Tensor) -> Tensor:
     """A whole tensor in shards where a pattern is, and as it is elsewhere."""
     if not isinstance(pattern, DTensor):
         return value
-    there = value.to(pattern.device)
+    moved = value.to(pattern.device)
     # Every process has read the same file, so there is nothing to send.
-    return distribute_tensor(there, pattern.device_mesh, pattern.placements, src_data_rank=None)
+    return distribute_tensor(moved, pattern.device_mesh, pattern.placements, src_data_rank=None)
 
 
 def _is_shaped(weight: Tensor, value: object) -> bool:

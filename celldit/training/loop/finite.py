@@ -22,7 +22,7 @@ __all__ = ["FiniteLoss"]
 
 
 @dataclass(frozen=True)
-class _Doubt:
+class _Suspect:
     """A loss that nobody has looked at, and where it comes from."""
 
     loss: Tensor
@@ -53,7 +53,7 @@ class FiniteLoss(pl.Callback):
         self.cells, self.checkpoints = cells, checkpoints
         self.latents: Tensor | LatentFile | None = None
         self._batch: Any = None
-        self._doubt: _Doubt | None = None
+        self._suspect: _Suspect | None = None
 
     def added_to(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Trainer arguments with this among the callbacks."""
@@ -70,13 +70,13 @@ class FiniteLoss(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
         self._settle()
-        doubt = _Doubt(loss.detach(), trainer.global_step, self._batch)
+        suspect = _Suspect(loss.detach(), trainer.global_step, self._batch)
         if loss.is_cuda and trainer.world_size == 1:
             # To look at it now would be to wait for it, with nothing else under way. Of several
             # processes all would have taken the step by the time that one finds out.
-            self._doubt = doubt
+            self._suspect = suspect
         else:
-            self._judge(doubt)
+            self._judge(suspect)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._settle()
@@ -87,12 +87,12 @@ class FiniteLoss(pl.Callback):
 
     def _settle(self) -> None:
         """Look at the loss of the last step, which is known by now."""
-        doubt, self._doubt = self._doubt, None
-        if doubt is not None:
-            self._judge(doubt)
+        suspect, self._suspect = self._suspect, None
+        if suspect is not None:
+            self._judge(suspect)
 
-    def _judge(self, doubt: _Doubt) -> None:
-        self.check(doubt.loss, "flow", doubt.step, lambda: self.names_of(doubt.batch.x1_BKD))
+    def _judge(self, suspect: _Suspect) -> None:
+        self.check(suspect.loss, "flow", suspect.step, lambda: self.names_of(suspect.batch.x1_BKD))
 
     def check(
         self,

@@ -51,8 +51,8 @@ class MovingAverage(nn.Module):
         else:
             for own, new in zip(average, now, strict=True):
                 own.copy_(new)
-        for mine, its in self._followed.with_buffers:
-            buffers = mine.buffers(recurse=False), its.buffers(recurse=False)
+        for averaged, followed in self._followed.with_buffers:
+            buffers = averaged.buffers(recurse=False), followed.buffers(recurse=False)
             for own, new in zip(*buffers, strict=True):
                 own.copy_(new)
         self.n_averaged += 1

@@ -69,17 +69,17 @@ class Checkpoints:
             self._refuse_others(path, read_state(path))
 
     def _refuse_others(self, path: Path, state: Mapping[str, Any]) -> None:
-        there = state.get("identity")
+        saved = state.get("identity")
         kept = "result" if state.get("finished") else "progress"
-        if not isinstance(there, Mapping) or not isinstance(state.get(kept), Mapping):
+        if not isinstance(saved, Mapping) or not isinstance(state.get(kept), Mapping):
             raise FileError(
                 f"{path} holds no state of a training of celldit; delete it, or choose another "
                 "checkpoint folder."
             )
         different = [
-            f"{name} ({there.get(name, 'none')} there, {self.identity.get(name, 'none')} here)"
-            for name in dict.fromkeys([*self.identity, *there])
-            if there.get(name) != self.identity.get(name)
+            f"{name} ({saved.get(name, 'none')} there, {self.identity.get(name, 'none')} here)"
+            for name in dict.fromkeys([*self.identity, *saved])
+            if saved.get(name) != self.identity.get(name)
         ]
         if different:
             raise InputError(

@@ -76,7 +76,7 @@ def test_doubt_of_what_a_table_knows_is_less_and_holds_the_error(fitted: Any) ->
     informed = with_tables(prior, [table(effects)], 0)
     asked = [Condition((name,)) for name in NAMES[len(SHARED) :]]
     estimate, before = informed.estimate(asked), prior.estimate(asked)
-    assert (estimate.doubt < before.doubt).all()
+    assert (estimate.sd < before.sd).all()
     truth = np.array([effects[name] for name in NAMES[len(SHARED) :]])
     missed = (truth - estimate.mean) @ np.linalg.inv(estimate.basis)
     assert np.mean(missed**2 / estimate.variance) < 2
