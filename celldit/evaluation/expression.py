@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from celldit.data.cells import Cells
+from celldit.data.cells import Cells, read_columns
 from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
-from celldit.data.labels.columns import join_contexts, label_column, read_covariates
-from celldit.data.labels.labels import canonical_array
+from celldit.data.labels.columns import join_contexts
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
@@ -87,10 +86,16 @@ def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields
     Raises
     ------
     InputError
-        If neither was set up.
+        If neither was set up, or without a column of perturbations.
     """
     sides = [truth] if control is None else [truth, control]
-    return Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
+    fields = Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
+    if fields.perturbation_key is None:
+        raise InputError(
+            "The truth was set up without a perturbation_key, so it has no conditions to score; "
+            "call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
+        )
+    return fields
 
 
 def read_measured(
@@ -162,19 +167,12 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         cells = Cells.from_anndata(adata, layout)
         return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
     _check_log(matrix, largest_log)
-    assert fields.perturbation_key is not None
-    written = label_column(adata, fields)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)
         else np.asarray(matrix, dtype=np.float32)
     )
-    return Expression(
-        log=log,
-        perturbations=canonical_array(written, fields.perturbation_sep, fields.control),
-        contexts=join_contexts(read_covariates(adata, fields.covariate_keys)),
-        genes=tuple(str(g) for g in adata.var_names),
-    )
+    return Expression(log, *_labels(adata, fields), tuple(str(g) for g in adata.var_names))
 
 
 def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
@@ -222,8 +220,8 @@ def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
     check_anndata(adata, name)
     check_anndata(truth, "truth")
     theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
-    same = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
-    if not same:
+    reordered = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
+    if not reordered:
         check_genes(adata, truth, name)
         return adata
     warnings.warn(
@@ -238,28 +236,30 @@ def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
 def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
     """(perturbation, context) of all cells, by their canonical labels."""
     _check_columns(adata, fields, "predicted")
-    assert fields.perturbation_key is not None
-    written = label_column(adata, fields)
-    labels = canonical_array(written, fields.perturbation_sep, fields.control)
-    contexts = join_contexts(read_covariates(adata, fields.covariate_keys))
+    labels, contexts = _labels(adata, fields)
     return set(zip(map(str, labels), map(str, contexts), strict=True))
 
 
-def check_labels(predicted: Expression, truth: Expression, control: str) -> None:
-    """Refuse predictions of perturbations that the truth does not hold.
+def _labels(adata: ad.AnnData, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical perturbation and context of each cell, object (str), shape (N,) each."""
+    plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
+    columns = read_columns(adata, plain)
+    return columns["perturbations"], join_contexts(columns["covariates"])
+
+
+def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> None:
+    """Refuse perturbations, by the label of each cell, that the truth does not hold.
 
     Raises
     ------
     UnknownNameError
         Names the first such perturbation and the closest that the truth holds.
     """
-    known = sorted(set(truth.perturbations) - {control})
-    unknown = sorted(set(predicted.perturbations) - set(known) - {control})
+    known = sorted(set(truth_M) - {control})
+    unknown = sorted(set(predicted_N) - set(known) - {control})
     if unknown:
-        error = UnknownNameError.among(
-            "perturbation in predicted, not in truth:", unknown[0], known
-        )
-        raise error
+        what = "perturbation in predicted, not in truth:"
+        raise UnknownNameError.among(what, unknown[0], known)
 
 
 def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:

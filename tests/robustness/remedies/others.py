@@ -26,7 +26,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/metrics/", "no metric"): INNER,
     ("evaluation/metrics/", "bandwidths"): INNER,
     ("evaluation/task.py", "The genes of predicted"): INNER,
-    ("evaluation/uncertainty.py", "bootstrap"): INNER,
     ("evaluation/ceiling.py", "metric"): INNER,
     ("evaluation/metrics/copies.py", ""): INNER,
     ("data/cells.py", "gene names for"): INNER,
