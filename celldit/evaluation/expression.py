@@ -258,8 +258,7 @@ def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> 
     known = sorted(set(truth_M) - {control})
     unknown = sorted(set(predicted_N) - set(known) - {control})
     if unknown:
-        what = "perturbation in predicted, not in truth:"
-        raise UnknownNameError.among(what, unknown[0], known)
+        raise UnknownNameError.among("perturbation in predicted, not in truth:", unknown[0], known)
 
 
 def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:
