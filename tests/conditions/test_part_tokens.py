@@ -13,6 +13,7 @@ import torch
 from celldit.conditions import Condition
 from celldit.conditions.part_tokens import PartTokens
 from celldit.effects import EffectPrior
+from celldit.effects.fit_prior import fit_prior
 from celldit.nn.dit import DiTConfig
 
 Make = Callable[..., object]
@@ -21,7 +22,7 @@ Make = Callable[..., object]
 @pytest.fixture(scope="module")
 def prior(world: Make, crossed: list[Condition]) -> EffectPrior:
     made = world(crossed)
-    return EffectPrior.fit(made.z, made.table)
+    return fit_prior(made.z, made.table)
 
 
 def test_one_token_for_each_part(prior: EffectPrior) -> None:

@@ -75,7 +75,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ): "test_cli.py misspells one",
     # --- carried out elsewhere
     ("arguments.py", "…"): "test_training.py and test_autoencoder.py leave these options out",
-    ("effects/tables/warnings.py", "…"): "effects/tables has tables that help, and that do not",
+    ("effects/tables/elsewhere.py", "…"): "effects/tables has tables that help, and that do not",
     ("inference/effects/table.py", "write it to disk"): "io/test_effects_file.py does both",
     # --- what is missing is named
     ("data/labels/doubtful.py", "…"): "its five warnings are carried out in test_remedies.py",
