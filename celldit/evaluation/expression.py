@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from celldit.data.cells import Cells, read_columns
+from celldit.data.cells import Cells, read_labels
 from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
-from celldit.data.labels.columns import join_contexts
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
@@ -172,7 +171,7 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         if sparse.issparse(matrix)
         else np.asarray(matrix, dtype=np.float32)
     )
-    return Expression(log, *_labels(adata, fields), tuple(str(g) for g in adata.var_names))
+    return Expression(log, *read_labels(adata, fields), tuple(str(g) for g in adata.var_names))
 
 
 def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
@@ -236,15 +235,8 @@ def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
 def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
     """(perturbation, context) of all cells, by their canonical labels."""
     _check_columns(adata, fields, "predicted")
-    labels, contexts = _labels(adata, fields)
+    labels, contexts = read_labels(adata, fields)
     return set(zip(map(str, labels), map(str, contexts), strict=True))
-
-
-def _labels(adata: ad.AnnData, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
-    """Canonical perturbation and context of each cell, object (str), shape (N,) each."""
-    plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    columns = read_columns(adata, plain)
-    return columns["perturbations"], join_contexts(columns["covariates"])
 
 
 def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> None:

@@ -36,8 +36,8 @@ class SortedExpression:
     order: np.ndarray
 
 
-def sample_cells(cells: CellStore, seed: int, max_cells: int = MAX_FIT_CELLS) -> Cells:
-    """Draw at most ``max_cells`` cells without replacement, kept in their order.
+def sample_cells(cells: CellStore, seed: int) -> Cells:
+    """Draw at most :data:`MAX_FIT_CELLS` cells without replacement, kept in their order.
 
     Raises
     ------
@@ -49,10 +49,10 @@ def sample_cells(cells: CellStore, seed: int, max_cells: int = MAX_FIT_CELLS) ->
             f"A tokenizer cannot be fitted on {cells.n_cells} cells and {cells.n_genes} genes; "
             "give at least one of each."
         )
-    if cells.n_cells <= max_cells:
+    if cells.n_cells <= MAX_FIT_CELLS:
         return cells.take(slice(None))
     rng = np.random.default_rng(seed)
-    return cells.take(np.sort(rng.choice(cells.n_cells, max_cells, replace=False)))
+    return cells.take(np.sort(rng.choice(cells.n_cells, MAX_FIT_CELLS, replace=False)))
 
 
 def sorted_expression(cells: CellStore, seed: int) -> SortedExpression:

@@ -93,11 +93,7 @@ class StoredCells(CellStore):
     def _picked(self, index: Index) -> dict[str, Any]:
         at = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]
         return {
-            "size_factors": self.size_factors[at],
-            "perturbations": self.perturbations[at],
-            "covariates": self.covariates.iloc[at].reset_index(drop=True),
-            "doses": None if self.doses is None else self.doses[at],
-            "times": None if self.times is None else self.times[at],
+            **self.columns_of(at),
             "packed_names": self.packed_names[at],
             "rows": at if self.rows is None else self.rows[at],
         }

@@ -90,6 +90,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("demo.py", ""): GIVEN,
     ("evaluation/benchmark/", ""): GIVEN,
     ("evaluation/challenge/panel.py", ""): GIVEN,
+    ("evaluation/expression.py", "not in truth"): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
     ("latent/config.py", "…"): "said by FORMER, whose entries are cases of models",
     ("pl/attention_network.py", "at least 3 tokens"): GIVEN,
