@@ -42,15 +42,6 @@ class Between:
 
         Outside the times of its context a condition is at the nearest of these. Where the context
         was not in training, or there are no times, a condition is where it says.
-
-        Parameters
-        ----------
-        conditions
-            Q conditions.
-        trained
-            Contexts and times of training.
-        scale
-            Progress of the course.
         """
         times = times_by_context(trained)
         ends = [bracket(times.get(c.context, ()), c.time, scale) for c in conditions]

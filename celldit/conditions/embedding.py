@@ -46,20 +46,9 @@ class ConditionEmbedding:
         *,
         with_parts: bool = False,
     ) -> ConditionEmbedding:
-        """Look up Q conditions.
+        """Look up Q conditions, for latents of shape (K, D), perhaps with tokens of their parts.
 
-        Parameters
-        ----------
-        population
-            Simple estimates.
-        conditions
-            Q conditions.
-        shape
-            (K, D), the shape of a latent.
-        references
-            As in :meth:`Population.estimate`.
-        with_parts
-            Whether the network reads tokens of parts.
+        References are those of :meth:`Population.estimate`.
         """
         estimate = population.estimate(conditions, references)
         return cls(

@@ -47,17 +47,9 @@ class PartTokens:
     ) -> PartTokens:
         """Look up the parts of Q conditions.
 
-        Parameters
-        ----------
-        prior
-            Effects.
-        conditions
-            Q conditions.
-        references
-            As in :meth:`celldit.conditions.population.Population.estimate`.
-        crossed
-            Estimate the parts of a condition without that condition's own cells, where it was
-            observed: what its tokens would be, had it been held out.
+        With `crossed` the parts of a condition are estimated without that condition's own cells,
+        where it was observed: what its tokens would be, had it been held out. References are those
+        of :meth:`celldit.conditions.population.Population.estimate`.
         """
         places = [(q, m) for q, c in enumerate(conditions) for m in range(len(c.parts))]
         alone = [_alone(conditions[q], m) for q, m in places]

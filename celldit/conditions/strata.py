@@ -174,7 +174,7 @@ def mean_controls(
     at_hand: Mapping[StratumKey, np.ndarray] | None = None,
     scale: TimeScale | None = None,
 ) -> np.ndarray:
-    """Where the controls of any stratum lie, known or not, by the rules of this module.
+    """Where the controls of any stratum lie, known or not, by the rules of this module, (F,).
 
     Parameters
     ----------
@@ -190,8 +190,8 @@ def mean_controls(
     Returns
     -------
     ndarray
-        Shape (F,). Between two times of a known context it is interpolated; a new context is where
-        its controls at hand are, and without any at the mean of all known strata.
+        Between two times of a known context it is interpolated; a new context is where its controls
+        at hand are, and without any at the mean of all known strata.
     """
     if key in means:
         return means[key]

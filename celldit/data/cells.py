@@ -147,20 +147,9 @@ def read_labels(adata: ad.AnnData, fields: Fields) -> tuple[np.ndarray, np.ndarr
 
 
 def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
-    """Read what the columns of ``adata.obs`` say of each cell.
+    """Read what the columns of ``adata.obs`` say of each of N cells, by the names of ``PER_CELL``.
 
-    Parameters
-    ----------
-    adata
-        N cells; the counts are not looked at.
-    fields
-        What the columns mean.
-
-    Returns
-    -------
-    dict
-        ``perturbations``, ``covariates``, ``doses``, ``times`` and ``size_factors`` as in
-        :class:`Cells`; the last is None without a column of them.
+    Library sizes are None without a column of them; the counts are not looked at.
     """
     perturbations = np.full(adata.n_obs, fields.control, dtype=object)
     written = perturbations

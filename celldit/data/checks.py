@@ -53,13 +53,7 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
 
 
 def check_anndata(adata: object, name: str = "") -> None:
-    """Refuse what is no AnnData, most often because arguments were exchanged.
-
-    Raises
-    ------
-    InputError
-        With the name of the argument.
-    """
+    """Refuse what is no AnnData, most often because arguments were exchanged."""
     if not isinstance(adata, ad.AnnData):
         raise InputError(
             f"Expected an AnnData{f' as {name}' if name else ''}, got {type(adata).__name__}; read "

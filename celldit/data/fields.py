@@ -63,13 +63,7 @@ class Fields:
     time_bins: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the fields as text and lists of text, which ``.h5ad`` and JSON both keep.
-
-        Returns
-        -------
-        dict
-            Without the fields that are not set.
-        """
+        """Write the fields that are set as text and lists of text, as ``.h5ad`` and JSON keep."""
         entries = {k: list(v) if k in _LISTS else v for k, v in asdict(self).items()}
         return {key: value for key, value in entries.items() if value is not None and value != []}
 
@@ -192,29 +186,11 @@ def setup_anndata(
     return fields
 
 
-def fields_of(
-    *,
-    perturbation_key: str | None,
-    control: object,
-    covariate_keys: Sequence[str],
-    size_factor_key: str | None,
-    counts_layer: str | None,
-    dose_key: str | None,
-    time_key: str | None,
-    perturbation_sep: str,
-) -> Fields:
+def fields_of(*, control: object, covariate_keys: object, **named: Any) -> Fields:
     """Make fields of what the user gave; see :func:`setup_anndata` for the arguments."""
     first, others = _controls(control)
     return Fields(
-        perturbation_key=perturbation_key,
-        control=first,
-        other_controls=others,
-        covariate_keys=_keys(covariate_keys),
-        size_factor_key=size_factor_key,
-        counts_layer=counts_layer,
-        dose_key=dose_key,
-        time_key=time_key,
-        perturbation_sep=perturbation_sep,
+        control=first, other_controls=others, covariate_keys=_keys(covariate_keys), **named
     )
 
 

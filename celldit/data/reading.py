@@ -22,22 +22,10 @@ Source: TypeAlias = ad.AnnData | StoredCells | str | os.PathLike[str]
 
 
 def read_set_up(source: Source) -> tuple[CellStore, Fields]:
-    """Read cells that say themselves what their columns mean.
+    """Read cells that say themselves what their columns mean: set up, a path, or an open store.
 
-    Parameters
-    ----------
-    source
-        An AnnData that was set up, in memory or backed; a path; or an open store.
-
-    Returns
-    -------
-    cells, fields
-        The counts of a backed AnnData, a path or a store stay on disk.
-
-    Raises
-    ------
-    InputError
-        If it was not set up, or cannot be used.
+    The counts of a backed AnnData, a path or a store stay on disk. InputError if it was not set up,
+    or cannot be used.
     """
     if isinstance(source, StoredCells):
         return source, source.fields
@@ -50,16 +38,9 @@ def read_set_up(source: Source) -> tuple[CellStore, Fields]:
 
 
 def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None) -> CellStore:
-    """Read cells of which it is known what their columns mean.
+    """Read cells of which it is known what their columns mean; of a store, only the files matter.
 
-    Parameters
-    ----------
-    source
-        As for :func:`read_set_up`; of a store, only the files matter.
-    fields
-        What the columns mean.
-    genes
-        The genes wanted, in the order wanted; None for all.
+    With `genes` those alone, in their order.
 
     Raises
     ------

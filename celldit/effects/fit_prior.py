@@ -98,15 +98,8 @@ def fit_prior(
 def joined(own: EffectPrior, earlier: EffectPrior, seed: int = 0) -> EffectPrior:
     """One prior of what two observed in the same latent.
 
-    A condition that both observed is weighted by the precision of each. Strengths are chosen
-    again from all of them.
-
-    Parameters
-    ----------
-    own, earlier
-        The one that describes what both observed, and the other.
-    seed
-        As in :func:`fit_prior`.
+    A condition that both observed is weighted by the precision of each; `own` describes it.
+    Strengths are chosen again from all of them.
     """
     tables = list({t.name: t for t in (*earlier.elsewhere.tables, *own.elsewhere.tables)}.values())
     if not earlier.conditions:

@@ -150,31 +150,15 @@ class EffectPrior:
     def _sharing(self) -> SharingKernel:
         return SharingKernel(self.kernel, self.weights, self.lengths, self.conditions)
 
-    def covariance(
-        self,
-        conditions: Sequence[Condition],
-        others: Sequence[Condition],
-        positions: Mapping[StratumKey, np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """Prior covariance of effects, up to λ and without the effect that all share, (Q, C).
-
-        Parameters
-        ----------
-        conditions, others
-            Q and C conditions.
-        positions
-            Mean latent of the controls of contexts that were not in training.
-        """
-        return self._bare._knowing(positions)._sharing.dense(conditions, others)
-
     @cached_property
-    def _kernel_CC(self) -> np.ndarray:
+    def kernel_CC(self) -> np.ndarray:
+        """Prior covariance of observed effects, up to λ and without the effect that all share."""
         return self._sharing.dense(self.conditions, self.conditions)
 
     def covariance_of_shifts(self, dimension: int) -> np.ndarray:
         """Covariance of the observed shifts in one rotated dimension, noise included, (C, C)."""
         totals_C, k = self.kernel.totals(self.conditions), dimension
-        found_CC = self.signal[k] * self._kernel_CC + np.diag(self.noise)
+        found_CC = self.signal[k] * self.kernel_CC + np.diag(self.noise)
         found_CC += self.common[k] * np.outer(totals_C, totals_C)
         columns = self._columns(self.conditions), self.baselines.columns(self.conditions)
         for column_CF in (*columns[0], *columns[1]):
@@ -197,14 +181,8 @@ class EffectPrior:
     ) -> Observed:
         """Something else that was observed of conditions, under this prior's kernel.
 
-        Parameters
-        ----------
-        conditions, noise_C
-            C conditions in trained strata, and the variance of the noise of each.
-        shifts_CF
-            What was observed, in F dimensions of its own.
-        signal_F, common_F
-            λ and μ of these.
+        Of C conditions in trained strata: the variance of the noise of each, what was observed in F
+        dimensions of its own, and λ and μ of these.
         """
         bare = self._bare
         if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
@@ -254,14 +232,9 @@ class EffectPrior:
         conditions: Sequence[Condition],
         positions: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """What was observed of some conditions by :meth:`observe`, expected of Q others, (Q, F).
+        """What was observed of C conditions by :meth:`observe`, expected of Q others, (Q, F).
 
-        Parameters
-        ----------
-        observed, of
-            The observations, and their C conditions.
-        conditions, positions
-            As in :meth:`estimate`.
+        Positions are those of :meth:`estimate`.
         """
         bare = self._bare
         sharing = bare._sharing_of(tuple(of)).knowing(bare._knowing(positions).kernel)
@@ -352,12 +325,8 @@ class EffectPrior:
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
 
-        Parameters
-        ----------
-        conditions
-            Q conditions in trained strata.
-        rows
-            Which observed condition is left out for each, shape (Q,).
+        `rows` says which observed condition is left out for each, shape (Q,); all are in trained
+        strata.
         """
         mean, variance = self._without(conditions, rows)
         return self._in_latent(mean + self.means(conditions), variance)

@@ -145,15 +145,8 @@ DEFAULT: tuple[str, ...] = tuple(name for name, metric in METRICS.items() if met
 def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
     """Expand what a user asks for into names of measures.
 
-    Parameters
-    ----------
-    names
-        Names, in the order wanted; None or ``"default"`` for the default table with the numbers of
-        cells, ``"all"`` for everything.
-
-    Returns
-    -------
-    tuple of str
+    None and ``"default"`` stand for the default table with the numbers of cells, ``"all"`` for
+    everything; else names, in the order wanted.
 
     Raises
     ------

@@ -102,16 +102,8 @@ def read_measured(
 ) -> Expression:
     """Read measured cells: raw counts, divided by their size factors.
 
-    Parameters
-    ----------
-    adata
-        With the columns and the count matrix that ``fields`` names.
-    fields
-        What the columns mean.
-    name
-        ``"truth"`` or ``"control"``, for error messages.
-    counts_layer
-        Layer of raw counts; None for what its own setup, then `fields` say.
+    `name` is for messages, ``"truth"`` or ``"control"``; without `counts_layer` the layer is what
+    the cells' own setup, then `fields` say.
 
     Raises
     ------
@@ -130,14 +122,7 @@ def read_measured(
 def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Expression:
     """Read predicted cells: sampled counts when there are any, else log expression in ``X``.
 
-    Parameters
-    ----------
-    adata
-        As :meth:`celldit.CellDiT.predict` or a baseline writes it.
-    fields
-        The fields of the truth.
-    largest_log
-        Largest log expression measured, by which ``X`` is judged to be log expression at all.
+    By the largest log expression measured ``X`` is judged to be log expression at all.
 
     Raises
     ------
@@ -204,18 +189,7 @@ def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
 
 
 def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
-    """Give the genes the order of the truth, with a note; refuse other genes.
-
-    Returns
-    -------
-    AnnData
-        The same object where nothing had to be done.
-
-    Raises
-    ------
-    InputError
-        As :func:`check_genes`.
-    """
+    """Give the genes the order of the truth, with a note; refuse other genes."""
     check_anndata(adata, name)
     check_anndata(truth, "truth")
     theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)

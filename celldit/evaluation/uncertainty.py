@@ -91,23 +91,10 @@ def detectable(
 def permutation_p_value(
     x_ND: np.ndarray, y_MD: np.ndarray, n_permutations: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """Energy distance of two samples, and how often permuted labels give as much.
+    """Energy distance of samples (N, D) and (M, D), and how often permuted labels give as much.
 
-    Parameters
-    ----------
-    x_ND, y_MD
-        Two samples, shapes (N, D) and (M, D). All (N + M)^2 distances are held in memory.
-    n_permutations
-        Random relabellings.
-    seed
-        Of the relabellings.
-
-    Returns
-    -------
-    energy
-        As :func:`celldit.evaluation.metrics.energy_distance`.
-    p_value
-        ``(1 + #{permuted >= measured}) / (1 + n_permutations)``.
+    All (N + M)^2 distances are held in memory. The p value is ``(1 + #{permuted >= measured}) / (1
+    + n_permutations)``.
     """
     n, m = len(x_ND), len(y_MD)
     both = np.concatenate([x_ND, y_MD]).astype(np.float64)

@@ -50,15 +50,10 @@ class JointEffects:
 
 
 def joint_effects(prior: EffectPrior, conditions: Sequence[Condition]) -> JointEffects:
-    """The posterior of several conditions of trained strata.
+    """The posterior of Q conditions of trained strata.
 
-    Parameters
-    ----------
-    prior
-        The effect model; for what it predicts of perturbations never measured,
-        :attr:`celldit.effects.prior.EffectPrior.of_unseen`.
-    conditions
-        Q conditions.
+    Of what the prior predicts of perturbations never measured it is that of
+    :attr:`celldit.effects.prior.EffectPrior.of_unseen`.
     """
     seen = prior.conditions
     kernel_QQ, kernel_QC = (

@@ -58,13 +58,7 @@ class BeyondLatent:
 
     @classmethod
     def from_arrays(cls, genes: Sequence[str], n_rows: int, entries: np.ndarray) -> BeyondLatent:
-        """Rebuild what :meth:`arrays` gave.
-
-        Raises
-        ------
-        ValueError
-            If entries lie outside.
-        """
+        """Rebuild what :meth:`arrays` gave; ValueError if entries lie outside."""
         row, column, value = entries
         inside = not len(row) or (
             min(row.min(), column.min()) >= 0 and row.max() < n_rows and column.max() < len(genes)

@@ -229,13 +229,7 @@ class Elsewhere:
     def from_config(
         cls, config: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
     ) -> Elsewhere:
-        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
-
-        Raises
-        ------
-        ValueError
-            If names and arrays do not fit together.
-        """
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote; ValueError if unfit."""
         tables = []
         for i, said in enumerate(config):
             means_PF = arrays[f"table_{i}.means"].astype(np.float64)

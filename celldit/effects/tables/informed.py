@@ -42,17 +42,7 @@ def projected(
 
 
 def informed(prior: EffectPrior, tables: Mapping[str, ProjectedTable], seed: int) -> EffectPrior:
-    """The same prior with tables of effects, each as far as it helps here.
-
-    Parameters
-    ----------
-    prior
-        Tuned, without any table; perhaps of controls alone.
-    tables
-        In the latent.
-    seed
-        Of shuffles.
-    """
+    """The same prior with tables of effects, each as far as it helps here."""
     if not tables:
         return prior
     back_FF, found = np.linalg.inv(prior.rotation), []

@@ -55,17 +55,9 @@ def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:
 
 
 def pathway_features(*, seed: int = 0) -> Mapping[str, np.ndarray]:
-    """Features of genes: principal directions of their membership in Reactome pathways.
+    """Features of genes, 32 numbers each: principal directions of their Reactome pathways.
 
-    Parameters
-    ----------
-    seed
-        Of the solver.
-
-    Returns
-    -------
-    mapping from gene symbols to vectors of 32 numbers
-        A gene in no pathway is not there; zeros in its place would look like knowledge.
+    A gene in no pathway is not there; zeros in its place would look like knowledge.
     """
     sets = read_gmt(gene_set_file("reactome"))
     genes = sorted({gene for members in sets.values() for gene in members})

@@ -108,13 +108,7 @@ def run(
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something other than a benchmark.
-
-    Raises
-    ------
-    FileError
-        If it does, or is no folder.
-    """
+    """Refuse a folder that holds something other than a benchmark, or is none."""
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, where the benchmark needs a folder; name another.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _CELLS).is_dir():

@@ -72,24 +72,10 @@ def measure_methods(
     baseline: str | None = None,
     seed: int = 0,
 ) -> dict[str, Standing]:
-    """Measure methods on the perturbations that all of them predicted.
+    """Measure methods by context, on the perturbations that all of them predicted.
 
-    Parameters
-    ----------
-    predictions
-        By the name of the method.
-    truth, control
-        As in :func:`celldit.evaluation.evaluate`.
-    baseline
-        The method that scores 0; None for the mean response of the measured panel, which needs two
-        perturbations in a context.
-    seed
-        Of everything random.
-
-    Returns
-    -------
-    dict
-        By context.
+    `baseline` scores 0; None for the mean response of the measured panel, which needs two
+    perturbations in a context.
 
     Raises
     ------
@@ -124,12 +110,7 @@ def compare_panels(
     baseline: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score methods by the measures of the challenge, side by side.
-
-    Parameters
-    ----------
-    predictions, truth, control, baseline, seed
-        As in :func:`measure_methods`.
+    """Score methods by the measures of the challenge; see :func:`celldit.tl.compare`.
 
     Returns
     -------

@@ -59,16 +59,7 @@ def read_panels(
     *,
     least: int = 2,
 ) -> tuple[dict[str, Panel], dict[str, str]]:
-    """Read the counts of every context.
-
-    Parameters
-    ----------
-    predicted
-        Counts in ``layers["counts"]``, or in ``X``; the truth's genes in any order.
-    truth, control
-        As in :func:`celldit.evaluation.evaluate`.
-    least
-        Perturbations that a context needs.
+    """Read the counts of every context that has `least` perturbations.
 
     Returns
     -------

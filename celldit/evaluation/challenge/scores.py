@@ -41,15 +41,7 @@ CLIPPED = {"squared_error": (0.0, 1.0), "fold_change_error": (-6.0, np.inf)}
 
 
 def check_engine(engine: str) -> None:
-    """Refuse an engine that is not known or not installed, before any work.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such engine.
-    InputError
-        If its package is missing.
-    """
+    """Refuse, before any work, an engine that is not known or not installed."""
     if engine not in get_args(Engine):
         raise UnknownNameError.among("engine", engine, get_args(Engine))
     if engine == "cell-eval2":
@@ -61,21 +53,12 @@ def score_panels(
 ) -> pd.DataFrame:
     """Score the prediction of every context.
 
-    Parameters
-    ----------
-    panels
-        By context.
-    engine
-        Who computes.
-    seed
-        Of everything random.
-
     Returns
     -------
     pandas.DataFrame
         ``context``, ``measure``, ``value``, ``mean_response``, ``replicate``, ``score``; a row for
-        each context and measure, and one for the composite of each context, the mean of its scores.
-        The composite is NaN where one of them is.
+        each context and measure, and one for the composite of each context, the mean of its scores,
+        which is NaN where one of them is.
     """
     tables = []
     for context, panel in panels.items():
