@@ -19,6 +19,7 @@ from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
 from celldit.pl.fate_map import fate_map
 from celldit.pl.programs import programs
+from celldit.pl.responders import responders
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
 
@@ -33,6 +34,7 @@ __all__ = [
     "embedding",
     "fate_map",
     "programs",
+    "responders",
     "scores",
     "training_curves",
     "trajectory",

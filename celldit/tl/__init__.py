@@ -26,6 +26,7 @@ from celldit.tl.gene_loadings import gene_loadings
 from celldit.tl.next_perturbations import next_perturbations
 from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
+from celldit.tl.responders import responders
 from celldit.tl.token_activity import token_activity
 
 __all__ = [
@@ -48,5 +49,6 @@ __all__ = [
     "rank_perturbations",
     "ranked_genes",
     "report",
+    "responders",
     "token_activity",
 ]
