@@ -18,6 +18,7 @@ from celldit.pl.effects.trajectory import trajectory
 from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
 from celldit.pl.fate_map import fate_map
+from celldit.pl.interactions import interactions
 from celldit.pl.programs import programs
 from celldit.pl.responders import responders
 from celldit.pl.scores import scores
@@ -33,6 +34,7 @@ __all__ = [
     "effect_heatmap",
     "embedding",
     "fate_map",
+    "interactions",
     "programs",
     "responders",
     "scores",

@@ -23,6 +23,7 @@ from celldit.tl.effects import effects, ranked_genes
 from celldit.tl.embed import embed
 from celldit.tl.fate_map import fate_map
 from celldit.tl.gene_loadings import gene_loadings
+from celldit.tl.interactions import interactions
 from celldit.tl.next_perturbations import next_perturbations
 from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
@@ -42,6 +43,7 @@ __all__ = [
     "fate_map",
     "gene_loadings",
     "headroom",
+    "interactions",
     "intervals",
     "next_perturbations",
     "paired",
