@@ -7,12 +7,13 @@ and of the pair, all against the same controls, the **deviation** of a gene from
 
 and its sampling variance the sum of those of the four log means. Whole pairs are described as in
 the study of Norman et al. (2019, Science 365:786) by the fit ab ≈ c₁ a + c₂ b over genes, and by
-ab ≈ t (a + b); all are 1 where effects add up. What is measured of a and b holds noise, and least squares would make them too
-small. So every product of two effects takes them from different halves of the cells,
-controls included, whose noise is independent, and is averaged over splits; each gene counts by one
-over its variance, and the more it responds to any of the perturbations the more. Where a single
-perturbation does next to nothing its coefficient is drawn to 1, which is what nothing says.
-Standard deviations are those of a jackknife that leaves out a tenth of the cells at a time.
+ab ≈ t (a + b); all are 1 where effects add up. What is measured of a and b holds noise, and least
+squares would make them too small. So every product of two effects takes them from different halves
+of the cells, controls included, whose noise is independent, and is averaged over splits; each gene
+counts by one over its variance, and the more it responds to any of the perturbations the more.
+Where a single perturbation does next to nothing its coefficient is drawn to 1, which is what
+nothing says. Standard deviations are those of a jackknife that leaves out a tenth of the cells at a
+time.
 """
 
 from __future__ import annotations

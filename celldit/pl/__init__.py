@@ -11,7 +11,7 @@ from celldit.pl.attention import attention
 from celldit.pl.attention_network import attention_network
 from celldit.pl.calibration import calibration
 from celldit.pl.distributions import distributions
-from celldit.pl.effects.courses import dose_response
+from celldit.pl.effects.dose_response import dose_response
 from celldit.pl.effects.effect import effect
 from celldit.pl.effects.effect_heatmap import effect_heatmap
 from celldit.pl.effects.trajectory import trajectory

@@ -19,6 +19,7 @@ from celldit.evaluation import (
 from celldit.report import report
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
+from celldit.tl.dose_response import dose_response
 from celldit.tl.effects import effects, ranked_genes
 from celldit.tl.embed import embed
 from celldit.tl.fate_map import fate_map
@@ -36,6 +37,7 @@ __all__ = [
     "compare",
     "counterfactual",
     "detectable",
+    "dose_response",
     "dynamic_range",
     "effects",
     "embed",
