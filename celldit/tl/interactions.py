@@ -77,7 +77,7 @@ def interactions(
     ... )
     >>> pairs = cd.tl.interactions(norman)
     >>> sorted(pairs["perturbation"])[0]
-    'CBL+CNN1'
+    'KLF1+MAP2K6'
     >>> genes = norman.uns["interactions_genes"]
     """
     target = writable(adata, copy=False)

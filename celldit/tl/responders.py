@@ -82,7 +82,7 @@ def responders(
     Examples
     --------
     >>> table = cd.tl.responders(adata, guide_key="grna").set_index("guide")
-    >>> table.loc["STAT1g2", "share"] > 0.8 > table.loc["IRF1g1", "share"]
+    >>> bool(table.loc["STAT1g2", "share"] > 0.8 > table.loc["IRF1g1", "share"])
     True
     >>> escaped = adata[adata.obs["p_responded"] < 0.1]
     """
