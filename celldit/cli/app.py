@@ -16,6 +16,9 @@ from celldit.cli.commands.evaluate import evaluate
 from celldit.cli.commands.explore import explore
 from celldit.cli.commands.generate import generate
 from celldit.cli.commands.info import info
+from celldit.cli.commands.measured.dose_response import dose_response
+from celldit.cli.commands.measured.interactions import interactions
+from celldit.cli.commands.measured.responders import responders
 from celldit.cli.commands.next_perturbations import next_perturbations
 from celldit.cli.commands.predict import predict
 from celldit.cli.commands.submission import submission
@@ -39,6 +42,9 @@ for command in (
     generate,
     effects,
     explore,
+    responders,
+    interactions,
+    dose_response,
     evaluate,
     baseline,
     submission,

@@ -15,50 +15,7 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effects.effect_heatmap import check_effects
 from celldit.pl.style import CYCLE, INK, finish, panels, style
 
-__all__ = ["chosen_genes", "dose_response", "draw_courses"]
-
-
-def dose_response(
-    effects: pd.DataFrame,
-    genes: Sequence[str] | str | None = None,
-    *,
-    n_genes: int = 5,
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
-) -> list[Axes] | Axes:
-    """Draw the log fold change of some genes against the dose, with bands of one sd.
-
-    Parameters
-    ----------
-    effects
-        ``cd.tl.effects(adata, model, "NAME", dose=[0.1, 1, 10])``. Contexts are averaged.
-    genes
-        Genes; None for those of the largest changes.
-    n_genes
-        How many of these, at most 8.
-    ax, show, save
-        See :mod:`celldit.pl`; one axes for each perturbation.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
-    Raises
-    ------
-    InputError
-        If `effects` holds fewer than two doses.
-    UnknownNameError
-        If a gene is not in it.
-
-    Examples
-    --------
-    >>> doses = cd.tl.effects(adata, model, "drug", dose=[0.1, 1, 10])  # doctest: +SKIP
-    >>> cd.pl.dose_response(doses, n_genes=4)                           # doctest: +SKIP
-    """
-    axes = draw_courses(effects, "dose", genes, n_genes, ax, show, save)
-    return axes if len(axes) > 1 else axes[0]
+__all__ = ["chosen_genes", "draw_courses"]
 
 
 def draw_courses(
