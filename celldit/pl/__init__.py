@@ -1,8 +1,12 @@
 """Figures, in scanpy's idiom: each function draws on ``ax=`` or a new figure and returns the axes.
 
-``save="figure.pdf"`` writes the figure to that file; ``show=True`` shows it. By default a figure is
-shown when matplotlib has a window to show it in and neither ``ax`` nor ``save`` is given; notebooks
-show it by themselves. Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
+All take the same options (:mod:`celldit.pl.figure`). ``save=True``, or text such as ``"_day2.png"``,
+writes into ``scanpy.settings.figdir`` as scanpy does, a path writes that file; ``figsize``,
+``palette`` and ``return_fig`` are scanpy's, and so are ``scanpy.settings.autosave`` and
+``autoshow``. By default a figure is shown when matplotlib has a window to show it in and neither
+``ax`` nor ``save`` is given; notebooks show it by themselves. Where genes are named,
+``gene_symbols`` says how. Colours are those of Okabe & Ito (2008), which the colour-blind tell
+apart. Fold changes are to the base 2, as scanpy's are; expression is ln(1 + counts per 10,000).
 """
 
 from __future__ import annotations
