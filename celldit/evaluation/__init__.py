@@ -30,3 +30,7 @@ __all__ = [
     "paired",
     "score",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,10 +1,10 @@
 """Figures, in scanpy's idiom: each function draws on ``ax=`` or a new figure and returns the axes.
 
-All take the same options (:mod:`celldit.pl.figure`). ``save=True``, or text such as ``"_day2.png"``,
-writes into ``scanpy.settings.figdir`` as scanpy does, a path writes that file; ``figsize``,
-``palette`` and ``return_fig`` are scanpy's, and so are ``scanpy.settings.autosave`` and
-``autoshow``. By default a figure is shown when matplotlib has a window to show it in and neither
-``ax`` nor ``save`` is given; notebooks show it by themselves. Where genes are named,
+All take the same options (:mod:`celldit.pl.figure`). ``save=True``, or text such as
+``"_day2.png"``, writes into ``scanpy.settings.figdir`` as scanpy does, and a path writes that file;
+``figsize``, ``palette`` and ``return_fig`` are scanpy's, and ``scanpy.settings.autosave`` and
+``autoshow`` are heard. By default a figure is shown when matplotlib has a window to show it in and
+neither ``ax`` nor ``save`` is given; notebooks show it by themselves. Where genes are named,
 ``gene_symbols`` says how. Colours are those of Okabe & Ito (2008), which the colour-blind tell
 apart. Fold changes are to the base 2, as scanpy's are; expression is ln(1 + counts per 10,000).
 """
@@ -42,3 +42,7 @@ __all__ = [
     "trajectory",
     "volcano",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

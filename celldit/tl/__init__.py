@@ -50,3 +50,7 @@ __all__ = [
     "report",
     "token_activity",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
