@@ -13,6 +13,7 @@ import pandas as pd
 
 from celldit.data.disk.opening import described
 from celldit.data.fields import Fields
+from celldit.data.screens.modality import set_up_modality
 from celldit.errors import InputError
 
 __all__ = ["Selection", "query_fields", "selected"]
@@ -26,7 +27,7 @@ def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -
     Parameters
     ----------
     source
-        An AnnData, or a path; of anything else the model's fields are returned.
+        An AnnData, a MuData or a path; of anything else the model's fields are returned.
     fields
         Those of the model.
     counts_layer
@@ -39,6 +40,7 @@ def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -
         Controls have the model's label, whatever the query calls them. Without a column of
         perturbations all cells are controls.
     """
+    source = set_up_modality(source)
     if isinstance(source, ad.AnnData):
         own, columns, layers = _setup(source.uns), list(source.obs.columns), list(source.layers)
         has_matrix = source.is_view or source.isbacked or source.X is not None
