@@ -33,12 +33,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 #: Headings of ``celldit --help``, and the commands under each.
-COMMANDS = {
+COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "The way through": (demo, train, predict, generate, effects, evaluate),
     "What next, and for others": (next_perturbations, explore, effects_table, summary, info),
     "Comparisons": (baseline, benchmark, submission),
 }
-RENAMED = {next_perturbations: "next"}
+RENAMED: dict[Callable[..., Any], str] = {next_perturbations: "next"}
 #: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
 EXPERT = {
     "accelerator", "batch_size", "checkpoint", "checkpoint_minutes", "debug", "device", "devices",
