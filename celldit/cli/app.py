@@ -17,6 +17,9 @@ from celldit.cli.commands.evaluate import evaluate
 from celldit.cli.commands.explore import explore
 from celldit.cli.commands.generate import generate
 from celldit.cli.commands.info import info
+from celldit.cli.commands.measured.dose_response import dose_response
+from celldit.cli.commands.measured.interactions import interactions
+from celldit.cli.commands.measured.responders import responders
 from celldit.cli.commands.next_perturbations import next_perturbations
 from celldit.cli.commands.predict import predict
 from celldit.cli.commands.submission import submission
@@ -35,6 +38,7 @@ app = typer.Typer(
 #: Headings of ``celldit --help``, and the commands under each.
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "The way through": (demo, train, predict, generate, effects, evaluate),
+    "What was measured": (responders, interactions, dose_response),
     "What next, and for others": (next_perturbations, explore, effects_table, summary, info),
     "Comparisons": (baseline, benchmark, submission),
 }

@@ -11,18 +11,20 @@ apart. Fold changes are to the base 2, as scanpy's are; expression is ln(1 + cou
 
 from __future__ import annotations
 
-from celldit.pl.attention import attention
-from celldit.pl.attention_network import attention_network
 from celldit.pl.calibration import calibration
 from celldit.pl.distributions import distributions
-from celldit.pl.effects.courses import dose_response
+from celldit.pl.effects.dose_response import dose_response
 from celldit.pl.effects.effect import effect
 from celldit.pl.effects.effect_heatmap import effect_heatmap
 from celldit.pl.effects.trajectory import trajectory
 from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
 from celldit.pl.fate_map import fate_map
-from celldit.pl.programs import programs
+from celldit.pl.gene_sets.attention import attention
+from celldit.pl.gene_sets.attention_network import attention_network
+from celldit.pl.gene_sets.programs import programs
+from celldit.pl.interactions import interactions
+from celldit.pl.responders import responders
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
 
@@ -36,7 +38,9 @@ __all__ = [
     "effect_heatmap",
     "embedding",
     "fate_map",
+    "interactions",
     "programs",
+    "responders",
     "scores",
     "training_curves",
     "trajectory",

@@ -48,6 +48,9 @@ def arguments(_tiny_screen: ad.AnnData, train_tiny: Callable[..., cd.CellDiT]) -
     programs = pd.DataFrame(
         {"perturbation": ["A"], "context": ["d1"], "program": ["p"], "share": [0.5]}
     ).assign(effect_model=0.4, network=0.1)
+    measured = adata.copy()
+    cd.tl.responders(measured)
+    cd.tl.interactions(measured)
     return {
         "attention": (attention,),
         "attention_network": (attention,),
@@ -58,7 +61,9 @@ def arguments(_tiny_screen: ad.AnnData, train_tiny: Callable[..., cd.CellDiT]) -
         "effect_heatmap": (effects, ["gene1", "gene2"]),
         "embedding": (adata, predicted),
         "fate_map": (pd.DataFrame([[0.5, 0.5], [1.0, 0.0]], ["a", "b"], ["a", "b"]),),
+        "interactions": (measured,),
         "programs": (programs,),
+        "responders": (measured, "A"),
         "scores": (pd.DataFrame({"pearson": [0.5, 0.9]}, index=["celldit", "ceiling"]),),
         "training_curves": (model,),
         "trajectory": (courses, ["gene1", "gene2"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,56 +12,11 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from celldit.errors import InputError
 from celldit.pl.effects.effect_heatmap import GENES, check_effects, effect_names
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.figure import Canvas
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["chosen_genes", "dose_response", "draw_courses"]
-
-
-@figure
-def dose_response(
-    effects: pd.DataFrame,
-    genes: Sequence[str] | str | None = None,
-    *,
-    n_genes: int = 5,
-    gene_symbols: GeneSymbols | None = None,
-    **options: Unpack[FigureOptions],
-) -> list[Axes] | Axes:
-    """Draw the log2 fold change of some genes against the dose, with bands of one sd.
-
-    Parameters
-    ----------
-    effects
-        ``cd.tl.effects(adata, model, "NAME", dose=[0.1, 1, 10])``. Contexts are averaged.
-    genes
-        Genes; None for those of the largest changes.
-    n_genes
-        How many of these, at most 8.
-    gene_symbols
-        As for :func:`celldit.pl.effect_heatmap`.
-    **options
-        See :mod:`celldit.pl`; one axes for each perturbation.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
-    Raises
-    ------
-    InputError
-        If `effects` holds fewer than two doses.
-    UnknownNameError
-        If a gene is not in it.
-
-    Examples
-    --------
-    >>> doses = cd.tl.effects(adata, model, "drug", dose=[0.1, 1, 10])  # doctest: +SKIP
-    >>> cd.pl.dose_response(doses, n_genes=4)                           # doctest: +SKIP
-    """
-    canvas = Canvas.of("dose_response", options)
-    return draw_courses(effects, "dose", genes, n_genes, gene_symbols, canvas)
+__all__ = ["chosen_genes", "draw_courses"]
 
 
 def draw_courses(

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.attention import short_name
 from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_sets.attention import short_name
 from celldit.pl.style import INK, MEASURED, PREDICTED, style
 
 __all__ = ["programs"]

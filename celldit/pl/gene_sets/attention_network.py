@@ -13,8 +13,8 @@ from matplotlib.path import Path
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from celldit.errors import InputError
-from celldit.pl.attention import short_name, wide_attention
 from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_sets.attention import short_name, wide_attention
 from celldit.pl.style import INK, style
 
 __all__ = ["attention_network"]
