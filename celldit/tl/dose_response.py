@@ -94,8 +94,8 @@ def dose_response(
     cells, fields = measured_cells(adata)
     if cells.doses is None:
         raise InputError(
-            "adata was set up without dose_key, so doses are not known; call "
-            "CellDiT.setup_anndata(adata, perturbation_key=..., dose_key=...)."
+            "adata was set up without dose_key, so doses are not known; pass dose_key='COLUMN' to "
+            "CellDiT.setup_anndata."
         )
     table = ConditionTable.from_cells(cells, fields.perturbation_sep)
     singles = sorted({c.parts[0] for c in table.conditions if len(c.parts) == 1})
@@ -107,9 +107,8 @@ def dose_response(
     if not series:
         raise InputError(
             f"No perturbation has {MIN_DOSES} doses above 0 with at least {min_cells} cells each "
-            "and as many controls in one context, and fewer tell no EC50; lower min_cells, set up "
-            "adata with fewer covariate_keys, or compare two doses with cd.tl.effects(adata, "
-            "model, dose=[...])."
+            "and as many controls in one context, and fewer tell no EC50; lower min_cells, or set "
+            "up adata with fewer covariate_keys; two doses are compared by cd.tl.effects."
         )
     if programs is not None:
         cells = _of_programs(cells, programs)

@@ -90,7 +90,8 @@ def interactions(
         raise InputError(
             f"No pair such as 'A{fields.perturbation_sep}B' has at least {min_cells} cells beside "
             "as many of both of its parts and of controls in the same context; lower min_cells, or "
-            "pass the perturbation_sep that joins the parts of a label to setup_anndata."
+            "pass perturbation_sep='...', what joins the parts of a label, to "
+            "CellDiT.setup_anndata."
         )
     with threads():
         rng = np.random.default_rng(seed)

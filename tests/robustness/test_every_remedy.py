@@ -23,6 +23,7 @@ from .remedies import (
     figures,
     files,
     further,
+    measured,
     modalities,
     model,
     tools,
@@ -31,9 +32,10 @@ from .remedies.case import Case, Scope
 from .remedies.others import OTHERS
 
 PACKAGE = Path(cd.__file__).parent
+MODULES = (data, files, model, tools, answers, further, elsewhere, measured, figures, modalities)
 CASES: dict[str, Case] = {
     f"{module.__name__.rpartition('.')[2]}: {name}": case
-    for module in (data, files, model, tools, answers, further, elsewhere, figures, modalities)
+    for module in MODULES
     for name, case in module.CASES.items()
 }
 #: What each case made celldit say, and where in the code; filled as the cases run.
