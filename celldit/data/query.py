@@ -24,9 +24,9 @@ Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -> Fields:
     """Fields by which to read a query: its own where it was set up, else the model's.
 
-    The query is an AnnData, a MuData or a path; of anything else the model's fields are returned. Raw counts
-    are in `counts_layer`, or else where its own setup says, then the model's, then in ``X``.
-    Controls have the model's label, whatever the query calls them; without a column of
+    The query is an AnnData, a MuData or a path; of anything else the model's fields are returned.
+    Raw counts are in `counts_layer`, or else where its own setup says, then the model's, then in
+    ``X``. Controls have the model's label, whatever the query calls them; without a column of
     perturbations all cells are controls.
     """
     source = set_up_modality(source)
