@@ -1,66 +1,45 @@
-"""CellDiT: the one class a user needs."""
+"""CellDiT: the one class a user needs. It checks arguments, and asks one room for the answer."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
+from celldit import new_model
+from celldit.arguments import check_number
 from celldit.compute import check_device, threads
-from celldit.conditions import Condition, ConditionTable
+from celldit.conditions import Condition
 from celldit.conditions.strata import names_of
-from celldit.data.fields import setup_anndata
-from celldit.data.imputation import Imputed, check_missing
-from celldit.data.labels.labels import parts
+from celldit.data.fields import Fields, setup_anndata
+from celldit.data.imputation import check_missing
 from celldit.data.reading import Source, read_set_up
-from celldit.data.screens.joined import Screens, is_several, join_screens
+from celldit.data.screens.joined import Screens
 from celldit.data.store import CellStore
-from celldit.effects.features.features import (
-    FeatureTable,
-    read_features,
-    warn_undescribed,
-)
-from celldit.effects.tables.matching import match_tables
-from celldit.effects.tables.reading import TableSource, read_effects
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
-from celldit.inference import counterfactual as counterfactuals
-from celldit.inference import generation as generation
-from celldit.inference import request
+from celldit.inference import counterfactual, generation, interpolation, request
 from celldit.inference.edit import EditConfig
+from celldit.inference.effects.file import predict_effects
 from celldit.inference.effects.summary import summary
-from celldit.inference.effects.table import check_table, effect_table
-from celldit.inference.interpolation import (
-    check_pairs,
-    check_shares,
-    plan_between_cells,
-    plan_interpolation,
-)
-from celldit.inference.sampling import flagged
+from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
-from celldit.inference.time.trajectory import check_times, plan_trajectory
-from celldit.inference.transport import check_sampler
-from celldit.io.effects_file import write_effects
-from celldit.io.folders import read_folder, write_folder
-from celldit.io.model_folder import check_header, from_folder, named, to_folder
+from celldit.inference.time.trajectory import check_times, trajectory
+from celldit.inference.transport import Sampler
+from celldit.io.model_folder import load_trained, named, save_trained
 from celldit.io.rehearsal import rehearse
-from celldit.io.shards import Shard, check_folder, deliver_shard
-from celldit.io.stream import check_out, deliver
-from celldit.latent.config import LatentConfig, latent_config
-from celldit.nn.dit import DiTConfig
-from celldit.nn.sizes import size_of
-from celldit.pretrained import ModelOrFolder, borrow
-from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
+from celldit.io.shards import Output
+from celldit.io.stream import check_out
+from celldit.latent.config import LatentConfig
+from celldit.pretrained import ModelOrFolder
+from celldit.tokenizers import Tokenizer
 from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -125,39 +104,21 @@ class CellDiT:
 
     def __init__(
         self,
-        adata: Source | Screens,
+        adata: Source | Screens | Trained,
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
-        features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
-        effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None = None,
+        features: new_model.FeatureTables | None = None,
+        effects: new_model.EffectTables | None = None,
         dit: NetworkConfig | str | None = None,
         autoencoder: ModelOrFolder | None = None,
     ) -> None:
-        self._trained: Trained | None = None
-        self._cells: CellStore | None
-        self._latent = latent_config(latent)
-        one = join_screens(cast(Screens, adata)) if is_several(adata) else cast(Source, adata)
-        cells, self.fields = read_set_up(one)
-        self._cells, self.genes = cells, cells.genes
-        self._borrowed = borrow(autoencoder)
-        if self._borrowed is not None:
-            self._borrowed.check_arguments(tokenizer, self._latent)
-            matched, _ = self._borrowed.matched(cells.genes)
-            tokenizer, self._latent = matched.tokenizer, matched.config
-        elif tokenizer is None:
-            tokenizer = default_tokenizer(cells)
-        self._tokenizer = copy.deepcopy(resolve(tokenizer))
-        dit = DiTConfig() if dit is None else dit
-        self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit
-        kinds = get_args(NetworkConfig)
-        check_kind(self._dit, kinds, "dit", "a name such as 'celldit-S', or a DiTConfig")
-        self._features = read_features(features)
-        table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-        self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
-        warn_undescribed(self._features, self.perturbations)
-        sep, known = self.fields.perturbation_sep, self.perturbations
-        self._effects = match_tables(read_effects(effects), self.genes, known, sep)
+        self._trained: Trained | None = adata if isinstance(adata, Trained) else None
+        self._model = (
+            new_model.of_trained(adata)
+            if isinstance(adata, Trained)
+            else new_model.of_data(adata, tokenizer, latent, dit, features, effects, autoencoder)
+        )
 
     @staticmethod
     @functools.wraps(setup_anndata)
@@ -167,14 +128,25 @@ class CellDiT:
     # --- what the model knows ------------------------------------------------------------------
 
     @property
+    def fields(self) -> Fields:
+        """What the columns of the training data mean."""
+        return self._model.design.fields
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Names of the genes that it predicts."""
+        cells = self._model.cells
+        return self.trained.genes if cells is None else cells.genes
+
+    @property
     def perturbations(self) -> tuple[str, ...]:
         """Single perturbations that were in training, alone or in combination."""
-        return tuple(sorted({part for c in self._frequencies for part in c.parts}))
+        return self._model.perturbations
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """Conditions that were in training, controls included."""
-        return tuple(self._frequencies)
+        return tuple(self._model.frequencies)
 
     @property
     def without_controls(self) -> tuple[str, ...]:
@@ -259,7 +231,7 @@ class CellDiT:
         state = "trained" if self.is_trained else "not trained"
         return (
             f"CellDiT({len(self.genes)} genes, {len(self.perturbations)} perturbations, "
-            f"{len(self._frequencies)} conditions, {state})"
+            f"{len(self.conditions)} conditions, {state})"
         )
 
     def to(self, device: str | torch.device) -> CellDiT:
@@ -328,18 +300,16 @@ class CellDiT:
             If `checkpoint_dir` cannot be used, or another process trains into it.
         """
         from celldit.training.config import TrainingConfig
-        from celldit.training.design import Design, Run
+        from celldit.training.design import Run
         from celldit.training.fit import train
         from celldit.training.saving.checkpoints import is_main_process
 
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
-        cells = self._training_cells("train")
-        parts = self._tokenizer, self._latent, self._dit, self._features
-        design = Design(self.fields, *parts, self._borrowed, self._effects)
-        self._trained = named(train(cells, design, run))
+        cells = self._read("train")
+        self._trained = named(train(cells, self._model.design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
-        self._frequencies = dict(self._trained.frequencies)
+        self._model = self._model._replace(frequencies=dict(self._trained.frequencies))
         if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
             print(self.summary())
 
@@ -400,18 +370,8 @@ class CellDiT:
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
         cells, fields = read_set_up(adata)
         self._trained = named(fine_tune(trained, cells, fields, run, min_overlap))
-        self._cells, self.fields, self.genes = cells, fields, cells.genes
-        self._tokenizer = self._trained.autoencoder.tokenizer
-        self._frequencies = dict(self._trained.frequencies)
+        self._model = new_model.of_trained(self._trained, cells)
         return self
-
-    def _training_cells(self, what: str) -> CellStore:
-        if self._cells is None:
-            raise InputError(
-                f"This model was loaded from a folder, which holds no cells, and {what}() needs "
-                f"some: {'set up a new CellDiT(adata)' if what == 'train' else 'pass adata'}."
-            )
-        return self._cells
 
     # --- prediction ----------------------------------------------------------------------------
 
@@ -500,41 +460,20 @@ class CellDiT:
             If `out` exists (unless `overwrite`) or cannot be written; before any work starts.
         """
         trained = self.trained
-        if solver is None:
-            solver = "euler" if isinstance(sampler, str) and sampler == "edit" else "heun"
-        config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
-        self._check(config, batch_size, seed)
-        check_sampler(sampler, config, edit)
-        piece = None if shard is None else Shard.parse(shard)
-        target = check_out(out, overwrite) if piece is None else check_folder(out)
-        labels = self._labels(perturbations)
+        how = Sampler.of(
+            sampler, solver, edit, n_steps=n_steps, guidance=guidance,
+            guidance_interval=guidance_interval, grid=grid,
+        )  # fmt: skip
+        options = SamplingOptions(how.config, seed, batch_size).usable_by(trained)
+        output = Output.of(out, overwrite, shard)
+        requested = request.Counterfactuals.of(trained, perturbations, dose, time)
         check_missing(missing)
-        imputed: Imputed | None = None
-        if adata is None:
-            cells = self._training_cells("predict")
-        elif missing == "impute":
-            cells, imputed = trained.read_imputed(adata, counts_layer, seed)
+        if adata is None or missing == "refuse":
+            cells, imputed = self._read("predict", adata, counts_layer), None
         else:
-            cells = trained.read(adata, counts_layer)
-        controls = self._controls(cells)
+            cells, imputed = trained.read_imputed(adata, counts_layer, seed)
         with threads():
-            planned = counterfactuals.plan(
-                trained,
-                controls,
-                labels,
-                dose=dose,
-                time=time,
-                config=config,
-                seed=seed,
-                batch_size=batch_size,
-                sampler=sampler,
-                edit=edit,
-            )
-            if imputed is not None:
-                planned = flagged(planned, imputed, cells.is_control)
-            if piece is not None and target is not None:
-                return deliver_shard(planned, target, piece)
-            return deliver(planned, target)
+            return counterfactual.predict(trained, cells, requested, how, options, output, imputed)
 
     def generate(
         self,
@@ -601,33 +540,12 @@ class CellDiT:
         """
         trained = self.trained
         config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
-        self._check(config, batch_size, seed)
-        target = check_out(out, overwrite)
-        check_whole(n_cells, "n_cells")
-        label, model_cells = None, None
-        if like is not None:
-            if any(x is not None for x in (perturbation, covariates, dose, time)):
-                raise InputError("like= says what to generate; leave out the other conditions.")
-            model_cells = trained.read(like, counts_layer)
-            others = sorted(set(model_cells.perturbations) - {self.fields.control})
-            if others:
-                self._labels(others)
-        elif perturbation is not None:
-            label = self._labels([perturbation])[0]
+        options = SamplingOptions(config, seed, batch_size).usable_by(trained)
+        output = Output.of(out, overwrite)
+        requested = generation.NewCellRequest(n_cells, perturbation, covariates, dose, time)
+        cells = None if like is None else self._read("generate", like, counts_layer)
         with threads():
-            planned = generation.plan(
-                trained,
-                int(n_cells),
-                perturbation=label,
-                covariates=covariates,
-                like=model_cells,
-                dose=dose,
-                time=time,
-                config=config,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            return deliver(planned, target)
+            return generation.generate(trained, requested, cells, options, output)
 
     def trajectory(
         self,
@@ -668,19 +586,11 @@ class CellDiT:
         InputError
             If the model knows no time, or a number cannot be used.
         """
-        trained = self.trained
-        self._check(SolverConfig(), batch_size, seed)
-        numbers, target = check_times(times, trained), check_out(out, overwrite)
-        cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
+        options = SamplingOptions(seed=seed, batch_size=batch_size)
+        numbers, output = check_times(times, self.trained), Output.of(out, overwrite)
+        cells = self._read("trajectory", adata)
         with threads():
-            planned = plan_trajectory(
-                trained,
-                cells,
-                numbers,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            return deliver(planned, target)
+            return trajectory(self.trained, cells, numbers, options, output)
 
     def interpolate(
         self,
@@ -710,22 +620,12 @@ class CellDiT:
         AnnData
             One cell for each share and control cell; ``obs["share"]``, ``obs["control_cell"]``.
         """
-        trained, config, numbers = self.trained, SolverConfig(), check_shares(shares)
-        self._check(config, batch_size, seed)
-        (first,), (last,) = self._labels(start), self._labels(end)
-        cells = self._training_cells("interpolate") if adata is None else trained.read(adata)
+        trained, numbers = self.trained, interpolation.check_shares(shares)
+        options = SamplingOptions(seed=seed, batch_size=batch_size)
+        (first,), (last,) = request.labels_of(trained, start), request.labels_of(trained, end)
+        cells = self._read("interpolate", adata)
         with threads():
-            planned = plan_interpolation(
-                trained,
-                self._controls(cells),
-                first,
-                last,
-                numbers,
-                config=config,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            return deliver(planned, None)
+            return interpolation.interpolate(trained, cells, (first, last), numbers, options)
 
     def interpolate_cells(
         self,
@@ -767,39 +667,13 @@ class CellDiT:
         InputError
             If the names do not pair up.
         """
-        trained, numbers, (first, last) = (
-            self.trained,
-            check_shares(shares),
-            check_pairs(start, end),
-        )
-        self._check(SolverConfig(), batch_size, seed)
-        cells = self._training_cells("interpolate_cells") if adata is None else trained.read(adata)
+        trained, numbers = self.trained, interpolation.check_shares(shares)
+        pairs = interpolation.check_pairs(start, end)
+        options = SamplingOptions(seed=seed, batch_size=batch_size)
+        cells = self._read("interpolate_cells", adata)
         with threads():
-            planned = plan_between_cells(
-                trained, cells, first, last, numbers, seed=seed, batch_size=batch_size
-            )
-            return deliver(planned, None)
+            return interpolation.interpolate_cells(trained, cells, pairs, numbers, options)
 
-    @overload
-    def predict_effects(
-        self,
-        perturbations: Sequence[str] | str,
-        *,
-        dose: object = None,
-        time: float | None = None,
-        out: None = None,
-        overwrite: bool = False,
-    ) -> pd.DataFrame: ...
-    @overload
-    def predict_effects(
-        self,
-        perturbations: Sequence[str] | str,
-        *,
-        dose: object = None,
-        time: float | None = None,
-        out: str | os.PathLike[str],
-        overwrite: bool = False,
-    ) -> ad.AnnData: ...
     def predict_effects(
         self,
         perturbations: Sequence[str] | str,
@@ -842,24 +716,10 @@ class CellDiT:
             If `out` exists (unless `overwrite`), cannot be written, or there is no room for it;
             before any work starts.
         """
-        trained = self.trained
-        time = request.check_time(time, self.fields)
         target = check_out(out, overwrite)
-        sep, control = self.fields.perturbation_sep, self.fields.control
-        strata = sorted({c.stratum for c in self._frequencies}, key=str)
-        conditions = []
-        for label in self._labels(perturbations):
-            names = parts(label, sep, control)
-            doses = request.resolve_dose(dose, len(names), self.fields, label)
-            for context, when in strata:
-                conditions.append(Condition(names, doses, context, when if time is None else time))
-        request.warn_outside(conditions, trained.frequencies)
-        conditions = list(dict.fromkeys(conditions))
+        requested = request.Counterfactuals.of(self.trained, perturbations, dose, time)
         with threads():
-            if target is not None:
-                return write_effects(trained, conditions, target)
-            check_table(len(conditions), len(self.genes))
-            return effect_table(trained, conditions)
+            return predict_effects(self.trained, requested, target)
 
     def get_latent_representation(
         self, adata: Source | None = None, *, unit_scale: bool = False
@@ -881,40 +741,23 @@ class CellDiT:
         ndarray
             Float32, shape (N, K·D).
         """
-        trained = self.trained
-        if adata is None:
-            cells = self._training_cells("get_latent_representation")
-        else:
-            cells = trained.read(adata)
+        autoencoder = self.trained.autoencoder
         with threads():
-            z_NKD = trained.autoencoder.encode(cells)
-        return z_NKD.flatten(1).numpy() if unit_scale else trained.autoencoder.at_own_size(z_NKD)
+            z_NKD = autoencoder.encode(self._read("get_latent_representation", adata))
+        return z_NKD.flatten(1).numpy() if unit_scale else autoencoder.at_own_size(z_NKD)
 
-    def _controls(self, cells: CellStore) -> CellStore:
-        if not cells.is_control.any():
+    def _read(
+        self, what: str, adata: Source | None = None, counts_layer: str | None = None
+    ) -> CellStore:
+        """Cells at hand with the model's genes; those of training where there are none."""
+        if adata is not None:
+            return self.trained.read(adata, counts_layer)
+        if self._model.cells is None:
             raise InputError(
-                f"No cell is labelled {self.fields.control!r} in "
-                f"adata.obs[{self.fields.perturbation_key!r}]; predictions start from controls."
+                f"This model was loaded from a folder, which holds no cells, and {what}() needs "
+                f"some: {'set up a new CellDiT(adata)' if what == 'train' else 'pass adata'}."
             )
-        return cells.select(cells.is_control)
-
-    def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
-        return request.check_perturbations(
-            perturbations,
-            self.fields,
-            self.perturbations,
-            self.trained.featured,
-            self.trained.elsewhere,
-        )
-
-    def _check(self, config: SolverConfig, batch_size: int, seed: int) -> None:
-        check_whole(batch_size, "batch_size")
-        check_seed(seed)
-        if config.guidance != 1 and not self.trained.drops_conditions:
-            raise InputError(
-                f"guidance={config.guidance:g} needs a model trained with conditions withheld; "
-                "train with config=TrainingConfig(drop_condition=0.1), or use guidance=1."
-            )
+        return self._model.cells
 
     # --- storage -------------------------------------------------------------------------------
 
@@ -926,7 +769,7 @@ class CellDiT:
         FileError
             If the folder exists (unless `overwrite`) or cannot be written.
         """
-        write_folder(path, *to_folder(self.trained), overwrite=overwrite)
+        save_trained(self.trained, path, overwrite=overwrite)
 
     def push_to_hub(
         self,
@@ -994,11 +837,10 @@ class CellDiT:
         FileError
             If the hub cannot be reached, or what is there is no model.
         """
-        from celldit.io.hub import pull
+        from celldit.io.hub import pulled
 
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "model"
-            return cls.load(pull(repo_id, target, revision=revision, token=token))
+        with pulled(repo_id, revision=revision, token=token) as folder:
+            return cls.load(folder)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CellDiT:
@@ -1009,14 +851,6 @@ class CellDiT:
         FileError
             If a file is missing, damaged, or of another version.
         """
-        name = str(check_path(path))
-        trained = from_folder(read_folder(path, check_header), name)
-        model = cls.__new__(cls)
-        model._trained, model._cells, model._borrowed = trained, None, None
-        model.fields, model.genes = trained.fields, trained.genes
-        model._tokenizer = trained.autoencoder.tokenizer
-        model._latent, model._dit = trained.autoencoder.config, trained.flow.config
-        model._features, model._frequencies = trained.features, dict(trained.frequencies)
-        model._effects = {}
-        rehearse(model, name)
+        model = cls(load_trained(path))
+        rehearse(model, str(path))
         return model

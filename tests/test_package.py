@@ -64,7 +64,6 @@ ROOMS = (
 LOOKS_DOWN = {
     ("conditions", "effects"),
     ("training", "io"),
-    ("io", "inference"),
 }
 
 

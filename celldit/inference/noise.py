@@ -19,10 +19,9 @@ from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.states import States
 from celldit.flow import GaussianSource, Noise, Solver, cell_uniform, resolve_solver
 from celldit.flow.anchored import FlowCondition
-from celldit.flow.draws import SDE_STREAM, CellNoise
+from celldit.flow.draws import CellNoise
 from celldit.inference.solver import SolverConfig
-
-STATE_STREAM = 1 << 23
+from celldit.random import SDE_STREAM
 
 
 @dataclass(frozen=True, eq=False)

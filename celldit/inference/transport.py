@@ -16,20 +16,21 @@ condition, so a cell of another time goes there first, by one way for all
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.draws import EDIT_STREAM, CellNoise
+from celldit.flow.draws import CellNoise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.inversion import invert
 from celldit.inference.solver import SolverConfig, transport
 from celldit.inference.time.course_map import CourseMap
+from celldit.random import EDIT_STREAM
 from celldit.training.trained import Trained
 
 SAMPLERS = ("transport", "inversion", "edit")
@@ -51,9 +52,9 @@ class Route:
     source, target
         Own condition, and the one asked for, of each of N positions of the request.
     keys
-        The cell at each position; the same cell has the same noise wherever it goes.
+        Of the random numbers of the cell at each position, the same wherever it goes.
     weight_Q
-        Share of the network's displacement to use for each of the conditions in `there`.
+        Share of the network's displacement to use for each of the conditions in `target`.
     """
 
     source: ConditionBatch
@@ -62,39 +63,60 @@ class Route:
     weight_Q: Tensor
 
 
-def check_sampler(sampler: str, config: SolverConfig, edit: EditConfig | None) -> None:
-    """Refuse a sampler that is not known or cannot use the settings.
+@dataclass(frozen=True)
+class Sampler:
+    """Which map takes a cell to its counterfactual, and its settings.
 
-    Raises
-    ------
-    UnknownNameError
-        If no sampler has the name.
-    InputError
-        If a setting does not belong to it.
+    Attributes
+    ----------
+    name
+        One of :data:`SAMPLERS`.
+    config
+        Of the solver.
+    edit
+        Averages and start of ``"edit"``.
     """
-    if not isinstance(sampler, str) or sampler not in SAMPLERS:
-        raise UnknownNameError.among("sampler", sampler, SAMPLERS)
-    if edit is not None and sampler != "edit":
-        raise InputError(f'edit= is for sampler="edit", not {sampler!r}; leave it out.')
-    if sampler == "edit" and config.solver != "euler":
-        raise InputError(
-            f'sampler="edit" takes Euler steps; use solver="euler" instead of {config.solver!r}.'
-        )
-    if config.solver == "sde":
-        raise InputError(
-            f'solver="sde" needs a flow from noise, and sampler={sampler!r} must be able to come '
-            'back; use "heun", or generate(solver="sde").'
-        )
+
+    name: str = "transport"
+    config: SolverConfig = field(default_factory=SolverConfig)
+    edit: EditConfig = field(default_factory=EditConfig)
+
+    @classmethod
+    def of(cls, name: str, solver: str | None, edit: EditConfig | None, **settings: Any) -> Sampler:
+        """Check what users say of it; `solver` and `settings` make a :class:`SolverConfig`.
+
+        Raises
+        ------
+        UnknownNameError
+            If no sampler has the name.
+        InputError
+            If a setting does not belong to it.
+        """
+        if not isinstance(name, str) or name not in SAMPLERS:
+            raise UnknownNameError.among("sampler", name, SAMPLERS)
+        if solver is None:
+            solver = "euler" if name == "edit" else "heun"
+        config = SolverConfig(solver, **settings)
+        if edit is not None and name != "edit":
+            raise InputError(f'edit= is for sampler="edit", not {name!r}; leave it out.')
+        if name == "edit" and solver != "euler":
+            raise InputError(
+                f'sampler="edit" takes Euler steps; use solver="euler" instead of {solver!r}.'
+            )
+        if solver == "sde":
+            raise InputError(
+                f'solver="sde" needs a flow from noise, and sampler={name!r} must be able to come '
+                'back; use "heun", or generate(solver="sde").'
+            )
+        return cls(name, config, edit or EditConfig())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``uns``."""
+        averages = self.edit.to_dict() if self.name == "edit" else {}
+        return {"sampler": self.name, **self.config.to_dict(), **averages}
 
 
-def transport_map(
-    trained: Trained,
-    route: Route,
-    sampler: str,
-    config: SolverConfig,
-    edit: EditConfig,
-    seed: int,
-) -> TransportMap:
+def transport_map(trained: Trained, route: Route, sampler: Sampler, seed: int = 0) -> TransportMap:
     """The map that `sampler` names, for the cells of a route.
 
     Parameters
@@ -104,15 +126,13 @@ def transport_map(
     route
         Who goes where.
     sampler
-        Checked name.
-    config, edit
-        Settings of the solver, and of ``"edit"``.
+        Which map.
     seed
         Of the noise of ``"edit"``.
     """
     in_time = at_time_of(trained, route.source, route.target)
     course = CourseMap(trained, route.source, in_time, seed=seed)
-    move = _whole_way(trained, replace(route, source=in_time), sampler, config, edit, seed)
+    move = _whole_way(trained, replace(route, source=in_time), sampler, seed)
 
     def weighted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
         keys_B = route.keys[at_B]
@@ -124,7 +144,7 @@ def transport_map(
 
 
 def at_time_of(trained: Trained, source: ConditionBatch, target: ConditionBatch) -> ConditionBatch:
-    """The conditions `here` of N positions at the times of those in `there`."""
+    """The conditions in `source` of N positions at the times of those in `target`."""
     pairs = np.stack([source.row, target.row], axis=1)
     distinct, row = np.unique(pairs, axis=0, return_inverse=True)
     moved = [
@@ -141,16 +161,10 @@ def at_time_of(trained: Trained, source: ConditionBatch, target: ConditionBatch)
     return ConditionBatch.of_rows(trained, found, place[row.ravel()], means)
 
 
-def _whole_way(
-    trained: Trained,
-    route: Route,
-    sampler: str,
-    config: SolverConfig,
-    edit: EditConfig,
-    seed: int,
-) -> _Way:
+def _whole_way(trained: Trained, route: Route, sampler: Sampler, seed: int) -> _Way:
     flow, source, target = trained.flow, route.source, route.target
-    if sampler == "transport":
+    config = sampler.config
+    if sampler.name == "transport":
 
         def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
             conditioning = target.embedding.conditioning(target.row[at_B], from_noise=False)
@@ -185,9 +199,9 @@ def _whole_way(
             noise_target,
             share_B,
         )
-        if sampler == "inversion":
+        if sampler.name == "inversion":
             return invert(flow, z_BKD, *ends, config)
         noise = CellNoise(torch.from_numpy(keys_B), seed, EDIT_STREAM)
-        return flow_edit(flow, z_BKD, *ends, config, edit, noise)
+        return flow_edit(flow, z_BKD, *ends, config, sampler.edit, noise)
 
     return through_noise

@@ -25,9 +25,9 @@ from scipy import sparse
 
 from celldit.arguments import check_path
 from celldit.errors import FileError, InputError
-from celldit.inference.sampling import Sampling, collect
 from celldit.io.locks import sole_writer
 from celldit.io.replacing import take_place
+from celldit.io.sampling import Sampling
 from celldit.io.write import var_of
 
 MATRICES = {"X": np.float32, "layers/counts": np.int32, "layers/mean": np.float32}
@@ -74,11 +74,6 @@ def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | No
     except OSError as error:
         raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
     return target
-
-
-def deliver(sampling: Sampling, target: Path | None) -> ad.AnnData:
-    """Sample cells into a checked path, or into memory where there is none."""
-    return collect(sampling) if target is None else stream(sampling, target)
 
 
 def stream(sampling: Sampling, target: Path) -> ad.AnnData:

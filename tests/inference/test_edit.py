@@ -7,10 +7,10 @@ import torch
 
 from celldit.errors import InputError
 from celldit.flow import CellNoise
-from celldit.flow.draws import EDIT_STREAM
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.solver import SolverConfig
+from celldit.random import EDIT_STREAM
 
 EULER = SolverConfig("euler", n_steps=6)
 
@@ -18,7 +18,7 @@ EULER = SolverConfig("euler", n_steps=6)
 def edited(model, labels, *, n_cells=24, edit=EditConfig(), seed=0, rows=slice(None)):  # noqa: B008
     """Edit the first cells from the first labelled condition to the second."""
     trained = model.trained
-    z_BKD = trained.autoencoder.encode(model._cells.take(slice(0, n_cells)))[rows]
+    z_BKD = trained.autoencoder.encode(model._model.cells.take(slice(0, n_cells)))[rows]
     told, sources = [], []
     for label in labels:
         condition = next(

@@ -17,7 +17,7 @@ from celldit.inference.solver import SolverConfig, carry
 def ends(model, labels, n_cells):
     """Latents of some cells, and the conditions named by `labels` as the roads see them."""
     trained = model.trained
-    cells = model._cells.take(slice(0, n_cells))
+    cells = model._model.cells.take(slice(0, n_cells))
     z_BKD = trained.autoencoder.encode(cells)
     result = []
     for label in labels:

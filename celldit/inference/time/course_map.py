@@ -23,9 +23,8 @@ from celldit.conditions.embedding import context_numbers
 from celldit.conditions.strata import StratumKey, mean_controls
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.noise import uniforms
+from celldit.random import TIME_STREAM
 from celldit.training.trained import Trained
-
-TIME_STREAM = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
