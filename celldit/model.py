@@ -60,7 +60,8 @@ class CellDiT:
         changed. The counts of a backed AnnData stay on disk, as do those of a path (``.h5ad``,
         ``.zarr``, a folder of shards) or of what :func:`celldit.open_store` gives.
         Several screens, in a list or by name, are one over the genes that all have, with the
-        screen as a covariate, ``obs["screen"]``; each is compared with its own controls.
+        screen as a covariate, ``obs["screen"]``; each is compared with its own controls. Or what
+        another model's :attr:`trained` is, for a model without cells.
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
@@ -150,10 +151,7 @@ class CellDiT:
 
     @property
     def without_controls(self) -> tuple[str, ...]:
-        """Contexts whose effects are measured from controls of others, for want of their own.
-
-        Standard deviations of these effects hold the doubt of where the context starts.
-        """
+        """Contexts whose effects are measured from controls of others, for want of their own."""
         return names_of(self.trained.population.prior.baselines.borrowed)
 
     @property
@@ -172,8 +170,7 @@ class CellDiT:
     def flow_weight(self) -> dict[str, float]:
         """Share of the network's displacement used for each kind of extrapolation.
 
-        Cross-validation chose it (:mod:`celldit.calibration.stacking`). 0 is the effect model
-        alone: the network did not improve on it for what was held out.
+        Cross-validation chose it. 0 is the effect model alone: the network did not improve on it.
         """
         return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
 
@@ -182,24 +179,11 @@ class CellDiT:
         """What holds between the times of training, and how well it did on times left out."""
         return self.trained.time_course.verdict
 
-    @property
-    def trust(self) -> dict[str, float]:
-        """The earlier name of :attr:`flow_weight`."""
-        return self.flow_weight
+    trust = flow_weight
+    """Its name in celldit 0.1."""
 
     def weighted(self, weight: float) -> CellDiT:
-        """The same model with another share of its network: 0 for the effect model alone.
-
-        Parameters
-        ----------
-        weight
-            Between 0 and 1, for every kind of extrapolation.
-
-        Raises
-        ------
-        InputError
-            If it is not between 0 and 1.
-        """
+        """The same model with a share of its network between 0, the effect model alone, and 1."""
         check_number(weight, "weight")
         if weight > 1:
             raise InputError(f"weight={weight} must be at most 1, the whole displacement.")
@@ -217,13 +201,7 @@ class CellDiT:
         """Say in four sentences what was learned, what to trust, and what would help.
 
         How far each kind of question can be trusted is measured on conditions of training, each
-        predicted without its own cells (:mod:`celldit.inference.effects.summary`). :meth:`train`
-        prints it at its end, unless ``enable_progress_bar=False``.
-
-        Raises
-        ------
-        NotTrainedError
-            If the model was not trained.
+        predicted without its own cells. :meth:`train` prints it at its end.
         """
         return summary(self.trained)
 
@@ -235,21 +213,10 @@ class CellDiT:
         )
 
     def to(self, device: str | torch.device) -> CellDiT:
-        """Move the velocity network, so that predictions and new cells are computed there.
+        """Move the velocity network to ``"cuda"``, ``"cuda:1"`` or ``"cpu"``; the same model.
 
-        For large networks: at the default size a GPU waits for its next small step most of the
-        time. Decoding stays on the CPU. Where a model was saved from does not matter to who loads
-        it, which is on the CPU.
-
-        Parameters
-        ----------
-        device
-            ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
-
-        Returns
-        -------
-        CellDiT
-            The same model.
+        For large networks: at the default size a GPU waits most of the time. Decoding stays on the
+        CPU, where models are loaded.
 
         Raises
         ------
@@ -289,7 +256,7 @@ class CellDiT:
             Time between two checkpoints; each stage ends with one, too.
         **trainer_arguments
             Arguments of :class:`lightning.pytorch.Trainer`, such as ``accelerator="gpu"``,
-            ``devices=2`` or ``enable_progress_bar=False``.
+            ``devices=2`` or ``enable_progress_bar=False``, which leaves out the summary, too.
 
         Raises
         ------
@@ -328,8 +295,8 @@ class CellDiT:
         """Go on with other data: other genes, new perturbations, new contexts.
 
         Genes are matched by name. The latent space stays, the decoder and the flow learn from where
-        they are, and the effect prior takes the new effects beside those that it knows, so that old
-        perturbations can be predicted in the new contexts. See :mod:`celldit.training.fine_tune`.
+        they are, and the effect model takes the new effects beside those that it knows, so that old
+        perturbations can be predicted in the new contexts.
 
         Parameters
         ----------
@@ -399,6 +366,10 @@ class CellDiT:
     ) -> ad.AnnData:
         """Predict each control cell as if it had been perturbed.
 
+        What is drawn belongs to the seed, the cell's name and its condition: a cell is the same to
+        the byte whichever other cells and perturbations are asked for, in one call or several. Only
+        contexts that training did not see start at the mean of the controls given.
+
         Parameters
         ----------
         adata
@@ -410,10 +381,10 @@ class CellDiT:
         dose, time
             Dose (a number, or ``"1+0.5"``) and time of the perturbation, where the data have them.
         sampler
-            Each road gives a cell back under its own condition (all to the last bit; see
-            :mod:`celldit.inference.transport`). ``"transport"``: the flow starts at the cell moved
-            by the estimated effect. ``"inversion"``: through the noise that explains the cell.
-            ``"edit"``: along the difference of two flows, without inversion.
+            How the flow moves a cell; under its own condition each gives the cell back.
+            ``"transport"``: the flow starts at the cell moved by the estimated effect.
+            ``"inversion"``: through the noise that explains the cell. ``"edit"``: along the
+            difference of two flows, without inversion.
         solver, n_steps, grid
             How the flow is integrated: ``"heun"`` (default), ``"euler"`` (default and only choice
             of ``"edit"``), ``"midpoint"``, ``"rk4"`` or ``"dopri5"``.
@@ -432,23 +403,25 @@ class CellDiT:
             Whether `out` may replace a file.
         shard
             Which part of the cells to make, ``"2/8"`` or ``(2, 8)`` for the second of eight; `out`
-            is then a folder. A shard that is there is opened, not made again, so that processes
-            can share the work and go on after any stop; see :mod:`celldit.io.shards`.
+            is then a folder. A shard that exists is opened, not made again, so that processes can
+            share the work and go on after any stop.
         counts_layer
             Layer of `adata` with raw counts; None for what its own :meth:`setup_anndata` says, else
             that of training, else ``X``.
         missing
             What to do about genes that `adata` lacks: ``"refuse"``, or ``"impute"`` them at the
-            rates of the model's control cells, which ``obs["imputed_share"]`` and
-            ``uns["celldit"]["imputed"]`` tell. Half of the genes must be there.
+            rates of the model's control cells (``obs["imputed_share"]``,
+            ``uns["celldit"]["imputed"]``). Half of the genes must have been measured.
 
         Returns
         -------
         AnnData
-            One cell for each control cell and perturbation, ordered by perturbation; the fields are
-            those of :mod:`celldit.io.write`. ``obs["control_cell"]`` says which cell it was,
-            ``obs["extrapolation"]`` how far from training the condition is, and, with doses or
-            times, ``obs["beyond_range"]`` whether one of them lies outside those of training.
+            One cell for each control cell and perturbation, ordered by perturbation: ``X`` is log(1
+            + expected counts per 10,000); ``layers["counts"]``, ``layers["mean"]`` at the cell's
+            ``obs["size_factor"]``; ``obsm["X_celldit"]``, the latent; ``obs["control_cell"]``,
+            which cell it was; ``obs["extrapolation"]``, how far from training it is;
+            ``obs["flow_weight"]``, ``obs["effect_sd"]``; with doses or times
+            ``obs["beyond_range"]``, whether one lies outside those of training.
 
         Raises
         ------
@@ -511,23 +484,18 @@ class CellDiT:
         dose, time
             Where the data have them; a dose needs `perturbation`. Cells at a time between two of
             training are new cells of either, sent on as by :meth:`trajectory`.
-        solver, n_steps, grid, guidance, guidance_interval
-            As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
-            distribution of a flow that has learned its source, and narrows that of one that has
-            hardly been trained.
+        solver, n_steps, grid, guidance, guidance_interval, batch_size, out, overwrite
+            As for :meth:`predict`; ``solver="sde"`` adds noise on the way.
         seed
-            Of everything drawn; cell 17 is the same whether 20 or 20,000 are drawn.
-        batch_size, out, overwrite
-            As for :meth:`predict`.
+            Of everything drawn; cell 17 of a condition is the same whether 20 or 20,000 are drawn.
         counts_layer
             Layer of `like` with raw counts, as for :meth:`predict`.
 
         Returns
         -------
         AnnData
-            The fields of :mod:`celldit.io.write`. Drawn counts are brought, gene by gene, to the
-            distribution of measured ones (:mod:`celldit.calibration.new_cells.quantiles`), and
-            expectations follow by what that changes on average.
+            The fields of :meth:`predict`. Drawn counts are brought, gene by gene, to the
+            distribution of measured ones, and expectations follow by what that changes on average.
 
         Raises
         ------
@@ -560,10 +528,9 @@ class CellDiT:
         """Show each cell at other times, those between the trained ones included.
 
         Each goes along the mean course of its controls, and its deviation from that along a
-        velocity learned from cells of consecutive times, paired by optimal transport; what was done
-        to it is done to it at the other time, too. At a trained time cells have the mean log
-        expression of the controls measured then. How much cells change between trained times, and
-        how fast, was chosen by leaving times out; :attr:`time_course` says what was found.
+        velocity learned from cells of consecutive times; what was done to it is done to it at the
+        other time, too. At a trained time cells have the mean log expression of the controls
+        measured then. :attr:`time_course` says what leaving times out found.
 
         Parameters
         ----------
@@ -639,9 +606,9 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show the cells on the way from one observed cell to another.
 
-        The way is straight in the latent; it asks no flow and claims no time course. Every cell
-        on it is written as an edit of the end it is nearer to, with that cell's library size, so
-        that shares 0 and 1 are the observed cells themselves, to the count.
+        The way is straight in the latent and claims no time course. Every cell on it is an edit of
+        the end it is nearer to, with that cell's library size; shares 0 and 1 are the observed
+        cells themselves, to the count.
 
         Parameters
         ----------
@@ -649,10 +616,8 @@ class CellDiT:
             Where the cells are; those of training by default.
         start, end
             Names of cells (``adata.obs_names``) in pairs; one name may face several.
-        shares
-            How far along the way, in [0, 1].
-        seed, batch_size
-            As for :meth:`predict`.
+        shares, seed, batch_size
+            As for :meth:`interpolate`.
 
         Returns
         -------
@@ -731,10 +696,9 @@ class CellDiT:
         adata
             Any AnnData with the same genes; None for the training cells.
         unit_scale
-            False gives every latent token its own size, so that distances are those of log
-            expression, as between principal components and as in ``obsm["X_celldit"]``. True gives
-            the tokens as the flow sees them, of about unit root mean square each: the same
-            directions, but distances count weak tokens as much as strong ones.
+            False: distances are those of log expression, as between principal components and in
+            ``obsm["X_celldit"]``. True: latent tokens as the flow sees them, of about unit root
+            mean square each, so that distances count weak tokens as much as strong ones.
 
         Returns
         -------
@@ -804,10 +768,8 @@ class CellDiT:
 
         Raises
         ------
-        InputError
-            If `repo_id` is none.
-        FileError
-            If the hub cannot be reached or refuses.
+        InputError, FileError
+            If `repo_id` is none; if the hub cannot be reached or refuses.
         """
         from celldit.io.hub import push
 
@@ -823,19 +785,15 @@ class CellDiT:
 
         Parameters
         ----------
-        repo_id
-            ``"owner/name"``.
+        repo_id, token
+            As for :meth:`push_to_hub`.
         revision
             A branch, tag or commit; None for the newest.
-        token
-            Of the hub, for private models.
 
         Raises
         ------
-        InputError
-            If `repo_id` is none.
-        FileError
-            If the hub cannot be reached, or what is there is no model.
+        InputError, FileError
+            If `repo_id` is none; if the hub cannot be reached, or holds no model there.
         """
         from celldit.io.hub import pulled
 
