@@ -18,8 +18,7 @@ from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import CellEdits
-from celldit.inference.offsets.condition import Offset, log_offsets
-from celldit.inference.offsets.course import course_offsets, with_course
+from celldit.inference.offsets.route import Offset, by_position, route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.transport import Route, Sampler, TransportMap, transport_map
 from celldit.io.sampling import Sampling, flagged
@@ -169,14 +168,9 @@ def moves(
     n_times = len(conditions) // controls.cells.n_cells
     target = ConditionBatch.of(trained, conditions, controls.means)
     source = ConditionBatch.of(trained, controls.conditions() * n_times, controls.means)
-    route = Route(source, target, np.tile(controls.keys_N, n_times), target.weight_Q)
-    offset = log_offsets(trained, target, sampler.config)
-    through_time = course_offsets(trained, source, target)
-    return (
-        target,
-        transport_map(trained, route, sampler, seed),
-        with_course(through_time, route, offset),
-    )
+    route = Route(source, target, np.tile(controls.keys_N, n_times))
+    offset = route_offsets(trained, source, target, sampler.config)
+    return target, transport_map(trained, route, sampler, seed), by_position(offset, source, target)
 
 
 def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[StratumKey, np.ndarray]:

@@ -19,8 +19,7 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import edit
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
-from celldit.inference.offsets.condition import condition_offsets
-from celldit.inference.offsets.course import course_offsets
+from celldit.inference.offsets.route import route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
@@ -167,8 +166,7 @@ def _between(
     """
     start, autoencoder = drawing.conditions, trained.autoencoder
     course = CourseMap(trained, start, requested, from_end=True, seed=seed)
-    through_time = course_offsets(trained, start, requested, from_end=True)
-    at_end = condition_offsets(trained, requested, SolverConfig())
+    offset = route_offsets(trained, start, requested, SolverConfig(), from_end=True)
 
     def sample(at_B: np.ndarray) -> PredictedCells:
         drawn, keys_B = drawing(at_B), drawing.keys_N[at_B]
@@ -182,9 +180,7 @@ def _between(
         cells = as_cells(drawn, trained)
         z_BKD = autoencoder.encode(cells)
         ends = z_BKD, course(z_BKD, start_B, end_B, keys_B)
-        offset_BG = through_time(start_B, end_B)
-        if at_end is not None and drawing.offset is not None:
-            offset_BG = offset_BG + at_end(end_B) - drawing.offset(start_B)
+        offset_BG = None if offset is None else offset(start_B, end_B)
         moved = edit(autoencoder, cells, ends, offset_BG, keys_B, seed, MOVED_STREAM)
         return moved if moves_B.all() else _chosen(moves_B, moved, drawn)
 

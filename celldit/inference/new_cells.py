@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from celldit.flow import cell_noise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.counts import draw_counts
 from celldit.inference.noise import NoiseSources, solver_from_noise, uniforms
-from celldit.inference.offsets.condition import Offset, condition_offsets
+from celldit.inference.offsets.condition import condition_offsets
 from celldit.inference.solver import SolverConfig, carry
 from celldit.io.sampling import TILE
 from celldit.io.write import PredictedCells, concatenate
@@ -50,7 +51,7 @@ class NewCells:
     conditions: ConditionBatch
     keys_N: np.ndarray
     sources: NoiseSources
-    offset: Offset | None
+    offset: Callable[[np.ndarray], Tensor] | None
     config: SolverConfig
     seed: int
     sizes_N: np.ndarray | None = None
@@ -81,11 +82,10 @@ class NewCells:
         else:
             sizes_B = self.sizes_N[at_B]
             state_B = self.sources.draw(row_B, uniform_B, model.sizes.log_densities(sizes_B))
-        source = self.sources.rows(row_B, state_B)
+        conditioning, source = self.sources.end(self.conditions.embedding, row_B, state_B)
         solver = None
         if self.config.solver == "sde":
             solver = solver_from_noise(self.config, source.to(trained.flow.device), keys, self.seed)
-        conditioning = source.conditioning(self.conditions.embedding, row_B)
         noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, self.seed)
         z_BKD = carry(trained.flow, source(noise_BKD), conditioning, self.config, solver=solver)
         return self._counted(z_BKD, torch.as_tensor(source.position), state_B, sizes_B, at_B)

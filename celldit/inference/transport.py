@@ -1,4 +1,4 @@
-"""The roads from a cell to its counterfactual, behind one interface.
+"""The maps from a cell to its counterfactual, behind one interface.
 
 ===============  =================================================================================
 ``transport``    from the cell moved by the estimated effect (the anchored source)
@@ -28,7 +28,7 @@ from celldit.flow.draws import CellNoise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.inversion import invert
-from celldit.inference.solver import SolverConfig, transport
+from celldit.inference.solver import SolverConfig, carry
 from celldit.inference.time.course_map import CourseMap
 from celldit.random import EDIT_STREAM
 from celldit.training.trained import Trained
@@ -36,11 +36,9 @@ from celldit.training.trained import Trained
 SAMPLERS = ("transport", "inversion", "edit")
 
 TransportMap: TypeAlias = Callable[[Tensor, np.ndarray], Tensor]
-"""``road(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go."""
+"""``mapping(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go."""
 
-_Way: TypeAlias = Callable[[Tensor, np.ndarray, np.ndarray, Tensor], Tensor]
-"""``way(z_BKD, at_B, keys_B, share_B)``: the same for cells with keys of their own, each going a
-share of the way from the prior's prediction to the flow's."""
+_Way: TypeAlias = Callable[[Tensor, np.ndarray], tuple[Tensor, Callable[[], Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +51,11 @@ class Route:
         Own condition, and the one asked for, of each of N positions of the request.
     keys
         Of the random numbers of the cell at each position, the same wherever it goes.
-    weight_Q
-        Share of the network's displacement to use for each of the conditions in `target`.
     """
 
     source: ConditionBatch
     target: ConditionBatch
     keys: np.ndarray
-    weight_Q: Tensor
 
 
 @dataclass(frozen=True)
@@ -117,91 +112,69 @@ class Sampler:
 
 
 def transport_map(trained: Trained, route: Route, sampler: Sampler, seed: int = 0) -> TransportMap:
-    """The map that `sampler` names, for the cells of a route.
+    """The map that `sampler` names, for the cells of a route; `seed` is of the noise of "edit"."""
+    source = at_time_of(trained, route.source, route.target)
+    through_time = CourseMap(trained, route.source, source, seed=seed)
+    way = _way_of(trained, replace(route, source=source), sampler, seed)
 
-    Parameters
-    ----------
-    trained
-        The model.
-    route
-        Who goes where.
-    sampler
-        Which map.
-    seed
-        Of the noise of ``"edit"``.
-    """
-    in_time = at_time_of(trained, route.source, route.target)
-    course = CourseMap(trained, route.source, in_time, seed=seed)
-    move = _whole_way(trained, replace(route, source=in_time), sampler, seed)
+    def mapping(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
+        z_BKD = through_time(z_BKD, route.source.row[at_B], source.row[at_B], route.keys[at_B])
+        baseline_BKD, by_flow = way(z_BKD, at_B)
+        weight_B = route.target.weight_Q[torch.from_numpy(route.target.row[at_B])]
+        if not bool(weight_B.any()):
+            return baseline_BKD
+        # A cell whose weight is 0 or 1 gets one of the two exactly.
+        return torch.lerp(baseline_BKD, by_flow(), weight_B[:, None, None])
 
-    def weighted_way(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-        keys_B = route.keys[at_B]
-        z_BKD = course(z_BKD, route.source.row[at_B], in_time.row[at_B], keys_B)
-        row_B = torch.from_numpy(route.target.row[at_B])
-        return move(z_BKD, at_B, keys_B, route.weight_Q[row_B])
+    return mapping
 
-    return weighted_way
+
+def _way_of(trained: Trained, route: Route, sampler: Sampler, seed: int) -> _Way:
+    """Where the effect model alone puts cells, and where the whole flow takes them."""
+    flow, source, target, config = trained.flow, route.source, route.target, sampler.config
+
+    def by_transport(z_BKD: Tensor, at_B: np.ndarray) -> tuple[Tensor, Callable[[], Tensor]]:
+        conditioning = target.embedding.conditioning(target.row[at_B], from_noise=False)
+        start_BKD = z_BKD + conditioning.effect_BKD
+        return start_BKD, lambda: carry(flow, start_BKD, conditioning, config)
+
+    if sampler.name == "transport":
+        return by_transport
+    sources, targets = source.sources(trained.states), target.sources(trained.states)
+
+    def through_noise(z_BKD: Tensor, at_B: np.ndarray) -> tuple[Tensor, Callable[[], Tensor]]:
+        source_B, target_B = source.row[at_B], target.row[at_B]
+        baseline_BKD = z_BKD + (targets.positions_of(target_B) - sources.positions_of(source_B))
+
+        def by_flow() -> Tensor:
+            # A cell stays in its state; in another context it takes the likeliest where it gets to.
+            stays_B = [
+                source.conditions[p].stratum == target.conditions[q].stratum
+                for p, q in zip(source_B, target_B, strict=True)
+            ]
+            state_B = sources.nearest(source_B, z_BKD)
+            start = sources.end(source.embedding, source_B, state_B)
+            state_B = np.where(stays_B, state_B, targets.nearest(target_B, baseline_BKD))
+            end = targets.end(target.embedding, target_B, state_B)
+            if sampler.name == "inversion":
+                return invert(flow, z_BKD, start, end, config)
+            noise = CellNoise(torch.from_numpy(route.keys[at_B]), seed, EDIT_STREAM)
+            return flow_edit(flow, z_BKD, start, end, config, sampler.edit, noise)
+
+        return baseline_BKD, by_flow
+
+    return through_noise
 
 
 def at_time_of(trained: Trained, source: ConditionBatch, target: ConditionBatch) -> ConditionBatch:
     """The conditions in `source` of N positions at the times of those in `target`."""
     pairs = np.stack([source.row, target.row], axis=1)
     distinct, row = np.unique(pairs, axis=0, return_inverse=True)
-    moved = [
-        replace(source.conditions[p], time=target.conditions[q].time)
-        if source.conditions[p].context == target.conditions[q].context
-        else source.conditions[p]
-        for p, q in distinct
-    ]
-    if moved == source.conditions:
+    moved = []
+    for p, q in distinct:
+        own, other = source.conditions[p], target.conditions[q]
+        moved.append(replace(own, time=other.time) if own.context == other.context else own)
+    if all(c == source.conditions[p] for c, (p, _) in zip(moved, distinct, strict=True)):
         return source
-    found = list(dict.fromkeys(moved))
-    place = np.array([found.index(c) for c in moved], dtype=np.int64)
     means = {**target.references, **source.references}
-    return ConditionBatch.of_rows(trained, found, place[row.ravel()], means)
-
-
-def _whole_way(trained: Trained, route: Route, sampler: Sampler, seed: int) -> _Way:
-    flow, source, target = trained.flow, route.source, route.target
-    config = sampler.config
-    if sampler.name == "transport":
-
-        def by_transport(z_BKD: Tensor, at_B: np.ndarray, _: np.ndarray, share_B: Tensor) -> Tensor:
-            conditioning = target.embedding.conditioning(target.row[at_B], from_noise=False)
-            return transport(flow, z_BKD + conditioning.effect_BKD, conditioning, share_B, config)
-
-        return by_transport
-    noise_sources = source.sources(trained.states)
-    noise_targets = target.sources(trained.states)
-    same_place = np.array(
-        [[a.stratum == b.stratum for b in target.conditions] for a in source.conditions]
-    )
-
-    def through_noise(
-        z_BKD: Tensor, at_B: np.ndarray, keys_B: np.ndarray, share_B: Tensor
-    ) -> Tensor:
-        row_source, row_target = source.row[at_B], target.row[at_B]
-        shift_BKD = noise_targets.positions_of(row_target) - noise_sources.positions_of(row_source)
-        # A cell stays in its state; in another context it takes the likeliest where it gets to.
-        state_source = noise_sources.nearest(row_source, z_BKD)
-        state_target = np.where(
-            same_place[row_source, row_target],
-            state_source,
-            noise_targets.nearest(row_target, z_BKD + shift_BKD),
-        )
-        noise_source = noise_sources.rows(row_source, state_source)
-        noise_target = noise_targets.rows(row_target, state_target)
-        ends = (
-            z_BKD + shift_BKD,
-            noise_source.conditioning(source.embedding, row_source),
-            noise_target.conditioning(target.embedding, row_target),
-            noise_source,
-            noise_target,
-            share_B,
-        )
-        if sampler.name == "inversion":
-            return invert(flow, z_BKD, *ends, config)
-        noise = CellNoise(torch.from_numpy(keys_B), seed, EDIT_STREAM)
-        return flow_edit(flow, z_BKD, *ends, config, sampler.edit, noise)
-
-    return through_noise
+    return ConditionBatch.of(trained, [moved[i] for i in row.ravel()], means)

@@ -122,7 +122,7 @@ def _block(
     before = ConditionBatch.of_rows(
         trained, [c.control() for c in requested.conditions], each.row, new.positions
     )
-    mapping = transport_map(trained, Route(before, each, each.row, requested.weight_Q), Sampler())
+    mapping = transport_map(trained, Route(before, each, each.row), Sampler())
     extrapolations = requested.extrapolations(trained)
     beyond = trained.mean_calibration.beyond(
         population.prior, trained.genes, requested.conditions, requested.references

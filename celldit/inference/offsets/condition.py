@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,29 +20,10 @@ from celldit.training.trained import Trained
 # that may alternate.
 KEPT_OFFSETS = 256
 
-Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
-"""``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
-
-
-def log_offsets(trained: Trained, target: ConditionBatch, config: SolverConfig) -> Offset | None:
-    """:func:`condition_offsets` of the condition that is asked for at each position.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    target
-        The condition that is asked for at each position.
-    config
-        Of the solver.
-    """
-    of_rows = condition_offsets(trained, target, config)
-    return None if of_rows is None else lambda at_B: of_rows(target.row[at_B])
-
 
 def condition_offsets(
     trained: Trained, target: ConditionBatch, config: SolverConfig
-) -> Offset | None:
+) -> Callable[[np.ndarray], torch.Tensor] | None:
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
@@ -68,7 +48,7 @@ def condition_offsets(
     conditions, extrapolations = target.conditions, target.extrapolations(trained)
     rows = np.arange(len(conditions))
     controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
-    route = Route(controls, replace(target, row=rows), rows, target.weight_Q)
+    route = Route(controls, replace(target, row=rows), rows)
     by_transport = transport_map(trained, route, Sampler(config=config))
     n_strata = len({c.stratum for c in conditions})
     blocks = blocks_of(trained, conditions)
@@ -83,6 +63,8 @@ def condition_offsets(
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
     def of_condition(q: int) -> torch.Tensor:
+        if conditions[q].is_control:
+            return torch.zeros(len(trained.genes))
         stratum = conditions[q].stratum
         reference_F = target.references.get(stratum)
         z_NKD = control_draws(trained.population, trained.shape, stratum, reference_F)

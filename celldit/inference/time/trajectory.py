@@ -11,15 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from celldit.conditions import Condition, ConditionTable
+from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import control_means
 from celldit.inference.edits import CellEdits
-from celldit.inference.offsets.condition import Offset, condition_offsets
-from celldit.inference.offsets.course import course_offsets
+from celldit.inference.offsets.route import by_position, route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
@@ -71,34 +70,12 @@ def trajectory(
     obs["source_time"] = [c.time for c in own] * len(times)
     obs.index = pd.Index([f"{n}|{t:g}" for t in times for n in names], dtype=object)
     made_by = trained.made_by(sampler="trajectory", times=list(times), seed=options.seed)
+    offset = route_offsets(trained, start, end, SolverConfig())
     edits = CellEdits(
         trained.autoencoder, cells, z_NKD, cell_P, end.draw_keys(keys_P), move,
-        _offsets(trained, start, end), options.seed,
+        by_position(offset, start, end), options.seed,
     )  # fmt: skip
     return output.deliver(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
-
-
-def _offsets(trained: Trained, start: ConditionBatch, end: ConditionBatch) -> Offset:
-    """By position: that of the controls' course, and for what was done to cells that it changes."""
-    through_time = course_offsets(trained, start, end)
-    at_start, at_end = (condition_offsets(trained, one, SolverConfig()) for one in (start, end))
-
-    def offset(at_B: np.ndarray) -> Tensor:
-        start_B, end_B = start.row[at_B], end.row[at_B]
-        found_BG = through_time(start_B, end_B)
-        if at_start is None or at_end is None:
-            return found_BG
-        moves_B1 = torch.tensor(
-            [[_moves(start.conditions[p], end.conditions[q])]
-             for p, q in zip(start_B, end_B, strict=True)]
-        )  # fmt: skip
-        return found_BG + torch.where(moves_B1, at_end(end_B) - at_start(start_B), 0.0)
-
-    return offset
-
-
-def _moves(start: Condition, end: Condition) -> bool:
-    return start != end and not start.is_control
 
 
 def check_times(times: Sequence[float], trained: Trained) -> list[float]:
