@@ -59,6 +59,23 @@ class ConditionEmbedding:
             PartTokens.of(population.prior, conditions, references) if with_parts else None,
         )
 
+    @classmethod
+    def joined(
+        cls, blocks: Sequence[ConditionEmbedding], rows: np.ndarray, n_conditions: int
+    ) -> ConditionEmbedding:
+        """One of Q conditions from several, whose rows together are `rows`, repeats allowed."""
+        place = np.empty(n_conditions, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        at = torch.from_numpy(place)
+        parts = [block.parts for block in blocks if block.parts is not None]
+        return cls(
+            torch.cat([block.effects_QKD for block in blocks])[at],
+            torch.cat([block.positions_QKD for block in blocks])[at],
+            torch.cat([block.sds_Q for block in blocks])[at],
+            torch.cat([block.contexts_Q for block in blocks])[at],
+            PartTokens.joined(parts).rows(at) if parts else None,
+        )
+
     def conditioning(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
         """What the network is told of cells in the conditions `rows`, shape (B,)."""
         at = torch.as_tensor(rows, dtype=torch.int64)

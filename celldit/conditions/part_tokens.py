@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
@@ -77,6 +78,17 @@ class PartTokens:
             tokens[q, m] = [*effect[i], amount, sd[i]]
             is_part[q, m] = True
         return cls(torch.from_numpy(tokens), torch.from_numpy(is_part))
+
+    @classmethod
+    def joined(cls, blocks: Sequence[PartTokens]) -> PartTokens:
+        """Those of several, one after the other, padded to the largest."""
+        width = max(block.tokens_QMP.shape[1] for block in blocks)
+        missing = [width - block.tokens_QMP.shape[1] for block in blocks]
+        tokens, is_part = (
+            [pad(block.tokens_QMP, (0, 0, 0, n)) for block, n in zip(blocks, missing, strict=True)],
+            [pad(block.is_part_QM, (0, n)) for block, n in zip(blocks, missing, strict=True)],
+        )
+        return cls(torch.cat(tokens), torch.cat(is_part))
 
     def rows(self, row_R: Tensor) -> PartTokens:
         """Tokens of some of the conditions, int64 (R,), each as often as it is named."""

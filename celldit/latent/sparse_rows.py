@@ -41,6 +41,10 @@ class SparseRows:
         at = row * n_columns + rows.indices
         return cls(torch.from_numpy(rows.data), torch.from_numpy(at), (n_rows, n_columns))
 
+    def filled_up(self, n_rows: int) -> SparseRows:
+        """The same with rows of zeros behind, `n_rows` in all."""
+        return SparseRows(self.values, self.at, (n_rows, self.shape[1]))
+
     def to(self, device: Any, **options: Any) -> SparseRows:
         """Copy to a device."""
         values, at = self.values.to(device, **options), self.at.to(device, **options)

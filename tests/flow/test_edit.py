@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError
-from celldit.flow.draws import EDIT_STREAM, CellNoise, FixedNoise, GeneratorNoise
+from celldit.flow.draws import CellNoise, FixedNoise, GeneratorNoise
 from celldit.flow.edit import FlowEdit
 from celldit.flow.path import LinearPath, TrigonometricPath
 from celldit.flow.solvers.grids import cosine_grid
 from celldit.flow.source import GaussianSource
 from celldit.flow.velocity import CountedVelocity
+from celldit.random import EDIT_STREAM
 
 PATHS = [LinearPath(), TrigonometricPath()]
 
