@@ -27,6 +27,7 @@ from celldit.evaluation.expression import (
 from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
 from celldit.evaluation.representation import PrincipalComponents
+from celldit.progress import counted
 
 __all__ = ["Task"]
 
@@ -160,7 +161,8 @@ class Task:
         apart = self.predicted_control
         other = {} if apart is None else {k[1]: rows for k, rows in apart.conditions().items()}
         dense_controls: tuple[str, np.ndarray] | None = None
-        for key in sorted((k for k, why in reasons.items() if not why), key=lambda k: k[::-1]):
+        scored = sorted((k for k, why in reasons.items() if not why), key=lambda k: k[::-1])
+        for key in counted(scored, "scoring", "conditions"):
             if dense_controls is None or dense_controls[0] != key[1]:
                 dense_controls = (key[1], self.control.dense(controls[key[1]]))
                 bases = {} if apart is None else {key[1]: apart.dense(other[key[1]])}

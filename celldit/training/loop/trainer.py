@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 
 from celldit.errors import InputError, closest
+from celldit.progress import speaks
 from celldit.training.devices.parallel import check_devices, uses_cuda
 from celldit.training.loop.progress import StageProgress
 
@@ -95,7 +96,7 @@ def trainer_defaults(
         merged["strategy"] = ShardedStrategy()
     callbacks = merged.get("callbacks") or []
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    if merged.get("enable_progress_bar", True):
+    if merged.get("enable_progress_bar", speaks()):
         callbacks.append(StageProgress(stage))
     merged["callbacks"] = callbacks
     return merged
