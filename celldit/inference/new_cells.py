@@ -44,6 +44,8 @@ class NewCells:
         Where the flow from noise starts for each condition.
     offset
         What brings conditions to their mean, by row; None for nothing.
+    shift_Q
+        What conditions add to log sizes.
     config, seed
         Of the solver, and of everything drawn.
     sizes_N
@@ -54,6 +56,7 @@ class NewCells:
     conditions: ConditionBatch
     sources: NoiseSources
     offset: Offset | None
+    shift_Q: np.ndarray
     config: SolverConfig
     seed: int
     sizes_N: np.ndarray | None = None
@@ -70,19 +73,20 @@ class NewCells:
         """Look up what cells of some conditions need."""
         offset = condition_offsets(trained, conditions, SolverConfig())
         sources = conditions.sources(trained.states)
-        return cls(trained, conditions, sources, offset, config, seed, sizes_N)
+        shift_Q = trained.new_cell_model.sizes.shifts(conditions.conditions)
+        return cls(trained, conditions, sources, offset, shift_Q, config, seed, sizes_N)
 
     def draw(self, keys: np.ndarray) -> PredictedCells:
         """The cells of a whole tile of keys."""
         trained, row_B = self.trained, self.conditions.row[keys]
-        model, uniform_B = trained.new_cell_model, uniforms(keys, self.seed, STATE_STREAM)
+        sizes, uniform_B = trained.new_cell_model.sizes, uniforms(keys, self.seed, STATE_STREAM)
+        shift_B = self.shift_Q[row_B]
         if self.sizes_N is None:
             state_B = self.sources.draw(row_B, uniform_B)
-            sizes_B = model.sizes(state_B, uniforms(keys, self.seed, SIZE_STREAM))
-            sizes_B = sizes_B.astype(np.float32)
+            sizes_B = sizes(state_B, shift_B, uniforms(keys, self.seed, SIZE_STREAM))
         else:
             sizes_B = self.sizes_N[keys]
-            state_B = self.sources.draw(row_B, uniform_B, model.sizes.log_densities(sizes_B))
+            state_B = self.sources.draw(row_B, uniform_B, sizes.log_densities(sizes_B, shift_B))
         source = self.sources.rows(row_B, state_B)
         solver = None
         if self.config.solver == "sde":
