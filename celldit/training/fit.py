@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -151,6 +151,9 @@ class Learner:
             Conditions that trial runs must not judge by.
         """
         cells, table, run, autoencoder = self.cells, self.table, self.run, self.autoencoder
+        if weight and any(weight.values()):
+            # What these cells cannot judge is to use the network, so it learns all it can.
+            run = replace(run, config=replace(run.config, least_gain=0.0))
         folder = None if self.checkpoints is None else self.checkpoints.folder
         watch = FiniteLoss(cells, folder)
         arguments = watch.added_to(run.trainer_arguments)
