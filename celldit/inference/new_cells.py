@@ -18,7 +18,7 @@ from celldit.inference.counts import draw_counts
 from celldit.inference.noise import (
     STATE_STREAM,
     NoiseSources,
-    solver_from_noise,
+    sde_from_noise,
     uniforms,
 )
 from celldit.inference.offsets.condition import Offset, condition_offsets
@@ -90,7 +90,7 @@ class NewCells:
         source = self.sources.rows(row_B, state_B)
         solver = None
         if self.config.solver == "sde":
-            solver = solver_from_noise(self.config, source.to(trained.flow.device), keys, self.seed)
+            solver = sde_from_noise(source.to(trained.flow.device), keys, self.seed)
         conditioning = source.conditioning(self.conditions.embedding, row_B)
         noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, self.seed)
         z_BKD = carry(trained.flow, source(noise_BKD), conditioning, self.config, solver=solver)

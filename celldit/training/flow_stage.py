@@ -22,7 +22,7 @@ from celldit.calibration.stacking import (
     stack,
     stack_courses,
 )
-from celldit.flow import LinearPath, Stratified, velocity_loss
+from celldit.flow import LinearPath, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
@@ -70,7 +70,7 @@ class FlowStage(pl.LightningModule):
         self.flow, self.trials, self.config = flow, trials, config
         self.n_epochs, self.n_steps, self.may_stop = n_epochs, n_steps, may_stop
         self.ema = MovingAverage(flow, config.ema_decay)
-        self.path, self.times = LinearPath(), Stratified()
+        self.path = LinearPath()
         self.velocity: Callable[..., Tensor] = flow.forward
         self.in_shards = False
         self.course: list[list[TrialError]] = []
@@ -107,7 +107,7 @@ class FlowStage(pl.LightningModule):
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
         # Every process draws the times of the whole batch, so that together they cover [0, 1].
-        t_B = self.times(self.config.flow_batch, None, batch.x0_BKD.device)[rank::world]
+        t_B = stratified_times(self.config.flow_batch, batch.x0_BKD.device)[rank::world]
         sample = self.path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
         velocity = self.velocity(sample.x_t, sample.t, batch.condition)
         loss = velocity_loss(velocity, sample.velocity)
