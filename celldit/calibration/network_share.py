@@ -56,8 +56,8 @@ class NetworkShare:
         ----------
         before_NKD
             Latents of controls.
-        effect_F, doubt
-            The estimate, and the size of its standard deviation as the network is told it.
+        effect_F, sd
+            The estimate, and the size of its standard deviation as the network reads it.
         condition, kind
             Where they go, and how far that is from what the estimate knows; None for another dose
             or time of what was seen.

@@ -60,8 +60,8 @@ class FlowTables:
         Where pairs of each condition start.
     effects, positions
         Estimates with the condition's own cells and, second, without: shape (2, C, K, D).
-    doubts
-        Shape (2, C).
+    sds
+        Their standard deviations in units of the spread between cells, shape (2, C).
     factors
         Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
     contexts
