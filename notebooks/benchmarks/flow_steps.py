@@ -28,7 +28,7 @@ from simulated_screen import KEYS, write_store
 import celldit as cd
 from celldit.training import TrainingConfig
 
-PROBLEMS = ("papalexi", "norman", "kang-mixed-0", "20000x1500x300x2")
+PROBLEMS = ("papalexi", "norman", "kang-mixed-0", "12000x1000x200x2")
 LEAST_GAINS = {"all steps": 0.0, "default": TrainingConfig().least_gain}
 
 
