@@ -15,7 +15,6 @@ from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountModel
-from celldit.latent.sparse_rows import SparseRows
 from celldit.memory import give_back
 
 if TYPE_CHECKING:
@@ -238,9 +237,9 @@ class Autoencoder(nn.Module):
         """Where the weights are."""
         return self.loadings.device
 
-    def forward(self, log_BG: SparseRows) -> Tensor:
+    def forward(self, log_BG: Tensor) -> Tensor:
         """Encode the log expression of a mini-batch into latent tokens, shape (B, K, D)."""
-        z_BF = log_BG.dense() @ self.loadings - self.offset
+        z_BF = log_BG @ self.loadings - self.offset
         return z_BF.view(-1, self.n_tokens, self.token_dim)
 
     @torch.no_grad()
@@ -249,7 +248,8 @@ class Autoencoder(nn.Module):
         self.eval()
         parts = []
         for batch in cells.blocks(self.batch_size):
-            parts.append(self(SparseRows.of(batch.log_normalized()).to(self.device)).cpu())
+            log_BG = torch.from_numpy(batch.log_normalized().toarray())
+            parts.append(self(log_BG.to(self.device)).cpu())
         if not parts:
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)

@@ -8,7 +8,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from celldit.nn import cuda_attention
 from celldit.nn.dropout import Dropout
-from celldit.nn.gelu import GELU
 from celldit.nn.norm import RMSNorm
 
 EPS = 1e-6
@@ -97,7 +96,7 @@ class MLP(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
-            GELU(),
+            nn.GELU(approximate="tanh"),
             Dropout(dropout),
             nn.Linear(hidden, width),
         )
