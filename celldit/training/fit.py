@@ -82,9 +82,8 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
         def make_flow(population: Population) -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(run.seed)
-                n_contexts = len(population.contexts)
                 shape = autoencoder.n_tokens, autoencoder.token_dim
-                return AnchoredFlow(*shape, design.network, n_contexts, views)
+                return AnchoredFlow(*shape, design.network, views)
 
         trained_with = run.to_dict()
         if design.borrowed is not None:
@@ -183,7 +182,7 @@ class Learner:
                 flow, z_NKD, table, population, run, watch, of_flow("noise")
             )
         weight = complete_weight(verdict, weight or {})
-        network = NetworkShare(flow, weight, population.contexts)
+        network = NetworkShare(flow, weight)
         fitted = fit_calibrations(
             cells,
             table,

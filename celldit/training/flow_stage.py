@@ -250,7 +250,6 @@ def train_flow(
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
         return make_flow().eval(), Verdict({}, {}, {}), []
     config = _with_enough_cells(config, table)
-    with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     every_cell = np.arange(len(z_NKD))
     known = set(never_hold_out)
@@ -277,14 +276,11 @@ def train_flow(
                 np.flatnonzero(apart),
                 rng,
                 unit_K,
-                with_parts=with_parts,
             )
             if not trials:
                 break
             reduced = population.without(held_out)
-            tables = make_tables(
-                z_NKD, every_cell[~apart], table, reduced, unit_K, with_parts=with_parts
-            )
+            tables = make_tables(z_NKD, every_cell[~apart], table, reduced, unit_K)
             arguments = trainer_arguments(f"flow, trial {trial + 1}")
             stage = _run(
                 make_flow(),
@@ -316,9 +312,7 @@ def train_flow(
         part = None if checkpoints is None else checkpoints.part("flow")
         finished = None if part is None else part.finished()
         if finished is None:
-            tables = make_tables(
-                z_NKD, every_cell, table, population, unit_K, with_parts=with_parts
-            )
+            tables = make_tables(z_NKD, every_cell, table, population, unit_K)
             arguments = trainer_arguments("flow")
             stage = _run(flow, tables, config, n_epochs, seed, arguments, part)
             flow = make_flow()  # what was trained may be in shards

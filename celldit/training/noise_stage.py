@@ -150,11 +150,9 @@ def train_from_noise(
         flow.cpu()
         return []
     rows = np.arange(len(z_NKD))
-    parts, unit_K = flow.reads_parts, torch.ones(z_NKD.shape[1])
+    unit_K = torch.ones(z_NKD.shape[1])
     held_out, learned = (
-        make_tables(z_NKD, own, table, population, unit_K, with_parts=parts).by_state(
-            table, states, state_N
-        )
+        make_tables(z_NKD, own, table, population, unit_K).by_state(table, states, state_N)
         for own in (rows[apart_N], rows[~apart_N])
     )
     judged = _judged(held_out, config, seed).to(device)

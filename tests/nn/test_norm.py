@@ -3,15 +3,8 @@
 import pytest
 import torch
 
-from celldit.nn.attention import Attention
 from celldit.nn.dropout import Dropout, kept
 from celldit.nn.norm import RMSNorm
-
-
-def test_self_attention_needs_no_second_copy_of_the_members():
-    torch.manual_seed(0)
-    layer, x = Attention(16, 2).eval(), torch.randn(4, 5, 16)
-    torch.testing.assert_close(layer(x, x), layer(x, x.clone()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
