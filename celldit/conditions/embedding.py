@@ -37,18 +37,9 @@ class ConditionEmbedding:
         shape: Sequence[int],
         references: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> ConditionEmbedding:
-        """Look up Q conditions.
+        """Look up Q conditions, for latents of shape (K, D).
 
-        Parameters
-        ----------
-        population
-            Simple estimates.
-        conditions
-            Q conditions.
-        shape
-            (K, D), the shape of a latent.
-        references
-            As in :meth:`Population.estimate`.
+        References are those of :meth:`Population.estimate`.
         """
         estimate = population.estimate(conditions, references)
         return cls(

@@ -19,12 +19,12 @@ from celldit.conditions.population import Population
 from celldit.conditions.strata import Strata, warn_other_times
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
-from celldit.effects import EffectPrior
 from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features.features import warn_uninformative
+from celldit.effects.fit_prior import fit_prior
 from celldit.effects.sharing import check_size
+from celldit.effects.tables.elsewhere import warn_of_tables
 from celldit.effects.tables.informed import projected
-from celldit.effects.tables.warnings import warn_of_tables
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.views import fit_views
@@ -70,7 +70,7 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
             loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
-            prior = EffectPrior.fit(
+            prior = fit_prior(
                 z_NKD,
                 table,
                 features=design.features,

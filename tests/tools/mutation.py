@@ -56,8 +56,7 @@ MUTATIONS = (
     ),
     Mutation(
         "off by one", "effects/kernel.py",
-        "equal = (set_a[:, None] == set_b[None]) & several[:, None]",
-        "equal = set_a[:, None] == set_b[None]",
+        "((set_a[i] == set_b[j]) & several[i])", "(set_a[i] == set_b[j])",
         "effects/test_interaction.py",
     ),
     Mutation(

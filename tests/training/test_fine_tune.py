@@ -14,7 +14,7 @@ import torch
 import celldit as cd
 from celldit import CellDiT
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import joined
 from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
