@@ -17,7 +17,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 ModelFolder = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder written by celldit train.")
 ]
-Solver = Annotated[str, typer.Option(help="euler, midpoint, heun, rk4 or dopri5.")]
+Solver = Annotated[str, typer.Option(help="euler, heun or rk4.")]
 Steps = Annotated[int, typer.Option(help="Steps of the solver.")]
 Grid = Annotated[
     Literal["uniform", "quadratic", "cosine"], typer.Option(help="How the steps lie in time.")

@@ -97,7 +97,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("pl/embedding.py", "no effect to draw along"): GIVEN,
     ("report/numbers.py", "Nothing that was predicted"): GIVEN,
     ("tl/gene_loadings.py", "more than once"): GIVEN,
-    ("training/fine_tune.py", "context_embedding"): GIVEN,
     # --- again
     ("io/folders.py", "again and again"): RARE,
     ("io/model_folder.py", "celldit 0.1"): RARE,
