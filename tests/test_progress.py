@@ -73,9 +73,12 @@ def test_the_end_of_training_is_silent_below_verbosity_one(
     tiny_screen: Any, train_tiny: Any, verbosity: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import celldit as cd
+    from celldit.training.loop.trainer import trainer_defaults
 
     for level in (1, 0):
         sc.settings.verbosity = level
+        assert trainer_defaults({}, "flow")["enable_progress_bar"] == (level > 0)
+        assert trainer_defaults({"enable_progress_bar": True}, "flow")["enable_progress_bar"]
         model = cd.CellDiT(tiny_screen, tokenizer="modules")
         model.train(max_epochs=0)
         assert (model.summary() in capsys.readouterr().out) == (level > 0)
