@@ -67,16 +67,7 @@ def generate(
 ) -> ad.AnnData:
     """Generate new cells; see :meth:`celldit.CellDiT.generate`.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    requested
-        Which cells.
-    like
-        Cells whose conditions and library sizes to draw from.
-    options, output
-        How cells are sampled, and where they go.
+    Conditions and library sizes are drawn from the cells `like`, where there are any.
     """
     trained.check_draws_new_cells()
     n_cells = int(requested.n_cells)
@@ -151,19 +142,7 @@ def _ends(
 def _between(
     trained: Trained, drawing: NewCells, requested: ConditionBatch, seed: int
 ) -> Callable[[np.ndarray], PredictedCells]:
-    """New cells of times of training, sent on to the times that are asked for.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    drawing
-        The cells, each at a time of training next to its own.
-    requested
-        The condition that each cell is to have.
-    seed
-        Of the drawn counts.
-    """
+    """New cells, each at a time of training next to its own, sent on to the time asked for."""
     start, autoencoder = drawing.conditions, trained.autoencoder
     course = CourseMap(trained, start, requested, from_end=True, seed=seed)
     offset = route_offsets(trained, start, requested, SolverConfig(), from_end=True)

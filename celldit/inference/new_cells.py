@@ -115,19 +115,7 @@ class NewCells:
 
 
 def new_cells(trained: Trained, condition: Condition, n_cells: int, seed: int) -> Cells:
-    """Cells of one condition, with no more about them than their counts and sizes.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    condition
-        The condition, of training.
-    n_cells
-        How many.
-    seed
-        Of everything drawn.
-    """
+    """Cells of one condition of training, with no more about them than their counts and sizes."""
     keys = np.arange(-(-n_cells // TILE) * TILE)
     conditions = ConditionBatch.of_rows(trained, [condition], 0 * keys)
     drawing = NewCells.of(trained, conditions, keys, SolverConfig(), seed)

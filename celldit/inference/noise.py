@@ -178,17 +178,7 @@ class ScatteredNoise:
 def solver_from_noise(
     config: SolverConfig, source: NoiseSource, keys_B: np.ndarray, seed: int
 ) -> Solver:
-    """The solver that `config` names, for a flow from this source.
-
-    Parameters
-    ----------
-    config
-        Names the solver.
-    source
-        Where the flow starts.
-    keys_B, seed
-        Random stream of each cell, for ``"sde"``.
-    """
+    """The solver that `config` names, for a flow from this source; keys and seed are for "sde"."""
     supply = CellNoise(torch.from_numpy(keys_B), seed, SDE_STREAM)
     return resolve_solver(
         config.solver,

@@ -150,15 +150,9 @@ def read_folder(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     """Read config, vocabulary and arrays of a model folder.
 
-    A folder that is replaced meanwhile is read again, so that the parts belong together.
-
-    Parameters
-    ----------
-    path
-        The folder.
-    check
-        Is given config, vocabulary and the headers of the arrays before any array is read, and
-        raises ValueError where they do not belong together.
+    A folder that is replaced meanwhile is read again, so that the parts belong together. `check` is
+    given config, vocabulary and the headers of the arrays before any array is read, and raises
+    ValueError where they do not belong together.
 
     Raises
     ------

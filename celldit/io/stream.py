@@ -38,17 +38,10 @@ CHUNK = 1 << 18
 def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
     """Refuse a path that cannot become the output, before any cell is sampled.
 
-    Parameters
-    ----------
-    path
-        Ends in ``.h5ad`` or ``.zarr``; None for no output on disk.
-    overwrite
-        Whether a file that exists may be replaced.
-
     Raises
     ------
     InputError
-        If the name ends in anything else.
+        If the name ends in anything but ``.h5ad`` and ``.zarr``.
     FileError
         If the path exists and may not be replaced, or its folder cannot be written.
     """
@@ -80,18 +73,8 @@ def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | No
 def stream(sampling: Sampling, target: Path) -> ad.AnnData:
     """Sample cells into a file that :func:`check_out` let pass.
 
-    Parameters
-    ----------
-    sampling
-        What to sample.
-    target
-        Where to.
-
-    Returns
-    -------
-    AnnData
-        The cells with X and layers left on disk: rows are read when they are asked for, and
-        ``.to_memory()`` reads all.
+    X and layers are left on disk: rows are read when they are asked for, and ``.to_memory()`` reads
+    all.
 
     Raises
     ------

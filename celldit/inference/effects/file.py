@@ -45,18 +45,7 @@ SPARE = 1 << 26
 def predict_effects(
     trained: Trained, requested: request.Counterfactuals, target: Path | None
 ) -> pd.DataFrame | ad.AnnData:
-    """Predict log fold changes in all strata of training; see
-    :meth:`celldit.CellDiT.predict_effects`.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    requested
-        What is done to cells.
-    target
-        A path that :func:`celldit.io.stream.check_out` let pass; None for a table.
-    """
+    """Predict log fold changes in all strata of training, into a checked path or a table."""
     time = request.check_time(requested.time, trained.fields)
     strata = sorted({c.stratum for c in trained.frequencies}, key=str)
     conditions = effect_conditions(trained, requested.labels, strata, requested.dose, time)
@@ -70,19 +59,7 @@ def predict_effects(
 def write_effects(trained: Trained, conditions: Sequence[Condition], target: Path) -> ad.AnnData:
     """Predict log fold changes into a file that :func:`celldit.io.stream.check_out` let pass.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    conditions
-        Different conditions.
-    target
-        Where to.
-
-    Returns
-    -------
-    AnnData
-        With X and the layer left on disk.
+    X and the layer are left on disk.
 
     Raises
     ------
