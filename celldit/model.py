@@ -387,7 +387,7 @@ class CellDiT:
             difference of two flows, without inversion.
         solver, n_steps, grid
             How the flow is integrated: ``"heun"`` (default), ``"euler"`` (default and only choice
-            of ``"edit"``), ``"midpoint"``, ``"rk4"`` or ``"dopri5"``.
+            of ``"edit"``), or ``"rk4"``.
         guidance, guidance_interval
             Scale of classifier-free guidance, and the flow times within which it acts.
         edit

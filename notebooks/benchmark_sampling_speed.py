@@ -39,7 +39,7 @@ from celldit.io.shards import Output
 from celldit.io.write import PredictedCells
 
 HELD_OUT, PEER_STEPS = "8 knock-outs in rep_3", 1600
-SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8), ("dopri5", 8))
+SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8))
 
 
 def of_celldit(posed: Posed, task: Task) -> list[dict[str, object]]:
@@ -70,7 +70,7 @@ def of_celldit(posed: Posed, task: Task) -> list[dict[str, object]]:
                 {
                     "method": "celldit",
                     "parameters": n_parameters,
-                    "solver": f"{solver} {steps}" if solver != "dopri5" else "adaptive",
+                    "solver": f"{solver} {steps}",
                     "output": output,
                     "cells_per_second": round(made.n_obs / spent),
                     "nmse": nmse,

@@ -17,7 +17,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 ModelFolder = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder written by celldit train.")
 ]
-Solver = Annotated[str, typer.Option(help="euler, midpoint, heun, rk4 or dopri5.")]
+Solver = Annotated[str, typer.Option(help="euler, heun or rk4.")]
 Steps = Annotated[int, typer.Option(help="Steps of the solver.")]
 Grid = Annotated[
     Literal["uniform", "quadratic", "cosine"], typer.Option(help="How the steps lie in time.")
@@ -57,6 +57,16 @@ Table = Annotated[Path | None, typer.Option("--output", "-o", help="Table to wri
 Device = Annotated[str, typer.Option(help="Where a large network computes: cpu, cuda or cuda:1.")]
 Dose = Annotated[str | None, typer.Option(help='Dose, a number or one for each part ("1+0.5").')]
 Time = Annotated[float | None, typer.Option(help="Time of the perturbation.")]
+Screen = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="Cells with raw counts.")]
+TableFile = Annotated[Path, typer.Option("--output", "-o", help="Table to write (.csv).")]
+Figure = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Figure to draw (.pdf, .png, .svg).")
+]
+Control = Annotated[str | None, typer.Option(metavar="LABEL", help="Label of unperturbed cells.")]
+DoseKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with doses.")]
+PerturbationSep = Annotated[
+    str | None, typer.Option(help="What joins two perturbations.", show_default="+")
+]
 
 
 def read_dose(dose: str | None) -> float | str | None:

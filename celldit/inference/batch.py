@@ -152,14 +152,13 @@ def _embedding(
     references: Mapping[StratumKey, np.ndarray],
 ) -> ConditionEmbedding:
     """The conditions as the network knows them, estimated block by block."""
-    blocks, with_parts = blocks_of(trained, conditions), trained.flow.reads_parts
+    blocks = blocks_of(trained, conditions)
     found = [
         ConditionEmbedding.of(
             trained.population,
             [conditions[q] for q in block],
             trained.shape,
             references,
-            with_parts=with_parts,
         )
         for block in blocks
     ]

@@ -16,7 +16,7 @@ from celldit.data.cells import Cells
 from celldit.flow import cell_noise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.counts import draw_counts
-from celldit.inference.noise import NoiseSources, solver_from_noise, uniforms
+from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
 from celldit.inference.offsets.condition import condition_offsets
 from celldit.inference.solver import SolverConfig, carry
 from celldit.io.sampling import TILE
@@ -41,6 +41,8 @@ class NewCells:
         Where the flow from noise starts for each condition.
     offset
         What brings conditions to their mean, by row; None for nothing.
+    shift_Q
+        What conditions add to log sizes.
     config, seed
         Of the solver, and of everything drawn.
     sizes_N
@@ -52,6 +54,7 @@ class NewCells:
     keys_N: np.ndarray
     sources: NoiseSources
     offset: Callable[[np.ndarray], Tensor] | None
+    shift_Q: np.ndarray
     config: SolverConfig
     seed: int
     sizes_N: np.ndarray | None = None
@@ -69,23 +72,24 @@ class NewCells:
         """Look up what cells of some conditions need."""
         offset = condition_offsets(trained, conditions, SolverConfig())
         sources = conditions.sources(trained.states)
-        return cls(trained, conditions, keys_N, sources, offset, config, seed, sizes_N)
+        shift_Q = trained.new_cell_model.sizes.shifts(conditions.conditions)
+        return cls(trained, conditions, keys_N, sources, offset, shift_Q, config, seed, sizes_N)
 
     def __call__(self, at_B: np.ndarray) -> PredictedCells:
         """The cells at the positions of a whole tile."""
         trained, row_B, keys = self.trained, self.conditions.row[at_B], self.keys_N[at_B]
-        model, uniform_B = trained.new_cell_model, uniforms(keys, self.seed, STATE_STREAM)
+        sizes, uniform_B = trained.new_cell_model.sizes, uniforms(keys, self.seed, STATE_STREAM)
+        shift_B = self.shift_Q[row_B]
         if self.sizes_N is None:
             state_B = self.sources.draw(row_B, uniform_B)
-            sizes_B = model.sizes(state_B, uniforms(keys, self.seed, SIZE_STREAM))
-            sizes_B = sizes_B.astype(np.float32)
+            sizes_B = sizes(state_B, shift_B, uniforms(keys, self.seed, SIZE_STREAM))
         else:
             sizes_B = self.sizes_N[at_B]
-            state_B = self.sources.draw(row_B, uniform_B, model.sizes.log_densities(sizes_B))
+            state_B = self.sources.draw(row_B, uniform_B, sizes.log_densities(sizes_B, shift_B))
         conditioning, source = self.sources.end(self.conditions.embedding, row_B, state_B)
         solver = None
         if self.config.solver == "sde":
-            solver = solver_from_noise(self.config, source.to(trained.flow.device), keys, self.seed)
+            solver = sde_from_noise(source.to(trained.flow.device), keys, self.seed)
         noise_BKD = cell_noise(torch.from_numpy(keys), trained.shape, self.seed)
         z_BKD = carry(trained.flow, source(noise_BKD), conditioning, self.config, solver=solver)
         return self._counted(z_BKD, torch.as_tensor(source.position), state_B, sizes_B, at_B)

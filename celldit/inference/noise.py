@@ -18,10 +18,10 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.states import States
-from celldit.flow import GaussianSource, Noise, Solver, cell_uniform, resolve_solver
+from celldit.flow import GaussianSource, Noise, cell_uniform
 from celldit.flow.anchored import FlowCondition
 from celldit.flow.draws import CellNoise
-from celldit.inference.solver import SolverConfig
+from celldit.flow.solvers import EulerMaruyama
 from celldit.random import SDE_STREAM
 
 
@@ -175,16 +175,10 @@ class ScatteredNoise:
         return self.source.scatter(self.noise(draw, like))
 
 
-def solver_from_noise(
-    config: SolverConfig, source: NoiseSource, keys_B: np.ndarray, seed: int
-) -> Solver:
-    """The solver that `config` names, for a flow from this source; keys and seed are for "sde"."""
+def sde_from_noise(source: NoiseSource, keys_B: np.ndarray, seed: int) -> EulerMaruyama:
+    """The SDE of a flow from this source, each cell with random numbers of its own."""
     supply = CellNoise(torch.from_numpy(keys_B), seed, SDE_STREAM)
-    return resolve_solver(
-        config.solver,
-        source=GaussianSource(source.position),
-        noise=ScatteredNoise(supply, source),
-    )
+    return EulerMaruyama(ScatteredNoise(supply, source), GaussianSource(source.position))
 
 
 def uniforms(keys: np.ndarray, seed: int, stream: int) -> np.ndarray:

@@ -23,8 +23,7 @@ class SolverConfig:
     Attributes
     ----------
     solver
-        ``"euler"``, ``"heun"``, ``"midpoint"``, ``"rk4"``, ``"dopri5"``, or ``"sde"`` (from noise
-        only).
+        ``"euler"``, ``"heun"``, ``"rk4"``, or ``"sde"`` (from noise only).
     n_steps
         Steps of a fixed-step solver.
     guidance
@@ -49,7 +48,8 @@ class SolverConfig:
     grid: str = "uniform"
 
     def __post_init__(self) -> None:
-        resolve_solver(self.solver)
+        if self.solver != "sde":
+            resolve_solver(self.solver)
         resolve_grid(self.grid)
         check_whole(self.n_steps, "n_steps")
         check_number(self.guidance, "guidance")

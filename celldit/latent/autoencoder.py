@@ -16,7 +16,6 @@ from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountModel
-from celldit.latent.sparse_rows import SparseRows
 from celldit.memory import give_back
 
 if TYPE_CHECKING:
@@ -243,12 +242,12 @@ class Autoencoder(nn.Module):
         """Where the weights are."""
         return self.loadings.device
 
-    def forward(self, log_BG: SparseRows) -> Tensor:
+    def forward(self, log_BG: Tensor) -> Tensor:
         """Encode the log expression of a mini-batch into latent tokens, shape (B, K, D)."""
         # Some narrow products add in an order that depends on the place of a row; wide ones do not.
         n_dims = self.loadings.shape[1]
         wide_GF = pad(self.loadings, (0, max(0, WIDE - n_dims)))
-        z_BF = (log_BG.dense() @ wide_GF)[:, :n_dims] - self.offset
+        z_BF = (log_BG @ wide_GF)[:, :n_dims] - self.offset
         return z_BF.view(-1, self.n_tokens, self.token_dim)
 
     @torch.no_grad()
@@ -259,9 +258,10 @@ class Autoencoder(nn.Module):
         for batch in cells.blocks(self.batch_size):
             log_BG = batch.log_normalized()
             for start in range(0, batch.n_cells, TILE):
-                tile = log_BG[start : start + TILE]
-                rows = SparseRows.of(tile).filled_up(TILE)
-                parts.append(self(rows.to(self.device))[: tile.shape[0]].cpu())
+                tile_BG = torch.from_numpy(log_BG[start : start + TILE].toarray())
+                n_cells = len(tile_BG)
+                filled_BG = pad(tile_BG, (0, 0, 0, TILE - n_cells))
+                parts.append(self(filled_BG.to(self.device))[:n_cells].cpu())
         if not parts:
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)

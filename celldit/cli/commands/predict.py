@@ -57,9 +57,7 @@ def predict(
     ] = "transport",
     solver: Annotated[
         str | None,
-        typer.Option(
-            help="euler, midpoint, heun, rk4 or dopri5.", show_default="heun; euler for edit"
-        ),
+        typer.Option(help="euler, heun or rk4.", show_default="heun; euler for edit"),
     ] = None,
     n_steps: options.Steps = 8,
     grid: options.Grid = "uniform",

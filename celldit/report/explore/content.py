@@ -24,7 +24,7 @@ from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.transport import Sampler
 from celldit.io.shards import Output
-from celldit.pl.attention import short_name
+from celldit.pl.gene_sets.attention import short_name
 from celldit.report.explore.packing import packed, packed_rates, packed_shares
 from celldit.training.trained import Trained
 

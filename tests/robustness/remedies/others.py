@@ -26,7 +26,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/metrics/", "no metric"): INNER,
     ("evaluation/metrics/", "bandwidths"): INNER,
     ("evaluation/task.py", "The genes of predicted"): INNER,
-    ("evaluation/uncertainty.py", "bootstrap"): INNER,
     ("evaluation/ceiling.py", "metric"): INNER,
     ("evaluation/metrics/copies.py", ""): INNER,
     ("data/cells.py", "gene names for"): INNER,
@@ -76,7 +75,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ): "test_cli.py misspells one",
     # --- carried out elsewhere
     ("arguments.py", "…"): "test_training.py and test_autoencoder.py leave these options out",
-    ("effects/tables/warnings.py", "…"): "effects/tables has tables that help, and that do not",
+    ("effects/tables/elsewhere.py", "…"): "effects/tables has tables that help, and that do not",
     ("inference/effects/table.py", "write it to disk"): "inference/effects/test_file.py does both",
     # --- what is missing is named
     ("data/labels/doubtful.py", "…"): "its five warnings are carried out in test_remedies.py",
@@ -91,13 +90,13 @@ OTHERS: dict[tuple[str, str], str] = {
     ("demo.py", ""): GIVEN,
     ("evaluation/benchmark/", ""): GIVEN,
     ("evaluation/challenge/panel.py", ""): GIVEN,
+    ("evaluation/expression.py", "not in truth"): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
     ("latent/config.py", "…"): "said by FORMER, whose entries are cases of models",
     ("pl/attention_network.py", "at least 3 tokens"): GIVEN,
     ("pl/embedding.py", "no effect to draw along"): GIVEN,
     ("report/numbers.py", "Nothing that was predicted"): GIVEN,
     ("tl/gene_loadings.py", "more than once"): GIVEN,
-    ("training/fine_tune.py", "context_embedding"): GIVEN,
     # --- again
     ("io/folders.py", "again and again"): RARE,
     ("io/model_folder.py", "celldit 0.1"): RARE,
