@@ -51,11 +51,11 @@ class NewCellRequest:
     def __post_init__(self) -> None:
         check_whole(self.n_cells, "n_cells")
 
-    @property
-    def is_conditional(self) -> bool:
-        """Whether anything but the number of cells is said."""
+    def check_like(self, like: object) -> None:
+        """Refuse conditions beside data to follow."""
         said = self.perturbation, self.covariates, self.dose, self.time
-        return any(value is not None for value in said)
+        if like is not None and any(value is not None for value in said):
+            raise InputError("like= says what to generate; leave out the other conditions.")
 
 
 def generate(
@@ -100,8 +100,6 @@ def _conditions(
     """Conditions, the row of each cell's, and its library size where `like` says it."""
     fields = trained.fields
     if like is not None:
-        if requested.is_conditional:
-            raise InputError("like= says what to generate; leave out the other conditions.")
         others = sorted(set(like.perturbations) - {fields.control})
         if others:
             request.labels_of(trained, others)

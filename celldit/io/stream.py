@@ -112,16 +112,17 @@ def new_store(target: Path) -> Iterator[Any]:
 
 
 def open_on_disk(path: Path) -> ad.AnnData:
-    """Open a written prediction with X and layers left on disk."""
+    """Open what was written with X and layers left on disk; rows are read when asked for."""
+    root: Any
     root = h5py.File(path, "r") if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
-    layers = {name: sparse_dataset(root[f"layers/{name}"]) for name in ("counts", "mean")}
+
+    def left(element: Any) -> Any:
+        return sparse_dataset(element) if hasattr(element, "keys") else element
+
     return ad.AnnData(
-        X=sparse_dataset(root["X"]),
-        obs=read_elem(root["obs"]),
-        var=read_elem(root["var"]),
-        layers=layers,
-        obsm={"X_celldit": read_elem(root["obsm/X_celldit"])},
-        uns=read_elem(root["uns"]),
+        X=left(root["X"]),
+        layers={name: left(root["layers"][name]) for name in root["layers"]},
+        **{name: read_elem(root[name]) for name in ("obs", "var", "obsm", "uns")},
     )
 
 

@@ -15,14 +15,10 @@ import shutil
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
-import zarr
-from anndata.io import read_elem
 
 from celldit.conditions import Condition
 from celldit.errors import FileError
@@ -34,7 +30,7 @@ from celldit.inference.effects.table import (
     effect_table,
     obs_of_effect,
 )
-from celldit.io.stream import append_rows, finish, growing_array, new_store
+from celldit.io.stream import append_rows, finish, growing_array, new_store, open_on_disk
 from celldit.training.trained import Trained
 
 PLACES = ("X", "layers/sd")
@@ -85,20 +81,7 @@ def write_effects(trained: Trained, conditions: Sequence[Condition], target: Pat
         rows = pd.concat(obs, ignore_index=True)
         rows.index = rows.index.astype(str)
         finish(root, rows, genes, trained.made_by(what="effects"))
-    return open_effects(target)
-
-
-def open_effects(path: Path) -> ad.AnnData:
-    """Open what :func:`write_effects` wrote; rows are read when they are asked for."""
-    root: Any
-    root = h5py.File(path, "r") if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
-    return ad.AnnData(
-        X=root["X"],
-        obs=read_elem(root["obs"]),
-        var=read_elem(root["var"]),
-        layers={"sd": root["layers/sd"]},
-        uns=read_elem(root["uns"]),
-    )
+    return open_on_disk(target)
 
 
 def check_room(target: Path, n_conditions: int, n_genes: int) -> None:
