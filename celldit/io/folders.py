@@ -341,11 +341,6 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Put a prefix before every name."""
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
 def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays under a prefix, without it."""
     start = f"{prefix}."
