@@ -82,7 +82,9 @@ class ConditionBatch:
     ) -> ConditionBatch:
         """Look up Q different conditions, of which each cell names one by its row, int64 (N,)."""
         kinds = [trained.known.classify(c) for c in distinct]
-        references = references_for(trained, distinct, controls or {})
+        known, scale = trained.population.references, trained.time_course.scale
+        new = {c.stratum for c in distinct} - set(known)
+        references = {key: mean_controls(known, key, controls, scale) for key in new}
         # Nothing was done to a control, so nothing may happen to it.
         weights = [
             0.0 if c.is_control else trained.weight_of(kind)
@@ -163,14 +165,3 @@ def _embedding(
         for block in blocks
     ]
     return ConditionEmbedding.joined(found, np.concatenate(blocks), len(conditions))
-
-
-def references_for(
-    trained: Trained,
-    conditions: Sequence[Condition],
-    controls: Mapping[StratumKey, np.ndarray],
-) -> dict[StratumKey, np.ndarray]:
-    """Mean latent of the controls for strata that training did not see."""
-    known, scale = trained.population.references, trained.time_course.scale
-    new = {c.stratum for c in conditions} - set(known)
-    return {key: mean_controls(known, key, controls, scale) for key in new}

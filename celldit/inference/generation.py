@@ -79,7 +79,7 @@ def generate(
     request.warn_outside(conditions, trained.frequencies)
     batch = ConditionBatch.of_rows(trained, conditions, row_N)
     ends = _ends(trained, batch, cells_N, options.seed)
-    drawing = NewCells.of(
+    drawing = NewCells(
         trained, ends, batch.draw_keys(cells_N), options.config, options.seed, sizes_N
     )
     sample: Callable[[np.ndarray], PredictedCells] = drawing
@@ -159,12 +159,7 @@ def _between(
         ends = z_BKD, course(z_BKD, start_B, end_B, keys_B)
         offset_BG = None if offset is None else offset(start_B, end_B)
         moved = edit(autoencoder, cells, ends, offset_BG, keys_B, seed, MOVED_STREAM)
-        return moved if moves_B.all() else _chosen(moves_B, moved, drawn)
+        place_B = np.arange(len(moves_B))
+        return concatenate([moved, drawn])[np.where(moves_B, place_B, len(moves_B) + place_B)]
 
     return sample
-
-
-def _chosen(own_B: np.ndarray, first: PredictedCells, second: PredictedCells) -> PredictedCells:
-    """Cells of the first where `own_B` says so, of the second elsewhere."""
-    place_B = np.arange(len(own_B))
-    return concatenate([first, second])[np.where(own_B, place_B, len(own_B) + place_B)]

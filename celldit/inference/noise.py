@@ -136,10 +136,6 @@ class NoiseSources:
             state_B[own] = rows[share_bM.argmax(1)]
         return state_B
 
-    def positions_of(self, row_B: np.ndarray) -> Tensor:
-        """Means of B cells in the conditions `row_B`, shape (B, K, D)."""
-        return self.positions_QKD[torch.from_numpy(row_B)]
-
     def end(
         self, embedding: ConditionEmbedding, row_B: np.ndarray, state_B: np.ndarray
     ) -> NoiseEnd:
