@@ -15,8 +15,6 @@ from celldit.data.disk.opening import described
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 
-__all__ = ["Selection", "query_fields", "selected"]
-
 Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 
 

@@ -20,8 +20,6 @@ from celldit.evaluation.expression import Expression, conditions_of, match_to, t
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["CEILING", "averages", "compare", "score_halves", "with_baselines"]
-
 CEILING = "ceiling"
 
 

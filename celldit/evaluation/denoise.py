@@ -8,8 +8,6 @@ import numpy as np
 
 from celldit.evaluation.expression import Expression
 
-__all__ = ["denoise"]
-
 
 def denoise(cells: Expression, control: Expression) -> Expression:
     """Shrink the shift of every condition towards the mean shift of its context.

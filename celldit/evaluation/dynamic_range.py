@@ -15,8 +15,6 @@ from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, resolve
 from celldit.evaluation.expression import Expression
 from celldit.evaluation.task import Task
 
-__all__ = ["dynamic_range", "unchanged"]
-
 #: A measure tells something where replicate and no change lie this many spreads apart.
 ENOUGH = 2.0
 FALSE_CALLS = "false_calls"

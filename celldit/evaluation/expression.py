@@ -18,16 +18,6 @@ from celldit.data.fields import Fields, is_set_up
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
-__all__ = [
-    "Expression",
-    "check_genes",
-    "check_labels",
-    "conditions_of",
-    "match_to",
-    "read_measured",
-    "read_predicted",
-]
-
 COUNTS_LAYER = "counts"
 SIZE_FACTOR = "size_factor"
 

@@ -15,8 +15,6 @@ from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression, match_to
 from celldit.evaluation.task import Task
 
-__all__ = ["intervals"]
-
 #: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
 _UNBIASED = frozenset({"nmse", "energy", "mmd", "correlation_error"})
 

@@ -28,8 +28,6 @@ from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
 from celldit.evaluation.representation import PrincipalComponents
 
-__all__ = ["Task"]
-
 Key = tuple[str, str]
 
 

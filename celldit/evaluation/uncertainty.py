@@ -11,8 +11,6 @@ from celldit.errors import InputError
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["detectable", "permutation_p_value"]
-
 
 def detectable(
     truth: ad.AnnData,

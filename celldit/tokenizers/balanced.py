@@ -32,8 +32,6 @@ from scipy import sparse
 
 from celldit.components import principal_components
 
-__all__ = ["balanced_modules", "gene_points"]
-
 _N_COMPONENTS = 50
 _N_ROUNDS = 20
 

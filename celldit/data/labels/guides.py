@@ -12,8 +12,6 @@ import pandas as pd
 from celldit.data.labels.labels import join, split_label
 from celldit.errors import InputError, examples
 
-__all__ = ["CONTROL_GUIDES", "GuideNames", "is_control_guide", "merge_guide_labels"]
-
 CONTROL_GUIDES = (
     "NT",
     "NTC",

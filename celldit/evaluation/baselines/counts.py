@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-__all__ = ["edit_counts"]
-
 # Largest factor by which a gene is scaled.
 LARGEST = 100.0
 ROUNDS = 30

@@ -11,8 +11,6 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.errors import InputError, examples
 
-__all__ = ["Effects", "group_means", "measure_effects"]
-
 
 @dataclass(frozen=True, eq=False)
 class Effects:

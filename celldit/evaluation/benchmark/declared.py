@@ -17,8 +17,6 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.benchmark.problems import DATASETS, Problem, set_up
 from celldit.io.files import read_h5ad, read_toml
 
-__all__ = ["Declaration", "read_declaration"]
-
 _TOP = ("methods", "seeds", "max_epochs", "data", "problem")
 _DATA = (
     "name",

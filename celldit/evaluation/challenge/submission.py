@@ -17,8 +17,6 @@ from celldit.data.labels.columns import text_column
 from celldit.errors import InputError, examples
 from celldit.evaluation.challenge.panel import COUNT_LAYERS, MIN_CELLS
 
-__all__ = ["CONTROL_LABEL", "LABEL_COLUMN", "check_submission", "submission"]
-
 LABEL_COLUMN = "target"
 CONTROL_LABEL = "non-targeting"
 #: More counts in a cell are refused by the scorer.

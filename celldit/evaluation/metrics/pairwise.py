@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["center_together", "mean_over_pairs"]
-
 TILE = 2048
 # Below this share of the squared norms, |x|^2 + |y|^2 - 2xy has lost too many float32 digits.
 CANCELLED = 1e-4
