@@ -34,6 +34,27 @@ Device = Annotated[str, typer.Option(help="Where a large network computes: cpu, 
 Dose = Annotated[str | None, typer.Option(help='Dose, a number or one for each part ("1+0.5").')]
 Time = Annotated[float | None, typer.Option(help="Time of the perturbation.")]
 
+Screen = Annotated[Path, typer.Argument(metavar="DATA.h5ad", help="Cells with raw counts.")]
+Table = Annotated[Path, typer.Option("--output", "-o", help="Table to write (.csv).")]
+Figure = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Figure to draw (.pdf, .png, .svg).")
+]
+PerturbationKey = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column with the perturbation.")
+]
+Control = Annotated[str | None, typer.Option(metavar="LABEL", help="Label of unperturbed cells.")]
+CovariateKeys = Annotated[
+    list[str] | None,
+    typer.Option("--covariate-key", metavar="COLUMN", help="Context; repeat for several."),
+]
+SizeFactorKey = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Column with library sizes.")
+]
+DoseKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with doses.")]
+PerturbationSep = Annotated[
+    str | None, typer.Option(help="What joins two perturbations.", show_default="+")
+]
+
 
 def read_dose(dose: str | None) -> float | str | None:
     """A number where the text is one."""

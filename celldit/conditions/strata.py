@@ -70,6 +70,11 @@ class Stratum:
         """The control condition with the largest share."""
         return max(self.shares, key=lambda row: (self.shares[row], -row))
 
+    @property
+    def is_identified(self) -> bool:
+        """Whether the context has controls of its own, at whatever time."""
+        return self.origin in (Origin.OWN, Origin.TIMES)
+
 
 @dataclass(frozen=True, eq=False)
 class Strata:

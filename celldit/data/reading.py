@@ -12,6 +12,7 @@ from celldit.data.cells import Cells
 from celldit.data.disk.opening import open_backed, open_fields, open_store
 from celldit.data.disk.stored import StoredCells
 from celldit.data.fields import Fields
+from celldit.data.screens.modality import set_up_modality
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.memory import within_memory
@@ -30,6 +31,7 @@ def read_set_up(source: Source) -> tuple[CellStore, Fields]:
     if isinstance(source, (str, os.PathLike)):
         store = open_store(source)
         return store, store.fields
+    source = set_up_modality(source)
     _check_kind(source)
     fields = Fields.from_anndata(source)
     return read_any(source, fields), fields
@@ -58,6 +60,7 @@ def _read(source: Source, fields: Fields, genes: Sequence[str] | None) -> CellSt
         return source.with_genes(genes)
     if isinstance(source, (str, os.PathLike)):
         return open_fields(source, fields, genes)
+    source = set_up_modality(source)
     _check_kind(source)
     backed = open_backed(source, fields, genes)
     return Cells.from_anndata(source, fields, genes=genes) if backed is None else backed

@@ -29,3 +29,7 @@ __all__ = [
     "paired",
     "score",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

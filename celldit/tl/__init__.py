@@ -19,13 +19,16 @@ from celldit.evaluation import (
 from celldit.report import report
 from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
+from celldit.tl.dose_response import dose_response
 from celldit.tl.effects import effects, ranked_genes
 from celldit.tl.embed import embed
 from celldit.tl.fate_map import fate_map
 from celldit.tl.gene_loadings import gene_loadings
+from celldit.tl.interactions import interactions
 from celldit.tl.next_perturbations import next_perturbations
 from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
+from celldit.tl.responders import responders
 from celldit.tl.token_activity import token_activity
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "compare",
     "counterfactual",
     "detectable",
+    "dose_response",
     "dynamic_range",
     "effects",
     "embed",
@@ -41,6 +45,7 @@ __all__ = [
     "fate_map",
     "gene_loadings",
     "headroom",
+    "interactions",
     "intervals",
     "next_perturbations",
     "paired",
@@ -48,5 +53,10 @@ __all__ = [
     "rank_perturbations",
     "ranked_genes",
     "report",
+    "responders",
     "token_activity",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from celldit.model import CellDiT
     from celldit.training.trained import Trained
 
-__all__ = ["read_cells", "trained_parts", "writable"]
+__all__ = ["measured_cells", "read_cells", "trained_parts", "writable"]
 
 
 def trained_parts(model: CellDiT) -> Trained:
@@ -56,6 +56,25 @@ def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
         If a column or layer does not exist.
     """
     return Cells.from_anndata(adata, fields_for(adata, trained), genes=trained.genes)
+
+
+def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
+    """Read perturbed and control cells, and what their columns mean, for tools without a model.
+
+    Raises
+    ------
+    InputError
+        If `adata` was not set up with perturbations, or counts or columns cannot be used.
+    UnknownNameError
+        If a column or layer does not exist.
+    """
+    fields = Fields.from_anndata(adata)
+    if fields.perturbation_key is None:
+        raise InputError(
+            "adata was set up without perturbation_key, so no cell is known to be perturbed; call "
+            "CellDiT.setup_anndata(adata, perturbation_key=...)."
+        )
+    return Cells.from_anndata(adata, fields), fields
 
 
 def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:

@@ -58,6 +58,12 @@ def calls(
         {"celldit": predicted}, adata, adata, baselines=True, equal_cells=True, n_repeats=1
     )
     fates = pd.DataFrame([[0.5, 0.5], [1.0, 0.0]], ["a", "b"], ["a", "b"])
+    answered = adata.copy()
+    cd.tl.responders(answered)
+    cd.tl.interactions(answered)
+    dosed = adata[adata.obs["perturbation"].isin(["control", "A"]).to_numpy()].copy()
+    dosed.obs["um"] = np.where(dosed.obs["perturbation"] == "A", np.arange(dosed.n_obs) % 4 + 1, 0)
+    CellDiT.setup_anndata(dosed, perturbation_key="perturbation", dose_key="um")
     found = {
         "report.explore": (adata, model, folder / "explore.html", ["A"]),
         "tl.attention": (adata, model, "A"),
@@ -65,6 +71,7 @@ def calls(
         "tl.compare": ({"celldit": predicted}, adata, adata),
         "tl.counterfactual": (adata, model, "A"),
         "tl.detectable": (adata, adata),
+        "tl.dose_response": (dosed,),
         "tl.dynamic_range": (adata, adata),
         "tl.effects": (adata, model, ["A"]),
         "tl.embed": (adata, model),
@@ -72,6 +79,7 @@ def calls(
         "tl.fate_map": (adata, model),
         "tl.gene_loadings": (adata, model),
         "tl.headroom": (compared, "celldit", "mean shift"),
+        "tl.interactions": (adata,),
         "tl.intervals": (predicted, adata, adata),
         "tl.next_perturbations": (adata, model, ["A+C", "B+C"]),
         "tl.paired": (compared, "celldit", "mean shift"),
@@ -79,6 +87,7 @@ def calls(
         "tl.rank_perturbations": (adata, model),
         "tl.ranked_genes": (probable,),
         "tl.report": (predicted, adata, adata),
+        "tl.responders": (adata, ["A"]),
         "tl.token_activity": (adata, model),
         "pl.attention": (attention, "A"),
         "pl.attention_network": (attention, "A"),
@@ -89,7 +98,9 @@ def calls(
         "pl.effect_heatmap": (effects, ["gene1"]),
         "pl.embedding": (adata, predicted),
         "pl.fate_map": (fates,),
+        "pl.interactions": (answered, "A+B"),
         "pl.programs": (programs,),
+        "pl.responders": (answered, "A"),
         "pl.scores": (scores, "pearson"),
         "pl.training_curves": (model,),
         "pl.trajectory": (effects, ["gene1"]),

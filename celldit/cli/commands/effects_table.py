@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import Debug, Json, Overwrite, Quiet
+from celldit.cli.options import (
+    Control,
+    CountsLayer,
+    CovariateKeys,
+    Debug,
+    Json,
+    Overwrite,
+    PerturbationKey,
+    PerturbationSep,
+    Quiet,
+    SizeFactorKey,
+)
 
 
 def effects_table(
@@ -20,14 +31,12 @@ def effects_table(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
-    perturbation_key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column with the perturbation.")
-    ] = None,
-    control: Annotated[str | None, typer.Option(metavar="LABEL")] = None,
-    covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
-    size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
-    counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
-    perturbation_sep: Annotated[str | None, typer.Option(show_default="+")] = None,
+    perturbation_key: PerturbationKey = None,
+    control: Control = None,
+    covariate_key: CovariateKeys = None,
+    size_factor_key: SizeFactorKey = None,
+    counts_layer: CountsLayer = None,
+    perturbation_sep: PerturbationSep = None,
     source: Annotated[str, typer.Option(help="Where the data are from.")] = "",
     licence: Annotated[str, typer.Option(help="On what terms they may be used.")] = "",
     species: Annotated[str, typer.Option(help="Of which organism they are.")] = "",

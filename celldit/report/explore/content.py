@@ -21,7 +21,7 @@ from celldit.inference.effects.changes import effects_of, new_controls
 from celldit.inference.effects.summary import summary
 from celldit.inference.effects.table import CHANGED
 from celldit.inference.solver import SolverConfig
-from celldit.pl.attention import short_name
+from celldit.pl.gene_sets.attention import short_name
 from celldit.report.explore.packing import packed, packed_rates, packed_shares
 from celldit.training.trained import Trained
 

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.attention import short_name
-from celldit.pl.style import INK, MEASURED, PREDICTED, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_sets.attention import short_name
+from celldit.pl.style import INK, MEASURED, PREDICTED, style
 
 __all__ = ["programs"]
 
 COLUMNS = {"perturbation", "context", "program", "share", "effect_model", "network"}
 
 
+@figure
 def programs(
     table: pd.DataFrame,
     perturbation: str | None = None,
     *,
     context: str | None = None,
     n_programs: int = 15,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> Axes:
     """Draw which gene sets carry a predicted shift, and what of it the network added.
 
@@ -40,7 +40,7 @@ def programs(
         table for one of them.
     n_programs
         Programs to draw, those with the largest shares.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -59,6 +59,7 @@ def programs(
     >>> table = cd.tl.programs(adata, model, "STAT1")
     >>> ax = cd.pl.programs(table)
     """
+    canvas = Canvas.of("programs", options)
     if not isinstance(table, pd.DataFrame) or not set(table.columns) >= COLUMNS:
         raise InputError("table must be what cd.tl.programs returns.")
     if n_programs < 1:
@@ -80,14 +81,13 @@ def programs(
     strongest = mean["share"].abs().sort_values(ascending=False, kind="stable").index[:n_programs]
     mean = mean.loc[strongest].sort_values("share", kind="stable")
     with style():
-        new = ax is None
         size = (5.6, 0.9 + 0.22 * len(mean))
-        (ax,) = panels(1, ax, size=size)
+        (ax,) = canvas.panels(1, size=size)
         at = np.arange(len(mean))
-        for column, offset, color, name in (
-            ("effect_model", 0.19, MEASURED, "effect model"),
-            ("network", -0.19, PREDICTED, "network"),
-        ):
+        names = ("effect model", "network")
+        colors = canvas.colors(names, (MEASURED, PREDICTED))
+        for name, offset, color in zip(names, (0.19, -0.19), colors, strict=True):
+            column = name.replace(" ", "_")
             ax.barh(at + offset, 100 * mean[column], height=0.36, color=color, label=name)
         ax.plot(100 * mean["share"], at, "o", ms=3.2, color=INK, label="together")
         ax.axvline(0, color=INK, lw=0.6)
@@ -96,8 +96,7 @@ def programs(
         ax.set_xlabel("share of the predicted shift (%)")
         ax.set_title(f"{label}: programmes" + (f", {where}" if where else ""))
         ax.legend(loc="lower right", fontsize=7, frameon=False)
-        finish([ax], show=show, save=save, own=new)
-    return ax
+    return canvas.finish(ax)
 
 
 def _one_of(table: pd.DataFrame, column: str, value: str | None) -> str:

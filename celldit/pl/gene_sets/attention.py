@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.style import finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.style import style
 
 __all__ = ["attention", "short_name", "wide_attention"]
 
 COLUMNS = ("perturbation", "context", "reader", "token", "attention", "difference")
 
 
+@figure
 def attention(
     table: pd.DataFrame,
     perturbation: str | None = None,
     *,
     difference: bool = True,
     n_tokens: int = 20,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> Axes:
     """Draw which tokens the network reads together, and how a perturbation changes that.
 
@@ -38,7 +38,7 @@ def attention(
         Draw perturbed minus control (True) or the attention itself.
     n_tokens
         Tokens to draw on either side, those with the largest values.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -57,15 +57,15 @@ def attention(
     >>> table = cd.tl.attention(adata, model, "STAT1")
     >>> ax = cd.pl.attention(table)
     """
+    canvas = Canvas.of("attention", options)
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
     with style():
-        new = ax is None
         size = (3.6 + 0.2 * wide.shape[1], 2.2 + 0.19 * len(wide))
-        (ax,) = panels(1, ax, size=size)
+        (ax,) = canvas.panels(1, size=size)
         values = wide.to_numpy()
         bound = float(np.abs(values).max()) or 1.0
         low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
-        image = ax.imshow(values, cmap=colors, vmin=low, vmax=bound, aspect="auto")
+        image = ax.imshow(values, cmap=canvas.colormap(colors), vmin=low, vmax=bound, aspect="auto")
         ax.set_yticks(range(len(wide)), [short_name(str(name)) for name in wide.index], fontsize=7)
         readers = [short_name(str(name)) for name in wide.columns]
         ax.set_xticks(range(wide.shape[1]), readers, fontsize=7, rotation=90)
@@ -77,8 +77,7 @@ def attention(
         bar.ax.tick_params(labelsize=7)
         bar.outline.set_visible(False)
         ax.set_title(label)
-        finish([ax], show=show, save=save, own=new)
-    return ax
+    return canvas.finish(ax)
 
 
 def wide_attention(

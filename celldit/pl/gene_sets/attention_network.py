@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,9 @@ from matplotlib.path import Path
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from celldit.errors import InputError
-from celldit.pl.attention import short_name, wide_attention
-from celldit.pl.style import INK, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_sets.attention import short_name, wide_attention
+from celldit.pl.style import INK, style
 
 __all__ = ["attention_network"]
 
@@ -23,6 +24,7 @@ MARGIN = 2.3
 LONGEST_NAME = 26
 
 
+@figure
 def attention_network(
     table: pd.DataFrame,
     perturbation: str | None = None,
@@ -30,9 +32,7 @@ def attention_network(
     difference: bool = True,
     n_tokens: int = 20,
     n_edges: int = 30,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> Axes:
     """Draw which gene sets are read together, as a ring of tokens joined by lines.
 
@@ -53,7 +53,7 @@ def attention_network(
         Tokens to draw, those with the largest values; at least 3.
     n_edges
         Most lines to draw.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -72,6 +72,7 @@ def attention_network(
     >>> table = cd.tl.attention(adata, model, "STAT1")
     >>> ax = cd.pl.attention_network(table)
     """
+    canvas = Canvas.of("attention_network", options)
     if n_tokens < 3 or n_edges < 0:
         raise InputError(f"n_tokens={n_tokens!r} and n_edges={n_edges!r} must be at least 3 and 0.")
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
@@ -84,17 +85,15 @@ def attention_network(
     wide, x_TK, mean_T = wide.iloc[order], x_TK[order], mean_T[order]
     angle_T = np.pi / 2 - 2 * np.pi * (np.arange(len(wide)) + 0.5) / len(wide)
     with style():
-        new = ax is None
-        (ax,) = panels(1, ax, size=(7.4, 6.4))
+        (ax,) = canvas.panels(1, size=(7.4, 6.4))
         _lines(ax, angle_T, x_TK @ x_TK.T, n_edges)
-        _tokens(ax, angle_T, mean_T, difference)
+        _tokens(ax, angle_T, mean_T, difference, canvas)
         _names(ax, angle_T, [short_name(str(name), LONGEST_NAME) for name in wide.index])
         ax.set(xlim=(-MARGIN, MARGIN), ylim=(-MARGIN, MARGIN), xticks=[], yticks=[])
         ax.set_aspect("equal")
         ax.spines[:].set_visible(False)
         ax.set_title(f"{label}: tokens read together")
-        finish([ax], show=show, save=save, own=new)
-    return ax
+    return canvas.finish(ax)
 
 
 def _ring_order(x_TK: np.ndarray) -> np.ndarray:
@@ -125,17 +124,20 @@ def _lines(ax: Axes, angle_T: np.ndarray, together_TT: np.ndarray, n_edges: int)
         ax.add_patch(patch)
 
 
-def _tokens(ax: Axes, angle_T: np.ndarray, mean_T: np.ndarray, difference: bool) -> None:
+def _tokens(
+    ax: Axes, angle_T: np.ndarray, mean_T: np.ndarray, difference: bool, canvas: Canvas
+) -> None:
     bound = float(np.abs(mean_T).max()) or 1.0
     size = 25 + 165 * np.abs(mean_T) / bound
-    colors: dict[str, Any] = {"cmap": "cividis", "vmin": float(mean_T.min()), "vmax": bound}
+    colors: dict[str, Any] = {"vmin": float(mean_T.min()), "vmax": bound}
     if difference:
-        colors = {"cmap": "RdBu_r", "norm": TwoSlopeNorm(0.0, -bound, bound)}
+        colors = {"norm": TwoSlopeNorm(0.0, -bound, bound)}
     points = ax.scatter(
         np.cos(angle_T),
         np.sin(angle_T),
         s=size,
         c=mean_T,
+        cmap=canvas.colormap("RdBu_r" if difference else "cividis"),
         edgecolor=INK,
         lw=0.6,
         zorder=3,

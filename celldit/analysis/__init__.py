@@ -1,0 +1,1 @@
+"""What the measured cells of a screen say, without a model: responders, interactions, doses."""

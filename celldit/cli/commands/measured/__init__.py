@@ -1,0 +1,1 @@
+"""Commands that ask measured cells, without a model."""

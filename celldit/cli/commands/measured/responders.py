@@ -1,0 +1,87 @@
+"""``celldit responders``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from celldit.cli.commands.measured.reading import read_screen, write_figure, write_table
+from celldit.cli.guard import guard, say, say_json
+from celldit.cli.options import (
+    Control,
+    CountsLayer,
+    CovariateKeys,
+    Debug,
+    Figure,
+    Json,
+    Overwrite,
+    PerturbationKey,
+    Quiet,
+    Screen,
+    Seed,
+    SizeFactorKey,
+    Table,
+)
+
+
+def responders(
+    data: Screen,
+    output: Table,
+    perturbation: Annotated[
+        list[str] | None,
+        typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
+    ] = None,
+    guide_key: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with the guide of each cell.")
+    ] = None,
+    cells: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Probability of each cell to write (.csv).")
+    ] = None,
+    figure: Figure = None,
+    perturbation_key: PerturbationKey = None,
+    control: Control = None,
+    covariate_key: CovariateKeys = None,
+    size_factor_key: SizeFactorKey = None,
+    counts_layer: CountsLayer = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say which perturbed cells responded, and which guides work.
+
+    Example: celldit responders screen.h5ad -o shares.csv --cells cells.csv --guide-key grna
+    """
+    given = {
+        "perturbation_key": perturbation_key,
+        "control": control,
+        "covariate_keys": covariate_key,
+        "size_factor_key": size_factor_key,
+        "counts_layer": counts_layer,
+    }
+    with guard(debug=debug, quiet=quiet, kept=f"{output} was not written."):
+        from functools import partial
+
+        from celldit.io.files import refuse_existing
+        from celldit.pl.responders import responders as draw
+        from celldit.tl.responders import responders as find
+
+        paths = [path for path in (output, cells, figure) if path]
+        refuse_existing(paths, overwrite=overwrite)
+        adata = read_screen(data, given)
+        table = find(adata, perturbation or None, guide_key=guide_key, seed=seed)
+        write_figure(figure, partial(draw, adata, perturbation or None))
+        if cells is not None:
+            columns = adata.obs[["p_responded", "response_score"]].dropna()
+            write_table(columns.rename_axis("cell").reset_index(), cells)
+        write_table(table, output)
+        if as_json:
+            say_json(table.to_dict("records"))
+            return
+        for row in table.itertuples():
+            name = getattr(row, "guide", row.perturbation)
+            say(f"{name}: {row.share:.0%} responded ({row.low:.0%} to {row.high:.0%})", quiet=quiet)
+        say(f"The shares are in {output}.", quiet=quiet)
