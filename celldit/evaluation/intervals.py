@@ -112,8 +112,7 @@ def _around(
 
 
 def _half(cells: Expression, rng: np.random.Generator) -> Expression:
-    kept = [rows[_rows(len(rows), rng)] for rows in cells.conditions().values()]
-    return cells.take(np.sort(np.concatenate(kept)))
+    return cells.of_conditions(lambda _, rows: rows[_rows(len(rows), rng)])
 
 
 def _rows(n: int, rng: np.random.Generator) -> np.ndarray:
