@@ -196,7 +196,7 @@ def _placed(prior: EffectPrior) -> EffectPrior:
     offsets = {}
     for at, key in enumerate(prior.baselines.borrowed):
         columns = [None] * at + [prior.baselines.sd(key)[None]]
-        offsets[key] = (prior._observed.mean(nothing, none, columns) @ basis)[0]
+        offsets[key] = (prior.observed.mean(nothing, none, columns) @ basis)[0]
         positions[key] = positions[key] + offsets[key]
     return replace(
         prior,

@@ -29,10 +29,10 @@ def joint_covariance(prior: EffectPrior, conditions: Sequence[Condition]) -> np.
     """
     seen = prior.conditions
     kernel_QQ, kernel_QC = (
-        prior._sharing.dense(conditions, others) for others in (conditions, seen)
+        prior.sharing.dense(conditions, others) for others in (conditions, seen)
     )
     totals_Q, totals_C = (prior.kernel.totals(some) for some in (conditions, seen))
-    levels_Q, levels_C = (prior._columns(some) for some in (conditions, seen))
+    levels_Q, levels_C = (prior.columns(some) for some in (conditions, seen))
     covariances = []
     for k, (signal, common) in enumerate(zip(prior.signal, prior.common, strict=True)):
         own_QQ = signal * kernel_QQ + common * np.outer(totals_Q, totals_Q)

@@ -133,12 +133,7 @@ def problems(*, full: bool = False) -> list[Problem]:
 def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     """Split the data of a problem, and make sure that no held-out cell is trained on.
 
-    Parameters
-    ----------
-    problem
-        What to hold out.
-    adata
-        The data set, set up; None to load the bundled one.
+    The data set is set up; None loads the bundled one.
 
     Raises
     ------
