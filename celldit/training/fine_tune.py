@@ -82,14 +82,9 @@ def fine_tune(
     Raises
     ------
     InputError
-        If too few genes are shared, or the network has an embedding of the old contexts.
+        If too few genes are shared.
     """
     check_fields(trained.fields, fields)
-    if getattr(trained.flow.config, "context_embedding", False):
-        raise InputError(
-            "This model has context_embedding=True, an embedding of the contexts it was trained "
-            "on, so it cannot go on with others; train one without, which is the default."
-        )
     autoencoder = trained.autoencoder
     parts = autoencoder.tokenizer, autoencoder.config, trained.flow.config
     design = Design(fields, *parts, trained.features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -82,9 +82,8 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
         def make_flow(population: Population) -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(run.seed)
-                n_contexts = len(population.contexts)
                 shape = autoencoder.n_tokens, autoencoder.token_dim
-                return AnchoredFlow(*shape, design.network, n_contexts, views)
+                return AnchoredFlow(*shape, design.network, views)
 
         trained_with = run.to_dict()
         if design.borrowed is not None:
@@ -151,6 +150,9 @@ class Learner:
             Conditions that trial runs must not judge by.
         """
         cells, table, run, autoencoder = self.cells, self.table, self.run, self.autoencoder
+        if weight and any(weight.values()):
+            # What these cells cannot judge is to use the network, so it learns all it can.
+            run = replace(run, config=replace(run.config, least_gain=0.0))
         folder = None if self.checkpoints is None else self.checkpoints.folder
         watch = FiniteLoss(cells, folder)
         arguments = watch.added_to(run.trainer_arguments)
@@ -180,7 +182,7 @@ class Learner:
                 flow, z_NKD, table, population, run, watch, of_flow("noise")
             )
         weight = complete_weight(verdict, weight or {})
-        network = NetworkShare(flow, weight, population.contexts)
+        network = NetworkShare(flow, weight)
         fitted = fit_calibrations(
             cells,
             table,

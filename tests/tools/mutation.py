@@ -37,7 +37,7 @@ MUTATIONS = (
         "flow/test_guidance.py",
     ),
     Mutation(
-        "off by one step", "flow/solvers/heun.py",
+        "off by one step", "flow/solvers/fixed.py",
         "field(x + dt * k1, t + dt)", "field(x + dt * k1, t)", "flow/test_solvers.py",
     ),
     Mutation(

@@ -264,16 +264,6 @@ def test_a_new_training_after_tuning_knows_its_own_conditions_alone(
         model.predict(perturbations=["B"])
 
 
-def test_a_model_with_context_embeddings_cannot_go_on(
-    tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path: Path
-) -> None:
-    model = train_tiny(
-        tiny_screen, dit=DiTConfig(depth=1, width=16, n_heads=2, context_embedding=True)
-    )
-    with pytest.raises(InputError, match=r"context_embedding=True.*train one without"):
-        model.fine_tune(setup(tiny_screen), max_epochs=1, **QUICK)
-
-
 def test_cells_on_disk_stay_there(tiny_screen: ad.AnnData, saved: Path, tmp_path: Path) -> None:
     other = setup(tiny_screen[:, :35])
     other.write_h5ad(tmp_path / "cells.h5ad")

@@ -52,7 +52,7 @@ def test_shapes(setting: tuple, at_noise: bool) -> None:
         assert batch.x0_BKD.shape == batch.x1_BKD.shape == (40, 2, 3)
         assert batch.x0_BKD.dtype == batch.x1_BKD.dtype == torch.float32
         assert batch.condition.effect_BKD.shape == batch.condition.position_BKD.shape == (40, 2, 3)
-        assert batch.condition.doubt_B.shape == (40,)
+        assert batch.condition.sd_B.shape == (40,)
         assert bool((batch.condition.from_noise_B == at_noise).all())
         assert not batch.condition.withheld_B.any()
         assert all(torch.isfinite(t).all() for t in (batch.x0_BKD, batch.x1_BKD))
