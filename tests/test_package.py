@@ -82,7 +82,6 @@ ROOMS = (
 LOOKS_DOWN = {
     ("conditions", "effects"),
     ("training", "io"),
-    ("io", "inference"),
 }
 
 

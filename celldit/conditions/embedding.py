@@ -48,6 +48,20 @@ class ConditionEmbedding:
             torch.from_numpy(estimate.sd),
         )
 
+    @classmethod
+    def joined(
+        cls, blocks: Sequence[ConditionEmbedding], rows: np.ndarray, n_conditions: int
+    ) -> ConditionEmbedding:
+        """One of Q conditions from several, whose rows together are `rows`, repeats allowed."""
+        place = np.empty(n_conditions, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        at = torch.from_numpy(place)
+        return cls(
+            torch.cat([block.effects_QKD for block in blocks])[at],
+            torch.cat([block.positions_QKD for block in blocks])[at],
+            torch.cat([block.sds_Q for block in blocks])[at],
+        )
+
     def conditioning(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
         """What the network is told of cells in the conditions `rows`, shape (B,)."""
         at = torch.as_tensor(rows, dtype=torch.int64)

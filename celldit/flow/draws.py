@@ -12,19 +12,12 @@ import torch
 
 from celldit.errors import InputError
 from celldit.flow.noise import cell_noise
+from celldit.random import SDE_STREAM
 
 __all__ = [
-    "EDIT_STREAM",
-    "SDE_STREAM",
-    "SOURCE_STREAM",
     "CellNoise",
     "Noise",
 ]
-
-# First streams of the consumers of a cell's noise, far enough apart that they never meet.
-SOURCE_STREAM = 0
-EDIT_STREAM = 1 << 24
-SDE_STREAM = 1 << 25
 
 
 class Noise(Protocol):
@@ -46,7 +39,7 @@ class CellNoise:
     seed
         Seed of the run.
     stream
-        Stream of draw 0; draw k uses stream + k. Start from ``SDE_STREAM`` or ``EDIT_STREAM``.
+        Stream of draw 0; draw k uses stream + k. See :mod:`celldit.random`.
     """
 
     cell_keys: torch.Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from celldit import __version__
+from celldit.arguments import check_path
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
@@ -27,7 +29,15 @@ from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.flow.time import TimeFlow
-from celldit.io.folders import Header, advice_on, prefixed, said_of, under
+from celldit.io.folders import (
+    Header,
+    advice_on,
+    prefixed,
+    read_folder,
+    said_of,
+    under,
+    write_folder,
+)
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.latent.autoencoder import LARGE, Autoencoder, short
 from celldit.latent.config import FORMER, LatentConfig
@@ -130,6 +140,22 @@ def to_folder(trained: Trained) -> Folder:
     arrays = arrays_of(trained)
     arrays.update(feature_arrays(trained.features))
     return config, vocab, arrays
+
+
+def load_trained(path: str | os.PathLike[str]) -> Trained:
+    """Read the folder of a model, headers first.
+
+    Raises
+    ------
+    FileError
+        If a file is missing, damaged, or of another version.
+    """
+    return from_folder(read_folder(path, check_header), str(check_path(path)))
+
+
+def save_trained(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write the folder of a model; raises as :func:`celldit.io.folders.write_folder`."""
+    write_folder(path, *to_folder(trained), overwrite=overwrite)
 
 
 def from_folder(folder: Folder, name: str) -> Trained:

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError
-from celldit.flow.draws import EDIT_STREAM, CellNoise
+from celldit.flow.draws import CellNoise
 from celldit.flow.edit import FlowEdit
 from celldit.flow.path import LinearPath, TrigonometricPath
 from celldit.flow.solvers.grids import cosine_grid
 from celldit.flow.source import GaussianSource
+from celldit.random import EDIT_STREAM
 
 PATHS = [LinearPath(), TrigonometricPath()]
 

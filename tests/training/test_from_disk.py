@@ -61,7 +61,7 @@ def test_on_kang_disk_and_memory_train_the_same_model(
     for name in ("a.h5ad", "b.zarr"):
         (tmp_path / name).rename(shards / name)
     expected, model = train_tiny(kang), train_tiny(shards)
-    assert isinstance(model._cells, StoredCells)
+    assert isinstance(model._model.cells, StoredCells)
     assert model.trained.model_id == expected.trained.model_id
     assert model.trained.calibration.to_config() == expected.trained.calibration.to_config()
     assert model.history == expected.history

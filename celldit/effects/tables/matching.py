@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.effects.tables.table import EffectTable
-from celldit.errors import InputError, examples
+from celldit.errors import InputError, examples, outside
 
 LEAST_GENES = 10
 _ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
@@ -98,7 +98,7 @@ def match_tables(
                 "scatters between perturbations, most of which are taken to leave it alone. Give "
                 "them as layers['se'], or as a column se.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=outside(),
             )
         found[name] = MatchedTable(
             name,
@@ -182,14 +182,14 @@ def match_genes(
             "matched by symbol whatever the case, which most one-to-one orthologs of mouse and "
             "human share. How far their effects hold is learned from shared perturbations.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=outside(),
         )
     elif share < 0.5:
         warnings.warn(
             f"The table {name!r} has {n_found} of the {len(genes)} genes of the data ({share:.0%}"
             "); effects on the others follow from how genes vary together.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=outside(),
         )
     return theirs_M, own_M
 

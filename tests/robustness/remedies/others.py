@@ -45,7 +45,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("memory.py", ""): MACHINE,
     ("effects/sharing.py", "takes about"): MACHINE,
     ("effects/sharing.py", "contexts (and times)"): COLUMNS,
-    ("io/effects_file.py", "are free"): MACHINE,
+    ("inference/effects/file.py", "are free"): MACHINE,
     ("io/files.py", "more memory"): MACHINE,
     ("data/disk/files.py", "more memory"): MACHINE,
     ("data/disk/matrix.py", "more memory"): MACHINE,
@@ -76,7 +76,7 @@ OTHERS: dict[tuple[str, str], str] = {
     # --- carried out elsewhere
     ("arguments.py", "…"): "test_training.py and test_autoencoder.py leave these options out",
     ("effects/tables/elsewhere.py", "…"): "effects/tables has tables that help, and that do not",
-    ("inference/effects/table.py", "write it to disk"): "io/test_effects_file.py does both",
+    ("inference/effects/table.py", "write it to disk"): "inference/effects/test_file.py does both",
     # --- what is missing is named
     ("data/labels/doubtful.py", "…"): "its five warnings are carried out in test_remedies.py",
     ("data/labels/columns.py", "name of a column as text"): GIVEN,

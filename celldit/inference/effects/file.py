@@ -22,19 +22,49 @@ import h5py
 import numpy as np
 import pandas as pd
 import zarr
-from anndata.io import read_elem, write_elem
+from anndata.io import read_elem
 
 from celldit.conditions import Condition
 from celldit.errors import FileError
+from celldit.inference import request
 from celldit.inference.effects.changes import BLOCK, effects_of
-from celldit.inference.effects.table import obs_of_effect
-from celldit.io.stream import append_rows, growing_array, new_store
-from celldit.io.write import var_of
+from celldit.inference.effects.table import (
+    check_table,
+    effect_conditions,
+    effect_table,
+    obs_of_effect,
+)
+from celldit.io.stream import append_rows, finish, growing_array, new_store
 from celldit.training.trained import Trained
 
 PLACES = ("X", "layers/sd")
 #: Bytes that must stay free beside the file.
 SPARE = 1 << 26
+
+
+def predict_effects(
+    trained: Trained, requested: request.Counterfactuals, target: Path | None
+) -> pd.DataFrame | ad.AnnData:
+    """Predict log fold changes in all strata of training; see
+    :meth:`celldit.CellDiT.predict_effects`.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    requested
+        What is done to cells.
+    target
+        A path that :func:`celldit.io.stream.check_out` let pass; None for a table.
+    """
+    time = request.check_time(requested.time, trained.fields)
+    strata = sorted({c.stratum for c in trained.frequencies}, key=str)
+    conditions = effect_conditions(trained, requested.labels, strata, requested.dose, time)
+    request.warn_outside(conditions, trained.frequencies)
+    if target is not None:
+        return write_effects(trained, conditions, target)
+    check_table(len(conditions), len(trained.genes))
+    return effect_table(trained, conditions)
 
 
 def write_effects(trained: Trained, conditions: Sequence[Condition], target: Path) -> ad.AnnData:
@@ -63,8 +93,6 @@ def write_effects(trained: Trained, conditions: Sequence[Condition], target: Pat
     check_room(target, len(conditions), len(genes))
     obs = []
     with new_store(target) as root:
-        for name in ("layers", "obsm", "obsp", "varm", "varp"):
-            write_elem(root, name, {})
         arrays = [
             growing_array(root["layers"] if "/" in place else root, place.split("/")[-1],
                           np.float32, (len(genes),))
@@ -79,10 +107,7 @@ def write_effects(trained: Trained, conditions: Sequence[Condition], target: Pat
             array.attrs["encoding-type"], array.attrs["encoding-version"] = "array", "0.2.0"
         rows = pd.concat(obs, ignore_index=True)
         rows.index = rows.index.astype(str)
-        write_elem(root, "obs", rows)
-        write_elem(root, "var", var_of(genes))
-        write_elem(root, "uns", {"celldit": trained.made_by(what="effects")})
-        root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
+        finish(root, rows, genes, trained.made_by(what="effects"))
     return open_effects(target)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from celldit.errors import FileError, OutOfMemoryError
+from celldit.inference.effects import file as effects_file
 from celldit.inference.effects import table as effects
-from celldit.io import effects_file
 
 
 @pytest.mark.parametrize("name", ["effects.zarr", "effects.h5ad"])

@@ -1,9 +1,8 @@
 """A prediction that is planned but not yet made: cells are sampled in tiles, as they are needed.
 
-All arithmetic on cells runs in tiles of :data:`TILE` cells that begin at multiples of it, the last
-one filled up. A matrix product may round differently for another number of rows, so this is what
-makes the bytes of a cell the same whatever the batch size, and for generation however many are
-drawn.
+All arithmetic on cells runs in tiles of :data:`TILE` cells, the last one filled up. A matrix
+product may round differently for another number of rows, so this is what makes the bytes of a cell
+the same whatever the batch size and whichever other cells are asked for.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ import pandas as pd
 
 from celldit.data.imputation import Imputed
 from celldit.io.write import PredictedCells, concatenate, to_anndata
+from celldit.latent.autoencoder import TILE
 
-TILE = 256
+__all__ = ["TILE", "Sampling", "collect", "flagged", "watched"]
 
 _WATCHER: ContextVar[Callable[[int, int], None] | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
-def watched(conditioning: Callable[[int, int], None]) -> Iterator[None]:
-    """Within, `tell(done, total)` hears of every tile of cells that was sampled."""
-    token = _WATCHER.set(conditioning)
+def watched(report: Callable[[int, int], None]) -> Iterator[None]:
+    """Within, ``report(done, total)`` hears of every tile of cells that was sampled."""
+    token = _WATCHER.set(report)
     try:
         yield
     finally:
@@ -49,8 +49,8 @@ class Sampling:
     made_by
         For ``uns["celldit"]``.
     sample
-        Makes the cells of a whole tile from their positions, int64, shape (TILE,); positions of N
-        and beyond are filling, which is cut off.
+        Makes the cells of a whole tile from their positions, int64, shape (TILE,); the last tile is
+        filled up with its last cell.
     batch_size
         Cells handed on at a time, rounded up to whole tiles.
     """
@@ -71,10 +71,10 @@ class Sampling:
         tiles: list[PredictedCells] = []
         per_batch = -(-self.batch_size // TILE)
         for start in range(0, self.n_cells, TILE):
-            tile = self.sample(np.arange(start, start + TILE))
+            tile = self.sample(np.arange(start, start + TILE).clip(max=self.n_cells - 1))
             tiles.append(tile[: self.n_cells - start])
-            if (conditioning := _WATCHER.get()) is not None:
-                conditioning(min(start + TILE, self.n_cells), self.n_cells)
+            if (report := _WATCHER.get()) is not None:
+                report(min(start + TILE, self.n_cells), self.n_cells)
             if len(tiles) == per_batch:
                 yield concatenate(tiles)
                 tiles = []
@@ -98,11 +98,6 @@ def flagged(sampling: Sampling, imputed: Imputed, chosen_N: np.ndarray) -> Sampl
     repeated = np.tile(shares, sampling.n_cells // max(1, len(shares)))
     noted = {**sampling.made_by, "imputed": {"genes": list(imputed.genes)}}
     return replace(sampling, obs=sampling.obs.assign(imputed_share=repeated), made_by=noted)
-
-
-def filled_up(n_cells: int) -> int:
-    """`n_cells` rounded up to whole tiles."""
-    return -(-n_cells // TILE) * TILE
 
 
 def collect(sampling: Sampling) -> ad.AnnData:
