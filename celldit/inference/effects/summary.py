@@ -46,7 +46,8 @@ class Findings:
     n_perturbations, n_contexts, n_conditions
         Perturbations, contexts, and perturbed conditions.
     strongest
-        Perturbations by the size of their effect, strongest first.
+        Perturbations by the size of their effect, strongest first, as far as it stands out: the
+        squared shift, in the mean over contexts, is more than twice its sampling noise.
     explained
         Share of the squared effect that leave-one-out predictions explain, by kind of question.
     n_left_out
@@ -74,7 +75,7 @@ def findings(trained: Trained) -> Findings:
     prior, sep, control = trained.population.prior, *_words(trained)
     treated = {c: n for c, n in trained.frequencies.items() if not c.is_control}
     of_controls = sum(n for c, n in trained.frequencies.items() if c.is_control)
-    sizes: dict[str, float] = {}
+    sizes: dict[str, list[tuple[float, float]]] = {}
     squares: dict[Extrapolation, list[tuple[float, float]]] = {}
     noise_share = float("nan")
     if prior.conditions:
@@ -91,7 +92,7 @@ def findings(trained: Trained) -> Findings:
             kept = squares.setdefault(kind, [])
             kept.append((missed_C[i] - of_noise_C[i], whole_C[i] - of_noise_C[i]))
             label = condition.label(sep, control)
-            sizes[label] = max(sizes.get(label, 0.0), float(whole_C[i] - of_noise_C[i]))
+            sizes.setdefault(label, []).append((float(whole_C[i]), float(of_noise_C[i])))
     explained = {}
     for kind, pairs in squares.items():
         missed, whole = np.sum(pairs, axis=0)
@@ -103,12 +104,18 @@ def findings(trained: Trained) -> Findings:
         n_perturbations=len(trained.perturbations),
         n_contexts=len({c.context for c in trained.frequencies}),
         n_conditions=len(treated),
-        strongest=tuple(name for name in sorted(sizes, key=lambda n: -sizes[n]) if sizes[name] > 0),
+        strongest=_standing_out(sizes),
         explained=explained,
         n_left_out={kind: len(pairs) for kind, pairs in squares.items()},
         noise_share=noise_share,
         cells_per_condition=float(np.median(list(treated.values()))) if treated else 0.0,
     )
+
+
+def _standing_out(sizes: dict[str, list[tuple[float, float]]]) -> tuple[str, ...]:
+    means = {name: np.mean(pairs, axis=0) for name, pairs in sizes.items()}
+    excess = {name: whole - noise for name, (whole, noise) in means.items() if whole > 2 * noise}
+    return tuple(sorted(excess, key=lambda name: -excess[name]))
 
 
 def summary(trained: Trained) -> str:
@@ -134,6 +141,8 @@ def _learned(found: Findings) -> str:
     where = f" in {_n(found.n_contexts, 'context')}" if found.n_contexts > 1 else ""
     strong = found.strongest[:NAMED]
     named = f"; the largest effects are those of {_listing(strong)}" if len(strong) > 1 else ""
+    if not strong:
+        named = "; no effect stands out from sampling noise"
     do = "does" if found.n_perturbations == 1 else "do"
     return (
         f"Learned what {_n(found.n_perturbations, 'perturbation')} {do}{where}, from "

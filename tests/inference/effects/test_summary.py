@@ -82,6 +82,7 @@ def test_noise_asks_for_cells(simulate_screen: Callable[..., ad.AnnData]) -> Non
     model = model_of(adata)
     assert findings(model.trained).noise_share > 0.7
     assert "more cells per condition" in model.summary()
+    assert "no effect stands out from sampling noise" in model.summary()
 
 
 def test_without_perturbations_there_is_one_sentence(
