@@ -48,7 +48,7 @@ class SolverConfig:
     grid: str = "uniform"
 
     def __post_init__(self) -> None:
-        if self.solver != "sde":
+        if not (isinstance(self.solver, str) and self.solver == "sde"):
             resolve_solver(self.solver)
         resolve_grid(self.grid)
         check_whole(self.n_steps, "n_steps")

@@ -77,7 +77,7 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
                 loadings_FG=loadings_FG,
                 seed=run.seed,
             )
-            return Population.fit(z_NKD, cells.size_factors, table, prior)
+            return Population.fit(z_NKD, table, prior)
 
         def make_flow(population: Population) -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
