@@ -152,12 +152,11 @@ class Task:
             key: {"n_predicted": n[0], "n_measured": n[1]} for key, n in counts.items()
         }
         scored = [key for key, why in reasons.items() if not why]
-        contexts = sorted({c for _, c in scored})
-        for context in counted(contexts, "scoring", "contexts"):
+        for context in sorted({c for _, c in scored}):
             control_KG = self.control.dense(controls[context])
             base_KG = None if apart is None else apart.dense(others[context])
             keys, shifts = [key for key in scored if key[1] == context], []
-            for key in keys:
+            for key in counted(keys, f"scoring {context}".rstrip(), "conditions"):
                 condition = Condition(
                     predicted_NG=predicted.dense(found[key]),
                     true_MG=self.truth.dense(expected[key]),
