@@ -19,7 +19,7 @@ import celldit as cd
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GALLERY = DOCS / "gallery.md"
-GUIDES = [*sorted((DOCS / "guides").glob("*.md")), GALLERY]
+GUIDES = [*sorted((DOCS / "guides").glob("*.md")), pytest.param(GALLERY, marks=pytest.mark.slow)]
 LABELS = ("control", "STAT1", "IRF1", "JAK2", "IFNGR1")
 
 
