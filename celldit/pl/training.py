@@ -119,7 +119,7 @@ def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]], colors: Sequen
     if len(names) > 1 or stage == "flow":
         ax.legend(loc="best")
     ax.set(title=title, xlabel="epoch", ylabel=label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     # A course that hardly moves keeps its numbers whole, without an offset above the axis.
     ax.ticklabel_format(axis="y", useOffset=False)
     # From 0, so that a gain looks as large as it is, with room for the legend.
