@@ -27,6 +27,11 @@ __all__ = [
     "sciplex2",
 ]
 
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 _CELLS = {
     "papalexi": "papalexi_eccite.h5ad",
     "kang": "kang_ifnb.h5ad",

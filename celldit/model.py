@@ -1,66 +1,45 @@
-"""CellDiT: the one class a user needs."""
+"""CellDiT: the one class a user needs. It checks arguments, and asks one room for the answer."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
+from celldit import new_model
+from celldit.arguments import check_number
 from celldit.compute import check_device, threads
-from celldit.conditions import Condition, ConditionTable
+from celldit.conditions import Condition
 from celldit.conditions.strata import names_of
-from celldit.data.fields import setup_anndata
-from celldit.data.imputation import Imputed, check_missing
-from celldit.data.labels.labels import parts
+from celldit.data.fields import Fields, setup_anndata
+from celldit.data.imputation import check_missing
 from celldit.data.reading import Source, read_set_up
-from celldit.data.screens.joined import Screens, is_several, join_screens
+from celldit.data.screens.joined import Screens
 from celldit.data.store import CellStore
-from celldit.effects.features.features import (
-    FeatureTable,
-    read_features,
-    warn_undescribed,
-)
-from celldit.effects.tables.matching import match_tables
-from celldit.effects.tables.reading import TableSource, read_effects
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
-from celldit.inference import counterfactual as counterfactuals
-from celldit.inference import generation as generation
-from celldit.inference import request
+from celldit.inference import counterfactual, generation, interpolation, request
 from celldit.inference.edit import EditConfig
+from celldit.inference.effects.file import predict_effects
 from celldit.inference.effects.summary import summary
-from celldit.inference.effects.table import check_table, effect_table
-from celldit.inference.interpolation import (
-    check_pairs,
-    check_shares,
-    plan_between_cells,
-    plan_interpolation,
-)
-from celldit.inference.sampling import flagged
+from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
-from celldit.inference.time.trajectory import check_times, plan_trajectory
-from celldit.inference.transport import check_sampler
-from celldit.io.effects_file import write_effects
-from celldit.io.folders import read_folder, write_folder
-from celldit.io.model_folder import check_header, from_folder, named, to_folder
+from celldit.inference.time.trajectory import check_times, trajectory
+from celldit.inference.transport import Sampler
+from celldit.io.model_folder import load_trained, named, save_trained
 from celldit.io.rehearsal import rehearse
-from celldit.io.shards import Shard, check_folder, deliver_shard
-from celldit.io.stream import check_out, deliver
-from celldit.latent.config import LatentConfig, latent_config
-from celldit.nn.dit import DiTConfig
-from celldit.nn.sizes import size_of
-from celldit.pretrained import ModelOrFolder, borrow
-from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
+from celldit.io.shards import Output
+from celldit.io.stream import check_out
+from celldit.latent.config import LatentConfig
+from celldit.pretrained import ModelOrFolder
+from celldit.tokenizers import Tokenizer
 from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -81,7 +60,8 @@ class CellDiT:
         changed. The counts of a backed AnnData stay on disk, as do those of a path (``.h5ad``,
         ``.zarr``, a folder of shards) or of what :func:`celldit.open_store` gives.
         Several screens, in a list or by name, are one over the genes that all have, with the
-        screen as a covariate, ``obs["screen"]``; each is compared with its own controls.
+        screen as a covariate, ``obs["screen"]``; each is compared with its own controls. Or what
+        another model's :attr:`trained` is, for a model without cells.
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
@@ -125,39 +105,21 @@ class CellDiT:
 
     def __init__(
         self,
-        adata: Source | Screens,
+        adata: Source | Screens | Trained,
         tokenizer: str | Tokenizer | None = None,
         latent: Literal["pca"] | LatentConfig = "pca",
         *,
-        features: FeatureTable | Sequence[FeatureTable] | Mapping[str, FeatureTable] | None = None,
-        effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None = None,
+        features: new_model.FeatureTables | None = None,
+        effects: new_model.EffectTables | None = None,
         dit: NetworkConfig | str | None = None,
         autoencoder: ModelOrFolder | None = None,
     ) -> None:
-        self._trained: Trained | None = None
-        self._cells: CellStore | None
-        self._latent = latent_config(latent)
-        one = join_screens(cast(Screens, adata)) if is_several(adata) else cast(Source, adata)
-        cells, self.fields = read_set_up(one)
-        self._cells, self.genes = cells, cells.genes
-        self._borrowed = borrow(autoencoder)
-        if self._borrowed is not None:
-            self._borrowed.check_arguments(tokenizer, self._latent)
-            matched, _ = self._borrowed.matched(cells.genes)
-            tokenizer, self._latent = matched.tokenizer, matched.config
-        elif tokenizer is None:
-            tokenizer = default_tokenizer(cells)
-        self._tokenizer = copy.deepcopy(resolve(tokenizer))
-        dit = DiTConfig() if dit is None else dit
-        self._dit: NetworkConfig = size_of(dit) if isinstance(dit, str) else dit
-        kinds = get_args(NetworkConfig)
-        check_kind(self._dit, kinds, "dit", "a name such as 'celldit-S', or a DiTConfig")
-        self._features = read_features(features)
-        table = ConditionTable.from_cells(cells, self.fields.perturbation_sep)
-        self._frequencies = dict(zip(table.conditions, table.counts.tolist(), strict=True))
-        warn_undescribed(self._features, self.perturbations)
-        sep, known = self.fields.perturbation_sep, self.perturbations
-        self._effects = match_tables(read_effects(effects), self.genes, known, sep)
+        self._trained: Trained | None = adata if isinstance(adata, Trained) else None
+        self._model = (
+            new_model.of_trained(adata)
+            if isinstance(adata, Trained)
+            else new_model.of_data(adata, tokenizer, latent, dit, features, effects, autoencoder)
+        )
 
     @staticmethod
     @functools.wraps(setup_anndata)
@@ -167,21 +129,29 @@ class CellDiT:
     # --- what the model knows ------------------------------------------------------------------
 
     @property
+    def fields(self) -> Fields:
+        """What the columns of the training data mean."""
+        return self._model.design.fields
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Names of the genes that it predicts."""
+        cells = self._model.cells
+        return self.trained.genes if cells is None else cells.genes
+
+    @property
     def perturbations(self) -> tuple[str, ...]:
         """Single perturbations that were in training, alone or in combination."""
-        return tuple(sorted({part for c in self._frequencies for part in c.parts}))
+        return self._model.perturbations
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """Conditions that were in training, controls included."""
-        return tuple(self._frequencies)
+        return tuple(self._model.frequencies)
 
     @property
     def without_controls(self) -> tuple[str, ...]:
-        """Contexts whose effects are measured from controls of others, for want of their own.
-
-        Standard deviations of these effects hold the doubt of where the context starts.
-        """
+        """Contexts whose effects are measured from controls of others, for want of their own."""
         return names_of(self.trained.population.prior.baselines.borrowed)
 
     @property
@@ -200,8 +170,7 @@ class CellDiT:
     def flow_weight(self) -> dict[str, float]:
         """Share of the network's displacement used for each kind of extrapolation.
 
-        Cross-validation chose it (:mod:`celldit.calibration.stacking`). 0 is the effect model
-        alone: the network did not improve on it for what was held out.
+        Cross-validation chose it. 0 is the effect model alone: the network did not improve on it.
         """
         return {str(kind): weight for kind, weight in self.trained.flow_weight.items()}
 
@@ -210,24 +179,11 @@ class CellDiT:
         """What holds between the times of training, and how well it did on times left out."""
         return self.trained.time_course.verdict
 
-    @property
-    def trust(self) -> dict[str, float]:
-        """The earlier name of :attr:`flow_weight`."""
-        return self.flow_weight
+    trust = flow_weight
+    """Its name in celldit 0.1."""
 
     def weighted(self, weight: float) -> CellDiT:
-        """The same model with another share of its network: 0 for the effect model alone.
-
-        Parameters
-        ----------
-        weight
-            Between 0 and 1, for every kind of extrapolation.
-
-        Raises
-        ------
-        InputError
-            If it is not between 0 and 1.
-        """
+        """The same model with a share of its network between 0, the effect model alone, and 1."""
         check_number(weight, "weight")
         if weight > 1:
             raise InputError(f"weight={weight} must be at most 1, the whole displacement.")
@@ -245,13 +201,7 @@ class CellDiT:
         """Say in four sentences what was learned, what to trust, and what would help.
 
         How far each kind of question can be trusted is measured on conditions of training, each
-        predicted without its own cells (:mod:`celldit.inference.effects.summary`). :meth:`train`
-        prints it at its end, unless ``enable_progress_bar=False``.
-
-        Raises
-        ------
-        NotTrainedError
-            If the model was not trained.
+        predicted without its own cells. :meth:`train` prints it at its end.
         """
         return summary(self.trained)
 
@@ -259,25 +209,14 @@ class CellDiT:
         state = "trained" if self.is_trained else "not trained"
         return (
             f"CellDiT({len(self.genes)} genes, {len(self.perturbations)} perturbations, "
-            f"{len(self._frequencies)} conditions, {state})"
+            f"{len(self.conditions)} conditions, {state})"
         )
 
     def to(self, device: str | torch.device) -> CellDiT:
-        """Move the velocity network, so that predictions and new cells are computed there.
+        """Move the velocity network to ``"cuda"``, ``"cuda:1"`` or ``"cpu"``; the same model.
 
-        For large networks: at the default size a GPU waits for its next small step most of the
-        time. Decoding stays on the CPU. Where a model was saved from does not matter to who loads
-        it, which is on the CPU.
-
-        Parameters
-        ----------
-        device
-            ``"cuda"``, ``"cuda:1"`` or ``"cpu"``.
-
-        Returns
-        -------
-        CellDiT
-            The same model.
+        For large networks: at the default size a GPU waits most of the time. Decoding stays on the
+        CPU, where models are loaded.
 
         Raises
         ------
@@ -317,7 +256,7 @@ class CellDiT:
             Time between two checkpoints; each stage ends with one, too.
         **trainer_arguments
             Arguments of :class:`lightning.pytorch.Trainer`, such as ``accelerator="gpu"``,
-            ``devices=2`` or ``enable_progress_bar=False``.
+            ``devices=2`` or ``enable_progress_bar=False``, which leaves out the summary, too.
 
         Raises
         ------
@@ -328,18 +267,16 @@ class CellDiT:
             If `checkpoint_dir` cannot be used, or another process trains into it.
         """
         from celldit.training.config import TrainingConfig
-        from celldit.training.design import Design, Run
+        from celldit.training.design import Run
         from celldit.training.fit import train
         from celldit.training.saving.checkpoints import is_main_process
 
         config = TrainingConfig() if config is None else config
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
-        cells = self._training_cells("train")
-        parts = self._tokenizer, self._latent, self._dit, self._features
-        design = Design(self.fields, *parts, self._borrowed, self._effects)
-        self._trained = named(train(cells, design, run))
+        cells = self._read("train")
+        self._trained = named(train(cells, self._model.design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
-        self._frequencies = dict(self._trained.frequencies)
+        self._model = self._model._replace(frequencies=dict(self._trained.frequencies))
         if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
             print(self.summary())
 
@@ -358,8 +295,8 @@ class CellDiT:
         """Go on with other data: other genes, new perturbations, new contexts.
 
         Genes are matched by name. The latent space stays, the decoder and the flow learn from where
-        they are, and the effect prior takes the new effects beside those that it knows, so that old
-        perturbations can be predicted in the new contexts. See :mod:`celldit.training.fine_tune`.
+        they are, and the effect model takes the new effects beside those that it knows, so that old
+        perturbations can be predicted in the new contexts.
 
         Parameters
         ----------
@@ -400,18 +337,8 @@ class CellDiT:
         run = Run(max_epochs, seed, config, trainer_arguments, checkpoint_dir, checkpoint_minutes)
         cells, fields = read_set_up(adata)
         self._trained = named(fine_tune(trained, cells, fields, run, min_overlap))
-        self._cells, self.fields, self.genes = cells, fields, cells.genes
-        self._tokenizer = self._trained.autoencoder.tokenizer
-        self._frequencies = dict(self._trained.frequencies)
+        self._model = new_model.of_trained(self._trained, cells)
         return self
-
-    def _training_cells(self, what: str) -> CellStore:
-        if self._cells is None:
-            raise InputError(
-                f"This model was loaded from a folder, which holds no cells, and {what}() needs "
-                f"some: {'set up a new CellDiT(adata)' if what == 'train' else 'pass adata'}."
-            )
-        return self._cells
 
     # --- prediction ----------------------------------------------------------------------------
 
@@ -439,6 +366,10 @@ class CellDiT:
     ) -> ad.AnnData:
         """Predict each control cell as if it had been perturbed.
 
+        What is drawn belongs to the seed, the cell's name and its condition: a cell is the same to
+        the byte whichever other cells and perturbations are asked for, in one call or several. Only
+        contexts that training did not see start at the mean of the controls given.
+
         Parameters
         ----------
         adata
@@ -450,13 +381,13 @@ class CellDiT:
         dose, time
             Dose (a number, or ``"1+0.5"``) and time of the perturbation, where the data have them.
         sampler
-            Each road gives a cell back under its own condition (all to the last bit; see
-            :mod:`celldit.inference.transport`). ``"transport"``: the flow starts at the cell moved
-            by the estimated effect. ``"inversion"``: through the noise that explains the cell.
-            ``"edit"``: along the difference of two flows, without inversion.
+            How the flow moves a cell; under its own condition each gives the cell back.
+            ``"transport"``: the flow starts at the cell moved by the estimated effect.
+            ``"inversion"``: through the noise that explains the cell. ``"edit"``: along the
+            difference of two flows, without inversion.
         solver, n_steps, grid
             How the flow is integrated: ``"heun"`` (default), ``"euler"`` (default and only choice
-            of ``"edit"``), ``"midpoint"``, ``"rk4"`` or ``"dopri5"``.
+            of ``"edit"``), or ``"rk4"``.
         guidance, guidance_interval
             Scale of classifier-free guidance, and the flow times within which it acts.
         edit
@@ -472,23 +403,25 @@ class CellDiT:
             Whether `out` may replace a file.
         shard
             Which part of the cells to make, ``"2/8"`` or ``(2, 8)`` for the second of eight; `out`
-            is then a folder. A shard that is there is opened, not made again, so that processes
-            can share the work and go on after any stop; see :mod:`celldit.io.shards`.
+            is then a folder. A shard that exists is opened, not made again, so that processes can
+            share the work and go on after any stop.
         counts_layer
             Layer of `adata` with raw counts; None for what its own :meth:`setup_anndata` says, else
             that of training, else ``X``.
         missing
             What to do about genes that `adata` lacks: ``"refuse"``, or ``"impute"`` them at the
-            rates of the model's control cells, which ``obs["imputed_share"]`` and
-            ``uns["celldit"]["imputed"]`` tell. Half of the genes must be there.
+            rates of the model's control cells (``obs["imputed_share"]``,
+            ``uns["celldit"]["imputed"]``). Half of the genes must have been measured.
 
         Returns
         -------
         AnnData
-            One cell for each control cell and perturbation, ordered by perturbation; the fields are
-            those of :mod:`celldit.io.write`. ``obs["control_cell"]`` says which cell it was,
-            ``obs["extrapolation"]`` how far from training the condition is, and, with doses or
-            times, ``obs["beyond_range"]`` whether one of them lies outside those of training.
+            One cell for each control cell and perturbation, ordered by perturbation: ``X`` is log(1
+            + expected counts per 10,000); ``layers["counts"]``, ``layers["mean"]`` at the cell's
+            ``obs["size_factor"]``; ``obsm["X_celldit"]``, the latent; ``obs["control_cell"]``,
+            which cell it was; ``obs["extrapolation"]``, how far from training it is;
+            ``obs["flow_weight"]``, ``obs["effect_sd"]``; with doses or times
+            ``obs["beyond_range"]``, whether one lies outside those of training.
 
         Raises
         ------
@@ -500,41 +433,20 @@ class CellDiT:
             If `out` exists (unless `overwrite`) or cannot be written; before any work starts.
         """
         trained = self.trained
-        if solver is None:
-            solver = "euler" if isinstance(sampler, str) and sampler == "edit" else "heun"
-        config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
-        self._check(config, batch_size, seed)
-        check_sampler(sampler, config, edit)
-        piece = None if shard is None else Shard.parse(shard)
-        target = check_out(out, overwrite) if piece is None else check_folder(out)
-        labels = self._labels(perturbations)
+        how = Sampler.of(
+            sampler, solver, edit, n_steps=n_steps, guidance=guidance,
+            guidance_interval=guidance_interval, grid=grid,
+        )  # fmt: skip
+        options = SamplingOptions(how.config, seed, batch_size).usable_by(trained)
+        output = Output.of(out, overwrite, shard)
+        requested = request.Counterfactuals.of(trained, perturbations, dose, time)
         check_missing(missing)
-        imputed: Imputed | None = None
-        if adata is None:
-            cells = self._training_cells("predict")
-        elif missing == "impute":
-            cells, imputed = trained.read_imputed(adata, counts_layer, seed)
+        if adata is None or missing == "refuse":
+            cells, imputed = self._read("predict", adata, counts_layer), None
         else:
-            cells = trained.read(adata, counts_layer)
-        controls = self._controls(cells)
+            cells, imputed = trained.read_imputed(adata, counts_layer, seed)
         with threads():
-            planned = counterfactuals.plan(
-                trained,
-                controls,
-                labels,
-                dose=dose,
-                time=time,
-                config=config,
-                seed=seed,
-                batch_size=batch_size,
-                sampler=sampler,
-                edit=edit,
-            )
-            if imputed is not None:
-                planned = flagged(planned, imputed, cells.is_control)
-            if piece is not None and target is not None:
-                return deliver_shard(planned, target, piece)
-            return deliver(planned, target)
+            return counterfactual.predict(trained, cells, requested, how, options, output, imputed)
 
     def generate(
         self,
@@ -572,23 +484,18 @@ class CellDiT:
         dose, time
             Where the data have them; a dose needs `perturbation`. Cells at a time between two of
             training are new cells of either, sent on as by :meth:`trajectory`.
-        solver, n_steps, grid, guidance, guidance_interval
-            As for :meth:`predict`; ``solver="sde"`` stirs noise in on the way. It keeps the
-            distribution of a flow that has learned its source, and narrows that of one that has
-            hardly been trained.
+        solver, n_steps, grid, guidance, guidance_interval, batch_size, out, overwrite
+            As for :meth:`predict`; ``solver="sde"`` adds noise on the way.
         seed
-            Of everything drawn; cell 17 is the same whether 20 or 20,000 are drawn.
-        batch_size, out, overwrite
-            As for :meth:`predict`.
+            Of everything drawn; cell 17 of a condition is the same whether 20 or 20,000 are drawn.
         counts_layer
             Layer of `like` with raw counts, as for :meth:`predict`.
 
         Returns
         -------
         AnnData
-            The fields of :mod:`celldit.io.write`. Drawn counts are brought, gene by gene, to the
-            distribution of measured ones (:mod:`celldit.calibration.new_cells.quantiles`), and
-            expectations follow by what that changes on average.
+            The fields of :meth:`predict`. Drawn counts are brought, gene by gene, to the
+            distribution of measured ones, and expectations follow by what that changes on average.
 
         Raises
         ------
@@ -601,33 +508,12 @@ class CellDiT:
         """
         trained = self.trained
         config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
-        self._check(config, batch_size, seed)
-        target = check_out(out, overwrite)
-        check_whole(n_cells, "n_cells")
-        label, model_cells = None, None
-        if like is not None:
-            if any(x is not None for x in (perturbation, covariates, dose, time)):
-                raise InputError("like= says what to generate; leave out the other conditions.")
-            model_cells = trained.read(like, counts_layer)
-            others = sorted(set(model_cells.perturbations) - {self.fields.control})
-            if others:
-                self._labels(others)
-        elif perturbation is not None:
-            label = self._labels([perturbation])[0]
+        options = SamplingOptions(config, seed, batch_size).usable_by(trained)
+        output = Output.of(out, overwrite)
+        requested = generation.NewCellRequest(n_cells, perturbation, covariates, dose, time)
+        cells = None if like is None else self._read("generate", like, counts_layer)
         with threads():
-            planned = generation.plan(
-                trained,
-                int(n_cells),
-                perturbation=label,
-                covariates=covariates,
-                like=model_cells,
-                dose=dose,
-                time=time,
-                config=config,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            return deliver(planned, target)
+            return generation.generate(trained, requested, cells, options, output)
 
     def trajectory(
         self,
@@ -642,10 +528,9 @@ class CellDiT:
         """Show each cell at other times, those between the trained ones included.
 
         Each goes along the mean course of its controls, and its deviation from that along a
-        velocity learned from cells of consecutive times, paired by optimal transport; what was done
-        to it is done to it at the other time, too. At a trained time cells have the mean log
-        expression of the controls measured then. How much cells change between trained times, and
-        how fast, was chosen by leaving times out; :attr:`time_course` says what was found.
+        velocity learned from cells of consecutive times; what was done to it is done to it at the
+        other time, too. At a trained time cells have the mean log expression of the controls
+        measured then. :attr:`time_course` says what leaving times out found.
 
         Parameters
         ----------
@@ -668,19 +553,11 @@ class CellDiT:
         InputError
             If the model knows no time, or a number cannot be used.
         """
-        trained = self.trained
-        self._check(SolverConfig(), batch_size, seed)
-        numbers, target = check_times(times, trained), check_out(out, overwrite)
-        cells = self._training_cells("trajectory") if adata is None else trained.read(adata)
+        options = SamplingOptions(seed=seed, batch_size=batch_size)
+        numbers, output = check_times(times, self.trained), Output.of(out, overwrite)
+        cells = self._read("trajectory", adata)
         with threads():
-            planned = plan_trajectory(
-                trained,
-                cells,
-                numbers,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            return deliver(planned, target)
+            return trajectory(self.trained, cells, numbers, options, output)
 
     def interpolate(
         self,
@@ -710,22 +587,12 @@ class CellDiT:
         AnnData
             One cell for each share and control cell; ``obs["share"]``, ``obs["control_cell"]``.
         """
-        trained, config, numbers = self.trained, SolverConfig(), check_shares(shares)
-        self._check(config, batch_size, seed)
-        (first,), (last,) = self._labels(start), self._labels(end)
-        cells = self._training_cells("interpolate") if adata is None else trained.read(adata)
+        trained, numbers = self.trained, interpolation.check_shares(shares)
+        options = SamplingOptions(seed=seed, batch_size=batch_size)
+        (first,), (last,) = request.labels_of(trained, start), request.labels_of(trained, end)
+        cells = self._read("interpolate", adata)
         with threads():
-            planned = plan_interpolation(
-                trained,
-                self._controls(cells),
-                first,
-                last,
-                numbers,
-                config=config,
-                seed=seed,
-                batch_size=batch_size,
-            )
-            return deliver(planned, None)
+            return interpolation.interpolate(trained, cells, (first, last), numbers, options)
 
     def interpolate_cells(
         self,
@@ -739,9 +606,9 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show the cells on the way from one observed cell to another.
 
-        The way is straight in the latent; it asks no flow and claims no time course. Every cell
-        on it is written as an edit of the end it is nearer to, with that cell's library size, so
-        that shares 0 and 1 are the observed cells themselves, to the count.
+        The way is straight in the latent and claims no time course. Every cell on it is an edit of
+        the end it is nearer to, with that cell's library size; shares 0 and 1 are the observed
+        cells themselves, to the count.
 
         Parameters
         ----------
@@ -749,10 +616,8 @@ class CellDiT:
             Where the cells are; those of training by default.
         start, end
             Names of cells (``adata.obs_names``) in pairs; one name may face several.
-        shares
-            How far along the way, in [0, 1].
-        seed, batch_size
-            As for :meth:`predict`.
+        shares, seed, batch_size
+            As for :meth:`interpolate`.
 
         Returns
         -------
@@ -767,39 +632,13 @@ class CellDiT:
         InputError
             If the names do not pair up.
         """
-        trained, numbers, (first, last) = (
-            self.trained,
-            check_shares(shares),
-            check_pairs(start, end),
-        )
-        self._check(SolverConfig(), batch_size, seed)
-        cells = self._training_cells("interpolate_cells") if adata is None else trained.read(adata)
+        trained, numbers = self.trained, interpolation.check_shares(shares)
+        pairs = interpolation.check_pairs(start, end)
+        options = SamplingOptions(seed=seed, batch_size=batch_size)
+        cells = self._read("interpolate_cells", adata)
         with threads():
-            planned = plan_between_cells(
-                trained, cells, first, last, numbers, seed=seed, batch_size=batch_size
-            )
-            return deliver(planned, None)
+            return interpolation.interpolate_cells(trained, cells, pairs, numbers, options)
 
-    @overload
-    def predict_effects(
-        self,
-        perturbations: Sequence[str] | str,
-        *,
-        dose: object = None,
-        time: float | None = None,
-        out: None = None,
-        overwrite: bool = False,
-    ) -> pd.DataFrame: ...
-    @overload
-    def predict_effects(
-        self,
-        perturbations: Sequence[str] | str,
-        *,
-        dose: object = None,
-        time: float | None = None,
-        out: str | os.PathLike[str],
-        overwrite: bool = False,
-    ) -> ad.AnnData: ...
     def predict_effects(
         self,
         perturbations: Sequence[str] | str,
@@ -842,24 +681,10 @@ class CellDiT:
             If `out` exists (unless `overwrite`), cannot be written, or there is no room for it;
             before any work starts.
         """
-        trained = self.trained
-        time = request.check_time(time, self.fields)
         target = check_out(out, overwrite)
-        sep, control = self.fields.perturbation_sep, self.fields.control
-        strata = sorted({c.stratum for c in self._frequencies}, key=str)
-        conditions = []
-        for label in self._labels(perturbations):
-            names = parts(label, sep, control)
-            doses = request.resolve_dose(dose, len(names), self.fields, label)
-            for context, when in strata:
-                conditions.append(Condition(names, doses, context, when if time is None else time))
-        request.warn_outside(conditions, trained.frequencies)
-        conditions = list(dict.fromkeys(conditions))
+        requested = request.Counterfactuals.of(self.trained, perturbations, dose, time)
         with threads():
-            if target is not None:
-                return write_effects(trained, conditions, target)
-            check_table(len(conditions), len(self.genes))
-            return effect_table(trained, conditions)
+            return predict_effects(self.trained, requested, target)
 
     def get_latent_representation(
         self, adata: Source | None = None, *, unit_scale: bool = False
@@ -871,50 +696,32 @@ class CellDiT:
         adata
             Any AnnData with the same genes; None for the training cells.
         unit_scale
-            False gives every latent token its own size, so that distances are those of log
-            expression, as between principal components and as in ``obsm["X_celldit"]``. True gives
-            the tokens as the flow sees them, of about unit root mean square each: the same
-            directions, but distances count weak tokens as much as strong ones.
+            False: distances are those of log expression, as between principal components and in
+            ``obsm["X_celldit"]``. True: latent tokens as the flow sees them, of about unit root
+            mean square each, so that distances count weak tokens as much as strong ones.
 
         Returns
         -------
         ndarray
             Float32, shape (N, K·D).
         """
-        trained = self.trained
-        if adata is None:
-            cells = self._training_cells("get_latent_representation")
-        else:
-            cells = trained.read(adata)
+        autoencoder = self.trained.autoencoder
         with threads():
-            z_NKD = trained.autoencoder.encode(cells)
-        return z_NKD.flatten(1).numpy() if unit_scale else trained.autoencoder.at_own_size(z_NKD)
+            z_NKD = autoencoder.encode(self._read("get_latent_representation", adata))
+        return z_NKD.flatten(1).numpy() if unit_scale else autoencoder.at_own_size(z_NKD)
 
-    def _controls(self, cells: CellStore) -> CellStore:
-        if not cells.is_control.any():
+    def _read(
+        self, what: str, adata: Source | None = None, counts_layer: str | None = None
+    ) -> CellStore:
+        """Cells at hand with the model's genes; those of training where there are none."""
+        if adata is not None:
+            return self.trained.read(adata, counts_layer)
+        if self._model.cells is None:
             raise InputError(
-                f"No cell is labelled {self.fields.control!r} in "
-                f"adata.obs[{self.fields.perturbation_key!r}]; predictions start from controls."
+                f"This model was loaded from a folder, which holds no cells, and {what}() needs "
+                f"some: {'set up a new CellDiT(adata)' if what == 'train' else 'pass adata'}."
             )
-        return cells.select(cells.is_control)
-
-    def _labels(self, perturbations: Sequence[str] | str) -> list[str]:
-        return request.check_perturbations(
-            perturbations,
-            self.fields,
-            self.perturbations,
-            self.trained.featured,
-            self.trained.elsewhere,
-        )
-
-    def _check(self, config: SolverConfig, batch_size: int, seed: int) -> None:
-        check_whole(batch_size, "batch_size")
-        check_seed(seed)
-        if config.guidance != 1 and not self.trained.drops_conditions:
-            raise InputError(
-                f"guidance={config.guidance:g} needs a model trained with conditions withheld; "
-                "train with config=TrainingConfig(drop_condition=0.1), or use guidance=1."
-            )
+        return self._model.cells
 
     # --- storage -------------------------------------------------------------------------------
 
@@ -926,7 +733,7 @@ class CellDiT:
         FileError
             If the folder exists (unless `overwrite`) or cannot be written.
         """
-        write_folder(path, *to_folder(self.trained), overwrite=overwrite)
+        save_trained(self.trained, path, overwrite=overwrite)
 
     def push_to_hub(
         self,
@@ -961,10 +768,8 @@ class CellDiT:
 
         Raises
         ------
-        InputError
-            If `repo_id` is none.
-        FileError
-            If the hub cannot be reached or refuses.
+        InputError, FileError
+            If `repo_id` is none; if the hub cannot be reached or refuses.
         """
         from celldit.io.hub import push
 
@@ -980,25 +785,20 @@ class CellDiT:
 
         Parameters
         ----------
-        repo_id
-            ``"owner/name"``.
+        repo_id, token
+            As for :meth:`push_to_hub`.
         revision
             A branch, tag or commit; None for the newest.
-        token
-            Of the hub, for private models.
 
         Raises
         ------
-        InputError
-            If `repo_id` is none.
-        FileError
-            If the hub cannot be reached, or what is there is no model.
+        InputError, FileError
+            If `repo_id` is none; if the hub cannot be reached, or holds no model there.
         """
-        from celldit.io.hub import pull
+        from celldit.io.hub import pulled
 
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "model"
-            return cls.load(pull(repo_id, target, revision=revision, token=token))
+        with pulled(repo_id, revision=revision, token=token) as folder:
+            return cls.load(folder)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CellDiT:
@@ -1009,14 +809,6 @@ class CellDiT:
         FileError
             If a file is missing, damaged, or of another version.
         """
-        name = str(check_path(path))
-        trained = from_folder(read_folder(path, check_header), name)
-        model = cls.__new__(cls)
-        model._trained, model._cells, model._borrowed = trained, None, None
-        model.fields, model.genes = trained.fields, trained.genes
-        model._tokenizer = trained.autoencoder.tokenizer
-        model._latent, model._dit = trained.autoencoder.config, trained.flow.config
-        model._features, model._frequencies = trained.features, dict(trained.frequencies)
-        model._effects = {}
-        rehearse(model, name)
+        model = cls(load_trained(path))
+        rehearse(model, str(path))
         return model

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from celldit.errors import InputError
-from celldit.io.folders import read_folder
-from celldit.io.model_folder import from_folder
+from celldit.io.model_folder import load_trained
 from celldit.latent.pretrained import BorrowedAutoencoder
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Pretrained:
             If this is not a model, or `min_overlap` is no share.
         """
         if isinstance(self.model, (str, os.PathLike)):
-            trained = from_folder(read_folder(self.model), os.fspath(self.model))
+            trained = load_trained(self.model)
         elif hasattr(self.model, "is_trained"):
             trained = self.model.trained
         else:

@@ -19,6 +19,9 @@ for old in (HERE / "notebooks").glob("*.ipynb"):
 for notebook in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
     shutil.copy(notebook, HERE / "notebooks" / notebook.name)
 
+# Pages of functions that are no more would stay.
+shutil.rmtree(HERE / "api" / "generated", ignore_errors=True)
+
 project = "celldit"
 author = "the celldit authors"
 copyright = "2026, the celldit authors"
@@ -45,7 +48,8 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_class_signature = "mixed"
-autosummary_generate = False
+# One page for each function of pp, tl, pl and datasets, written anew by every build.
+autosummary_generate = True
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = False

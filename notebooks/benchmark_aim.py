@@ -27,11 +27,11 @@ import torch
 from scipy import sparse
 
 import celldit as cd
+from celldit.calibration.means import MeanCalibration
 from celldit.data import Cells, Fields
+from celldit.effects.residual_genes import ResidualGenes
 from celldit.evaluation.baselines import Additive, MeanShift, predict_anndata
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
-from celldit.calibration.means import MeanCalibration
-from celldit.effects.residual_genes import ResidualGenes
 
 MEASURES = ["pearson", "nmse", "energy"]
 COLUMNS = ["problem", "method", "seed", *MEASURES, "seconds", "version"]

@@ -27,11 +27,11 @@ import torch
 from benchmark_prior import problems
 
 import celldit as cd
+from celldit.calibration.effects.fit import MIN_CELLS
+from celldit.calibration.effects.intervals import RESPONDS, Z_90
+from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.data import Cells
-from celldit.calibration.effects.fit import MIN_CELLS
-from celldit.calibration.rates.means import mean_rates, measured_fold_change
-from celldit.calibration.effects.intervals import RESPONDS, Z_90
 
 Z_50 = 0.6745
 SETUP = {

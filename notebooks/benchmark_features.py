@@ -30,6 +30,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
 from celldit.effects import EffectPrior
 from celldit.effects.features.features import read_features
+from celldit.effects.fit_prior import fit_prior
 from celldit.evaluation.baselines import MeanShift
 from celldit.latent.anchor import fit_anchor
 
@@ -134,7 +135,7 @@ def measure(name: str, adata: ad.AnnData, held_out: list[str]) -> list[dict[str,
                      "pearson": r, "nmse": nmse, "seconds": 0.0})  # fmt: skip
         for label, features in sources.items():
             start = time.perf_counter()
-            prior = EffectPrior.fit(z, table, features=features)
+            prior = fit_prior(z, table, features=features)
             shifts = prior.estimate(conditions).mean @ readout.T
             seconds = time.perf_counter() - start
             found = [scores(s, truth[where]) for s, where in zip(shifts, places, strict=True)]

@@ -18,7 +18,7 @@ import pandas as pd
 import celldit as cd
 from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
-from celldit.effects import EffectPrior
+from celldit.effects.fit_prior import fit_prior
 from celldit.evaluation.baselines import Additive
 from celldit.latent.anchor import fit_anchor
 
@@ -64,7 +64,7 @@ def main(out: Path) -> None:
         start = time.perf_counter()
         anchor = fit_anchor(train.log_normalized(), N_TOKENS, TOKEN_DIM, 0)
         z = train.log_normalized() @ anchor.loadings - anchor.offset
-        prior = EffectPrior.fit(z, ConditionTable.from_cells(train, "+"))
+        prior = fit_prior(z, ConditionTable.from_cells(train, "+"))
         conditions = [Condition(tuple(p.split("+")), None, where) for p, where in held_out]
         readout = anchor.loadings * np.repeat(anchor.scale, TOKEN_DIM) ** 2  # orthonormal loadings
         shifts = prior.estimate(conditions).mean @ readout.T

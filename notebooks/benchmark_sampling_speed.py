@@ -29,11 +29,17 @@ from celldit import CellDiT
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.evaluation.benchmark.problems import Posed, pose, problems
-from celldit.inference import counterfactual as predicting
+from celldit.inference import edits
+from celldit.inference.counterfactual import predict
+from celldit.inference.options import SamplingOptions
+from celldit.inference.request import Counterfactuals
 from celldit.inference.solver import SolverConfig
+from celldit.inference.transport import Sampler
+from celldit.io.shards import Output
+from celldit.io.write import PredictedCells
 
 HELD_OUT, PEER_STEPS = "8 knock-outs in rep_3", 1600
-SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8), ("dopri5", 8))
+SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8))
 
 
 def of_celldit(posed: Posed, task: Task) -> list[dict[str, object]]:
@@ -64,7 +70,7 @@ def of_celldit(posed: Posed, task: Task) -> list[dict[str, object]]:
                 {
                     "method": "celldit",
                     "parameters": n_parameters,
-                    "solver": f"{solver} {steps}" if solver != "dopri5" else "adaptive",
+                    "solver": f"{solver} {steps}",
                     "output": output,
                     "cells_per_second": round(made.n_obs / spent),
                     "nmse": nmse,
@@ -77,30 +83,21 @@ def of_celldit(posed: Posed, task: Task) -> list[dict[str, object]]:
 
 def _latents_only(trained, controls, labels, solver: str, steps: int) -> float:
     """Seconds of encoding the controls and moving their latents, without decoding."""
-    original = predicting.edit
+    original = edits.edit
     try:
         # What is left out is the last thing that happens to a tile.
-        predicting.edit = lambda autoencoder, cells, z_BKD, moved_BKD, keys, seed: _bare(
-            cells, moved_BKD
-        )
+        edits.edit = lambda autoencoder, cells, ends, *_: _bare(cells, ends[1])
+        config = SolverConfig(solver, steps)
         begun = time.process_time()
-        predicting.predict(
-            trained,
-            controls,
-            labels,
-            dose=None,
-            time=None,
-            config=SolverConfig(solver, steps),
-            seed=0,
-            batch_size=512,
-        )
+        requested, sampler = Counterfactuals(labels), Sampler(config=config)
+        predict(trained, controls, requested, sampler, SamplingOptions(config), Output())
         return time.process_time() - begun
     finally:
-        predicting.edit = original
+        edits.edit = original
 
 
 def _bare(cells: Cells, moved_BKD: torch.Tensor):
-    return predicting.PredictedCells(
+    return PredictedCells(
         cells.counts.astype(np.float32),
         cells.counts,
         cells.size_factors,

@@ -35,11 +35,12 @@ import celldit as cd
 from celldit.evaluation import metrics as measure
 from celldit.evaluation.benchmark import pose, problems
 from celldit.flow import (
+    CellNoise,
     LinearPath,
     Solver,
-    Stratified,
     TrigonometricPath,
     resolve_solver,
+    stratified_times,
     uniform_grid,
     velocity_loss,
 )
@@ -102,12 +103,12 @@ def fit(flow: AnchoredFlow, path: FlowPath, pairs: Callable[[Tensor], tuple[Tens
     """Regress the velocity of a path between the ends that `pairs` gives for random rows."""
     optimizer = torch.optim.AdamW(flow.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=updates)
-    draw, times = torch.Generator().manual_seed(0), Stratified()
+    draw = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     flow.train()
     for _ in range(updates):
         x0_BKD, x1_BKD = pairs(torch.randint(n_rows, (BATCH,), generator=draw))
-        sample = path.sample(x0_BKD, x1_BKD, times(BATCH, draw, torch.device("cpu")))
+        sample = path.sample(x0_BKD, x1_BKD, stratified_times(BATCH, generator=draw))
         loss = velocity_loss(flow(sample.x_t, sample.t, plain(BATCH)), sample.velocity)
         optimizer.zero_grad()
         loss.backward()
@@ -163,9 +164,9 @@ def from_noise() -> list[dict[str, object]]:
 
     def curve(flow: AnchoredFlow, told: dict[str, object], chosen: list[tuple[str, int]]) -> None:
         for sampler, steps in chosen:
-            solver = (
-                EulerMaruyama(TrigonometricPath()) if sampler == "ddpm" else resolve_solver(sampler)
-            )
+            keys = torch.arange(len(start_NKD))
+            by_sde = EulerMaruyama(CellNoise(keys, 0), path=TrigonometricPath())
+            solver = by_sde if sampler == "ddpm" else resolve_solver(sampler)
             begun = time.perf_counter()
             made = carry(flow, start_NKD, solver, steps)
             seconds = round(time.perf_counter() - begun, 2)

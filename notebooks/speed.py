@@ -23,9 +23,9 @@ from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.solvers.resolve import resolve_solver
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
+from celldit.nn.views import TokenViews
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network
-from celldit.nn.views import TokenViews
 from celldit.training.flow_data import FlowBatches, FlowTables, PairedControls
 from celldit.training.flow_stage import FlowStage
 

@@ -54,3 +54,21 @@ def test_every_option_exists() -> None:
         for name in ("train", "predict", "generate", "evaluate")
     )
     assert {option for option in OPTIONS.values() if option not in helped} == set()
+
+
+def test_options_for_experts_stand_apart() -> None:
+    from typer.testing import CliRunner
+
+    from celldit.cli.app import COMMANDS, EXPERT, RENAMED, app
+
+    found = set()
+    for command in [command for group in COMMANDS.values() for command in group]:
+        name = RENAMED.get(command, command.__name__.replace("_", "-"))
+        text = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout
+        everyday, _, expert = text.partition("For experts")
+        for option in EXPERT:
+            words = f"--{option.replace('_', '-')} "
+            assert words not in everyday, (name, option)
+            if words in expert:
+                found.add(option)
+    assert found == EXPERT

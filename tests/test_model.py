@@ -217,11 +217,11 @@ def test_training_changes_neither_data_nor_tokenizer(
 
 def test_later_changes_of_the_data_do_not_reach_the_model(tiny_screen: ad.AnnData) -> None:
     model = CellDiT(tiny_screen, "modules")
-    before = model._cells.counts.copy()
+    before = model._model.cells.counts.copy()
     tiny_screen.X.data[:] = 99
     tiny_screen.obs["perturbation"] = "control"
-    assert (model._cells.counts != before).nnz == 0
-    assert set(model._cells.perturbations) == {"control", "A", "B", "C", "A+B"}
+    assert (model._model.cells.counts != before).nnz == 0
+    assert set(model._model.cells.perturbations) == {"control", "A", "B", "C", "A+B"}
 
 
 def test_guidance_where_it_was_trained_for(

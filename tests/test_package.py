@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -43,6 +44,23 @@ def test_names_are_listed_and_unknown_ones_refused():
         celldit.modell  # noqa: B018
 
 
+@pytest.mark.parametrize("name", [
+    "data", "datasets", "evaluation", "pl", "pp", "report", "tl", "tokenizers",
+])  # fmt: skip
+def test_what_completion_offers_is_public(name: str) -> None:
+    space = getattr(celldit, name)
+    assert dir(space) == sorted(space.__all__)
+    assert dir(celldit) == sorted(celldit.__all__)
+
+
+def test_the_setup_shows_its_parameters():
+    signature = inspect.signature(celldit.CellDiT.setup_anndata)
+    documented = inspect.cleandoc(celldit.CellDiT.setup_anndata.__doc__).splitlines()
+    assert "perturbation_key" in signature.parameters
+    assert not {"arguments", "options"} & set(signature.parameters)
+    assert set(signature.parameters) <= {part for line in documented for part in line.split(", ")}
+
+
 def test_versions_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert celldit.__version__ == project["version"] == version("celldit")
@@ -64,7 +82,6 @@ ROOMS = (
 LOOKS_DOWN = {
     ("conditions", "effects"),
     ("training", "io"),
-    ("io", "inference"),
 }
 
 

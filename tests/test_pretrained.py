@@ -74,7 +74,7 @@ def test_other_genes_predict_and_survive_a_folder(
     lender = train_tiny(tiny_screen)
     model = trained(other, Pretrained(lender, train=train))
     autoencoder = model.trained.autoencoder
-    z = autoencoder.encode(model._cells)
+    z = autoencoder.encode(model._model.cells)
     torch.testing.assert_close(z.square().mean((0, 2)).sqrt(), torch.ones(2), rtol=1e-3, atol=0)
     said = model.trained.trained_with["autoencoder"]
     assert said["from"] == lender.trained.model_id
@@ -88,7 +88,7 @@ def test_other_genes_predict_and_survive_a_folder(
     torch.testing.assert_close(mine * size, theirs, rtol=1e-4, atol=1e-5)
     # New genes are decoded: at about the level that they have.
     with torch.no_grad():
-        size_factors = torch.from_numpy(model._cells.size_factors)
+        size_factors = torch.from_numpy(model._model.cells.size_factors)
         mean = autoencoder.decode(z, size_factors).mean_BG.mean(0).numpy()
     np.testing.assert_allclose(mean[:6], other.X.toarray().mean(0)[:6], rtol=0.3)
     predicted = model.predict(perturbations=["D"])
@@ -112,7 +112,7 @@ def test_a_fitted_decoder_starts_there_and_is_better(
 ) -> None:
     model = trained(other, tiny_model, max_epochs=3)
     kept = trained(other, Pretrained(tiny_model, train=False), max_epochs=3)
-    cells = model._cells
+    cells = model._model.cells
 
     def nll(m: CellDiT) -> float:
         autoencoder = m.trained.autoencoder
@@ -157,7 +157,12 @@ def test_checkpoints_know_the_start(tiny_model: CellDiT, other: ad.AnnData, tmp_
     for start in (Pretrained(tiny_model, train=False), Pretrained(tiny_model, min_overlap=0.1)):
         with pytest.raises(InputError, match="another training, which differs in start"):
             trained(other, start, checkpoint_dir=folder)
-    plain = CellDiT(other, model._tokenizer, LatentConfig(**vars(model._latent)), dit=DIT)
+    plain = CellDiT(
+        other,
+        model._model.design.tokenizer,
+        LatentConfig(**vars(model._model.design.latent)),
+        dit=DIT,
+    )
     with pytest.raises(InputError, match="another training, which differs in start"):
         plain.train(1, config=CONFIG, enable_progress_bar=False, checkpoint_dir=folder)
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from celldit.conditions.population import Population
 from celldit.conditions.strata import StratumKey
 from celldit.flow import cell_noise
+from celldit.random import CONTROLS_STREAM
 
 N_CELLS = 256
-STREAM = 1 << 21
 
 
 def control_draws(
@@ -41,7 +41,7 @@ def control_draws(
     Tensor
         Shape (256, K, D), float32.
     """
-    noise_NF = cell_noise(torch.arange(N_CELLS), (shape[0] * shape[1],), 0, STREAM)
+    noise_NF = cell_noise(torch.arange(N_CELLS), (shape[0] * shape[1],), 0, CONTROLS_STREAM)
     mean_F = population.references.get(stratum, reference_F)
     drawn_NF = mean_F + noise_NF.double().numpy() @ population.factor(stratum).T
     return torch.from_numpy(drawn_NF.astype(np.float32)).view(-1, *shape)

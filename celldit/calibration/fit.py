@@ -82,7 +82,7 @@ def fit_calibrations(
         offset_of = partial(seen_offset, mean_calibration, population, autoencoder, network)
         new_cell_model = fit_new_cells(*parts, states, state_N, seed, offset_of)
     else:
-        unlearned = decoded_as_they_are(cells, autoencoder, states, state_N)
+        unlearned = decoded_as_they_are(cells, table, autoencoder, states, state_N)
         new_cell_model = replace(unlearned, learned=False)
     temporal_means = TemporalMeans.fit(cells, table, scale)
     return Calibrations(

@@ -123,7 +123,7 @@ def seen_offset(
     estimate = population.prior.estimate([condition])
     shape = autoencoder.n_tokens, autoencoder.token_dim
     before_NKD = control_draws(population, shape, condition.stratum)
-    moved = estimate.mean[0], float(estimate.sd[0]), condition, Extrapolation.SEEN
+    moved = estimate.mean[0], float(estimate.sd[0]), Extrapolation.SEEN
     after_NKD = network.moved(before_NKD, *moved)
     (beyond,) = mean_calibration.beyond(population.prior, autoencoder.genes, [condition])
     ends = before_NKD, after_NKD
@@ -216,7 +216,7 @@ def _weights(
                 effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
                 after_NKD = before_NKD + effect_KD
             else:
-                after_NKD = network.moved(before_NKD, effect_F, sd, condition, kind)
+                after_NKD = network.moved(before_NKD, effect_F, sd, kind)
             factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
             decoded_G, _ = mean_calibration.responses.at(where, factor_G)
             shift_F = mean_shift(before_NKD, after_NKD)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.flow import resolve_solver, uniform_grid
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
@@ -33,13 +32,10 @@ class NetworkShare:
         The network.
     weight
         Share of its displacement for each kind of extrapolation.
-    contexts
-        Contexts of training in their order.
     """
 
     flow: AnchoredFlow
     weight: Mapping[Extrapolation, float]
-    contexts: tuple[str, ...]
 
     @torch.no_grad()
     def moved(
@@ -47,7 +43,6 @@ class NetworkShare:
         before_NKD: Tensor,
         effect_F: np.ndarray,
         sd: float,
-        condition: Condition,
         kind: Extrapolation | None,
     ) -> Tensor:
         """Where control cells go under an estimate of the effect, (N, K, D).
@@ -56,20 +51,18 @@ class NetworkShare:
         ----------
         before_NKD
             Latents of controls.
-        effect_F, doubt
-            The estimate, and the size of its standard deviation as the network is told it.
-        condition, kind
-            Where they go, and how far that is from what the estimate knows; None for another dose
-            or time of what was seen.
+        effect_F, sd
+            The estimate, and the size of its standard deviation as the network reads it.
+        kind
+            How far the condition is from what the estimate knows; None for another dose or time of
+            what was seen.
         """
         shape = before_NKD.shape
         effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(shape[1:])
         start_NKD = before_NKD + effect_KD
         weight = self.weight.get(kind or Extrapolation.SEEN, 0.0)
-        # What the parts of a condition are told belongs to the whole estimate, not to this one.
-        if not weight or self.flow.reads_parts:
+        if not weight:
             return start_NKD
-        known = self.contexts.index(condition.context) + 1 if self._knows(condition) else 0
         flags_N = torch.zeros(len(start_NKD), dtype=torch.bool)
         conditioning = FlowCondition(
             effect_KD.expand(shape),
@@ -77,12 +70,8 @@ class NetworkShare:
             torch.full((len(start_NKD),), sd),
             flags_N,
             flags_N,
-            torch.full((len(start_NKD),), known),
         )
         self.flow.eval()
         velocity = partial(self.flow, condition=conditioning)
         end_NKD = resolve_solver("heun").solve(velocity, start_NKD, uniform_grid(N_STEPS))
         return torch.lerp(start_NKD, end_NKD, weight)
-
-    def _knows(self, condition: Condition) -> bool:
-        return condition.context in self.contexts

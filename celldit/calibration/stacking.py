@@ -131,6 +131,15 @@ class Verdict:
     in_full: dict[Extrapolation, float]
 
     @property
+    def uses_network(self) -> bool:
+        """Whether any kind uses the network."""
+        return any(self.weight.values())
+
+    def without_network(self) -> Verdict:
+        """The same trials, and nothing of the network used."""
+        return Verdict(dict.fromkeys(self.weight, 0.0), dict.fromkeys(self.gain, 1.0), self.in_full)
+
+    @property
     def overall(self) -> float:
         """Mean gain over the kinds that are real extrapolations; what training stops by."""
         far = [gain for kind, gain in self.gain.items() if kind is not Extrapolation.SEEN]
@@ -191,10 +200,7 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
     weight, gain, in_full = {}, {}, {}
     for kind in sorted({error.kind for error in errors}, key=str):
         own = [error for error in errors if error.kind is kind]
-        unit_TP = np.array([error.units for error in own])
-        # Conditions count alike whatever the size of their effect, unless they have next to none.
-        unit_TP = unit_TP + SMALL * unit_TP.mean(0)
-        parts_TPW = np.array([error.parts for error in own]) / unit_TP[:, :, None]
+        parts_TPW = _parts(own)
         ratio_W = _ratio(parts_TPW.sum(0))
         rng = np.random.default_rng([seed, len(own)])
         drawn_RT = rng.integers(len(own), size=(N_BOOTSTRAP, len(own)))
@@ -208,6 +214,20 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
         gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
         in_full[kind] = float(ratio_W[-1])
     return Verdict(weight, gain, in_full)
+
+
+def best_gain(errors: Sequence[TrialError]) -> float:
+    """The share of the effect model's error that the network saves at its best weight and kind."""
+    parts = (_parts([e for e in errors if e.kind is kind]) for kind in {e.kind for e in errors})
+    return max((1 - float(_ratio(parts_TPW.sum(0)).min()) for parts_TPW in parts), default=0.0)
+
+
+def _parts(errors: Sequence[TrialError]) -> np.ndarray:
+    """What counts of each of T trials of one kind, in units of its condition, (T, P, W)."""
+    unit_TP = np.array([error.units for error in errors])
+    # Conditions count alike whatever the size of their effect, unless they have next to none.
+    unit_TP = unit_TP + SMALL * unit_TP.mean(0)
+    return np.array([error.parts for error in errors]) / unit_TP[:, :, None]
 
 
 def _ratio(parts_PW: np.ndarray) -> np.ndarray:

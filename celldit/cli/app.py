@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -34,26 +35,38 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("next", no_args_is_help=True)(next_perturbations)
-for command in (
-    demo,
-    train,
-    predict,
-    generate,
-    effects,
-    explore,
-    responders,
-    interactions,
-    dose_response,
-    evaluate,
-    baseline,
-    submission,
-    effects_table,
-    info,
-    summary,
-    benchmark,
-):
-    app.command(no_args_is_help=command not in (demo, benchmark))(command)
+#: Headings of ``celldit --help``, and the commands under each.
+COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "The way through": (demo, train, predict, generate, effects, evaluate),
+    "What was measured": (responders, interactions, dose_response),
+    "What next, and for others": (next_perturbations, explore, effects_table, summary, info),
+    "Comparisons": (baseline, benchmark, submission),
+}
+RENAMED: dict[Callable[..., Any], str] = {next_perturbations: "next"}
+#: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
+EXPERT = {
+    "accelerator", "batch_size", "checkpoint", "checkpoint_minutes", "debug", "device", "devices",
+    "dit", "grid", "guidance", "guidance_interval", "latent", "min_overlap", "n_avg", "n_steps",
+    "nodes", "print_config", "sampler", "shard", "solver", "strategy", "t_start", "tokenizer",
+    "train_autoencoder",
+}  # fmt: skip
+
+
+def _with_expert_options_apart(command: Callable[..., Any]) -> Callable[..., Any]:
+    hints = get_type_hints(command, include_extras=True)
+    for name in EXPERT & set(hints):
+        hints[name].__metadata__[0].rich_help_panel = "For experts"
+    command.__annotations__ = hints
+    return command
+
+
+for heading, commands in COMMANDS.items():
+    for command in commands:
+        app.command(
+            RENAMED.get(command),
+            no_args_is_help=command not in (demo, benchmark),
+            rich_help_panel=heading,
+        )(_with_expert_options_apart(command))
 
 
 def _show_version(requested: bool) -> None:

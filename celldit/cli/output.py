@@ -9,22 +9,8 @@ from celldit.errors import FileError
 __all__ = ["claim"]
 
 
-def _make_room(output: Path) -> None:
-    """Make the folders that a file is to stand in.
-
-    Raises
-    ------
-    FileError
-        If they cannot be made.
-    """
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"Cannot make the folder {output.parent}: {error.strerror}.") from error
-
-
 def claim(output: Path, *, overwrite: bool) -> None:
-    """See that cells can be written to a path, before any is made.
+    """See that cells can be written to a path, before any is made; its folders are made.
 
     Raises
     ------
@@ -35,5 +21,8 @@ def claim(output: Path, *, overwrite: bool) -> None:
     """
     from celldit.io.stream import check_out
 
-    _make_room(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"Cannot make the folder {output.parent}: {error.strerror}.") from error
     check_out(output, overwrite)

@@ -28,7 +28,7 @@ def sampling_bar(what: str, *, hidden: bool) -> Iterator[None]:
         TimeRemainingColumn,
     )
 
-    from celldit.inference.sampling import watched
+    from celldit.io.sampling import watched
 
     console = Console(stderr=True)
     bar = Progress(

@@ -14,7 +14,7 @@ import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
-from celldit.conditions.time_scale import TimeScale
+from celldit.conditions.time_scale import TimeScale, bracket
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +42,6 @@ class Between:
 
         Outside the times of its context a condition is at the nearest of these. Where the context
         was not in training, or there are no times, a condition is where it says.
-
-        Parameters
-        ----------
-        conditions
-            Q conditions.
-        trained
-            Contexts and times of training.
-        scale
-            Progress of the course.
         """
         times = times_by_context(trained)
         ends = [bracket(times.get(c.context, ()), c.time, scale) for c in conditions]
@@ -68,27 +59,3 @@ def times_by_context(strata: Iterable[StratumKey]) -> Mapping[str, list[float]]:
         if time is not None:
             times.setdefault(context, set()).add(time)
     return {context: sorted(own) for context, own in times.items()}
-
-
-def bracket(
-    times: Sequence[float], time: float | None, scale: TimeScale
-) -> tuple[float | None, float | None, float]:
-    """Trained times before and after a time, and its share of the way between them.
-
-    Parameters
-    ----------
-    times
-        Sorted times of training.
-    time
-        Any time.
-    scale
-        Progress of the course.
-    """
-    if time is None or not times:
-        return time, time, 0.0
-    place = int(np.searchsorted(times, time))
-    if place == len(times) or times[place] == time or place == 0:
-        nearest = times[min(place, len(times) - 1)]
-        return nearest, nearest, 0.0
-    low, high = times[place - 1], times[place]
-    return low, high, scale.share(low, high, time)

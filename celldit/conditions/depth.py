@@ -32,15 +32,7 @@ class Depths(NamedTuple):
 
 
 def unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> list[Depths]:
-    """Strata whose controls and treated cells differ in depth, those that differ most first.
-
-    Parameters
-    ----------
-    table
-        Conditions of N cells.
-    size_factors
-        Their library sizes, shape (N,).
-    """
+    """Strata whose controls and treated cells differ in depth, those that differ most first."""
     is_control_C = np.array([c.is_control for c in table.conditions], dtype=bool)
     keys = sorted({c.stratum for c in table.conditions}, key=str)
     number = {key: i for i, key in enumerate(keys)}

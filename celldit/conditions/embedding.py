@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from celldit.conditions.condition import Condition
-from celldit.conditions.part_tokens import PartTokens
 from celldit.conditions.population import Population
 from celldit.conditions.strata import StratumKey
 from celldit.flow.anchored import FlowCondition
@@ -24,17 +23,11 @@ class ConditionEmbedding:
     ----------
     effects_QKD, positions_QKD, sds_Q
         Mean shift, mean, and size of the standard deviation of the shift.
-    contexts_Q
-        Number of the context, from 1; 0 for one that was not in training.
-    parts
-        Tokens of the parts, for a network that reads them.
     """
 
     effects_QKD: Tensor
     positions_QKD: Tensor
     sds_Q: Tensor
-    contexts_Q: Tensor
-    parts: PartTokens | None = None
 
     @classmethod
     def of(
@@ -43,31 +36,30 @@ class ConditionEmbedding:
         conditions: Sequence[Condition],
         shape: Sequence[int],
         references: Mapping[StratumKey, np.ndarray] | None = None,
-        *,
-        with_parts: bool = False,
     ) -> ConditionEmbedding:
-        """Look up Q conditions.
+        """Look up Q conditions, for latents of shape (K, D).
 
-        Parameters
-        ----------
-        population
-            Simple estimates.
-        conditions
-            Q conditions.
-        shape
-            (K, D), the shape of a latent.
-        references
-            As in :meth:`Population.estimate`.
-        with_parts
-            Whether the network reads tokens of parts.
+        References are those of :meth:`Population.estimate`.
         """
         estimate = population.estimate(conditions, references)
         return cls(
             torch.from_numpy(estimate.effect).view(-1, *shape),
             torch.from_numpy(estimate.position).view(-1, *shape),
             torch.from_numpy(estimate.sd),
-            context_numbers(population, conditions),
-            PartTokens.of(population.prior, conditions, references) if with_parts else None,
+        )
+
+    @classmethod
+    def joined(
+        cls, blocks: Sequence[ConditionEmbedding], rows: np.ndarray, n_conditions: int
+    ) -> ConditionEmbedding:
+        """One of Q conditions from several, whose rows together are `rows`, repeats allowed."""
+        place = np.empty(n_conditions, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        at = torch.from_numpy(place)
+        return cls(
+            torch.cat([block.effects_QKD for block in blocks])[at],
+            torch.cat([block.positions_QKD for block in blocks])[at],
+            torch.cat([block.sds_Q for block in blocks])[at],
         )
 
     def conditioning(self, rows: Tensor | np.ndarray, *, from_noise: bool) -> FlowCondition:
@@ -81,9 +73,6 @@ class ConditionEmbedding:
             self.sds_Q[at],
             flags_B,
             torch.zeros_like(flags_B),
-            self.contexts_Q[at],
-            None if self.parts is None else self.parts.tokens_QMP[at],
-            None if self.parts is None else self.parts.is_part_QM[at],
         )
 
 

@@ -30,13 +30,7 @@ class Extrapolation(StrEnum):
 
 
 class Known:
-    """What was in training, so that many conditions are classified in one pass.
-
-    Parameters
-    ----------
-    trained, featured, elsewhere
-        As of :func:`classify`.
-    """
+    """What was in training, so that many conditions are classified in one pass; see `classify`."""
 
     def __init__(
         self,

@@ -86,16 +86,9 @@ class Tried:
 def best_mixture(
     away_nF: np.ndarray, condition_n: np.ndarray, factor_FF: np.ndarray, rng: np.random.Generator
 ) -> Tried:
-    """The mixture whose number of states suits cells that were left out best.
+    """The mixture whose number of states suits cells of one context that were left out best.
 
-    Parameters
-    ----------
-    away_nF, condition_n
-        Cells of one context about the means of their conditions, and the conditions.
-    factor_FF
-        Scatter of a single state.
-    rng
-        Chooses the cells left out and the first guess.
+    Cells are about the means of their conditions; a single state has the scatter `factor_FF`.
     """
     conditions, row_n = np.unique(condition_n, return_inverse=True)
     apart_n = rng.random(len(away_nF)) < 0.2
@@ -116,15 +109,7 @@ def best_mixture(
 
 
 def shared_mixture(tried: Sequence[Tried], rng: np.random.Generator) -> Mixture | None:
-    """One mixture of all contexts; None unless left-out cells are clearly likelier in it.
-
-    Parameters
-    ----------
-    tried
-        What was found for each of X contexts, in their order.
-    rng
-        Chooses the first guess.
-    """
+    """One mixture of X contexts; None unless left-out cells are clearly likelier in it."""
     away_nF = np.concatenate([one.away_nF for one in tried])
     apart_n = np.concatenate([one.apart_n for one in tried])
     context_n = np.repeat(np.arange(len(tried)), [len(one.away_nF) for one in tried])

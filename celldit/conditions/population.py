@@ -70,16 +70,9 @@ class Population:
     def fit(
         cls, z: Latents, size_factors: np.ndarray, table: ConditionTable, prior: EffectPrior
     ) -> Population:
-        """Estimate from training cells, a block at a time.
+        """Estimate from the latent of N cells, (N, F) or (N, K, D), a block at a time.
 
-        Parameters
-        ----------
-        z
-            Latent of N cells, shape (N, F) or (N, K, D); an array or a file.
-        size_factors
-            Library sizes, shape (N,).
-        table, prior
-            Their conditions, and the effects.
+        Library sizes have the shape (N,).
         """
         means_CF, _ = condition_means(z, table)
         strata = Strata.of_table(table)
@@ -115,20 +108,11 @@ class Population:
         return tuple(sorted({context for context, _ in self.references}))
 
     def offset(self, table: ConditionTable) -> np.ndarray | None:
-        """From the cells that stand in as controls of each condition to where its own would lie.
+        """From the cells that stand in as controls of C conditions to where their own would lie.
 
         A cell of another context starts there when it is paired with cells of a condition whose
-        stratum has no controls (:mod:`celldit.effects.baseline`).
-
-        Parameters
-        ----------
-        table
-            The C conditions of training cells.
-
-        Returns
-        -------
-        ndarray or None
-            Float32, shape (C, F); None where every stratum has controls of its own.
+        stratum has no controls (:mod:`celldit.effects.baseline`). Float32, shape (C, F); None where
+        every stratum has controls of its own.
         """
         offsets, borrowed = self.prior.baselines.offsets, Strata.of_table(table).borrowed()
         if not borrowed.keys() & offsets.keys():

@@ -67,18 +67,9 @@ class States:
 
     @classmethod
     def fit(cls, z: Latents, table: ConditionTable, population: Population, seed: int) -> States:
-        """Find the states of each context.
+        """Find the states of each context, from the latents (N, F) or (N, K, D) of N cells.
 
-        Parameters
-        ----------
-        z
-            Latents of N cells, shape (N, F) or (N, K, D).
-        table
-            Their conditions.
-        population
-            Scatter of contexts with few cells.
-        seed
-            Of the cells looked at, of those left out, and of the first guess.
+        The seed is of the cells looked at, of those left out, and of the first guess.
         """
         rng = np.random.default_rng([seed, 5])
         means_CF, _ = condition_means(z, table)

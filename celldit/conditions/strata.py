@@ -27,7 +27,7 @@ from typing import TypeAlias
 import numpy as np
 
 from celldit.conditions.condition import ConditionTable
-from celldit.conditions.time_scale import TimeScale
+from celldit.conditions.time_scale import TimeScale, bracket
 
 __all__ = [
     "ENOUGH",
@@ -145,11 +145,6 @@ class Strata:
                 found[key] = float(sum(elsewhere))
         return found
 
-    def not_identified(self) -> tuple[StratumKey, ...]:
-        """Strata of contexts without any control, in which something else was done."""
-        treated = {c.stratum for c in self.table.conditions if not c.is_control}
-        return tuple(k for k, s in self.of.items() if not s.is_identified and k in treated)
-
 
 def warn_other_times(strata: Strata) -> None:
     """Warn of perturbations at times of which their context has no controls."""
@@ -184,7 +179,7 @@ def mean_controls(
     at_hand: Mapping[StratumKey, np.ndarray] | None = None,
     scale: TimeScale | None = None,
 ) -> np.ndarray:
-    """Where the controls of any stratum lie, known or not, by the rules of this module.
+    """Where the controls of any stratum lie, known or not, by the rules of this module, (F,).
 
     Parameters
     ----------
@@ -200,15 +195,15 @@ def mean_controls(
     Returns
     -------
     ndarray
-        Shape (F,). Between two times of a known context it is interpolated; a new context is where
-        its controls at hand are, and without any at the mean of all known strata.
+        Between two times of a known context it is interpolated; a new context is where its controls
+        at hand are, and without any at the mean of all known strata.
     """
     if key in means:
         return means[key]
     context, time = key
     times = {t: mean for (c, t), mean in means.items() if c == context and t is not None}
     if times:
-        shares = _bracket(sorted(times), 0.0 if time is None else time, scale)
+        shares = _nearest(sorted(times), 0.0 if time is None else time, scale)
         return np.add.reduce([share * times[t] for t, share in shares.items()])
     if at_hand and key in at_hand:
         return at_hand[key]
@@ -256,24 +251,18 @@ def _at_time(rows: Mapping[StratumKey, int], time: float | None) -> dict[int, fl
     by_time = {t: row for (_, t), row in rows.items()}
     if time is None or None in by_time:
         return {row: 1 / len(by_time) for row in by_time.values()}
-    shares = _bracket(sorted(t for t in by_time if t is not None), time)
+    shares = _nearest(sorted(t for t in by_time if t is not None), time)
     return {by_time[t]: share for t, share in shares.items()}
 
 
-def _bracket(
+def _nearest(
     times: Sequence[float], time: float, scale: TimeScale | None = None
 ) -> dict[float, float]:
     """The times on either side, by how near they are; the nearest where all lie on one side."""
-    before = [t for t in times if t <= time]
-    after = [t for t in times if t >= time]
-    if not before or not after:
-        return {(after[0] if after else before[-1]): 1.0} if times else {}
-    low, high = before[-1], after[0]
-    if low == high:
-        return {low: 1.0}
-    scale = TimeScale(low, high) if scale is None else scale
-    share = scale.share(low, high, time)
-    return {low: 1 - share, high: share}
+    low, high, share = bracket(times, time, scale)
+    if low is None or high is None or not times:
+        return {}
+    return {low: 1.0} if low == high else {low: 1 - share, high: share}
 
 
 def _shares_by_size(rows: Sequence[int], counts: np.ndarray) -> dict[int, float]:

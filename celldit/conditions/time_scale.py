@@ -12,7 +12,7 @@ which for a rate of 0 is the time itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,3 +62,27 @@ class TimeScale:
     def from_config(cls, config: Mapping[str, Any]) -> TimeScale:
         """Rebuild what :meth:`to_config` wrote."""
         return cls(**{name: float(value) for name, value in config.items()})
+
+
+def bracket(
+    times: Sequence[float], time: float | None, scale: TimeScale | None = None
+) -> tuple[float | None, float | None, float]:
+    """Trained times before and after a time, and its share of the way between them.
+
+    Parameters
+    ----------
+    times
+        Sorted times of training; beyond these the nearest is both.
+    time
+        Any time.
+    scale
+        Progress of the course; None for even steps.
+    """
+    if time is None or not times:
+        return time, time, 0.0
+    place = int(np.searchsorted(times, time))
+    if place == len(times) or times[place] == time or place == 0:
+        nearest = times[min(place, len(times) - 1)]
+        return nearest, nearest, 0.0
+    low, high = times[place - 1], times[place]
+    return low, high, (scale or TimeScale(low, high)).share(low, high, time)

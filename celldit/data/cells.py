@@ -15,6 +15,7 @@ from celldit.data.counts import read_counts, select_matrix
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.labels.columns import (
+    join_contexts,
     label_column,
     number_column,
     obs_column,
@@ -24,10 +25,10 @@ from celldit.data.labels.columns import (
 from celldit.data.labels.doses import canonical_doses
 from celldit.data.labels.labels import canonical_array
 from celldit.data.labels.times import binned
-from celldit.data.store import CellStore, Index, digest
+from celldit.data.store import PER_CELL, CellStore, Index, digest
 from celldit.errors import InputError
 
-__all__ = ["COUNTS_PER_CELL", "Cells", "read_columns"]
+__all__ = ["COUNTS_PER_CELL", "Cells", "read_columns", "read_labels"]
 
 #: Library size to which :meth:`Cells.log_normalized` scales.
 COUNTS_PER_CELL = 1e4
@@ -35,29 +36,14 @@ COUNTS_PER_CELL = 1e4
 
 @dataclass(frozen=True, eq=False)
 class Cells(CellStore):
-    """N cells x G genes of raw counts, with what was done to each cell.
+    """N cells x G genes of raw counts in memory, with what was done to each cell.
 
     Parameters
     ----------
     counts
         Raw counts, float32 CSR, shape (N, G).
-    size_factors
-        Library size of each cell in counts, float32, shape (N,), all above 0.
-    genes
-        G gene names.
-    perturbations
-        Canonical label of each cell, object (str), shape (N,); see
-        :mod:`celldit.data.labels.labels`.
-    covariates
-        N rows, one column of strings for each covariate; may have no columns.
-    doses
-        Shape (N,): float64, or text such as ``"0.5+1"`` in the order of the label's parts; or None.
-    times
-        float64, shape (N,), or None.
-    names
-        Name of each cell, object (str), shape (N,).
-    control
-        The label of unperturbed cells.
+    size_factors, genes, perturbations, covariates, doses, times, names, control
+        See :class:`celldit.data.CellStore`; one entry for each of the N cells.
     """
 
     counts: sparse.csr_matrix
@@ -74,15 +60,8 @@ class Cells(CellStore):
         n_cells, n_genes = self.counts.shape
         if len(self.genes) != n_genes:
             raise InputError(f"{len(self.genes)} gene names for {n_genes} columns of counts.")
-        per_cell = {
-            "size_factors": self.size_factors,
-            "perturbations": self.perturbations,
-            "covariates": self.covariates,
-            "doses": self.doses,
-            "times": self.times,
-            "names": self.names,
-        }
-        for name, values in per_cell.items():
+        for name in (*PER_CELL, "names"):
+            values = getattr(self, name)
             if values is not None and len(values) != n_cells:
                 raise InputError(f"{name} has {len(values)} entries for {n_cells} cells.")
 
@@ -129,16 +108,8 @@ class Cells(CellStore):
     def take(self, index: Index) -> Cells:
         """Pick cells by positions, a boolean mask or a slice; the order given is kept."""
         rows = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]
-        return replace(
-            self,
-            counts=sparse.csr_matrix(self.counts[rows]),
-            size_factors=self.size_factors[rows],
-            perturbations=self.perturbations[rows],
-            covariates=self.covariates.iloc[rows].reset_index(drop=True),
-            doses=None if self.doses is None else self.doses[rows],
-            times=None if self.times is None else self.times[rows],
-            names=self.names[rows],
-        )
+        counts = sparse.csr_matrix(self.counts[rows])
+        return replace(self, counts=counts, names=self.names[rows], **self.columns_of(rows))
 
     def select(self, index: Index) -> Cells:
         """The same as :meth:`take`: these cells are in memory already."""
@@ -168,21 +139,17 @@ class Cells(CellStore):
         return result
 
 
+def read_labels(adata: ad.AnnData, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical perturbation and context of each cell, object (str), shape (N,) each."""
+    plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
+    columns = read_columns(adata, plain)
+    return columns["perturbations"], join_contexts(columns["covariates"])
+
+
 def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
-    """Read what the columns of ``adata.obs`` say of each cell.
+    """Read what the columns of ``adata.obs`` say of each of N cells, by the names of ``PER_CELL``.
 
-    Parameters
-    ----------
-    adata
-        N cells; the counts are not looked at.
-    fields
-        What the columns mean.
-
-    Returns
-    -------
-    dict
-        ``perturbations``, ``covariates``, ``doses``, ``times`` and ``size_factors`` as in
-        :class:`Cells`; the last is None without a column of them.
+    Library sizes are None without a column of them; the counts are not looked at.
     """
     perturbations = np.full(adata.n_obs, fields.control, dtype=object)
     written = perturbations

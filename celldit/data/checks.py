@@ -19,6 +19,7 @@ from celldit.data.labels.columns import (
 from celldit.data.labels.doses import canonical_doses
 from celldit.data.labels.doubtful import check_split, usual_control, warn_doubtful
 from celldit.data.labels.labels import canonical_array, with_one_control
+from celldit.data.screens.modality import modalities
 from celldit.errors import InputError, closest, examples
 
 if TYPE_CHECKING:
@@ -53,17 +54,15 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
 
 
 def check_anndata(adata: object, name: str = "") -> None:
-    """Refuse what is no AnnData, most often because arguments were exchanged.
-
-    Raises
-    ------
-    InputError
-        With the name of the argument.
-    """
+    """Refuse what is no AnnData, most often because arguments were exchanged."""
     if not isinstance(adata, ad.AnnData):
+        parts = list(modalities(adata))
+        how = f"pass one of its modalities, such as mdata.mod[{parts[0]!r}]" if parts else (
+            "read one with scanpy.read_h5ad('file.h5ad')"
+        )  # fmt: skip
         raise InputError(
-            f"Expected an AnnData{f' as {name}' if name else ''}, got {type(adata).__name__}; read "
-            "one with scanpy.read_h5ad('file.h5ad')."
+            f"Expected an AnnData{f' as {name}' if name else ''}, got {type(adata).__name__}; "
+            f"{how}."
         )
 
 

@@ -90,19 +90,7 @@ def _matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
 
 
 def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
-    """Verify that a matrix holds raw counts, and sum each cell.
-
-    Parameters
-    ----------
-    adata
-        N cells x G genes; in memory, a view, or backed.
-    counts_layer
-        The layer to look at; None for ``X``.
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (N,)
-        Total counts of each cell.
+    """Verify that a matrix holds raw counts, and sum each cell, float64, shape (N,).
 
     Raises
     ------
@@ -124,19 +112,8 @@ def read_counts(
 ) -> sparse.csr_matrix:
     """Read raw counts as float32 CSR, checked as by :func:`check_counts`.
 
-    Parameters
-    ----------
-    adata
-        N cells x G genes; in memory, a view, or backed.
-    counts_layer
-        The layer to read; None for ``X``.
-    columns
-        Positions of the genes to keep, in the order wanted; None for all.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of float32, shape (N, G or len(columns))
-        Its memory is its own: changing it does not change ``adata``.
+    With `columns`, the positions of genes, those alone in their order. The memory of the matrix is
+    its own: changing it does not change ``adata``.
     """
     matrix = select_matrix(adata, counts_layer)
     name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
@@ -167,20 +144,7 @@ def _whole_counts(counts: sparse.csr_matrix) -> sparse.csr_matrix:
 def check_block(
     block: Any, name: str, remedy: Callable[[], str] = lambda: LOAD
 ) -> sparse.csr_matrix:
-    """Refuse rows that hold no raw counts, as :func:`check_values`, and copy them as floats.
-
-    Parameters
-    ----------
-    block
-        Rows as they are stored, sparse or dense.
-    name, remedy
-        As for :func:`check_values`.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of float32
-        Its memory is its own.
-    """
+    """Refuse rows that hold no raw counts, as :func:`check_values`, and copy them as float32."""
     if sparse.issparse(block):
         check_values(block.data, name, remedy)
         rows = sparse.csr_matrix(block)
@@ -203,21 +167,9 @@ def _row_blocks(matrix: Any) -> Iterator[Any]:
 
 
 def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lambda: LOAD) -> None:
-    """Refuse values that are no raw counts.
+    """Refuse values, of any shape, that are missing, infinite, negative or not whole numbers.
 
-    Parameters
-    ----------
-    values
-        Of any shape.
-    name
-        What holds them, for the message.
-    remedy
-        Says what to do instead.
-
-    Raises
-    ------
-    InputError
-        If values are missing, infinite, negative or not whole numbers.
+    For the message, `name` says what holds them and `remedy` what to do instead.
     """
     if values.size == 0 or values.dtype.kind == "b":
         return

@@ -14,6 +14,7 @@ import pandas as pd
 from celldit.data.checks import check_anndata, check_setup
 from celldit.data.labels.columns import as_text, number_column
 from celldit.data.labels.times import find_bins, warn_binned
+from celldit.data.screens.modality import modality_in_use
 from celldit.errors import InputError
 
 __all__ = ["Fields", "fields_of", "setup_anndata"]
@@ -63,13 +64,7 @@ class Fields:
     time_bins: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Write the fields as text and lists of text, which ``.h5ad`` and JSON both keep.
-
-        Returns
-        -------
-        dict
-            Without the fields that are not set.
-        """
+        """Write the fields that are set as text and lists of text, as ``.h5ad`` and JSON keep."""
         entries = {k: list(v) if k in _LISTS else v for k, v in asdict(self).items()}
         return {key: value for key, value in entries.items() if value is not None and value != []}
 
@@ -130,6 +125,7 @@ def setup_anndata(
     dose_key: str | None = None,
     time_key: str | None = None,
     perturbation_sep: str = "+",
+    mod: str | None = None,
 ) -> Fields:
     """Say what the columns of an AnnData mean, and check that the data can be used.
 
@@ -139,7 +135,7 @@ def setup_anndata(
     Parameters
     ----------
     adata
-        N cells x G genes of raw counts; in memory, a view, or backed.
+        N cells x G genes of raw counts; in memory, a view, or backed. Or a MuData, with `mod`.
     perturbation_key
         Column of ``obs`` with the perturbation of each cell, ``"A+B"`` for a combination. None when
         no cell is perturbed (data for generation only).
@@ -160,6 +156,9 @@ def setup_anndata(
         warning (:mod:`celldit.data.labels.times`).
     perturbation_sep
         What stands between two perturbations of one cell.
+    mod
+        Modality of a MuData that holds counts of genes. It is set up as an AnnData is; columns of
+        the MuData's own ``obs`` that it lacks are copied to it.
 
     Returns
     -------
@@ -183,38 +182,22 @@ def setup_anndata(
         time_key=time_key,
         perturbation_sep=perturbation_sep,
     )
-    check_setup(adata, fields)
-    if time_key is not None:
-        times_N = number_column(adata, time_key, "time_key")
-        fields = replace(fields, time_bins=find_bins(times_N))
-        warn_binned(times_N, fields.time_bins, time_key)
-    _store(adata, fields)
+    columns = perturbation_key, size_factor_key, dose_key, time_key, *fields.covariate_keys
+    with modality_in_use(adata, mod, columns) as cells:
+        check_setup(cells, fields)
+        if time_key is not None:
+            times_N = number_column(cells, time_key, "time_key")
+            fields = replace(fields, time_bins=find_bins(times_N))
+            warn_binned(times_N, fields.time_bins, time_key)
+        _store(cells, fields)
     return fields
 
 
-def fields_of(
-    *,
-    perturbation_key: str | None,
-    control: object,
-    covariate_keys: Sequence[str],
-    size_factor_key: str | None,
-    counts_layer: str | None,
-    dose_key: str | None,
-    time_key: str | None,
-    perturbation_sep: str,
-) -> Fields:
+def fields_of(*, control: object, covariate_keys: object, **named: Any) -> Fields:
     """Make fields of what the user gave; see :func:`setup_anndata` for the arguments."""
     first, others = _controls(control)
     return Fields(
-        perturbation_key=perturbation_key,
-        control=first,
-        other_controls=others,
-        covariate_keys=_keys(covariate_keys),
-        size_factor_key=size_factor_key,
-        counts_layer=counts_layer,
-        dose_key=dose_key,
-        time_key=time_key,
-        perturbation_sep=perturbation_sep,
+        control=first, other_controls=others, covariate_keys=_keys(covariate_keys), **named
     )
 
 

@@ -44,13 +44,6 @@ def check_fitted_on_train(train: ad.AnnData, test: ad.AnnData, fields: Fields) -
       on, of one of the matrices there or of what scanpy makes of them.
     - Size factors scaled to a mean or median of 1: over the rows they were scaled on.
 
-    Parameters
-    ----------
-    train, test
-        Both sides, with the same genes.
-    fields
-        Says which column holds size factors.
-
     Raises
     ------
     InputError

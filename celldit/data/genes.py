@@ -27,20 +27,9 @@ _ANTIBODY = re.compile(r".+[_.-]Total(Seq)?[_-]?[ABCD]?(_\w+)?|(ADT|HTO)[_-].+|.
 def check_are_genes(var: pd.DataFrame) -> None:
     """Refuse antibodies, guides, peaks and the like among the genes.
 
-    Parameters
-    ----------
-    var
-        The table of genes, or those of its columns that are in `FEATURE_COLUMNS`.
-
-    Raises
-    ------
-    InputError
-        Says how many there are of which kind, and how to select the genes.
-
-    Warns
-    -----
-    UserWarning
-        If names look like those of antibodies, and no column says what was measured.
+    Only the columns `FEATURE_COLUMNS` of ``var`` are looked at. InputError says how many there are
+    of which kind, and how to select the genes; a warning says if names look like those of
+    antibodies, and no column says what was measured.
     """
     columns = [column for column in FEATURE_COLUMNS if column in var]
     for column in columns:
@@ -82,23 +71,9 @@ def check_unique_genes(names: Sequence[str]) -> None:
 
 
 def match_genes(available: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Find where each wanted gene stands.
+    """Find where each wanted gene stands, int64.
 
-    Parameters
-    ----------
-    available
-        Gene names of the data.
-    wanted
-        Gene names in the order wanted.
-
-    Returns
-    -------
-    numpy.ndarray of int, shape (len(wanted),)
-
-    Raises
-    ------
-    InputError
-        If genes are missing or a wanted one stands there twice; says how many and which.
+    InputError if genes are missing or a wanted one stands there twice; says how many and which.
     """
     index = pd.Index(available).astype(str)
     # Doubled names that nobody asks for do no harm.

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import anndata as ad
 import numpy as np
 
+from celldit.data.cells import read_labels
 from celldit.data.fields import Fields
-from celldit.data.labels.columns import join_contexts, label_column, read_covariates
-from celldit.data.labels.labels import canonical, canonical_array, parts
+from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, UnknownNameError
 
 __all__ = [
@@ -57,14 +57,9 @@ class Conditions:
     @classmethod
     def from_anndata(cls, adata: ad.AnnData, fields: Fields) -> Conditions:
         """Read them from the columns that the AnnData was set up with."""
-        sep, control = fields.perturbation_sep, fields.control
-        labels = np.full(adata.n_obs, control, dtype=object)
-        if fields.perturbation_key is not None:
-            written = label_column(adata, fields)
-            labels = canonical_array(written, sep, control)
-        contexts = join_contexts(read_covariates(adata, fields.covariate_keys))
+        labels, contexts = read_labels(adata, fields)
         names = np.asarray(adata.obs_names.astype(str), dtype=object)
-        return cls(labels=labels, contexts=contexts, names=names, sep=sep, control=control)
+        return cls(labels, contexts, names, fields.perturbation_sep, fields.control)
 
     @property
     def is_control(self) -> np.ndarray:

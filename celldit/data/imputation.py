@@ -64,11 +64,6 @@ def impute(
     whole_cells
         Whether size factors are of whole cells, and not the sum over the genes at hand.
 
-    Returns
-    -------
-    cells, imputed
-        With all G genes.
-
     Raises
     ------
     InputError

@@ -7,12 +7,12 @@ import hashlib
 import anndata as ad
 import numpy as np
 
+from celldit.data.cells import read_labels
 from celldit.data.counts import read_counts
 from celldit.data.fields import Fields
 from celldit.data.fitted import check_fitted_on_train
 from celldit.data.genes import match_genes
-from celldit.data.labels.columns import label_column, read_size_factors
-from celldit.data.labels.labels import canonical_array
+from celldit.data.labels.columns import read_size_factors
 from celldit.errors import InputError, examples
 
 __all__ = ["check_no_leak"]
@@ -67,12 +67,9 @@ def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
 
 def _fingerprints(adata: ad.AnnData, reference: ad.AnnData, fields: Fields) -> dict[bytes, str]:
     """Digest of the counts of every perturbed cell, with the cell's name."""
-    if fields.perturbation_key is None:
-        rows = np.arange(adata.n_obs)
-    else:
-        written = label_column(adata, fields)
-        labels = canonical_array(written, fields.perturbation_sep, fields.control)
-        rows = np.flatnonzero(labels != fields.control)
+    rows = np.arange(adata.n_obs)
+    if fields.perturbation_key is not None:
+        rows = np.flatnonzero(read_labels(adata, fields)[0] != fields.control)
     columns = match_genes(adata.var_names, reference.var_names)
     counts = read_counts(adata, fields.counts_layer, columns)[rows]
     counts.sort_indices()

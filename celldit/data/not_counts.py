@@ -35,18 +35,8 @@ _INDEPENDENT = 0.7
 def check_counted(rows: sparse.csr_matrix, name: str, remedy: Callable[[], str]) -> None:
     """Refuse rows of whole numbers that cannot have been counted.
 
-    Parameters
-    ----------
-    rows
-        N cells x G genes, whole numbers of at least 0.
-    name, remedy
-        What holds them, and what to do instead, for the message.
-
-    Raises
-    ------
-    InputError
-        If totals are more alike than counting allows, no cell has a gene seen once, or the values
-        are logarithms.
+    Totals are more alike than counting allows, no cell has a gene seen once, or the values are
+    logarithms. For the message, `name` says what holds them and `remedy` what to do instead.
     """
     totals_N = np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
     totals_N = totals_N[totals_N > 0]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from celldit.data.disk.opening import described
 from celldit.data.fields import Fields
+from celldit.data.screens.modality import set_up_modality
 from celldit.errors import InputError
 
 __all__ = ["Selection", "query_fields", "selected"]
@@ -23,22 +24,12 @@ Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -> Fields:
     """Fields by which to read a query: its own where it was set up, else the model's.
 
-    Parameters
-    ----------
-    source
-        An AnnData, or a path; of anything else the model's fields are returned.
-    fields
-        Those of the model.
-    counts_layer
-        Layer of the query with raw counts; None for what its own setup says, then for the model's,
-        then for ``X``.
-
-    Returns
-    -------
-    Fields
-        Controls have the model's label, whatever the query calls them. Without a column of
-        perturbations all cells are controls.
+    The query is an AnnData, a MuData or a path; of anything else the model's fields are returned.
+    Raw counts are in `counts_layer`, or else where its own setup says, then the model's, then in
+    ``X``. Controls have the model's label, whatever the query calls them; without a column of
+    perturbations all cells are controls.
     """
+    source = set_up_modality(source)
     if isinstance(source, ad.AnnData):
         own, columns, layers = _setup(source.uns), list(source.obs.columns), list(source.layers)
         has_matrix = source.is_view or source.isbacked or source.X is not None

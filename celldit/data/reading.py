@@ -12,6 +12,7 @@ from celldit.data.cells import Cells
 from celldit.data.disk.opening import open_backed, open_fields, open_store
 from celldit.data.disk.stored import StoredCells
 from celldit.data.fields import Fields
+from celldit.data.screens.modality import set_up_modality
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.memory import within_memory
@@ -22,44 +23,26 @@ Source: TypeAlias = ad.AnnData | StoredCells | str | os.PathLike[str]
 
 
 def read_set_up(source: Source) -> tuple[CellStore, Fields]:
-    """Read cells that say themselves what their columns mean.
+    """Read cells that say themselves what their columns mean: set up, a path, or an open store.
 
-    Parameters
-    ----------
-    source
-        An AnnData that was set up, in memory or backed; a path; or an open store.
-
-    Returns
-    -------
-    cells, fields
-        The counts of a backed AnnData, a path or a store stay on disk.
-
-    Raises
-    ------
-    InputError
-        If it was not set up, or cannot be used.
+    The counts of a backed AnnData, a path or a store stay on disk. InputError if it was not set up,
+    or cannot be used.
     """
     if isinstance(source, StoredCells):
         return source, source.fields
     if isinstance(source, (str, os.PathLike)):
         store = open_store(source)
         return store, store.fields
+    source = set_up_modality(source)
     _check_kind(source)
     fields = Fields.from_anndata(source)
     return read_any(source, fields), fields
 
 
 def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None) -> CellStore:
-    """Read cells of which it is known what their columns mean.
+    """Read cells of which it is known what their columns mean; of a store, only the files matter.
 
-    Parameters
-    ----------
-    source
-        As for :func:`read_set_up`; of a store, only the files matter.
-    fields
-        What the columns mean.
-    genes
-        The genes wanted, in the order wanted; None for all.
+    With `genes` those alone, in their order.
 
     Raises
     ------
@@ -79,6 +62,7 @@ def _read(source: Source, fields: Fields, genes: Sequence[str] | None) -> CellSt
         return source.with_genes(genes)
     if isinstance(source, (str, os.PathLike)):
         return open_fields(source, fields, genes)
+    source = set_up_modality(source)
     _check_kind(source)
     backed = open_backed(source, fields, genes)
     return Cells.from_anndata(source, fields, genes=genes) if backed is None else backed

@@ -13,7 +13,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,10 @@ from celldit.data.labels.columns import join_contexts
 if TYPE_CHECKING:
     from celldit.data.cells import Cells
 
-__all__ = ["CellStore", "Index", "digest"]
+__all__ = ["PER_CELL", "CellStore", "Index", "digest"]
+
+#: What is known of every cell, in memory, beside its name.
+PER_CELL = ("size_factors", "perturbations", "covariates", "doses", "times")
 
 Index = np.ndarray | Sequence[int] | slice
 
@@ -97,6 +100,16 @@ class CellStore(ABC):
     def contexts(self) -> np.ndarray:
         """Covariate values of each cell joined with ``" | "``, object (str), shape (N,)."""
         return join_contexts(self.covariates)
+
+    def columns_of(self, rows: np.ndarray) -> dict[str, Any]:
+        """What is known of the cells at some positions, by the names of :data:`PER_CELL`."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in PER_CELL}
+        for name, values in found.items():
+            if name == "covariates":
+                found[name] = values.iloc[rows].reset_index(drop=True)
+            elif values is not None:
+                found[name] = values[rows]
+        return found
 
     @abstractmethod
     def take(self, index: Index) -> Cells:

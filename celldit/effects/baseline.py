@@ -71,21 +71,10 @@ class Baselines:
         of_controls: Mapping[StratumKey, float],
         n_dims: int,
     ) -> np.ndarray:
-        """Variance of shifts from the mean of the controls, with all doubt of where strata start.
+        """Variance of shifts, with all doubt of where strata start, shape (C, F).
 
-        Parameters
-        ----------
-        conditions, own_C
-            C conditions, and the variance of the mean of their cells.
-        of_controls
-            That of the mean of each stratum's controls.
-        n_dims
-            F.
-
-        Returns
-        -------
-        ndarray
-            Shape (C, F).
+        `own_C` is the variance of the mean of each condition's cells, `of_controls` that of the
+        mean of each stratum's controls.
         """
         noise_CF = np.repeat(own_C[:, None], n_dims, axis=1)
         for row, condition in enumerate(conditions):
@@ -96,12 +85,7 @@ class Baselines:
     def beside(self, earlier: Baselines, turn_FF: np.ndarray) -> Baselines:
         """Together with those of another training in the same latent.
 
-        Parameters
-        ----------
-        earlier
-            The other's.
-        turn_FF
-            From its rotated dimensions to these.
+        `turn_FF` takes its rotated dimensions to these.
         """
         between_F = self.between_F
         if not self.borrowed and earlier.borrowed:
@@ -145,14 +129,8 @@ def variance_between(
 ) -> np.ndarray | None:
     """How much strata differ in each dimension, whatever was done in them, shape (F,).
 
-    None where no two strata have a condition in common, so that nothing tells.
-
-    Parameters
-    ----------
-    means_CF, counts
-        Mean of each condition in rotated coordinates, where cells scatter by 1, and its cells.
-    conditions
-        The conditions, controls among them.
+    None where no two strata have a condition in common, so that nothing tells. Means of conditions,
+    controls among them, are in rotated coordinates, where cells scatter by 1.
     """
     keys = [c.stratum for c in conditions]
     what = [(c.parts, c.doses) for c in conditions]

@@ -1,9 +1,8 @@
 """Conditions of one or two cells: they tell of themselves, and of nothing else.
 
-What so few cells show is too odd to learn from. With the two treated cells of one rare cell type
-among the observations, effects in other cell types were predicted worse on Kang. But it is all that
-is known of the condition itself: its shift y, with noise s², is weighed against what all other
-conditions say of it, a mean m with variance v,
+What so few cells show is too odd to learn from, but it is all that is known of the condition
+itself: its shift y, with noise s², is weighed against what all other conditions say of it, a mean m
+with variance v,
 
     mean = m + g (y - m),   variance = (1 - g) v,   g = v / (v + s²),
 
@@ -57,12 +56,7 @@ class FewCells:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Estimates of Q conditions, for those that are among these with their own cells.
 
-        Parameters
-        ----------
-        conditions
-            Q conditions.
-        mean_QF, variance_QF
-            What all others say, in rotated coordinates.
+        Mean and variance are what all others say, in rotated coordinates, (Q, F).
         """
         row_of = {c: row for row, c in enumerate(self.conditions)}
         own = [(q, row_of[c]) for q, c in enumerate(conditions) if c in row_of]

@@ -23,15 +23,7 @@ LEAST_GAIN = 0.05
 
 
 def levelled(prior: EffectPrior, seed: int) -> EffectPrior:
-    """The same prior with the slope that leaving contexts out finds, where predictions gain by it.
-
-    Parameters
-    ----------
-    prior
-        Tuned, without a slope.
-    seed
-        Of the choice of conditions where there are many, as in :func:`celldit.effects.tuning.tune`.
-    """
+    """The same tuned prior, with the slope that leaving contexts out finds where that helps."""
     keys = list(prior.control_cells)
     # Times of several contexts are no contexts of their own; those of a single one are.
     by_context = len({context for context, _ in keys}) > 1
@@ -81,13 +73,12 @@ def _contrasts(
     of this kernel are in a dimension in which effects differ.
     """
     conditions = prior.conditions
-    kernel_CC = prior.covariance(conditions, conditions)
     together_CC = np.eye(len(conditions), dtype=bool)
     for rows in groups:
         together_CC[np.ix_(rows, rows)] = True
     typical = (prior.signal @ prior.signal) / prior.signal.sum()
     own_C = prior.noise - (shared_CS**2).sum(axis=1)
-    found_CC = typical * kernel_CC * together_CC + np.diag(own_C) + shared_CS @ shared_CS.T
+    found_CC = typical * prior.kernel_CC * together_CC + np.diag(own_C) + shared_CS @ shared_CS.T
     amounts_CP = prior.kernel.amounts(conditions, prior.kernel.parts).numpy()
     opened_CC: np.ndarray = found_CC + OPEN * np.trace(found_CC) * (amounts_CP @ amounts_CP.T)
     return opened_CC

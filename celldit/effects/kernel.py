@@ -34,7 +34,7 @@ is like itself and like no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,21 +93,20 @@ class ConditionKernel:
         :func:`celldit.effects.features.features.read_features`. Sparse ones are memberships in
         sets.
     positions
-        Where the control cells of each (context, time) lie in the latent, on average:
-        ``{(context, time): vector}``. Those of training come first.
+        Where the control cells of each (context, time) lie in the latent, on average: ``{(context,
+        time): vector}``. Those of training come first.
     n_trained
         How many of the positions are of training; None for all. They alone set the unit of distance
         and decide whether contexts can differ, so that a new one changes nothing for the others.
     top_doses
         For each part its largest dose; None where the data have no doses.
-    part_shares
-        Share of the variance that a perturbation has of its own which is left where its effect was
-        measured elsewhere; 1 for all others.
     metric
         Linear map of the positions, (F, F), in whose image distances between contexts are taken;
         None for the latent as it is. Where cells of one condition scatter by 1 in every direction,
-        what tells contexts apart counts, however little it is of the whole variance. On Kang's nine
-        cell types held out one by one the prior's squared error falls from .264 to .241 with it.
+        what tells contexts apart counts, however little it is of the whole variance.
+    part_shares
+        Share of the variance that a perturbation has of its own which is left where its effect was
+        measured elsewhere; 1 for all others.
     """
 
     parts: tuple[str, ...]
@@ -226,21 +225,9 @@ class ConditionKernel:
         for source, (names, matrix) in self.features.items():
             likeness_PP = _likeness(every, names, matrix)
             found[f"feature:{source}"] = own_a @ (own_b @ likeness_PP).T
-        sets = {parts: i for i, parts in enumerate({frozenset(c.parts) for c in (*a, *b)})}
-        set_a, set_b = (np.array([sets[frozenset(c.parts)] for c in x], dtype=int) for x in (a, b))
-        several = np.array([len(c.parts) > 1 for c in a], dtype=bool)
-        equal = (set_a[:, None] == set_b[None]) & several[:, None]
-        found["interaction"] = equal.astype(np.float64)
-        wheres = {term.partition(" @ ")[2] for term in self.terms}
-        if "context" in wheres:
-            contexts = {name: i for i, name in enumerate({c.context for c in (*a, *b)})}
-            at_a, at_b = (np.array([contexts[c.context] for c in x], dtype=int) for x in (a, b))
-            found["same"] = (at_a[:, None] == at_b[None]).astype(np.float64)
-            found["distance"] = self._apart[np.ix_(self._places(a), self._places(b))]
-        if "time" in wheres:
-            when_a, when_b = (self._times(x) for x in (a, b))
-            found["time gap"] = (when_a[:, None] - when_b[None]) ** 2
-        if "dose" in wheres:
+        grid = np.arange(len(a))[:, None], np.arange(len(b))[None]
+        found |= self._besides_parts(a, b, grid)
+        if "part @ dose" in self.terms:
             found |= self._doses(a, b)
         return {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in found.items()}
 
@@ -264,22 +251,30 @@ class ConditionKernel:
         self, a: Sequence[Condition], b: Sequence[Condition], pairs: SharedParts
     ) -> dict[str, Tensor]:
         """What :meth:`design` gives, of E pairs that share perturbations alone, each (E,)."""
-        row_E, column_E = pairs.row_E, pairs.column_E
-        sets = {parts: i for i, parts in enumerate({frozenset(c.parts) for c in (*a, *b)})}
-        set_a, set_b = (np.array([sets[frozenset(c.parts)] for c in x], dtype=int) for x in (a, b))
-        several = np.array([len(c.parts) > 1 for c in a], dtype=bool)
-        equal_E = (set_a[row_E] == set_b[column_E]) & several[row_E]
-        found = {"part": pairs.amount_E, "interaction": equal_E.astype(np.float64)}
-        wheres = {term.partition(" @ ")[2] for term in self.terms}
-        if "context" in wheres:
-            contexts = {name: i for i, name in enumerate({c.context for c in (*a, *b)})}
-            at_a, at_b = (np.array([contexts[c.context] for c in x], dtype=int) for x in (a, b))
-            found["same"] = (at_a[row_E] == at_b[column_E]).astype(np.float64)
-            found["distance"] = self._apart[self._places(a)[row_E], self._places(b)[column_E]]
-        if "time" in wheres:
-            found["time gap"] = (self._times(a)[row_E] - self._times(b)[column_E]) ** 2
+        found = {"part": pairs.amount_E}
+        found |= self._besides_parts(a, b, (pairs.row_E, pairs.column_E))
         found |= {"dose pair": pairs.pair_T, "dose": pairs.amount_T, "dose gap": pairs.gap_T}
         return {name: torch.from_numpy(x) for name, x in found.items()}
+
+    def _besides_parts(
+        self,
+        a: Sequence[Condition],
+        b: Sequence[Condition],
+        pairs: tuple[np.ndarray, np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """Whether combinations and contexts are the same, and how far contexts and times lie."""
+        i, j = pairs
+        set_a, set_b = _numbered([frozenset(c.parts) for c in a], [frozenset(c.parts) for c in b])
+        several = np.array([len(c.parts) > 1 for c in a], dtype=bool)
+        found = {"interaction": ((set_a[i] == set_b[j]) & several[i]).astype(np.float64)}
+        wheres = {term.partition(" @ ")[2] for term in self.terms}
+        if "context" in wheres:
+            at_a, at_b = _numbered([c.context for c in a], [c.context for c in b])
+            found["same"] = (at_a[i] == at_b[j]).astype(np.float64)
+            found["distance"] = self._apart[self._places(a)[i], self._places(b)[j]]
+        if "time" in wheres:
+            found["time gap"] = (self._times(a)[i] - self._times(b)[j]) ** 2
+        return found
 
     def _times(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Times in units of the median distance, those outside training moved to its ends."""
@@ -309,14 +304,8 @@ class ConditionKernel:
     def covariance(self, design: Mapping[str, Tensor], weights: Tensor, lengths: Lengths) -> Tensor:
         """Sum the weighted terms, shape (A, B), or (E,) of pairs, which have no common terms.
 
-        Parameters
-        ----------
-        design
-            From :meth:`design` or :meth:`design_of_pairs`.
-        weights
-            One positive weight for each of :attr:`terms`.
-        lengths
-            How far similarity reaches.
+        The design is that of :meth:`design` or :meth:`design_of_pairs`; each of :attr:`terms` has
+        one positive weight.
         """
         factors: dict[str, Tensor] = {}
         if "same" in design:
@@ -364,6 +353,13 @@ def parts_and_doses(condition: Condition) -> list[tuple[str, float | None]]:
     """The perturbations of a condition, each with its dose, None where there are no doses."""
     doses = condition.doses or (None,) * len(condition.parts)
     return list(zip(condition.parts, doses, strict=True))
+
+
+def _numbered(a: Sequence[Hashable], b: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    """Equal numbers for equal names."""
+    number = {name: i for i, name in enumerate(dict.fromkeys((*a, *b)))}
+    left, right = (np.array([number[name] for name in names], dtype=int) for names in (a, b))
+    return left, right
 
 
 def _matrix(entries: list[tuple[int, int, float]], shape: tuple[int, int]) -> sparse.csr_matrix:

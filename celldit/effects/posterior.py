@@ -182,14 +182,9 @@ class Observed:
         return other
 
     def log_likelihoods(self, signals_L: Sequence[float], commons_L: Sequence[float]) -> np.ndarray:
-        """Log density of each dimension's shifts had all of them the same λ and μ, shape (L, F).
+        """Log density of each dimension's shifts for L pairs of λ and μ, the same in all, (L, F).
 
         Up to a constant that depends on the noise alone, and without further columns.
-
-        Parameters
-        ----------
-        signals_L, commons_L
-            L pairs of λ and μ.
         """
         values_C, vectors_CC = self._spectrum
         turned_CF = vectors_CC.T @ self.shifts_CF

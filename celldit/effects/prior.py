@@ -17,10 +17,7 @@ unknown (:mod:`celldit.effects.baseline`).
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
-needs. Measured against the additive ridge on raw expression (``docs/results/prior.csv``): better in
-Pearson r and squared error on all ten held-out splits of the bundled data, for example Kang's naive
-CD4 T cells r .92, nmse .15 instead of .73, 1.0, and Norman's unseen pairs .84, .29 instead of
-.81, .41.
+needs. Beside the additive ridge on raw expression: ``docs/results/prior.csv``.
 """
 
 from __future__ import annotations
@@ -33,24 +30,17 @@ from typing import TypeAlias
 
 import numpy as np
 
-from celldit.conditions.condition import Condition, ConditionTable
-from celldit.conditions.latents import Latents, n_features
-from celldit.conditions.strata import ENOUGH, Strata, StratumKey
-from celldit.effects.baseline import Baselines, variance_between
+from celldit.conditions.condition import Condition
+from celldit.conditions.strata import StratumKey
+from celldit.effects.baseline import Baselines
 from celldit.effects.estimate import EffectEstimate
-from celldit.effects.features.features import FeatureMatrix
-from celldit.effects.few_cells import FewCells, variance_of_few
-from celldit.effects.fit_level import levelled
+from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.level import Level
 from celldit.effects.posterior import Observed
 from celldit.effects.sharing import SharingKernel
-from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
-from celldit.effects.tables.informed import ProjectedTable, informed
-from celldit.effects.tuning import START_LENGTHS, tune
 
-MIN_CELLS = 3
 BLOCK = 64
 
 Moments: TypeAlias = tuple[np.ndarray, np.ndarray]
@@ -61,7 +51,8 @@ Moments: TypeAlias = tuple[np.ndarray, np.ndarray]
 class EffectPrior:
     """Posterior over the effects of all conditions, given the mean shifts of the trained ones.
 
-    Use :meth:`fit`, :meth:`estimate`, :meth:`leave_one_out` and :meth:`without`.
+    Use :func:`celldit.effects.fit_prior.fit_prior`, :meth:`estimate`, :meth:`leave_one_out` and
+    :meth:`without`.
 
     Attributes
     ----------
@@ -111,110 +102,6 @@ class EffectPrior:
     few: FewCells | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
-    @classmethod
-    def fit(
-        cls,
-        z: Latents,
-        table: ConditionTable,
-        *,
-        features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]] | None = None,
-        tables: Mapping[str, ProjectedTable] | None = None,
-        seed: int = 0,
-    ) -> EffectPrior:
-        """Estimate the prior from the training cells.
-
-        Parameters
-        ----------
-        z
-            Latent of N cells, shape (N, F) or (N, K, D) with F = K·D; an array or a file.
-        table
-            Their conditions.
-        features
-            Features of perturbations by source.
-        tables
-            Effects measured elsewhere, by source.
-        seed
-            For subsampling when there are very many cells or conditions.
-        """
-        means, n_cells = condition_means(z, table)
-        strata = Strata.of_table(table)
-        references = strata.means(means)
-        treated = [i for i, c in enumerate(table.conditions) if not c.is_control and n_cells[i]]
-        # Where all have so few cells, they are all there is.
-        enough = [i for i in treated if n_cells[i] >= MIN_CELLS] or treated
-        conditions = tuple(table.conditions[i] for i in enough)
-        names = tuple(sorted({part for c in conditions for part in c.parts}))
-        lowest, highest = dose_ranges(names, conditions)
-        kernel = ConditionKernel(names, lowest, features or {}, references, top_doses=highest)
-        n_dims = n_features(z)
-        if not conditions:
-            empty, one = np.zeros((0, n_dims)), np.ones(n_dims)
-            nothing, turn = np.zeros(0), np.eye(n_dims)
-            if tables:
-                turn = rotation_of(z, table, means, empty, nothing, seed)
-            terms = np.ones(len(kernel.terms))
-            bare = cls(kernel, (), empty, nothing, turn, terms, START_LENGTHS, one, one)
-            return informed(bare, tables or {}, seed)
-        shifts = np.array([means[i] - references[table.conditions[i].stratum] for i in enough])
-        of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
-        of_own = np.where(
-            n_cells < MIN_CELLS, variance_of_few(n_cells.clip(1)), 1 / n_cells.clip(1)
-        )
-        noise = np.array([of_own[i] + of_controls[table.conditions[i].stratum] for i in enough])
-        rotation = rotation_of(z, table, means, shifts, noise, seed)
-        rotated = shifts @ rotation
-        kernel = replace(kernel, metric=rotation)
-        every = baselines = Baselines()
-        if borrowed := strata.borrowed():
-            between_F = variance_between(means @ rotation, n_cells, table.conditions)
-            if between_F is None:
-                between_F = (rotated**2).mean(axis=0)
-            every = Baselines(borrowed, of_controls, between_F)
-            baselines = every.only(conditions)
-            # There the noise of the controls is part of what all conditions of a stratum share.
-            noise = np.array(
-                [of_own[i] + (c.stratum not in borrowed) * of_controls[c.stratum]
-                 for i, c in zip(enough, conditions, strict=True)]
-            )  # fmt: skip
-        basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
-        picked = tune(kernel, conditions, rotated, noise, basis, seed, open_columns)
-        control_cells = {k: float(s.n_own) for k, s in strata.of.items() if s.n_own >= ENOUGH}
-        prior = cls(
-            kernel,
-            conditions,
-            rotated,
-            noise,
-            rotation,
-            *picked,
-            control_cells=control_cells,
-            baselines=baselines,
-        )
-        prior = informed(levelled(prior._placed(), seed), tables or {}, seed)
-        few = sorted(set(treated) - set(enough))
-        if not few:
-            return prior
-        small = [table.conditions[i] for i in few]
-        noise_EF = every.noise_of(small, of_own[few], of_controls, n_dims)
-        at = np.array([prior.kernel.positions[c.stratum] for c in small])
-        return replace(prior, few=FewCells(tuple(small), (means[few] - at) @ rotation, noise_EF))
-
-    def _placed(self) -> EffectPrior:
-        """The same with controls of strata that have none where they most likely lie."""
-        if not self.baselines.borrowed:
-            return self
-        nothing, none = np.zeros((1, len(self.conditions))), np.zeros(1)
-        basis, positions = np.linalg.inv(self.rotation), dict(self.kernel.positions)
-        offsets = {}
-        for at, key in enumerate(self.baselines.borrowed):
-            columns = [None] * at + [self.baselines.sd(key)[None]]
-            offsets[key] = (self._observed.mean(nothing, none, columns) @ basis)[0]
-            positions[key] = positions[key] + offsets[key]
-        return replace(
-            self,
-            kernel=replace(self.kernel, positions=positions),
-            baselines=replace(self.baselines, offsets=offsets),
-        )
-
     def rows(self, keep: np.ndarray | Sequence[int]) -> EffectPrior:
         """The same with some of its observations."""
         return replace(
@@ -263,31 +150,15 @@ class EffectPrior:
     def _sharing(self) -> SharingKernel:
         return SharingKernel(self.kernel, self.weights, self.lengths, self.conditions)
 
-    def covariance(
-        self,
-        conditions: Sequence[Condition],
-        others: Sequence[Condition],
-        positions: Mapping[tuple[str, float | None], np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """Prior covariance of effects, up to λ and without the effect that all share, (Q, C).
-
-        Parameters
-        ----------
-        conditions, others
-            Q and C conditions.
-        positions
-            Mean latent of the controls of contexts that were not in training.
-        """
-        return self._bare._knowing(positions)._sharing.dense(conditions, others)
-
     @cached_property
-    def _kernel_CC(self) -> np.ndarray:
+    def kernel_CC(self) -> np.ndarray:
+        """Prior covariance of observed effects, up to λ and without the effect that all share."""
         return self._sharing.dense(self.conditions, self.conditions)
 
     def covariance_of_shifts(self, dimension: int) -> np.ndarray:
         """Covariance of the observed shifts in one rotated dimension, noise included, (C, C)."""
         totals_C, k = self.kernel.totals(self.conditions), dimension
-        found_CC = self.signal[k] * self._kernel_CC + np.diag(self.noise)
+        found_CC = self.signal[k] * self.kernel_CC + np.diag(self.noise)
         found_CC += self.common[k] * np.outer(totals_C, totals_C)
         columns = self._columns(self.conditions), self.baselines.columns(self.conditions)
         for column_CF in (*columns[0], *columns[1]):
@@ -310,14 +181,8 @@ class EffectPrior:
     ) -> Observed:
         """Something else that was observed of conditions, under this prior's kernel.
 
-        Parameters
-        ----------
-        conditions, noise_C
-            C conditions in trained strata, and the variance of the noise of each.
-        shifts_CF
-            What was observed, in F dimensions of its own.
-        signal_F, common_F
-            λ and μ of these.
+        Of C conditions in trained strata: the variance of the noise of each, what was observed in F
+        dimensions of its own, and λ and μ of these.
         """
         bare = self._bare
         if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
@@ -367,14 +232,9 @@ class EffectPrior:
         conditions: Sequence[Condition],
         positions: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> np.ndarray:
-        """What was observed of some conditions by :meth:`observe`, expected of Q others, (Q, F).
+        """What was observed of C conditions by :meth:`observe`, expected of Q others, (Q, F).
 
-        Parameters
-        ----------
-        observed, of
-            The observations, and their C conditions.
-        conditions, positions
-            As in :meth:`estimate`.
+        Positions are those of :meth:`estimate`.
         """
         bare = self._bare
         sharing = bare._sharing_of(tuple(of)).knowing(bare._knowing(positions).kernel)
@@ -389,9 +249,7 @@ class EffectPrior:
             return self
         return replace(self, kernel=replace(self.kernel, part_shares={}), elsewhere=Elsewhere())
 
-    def _knowing(
-        self, positions: Mapping[tuple[str, float | None], np.ndarray] | None
-    ) -> EffectPrior:
+    def _knowing(self, positions: Mapping[StratumKey, np.ndarray] | None) -> EffectPrior:
         """The same prior that knows further contexts."""
         return replace(self, kernel=self.kernel.with_positions(positions)) if positions else self
 
@@ -414,7 +272,7 @@ class EffectPrior:
     def estimate(
         self,
         conditions: Sequence[Condition],
-        positions: Mapping[tuple[str, float | None], np.ndarray] | None = None,
+        positions: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> EffectEstimate:
         """Posterior effect of any conditions, observed or not.
 
@@ -467,12 +325,8 @@ class EffectPrior:
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
 
-        Parameters
-        ----------
-        conditions
-            Q conditions in trained strata.
-        rows
-            Which observed condition is left out for each, shape (Q,).
+        `rows` says which observed condition is left out for each, shape (Q,); all are in trained
+        strata.
         """
         mean, variance = self._without(conditions, rows)
         return self._in_latent(mean + self.means(conditions), variance)

@@ -95,14 +95,8 @@ class SharedParts:
 def check_size(conditions: Sequence[Condition], covariates: Sequence[str], tied: bool) -> None:
     """Refuse conditions whose effect model would not fit, before any work.
 
-    Parameters
-    ----------
-    conditions
-        Of training.
-    covariates
-        Names of the covariates whose values are the contexts.
-    tied
-        Whether features tie every perturbation to every other.
+    `tied` says whether features tie every perturbation to every other; `covariates` are those whose
+    values are the contexts.
 
     Raises
     ------

@@ -10,14 +10,13 @@ from celldit.evaluation.dynamic_range import dynamic_range
 from celldit.evaluation.evaluate import evaluate, mean_over_conditions
 from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import headroom, paired
-from celldit.evaluation.uncertainty import bootstrap_interval, detectable
+from celldit.evaluation.uncertainty import detectable
 
 __all__ = [
     "DEFAULT",
     "METRICS",
     "Metric",
     "baselines",
-    "bootstrap_interval",
     "ceiling",
     "compare",
     "detectable",
@@ -30,3 +29,7 @@ __all__ = [
     "paired",
     "score",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

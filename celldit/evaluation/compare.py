@@ -136,21 +136,10 @@ def with_baselines(
     *,
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
-    """Put the simple predictors beside predictions.
+    """Put the simple predictors beside predictions, which come first.
 
-    Parameters
-    ----------
-    predictions, truth, control, seed
-        As in :func:`compare`.
-    train
-        Cells to learn from; True for those of ``control``.
-
-    Returns
-    -------
-    predictions
-        The given ones first.
-    skipped
-        Baselines that know nothing of what is asked, and why.
+    They learn from `train`, or where it is True from the cells of `control`. Those that know
+    nothing of what is asked are in the second dictionary, with the reason.
 
     Raises
     ------

@@ -100,28 +100,19 @@ class Condition:
         return largest(self.true_shift, 20)
 
     @cached_property
-    def de_genes(self) -> np.ndarray:
-        """Positions of the genes that truly differ."""
-        return self.true_de.significant()
-
-    @cached_property
     def true_de(self) -> DifferentialExpression:
         """Measured perturbed against control cells."""
         return differential_expression(self.true_MG, self.control_KG)
 
-    @property
-    def tested_NG(self) -> np.ndarray:
-        """Predicted cells that genes are tested on, no more than were measured, shape (N, G).
+    @cached_property
+    def predicted_de(self) -> DifferentialExpression:
+        """Predicted cells, no more than were measured, against control cells.
 
         Significance grows with the number of cells, which is the experimenter's choice and not a
         merit of the prediction.
         """
-        return self.predicted_NG[thin(len(self.predicted_NG), len(self.true_MG), self.seed)]
-
-    @cached_property
-    def predicted_de(self) -> DifferentialExpression:
-        """Predicted cells against control cells."""
-        return differential_expression(self.tested_NG, self.predicted_base_KG)
+        rows = thin(len(self.predicted_NG), len(self.true_MG), self.seed)
+        return differential_expression(self.predicted_NG[rows], self.predicted_base_KG)
 
     @cached_property
     def predicted_ND(self) -> np.ndarray:

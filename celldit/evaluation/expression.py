@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from celldit.data.cells import Cells
+from celldit.data.cells import Cells, read_labels
 from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
-from celldit.data.labels.columns import join_contexts, label_column, read_covariates
-from celldit.data.labels.labels import canonical_array
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
@@ -87,10 +85,16 @@ def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields
     Raises
     ------
     InputError
-        If neither was set up.
+        If neither was set up, or without a column of perturbations.
     """
     sides = [truth] if control is None else [truth, control]
-    return Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
+    fields = Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
+    if fields.perturbation_key is None:
+        raise InputError(
+            "The truth was set up without a perturbation_key, so it has no conditions to score; "
+            "call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
+        )
+    return fields
 
 
 def read_measured(
@@ -98,16 +102,8 @@ def read_measured(
 ) -> Expression:
     """Read measured cells: raw counts, divided by their size factors.
 
-    Parameters
-    ----------
-    adata
-        With the columns and the count matrix that ``fields`` names.
-    fields
-        What the columns mean.
-    name
-        ``"truth"`` or ``"control"``, for error messages.
-    counts_layer
-        Layer of raw counts; None for what its own setup, then `fields` say.
+    `name` is for messages, ``"truth"`` or ``"control"``; without `counts_layer` the layer is what
+    the cells' own setup, then `fields` say.
 
     Raises
     ------
@@ -126,14 +122,7 @@ def read_measured(
 def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Expression:
     """Read predicted cells: sampled counts when there are any, else log expression in ``X``.
 
-    Parameters
-    ----------
-    adata
-        As :meth:`celldit.CellDiT.predict` or a baseline writes it.
-    fields
-        The fields of the truth.
-    largest_log
-        Largest log expression measured, by which ``X`` is judged to be log expression at all.
+    By the largest log expression measured ``X`` is judged to be log expression at all.
 
     Raises
     ------
@@ -162,19 +151,12 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         cells = Cells.from_anndata(adata, layout)
         return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
     _check_log(matrix, largest_log)
-    assert fields.perturbation_key is not None
-    written = label_column(adata, fields)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)
         else np.asarray(matrix, dtype=np.float32)
     )
-    return Expression(
-        log=log,
-        perturbations=canonical_array(written, fields.perturbation_sep, fields.control),
-        contexts=join_contexts(read_covariates(adata, fields.covariate_keys)),
-        genes=tuple(str(g) for g in adata.var_names),
-    )
+    return Expression(log, *read_labels(adata, fields), tuple(str(g) for g in adata.var_names))
 
 
 def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
@@ -207,23 +189,12 @@ def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
 
 
 def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
-    """Give the genes the order of the truth, with a note; refuse other genes.
-
-    Returns
-    -------
-    AnnData
-        The same object where nothing had to be done.
-
-    Raises
-    ------
-    InputError
-        As :func:`check_genes`.
-    """
+    """Give the genes the order of the truth, with a note; refuse other genes."""
     check_anndata(adata, name)
     check_anndata(truth, "truth")
     theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
-    same = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
-    if not same:
+    reordered = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
+    if not reordered:
         check_genes(adata, truth, name)
         return adata
     warnings.warn(
@@ -238,28 +209,22 @@ def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
 def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
     """(perturbation, context) of all cells, by their canonical labels."""
     _check_columns(adata, fields, "predicted")
-    assert fields.perturbation_key is not None
-    written = label_column(adata, fields)
-    labels = canonical_array(written, fields.perturbation_sep, fields.control)
-    contexts = join_contexts(read_covariates(adata, fields.covariate_keys))
+    labels, contexts = read_labels(adata, fields)
     return set(zip(map(str, labels), map(str, contexts), strict=True))
 
 
-def check_labels(predicted: Expression, truth: Expression, control: str) -> None:
-    """Refuse predictions of perturbations that the truth does not hold.
+def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> None:
+    """Refuse perturbations, by the label of each cell, that the truth does not hold.
 
     Raises
     ------
     UnknownNameError
         Names the first such perturbation and the closest that the truth holds.
     """
-    known = sorted(set(truth.perturbations) - {control})
-    unknown = sorted(set(predicted.perturbations) - set(known) - {control})
+    known = sorted(set(truth_M) - {control})
+    unknown = sorted(set(predicted_N) - set(known) - {control})
     if unknown:
-        error = UnknownNameError.among(
-            "perturbation in predicted, not in truth:", unknown[0], known
-        )
-        raise error
+        raise UnknownNameError.among("perturbation in predicted, not in truth:", unknown[0], known)
 
 
 def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:

@@ -12,12 +12,8 @@ __all__ = ["split_halves"]
 def split_halves(cells: Expression, *, seed: int = 0) -> tuple[Expression, Expression]:
     """Split the cells of each condition into two halves of one size.
 
-    Of an odd number, one cell is left out. A condition with a single cell stays in both parts as
-    it is, too small to be scored.
-
-    Returns
-    -------
-    two Expression
+    Of an odd number, one cell is left out. A condition with a single cell stays in both parts as it
+    is, too small to be scored.
     """
     rng = np.random.default_rng(seed)
     first, second = [], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anndata as ad
@@ -15,7 +15,7 @@ from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression, match_to
 from celldit.evaluation.task import Task
 
-__all__ = ["half_sample_interval", "intervals"]
+__all__ = ["intervals"]
 
 #: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
 _UNBIASED = frozenset({"nmse", "energy", "mmd", "correlation_error"})
@@ -72,7 +72,11 @@ def intervals(
     True
     """
     names = tuple(name for name in resolve(metrics) if name not in COUNTS)
-    _check(n_resamples, level)
+    if n_resamples < 2 or not 0 < level < 1:
+        raise InputError(
+            "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
+            f"n_resamples={n_resamples} and level={level}."
+        )
     predicted = match_to(predicted, truth, "predicted")
     task = Task.prepare(truth, control, seed=seed)
     cells = task.read(predicted)
@@ -95,41 +99,6 @@ def intervals(
     result.attrs = dict(table.attrs)
     warn_not_scored(result)
     return result
-
-
-def half_sample_interval(
-    statistic: Callable[..., float],
-    samples: Sequence[np.ndarray],
-    *,
-    n_resamples: int = 200,
-    level: float = 0.9,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Interval of a statistic of independent samples, from random halves of each.
-
-    Parameters
-    ----------
-    statistic
-        Called with one array for each sample; gives a number.
-    samples
-        Arrays with a row for each cell.
-    n_resamples, level, seed
-        As in :func:`intervals`.
-
-    Returns
-    -------
-    low, high
-    """
-    _check(n_resamples, level)
-    rng = np.random.default_rng(seed)
-    drawn = np.array(
-        [
-            [statistic(*(sample[_rows(len(sample), rng)] for sample in samples))]
-            for _ in range(n_resamples)
-        ]
-    )
-    low, high = _around(np.array([statistic(*samples)]), drawn, level)
-    return float(low[0]), float(high[0])
 
 
 def _around(
@@ -157,11 +126,3 @@ def _aligned(scores: pd.DataFrame, like: pd.DataFrame) -> np.ndarray:
     keys = ["perturbation", "context", "metric"]
     found = scores.set_index(keys)["value"]
     return found.reindex(pd.MultiIndex.from_frame(like[keys])).to_numpy(dtype=np.float64)
-
-
-def _check(n_resamples: int, level: float) -> None:
-    if n_resamples < 2 or not 0 < level < 1:
-        raise InputError(
-            "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
-            f"n_resamples={n_resamples} and level={level}."
-        )

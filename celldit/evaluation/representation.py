@@ -36,18 +36,8 @@ class PrincipalComponents:
     ) -> PrincipalComponents:
         """Fit on measured cells only: a prediction must not choose how it is looked at.
 
-        Parameters
-        ----------
-        log_NG
-            Log expression of N cells, shape (N, G).
-        n_components
-            D, fewer when there are fewer cells or genes.
-        seed
-            Of the iterative solver that large gene sets need.
-
-        Returns
-        -------
-        PrincipalComponents
+        There are fewer components where there are fewer cells or genes; the seed is of the
+        iterative solver that large gene sets need.
         """
         n, g = log_NG.shape
         if g <= MOST_GENES_FOR_COVARIANCE:

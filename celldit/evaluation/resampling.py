@@ -57,7 +57,7 @@ def progress(
     level: float = 0.9,
     seed: int = 0,
 ) -> Progress:
-    """Average ``(u - b) / (r - b)`` over measures, with an interval over perturbations.
+    """Average ``(u - b) / (r - b)`` over measures, with a 90% interval over perturbations.
 
     Parameters
     ----------
@@ -65,18 +65,12 @@ def progress(
         ``method``, ``perturbation``, ``context``, ``metric``, ``value``, every method on equal
         numbers of cells, as the records that ``compare(..., equal_cells=True)`` leaves in
         ``attrs``.
-    method, baseline, replicate
-        Names in the column ``method``.
+    method, baseline
+        Names in the column ``method``; the replicate is the ceiling.
     metrics
         Measures to average.
-    level
-        Share of the interval.
     seed
         Of the draws.
-
-    Returns
-    -------
-    Progress
 
     Raises
     ------

@@ -73,11 +73,6 @@ class Task:
         control = truth if control is None else control
         check_anndata(control, "control")
         fields = truth_fields(truth, None if own else control)
-        if fields.perturbation_key is None:
-            raise InputError(
-                "The truth was set up without a perturbation_key, so it has no conditions to "
-                "score; call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
-            )
         control = match_to(control, truth, "control")
         measured = read_measured(truth, fields, "truth", counts_layer)
         measured = measured.take(measured.perturbations != fields.control)
@@ -102,7 +97,7 @@ class Task:
         cells = read_predicted(predicted, self.fields, largest)
         if cells.genes != self.truth.genes:
             raise InputError("The genes of predicted are not those of truth.")
-        check_labels(cells, self.truth, self.fields.control)
+        check_labels(cells.perturbations, self.truth.perturbations, self.fields.control)
         perturbed = cells.take(cells.perturbations != self.fields.control)
         if perturbed.n_cells == 0:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Which effects are there at all, and how sure a mean over cells is."""
+"""Which effects are there at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celldit.errors import InputError
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["bootstrap_interval", "detectable", "permutation_p_value"]
+__all__ = ["detectable", "permutation_p_value"]
 
 
 def detectable(
@@ -91,23 +91,10 @@ def detectable(
 def permutation_p_value(
     x_ND: np.ndarray, y_MD: np.ndarray, n_permutations: int = 200, seed: int = 0
 ) -> tuple[float, float]:
-    """Energy distance of two samples, and how often permuted labels give as much.
+    """Energy distance of samples (N, D) and (M, D), and how often permuted labels give as much.
 
-    Parameters
-    ----------
-    x_ND, y_MD
-        Two samples, shapes (N, D) and (M, D). All (N + M)^2 distances are held in memory.
-    n_permutations
-        Random relabellings.
-    seed
-        Of the relabellings.
-
-    Returns
-    -------
-    energy
-        As :func:`celldit.evaluation.metrics.energy_distance`.
-    p_value
-        ``(1 + #{permuted >= measured}) / (1 + n_permutations)``.
+    All (N + M)^2 distances are held in memory. The p value is ``(1 + #{permuted >= measured}) / (1
+    + n_permutations)``.
     """
     n, m = len(x_ND), len(y_MD)
     both = np.concatenate([x_ND, y_MD]).astype(np.float64)
@@ -130,51 +117,3 @@ def permutation_p_value(
     # Equal splits in another order must count as equal despite rounding.
     reached = np.count_nonzero(energy[1:] >= energy[0] - 1e-9 * abs(energy[0]))
     return float(energy[0]), (1 + reached) / (1 + n_permutations)
-
-
-def bootstrap_interval(
-    values_NG: np.ndarray,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval, over cells, of a mean.
-
-    Parameters
-    ----------
-    values_NG
-        One row for each of N cells, shape (N, G) or (N,).
-    level
-        Share of the interval, between 0 and 1.
-    n_resamples
-        Bootstrap samples.
-    seed
-        Of the samples.
-
-    Returns
-    -------
-    low, high
-        Shape (G,) each, or () for one column.
-
-    Raises
-    ------
-    InputError
-        If there are no cells, or the level is not between 0 and 1.
-
-    References
-    ----------
-    Efron & Tibshirani (1993), An introduction to the bootstrap, chapter 13.
-    """
-    values = np.asarray(values_NG, dtype=np.float64)
-    if len(values) == 0 or not 0 < level < 1 or n_resamples < 1:
-        raise InputError(
-            f"A bootstrap needs cells, a level between 0 and 1 and resamples; got {len(values)} "
-            f"cells, level={level} and n_resamples={n_resamples}."
-        )
-    rng = np.random.default_rng(seed)
-    n = len(values)
-    weights = rng.multinomial(n, np.full(n, 1.0 / n), size=n_resamples) / n
-    means = weights @ values
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high

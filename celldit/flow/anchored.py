@@ -18,23 +18,16 @@ from torch import Tensor, nn
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.transfer import to_device
-from celldit.nn.dit import DiT, DiTConfig
+from celldit.nn.dit import FORMER, DiT, DiTConfig
 from celldit.nn.mlp import MLPConfig, VelocityMLP
 from celldit.nn.unet import TokenUNet, UNetConfig
 from celldit.nn.views import TokenViews, ViewedDiT
 
 N_FEATURES = 4
-N_PART_EXTRA = 2
-"""Numbers in the token of a part beside its effect: dose and doubt."""
 NetworkConfig: TypeAlias = DiTConfig | MLPConfig | UNetConfig
 """What selects the velocity network, and its size."""
 
 _CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
-
-
-def reads_parts(config: NetworkConfig) -> bool:
-    """Whether a network with this configuration attends to the parts of a condition."""
-    return isinstance(config, DiTConfig) and config.conditioning != "adaln"
 
 
 def needs_views(config: NetworkConfig) -> bool:
@@ -46,7 +39,6 @@ def make_network(
     n_tokens: int,
     token_dim: int,
     config: NetworkConfig,
-    n_contexts: int = 0,
     views: TokenViews | None = None,
 ) -> nn.Module:
     """Make the velocity network that a configuration stands for; all return zero until trained."""
@@ -56,9 +48,8 @@ def make_network(
     if isinstance(config, UNetConfig):
         return TokenUNet(*sizes, config)
     if views is not None and config.tokens != "latent":
-        n_part_features = n_tokens * token_dim + N_PART_EXTRA
-        return ViewedDiT(views, N_FEATURES, config, n_part_features, n_contexts)
-    return DiT(*sizes, config, n_tokens * token_dim + N_PART_EXTRA, n_contexts)
+        return ViewedDiT(views, N_FEATURES, config)
+    return DiT(*sizes, config)
 
 
 def network_to_dict(config: NetworkConfig) -> dict[str, Any]:
@@ -82,7 +73,7 @@ def network_from_dict(entries: Mapping[str, Any]) -> NetworkConfig:
     if name not in _CONFIGS:
         raise UnknownNameError.among("network", name, _CONFIGS)
     if name == "dit":
-        settings.setdefault("tokens", "latent")
+        settings = {"tokens": "latent", **{n: x for n, x in settings.items() if n not in FORMER}}
     return _CONFIGS[name](**settings)
 
 
@@ -97,28 +88,19 @@ class FlowCondition:
     position_BKD
         Estimated mean of the condition's cells, for the noise source; zero for the control source,
         whose cell is its own context.
-    doubt_B
+    sd_B
         Size of the estimate's standard deviation, in units of the spread between cells.
     from_noise_B
         Which source, bool.
     withheld_B
         Whether effect and position are withheld (for guidance), bool.
-    context_B
-        Number of the context, from 1, and 0 for one not in training; read only by a network with
-        an embedding of contexts.
-    parts_BMP, is_part_BM
-        One token for each of up to M parts of the condition, and which of them are there; read only
-        by a network that attends to them.
     """
 
     effect_BKD: Tensor
     position_BKD: Tensor
-    doubt_B: Tensor
+    sd_B: Tensor
     from_noise_B: Tensor
     withheld_B: Tensor
-    context_B: Tensor | None = None
-    parts_BMP: Tensor | None = None
-    is_part_BM: Tensor | None = None
 
     def withheld(self) -> FlowCondition:
         """The same cells with nothing told of their condition."""
@@ -132,19 +114,12 @@ class FlowCondition:
         return self._each(lambda tensor: tensor[rows])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> FlowCondition:
-        conditions: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed = {name: None if x is None else change(x) for name, x in conditions.items()}
-        return replace(self, **changed)  # type: ignore[arg-type]
+        return FlowCondition(*(change(getattr(self, f.name)) for f in fields(self)))
 
     @classmethod
     def join(cls, conditions: Sequence[FlowCondition]) -> FlowCondition:
         """What is told of several groups of cells, one after the other."""
-        columns = {f.name: [getattr(t, f.name) for t in conditions] for f in fields(cls)}
-        joined: dict[str, Any] = {
-            name: None if tensors[0] is None else torch.cat(tensors)
-            for name, tensors in columns.items()
-        }
-        return cls(**joined)
+        return cls(*(torch.cat([getattr(c, f.name) for c in conditions]) for f in fields(cls)))
 
 
 class AnchoredFlow(nn.Module):
@@ -157,8 +132,6 @@ class AnchoredFlow(nn.Module):
     config
         Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
         comparators, :class:`~celldit.nn.mlp.MLPConfig` and :class:`~celldit.nn.unet.UNetConfig`.
-    n_contexts
-        Contexts of training, for a network with an embedding of them.
     views
         What each of T tokens sees of the latent, for a DiT whose tokens are views; without them,
         slices of the latent are its tokens.
@@ -169,12 +142,11 @@ class AnchoredFlow(nn.Module):
         n_tokens: int,
         token_dim: int,
         config: NetworkConfig,
-        n_contexts: int = 0,
         views: TokenViews | None = None,
     ) -> None:
         super().__init__()
         self.n_tokens, self.token_dim, self.config = n_tokens, token_dim, config
-        self.dit = make_network(n_tokens, token_dim, config, n_contexts, views)
+        self.dit = make_network(n_tokens, token_dim, config, views)
         self.from_noise: nn.Module | None = None
         self.noise_trust: Tensor
         # How much of what the flow from noise learned beyond its anchor is trusted.
@@ -184,11 +156,6 @@ class AnchoredFlow(nn.Module):
     def device(self) -> torch.device:
         """Where the network is."""
         return self.noise_trust.device
-
-    @property
-    def reads_parts(self) -> bool:
-        """Whether the network attends to the parts of a condition."""
-        return reads_parts(self.config)
 
     def part_ways(self) -> None:
         """Give the flow from noise a network of its own, silent at first beside its anchor.
@@ -201,7 +168,7 @@ class AnchoredFlow(nn.Module):
 
     def inputs(
         self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition
-    ) -> tuple[Tensor | None, ...]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the network reads at `x_BKD` and time `t_B`."""
         told_B = (~condition.withheld_B).to(x_BKD.dtype)
         token_features_BKF = (
@@ -213,21 +180,12 @@ class AnchoredFlow(nn.Module):
             [
                 condition.from_noise_B.to(x_BKD.dtype),
                 torch.log1p(strength_B) * told_B,
-                condition.doubt_B * told_B,
+                condition.sd_B * told_B,
                 1 - told_B,
             ],
             dim=1,
         )
-        conditions: tuple[Tensor | None, ...] = (x_BKD, t_B, token_features_BKF, features_BC)
-        if isinstance(self.dit, DiT | ViewedDiT):
-            is_part_BM = condition.is_part_BM
-            if is_part_BM is not None:
-                is_part_BM = is_part_BM & ~condition.withheld_B[:, None]
-            context_B = condition.context_B
-            if context_B is not None:
-                context_B = context_B * ~condition.withheld_B
-            conditions = (*conditions, condition.parts_BMP, is_part_BM, context_B)
-        return conditions
+        return x_BKD, t_B, token_features_BKF, features_BC
 
     @property
     def views(self) -> ViewedDiT:
@@ -247,11 +205,11 @@ class AnchoredFlow(nn.Module):
 
     def contributions(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """The velocity from controls token by token, (B, T, F); their sum is :meth:`forward`."""
-        return self.views.contributions(*self.inputs(x_BKD, t_B, condition))  # type: ignore[arg-type]
+        return self.views.contributions(*self.inputs(x_BKD, t_B, condition))
 
     def attention(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """How much each token reads from each, mean over blocks and heads, shape (B, T, T)."""
-        return self.views.attention(*self.inputs(x_BKD, t_B, condition))  # type: ignore[arg-type]
+        return self.views.attention(*self.inputs(x_BKD, t_B, condition))
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
         """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
@@ -262,9 +220,9 @@ class AnchoredFlow(nn.Module):
         anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
         if noisy_B.all():
             return anchor_BKD + self.noise_trust * self.from_noise(*conditions)
-        from_noise = self.from_noise(*(None if t is None else t[noisy_B] for t in conditions))
+        from_noise = self.from_noise(*(t[noisy_B] for t in conditions))
         velocity_BKD = torch.empty_like(x_BKD)
-        from_control = self.dit(*(None if t is None else t[~noisy_B] for t in conditions))
+        from_control = self.dit(*(t[~noisy_B] for t in conditions))
         # Under autocast some networks give half precision, which cannot be put among single.
         velocity_BKD[~noisy_B] = from_control.to(x_BKD.dtype)
         beside_BKD = self.noise_trust * from_noise

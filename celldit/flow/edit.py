@@ -25,10 +25,10 @@ from itertools import pairwise
 import torch
 
 from celldit.errors import InputError
-from celldit.flow.draws import GeneratorNoise, Noise
+from celldit.flow.draws import Noise
 from celldit.flow.path import LinearPath, Path
 from celldit.flow.solvers.base import check_grid
-from celldit.flow.solvers.grids import Grid, check_n_steps, uniform_grid
+from celldit.flow.solvers.grids import Grid, uniform_grid
 from celldit.flow.source import GaussianSource
 from celldit.flow.velocity import Velocity, evaluate
 
@@ -70,17 +70,13 @@ class FlowEdit:
                 f"t_start must be in [0, 1), where 0 is noise and 1 data, not {self.t_start}."
             )
 
-    def evaluations(self, n_steps: int) -> int:
-        """Evaluations of the source and the target velocity together for ``n_steps`` steps."""
-        return 2 * self.n_avg * check_n_steps(n_steps)
-
     def edit(
         self,
         velocity_source: Velocity,
         velocity_target: Velocity,
         x: torch.Tensor,
         n_steps: int,
-        noise: Noise | None = None,
+        noise: Noise,
         start_source: GaussianSource | None = None,
         start_target: GaussianSource | None = None,
     ) -> torch.Tensor:
@@ -97,8 +93,8 @@ class FlowEdit:
         n_steps
             Number of steps, positive.
         noise
-            Supply of noise, draw ``step * n_avg + k`` for the k-th average; torch's global
-            generator when None. ``CellNoise`` makes results independent of the batch.
+            Supply of noise, draw ``step * n_avg + k`` for the k-th average; ``CellNoise`` makes
+            results independent of the batch.
         start_source
             Where the flow of the cells' own condition starts; standard normal when None.
         start_target
@@ -114,7 +110,6 @@ class FlowEdit:
         InputError
             The number of steps is not a positive integer, or shapes do not fit.
         """
-        supply = GeneratorNoise() if noise is None else noise
         start = GaussianSource() if start_source is None else start_source
         start_there = start if start_target is None else start_target
         times = check_grid(self.grid(n_steps, self.t_start, 1.0))
@@ -123,7 +118,7 @@ class FlowEdit:
             alpha, sigma, d_sigma = self._coefficients(t)
             total = torch.zeros_like(x)
             for k in range(self.n_avg):
-                eps = supply(step * self.n_avg + k, x)  # (B, ...)
+                eps = noise(step * self.n_avg + k, x)  # (B, ...)
                 x0 = start(eps)  # (B, ...)
                 offset = start_there(eps) - x0  # (B, ...)
                 x_t = alpha * x + sigma * x0  # (B, ...)

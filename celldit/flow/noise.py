@@ -48,7 +48,7 @@ def cell_noise(
     seed
         Seed of the run, 0 to 2**64 - 1.
     stream
-        Which of the cell's independent streams, 0 to 2**32 - 1; see ``celldit.flow.draws``.
+        Which of the cell's independent streams, 0 to 2**32 - 1; see :mod:`celldit.random`.
 
     Returns
     -------

@@ -19,26 +19,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 
-from celldit.errors import InputError, UnknownNameError
-from celldit.flow.source import GaussianSource
+from celldit.errors import InputError
 
 __all__ = [
     "LinearPath",
     "Path",
     "PathSample",
     "TrigonometricPath",
-    "data_from_velocity",
-    "resolve_path",
-    "score_from_velocity",
     "source_from_velocity",
 ]
-
-
-_STANDARD = GaussianSource()
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,6 @@ class PathSample:
     velocity: torch.Tensor
 
 
-@runtime_checkable
 class Path(Protocol):
     """An affine path: four coefficients, each a function (B,) -> (B,), and sampling."""
 
@@ -203,55 +195,6 @@ def source_from_velocity(
     return (alpha * velocity - d_alpha * x_t) / determinant
 
 
-def data_from_velocity(
-    path: Path, velocity: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
-) -> torch.Tensor:
-    r"""Mean of the data given the point, :math:`E[x_1 \mid x_t]`; see :func:`source_from_velocity`.
-
-    Parameters are those of :func:`source_from_velocity`; the result is (B, ...) too.
-    """
-    t_col = per_row(t, x_t)
-    sigma, d_sigma = path.sigma(t_col), path.d_sigma(t_col)  # (B, 1, ...)
-    determinant = path.alpha(t_col) * d_sigma - path.d_alpha(t_col) * sigma  # (B, 1, ...)
-    return (d_sigma * x_t - sigma * velocity) / determinant
-
-
-def score_from_velocity(
-    path: Path,
-    velocity: torch.Tensor,
-    x_t: torch.Tensor,
-    t: torch.Tensor,
-    source: GaussianSource = _STANDARD,
-) -> torch.Tensor:
-    r"""Score of the marginal at t, for a Gaussian source independent of the data.
-
-    :math:`\nabla \log p_t(x) = -(E[x_0 \mid x_t = x] - \mu) / (\sigma(t)\, s^2)` for a source of
-    position :math:`\mu` and spread s (SiT, equation 9, and Albergo et al., theorem 8, have it for
-    the standard normal). It does not hold for an anchored source, which is not Gaussian, and grows
-    without bound as t reaches 1.
-
-    Parameters
-    ----------
-    path
-        The path the velocity was learnt on.
-    velocity
-        Velocity at the point, (B, ...).
-    x_t
-        The point, (B, ...).
-    t
-        Times in [0, 1), (B,).
-    source
-        The source of the flow; its spread is above 0.
-
-    Returns
-    -------
-    torch.Tensor
-        Scores, (B, ...).
-    """
-    deviation = source_from_velocity(path, velocity, x_t, t) - source.position  # (B, ...)
-    return -deviation / (path.sigma(per_row(t, x_t)) * source.spread**2)
-
-
 def per_row(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Give times of shape (B,) the trailing axes of x, so that they act row by row: (B, 1, ...)."""
     if t.ndim != 1 or x.ndim < 1 or t.shape[0] != x.shape[0]:
@@ -260,32 +203,3 @@ def per_row(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             "per row, shape (B,)."
         )
     return t.reshape(-1, *(1,) * (x.ndim - 1))
-
-
-_PATHS: dict[str, type[LinearPath] | type[TrigonometricPath]] = {
-    "linear": LinearPath,
-    "trigonometric": TrigonometricPath,
-}
-
-
-def resolve_path(name: str) -> Path:
-    """Find a path by name.
-
-    Parameters
-    ----------
-    name
-        ``"linear"`` (rectified flow) or ``"trigonometric"`` (variance preserving).
-
-    Returns
-    -------
-    Path
-        The path.
-
-    Raises
-    ------
-    UnknownNameError
-        No path has that name.
-    """
-    if name not in _PATHS:
-        raise UnknownNameError.among("path", name, _PATHS)
-    return _PATHS[name]()

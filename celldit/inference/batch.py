@@ -1,7 +1,9 @@
-"""The conditions of the cells to sample, as the flow and the decoder are told of them."""
+"""Conditioning of a request: what the flow and the decoder know of each cell's condition."""
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,11 @@ from celldit.conditions.strata import StratumKey, mean_controls
 from celldit.data.fields import Fields
 from celldit.inference.noise import NoiseSources
 from celldit.inference.request import obs_of
+from celldit.random import draw_keys, keys_of
 from celldit.training.trained import Trained
+
+BLOCK = 32
+"""Conditions that are looked up at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +111,7 @@ class ConditionBatch:
             distinct,
             kinds,
             row,
-            ConditionEmbedding.of(
-                trained.population,
-                distinct,
-                trained.shape,
-                references,
-                with_parts=trained.flow.reads_parts,
-            ),
+            _embedding(trained, distinct, references),
             torch.tensor(weights, dtype=torch.float32),
             references,
             [bool(trained.ranges.beyond(c)) for c in distinct],
@@ -126,18 +126,62 @@ class ConditionBatch:
             for c, kind in zip(self.conditions, self.kinds, strict=True)
         ]
 
+    def draw_keys(self, cells_N: np.ndarray) -> np.ndarray:
+        """Keys of the draws of cells, given by their keys, in these conditions, int64 (N,)."""
+        keys_Q = keys_of(json.dumps(c.to_list()) for c in self.conditions)
+        return draw_keys(cells_N, keys_Q[self.row])
+
     def sources(self, states: States) -> NoiseSources:
         """Where the flow from noise starts for each condition."""
         return NoiseSources.of(states, self.conditions, self.embedding.positions_QKD)
 
-    def obs(self, fields: Fields, n_cells: int) -> pd.DataFrame:
-        """What each of the first `n_cells` is, as columns under the names of the training data."""
-        used, place = np.unique(self.row[:n_cells], return_inverse=True)
+    def obs(self, fields: Fields) -> pd.DataFrame:
+        """What each cell is, as columns under the names of the training data."""
+        used, place = np.unique(self.row, return_inverse=True)
         conditions = [self.conditions[i] for i in used]
         frame = obs_of(conditions, [self.kinds[i] for i in used], fields)
         if fields.dose_key is not None or fields.time_key is not None:
             frame["beyond_range"] = [self.beyond[i] for i in used]
         return frame.iloc[place].reset_index(drop=True)
+
+
+def blocks_of(trained: Trained, conditions: Sequence[Condition]) -> list[np.ndarray]:
+    """Rows of conditions in blocks of :data:`BLOCK`, the last of a kind filled up with its last.
+
+    The bytes of a matrix product depend on the number of its rows. The effect model sums over what
+    was seen of a condition and what was not, so blocks hold conditions of one kind; then estimates
+    of a condition are the same whatever others are asked for.
+    """
+    seen = {part for c in trained.population.prior.conditions for part in c.parts}
+    rows = defaultdict(list)
+    for q, condition in enumerate(conditions):
+        parts = set(condition.parts)
+        rows[bool(parts & seen), bool(parts - seen), len(condition.parts)].append(q)
+    blocks = []
+    for own in rows.values():
+        for start in range(0, len(own), BLOCK):
+            block = own[start : start + BLOCK]
+            blocks.append(np.array(block + block[-1:] * (BLOCK - len(block)), dtype=np.int64))
+    return blocks
+
+
+def _embedding(
+    trained: Trained,
+    conditions: Sequence[Condition],
+    references: Mapping[StratumKey, np.ndarray],
+) -> ConditionEmbedding:
+    """The conditions as the network knows them, estimated block by block."""
+    blocks = blocks_of(trained, conditions)
+    found = [
+        ConditionEmbedding.of(
+            trained.population,
+            [conditions[q] for q in block],
+            trained.shape,
+            references,
+        )
+        for block in blocks
+    ]
+    return ConditionEmbedding.joined(found, np.concatenate(blocks), len(conditions))
 
 
 def references_for(

@@ -3,267 +3,184 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
 
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
-from celldit.data.cells import Cells
+from celldit.data.imputation import Imputed
 from celldit.data.store import CellStore
+from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counts import draw_counterfactual_counts
-from celldit.inference.edit import EditConfig
-from celldit.inference.offsets.condition import Offset, log_offsets
-from celldit.inference.offsets.course import course_offsets, with_course
-from celldit.inference.sampling import Sampling, collect
-from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Route, TransportMap, transport_map
-from celldit.io.write import PredictedCells
-from celldit.latent.autoencoder import Autoencoder
+from celldit.inference.edits import CellEdits
+from celldit.inference.offsets.route import Offset, by_position, route_offsets
+from celldit.inference.options import SamplingOptions
+from celldit.inference.transport import Route, Sampler, TransportMap, transport_map
+from celldit.io.sampling import Sampling, flagged
+from celldit.io.shards import Output
+from celldit.random import keys_of
 from celldit.training.trained import Trained
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """The N control cells of a request, encoded once.
+
+    Attributes
+    ----------
+    cells, z_NKD
+        The cells, and their latents.
+    means
+        Mean latent by context and time.
+    keys_N
+        Of their random numbers.
+    """
+
+    cells: CellStore
+    z_NKD: torch.Tensor
+    means: dict[StratumKey, np.ndarray]
+    keys_N: np.ndarray
+
+    @classmethod
+    def of(cls, trained: Trained, cells: CellStore) -> Controls:
+        """Choose the controls among some cells.
+
+        Raises
+        ------
+        InputError
+            If none of them is a control.
+        """
+        fields = trained.fields
+        if not cells.is_control.any():
+            raise InputError(
+                f"No cell is labelled {fields.control!r} in "
+                f"adata.obs[{fields.perturbation_key!r}]; predictions start from controls."
+            )
+        controls = cells.select(cells.is_control)
+        z_NKD = trained.autoencoder.encode(controls)
+        return cls(controls, z_NKD, control_means(controls, z_NKD), keys_of(controls.names))
+
+    def conditions(self) -> list[Condition]:
+        """Theirs: nothing done, in their own context at their own time."""
+        times = [None] * self.cells.n_cells if self.cells.times is None else self.cells.times
+        return [
+            Condition(context=str(context), time=None if time is None else float(time))
+            for context, time in zip(self.cells.contexts, times, strict=True)
+        ]
 
 
 def predict(
     trained: Trained,
-    controls: CellStore,
-    perturbations: Sequence[str],
-    *,
-    dose: object,
-    time: float | None,
-    config: SolverConfig,
-    seed: int,
-    batch_size: int,
+    cells: CellStore,
+    requested: request.Counterfactuals,
+    sampler: Sampler,
+    options: SamplingOptions,
+    output: Output,
+    imputed: Imputed | None = None,
 ) -> ad.AnnData:
-    """Predict every control cell under every perturbation by transport, in memory.
-
-    Parameters
-    ----------
-    trained, controls, perturbations, dose, time, config, seed, batch_size
-        As in :func:`plan`.
-    """
-    planned = plan(
-        trained,
-        controls,
-        perturbations,
-        dose=dose,
-        time=time,
-        config=config,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    return collect(planned)
-
-
-def plan(
-    trained: Trained,
-    controls: CellStore,
-    perturbations: Sequence[str],
-    *,
-    dose: object,
-    time: float | None,
-    config: SolverConfig,
-    seed: int,
-    batch_size: int,
-    sampler: str = "transport",
-    edit: EditConfig | None = None,
-) -> Sampling:
-    """Plan every control cell under every perturbation; see :meth:`celldit.CellDiT.predict`.
+    """Predict every control cell under every perturbation; see :meth:`celldit.CellDiT.predict`.
 
     Parameters
     ----------
     trained
         The model.
-    controls
-        N control cells with the model's genes.
-    perturbations
-        Canonical labels that were checked.
-    dose, time
-        As the user gave them.
-    config, seed, batch_size
-        Of the solver, the drawn counts, and cells at a time.
-    sampler, edit
-        Which road the cells take, and the settings of ``"edit"``.
+    cells
+        Cells with the model's genes, controls among them.
+    requested
+        What is done to them.
+    sampler, options
+        Which map from cell to counterfactual, and how cells are sampled.
+    output
+        Where they go.
+    imputed
+        What was filled in of `cells`; None for nothing.
     """
+    planned = plan(trained, Controls.of(trained, cells), requested, sampler, options)
+    if imputed is not None:
+        planned = flagged(planned, imputed, cells.is_control)
+    return output.deliver(planned)
+
+
+def plan(
+    trained: Trained,
+    controls: Controls,
+    requested: request.Counterfactuals,
+    sampler: Sampler,
+    options: SamplingOptions,
+) -> Sampling:
+    """Plan every control cell under every perturbation, ordered by perturbation."""
     conditions = [
         condition
-        for label in perturbations
+        for label in requested.labels
         for condition in request.counterfactual_conditions(
-            controls, label, trained.fields, dose, time
+            controls.cells, label, trained.fields, requested.dose, requested.time
         )
     ]
     request.warn_outside(conditions, trained.frequencies)
-    z_NKD = trained.autoencoder.encode(controls)
-    means = control_means(controls, z_NKD)
-    target = ConditionBatch.of(trained, conditions, means)
-    own = own_conditions(controls) * len(perturbations)
-    keys = np.tile(np.arange(controls.n_cells), len(perturbations))
-    route = Route(ConditionBatch.of(trained, own, means), target, keys, target.weight_Q)
-    edit = edit or EditConfig()
-    move = transport_map(trained, route, sampler, config, edit, seed)
-    obs = target.obs(trained.fields, len(conditions))
-    own_names = controls.names
-    obs["control_cell"] = np.tile(own_names, len(perturbations))
+    target, move, offset = moves(trained, controls, conditions, sampler, options.seed)
+    n_labels, cell_names = len(requested.labels), controls.cells.names
+    cell_P = np.tile(np.arange(len(cell_names)), n_labels)
+    keys_P = target.draw_keys(controls.keys_N[cell_P])
+    obs = target.obs(trained.fields)
+    obs["control_cell"] = np.tile(cell_names, n_labels)
     obs["flow_weight"] = target.weight_Q.numpy()[target.row]
     obs["effect_sd"] = target.embedding.sds_Q.numpy()[target.row]
-    names = [f"{name}|{label}" for label in perturbations for name in own_names]
+    names = [f"{name}|{label}" for label in requested.labels for name in cell_names]
     obs.index = pd.Index(names, dtype=object)
+    edits = CellEdits(
+        trained.autoencoder, controls.cells, controls.z_NKD, cell_P, keys_P, move, offset,
+        options.seed,
+    )  # fmt: skip
     made_by = trained.made_by(
-        sampler=sampler,
-        perturbations=list(perturbations),
-        seed=seed,
-        **config.to_dict(),
-        **(edit.to_dict() if sampler == "edit" else {}),
+        **sampler.to_dict(), perturbations=list(requested.labels), seed=options.seed
     )
-    offset = with_course(
-        course_offsets(trained, route.source, target), route, log_offsets(trained, target, config)
-    )
-    return Sampling(
-        trained.genes,
-        obs,
-        made_by,
-        lambda at: edited_tile(trained.autoencoder, controls, z_NKD, move, keys, at, seed, offset),
-        batch_size,
-    )
+    return Sampling(trained.genes, obs, made_by, edits, options.batch_size)
 
 
-def edited_tile(
-    autoencoder: Autoencoder,
-    cells: CellStore,
-    z_NKD: torch.Tensor,
-    move: TransportMap,
-    keys: np.ndarray,
-    at: np.ndarray,
+def moves(
+    trained: Trained,
+    controls: Controls,
+    conditions: Sequence[Condition],
+    sampler: Sampler,
     seed: int,
-    offset: Offset | None = None,
-) -> PredictedCells:
-    """Send the cells at some positions of a request on their way and write it as an edit of them.
+) -> tuple[ConditionBatch, TransportMap, Offset | None]:
+    """How control cells, all of them once or several times over, get to conditions.
 
     Parameters
     ----------
-    autoencoder
-        For its decoder.
-    cells, z_NKD
-        N observed cells, and their latents.
-    move
-        Where they go.
-    keys
-        Which cell is at each position of the request.
-    at
-        Positions of a whole tile; those beyond the request repeat its last.
-    seed
-        Of the drawn counts.
-    offset
-        What their log rates are corrected by; None for nothing.
+    trained, controls
+        The model, and N cells.
+    conditions
+        One for each cell; several times N for each cell several times.
+    sampler, seed
+        Which map, and the seed of what it draws.
+
+    Returns
+    -------
+    ConditionBatch, callable, callable or None
+        The conditions; where latents at some positions go; what is added to their log rates.
     """
-    at = at.clip(max=len(keys) - 1)
-    cell = keys[at]
-    z_BKD = z_NKD[torch.from_numpy(cell)]
-    offset_BG = None if offset is None else offset(at)
-    return edit(autoencoder, cells.take(cell), z_BKD, move(z_BKD, at), at, seed, offset_BG)
-
-
-def own_conditions(cells: CellStore) -> list[Condition]:
-    """The condition of control cells: nothing done, in their own context at their own time."""
-    times = [None] * cells.n_cells if cells.times is None else cells.times.tolist()
-    return [
-        Condition(context=str(context), time=when)
-        for context, when in zip(cells.contexts, times, strict=True)
-    ]
+    n_times = len(conditions) // controls.cells.n_cells
+    target = ConditionBatch.of(trained, conditions, controls.means)
+    source = ConditionBatch.of(trained, controls.conditions() * n_times, controls.means)
+    route = Route(source, target, np.tile(controls.keys_N, n_times))
+    offset = route_offsets(trained, source, target, sampler.config)
+    return target, transport_map(trained, route, sampler, seed), by_position(offset, source, target)
 
 
 def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[StratumKey, np.ndarray]:
-    """Mean latent of the controls at hand in each context and time."""
+    """Mean latent of the controls at hand in each context and time, whatever their order."""
     z_NF = z_NKD.flatten(1).double().numpy()
     times = [None] * controls.n_cells if controls.times is None else controls.times.tolist()
     frame = pd.DataFrame({"context": controls.contexts, "time": times}).astype(object)
     groups = frame.groupby(["context", "time"], dropna=False).indices
     return {
-        (str(context), None if pd.isna(time) else float(time)): z_NF[rows].mean(0)
+        # Sorted, as a sum depends on the order of its terms.
+        (str(context), None if pd.isna(time) else float(time)): np.sort(z_NF[rows], 0).mean(0)
         for (context, time), rows in groups.items()
     }
-
-
-def edit(
-    autoencoder: Autoencoder,
-    controls: Cells,
-    z_BKD: torch.Tensor,
-    moved_BKD: torch.Tensor,
-    keys: np.ndarray,
-    seed: int,
-    offset_BG: torch.Tensor | None = None,
-) -> PredictedCells:
-    """Write a move in the latent as an edit of the observed cells.
-
-    Parameters
-    ----------
-    autoencoder
-        For its decoder.
-    controls
-        B observed cells.
-    z_BKD, moved_BKD
-        Where they are in the latent, and where they would be.
-    keys, seed
-        Random stream of each cell.
-    offset_BG
-        Added to the log rates after the move; None for nothing.
-    """
-    size_B = torch.from_numpy(controls.size_factors)
-    with torch.no_grad():
-        after_BG = autoencoder.decode(moved_BKD, size_B).mean_BG
-    if offset_BG is not None:
-        after_BG = corrected(autoencoder, after_BG, offset_BG, size_B)
-    return edited(autoencoder, controls, z_BKD, moved_BKD, after_BG, keys, seed)
-
-
-def corrected(
-    autoencoder: Autoencoder,
-    after_BG: torch.Tensor,
-    offset_BG: torch.Tensor,
-    size_B: torch.Tensor,
-) -> torch.Tensor:
-    """Expected counts with something added to their log rates, (B, G)."""
-    ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
-    # Never above the ceiling, except for what was there already.
-    return torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
-
-
-@torch.no_grad()
-def edited(
-    autoencoder: Autoencoder,
-    controls: Cells,
-    z_BKD: torch.Tensor,
-    moved_BKD: torch.Tensor,
-    after_BG: torch.Tensor,
-    keys: np.ndarray,
-    seed: int,
-) -> PredictedCells:
-    """Observed cells whose expected counts are others.
-
-    The decoder says how the expectation of a cell's counts changes, and the counts that were seen
-    change accordingly, so that what the decoder cannot reconstruct cancels; see
-    :meth:`celldit.latent.likelihoods.CountModel.counterfactual_mean`.
-
-    Parameters
-    ----------
-    autoencoder, controls, z_BKD, moved_BKD, keys, seed
-        As in :func:`edit`.
-    after_BG
-        Expected counts after the move, as the decoder has them.
-    """
-    before = autoencoder.decode(z_BKD, torch.from_numpy(controls.size_factors))
-    seen_BG = torch.from_numpy(controls.counts.toarray())
-    mean_BG = before.counterfactual_mean(seen_BG, after_BG)
-    drawn = draw_counterfactual_counts(
-        before, controls.counts, after_BG.double().numpy(), keys, seed
-    )
-    return PredictedCells(
-        sparse.csr_matrix(mean_BG.numpy()),
-        drawn,
-        controls.size_factors,
-        autoencoder.at_own_size(moved_BKD),
-    )

@@ -1,8 +1,4 @@
-"""Draw counts, each cell from a random stream of its own.
-
-A cell's stream depends on the seed and the cell's key alone, so cell 17 is the same whether 20 or
-20,000 cells are drawn, and in whatever batches.
-"""
+"""Draw counts, each cell with random numbers of its own (:mod:`celldit.random`)."""
 
 from __future__ import annotations
 
@@ -10,11 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from celldit.latent.likelihoods import CountDistribution
-
-
-def cell_generator(seed: int, key: int) -> np.random.Generator:
-    """The random stream of one cell."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, key % 2**64]))
+from celldit.random import COUNTS_STREAM, cell_generator
 
 
 def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
@@ -45,6 +37,7 @@ def draw_counterfactual_counts(
     new_mean_BG: np.ndarray,
     keys: np.ndarray,
     seed: int,
+    stream: int = COUNTS_STREAM,
 ) -> sparse.csr_matrix:
     """Draw the counts that observed cells would have had under another expectation.
 
@@ -60,8 +53,8 @@ def draw_counterfactual_counts(
         The observed counts, shape (B, G).
     new_mean_BG
         Expected counts under the counterfactual.
-    keys, seed
-        As in :func:`draw_counts`.
+    keys, seed, stream
+        Of the random numbers of each cell.
 
     Returns
     -------
@@ -70,7 +63,7 @@ def draw_counterfactual_counts(
     seen_BG = counts.toarray().astype(np.int64)
     drawn_BG = np.empty(seen_BG.shape, dtype=np.int32)
     for i, key in enumerate(keys):
-        rng = cell_generator(seed, int(key))
+        rng = cell_generator(seed, int(key), stream)
         new_mean_G = new_mean_BG[i].astype(np.float64)
         drawn_BG[i] = model.draw_counterfactual(i, seen_BG[i], new_mean_G, rng)
     return sparse.csr_matrix(drawn_BG)

@@ -11,9 +11,9 @@ from torch import Tensor
 from celldit.arguments import check_whole
 from celldit.errors import InputError
 from celldit.flow import FlowEdit, Noise, resolve_grid
-from celldit.flow.anchored import AnchoredFlow, FlowCondition
-from celldit.inference.noise import NoiseSource
-from celldit.inference.solver import SolverConfig, velocity_of, weighted
+from celldit.flow.anchored import AnchoredFlow
+from celldit.inference.noise import NoiseEnd
+from celldit.inference.solver import SolverConfig, velocity_of
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,8 @@ class EditConfig:
 def flow_edit(
     flow: AnchoredFlow,
     z_BKD: Tensor,
-    baseline_BKD: Tensor,
-    source: FlowCondition,
-    target: FlowCondition,
-    noise_source: NoiseSource,
-    noise_target: NoiseSource,
-    weight_B: Tensor,
+    start: NoiseEnd,
+    end: NoiseEnd,
     config: SolverConfig,
     edit: EditConfig,
     noise: Noise,
@@ -68,10 +64,8 @@ def flow_edit(
 
     Parameters
     ----------
-    flow, z_BKD, baseline_BKD, source, target, noise_source, noise_target, weight_B
+    flow, z_BKD, start, end, config
         As in :func:`celldit.inference.inversion.invert`.
-    config
-        Steps, grid, and guidance of the other condition.
     edit
         Averages and start.
     noise
@@ -82,18 +76,15 @@ def flow_edit(
     Tensor
         Shape (B, K, D); cell i in is cell i out.
     """
-    if not bool(weight_B.any()):
-        return baseline_BKD
     flow.eval()
     device = flow.device
     editor = FlowEdit(int(edit.n_avg), float(edit.t_start), grid=resolve_grid(config.grid))
-    moved_BKD = editor.edit(
-        velocity_of(flow, source.to(device), replace(config, guidance=1.0)),
-        velocity_of(flow, target.to(device), config),
+    return editor.edit(
+        velocity_of(flow, start.conditioning.to(device), replace(config, guidance=1.0)),
+        velocity_of(flow, end.conditioning.to(device), config),
         z_BKD.to(device),
         int(config.n_steps),
         noise,
-        noise_source.to(device),
-        noise_target.to(device),
+        start.source.to(device),
+        end.source.to(device),
     ).cpu()
-    return weighted(baseline_BKD, moved_BKD, weight_B)

@@ -3,79 +3,133 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_whole
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.between import Between
 from celldit.data.store import CellStore
+from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counterfactual import edit
+from celldit.inference.edits import edit
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
-from celldit.inference.offsets.condition import condition_offsets
-from celldit.inference.offsets.course import course_offsets
-from celldit.inference.sampling import Sampling, filled_up
+from celldit.inference.offsets.route import route_offsets
+from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
-from celldit.inference.time.course_map import TIME_STREAM, CourseMap
+from celldit.inference.time.course_map import CourseMap
+from celldit.io.sampling import Sampling
+from celldit.io.shards import Output
 from celldit.io.write import PredictedCells, concatenate
+from celldit.random import COMPOSITION_STREAM, MOVED_STREAM, TIME_STREAM, keys_of
 from celldit.training.trained import Trained
 
-COMPOSITION_STREAM = 1 << 19
-EDIT_STREAM = 1 << 48
+
+@dataclass(frozen=True)
+class NewCellRequest:
+    """Which new cells; see :meth:`celldit.CellDiT.generate`.
+
+    Attributes
+    ----------
+    n_cells
+        How many.
+    perturbation, covariates, dose, time
+        Their conditions; None for all, as they occur in training.
+    """
+
+    n_cells: int
+    perturbation: str | None = None
+    covariates: Mapping[str, str] | None = None
+    dose: object = None
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        check_whole(self.n_cells, "n_cells")
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether anything but the number of cells is said."""
+        said = self.perturbation, self.covariates, self.dose, self.time
+        return any(value is not None for value in said)
 
 
-def plan(
+def generate(
     trained: Trained,
-    n_cells: int,
-    *,
-    perturbation: str | None,
-    covariates: Mapping[str, str] | None,
+    requested: NewCellRequest,
     like: CellStore | None,
-    dose: object,
-    time: float | None,
-    config: SolverConfig,
-    seed: int,
-    batch_size: int,
-) -> Sampling:
-    """Plan the generation of cells; see :meth:`celldit.CellDiT.generate` for the arguments."""
+    options: SamplingOptions,
+    output: Output,
+) -> ad.AnnData:
+    """Generate new cells; see :meth:`celldit.CellDiT.generate`.
+
+    Parameters
+    ----------
+    trained
+        The model.
+    requested
+        Which cells.
+    like
+        Cells whose conditions and library sizes to draw from.
+    options, output
+        How cells are sampled, and where they go.
+    """
     trained.check_draws_new_cells()
-    # Each cell draws its condition from its own stream, so more cells do not change the first.
-    uniform_N = uniforms(np.arange(filled_up(n_cells)), seed, COMPOSITION_STREAM)
-    sizes_N: np.ndarray | None = None
-    options: list[Condition]
-    if like is not None:
-        table = ConditionTable.from_cells(like, trained.fields.perturbation_sep)
-        chosen_N = (uniform_N * like.n_cells).astype(np.int64)
-        options, row_N = list(table.conditions), table.index[chosen_N]
-        sizes_N = like.size_factors[chosen_N]
-    else:
-        options, shares = request.composition(
-            trained.frequencies, perturbation, covariates, trained.fields, dose, time
-        )
-        row_N = np.searchsorted(np.cumsum(shares), uniform_N).clip(max=len(options) - 1)
-    request.warn_outside(options, trained.frequencies)
-    # All options are looked up, drawn or not: the estimates must not depend on how many cells.
-    requested = ConditionBatch.of_rows(trained, options, row_N)
-    ends = _ends(trained, requested, seed)
-    drawing = NewCells.of(trained, ends, config, seed, sizes_N)
-    sample: Callable[[np.ndarray], PredictedCells] = drawing.draw
-    if set(ends.conditions) - set(options):
-        sample = _between(trained, drawing, requested, seed)
-    obs = requested.obs(trained.fields, n_cells)
-    obs.index = pd.Index([f"generated_{key}" for key in range(n_cells)], dtype=object)
-    return Sampling(
-        trained.genes,
-        obs,
-        trained.made_by(sampler="generate", seed=seed, **config.to_dict()),
-        sample,
-        batch_size,
+    n_cells = int(requested.n_cells)
+    names = [f"generated_{i}" for i in range(n_cells)]
+    cells_N = keys_of(names)
+    # Each cell draws its condition by its own key, so more cells do not change the first.
+    uniform_N = uniforms(cells_N, options.seed, COMPOSITION_STREAM)
+    conditions, row_N, sizes_N = _conditions(trained, requested, like, uniform_N)
+    request.warn_outside(conditions, trained.frequencies)
+    batch = ConditionBatch.of_rows(trained, conditions, row_N)
+    ends = _ends(trained, batch, cells_N, options.seed)
+    drawing = NewCells.of(
+        trained, ends, batch.draw_keys(cells_N), options.config, options.seed, sizes_N
     )
+    sample: Callable[[np.ndarray], PredictedCells] = drawing
+    if set(ends.conditions) - set(conditions):
+        sample = _between(trained, drawing, batch, options.seed)
+    obs = batch.obs(trained.fields)
+    obs.index = pd.Index(names, dtype=object)
+    made_by = trained.made_by(sampler="generate", seed=options.seed, **options.config.to_dict())
+    return output.deliver(Sampling(trained.genes, obs, made_by, sample, options.batch_size))
 
 
-def _ends(trained: Trained, requested: ConditionBatch, seed: int) -> ConditionBatch:
+def _conditions(
+    trained: Trained,
+    requested: NewCellRequest,
+    like: CellStore | None,
+    uniform_N: np.ndarray,
+) -> tuple[list[Condition], np.ndarray, np.ndarray | None]:
+    """Conditions, the row of each cell's, and its library size where `like` says it."""
+    fields = trained.fields
+    if like is not None:
+        if requested.is_conditional:
+            raise InputError("like= says what to generate; leave out the other conditions.")
+        others = sorted(set(like.perturbations) - {fields.control})
+        if others:
+            request.labels_of(trained, others)
+        table = ConditionTable.from_cells(like, fields.perturbation_sep)
+        chosen_N = (uniform_N * like.n_cells).astype(np.int64)
+        return list(table.conditions), table.index[chosen_N], like.size_factors[chosen_N]
+    label = requested.perturbation
+    if label is not None:
+        label = request.labels_of(trained, [label])[0]
+    conditions, shares = request.composition(
+        trained.frequencies, label, requested.covariates, fields, requested.dose, requested.time
+    )
+    row_N = np.searchsorted(np.cumsum(shares), uniform_N).clip(max=len(conditions) - 1)
+    return conditions, row_N, None
+
+
+def _ends(
+    trained: Trained, requested: ConditionBatch, cells_N: np.ndarray, seed: int
+) -> ConditionBatch:
     """The condition that each cell is drawn from: its own, or at a time of training next to it.
 
     Of the cells asked for at a time between two of training some start among those of the earlier
@@ -89,7 +143,7 @@ def _ends(trained: Trained, requested: ConditionBatch, seed: int) -> ConditionBa
         np.array([place[c] for c in ends], dtype=np.int64)[requested.row]
         for ends in (between.earlier, between.later)
     )
-    uniform_N = uniforms(np.arange(len(requested.row)), seed, TIME_STREAM)
+    uniform_N = uniforms(cells_N, seed, TIME_STREAM)
     row_N = np.where(uniform_N < between.share_Q[requested.row], later_N, earlier_N)
     return ConditionBatch.of_rows(trained, distinct, row_N)
 
@@ -112,12 +166,11 @@ def _between(
     """
     start, autoencoder = drawing.conditions, trained.autoencoder
     course = CourseMap(trained, start, requested, from_end=True, seed=seed)
-    through_time = course_offsets(trained, start, requested, from_end=True)
-    at_end = condition_offsets(trained, requested, SolverConfig())
+    offset = route_offsets(trained, start, requested, SolverConfig(), from_end=True)
 
-    def sample(keys: np.ndarray) -> PredictedCells:
-        drawn = drawing.draw(keys)
-        start_B, end_B = start.row[keys], requested.row[keys]
+    def sample(at_B: np.ndarray) -> PredictedCells:
+        drawn, keys_B = drawing(at_B), drawing.keys_N[at_B]
+        start_B, end_B = start.row[at_B], requested.row[at_B]
         moves_B = np.array(
             [start.conditions[p] != requested.conditions[q]
              for p, q in zip(start_B, end_B, strict=True)]
@@ -126,13 +179,9 @@ def _between(
             return drawn
         cells = as_cells(drawn, trained)
         z_BKD = autoencoder.encode(cells)
-        moved_BKD = course(z_BKD, start_B, end_B, keys)
-        offset_BG = through_time(start_B, end_B)
-        if at_end is not None and drawing.offset is not None:
-            offset_BG = offset_BG + at_end(end_B) - drawing.offset(start_B)
-        # Streams of their own: those of the keys have drawn the counts that are edited.
-        streams_B = keys + EDIT_STREAM
-        moved = edit(autoencoder, cells, z_BKD, moved_BKD, streams_B, seed, offset_BG)
+        ends = z_BKD, course(z_BKD, start_B, end_B, keys_B)
+        offset_BG = None if offset is None else offset(start_B, end_B)
+        moved = edit(autoencoder, cells, ends, offset_BG, keys_B, seed, MOVED_STREAM)
         return moved if moves_B.all() else _chosen(moves_B, moved, drawn)
 
     return sample

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
@@ -13,103 +15,92 @@ from celldit.arguments import text_list
 from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
-from celldit.inference.batch import ConditionBatch
-from celldit.inference.counterfactual import (
-    control_means,
-    edited_tile,
-    log_offsets,
-    own_conditions,
-)
-from celldit.inference.edit import EditConfig
-from celldit.inference.sampling import Sampling
-from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Route, transport_map
+from celldit.inference.counterfactual import Controls, moves
+from celldit.inference.edits import CellEdits
+from celldit.inference.options import SamplingOptions
+from celldit.inference.transport import Sampler
+from celldit.io.sampling import Sampling, collect
+from celldit.random import draw_keys, keys_of
 from celldit.training.trained import Trained
 
 
-def plan_interpolation(
+def interpolate(
     trained: Trained,
-    controls: CellStore,
-    start: str,
-    end: str,
+    cells: CellStore,
+    ends: tuple[str, str],
     shares: Sequence[float],
-    *,
-    config: SolverConfig,
-    seed: int,
-    batch_size: int,
-) -> Sampling:
-    """Plan each control cell on the straight way between two of its counterfactuals.
+    options: SamplingOptions,
+) -> ad.AnnData:
+    """Show each control cell on the straight way between two of its counterfactuals.
 
     Parameters
     ----------
     trained
         The model.
-    controls
-        N control cells.
-    start, end
+    cells
+        N cells, controls among them.
+    ends
         Canonical labels of the conditions at shares 0 and 1.
     shares
-        How far along, each in [0, 1]. At 0 and 1 the latent is exactly what predict() gives.
-    config, seed, batch_size
-        Of the solver, the drawn counts, and cells at a time.
+        How far along, each in [0, 1]. 0 and 1 are what :func:`counterfactual.predict` gives; the
+        drawn counts belong to the condition that is nearer, half way to the first.
+    options
+        How cells are sampled.
     """
-    z_NKD = trained.autoencoder.encode(controls)
-    means = control_means(controls, z_NKD)
-    own = own_conditions(controls)
-    n, source = controls.n_cells, ConditionBatch.of(trained, own, means)
-    moves, offsets = [], []
-    for label in (start, end):
-        conditions = request.counterfactual_conditions(controls, label, trained.fields)
-        target = ConditionBatch.of(trained, conditions, means)
-        route = Route(source, target, np.arange(n), target.weight_Q)
-        moves.append(transport_map(trained, route, "transport", config, EditConfig(), seed))
-        offsets.append(log_offsets(trained, target, config))
-    keys = np.tile(np.arange(n), len(shares))
-    share_P = torch.tensor(list(shares), dtype=z_NKD.dtype).repeat_interleave(n)
+    controls, sampler = Controls.of(trained, cells), Sampler(config=options.config)
+    n, key = controls.cells.n_cells, trained.fields.perturbation_key
+    targets, maps, offsets = zip(
+        *(
+            moves(
+                trained,
+                controls,
+                request.counterfactual_conditions(controls.cells, label, trained.fields),
+                sampler,
+                options.seed,
+            )
+            for label in ends
+        ),
+        strict=True,
+    )
+    cell_P = np.tile(np.arange(n), len(shares))
+    share_P = torch.tensor(list(shares), dtype=controls.z_NKD.dtype).repeat_interleave(n)
+    first_N, last_N = (target.draw_keys(controls.keys_N) for target in targets)
+    keys_P = np.where(share_P.numpy() <= 0.5, first_N[cell_P], last_N[cell_P])
 
     def move(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-        cell_B = keys[at_B]
-        first_BKD, last_BKD = (one_way(z_BKD, cell_B) for one_way in moves)
+        first_BKD, last_BKD = (one_way(z_BKD, cell_P[at_B]) for one_way in maps)
         return torch.lerp(first_BKD, last_BKD, share_P[torch.from_numpy(at_B)][:, None, None])
 
     def offset(at_B: np.ndarray) -> Tensor:
-        first_BG, last_BG = (one(keys[at_B]) for one in offsets if one is not None)
+        first_BG, last_BG = (one(cell_P[at_B]) for one in offsets)
         return torch.lerp(first_BG, last_BG, share_P[torch.from_numpy(at_B)][:, None])
 
-    corrected = None if trained.mean_calibration.is_none else offset
-    obs = source.obs(trained.fields, n).iloc[keys].drop(columns="extrapolation")
-    key = trained.fields.perturbation_key
+    obs = targets[0].obs(trained.fields).iloc[cell_P].drop(columns="extrapolation")
     if key is not None:
-        obs[key] = f"{start} to {end}"
+        obs[key] = f"{ends[0]} to {ends[1]}"
     obs["share"] = share_P.numpy()
-    names = controls.names
-    obs["control_cell"] = names[keys]
+    names = controls.cells.names
+    obs["control_cell"] = names[cell_P]
     obs.index = pd.Index([f"{c}|{s:g}" for s in shares for c in names], dtype=object)
     made_by = trained.made_by(
-        sampler="interpolation", start=start, end=end, seed=seed, **config.to_dict()
-    )
-    return Sampling(
-        trained.genes,
-        obs,
-        made_by,
-        lambda at: edited_tile(
-            trained.autoencoder, controls, z_NKD, move, keys, at, seed, corrected
-        ),
-        batch_size,
-    )
+        sampler="interpolation", start=ends[0], end=ends[1], seed=options.seed,
+        **options.config.to_dict(),
+    )  # fmt: skip
+    edits = CellEdits(
+        trained.autoencoder, controls.cells, controls.z_NKD, cell_P, keys_P, move,
+        None if None in offsets else offset, options.seed,
+    )  # fmt: skip
+    return collect(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
 
 
-def plan_between_cells(
+def interpolate_cells(
     trained: Trained,
     cells: CellStore,
-    start: Sequence[str],
-    end: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
     shares: Sequence[float],
-    *,
-    seed: int,
-    batch_size: int,
-) -> Sampling:
-    """Plan the cells on the straight way in the latent between pairs of observed cells.
+    options: SamplingOptions,
+) -> ad.AnnData:
+    """Show the cells on the straight way in the latent between pairs of observed cells.
 
     Each is written as an edit of the cell it is nearer to, so that both ends are the observed cells
     themselves, to the count; half way it is an edit of the first.
@@ -120,15 +111,23 @@ def plan_between_cells(
         The model.
     cells
         Where the named cells are.
-    start, end
-        Names of P cells each.
+    pairs
+        Names of the first and the last cell of each way.
     shares
         How far along, each in [0, 1].
-    seed, batch_size
-        Of the drawn counts, and cells at a time.
+    options
+        How cells are sampled.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no cell of a name.
+    InputError
+        If there are several.
     """
     row = {str(name): i for i, name in enumerate(cells.names)}
-    for name in (*start, *end):
+    used = list(dict.fromkeys(name for pair in pairs for name in pair))
+    for name in used:
         if name not in row:
             raise UnknownNameError.among("cell", name, row)
         n_cells = int((cells.names == name).sum())
@@ -137,41 +136,36 @@ def plan_between_cells(
                 f"{n_cells} cells are called {name!r}, so that it is not clear which is meant; "
                 "call adata.obs_names_make_unique() and pass adata."
             )
-    used = list(dict.fromkeys((*start, *end)))
     position = {name: i for i, name in enumerate(used)}
     ends = cells.select(np.array([row[name] for name in used]))
     z_NKD = trained.autoencoder.encode(ends)
-    first, last = (np.array([position[n] for n in names] * len(shares)) for names in (start, end))
-    share_P = np.repeat(np.array(shares, dtype=np.float32), len(start))
-    nearer = np.where(share_P <= 0.5, first, last)
+    first, last = (
+        np.array([position[pair[side]] for pair in pairs] * len(shares)) for side in (0, 1)
+    )
+    share_P = np.repeat(np.array(shares, dtype=np.float32), len(pairs))
+    nearer, farther = np.where(share_P <= 0.5, (first, last), (last, first))
 
     def move(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-        far_BKD = z_NKD[torch.from_numpy(np.where(share_P <= 0.5, last, first)[at_B])]
+        far_BKD = z_NKD[torch.from_numpy(farther[at_B])]
         gone_B = torch.from_numpy(np.minimum(share_P, 1 - share_P)[at_B])
         return torch.lerp(z_BKD, far_BKD, gone_B[:, None, None])
 
-    pairs = list(zip(start, end, strict=True))
     obs = pd.DataFrame(
         {
-            "start_cell": [a for a, _ in pairs] * len(shares),
-            "end_cell": [b for _, b in pairs] * len(shares),
+            "start_cell": [start for start, _ in pairs] * len(shares),
+            "end_cell": [end for _, end in pairs] * len(shares),
             "share": share_P,
         },
         index=pd.Index([f"{a} to {b}|{s:g}" for s in shares for a, b in pairs], dtype=object),
     )
-    made_by = trained.made_by(sampler="interpolation of cells", seed=seed)
-    return Sampling(
-        trained.genes,
-        obs,
-        made_by,
-        lambda at: edited_tile(trained.autoencoder, ends, z_NKD, move, nearer, at, seed),
-        batch_size,
-    )
+    keys_N = keys_of(used)
+    keys_P = draw_keys(keys_N[nearer], keys_N[farther])
+    edits = CellEdits(trained.autoencoder, ends, z_NKD, nearer, keys_P, move, None, options.seed)
+    made_by = trained.made_by(sampler="interpolation of cells", seed=options.seed)
+    return collect(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
 
 
-def check_pairs(
-    start: Sequence[str] | str, end: Sequence[str] | str
-) -> tuple[list[str], list[str]]:
+def check_pairs(start: Sequence[str] | str, end: Sequence[str] | str) -> list[tuple[str, str]]:
     """Names of cells in pairs; one name faces as many as the other side has.
 
     Raises
@@ -186,12 +180,11 @@ def check_pairs(
         raise InputError(
             f"start= names {len(first)} cells and end= {len(last)}; name as many, or one alone."
         )
-    seen: set[tuple[str, str]] = set()
-    for pair in zip(first, last, strict=True):
-        if pair in seen:
-            raise InputError(f"The way from {pair[0]!r} to {pair[1]!r} is asked for twice.")
-        seen.add(pair)
-    return first, last
+    pairs = list(zip(first, last, strict=True))
+    twice = next((pair for pair, n in Counter(pairs).items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"The way from {twice[0]!r} to {twice[1]!r} is asked for twice.")
+    return pairs
 
 
 def check_shares(shares: Sequence[float]) -> list[float]:

@@ -7,22 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from celldit.flow.anchored import AnchoredFlow, FlowCondition
-from celldit.inference.noise import NoiseSource
-from celldit.inference.solver import SolverConfig, carry, weighted
+from celldit.flow.anchored import AnchoredFlow
+from celldit.inference.noise import NoiseEnd
+from celldit.inference.solver import SolverConfig, carry
 
 
 @torch.no_grad()
 def invert(
-    flow: AnchoredFlow,
-    z_BKD: Tensor,
-    baseline_BKD: Tensor,
-    source: FlowCondition,
-    target: FlowCondition,
-    noise_source: NoiseSource,
-    noise_target: NoiseSource,
-    weight_B: Tensor,
-    config: SolverConfig,
+    flow: AnchoredFlow, z_BKD: Tensor, start: NoiseEnd, end: NoiseEnd, config: SolverConfig
 ) -> Tensor:
     """Move cells from one condition to another through the noise that explains them.
 
@@ -35,14 +27,10 @@ def invert(
     ----------
     flow
         The velocity network.
-    z_BKD, baseline_BKD
-        Cells in the latent, and where the effect prior alone puts them.
-    source, target
-        What the network is told of their own condition and of the other, both from noise.
-    noise_source, noise_target
-        Where the flows of both start.
-    weight_B
-        Share λ of the way from the baseline to what the flow says.
+    z_BKD
+        Cells in the latent.
+    start, end
+        Their own condition, and the other.
     config
         Solver, steps and grid; guidance acts under the other condition only.
 
@@ -51,12 +39,9 @@ def invert(
     Tensor
         Shape (B, K, D); cell i in is cell i out.
     """
-    if not bool(weight_B.any()):
-        return baseline_BKD
     plain = replace(config, guidance=1.0)
-    x0_BKD = carry(flow, z_BKD, source, plain, backward=True)
-    x0_target_BKD = noise_target(noise_source.noise_of(x0_BKD))
-    x0_source_BKD = noise_source(noise_source.noise_of(x0_BKD))
-    moved_BKD = carry(flow, x0_target_BKD, target, config)
-    again_BKD = carry(flow, x0_source_BKD, source, plain)
-    return weighted(baseline_BKD, z_BKD + (moved_BKD - again_BKD), weight_B)
+    x0_BKD = carry(flow, z_BKD, start.conditioning, plain, backward=True)
+    noise_BKD = start.source.noise_of(x0_BKD)
+    moved_BKD = carry(flow, end.source(noise_BKD), end.conditioning, config)
+    again_BKD = carry(flow, start.source(noise_BKD), start.conditioning, plain)
+    return z_BKD + (moved_BKD - again_BKD)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,12 +18,11 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.states import States
-from celldit.flow import GaussianSource, Noise, Solver, cell_uniform, resolve_solver
+from celldit.flow import GaussianSource, Noise, cell_uniform
 from celldit.flow.anchored import FlowCondition
-from celldit.flow.draws import SDE_STREAM, CellNoise
-from celldit.inference.solver import SolverConfig
-
-STATE_STREAM = 1 << 23
+from celldit.flow.draws import CellNoise
+from celldit.flow.solvers import EulerMaruyama
+from celldit.random import SDE_STREAM
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,6 @@ class NoiseSource(GaussianSource):
         x_BF1 = self.factors_BFF @ noise.flatten(1).double()[:, :, None]
         return x_BF1.view(noise.shape).to(noise.dtype)
 
-    def conditioning(self, embedding: ConditionEmbedding, row_B: np.ndarray) -> FlowCondition:
-        """What the network is told of cells that start here, in the conditions `row_B`."""
-        conditioning = embedding.conditioning(row_B, from_noise=True)
-        return replace(conditioning, position_BKD=torch.as_tensor(self.position))
-
     def to(self, device: torch.device) -> NoiseSource:
         """Move to a device."""
         return NoiseSource(
@@ -66,6 +61,21 @@ class NoiseSource(GaussianSource):
         offset_BF1 = (x0_BKD - self.position).flatten(1).double()[:, :, None]
         noise_BF1 = torch.linalg.solve_triangular(self.factors_BFF, offset_BF1, upper=False)
         return noise_BF1.view(x0_BKD.shape).to(x0_BKD.dtype)
+
+
+class NoiseEnd(NamedTuple):
+    """Where cells are on their way through noise: in a condition, beside its noise.
+
+    Attributes
+    ----------
+    conditioning
+        What the network knows of the condition, from noise.
+    source
+        Where its flow starts.
+    """
+
+    conditioning: FlowCondition
+    source: NoiseSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +140,15 @@ class NoiseSources:
         """Means of B cells in the conditions `row_B`, shape (B, K, D)."""
         return self.positions_QKD[torch.from_numpy(row_B)]
 
+    def end(
+        self, embedding: ConditionEmbedding, row_B: np.ndarray, state_B: np.ndarray
+    ) -> NoiseEnd:
+        """The source of each of B cells, and what the network knows of cells that start there."""
+        source = self.rows(row_B, state_B)
+        conditioning = embedding.conditioning(row_B, from_noise=True)
+        position_BKD = torch.as_tensor(source.position)
+        return NoiseEnd(replace(conditioning, position_BKD=position_BKD), source)
+
     def rows(self, row_B: np.ndarray, state_B: np.ndarray) -> NoiseSource:
         """The source of each of B cells in the conditions `row_B` and the states `state_B`."""
         position_BF = self.places_QF[row_B] + self.states.offsets_SF[state_B]
@@ -156,26 +175,18 @@ class ScatteredNoise:
         return self.source.scatter(self.noise(draw, like))
 
 
-def solver_from_noise(
-    config: SolverConfig, source: NoiseSource, keys_B: np.ndarray, seed: int
-) -> Solver:
-    """The solver that `config` names, for a flow from this source.
+def sde_from_noise(source: NoiseSource, keys_B: np.ndarray, seed: int) -> EulerMaruyama:
+    """The SDE of a flow from this source.
 
     Parameters
     ----------
-    config
-        Names the solver.
     source
         Where the flow starts.
     keys_B, seed
-        Random stream of each cell, for ``"sde"``.
+        Random stream of each cell.
     """
     supply = CellNoise(torch.from_numpy(keys_B), seed, SDE_STREAM)
-    return resolve_solver(
-        config.solver,
-        source=GaussianSource(source.position),
-        noise=ScatteredNoise(supply, source),
-    )
+    return EulerMaruyama(ScatteredNoise(supply, source), GaussianSource(source.position))
 
 
 def uniforms(keys: np.ndarray, seed: int, stream: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,43 @@ from celldit.data.labels.doses import dose_parts
 from celldit.data.labels.doubtful import joined_otherwise
 from celldit.data.labels.labels import canonical, parts
 from celldit.data.store import CellStore
-from celldit.errors import InputError, UnknownNameError, closest, examples
+from celldit.errors import InputError, UnknownNameError, closest, examples, outside
+from celldit.training.trained import Trained
+
+
+@dataclass(frozen=True)
+class Counterfactuals:
+    """What is done to cells.
+
+    Attributes
+    ----------
+    labels
+        Canonical labels of perturbations that were checked.
+    dose, time
+        As the user gave them.
+    """
+
+    labels: Sequence[str]
+    dose: object = None
+    time: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        trained: Trained,
+        perturbations: Sequence[str] | str,
+        dose: object = None,
+        time: float | None = None,
+    ) -> Counterfactuals:
+        """Check labels; raises as :func:`check_perturbations`."""
+        return cls(labels_of(trained, perturbations), dose, time)
+
+
+def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]:
+    """:func:`check_perturbations` for a model."""
+    known = trained.perturbations, trained.featured, trained.elsewhere
+    return check_perturbations(perturbations, trained.fields, *known)
+
 
 NO_TIME = "time= was given, but the model was trained without time_key."
 
@@ -137,7 +173,7 @@ def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) 
             if text.startswith("Time")
             else "the effect is taken to go on in proportion to log(1 + dose)"
         )
-        warnings.warn(f"{text}; {assumed}, an extrapolation.", UserWarning, stacklevel=4)
+        warnings.warn(f"{text}; {assumed}, an extrapolation.", UserWarning, stacklevel=outside())
 
 
 def _check_course(conditions: Sequence[Condition], ranges: Ranges) -> None:

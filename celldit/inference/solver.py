@@ -23,8 +23,7 @@ class SolverConfig:
     Attributes
     ----------
     solver
-        ``"euler"``, ``"heun"``, ``"midpoint"``, ``"rk4"``, ``"dopri5"``, or ``"sde"`` (from noise
-        only).
+        ``"euler"``, ``"heun"``, ``"rk4"``, or ``"sde"`` (from noise only).
     n_steps
         Steps of a fixed-step solver.
     guidance
@@ -49,7 +48,8 @@ class SolverConfig:
     grid: str = "uniform"
 
     def __post_init__(self) -> None:
-        resolve_solver(self.solver)
+        if self.solver != "sde":
+            resolve_solver(self.solver)
         resolve_grid(self.grid)
         check_whole(self.n_steps, "n_steps")
         check_number(self.guidance, "guidance")
@@ -172,44 +172,3 @@ class Beside:
         velocity_BKD = self.velocity(x_BKD, t_B)
         anchor_BKD = matched_velocity(x_BKD, t_B, self.position_BKD)
         return (velocity_BKD - anchor_BKD) / spread_B11
-
-
-def transport(
-    flow: AnchoredFlow,
-    x0_BKD: Tensor,
-    condition: FlowCondition,
-    weight_B: Tensor,
-    config: SolverConfig,
-) -> Tensor:
-    """Carry the source to the data, using only a share of the network's displacement.
-
-    Parameters
-    ----------
-    flow
-        The velocity network.
-    x0_BKD
-        Start points.
-    condition
-        What the network is told.
-    weight_B
-        Share λ of the displacement for each cell; 0 leaves the start, which is the baseline.
-    config
-        Solver, steps and guidance.
-
-    Returns
-    -------
-    Tensor
-        ``x0 + λ (flow(x0) - x0)``, shape (B, K, D), on the CPU.
-    """
-    if not bool(weight_B.any()):
-        return x0_BKD
-    return weighted(x0_BKD, carry(flow, x0_BKD, condition, config), weight_B)
-
-
-def weighted(baseline_BKD: Tensor, moved_BKD: Tensor, weight_B: Tensor) -> Tensor:
-    """The share λ of the way from the baseline's prediction to the flow's, shape (B, K, D).
-
-    A cell whose λ is 0 or 1 gets one of the two exactly.
-    """
-    share_B11 = weight_B[:, None, None].to(baseline_BKD.dtype)
-    return torch.lerp(baseline_BKD, moved_BKD, share_B11)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from celldit.errors import FileError, InputError, reason_of
 from celldit.io.card import model_card
 from celldit.io.files import write_text
-from celldit.io.folders import CONFIG, VOCAB, WEIGHTS, write_folder
-from celldit.io.model_folder import to_folder
+from celldit.io.folders import CONFIG, VOCAB, WEIGHTS
+from celldit.io.model_folder import save_trained
 from celldit.training.trained import Trained
 
 CARD = "README.md"
@@ -43,7 +44,7 @@ def push(
     hub = _hub()
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
-        write_folder(model, *to_folder(trained), overwrite=False)
+        save_trained(trained, model, overwrite=False)
         write_text(model / CARD, model_card(trained, licence=licence, data=data))
 
         def upload() -> str:
@@ -56,21 +57,27 @@ def push(
         return _answer_of(upload, f"{repo_id} could not be written to the hub")
 
 
-def pull(
-    repo_id: str, folder: Path, *, revision: str | None = None, token: str | None = None
-) -> Path:
-    """Download the three files of a model into a folder."""
+@contextmanager
+def pulled(
+    repo_id: str, *, revision: str | None = None, token: str | None = None
+) -> Iterator[Path]:
+    """Download the three files of a model into a folder that is there for the time of a block."""
     _check_repo(repo_id)
     hub = _hub()
-    wanted = [CONFIG, VOCAB, WEIGHTS]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "model"
 
-    def download() -> Path:
-        hub.snapshot_download(
-            repo_id, revision=revision, token=token, local_dir=str(folder), allow_patterns=wanted
-        )
-        return folder
+        def download() -> None:
+            hub.snapshot_download(
+                repo_id,
+                revision=revision,
+                token=token,
+                local_dir=str(folder),
+                allow_patterns=[CONFIG, VOCAB, WEIGHTS],
+            )
 
-    return _answer_of(download, f"{repo_id} could not be read from the hub")
+        _answer_of(download, f"{repo_id} could not be read from the hub")
+        yield folder
 
 
 def _answer_of(what: Callable[[], Any], failed: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from celldit import __version__
+from celldit.arguments import check_path
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
@@ -27,7 +29,15 @@ from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import CellditError, FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.flow.time import TimeFlow
-from celldit.io.folders import Header, advice_on, prefixed, said_of, under
+from celldit.io.folders import (
+    Header,
+    advice_on,
+    prefixed,
+    read_folder,
+    said_of,
+    under,
+    write_folder,
+)
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
 from celldit.latent.autoencoder import LARGE, Autoencoder, short
 from celldit.latent.config import FORMER, LatentConfig
@@ -58,8 +68,9 @@ _PARTS = (
     "features.",
     "memberships.",
 )  # fmt: skip
-#: What is left of settings of the latent that earlier versions had.
-_KEPT = {"decoder": "bilinear", "kind": "pca", "likelihood": "nb"}
+#: What is left of settings of the latent and of the network that earlier versions had.
+_KEPT_OF_LATENT = {"decoder": "bilinear", "kind": "pca", "likelihood": "nb"}
+_KEPT_OF_NETWORK = {"conditioning": "adaln", "context_embedding": False}
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -131,6 +142,22 @@ def to_folder(trained: Trained) -> Folder:
     return config, vocab, arrays
 
 
+def load_trained(path: str | os.PathLike[str]) -> Trained:
+    """Read the folder of a model, headers first.
+
+    Raises
+    ------
+    FileError
+        If a file is missing, damaged, or of another version.
+    """
+    return from_folder(read_folder(path, check_header), str(check_path(path)))
+
+
+def save_trained(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write the folder of a model; raises as :func:`celldit.io.folders.write_folder`."""
+    write_folder(path, *to_folder(trained), overwrite=overwrite)
+
+
 def from_folder(folder: Folder, name: str) -> Trained:
     """Rebuild what :func:`to_folder` wrote.
 
@@ -167,20 +194,18 @@ def check_header(
     sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
     check_sizes({**latent["config"], **sizes}, headers, "latent")
     check_sizes(config["dit"], headers, "dit")
-    check_arrays(lambda: _flow(config, vocab, headers), under("flow", headers), "flow")
+    check_arrays(lambda: _flow(config, headers), under("flow", headers), "flow")
 
 
-def _flow(
-    config: dict[str, Any], vocab: dict[str, Any], arrays: Mapping[str, SizedArray]
-) -> AnchoredFlow:
+def _flow(config: dict[str, Any], arrays: Mapping[str, SizedArray]) -> AnchoredFlow:
     """The flow that a configuration describes, with weights and views yet to come."""
-    latent = config["latent"]
-    network, n_contexts = network_from_dict(config["dit"]), len(vocab["contexts"])
+    latent, network = config["latent"], network_from_dict(config["dit"])
+    _check_kept(config["dit"], _KEPT_OF_NETWORK, "network")
     views = None
     if "flow.dit.views_TFV" in arrays:
         shape = arrays["flow.dit.views_TFV"].shape
         views = TokenViews(torch.zeros(shape), torch.zeros(shape[:1], dtype=torch.int64))
-    flow = AnchoredFlow(latent["n_tokens"], latent["token_dim"], network, n_contexts, views)
+    flow = AnchoredFlow(latent["n_tokens"], latent["token_dim"], network, views)
     if any(name.startswith("flow.from_noise.") for name in arrays):
         flow.part_ways()
     return flow
@@ -212,7 +237,7 @@ def _from_folder(
         "autoencoder",
     )
     autoencoder.explained = latent["explained"]
-    flow = build(lambda: _flow(config, vocab, arrays), under("flow", arrays), "flow")
+    flow = build(lambda: _flow(config, arrays), under("flow", arrays), "flow")
     identity_T = arrays.get("flow.dit.identity_T", np.zeros(0, dtype=np.int64))
     if len(identity_T) and not -1 <= identity_T.min() <= identity_T.max() < tokenizer.n_identities:
         raise ValueError("its network attends to tokens that its tokenizer does not make")
@@ -268,20 +293,25 @@ def _time_course(
 
 
 def _latent_config(stored: dict[str, Any]) -> LatentConfig:
-    """The latent's settings, of this version or an earlier one.
+    """The latent's settings, of this version or an earlier one."""
+    _check_kept(stored, _KEPT_OF_LATENT, "latent")
+    return LatentConfig(**{n: value for n, value in stored.items() if n not in FORMER})
+
+
+def _check_kept(stored: Mapping[str, Any], kept: Mapping[str, Any], part: str) -> None:
+    """Refuse an earlier model with something that this version does not have.
 
     Raises
     ------
     FileError
-        If the model is an earlier one, with a part that this version does not have.
+        Saying what to do.
     """
-    for name, kept in _KEPT.items():
-        if stored.get(name, kept) != kept:
+    for name, left in kept.items():
+        if stored.get(name, left) != left:
             raise FileError(
                 f"This model is of an earlier celldit, and the {name} {stored[name]!r} of its "
-                "latent has left; train it again, or predict with celldit 0.1."
+                f"{part} has left; train it again, or predict with celldit 0.1."
             )
-    return LatentConfig(**{n: value for n, value in stored.items() if n not in FORMER})
 
 
 def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:

@@ -20,9 +20,9 @@ import numpy as np
 
 from celldit.arguments import check_path, check_plain
 from celldit.errors import FileError, InputError
-from celldit.inference.sampling import TILE, Sampling
 from celldit.io.files import write_text
-from celldit.io.stream import open_on_disk, stream
+from celldit.io.sampling import TILE, Sampling, collect
+from celldit.io.stream import check_out, open_on_disk, stream
 
 REQUEST = "request.json"
 
@@ -84,6 +84,43 @@ class Shard:
             )
         edges = [TILE * (n_tiles * i // self.of) for i in (self.number - 1, self.number)]
         return range(edges[0], min(edges[1], n_cells))
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where predicted cells go: into memory, a file, or one shard of a folder.
+
+    Attributes
+    ----------
+    path
+        A checked path; None for memory.
+    shard
+        Which shard of the folder `path`; None for all cells.
+    """
+
+    path: Path | None = None
+    shard: Shard | None = None
+
+    @classmethod
+    def of(
+        cls,
+        out: str | os.PathLike[str] | None,
+        overwrite: bool,
+        shard: str | tuple[int, int] | None = None,
+    ) -> Output:
+        """Check what users say of it; raises as :func:`check_out` and :func:`check_folder`."""
+        if shard is None:
+            return cls(check_out(out, overwrite))
+        piece = Shard.parse(shard)
+        return cls(check_folder(out), piece)
+
+    def deliver(self, sampling: Sampling) -> ad.AnnData:
+        """Sample the cells; what lies on disk has its X and layers left there."""
+        if self.path is None:
+            return collect(sampling)
+        if self.shard is None:
+            return stream(sampling, self.path)
+        return deliver_shard(sampling, self.path, self.shard)
 
 
 def check_folder(path: str | os.PathLike[str] | None) -> Path:

@@ -11,7 +11,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from typing import Any
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import zarr
 from anndata.io import read_elem, sparse_dataset, write_elem
 from scipy import sparse
 
 from celldit.arguments import check_path
 from celldit.errors import FileError, InputError
-from celldit.inference.sampling import Sampling, collect
 from celldit.io.locks import sole_writer
 from celldit.io.replacing import take_place
+from celldit.io.sampling import Sampling
 from celldit.io.write import var_of
 
 MATRICES = {"X": np.float32, "layers/counts": np.int32, "layers/mean": np.float32}
@@ -76,11 +77,6 @@ def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | No
     return target
 
 
-def deliver(sampling: Sampling, target: Path | None) -> ad.AnnData:
-    """Sample cells into a checked path, or into memory where there is none."""
-    return collect(sampling) if target is None else stream(sampling, target)
-
-
 def stream(sampling: Sampling, target: Path) -> ad.AnnData:
     """Sample cells into a file that :func:`check_out` let pass.
 
@@ -121,6 +117,8 @@ def new_store(target: Path) -> Iterator[Any]:
     try:
         with sole_writer(target), _temporary(target) as partial:
             with _created(partial) as root:
+                for name in ("layers", "obsm", "obsp", "varm", "varp"):
+                    write_elem(root, name, {})
                 yield root
             _sync(partial)
             take_place(partial, target)
@@ -174,8 +172,6 @@ class _Rows:
 
 def _fill(root: Any, sampling: Sampling) -> None:
     n_genes = len(sampling.genes)
-    for name in ("layers", "obsm", "obsp", "varm", "varp"):
-        write_elem(root, name, {})
     rows = {name: _Rows(root, name, dtype, n_genes) for name, dtype in MATRICES.items()}
     latent: Any = None
     sizes = []
@@ -191,9 +187,17 @@ def _fill(root: Any, sampling: Sampling) -> None:
     for matrix_on_disk in rows.values():
         matrix_on_disk.close()
     latent.attrs["encoding-type"], latent.attrs["encoding-version"] = "array", "0.2.0"
-    write_elem(root, "obs", sampling.obs.assign(size_factor=np.concatenate(sizes)))
-    write_elem(root, "var", var_of(sampling.genes))
-    write_elem(root, "uns", {"celldit": dict(sampling.made_by)})
+    obs = sampling.obs.assign(size_factor=np.concatenate(sizes))
+    finish(root, obs, sampling.genes, sampling.made_by)
+
+
+def finish(
+    root: Any, obs: pd.DataFrame, genes: tuple[str, ...], made_by: Mapping[str, Any]
+) -> None:
+    """Write what is not rows of a group from :func:`new_store`, and say that it is an AnnData."""
+    write_elem(root, "obs", obs)
+    write_elem(root, "var", var_of(genes))
+    write_elem(root, "uns", {"celldit": dict(made_by)})
     # Last, so that no reader takes an unfinished group for an AnnData.
     root.attrs["encoding-type"], root.attrs["encoding-version"] = "anndata", "0.1.0"
 

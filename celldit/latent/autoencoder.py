@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from celldit.latent.anchor import anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountModel
-from celldit.latent.sparse_rows import SparseRows
 from celldit.memory import give_back
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from celldit.tokenizers import Tokenizer
 
 
+TILE = 256
+"""Rows of every product; the last are filled up, since bytes depend on how many there are."""
+WIDE = 16
+"""Least number of columns of the product that encodes."""
 LARGE = ("loadings", "decoder.loadings")
 """Tensors of genes x dimensions: most of a model of many genes."""
 
@@ -56,7 +60,7 @@ class Autoencoder(nn.Module):
     """
 
     batch_size = 1024
-    """Cells that are encoded at a time."""
+    """Cells that are read at a time."""
 
     def __init__(
         self,
@@ -238,9 +242,12 @@ class Autoencoder(nn.Module):
         """Where the weights are."""
         return self.loadings.device
 
-    def forward(self, log_BG: SparseRows) -> Tensor:
+    def forward(self, log_BG: Tensor) -> Tensor:
         """Encode the log expression of a mini-batch into latent tokens, shape (B, K, D)."""
-        z_BF = log_BG.dense() @ self.loadings - self.offset
+        # Some narrow products add in an order that depends on the place of a row; wide ones do not.
+        n_dims = self.loadings.shape[1]
+        wide_GF = pad(self.loadings, (0, max(0, WIDE - n_dims)))
+        z_BF = (log_BG @ wide_GF)[:, :n_dims] - self.offset
         return z_BF.view(-1, self.n_tokens, self.token_dim)
 
     @torch.no_grad()
@@ -249,7 +256,12 @@ class Autoencoder(nn.Module):
         self.eval()
         parts = []
         for batch in cells.blocks(self.batch_size):
-            parts.append(self(SparseRows.of(batch.log_normalized()).to(self.device)).cpu())
+            log_BG = batch.log_normalized()
+            for start in range(0, batch.n_cells, TILE):
+                tile_BG = torch.from_numpy(log_BG[start : start + TILE].toarray())
+                n_cells = len(tile_BG)
+                filled_BG = pad(tile_BG, (0, 0, 0, TILE - n_cells))
+                parts.append(self(filled_BG.to(self.device))[:n_cells].cpu())
         if not parts:
             return torch.zeros(0, self.n_tokens, self.token_dim)
         return torch.cat(parts)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from celldit.errors import InputError
+from celldit.errors import InputError, outside
 from celldit.latent.config import LatentConfig
 from celldit.latent.transfer import GeneMatch, match_autoencoder
 
@@ -60,7 +60,7 @@ class BorrowedAutoencoder:
             warnings.warn(
                 f"Of the autoencoder that was given, {match}. Missing genes count as lying at "
                 "their mean; new ones are decoded from the latent.",
-                stacklevel=4,
+                stacklevel=outside(),
             )
         return matched, match
 

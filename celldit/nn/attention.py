@@ -1,4 +1,4 @@
-"""Attention between the members of a set: no positions, padding masked, RMS-normalised."""
+"""Attention between the members of a set: no positions, RMS-normalised."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from celldit.nn import cuda_attention
 from celldit.nn.dropout import Dropout
-from celldit.nn.gelu import GELU
 from celldit.nn.norm import RMSNorm
 
 EPS = 1e-6
@@ -16,7 +15,7 @@ EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """Multi-head attention from queries to a set of members.
+    """Multi-head attention within a set.
 
     Queries and keys are RMS-normalised per head, which keeps the logits bounded
     (Dehghani et al. 2023, "Scaling vision transformers to 22 billion parameters").
@@ -25,7 +24,7 @@ class Attention(nn.Module):
     Parameters
     ----------
     width
-        Width of queries, members and result.
+        Width of members and result.
     n_heads
         Number of heads; divides `width`.
     dropout
@@ -48,46 +47,24 @@ class Attention(nn.Module):
         batch, n, width = x_BNW.shape
         return x_BNW.view(batch, n, self.n_heads, width // self.n_heads).transpose(1, 2)
 
-    def forward(self, x_BNW: Tensor, members_BMW: Tensor, mask_BM: Tensor | None = None) -> Tensor:
-        """Attend from `x_BNW` to `members_BMW`; False in `mask_BM` marks padding.
-
-        From a set without members nothing is read: attention is zero before the output's bias.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, N, W).
-        """
-        if x_BNW is members_BMW:
-            # One product takes less time than two.
-            weight = torch.cat([self.to_q.weight, self.to_kv.weight])
-            q_BNW, k_BMW, v_BMW = nn.functional.linear(x_BNW, weight).chunk(3, dim=-1)
-        else:
-            q_BNW = self.to_q(x_BNW)
-            k_BMW, v_BMW = self.to_kv(members_BMW).chunk(2, dim=-1)
-        if mask_BM is not None:
-            # What a kernel makes of a row without any member differs between devices (zero or not
-            # a number), so such a row reads its padding, which then counts for nothing.
-            filled_B1 = mask_BM.any(dim=1, keepdim=True)
-            mask_BM = mask_BM | ~filled_B1
-            v_BMW = v_BMW * filled_B1[:, :, None]
-        share = self.dropout if self.training else 0.0
-        q, k = self.norm_q(self._split(q_BNW)), self.norm_k(self._split(k_BMW))
-        v = self._split(v_BMW)
-        if mask_BM is None and cuda_attention.suits(q, k):
+    def forward(self, x_BNW: Tensor) -> Tensor:
+        """What each of the N members reads from all, shape (B, N, W)."""
+        # One product takes less time than two.
+        weight = torch.cat([self.to_q.weight, self.to_kv.weight])
+        q, k, v = map(self._split, nn.functional.linear(x_BNW, weight).chunk(3, dim=-1))
+        q, k, share = self.norm_q(q), self.norm_k(k), self.dropout if self.training else 0.0
+        if cuda_attention.suits(q):
             y_BHNC = cuda_attention.attend_in_groups(q, k, v, share)
         else:
-            mask_B11M = None if mask_BM is None else mask_BM[:, None, None, :]
-            y_BHNC = scaled_dot_product_attention(q, k, v, attn_mask=mask_B11M, dropout_p=share)
-        y_BNW = y_BHNC.transpose(1, 2).reshape(x_BNW.shape)
-        return self.out(y_BNW)
+            y_BHNC = scaled_dot_product_attention(q, k, v, dropout_p=share)
+        return self.out(y_BHNC.transpose(1, 2).reshape(x_BNW.shape))
 
-    def weights(self, x_BNW: Tensor, members_BMW: Tensor) -> Tensor:
-        """Attention weights averaged over heads, shape (B, N, M); rows sum to one."""
+    def weights(self, x_BNW: Tensor) -> Tensor:
+        """Attention weights averaged over heads, shape (B, N, N); rows sum to one."""
         q_BHNC = self.norm_q(self._split(self.to_q(x_BNW)))
-        k_BHMC = self.norm_k(self._split(self.to_kv(members_BMW).chunk(2, dim=-1)[0]))
-        logits_BHNM = q_BHNC @ k_BHMC.transpose(-1, -2) / q_BHNC.shape[-1] ** 0.5
-        return logits_BHNM.softmax(-1).mean(1)
+        k_BHNC = self.norm_k(self._split(self.to_kv(x_BNW).chunk(2, dim=-1)[0]))
+        logits_BHNN = q_BHNC @ k_BHNC.transpose(-1, -2) / q_BHNC.shape[-1] ** 0.5
+        return logits_BHNN.softmax(-1).mean(1)
 
 
 class MLP(nn.Module):
@@ -97,7 +74,7 @@ class MLP(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
-            GELU(),
+            nn.GELU(approximate="tanh"),
             Dropout(dropout),
             nn.Linear(hidden, width),
         )

@@ -18,10 +18,10 @@ TILE = 128
 """Members of a group at most."""
 
 
-def suits(q_BHNC: Tensor, k_BHMC: Tensor) -> bool:
+def suits(q_BHNC: Tensor) -> bool:
     """Whether :func:`attend_in_groups` is the faster way."""
     batch, _, n, _ = q_BHNC.shape
-    return q_BHNC.is_cuda and n == k_BHMC.shape[2] < FEW and batch > 1
+    return q_BHNC.is_cuda and n < FEW and batch > 1
 
 
 def attend_in_groups(q_BHNC: Tensor, k_BHNC: Tensor, v_BHNC: Tensor, share: float = 0.0) -> Tensor:

@@ -47,7 +47,7 @@ class ViewedDiT(nn.Module):
     ----------
     views
         The views A of F = K·D dimensions.
-    n_features, config, n_part_features, n_contexts
+    n_features, config
         As of :class:`~celldit.nn.dit.DiT`.
 
     Notes
@@ -56,14 +56,7 @@ class ViewedDiT(nn.Module):
     of the views in place of learned read-outs learned too slowly.)
     """
 
-    def __init__(
-        self,
-        views: TokenViews,
-        n_features: int,
-        config: DiTConfig,
-        n_part_features: int = 0,
-        n_contexts: int = 0,
-    ) -> None:
+    def __init__(self, views: TokenViews, n_features: int, config: DiTConfig) -> None:
         super().__init__()
         n_tokens, n_dims, n_values = views.views_TFV.shape
         self.n_tokens, self.n_values = n_tokens, n_values
@@ -71,9 +64,7 @@ class ViewedDiT(nn.Module):
         self.identity_T: Tensor
         self.register_buffer("views_TFV", views.views_TFV.detach().clone().float())
         self.register_buffer("identity_T", views.identity_T.detach().clone().long())
-        self.trunk = DiT(
-            n_tokens, n_values, 2 * n_values, n_features, config, n_part_features, n_contexts
-        )
+        self.trunk = DiT(n_tokens, n_values, 2 * n_values, n_features, config)
         self.trunk.project_out = PerTokenLinear(n_tokens, config.width, n_dims, zero=True)
 
     @property
@@ -93,15 +84,10 @@ class ViewedDiT(nn.Module):
         return (y_BF @ views_FX).view(-1, self.n_tokens, self.n_values)
 
     def forward(
-        self,
-        x_BKD: Tensor,
-        t_B: Tensor,
-        token_features_BKF: Tensor,
-        features_BC: Tensor,
-        *members: Tensor | None,
+        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
     ) -> Tensor:
         """Velocity, shape (B, K, D)."""
-        h_BTW = self._read(x_BKD, t_B, token_features_BKF, features_BC, *members)
+        h_BTW = self._read(x_BKD, t_B, token_features_BKF, features_BC)
         read_out = self.project_out
         # The sum over tokens of their maps is one product.
         weight_XF = read_out.weight.flatten(0, 1).to(h_BTW.dtype)
@@ -110,29 +96,19 @@ class ViewedDiT(nn.Module):
         return (velocity_BF * self._unit).view(x_BKD.shape)
 
     def contributions(
-        self,
-        x_BKD: Tensor,
-        t_B: Tensor,
-        token_features_BKF: Tensor,
-        features_BC: Tensor,
-        *members: Tensor | None,
+        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
     ) -> Tensor:
         """The velocity token by token, shape (B, T, F); their sum is :meth:`forward`."""
-        h_BTW = self._read(x_BKD, t_B, token_features_BKF, features_BC, *members)
+        h_BTW = self._read(x_BKD, t_B, token_features_BKF, features_BC)
         parts_BTF: Tensor = self.project_out(h_BTW)
         return parts_BTF * self._unit
 
     def attention(
-        self,
-        x_BKD: Tensor,
-        t_B: Tensor,
-        token_features_BKF: Tensor,
-        features_BC: Tensor,
-        *members: Tensor | None,
+        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
     ) -> Tensor:
         """How much each token reads from each, mean over blocks and heads, shape (B, T, T)."""
         seen = self._seen(x_BKD, token_features_BKF)
-        return self.trunk.attention(seen[0], t_B, seen[1], features_BC, *members)
+        return self.trunk.attention(seen[0], t_B, seen[1], features_BC)
 
     @property
     def _unit(self) -> float:
@@ -146,16 +122,11 @@ class ViewedDiT(nn.Module):
         return self.see(x_BKD.flatten(1)), torch.cat(read, dim=-1)
 
     def _read(
-        self,
-        x_BKD: Tensor,
-        t_B: Tensor,
-        token_features_BKF: Tensor,
-        features_BC: Tensor,
-        *members: Tensor | None,
+        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
     ) -> Tensor:
         """The tokens before their read-out, shape (B, T, W)."""
         seen = self._seen(x_BKD, token_features_BKF)
-        return self.trunk.hidden(seen[0], t_B, seen[1], features_BC, *members)
+        return self.trunk.hidden(seen[0], t_B, seen[1], features_BC)
 
     def extra_repr(self) -> str:
         n_tokens, n_dims, n_values = self.views_TFV.shape

@@ -1,14 +1,16 @@
 """Figures, in scanpy's idiom: each function draws on ``ax=`` or a new figure and returns the axes.
 
-``save="figure.pdf"`` writes the figure to that file; ``show=True`` shows it. By default a figure is
-shown when matplotlib has a window to show it in and neither ``ax`` nor ``save`` is given; notebooks
-show it by themselves. Colours are those of Okabe & Ito (2008), which the colour-blind tell apart.
+All take the same options (:mod:`celldit.pl.figure`). ``save=True``, or text such as
+``"_day2.png"``, writes into ``scanpy.settings.figdir`` as scanpy does, and a path writes that file;
+``figsize``, ``palette`` and ``return_fig`` are scanpy's, and ``scanpy.settings.autosave`` and
+``autoshow`` are heard. By default a figure is shown when matplotlib has a window to show it in and
+neither ``ax`` nor ``save`` is given; notebooks show it by themselves. Where genes are named,
+``gene_symbols`` says how. Colours are those of Okabe & Ito (2008), which the colour-blind tell
+apart. Fold changes are to the base 2, as scanpy's are; expression is ln(1 + counts per 10,000).
 """
 
 from __future__ import annotations
 
-from celldit.pl.attention import attention
-from celldit.pl.attention_network import attention_network
 from celldit.pl.calibration import calibration
 from celldit.pl.distributions import distributions
 from celldit.pl.effects.dose_response import dose_response
@@ -18,8 +20,10 @@ from celldit.pl.effects.trajectory import trajectory
 from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
 from celldit.pl.fate_map import fate_map
+from celldit.pl.gene_sets.attention import attention
+from celldit.pl.gene_sets.attention_network import attention_network
+from celldit.pl.gene_sets.programs import programs
 from celldit.pl.interactions import interactions
-from celldit.pl.programs import programs
 from celldit.pl.responders import responders
 from celldit.pl.scores import scores
 from celldit.pl.training import training_curves
@@ -42,3 +46,7 @@ __all__ = [
     "trajectory",
     "volcano",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import anndata as ad
 import numpy as np
@@ -16,7 +16,8 @@ from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 from celldit.pl.effects.effect_heatmap import check_effects
-from celldit.pl.style import CYCLE, INK, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.style import CYCLE, INK, style
 
 __all__ = ["calibration"]
 
@@ -24,14 +25,13 @@ LEVELS = np.linspace(0.05, 0.95, 19)
 MIN_CELLS = 10
 
 
+@figure
 def calibration(
     adata: ad.AnnData,
     effects: pd.DataFrame,
     *,
     min_rate: float = 0.5,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> Axes:
     """Draw how often measured log fold changes lie inside the predicted intervals.
 
@@ -49,7 +49,7 @@ def calibration(
     min_rate
         Genes with fewer mean counts per 10,000, in control or perturbed cells, are left out: of
         them too little is measured to say anything.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -66,6 +66,7 @@ def calibration(
     >>> effects = cd.tl.effects(adata, model, ["STAT1", "JAK2"])
     >>> ax = cd.pl.calibration(adata, effects)
     """
+    canvas = Canvas.of("calibration", options)
     check_effects(effects)
     fields = Fields.from_anndata(adata)
     measured = _measured(Cells.from_anndata(adata, fields), min_rate)
@@ -81,16 +82,18 @@ def calibration(
     kinds = merged.get("extrapolation", pd.Series("", index=merged.index)).astype(str).to_numpy()
     bounds = stats.norm.ppf(0.5 + LEVELS / 2)
     with style():
-        axes = panels(1, ax, size=(3.6, 3.4))
+        axes = canvas.panels(1, size=(3.6, 3.4))
         axes[0].plot([0, 1], [0, 1], color=INK, lw=0.8, ls="--", zorder=0)
-        for i, kind in enumerate(sorted(set(kinds))):
+        drawn = sorted(set(kinds))
+        colors = canvas.colors([kind or "all" for kind in drawn], CYCLE)
+        for kind, color in zip(drawn, colors, strict=True):
             own = z[kinds == kind]
             covered = [(own <= bound).mean() for bound in bounds]
             label = f"{kind or 'all'} ({len(own):,} genes x conditions)"
             axes[0].plot(
                 LEVELS,
                 covered,
-                color=CYCLE[i],
+                color=color,
                 marker="o",
                 markersize=3.5,
                 lw=1.2,
@@ -109,8 +112,7 @@ def calibration(
         axes[0].set_aspect("equal")
         # Below, since a curve may run anywhere in the square.
         axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), handlelength=1.4)
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes[0]
+    return canvas.finish(axes[0])
 
 
 def _measured(cells: Cells, min_rate: float) -> pd.DataFrame:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
-from celldit.arguments import text_list
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.evaluation.metrics.shift import largest
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.measured import Pair, columns_of, read_pair, shifts
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, finish, panels, style
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 
 __all__ = ["distributions"]
 
+KINDS = ("control", "measured", "predicted")
 
+
+@figure
 def distributions(
     adata: ad.AnnData,
     predicted: ad.AnnData,
@@ -25,13 +29,13 @@ def distributions(
     perturbation: str | None = None,
     *,
     n_genes: int = 8,
-    ax: Sequence[Axes] | Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    gene_symbols: GeneSymbols | None = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
     """Draw how single genes are distributed over control, measured and predicted cells.
 
-    Each panel is a gene, each violin the log expression of a kind of cell, with its mean. The share
+    Each panel is a gene, each violin the log expression, ln(1 + counts per 10,000), of a kind of
+    cell, with its mean. The share
     of cells without a count of the gene stands below.
 
     Parameters
@@ -46,7 +50,10 @@ def distributions(
         Needed when several were predicted.
     n_genes
         How many genes.
-    ax, show, save
+    gene_symbols
+        Column of ``adata.var`` with the names to write, or these names by gene; None for a column
+        of symbols where genes are Ensembl ids. `genes` may be given by them, too.
+    **options
         See :mod:`celldit.pl`; one axes for each gene.
 
     Returns
@@ -65,6 +72,7 @@ def distributions(
     --------
     >>> axes = cd.pl.distributions(adata, predicted, ["STAT1", "PSMB9"])
     """
+    canvas = Canvas.of("distributions", options)
     pair = read_pair(adata, predicted)
     labels = pair.chosen(perturbation)
     if len(labels) != 1:
@@ -72,32 +80,34 @@ def distributions(
             f"{len(labels)} perturbations were predicted; say which to draw, such as "
             f"perturbation={labels[0]!r}."
         )
-    columns = _columns(pair, genes, labels[0], n_genes)
+    names = GeneNames.of(adata.var, gene_symbols)
+    columns = _columns(pair, names, genes, labels[0], n_genes)
     values = _values(pair, labels[0], columns)
     with style():
-        axes = panels(len(columns), ax, size=(2.0, 2.3))
+        colors = canvas.colors(KINDS, (CONTROL, MEASURED, PREDICTED))
+        axes = canvas.panels(len(columns), size=(2.0, 2.3))
         for i, (one, column) in enumerate(zip(axes, columns, strict=True)):
-            _violins(one, {name: x[:, i] for name, x in values.items()})
-            one.set_title(pair.genes[column])
+            _violins(one, {name: x[:, i] for name, x in values.items()}, colors)
+            one.set_title(names.shown(pair.genes[column]))
             place = one.get_subplotspec()
             if place is None or place.is_first_col():
-                one.set_ylabel("log expression")
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes if len(axes) > 1 else axes[0]
+                one.set_ylabel("log1p expression")
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
-def _columns(pair: Pair, genes: Sequence[str] | str | None, label: str, n_genes: int) -> np.ndarray:
+def _columns(
+    pair: Pair,
+    names: GeneNames,
+    genes: Sequence[str] | str | None,
+    label: str,
+    n_genes: int,
+) -> np.ndarray:
     if genes is None:
         if n_genes < 1:
             raise InputError(f"n_genes={n_genes!r} must be at least 1.")
         return largest(shifts(pair, label)[0], n_genes)
     position = {gene: i for i, gene in enumerate(pair.genes)}
-    requested = text_list(genes, "genes")
-    if not requested:
-        raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
-    for gene in requested:
-        if gene not in position:
-            raise UnknownNameError.among("gene", gene, pair.genes)
+    requested = names.genes(genes, "gene")
     return np.array([position[gene] for gene in requested], dtype=np.int64)
 
 
@@ -114,8 +124,7 @@ def _values(pair: Pair, label: str, columns: np.ndarray) -> dict[str, np.ndarray
     }
 
 
-def _violins(ax: Axes, values: dict[str, np.ndarray]) -> None:
-    colors = (CONTROL, MEASURED, PREDICTED)
+def _violins(ax: Axes, values: dict[str, np.ndarray], colors: Sequence[Any]) -> None:
     for at, (x, color) in enumerate(zip(values.values(), colors, strict=True)):
         if np.ptp(x) > 0:
             # A fixed width in log expression, so that violins of few and many cells are comparable.

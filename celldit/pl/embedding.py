@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
 from scipy import sparse
 from sklearn.decomposition import PCA
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.expression import Expression, check_genes, read_predicted
+from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.measured import Pair, read_pair
-from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, finish, panels, style
+from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, style
 
 __all__ = ["embedding"]
 
 MAX_CELLS = 3000
 COLORS = (CONTROL, MEASURED, PREDICTED, GENERATED)
+KINDS = ("control", "measured", "predicted", "generated")
 
 
+@figure
 def embedding(
     adata: ad.AnnData,
     predicted: ad.AnnData,
@@ -32,9 +36,7 @@ def embedding(
     basis: Literal["pca", "umap", "effect"] = "pca",
     max_cells: int = MAX_CELLS,
     seed: int = 0,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> Axes:
     """Draw measured, predicted and generated cells in the plane of the measured ones.
 
@@ -61,7 +63,7 @@ def embedding(
         Most cells of each kind; more are thinned.
     seed
         Of thinning, decomposition and drawing order.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -79,6 +81,7 @@ def embedding(
     --------
     >>> ax = cd.pl.embedding(adata, predicted, perturbation="STAT1")
     """
+    canvas = Canvas.of("embedding", options)
     if basis not in ("pca", "umap", "effect"):
         raise UnknownNameError.among("basis", basis, ["pca", "umap", "effect"])
     if max_cells < 2:
@@ -94,18 +97,18 @@ def embedding(
     thinned = {name: _thin(log, max_cells, rng) for name, log in groups.items() if log.shape[0]}
     points = _plane(thinned, basis, seed)
     with style():
-        axes = panels(1, ax, size=(4.4, 3.7))
-        _draw(axes[0], points, rng, below=0.2 if basis == "effect" else 0.08)
+        shown = canvas.colors(KINDS[: len(points)], COLORS)
+        axes = canvas.panels(1, size=(4.4, 3.7))
+        _draw(axes[0], points, rng, shown, below=0.2 if basis == "effect" else 0.08)
         if basis == "effect":
             axes[0].set(xlabel="along the measured effect", ylabel="PC besides", yticks=[])
             axes[0].set_xticks([0.0, 1.0], ["control", "perturbed"])
-            for one, color in zip(points.values(), COLORS, strict=False):
+            for one, color in zip(points.values(), shown, strict=True):
                 axes[0].axvline(float(one[:, 0].mean()), color=color, lw=1.2, zorder=2)
         else:
             name = "PC" if basis == "pca" else "UMAP"
             axes[0].set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes[0]
+    return canvas.finish(axes[0])
 
 
 def _groups(pair: Pair, labels: Sequence[str]) -> dict[str, Any]:
@@ -189,16 +192,21 @@ def _umap(points_ND: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _draw(
-    ax: Axes, points: dict[str, np.ndarray], rng: np.random.Generator, *, below: float
+    ax: Axes,
+    points: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    colors: Sequence[Any],
+    *,
+    below: float,
 ) -> None:
     names = list(points)
     everything = np.concatenate(list(points.values()))
-    color = np.repeat(np.array(COLORS[: len(names)]), [len(points[n]) for n in names])
+    color = np.repeat(to_rgba_array(colors), [len(points[n]) for n in names], axis=0)
     # In random order, so that the kind drawn last does not hide the others.
     order = rng.permutation(len(everything))
     size = float(np.clip(9000 / len(everything), 4, 16))
     x, y = everything[order].T
     ax.scatter(x, y, c=color[order], s=size, alpha=0.6, lw=0, rasterized=True)
-    for name, one in zip(names, COLORS, strict=False):
+    for name, one in zip(names, colors, strict=True):
         ax.scatter([], [], s=26, color=one, label=f"{name} ({len(points[name])})")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=2, handletextpad=0.2)

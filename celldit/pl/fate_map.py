@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,16 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from celldit.errors import InputError
-from celldit.pl.style import CYCLE, INK, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.style import CYCLE, INK, style
 
 __all__ = ["fate_map"]
 
 GAP, WIDTH = 0.03, 0.06
 
 
-def fate_map(
-    fates: pd.DataFrame, *, ax: Axes | None = None, show: bool | None = None, save: Any = None
-) -> Axes:
+@figure
+def fate_map(fates: pd.DataFrame, **options: Unpack[FigureOptions]) -> Axes:
     """Draw which groups of cells become which: streams from the left to the right.
 
     Every group at the left has the same height, since rows of the table are shares of a group.
@@ -29,7 +29,7 @@ def fate_map(
     ----------
     fates
         What :func:`celldit.tl.fate_map` returns.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -48,13 +48,14 @@ def fate_map(
     ... )                                                       # doctest: +SKIP
     >>> cd.pl.fate_map(fates)                                   # doctest: +SKIP
     """
+    canvas = Canvas.of("fate_map", options)
     shares_RC = _shares(fates)
     n_rows, n_columns = shares_RC.shape
     with style():
-        own = ax is None
         height = 1.2 + 0.45 * max(n_rows, n_columns)
-        (ax,) = panels(1, ax, size=(5.4, height))
-        colors = {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(map(str, fates.columns))}
+        (ax,) = canvas.panels(1, size=(5.4, height))
+        ends = [str(name) for name in fates.columns]
+        colors = dict(zip(ends, canvas.colors(ends, CYCLE), strict=True))
         left_R = _places(np.full(n_rows, 1.0 / n_rows))
         right_C = _places(shares_RC.sum(0) / n_rows)
         next_C = right_C[:, 0].copy()
@@ -79,8 +80,7 @@ def fate_map(
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-        finish([ax], show=show, save=save, own=own)
-    return ax
+    return canvas.finish(ax)
 
 
 def _shares(fates: object) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import anndata as ad
 import numpy as np
@@ -14,8 +14,10 @@ from celldit.analysis.interactions import SURE, Kind
 from celldit.arguments import check_whole, text_list
 from celldit.data.checks import check_anndata
 from celldit.errors import InputError, UnknownNameError
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
-from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED, finish, panels, style
+from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED, style
 
 __all__ = ["interactions"]
 
@@ -29,6 +31,7 @@ COLORS = {
 }
 
 
+@figure
 def interactions(
     adata: ad.AnnData,
     perturbation: str | Sequence[str] | None = None,
@@ -36,9 +39,8 @@ def interactions(
     max_lfsr: float = 0.05,
     n_genes: int = 8,
     key: str = "interactions",
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    gene_symbols: GeneSymbols | None = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
     """Draw how much of the sum each pair does, and genes of pairs against their sums.
 
@@ -59,7 +61,9 @@ def interactions(
         Genes to name in each panel.
     key
         Key in ``uns``.
-    ax, show, save
+    gene_symbols
+        As for :func:`celldit.pl.distributions`.
+    **options
         See :mod:`celldit.pl`; one axes for each pair that is named, and one for totals.
 
     Returns
@@ -83,6 +87,7 @@ def interactions(
     >>> pairs = cd.tl.interactions(norman)
     >>> axes = cd.pl.interactions(norman, "MAP2K3+MAP2K6")
     """
+    canvas = Canvas.of("interactions", options)
     check_anndata(adata, "adata")
     pairs, genes = adata.uns.get(key), adata.uns.get(f"{key}_genes")
     if not isinstance(pairs, pd.DataFrame) or not isinstance(genes, pd.DataFrame):
@@ -95,10 +100,13 @@ def interactions(
     for label in labels:
         if label not in known:
             raise UnknownNameError.among("pair with interactions", label, known)
-    height = max(3.4, 0.2 * len(pairs) + 1.0) if ax is None else 3.4
+    height = max(3.4, 0.2 * len(pairs) + 1.0) if canvas.ax is None else 3.4
+    names = GeneNames.of(adata.var, gene_symbols)
     with style():
-        axes = panels(len(labels) + 1, ax, size=(3.6, height))
-        _draw_totals(axes[-1], pairs)
+        kinds = [str(kind) for kind in COLORS]
+        colors = dict(zip(kinds, canvas.colors(kinds, list(COLORS.values())), strict=True))
+        axes = canvas.panels(len(labels) + 1, size=(3.6, height))
+        _draw_totals(axes[-1], pairs, colors)
         drawn = []
         for one, label in zip(axes, labels, strict=False):
             row = pairs[pairs["perturbation"] == label].iloc[0]
@@ -110,9 +118,8 @@ def interactions(
             top = own[own["lfsr"] < max_lfsr].nsmallest(n_genes, "lfsr")
             x, y = top["additive"].to_numpy(), top["measured"].to_numpy()
             everything = own[["additive", "measured"]].to_numpy()
-            place_labels(one, x, y, top["gene"].astype(str).tolist(), avoid=everything)
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes if len(axes) > 1 else axes[0]
+            place_labels(one, x, y, [names.shown(gene) for gene in top["gene"]], avoid=everything)
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
 def _draw_genes(ax: Axes, own: pd.DataFrame, row: pd.Series, max_lfsr: float) -> pd.DataFrame:
@@ -135,18 +142,18 @@ def _draw_genes(ax: Axes, own: pd.DataFrame, row: pd.Series, max_lfsr: float) ->
     return own
 
 
-def _draw_totals(ax: Axes, pairs: pd.DataFrame) -> None:
+def _draw_totals(ax: Axes, pairs: pd.DataFrame, colors: Mapping[str, Any]) -> None:
     pairs = pairs.iloc[np.argsort(pairs["total"].to_numpy(), kind="stable")]
     names = pairs["perturbation"].astype(str)
     if pairs["context"].nunique() > 1:
         names = names + " in " + pairs["context"].astype(str)
     at, total = np.arange(len(pairs)), pairs["total"].to_numpy()
     reach = SURE * pairs["total_sd"].to_numpy()
-    for kind, color in COLORS.items():
-        own = (pairs["kind"] == str(kind)).to_numpy()
+    for kind, color in colors.items():
+        own = (pairs["kind"] == kind).to_numpy()
         if own.any():
             ax.hlines(at[own], (total - reach)[own], (total + reach)[own], color=color, lw=1.4)
-            ax.scatter(total[own], at[own], s=24, color=color, label=str(kind), zorder=3)
+            ax.scatter(total[own], at[own], s=24, color=color, label=kind, zorder=3)
     ax.axvline(1, color=INK, lw=0.8, ls="--", zorder=0)
     ax.set_xlim(min(-0.05, *(total - reach)), max(1.5, *(total + 1.1 * reach)))
     ax.set_yticks(at, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import anndata as ad
 import numpy as np
@@ -16,21 +16,21 @@ from celldit.data.fields import Fields
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.style import CONTROL, MEASURED, PREDICTED, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.style import CONTROL, MEASURED, PREDICTED, style
 
 __all__ = ["responders"]
 
 N_BINS = 40
 
 
+@figure
 def responders(
     adata: ad.AnnData,
     perturbation: str | Sequence[str] | None = None,
     *,
     key: str = "responders",
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
     """Draw the share of cells that responded, and where cells lie along the effect.
 
@@ -46,7 +46,7 @@ def responders(
         One or several; None for the shares of all, without the cells.
     key
         Key in ``uns``.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`; one axes for each perturbation that is named, and one for shares.
 
     Returns
@@ -66,6 +66,7 @@ def responders(
     >>> table = cd.tl.responders(adata, guide_key="grna")
     >>> axes = cd.pl.responders(adata, ["STAT1", "IRF1"])
     """
+    canvas = Canvas.of("responders", options)
     check_anndata(adata, "adata")
     table = adata.uns.get(key)
     columns = {"p_responded", "response_score"}
@@ -82,17 +83,19 @@ def responders(
         table = pd.concat([table[table["perturbation"] == label] for label in labels])
     fields = Fields.from_anndata(adata)
     label_N = canonical_array(label_column(adata, fields), fields.perturbation_sep, fields.control)
-    height = max(3.2, 0.17 * len(table) + 1.0) if ax is None else 3.2
+    height = max(3.2, 0.17 * len(table) + 1.0) if canvas.ax is None else 3.2
     with style():
-        axes = panels(len(labels) + 1, ax, size=(3.6, height))
+        colors = canvas.colors(("unchanged", "responded"), (CONTROL, PREDICTED))
+        axes = canvas.panels(len(labels) + 1, size=(3.6, height))
         for one, label in zip(axes, labels, strict=False):
-            _draw_cells(one, adata.obs[label_N == label].dropna(subset=list(columns)), label)
-        _draw_shares(axes[-1], table)
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes if len(axes) > 1 else axes[0]
+            _draw_cells(
+                one, adata.obs[label_N == label].dropna(subset=list(columns)), label, colors
+            )
+        _draw_shares(axes[-1], table, colors)
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
-def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str) -> None:
+def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str, colors: Sequence[Any]) -> None:
     score = obs["response_score"].to_numpy(dtype=np.float64)
     p = obs["p_responded"].to_numpy(dtype=np.float64)
     ax.hist(
@@ -100,7 +103,7 @@ def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str) -> None:
         bins=np.linspace(score.min(), score.max() + 1e-9, N_BINS + 1).tolist(),
         weights=[1 - p, p],
         stacked=True,
-        color=[CONTROL, PREDICTED],
+        color=list(colors),
         label=["did not respond", "responded"],
     )
     ax.axvline(0, color=MEASURED, lw=0.9, ls="--")
@@ -114,7 +117,7 @@ def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str) -> None:
     ax.legend(loc="upper right", handlelength=1.0)
 
 
-def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
+def _draw_shares(ax: Axes, table: pd.DataFrame, colors: Sequence[Any]) -> None:
     names = table["guide" if "guide" in table else "perturbation"].astype(str)
     if "dose" in table:
         names = names + ", dose " + table["dose"].astype(str)
@@ -124,8 +127,8 @@ def _draw_shares(ax: Axes, table: pd.DataFrame) -> None:
     at = np.arange(len(table))[::-1]
     share = table["share"].to_numpy()
     low, high = table["low"].to_numpy(), table["high"].to_numpy()
-    ax.hlines(at, low, high, color=CONTROL, lw=1.6)
-    ax.scatter(share, at, s=22, color=PREDICTED, zorder=3)
+    ax.hlines(at, low, high, color=colors[0], lw=1.6)
+    ax.scatter(share, at, s=22, color=colors[1], zorder=3)
     ax.set_yticks(at, names)
     ax.set(
         xlim=(-0.02, 1.02),

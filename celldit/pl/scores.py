@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,8 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.challenge import COMPOSITE
 from celldit.evaluation.compare import CEILING
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 
 __all__ = ["scores"]
 
@@ -23,14 +24,13 @@ ENDS = ("low", "high")
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "nearer": "nearer to {ideal:g}"}
 
 
+@figure
 def scores(
     table: pd.DataFrame,
     metrics: Sequence[str] | str | None = None,
     *,
     highlight: str | None = None,
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
     """Draw the table of :func:`celldit.tl.compare`: a panel for each metric, a row for each method.
 
@@ -45,7 +45,7 @@ def scores(
         Columns to draw; None for all.
     highlight
         Method to set apart by colour; None for ``"celldit"`` if it is there.
-    ax, show, save
+    **options
         See :mod:`celldit.pl`; one axes for each metric.
 
     Returns
@@ -66,6 +66,7 @@ def scores(
     >>> table = cd.tl.compare({"celldit": predicted}, measured, measured)
     >>> axes = cd.pl.scores(table)
     """
+    canvas = Canvas.of("scores", options)
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")
     drawn = [name for name in table.columns if name not in ENDS]
@@ -85,9 +86,11 @@ def scores(
     order = np.argsort(-np.nan_to_num(np.array(losses), nan=np.inf), kind="stable")
     methods = methods.iloc[order]
     with style():
-        axes = panels(len(wanted), ax, size=(2.7, 1.15 + 0.26 * len(methods)))
+        own, others = canvas.colors(("highlight", "others"), (PREDICTED, MEASURED))
+        colors = [own if method == chosen else others for method in methods.index]
+        axes = canvas.panels(len(wanted), size=(2.7, 1.15 + 0.26 * len(methods)))
         for i, (one, name) in enumerate(zip(axes, wanted, strict=True)):
-            _dots(one, methods, name, chosen)
+            _dots(one, methods, name, colors)
             if name == COMPOSITE and set(ENDS) <= set(methods.columns):
                 low, high = (methods[end].to_numpy(dtype=np.float64) for end in ENDS)
                 one.hlines(np.arange(len(low)), low, high, color=CONTROL, lw=2, zorder=1)
@@ -97,8 +100,7 @@ def scores(
                 one.set_yticklabels([])
         if CEILING in table.index:
             _name_ceiling(axes[0], float(table.loc[CEILING, wanted[0]]))
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes if len(axes) > 1 else axes[0]
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
 def _loss(name: str, value: float) -> float:
@@ -107,10 +109,9 @@ def _loss(name: str, value: float) -> float:
     return -float(value) if metric is None else metric.loss(float(value))
 
 
-def _dots(ax: Axes, methods: pd.DataFrame, name: str, chosen: str | None) -> None:
+def _dots(ax: Axes, methods: pd.DataFrame, name: str, colors: Sequence[Any]) -> None:
     values = methods[name].to_numpy(dtype=np.float64)
     rows = np.arange(len(values))
-    colors = [PREDICTED if m == chosen else MEASURED for m in methods.index]
     ax.hlines(rows, 0, 1, color="#E5E5E5", lw=0.8, transform=ax.get_yaxis_transform(), zorder=-1)
     ax.scatter(values, rows, s=34, c=colors, zorder=3, clip_on=False)
     for row in rows[~np.isfinite(values)]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from celldit.errors import InputError
-from celldit.pl.style import CYCLE, INK, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.style import CYCLE, INK, style
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
@@ -25,12 +26,10 @@ NAMES = {"held_out_error": "trained", "before": "before training"}
 MARKERS = "osD^vP"
 
 
+@figure
 def training_curves(
     model: CellDiT,
-    *,
-    ax: Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes]:
     """Draw what the stages of training were stopped by, one panel for each stage that ran.
 
@@ -43,10 +42,8 @@ def training_curves(
     ----------
     model
         A trained model.
-    ax
-        One matplotlib axes for each stage that ran; None for a new figure.
-    show, save
-        See :mod:`celldit.pl`.
+    **options
+        See :mod:`celldit.pl`; one axes for each stage that ran.
 
     Returns
     -------
@@ -64,6 +61,7 @@ def training_curves(
     >>> model.train(max_epochs=4)                         # doctest: +SKIP
     >>> cd.pl.training_curves(model)                      # doctest: +SKIP
     """
+    canvas = Canvas.of("training_curves", options)
     if not isinstance(getattr(model, "history", None), dict):
         raise InputError(f"model must be a CellDiT, not {type(model).__name__}.")
     history = {stage: rows for stage, rows in model.history.items() if rows}
@@ -73,31 +71,32 @@ def training_curves(
             "without max_epochs=0."
         )
     with style():
-        axes = panels(len(history), ax, size=(3.6, 2.9))
+        axes = canvas.panels(len(history), size=(3.6, 2.9))
         for one, (stage, rows) in zip(axes, history.items(), strict=True):
-            _draw(one, stage, rows)
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes
+            _draw(one, stage, rows, canvas)
+    return canvas.finish(axes)
 
 
-def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]]) -> None:
+def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]], canvas: Canvas) -> None:
     title, label = LABELS.get(stage, (stage, ""))
     epochs = [row.get("epoch", float(i)) for i, row in enumerate(rows)]
     # The first stage counts epochs from 0, the others from 1; people count from 1.
     shift = 1 if min(epochs) == 0 else 0
     names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "epoch"]
+    labels = [NAMES.get(name, name) for name in names]
+    colors = canvas.colors(labels, CYCLE)
     for i, name in enumerate(names):
         values = [row.get(name, float("nan")) for row in rows]
         x = [epoch + shift for epoch in epochs]
         ax.plot(
             x,
             values,
-            color=CYCLE[i % len(CYCLE)],
+            color=colors[i],
             marker=MARKERS[i % len(MARKERS)],
             # Courses that coincide stay visible: each later one is smaller.
             markersize=max(6 - 1.5 * i, 2.5),
             lw=1.2,
-            label=NAMES.get(name, name),
+            label=labels[i],
         )
     if stage == "flow":
         ax.axhline(1, color=INK, lw=0.8, ls="--", zorder=0, label="effect model")

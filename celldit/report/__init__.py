@@ -6,3 +6,7 @@ from celldit.report.explore import explore
 from celldit.report.report import report
 
 __all__ = ["explore", "report"]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

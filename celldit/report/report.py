@@ -13,7 +13,7 @@ import anndata as ad
 import pandas as pd
 
 import celldit
-from celldit.data.fields import Fields
+from celldit.data.fields import setup_anndata
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
@@ -193,12 +193,5 @@ def _together(truth: ad.AnnData, control: ad.AnnData) -> ad.AnnData:
     both = ad.concat(sides, join="inner", index_unique="-")
     # Doses and times do not make conditions here, so flaws in them are no reason to refuse.
     kept = replace(fields, dose_key=None, time_key=None)
-    return _with_fields(both, truth, kept)
-
-
-def _with_fields(adata: ad.AnnData, like: ad.AnnData, fields: Fields) -> ad.AnnData:
-    from celldit.data import setup_anndata
-
-    given = fields.arguments()
-    setup_anndata(adata, **given)
-    return adata
+    setup_anndata(both, **kept.arguments())
+    return both

@@ -56,3 +56,7 @@ __all__ = [
     "responders",
     "token_activity",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

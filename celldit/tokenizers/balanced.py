@@ -41,23 +41,11 @@ _N_ROUNDS = 20
 def balanced_modules(
     log_SG: sparse.csc_matrix, n_modules: int, n_values: int, seed: int
 ) -> list[np.ndarray]:
-    """Cut genes into modules whose sizes differ by at most one.
+    """Cut genes into 1 to G modules whose sizes differ by at most one.
 
-    Parameters
-    ----------
-    log_SG
-        Log expression, ``(S, G)`` CSC; genes without variance are allowed.
-    n_modules
-        From 1 to ``G``.
-    n_values
-        Number of eigengenes of each module that count as captured.
-    seed
-        Of the decomposition.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        The columns of each module, sorted; modules in the order of their first gene.
+    Log expression is (S, G) CSC; genes without variance are allowed. `n_values` eigengenes of each
+    module count as captured. The columns of each module are sorted, modules in the order of their
+    first gene.
     """
     points_GK = gene_points(log_SG, seed)
     labels = _deal(_variances(log_SG), n_modules)
@@ -67,20 +55,10 @@ def balanced_modules(
 
 
 def gene_points(log_SG: sparse.csc_matrix, seed: int) -> np.ndarray:
-    """Place each gene so that inner products approximate the covariances between genes.
+    """Place genes so that inner products approximate their covariances, shape (G, K).
 
-    Parameters
-    ----------
-    log_SG
-        Log expression, ``(S, G)``.
-    seed
-        Of the vectors that the decomposition starts from.
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (G, K)
-        The squared length of a row is the part of the gene's variance that the ``K`` leading
-        components explain.
+    The squared length of a row is the part of the gene's variance that the K leading components
+    explain.
     """
     found = principal_components(log_SG, _N_COMPONENTS, seed)
     # Directions times singular values, which is all that inner products need.

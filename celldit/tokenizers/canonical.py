@@ -36,8 +36,8 @@ class SortedExpression:
     order: np.ndarray
 
 
-def sample_cells(cells: CellStore, seed: int, max_cells: int = MAX_FIT_CELLS) -> Cells:
-    """Draw at most ``max_cells`` cells without replacement, kept in their order.
+def sample_cells(cells: CellStore, seed: int) -> Cells:
+    """Draw at most :data:`MAX_FIT_CELLS` cells without replacement, kept in their order.
 
     Raises
     ------
@@ -49,22 +49,14 @@ def sample_cells(cells: CellStore, seed: int, max_cells: int = MAX_FIT_CELLS) ->
             f"A tokenizer cannot be fitted on {cells.n_cells} cells and {cells.n_genes} genes; "
             "give at least one of each."
         )
-    if cells.n_cells <= max_cells:
+    if cells.n_cells <= MAX_FIT_CELLS:
         return cells.take(slice(None))
     rng = np.random.default_rng(seed)
-    return cells.take(np.sort(rng.choice(cells.n_cells, max_cells, replace=False)))
+    return cells.take(np.sort(rng.choice(cells.n_cells, MAX_FIT_CELLS, replace=False)))
 
 
 def sorted_expression(cells: CellStore, seed: int) -> SortedExpression:
-    """Log-normalise a bounded sample of the cells and sort the genes by name.
-
-    Parameters
-    ----------
-    cells
-        The training cells.
-    seed
-        Decides which cells are looked at when there are more than :data:`MAX_FIT_CELLS`.
-    """
+    """Log-normalise a bounded sample of the cells and sort the genes by name."""
     sample = sample_cells(cells, seed)
     order = np.argsort(np.asarray(cells.genes, dtype=object), kind="stable")
     log_SG = sample.log_normalized().tocsc()[:, order]
@@ -72,13 +64,7 @@ def sorted_expression(cells: CellStore, seed: int) -> SortedExpression:
 
 
 def tie_order(genes: tuple[str, ...], seed: int) -> np.ndarray:
-    """Rank genes by a hash of their name and a seed: arbitrary, but the same in every data set.
-
-    Returns
-    -------
-    numpy.ndarray of int64, shape (G,)
-        The rank of each gene, from 0.
-    """
+    """Rank genes by a hash of name and seed: arbitrary, but the same in every data set."""
     digests = [
         hashlib.blake2b(f"{seed}:{gene}".encode(), digest_size=16).digest() for gene in genes
     ]

@@ -129,17 +129,7 @@ class Eigengenes:
         return (self.matrix.T @ self.center.astype(np.float64)).astype(np.float32)
 
     def project(self, log_BG: sparse.csr_matrix) -> np.ndarray:
-        """Compute the eigengenes of cells.
-
-        Parameters
-        ----------
-        log_BG
-            Log-normalised expression, ``(B, G)`` CSR.
-
-        Returns
-        -------
-        numpy.ndarray of float32, shape (B, T, V)
-        """
+        """Compute the eigengenes of log expression (B, G), float32, shape (B, T, V)."""
         product = log_BG @ self._factor
         values = product.toarray() if sparse.issparse(product) else np.asarray(product)
         values -= self._centre
@@ -182,24 +172,11 @@ class Eigengenes:
 def fit_eigengenes(
     expression: SortedExpression, groups: Sequence[np.ndarray], n_values: int, *, scale: bool
 ) -> Eigengenes:
-    """Find the leading principal components of each group of genes.
+    """Find the leading principal components of groups of genes, columns of the expression.
 
-    Parameters
-    ----------
-    expression
-        Log expression of the cells to learn from, genes sorted by name.
-    groups
-        The genes of each group, as columns of ``expression.log_SG``.
-    n_values
-        Number of components of each group.
-    scale
-        Whether to divide each gene by its standard deviation first.
-
-    Returns
-    -------
-    Eigengenes
-        In the order of the genes of the cells. Each component has the sign that makes the sum of
-        its loadings positive, so that a high value means that the group is expressed.
+    With `scale` each gene is divided by its standard deviation first. The result is in the order of
+    the genes of the cells. Each component has the sign that makes the sum of its loadings positive,
+    so that a high value means that the group is expressed.
     """
     log_SG = expression.log_SG
     mean_G, std_G = _moments(log_SG)

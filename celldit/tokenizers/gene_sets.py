@@ -11,28 +11,27 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import (
-    check_distinct,
-    check_genes,
-    check_positive,
-    fitted_genes,
-    stored,
-)
+from celldit.tokenizers.base import check_distinct, check_positive, fitted_genes, stored
 from celldit.tokenizers.canonical import SortedExpression, sorted_expression
-from celldit.tokenizers.eigengenes import Eigengenes, fit_eigengenes
+from celldit.tokenizers.eigengenes import fit_eigengenes
 from celldit.tokenizers.gmt import check_sets, read_gmt
+from celldit.tokenizers.groups import GroupTokenizer
 from celldit.tokenizers.matching import SetMatch, explain_mismatch, match_sets
-from celldit.tokenizers.token_set import TokenSet
 
 __all__ = ["GeneSets"]
 
+#: What it is made with beside the sets.
+_OPTIONS = (
+    "min_size", "max_size", "min_overlap", "n_values", "remainder_size", "scale", "ignore_case",
+    "seed",
+)  # fmt: skip
 
-class GeneSets:
+
+class GeneSets(GroupTokenizer):
     """One token per gene set, its value the set's eigengenes; the other genes form modules.
 
     A gene that is in many sets counts in each of them. Genes that are in no set are gathered in
@@ -68,7 +67,7 @@ class GeneSets:
     """
 
     name = "gene_sets"
-    same_for_every_cell = True
+    _token_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -99,31 +98,11 @@ class GeneSets:
         self.scale, self.ignore_case, self.seed = bool(scale), bool(ignore_case), int(seed)
         self.sets = _read_sets(gmt)
         self._are_given = gmt is not None
-        self._genes: tuple[str, ...] | None = None
-        self._token_names: tuple[str, ...] = ()
-        self._eigengenes: Eigengenes | None = None
-
-    @property
-    def genes(self) -> tuple[str, ...]:
-        """The genes it was fitted on."""
-        return fitted_genes(self.name, self._genes)
-
-    @property
-    def eigengenes(self) -> Eigengenes:
-        """The fitted loadings."""
-        fitted_genes(self.name, self._genes)
-        assert self._eigengenes is not None
-        return self._eigengenes
 
     @property
     def n_values(self) -> int:
         """Number of eigengenes ``V`` of each token."""
         return int(self._options["n_values"])
-
-    @property
-    def n_identities(self) -> int:
-        """Number of tokens ``T``: the sets that were kept, then the remainder modules."""
-        return self.eigengenes.n_groups
 
     @property
     def token_names(self) -> tuple[str, ...]:
@@ -159,28 +138,6 @@ class GeneSets:
         self._token_names = (*kept, *(f"remainder_{number}" for number in numbers))
         self._genes = cells.genes
         return self
-
-    def __call__(self, cells: Cells) -> TokenSet:
-        """Tokenize a mini-batch.
-
-        Returns
-        -------
-        TokenSet
-            Values ``(B, n_identities, n_values)``, every token real.
-
-        Raises
-        ------
-        NotTrainedError
-            If it was not fitted.
-        InputError
-            If the genes are not the fitted ones in their order.
-        """
-        check_genes(self.name, self.genes, cells.genes)
-        return self.eigengenes.tokens(cells.log_normalized())
-
-    def genes_of(self, token: int) -> tuple[str, ...]:
-        """Return the names of the genes of a token."""
-        return tuple(self.genes[index] for index in self.eigengenes.genes_of(token))
 
     def report(self) -> pd.DataFrame:
         """Say what became of each set.
@@ -218,35 +175,20 @@ class GeneSets:
             "seed": self.seed,
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Give the fitted loadings; see :class:`celldit.tokenizers.eigengenes.Eigengenes`."""
-        return self.eigengenes.arrays()
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
-        tokenizer = cls(
-            stored(cls.name, config, "sets"),
-            min_size=stored(cls.name, config, "min_size"),
-            max_size=stored(cls.name, config, "max_size"),
-            min_overlap=stored(cls.name, config, "min_overlap"),
-            n_values=stored(cls.name, config, "n_values"),
-            remainder_size=stored(cls.name, config, "remainder_size"),
-            scale=stored(cls.name, config, "scale"),
-            ignore_case=stored(cls.name, config, "ignore_case"),
-            seed=stored(cls.name, config, "seed"),
-        )
-        genes = tuple(stored(cls.name, config, "genes"))
+        sets, *options = (stored(cls.name, config, key) for key in ("sets", *_OPTIONS))
+        tokenizer = cls(sets, **dict(zip(_OPTIONS, options, strict=True)))
         token_names = tuple(stored(cls.name, config, "token_names"))
-        eigengenes = Eigengenes.from_arrays(cls.name, arrays)
-        if len(token_names) != eigengenes.n_groups:
+        tokenizer._restore(config, arrays, tokenizer.n_values)
+        if len(token_names) != tokenizer.n_identities:
             raise InputError(
                 f"The stored tokenizer {cls.name!r} names {len(token_names)} tokens but has arrays "
-                f"for {eigengenes.n_groups}; give from_config what one fitted tokenizer returned."
+                f"for {tokenizer.n_identities}; give from_config what one fitted tokenizer "
+                "returned."
             )
-        tokenizer._eigengenes = eigengenes.checked(len(genes), tokenizer.n_values)
         tokenizer._token_names = token_names
-        tokenizer._genes = genes
         return tokenizer
 
     def _status(self, match: SetMatch) -> str:

@@ -28,10 +28,69 @@ from celldit.tokenizers.relative import (
 )
 from celldit.tokenizers.token_set import TokenSet
 
-__all__ = ["Genes", "entries_to_tokens"]
+__all__ = ["GeneTokenizer", "Genes", "entries_to_tokens"]
 
 
-class Genes:
+class GeneTokenizer:
+    """What tokenizers have in common whose tokens are single genes."""
+
+    name: str
+    n_values = 1
+    seed: int
+    _genes: tuple[str, ...] | None = None
+    _typical: np.ndarray
+    _ties: np.ndarray
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The genes it was fitted on."""
+        return fitted_genes(self.name, self._genes)
+
+    @property
+    def n_identities(self) -> int:
+        """Number of genes."""
+        return len(self.genes)
+
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """The genes."""
+        return self.genes
+
+    def fit(self, cells: CellStore) -> Self:
+        """Learn the genes' typical levels; changes this object and returns it.
+
+        Raises
+        ------
+        InputError
+            If there are no cells, or genes of the same name.
+        """
+        check_distinct(self.name, cells.genes)
+        return self._fitted(cells.genes, typical_levels(cells, self.seed))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the typical level of each gene, ``typical`` ``(G,)`` in counts per 10,000."""
+        fitted_genes(self.name, self._genes)
+        return {"typical": self._typical}
+
+    def _fitted(self, genes: tuple[str, ...], typical: np.ndarray) -> Self:
+        self._typical = typical
+        self._ties = tie_order(genes, self.seed)
+        self._genes = genes
+        return self
+
+    def _restored(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Take stored genes and typical levels; InputError unless there is one for each gene."""
+        genes = tuple(stored(self.name, config, "genes"))
+        typical = np.asarray(stored(self.name, arrays, "typical"), dtype=np.float64)
+        if typical.shape != (len(genes),):
+            raise InputError(
+                f"The stored tokenizer {self.name!r} has typical levels of shape {typical.shape} "
+                f"for {len(genes)} genes; give from_config what one fitted tokenizer returned."
+            )
+        return self._fitted(genes, typical)
+
+
+class Genes(GeneTokenizer):
     """One token per gene: its identity the gene, its value the log-normalised expression.
 
     With ``zeros="drop"`` a cell has a token for each gene that it expresses, so that sets differ in
@@ -58,7 +117,6 @@ class Genes:
     """
 
     name = "genes"
-    n_values = 1
 
     def __init__(
         self,
@@ -75,24 +133,6 @@ class Genes:
         self.n_tokens = None if n_tokens is None else int(n_tokens)
         self.zeros = zeros
         self.seed = int(seed)
-        self._genes: tuple[str, ...] | None = None
-        self._typical = np.empty(0)
-        self._ties = np.empty(0, dtype=np.int64)
-
-    @property
-    def genes(self) -> tuple[str, ...]:
-        """The genes it was fitted on."""
-        return fitted_genes(self.name, self._genes)
-
-    @property
-    def n_identities(self) -> int:
-        """Number of genes."""
-        return len(self.genes)
-
-    @property
-    def token_names(self) -> tuple[str, ...]:
-        """The genes."""
-        return self.genes
 
     @property
     def same_for_every_cell(self) -> bool:
@@ -100,18 +140,6 @@ class Genes:
         if self.zeros == "drop":
             return False
         return self.n_tokens is None or self.n_tokens >= len(self.genes)
-
-    def fit(self, cells: CellStore) -> Self:
-        """Learn the genes' typical levels; changes this object and returns it.
-
-        Raises
-        ------
-        InputError
-            If there are no cells, or genes of the same name.
-        """
-        check_distinct(self.name, cells.genes)
-        self._set_fitted(cells.genes, typical_levels(cells, self.seed))
-        return self
 
     def __call__(self, cells: Cells) -> TokenSet:
         """Tokenize a mini-batch.
@@ -147,11 +175,6 @@ class Genes:
             "seed": self.seed,
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Give the typical level of each gene, ``typical`` ``(G,)`` in counts per 10,000."""
-        fitted_genes(self.name, self._genes)
-        return {"typical": self._typical}
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
@@ -160,14 +183,7 @@ class Genes:
             zeros=stored(cls.name, config, "zeros"),
             seed=stored(cls.name, config, "seed"),
         )
-        genes = tuple(stored(cls.name, config, "genes"))
-        tokenizer._set_fitted(genes, checked_typical(cls.name, genes, arrays))
-        return tokenizer
-
-    def _set_fitted(self, genes: tuple[str, ...], typical: np.ndarray) -> None:
-        self._typical = typical
-        self._ties = tie_order(genes, self.seed)
-        self._genes = genes
+        return tokenizer._restored(config, arrays)
 
     def _with_zeros(self, cells: Cells) -> TokenSet:
         log_BG = cells.log_normalized().toarray()
@@ -190,19 +206,6 @@ class Genes:
             torch.from_numpy(np.ascontiguousarray(identities_BT, dtype=np.int64)),
             torch.ones(n_cells, n_tokens, dtype=torch.bool),
         )
-
-
-def checked_typical(
-    tokenizer: str, genes: tuple[str, ...], arrays: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    """Take stored typical levels; InputError unless there is one for each gene."""
-    typical = np.asarray(stored(tokenizer, arrays, "typical"), dtype=np.float64)
-    if typical.shape != (len(genes),):
-        raise InputError(
-            f"The stored tokenizer {tokenizer!r} has typical levels of shape {typical.shape} for "
-            f"{len(genes)} genes; give from_config what one fitted tokenizer returned."
-        )
-    return typical
 
 
 def entries_to_tokens(entries: Entries, values: np.ndarray) -> TokenSet:

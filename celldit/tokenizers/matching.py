@@ -38,21 +38,10 @@ class SetMatch:
 def match_sets(
     sets: Mapping[str, Sequence[str]], genes: Sequence[str], *, ignore_case: bool
 ) -> dict[str, SetMatch]:
-    """Look up the genes of each set.
+    """Look up the distinct genes of each set, in the same order.
 
-    Parameters
-    ----------
-    sets
-        Genes of each set by its name.
-    genes
-        Distinct genes of the data.
-    ignore_case
-        Whether ``Stat1`` is ``STAT1``. Genes of the data that differ in case only then all match.
-
-    Returns
-    -------
-    dict
-        One entry for each set, in the same order.
+    With `ignore_case` ``Stat1`` is ``STAT1``; genes of the data that differ in case only then all
+    match.
     """
     exact = {gene: [index] for index, gene in enumerate(genes)}
     folded: dict[str, list[int]] = {}
@@ -73,10 +62,7 @@ def match_sets(
 def explain_mismatch(set_genes: Iterable[str], genes: Sequence[str]) -> str:
     """Show three genes of each side and guess why they do not match.
 
-    Returns
-    -------
-    str
-        A part of a sentence, with what to type instead when the cause can be guessed.
+    It is part of a sentence, with what to type instead when the cause can be guessed.
     """
     listed = list(dict.fromkeys(set_genes))
     of_sets, of_data = examples(listed[:3]), examples(genes[:3])

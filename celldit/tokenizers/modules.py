@@ -8,25 +8,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import (
-    check_distinct,
-    check_genes,
-    check_positive,
-    fitted_genes,
-    stored,
-)
+from celldit.tokenizers.base import check_distinct, check_positive, stored
 from celldit.tokenizers.canonical import sorted_expression
-from celldit.tokenizers.eigengenes import Eigengenes, fit_eigengenes
-from celldit.tokenizers.token_set import TokenSet
+from celldit.tokenizers.eigengenes import fit_eigengenes
+from celldit.tokenizers.groups import GroupTokenizer
 
 __all__ = ["Modules"]
 
 
-class Modules:
+class Modules(GroupTokenizer):
     """One token per data-driven gene module, its value the module's eigengenes.
 
     Every gene is in exactly one module, and the sizes of modules differ by at most one. How they
@@ -52,7 +45,6 @@ class Modules:
     """
 
     name = "modules"
-    same_for_every_cell = True
 
     def __init__(
         self,
@@ -67,25 +59,6 @@ class Modules:
         self.n_values = int(n_values)
         self.scale = bool(scale)
         self.seed = int(seed)
-        self._genes: tuple[str, ...] | None = None
-        self._eigengenes: Eigengenes | None = None
-
-    @property
-    def genes(self) -> tuple[str, ...]:
-        """The genes it was fitted on."""
-        return fitted_genes(self.name, self._genes)
-
-    @property
-    def eigengenes(self) -> Eigengenes:
-        """The fitted loadings."""
-        fitted_genes(self.name, self._genes)
-        assert self._eigengenes is not None
-        return self._eigengenes
-
-    @property
-    def n_identities(self) -> int:
-        """Number of modules ``T``."""
-        return self.eigengenes.n_groups
 
     @property
     def token_names(self) -> tuple[str, ...]:
@@ -113,28 +86,6 @@ class Modules:
         self._genes = cells.genes
         return self
 
-    def __call__(self, cells: Cells) -> TokenSet:
-        """Tokenize a mini-batch.
-
-        Returns
-        -------
-        TokenSet
-            Values ``(B, n_identities, n_values)``, every token real.
-
-        Raises
-        ------
-        NotTrainedError
-            If it was not fitted.
-        InputError
-            If the genes are not the fitted ones in their order.
-        """
-        check_genes(self.name, self.genes, cells.genes)
-        return self.eigengenes.tokens(cells.log_normalized())
-
-    def genes_of(self, token: int) -> tuple[str, ...]:
-        """Return the names of the genes of a module."""
-        return tuple(self.genes[index] for index in self.eigengenes.genes_of(token))
-
     def to_config(self) -> dict[str, Any]:
         """Describe the fitted tokenizer by values that JSON can hold."""
         return {
@@ -146,10 +97,6 @@ class Modules:
             "seed": self.seed,
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Give the fitted loadings; see :class:`celldit.tokenizers.eigengenes.Eigengenes`."""
-        return self.eigengenes.arrays()
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
@@ -159,9 +106,5 @@ class Modules:
             scale=stored(cls.name, config, "scale"),
             seed=stored(cls.name, config, "seed"),
         )
-        genes = tuple(stored(cls.name, config, "genes"))
-        tokenizer._eigengenes = Eigengenes.from_arrays(cls.name, arrays).checked(
-            len(genes), tokenizer.n_values
-        )
-        tokenizer._genes = genes
+        tokenizer._restore(config, arrays, tokenizer.n_values)
         return tokenizer

@@ -8,23 +8,15 @@ from typing import Any, Self
 import numpy as np
 
 from celldit.data.cells import Cells
-from celldit.data.store import CellStore
-from celldit.tokenizers.base import (
-    check_distinct,
-    check_genes,
-    check_positive,
-    fitted_genes,
-    stored,
-)
-from celldit.tokenizers.canonical import tie_order
-from celldit.tokenizers.genes import checked_typical, entries_to_tokens
-from celldit.tokenizers.relative import expressed_entries, rank_entries, typical_levels
+from celldit.tokenizers.base import check_genes, check_positive, stored
+from celldit.tokenizers.genes import GeneTokenizer, entries_to_tokens
+from celldit.tokenizers.relative import expressed_entries, rank_entries
 from celldit.tokenizers.token_set import TokenSet
 
 __all__ = ["Ranks"]
 
 
-class Ranks:
+class Ranks(GeneTokenizer):
     """One token per expressed gene: its identity the gene, its value the gene's rank in the cell.
 
     Genes are ordered as Geneformer orders them (Theodoris et al. 2023, Nature 618:616): by
@@ -49,43 +41,12 @@ class Ranks:
     """
 
     name = "ranks"
-    n_values = 1
     same_for_every_cell = False
 
     def __init__(self, n_tokens: int | None = 2048, *, seed: int = 0) -> None:
         check_positive(self.name, n_tokens=n_tokens)
         self.n_tokens = None if n_tokens is None else int(n_tokens)
         self.seed = int(seed)
-        self._genes: tuple[str, ...] | None = None
-        self._typical = np.empty(0)
-        self._ties = np.empty(0, dtype=np.int64)
-
-    @property
-    def genes(self) -> tuple[str, ...]:
-        """The genes it was fitted on."""
-        return fitted_genes(self.name, self._genes)
-
-    @property
-    def n_identities(self) -> int:
-        """Number of genes."""
-        return len(self.genes)
-
-    @property
-    def token_names(self) -> tuple[str, ...]:
-        """The genes."""
-        return self.genes
-
-    def fit(self, cells: CellStore) -> Self:
-        """Learn the genes' typical levels; changes this object and returns it.
-
-        Raises
-        ------
-        InputError
-            If there are no cells, or genes of the same name.
-        """
-        check_distinct(self.name, cells.genes)
-        self._set_fitted(cells.genes, typical_levels(cells, self.seed))
-        return self
 
     def __call__(self, cells: Cells) -> TokenSet:
         """Tokenize a mini-batch.
@@ -121,20 +82,8 @@ class Ranks:
             "seed": self.seed,
         }
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Give the typical level of each gene, ``typical`` ``(G,)`` in counts per 10,000."""
-        fitted_genes(self.name, self._genes)
-        return {"typical": self._typical}
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
         tokenizer = cls(stored(cls.name, config, "n_tokens"), seed=stored(cls.name, config, "seed"))
-        genes = tuple(stored(cls.name, config, "genes"))
-        tokenizer._set_fitted(genes, checked_typical(cls.name, genes, arrays))
-        return tokenizer
-
-    def _set_fitted(self, genes: tuple[str, ...], typical: np.ndarray) -> None:
-        self._typical = typical
-        self._ties = tie_order(genes, self.seed)
-        self._genes = genes
+        return tokenizer._restored(config, arrays)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from celldit.data.store import CellStore
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError, UnknownNameError, outside
 from celldit.tokenizers.base import Tokenizer
 from celldit.tokenizers.gene_sets import GeneSets
 from celldit.tokenizers.genes import Genes
@@ -79,7 +79,7 @@ def default_tokenizer(cells: CellStore) -> Tokenizer:
             f"{reason}. Tokens will be gene modules found in the data; pass tokenizer='modules' to "
             "choose them without this warning, or GeneSets(gmt=...) with sets of such names.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
         return Modules()
     return GeneSets(ignore_case=True)

@@ -76,19 +76,10 @@ def levels(entries: Entries, size_factors: np.ndarray) -> np.ndarray:
 
 
 def typical_levels(cells: CellStore, seed: int) -> np.ndarray:
-    """Median level of each gene over the cells that express it.
+    """Median level of each gene over the cells that express it, counts per 10,000, (G,).
 
-    Parameters
-    ----------
-    cells
-        The training cells; a bounded sample of them is looked at.
-    seed
-        Of that sample.
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (G,)
-        Counts per 10,000. A gene that no cell expresses has the median of the other genes.
+    A bounded sample of the cells is looked at. A gene that no cell expresses has the median of the
+    other genes.
     """
     sample = sample_cells(cells, seed)
     entries = expressed_entries(sample)
@@ -107,14 +98,7 @@ def typical_levels(cells: CellStore, seed: int) -> np.ndarray:
 def rank_entries(entries: Entries, typical: np.ndarray, ties: np.ndarray) -> Entries:
     """Order each cell's genes by their level relative to the typical one, highest first.
 
-    Parameters
-    ----------
-    entries
-        The expressed genes.
-    typical
-        ``(G,)`` typical levels, above zero.
-    ties
-        ``(G,)`` distinct numbers; of two genes at the same relative level the smaller comes first.
+    Of two genes at the same relative level the one with the smaller number of `ties` comes first.
     """
     # Within a cell the library size divides every gene alike, so ranks are taken without it.
     relative = entries.counts / typical[entries.genes]

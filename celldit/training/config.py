@@ -59,6 +59,10 @@ class TrainingConfig:
         the network's weight is chosen.
     n_trials
         Trial runs, each with other held-out conditions, before the final run on everything.
+    least_gain
+        Share of the effect model's error on held-out conditions and cells that the network has to
+        save for training to go on with it: otherwise its weight is 0, the first trial run stops
+        half way, and its network is kept. 0 takes all steps of all runs.
     compile
         Whether ``torch.compile`` makes the velocity network faster while it trains: ``"on"``,
         ``"off"``, or ``"auto"`` for on where training uses CUDA and the network is large enough to
@@ -82,10 +86,11 @@ class TrainingConfig:
     held_out_cells: float = 0.1
     held_out_conditions: float = 0.15
     n_trials: int = 3
+    least_gain: float = 0.05
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        shares = ("cross_fit", "drop_condition")
+        shares = ("cross_fit", "drop_condition", "least_gain")
         for name in (*shares, "held_out_cells", "held_out_conditions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")

@@ -20,8 +20,7 @@ from celldit.compute import one_at_a_time, threads
 from celldit.conditions.population import Population
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
-from celldit.effects import EffectPrior
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import fit_prior, joined
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
@@ -83,14 +82,9 @@ def fine_tune(
     Raises
     ------
     InputError
-        If too few genes are shared, or the network has an embedding of the old contexts.
+        If too few genes are shared.
     """
     check_fields(trained.fields, fields)
-    if getattr(trained.flow.config, "context_embedding", False):
-        raise InputError(
-            "This model has context_embedding=True, an embedding of the contexts it was trained "
-            "on, so it cannot go on with others; train one without, which is the default."
-        )
     autoencoder = trained.autoencoder
     parts = autoencoder.tokenizer, autoencoder.config, trained.flow.config
     design = Design(fields, *parts, trained.features)
@@ -109,7 +103,7 @@ def fine_tune(
         adapted_autoencoder = kept_autoencoder(part, cells.genes, adapted)
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
-            prior = EffectPrior.fit(z_NKD, table, features=design.features, seed=run.seed)
+            prior = fit_prior(z_NKD, table, features=design.features, seed=run.seed)
             prior = joined(prior, trained.population.prior, run.seed)
             return with_references(
                 Population.fit(z_NKD, cells.size_factors, table, prior), trained.population

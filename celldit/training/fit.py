@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,12 +19,12 @@ from celldit.conditions.population import Population
 from celldit.conditions.strata import Strata, warn_other_times
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
-from celldit.effects import EffectPrior
 from celldit.effects.baseline import warn_without_controls
 from celldit.effects.features.features import warn_uninformative
+from celldit.effects.fit_prior import fit_prior
 from celldit.effects.sharing import check_size
+from celldit.effects.tables.elsewhere import warn_of_tables
 from celldit.effects.tables.informed import projected
-from celldit.effects.tables.warnings import warn_of_tables
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.views import fit_views
@@ -70,7 +70,7 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
             loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
-            prior = EffectPrior.fit(
+            prior = fit_prior(
                 z_NKD,
                 table,
                 features=design.features,
@@ -82,9 +82,8 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
         def make_flow(population: Population) -> AnchoredFlow:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(run.seed)
-                n_contexts = len(population.contexts)
                 shape = autoencoder.n_tokens, autoencoder.token_dim
-                return AnchoredFlow(*shape, design.network, n_contexts, views)
+                return AnchoredFlow(*shape, design.network, views)
 
         trained_with = run.to_dict()
         if design.borrowed is not None:
@@ -151,6 +150,9 @@ class Learner:
             Conditions that trial runs must not judge by.
         """
         cells, table, run, autoencoder = self.cells, self.table, self.run, self.autoencoder
+        if weight and any(weight.values()):
+            # What these cells cannot judge is to use the network, so it learns all it can.
+            run = replace(run, config=replace(run.config, least_gain=0.0))
         folder = None if self.checkpoints is None else self.checkpoints.folder
         watch = FiniteLoss(cells, folder)
         arguments = watch.added_to(run.trainer_arguments)
@@ -180,7 +182,7 @@ class Learner:
                 flow, z_NKD, table, population, run, watch, of_flow("noise")
             )
         weight = complete_weight(verdict, weight or {})
-        network = NetworkShare(flow, weight, population.contexts)
+        network = NetworkShare(flow, weight)
         fitted = fit_calibrations(
             cells,
             table,

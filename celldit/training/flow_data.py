@@ -20,7 +20,6 @@ from celldit.training.latents import LatentFile
 
 if TYPE_CHECKING:
     from celldit.conditions import ConditionTable
-    from celldit.conditions.part_tokens import PartTokens
     from celldit.conditions.population import Population
     from celldit.conditions.states import States
     from celldit.conditions.strata import StratumKey
@@ -60,17 +59,12 @@ class FlowTables:
         Where pairs of each condition start.
     effects, positions
         Estimates with the condition's own cells and, second, without: shape (2, C, K, D).
-    doubts
-        Shape (2, C).
+    sds
+        Their standard deviations in units of the spread between cells, shape (2, C).
     factors
         Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
-    contexts
-        Number of each condition's context, shape (C,).
     unit_K
         Size of each latent token in units of log expression, in which distances are measured.
-    parts
-        Tokens of the parts, with the condition's own cells and without, where the network reads
-        them.
     weight
         How often each condition is drawn, up to a constant, shape (C,); by default the square root
         of its cells.
@@ -89,9 +83,7 @@ class FlowTables:
     sds: Tensor
     factors: Tensor
     factor_row: np.ndarray
-    contexts: Tensor
     unit_K: Tensor
-    parts: tuple[PartTokens, PartTokens] | None = None
     weight: np.ndarray | None = None
     offsets: Tensor | None = None
 
@@ -127,20 +119,12 @@ class FlowTables:
         row_B = torch.from_numpy(condition_B)
         at = torch.from_numpy(crossed_B.astype(np.int64)), row_B
         position_BKD = self.positions[at]
-        parts_BMP = is_part_BM = None
-        if self.parts is not None:
-            own, without = (parts.tokens_QMP[row_B] for parts in self.parts)
-            parts_BMP = torch.where(at[0][:, None, None] == 1, without, own)
-            is_part_BM = self.parts[0].is_part_QM[row_B]
         return FlowCondition(
             self.effects[at],
             position_BKD if from_noise else torch.zeros_like(position_BKD),
             self.sds[at],
             torch.full((len(row_B),), from_noise),
             torch.from_numpy(withheld_B),
-            self.contexts[row_B],
-            parts_BMP,
-            is_part_BM,
         )
 
     def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
@@ -163,7 +147,6 @@ class FlowTables:
         away_RF = states.offsets_SF[state_R] - centres_CF[of_R]
         away_RKD = torch.from_numpy(away_RF.astype(np.float32)).view(-1, *self.z_NKD.shape[1:])
         row = torch.from_numpy(of_R)
-        parts = self.parts and (self.parts[0].rows(row), self.parts[1].rows(row))
         return FlowTables(
             self.z_NKD,
             order,
@@ -175,9 +158,7 @@ class FlowTables:
             self.sds[:, row],
             torch.from_numpy(states.factors_SFF.astype(np.float32)),
             state_R,
-            self.contexts[row],
             self.unit_K,
-            parts,
             np.sqrt(self.size[of_R]) * size / self.size[of_R],
         )
 
@@ -188,8 +169,6 @@ def make_tables(
     table: ConditionTable,
     population: Population,
     unit_K: Tensor,
-    *,
-    with_parts: bool = False,
 ) -> FlowTables:
     """Lay out the training rows by condition and look up every estimate once.
 
@@ -203,12 +182,7 @@ def make_tables(
         Conditions of the N cells, and the simple estimates.
     unit_K
         Size of each latent token in units of log expression.
-    with_parts
-        Whether the network reads tokens of the conditions' parts.
     """
-    from celldit.conditions.embedding import context_numbers
-    from celldit.conditions.part_tokens import PartTokens
-
     order = rows[np.argsort(table.index[rows], kind="stable")]
     size = np.bincount(table.index[rows], minlength=len(table))
     first = np.concatenate([[0], np.cumsum(size)[:-1]])
@@ -227,12 +201,6 @@ def make_tables(
         crossed_sd[row[condition]] = left_out.sd[i]
     effects = torch.from_numpy(np.stack([estimate.effect, crossed])).view(2, -1, *shape)
     base = torch.from_numpy(estimate.position - estimate.effect).view(-1, *shape)
-    parts = None
-    if with_parts:
-        own, without = (
-            PartTokens.of(prior, table.conditions, crossed=crossed) for crossed in (False, True)
-        )
-        parts = own, without
     offset_CF = population.offset(table)
     strata = sorted({c.stratum for c in table.conditions}, key=str)
     place = {key: i for i, key in enumerate(strata)}
@@ -248,9 +216,7 @@ def make_tables(
         torch.from_numpy(np.stack([estimate.sd, crossed_sd])),
         torch.from_numpy(factors),
         np.array([place[c.stratum] for c in table.conditions]),
-        context_numbers(population, table.conditions),
         unit_K,
-        parts,
         offsets=None if offset_CF is None else torch.from_numpy(offset_CF).view(-1, *shape),
     )
 

@@ -13,8 +13,16 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from celldit.calibration.stacking import Trial, TrialError, Verdict, compare, stack, stack_courses
-from celldit.flow import LinearPath, Stratified, velocity_loss
+from celldit.calibration.stacking import (
+    Trial,
+    TrialError,
+    Verdict,
+    best_gain,
+    compare,
+    stack,
+    stack_courses,
+)
+from celldit.flow import LinearPath, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
@@ -55,12 +63,14 @@ class FlowStage(pl.LightningModule):
         config: TrainingConfig,
         n_epochs: int,
         n_steps: int,
+        *,
+        may_stop: bool = False,
     ) -> None:
         super().__init__()
         self.flow, self.trials, self.config = flow, trials, config
-        self.n_epochs, self.n_steps = n_epochs, n_steps
+        self.n_epochs, self.n_steps, self.may_stop = n_epochs, n_steps, may_stop
         self.ema = MovingAverage(flow, config.ema_decay)
-        self.path, self.times = LinearPath(), Stratified()
+        self.path = LinearPath()
         self.velocity: Callable[..., Tensor] = flow.forward
         self.in_shards = False
         self.course: list[list[TrialError]] = []
@@ -97,7 +107,7 @@ class FlowStage(pl.LightningModule):
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
         # Every process draws the times of the whole batch, so that together they cover [0, 1].
-        t_B = self.times(self.config.flow_batch, None, batch.x0_BKD.device)[rank::world]
+        t_B = stratified_times(self.config.flow_batch, batch.x0_BKD.device)[rank::world]
         sample = self.path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
         velocity = self.velocity(sample.x_t, sample.t, batch.condition)
         loss = velocity_loss(velocity, sample.velocity)
@@ -155,6 +165,10 @@ class FlowStage(pl.LightningModule):
         assert decided is not None
         self.course.append(decided)
         self.log("error_over_prior", stack(decided).overall, prog_bar=True)
+        # What helps shows early: the other half of the steps does not turn the verdict.
+        half_way = 2 * epoch >= self.n_epochs
+        if self.may_stop and half_way and best_gain(decided) < self.config.least_gain:
+            self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["celldit"] = {"course": _written(self.course)}
@@ -198,10 +212,11 @@ def train_flow(
     """Train the flow: trial runs say how far to use it, a final run uses all cells.
 
     In each trial run some conditions, and some cells of the others, are held out, and the network's
-    weight is stacked over all of them. The final run sees every cell. (Training only on what the
-    trials leave costs more than it saves: with few contexts, each one counts.) Every run takes the
-    same steps: of the many looks at few held-out conditions the best is mostly luck, and a weight
-    undoes what too many steps do.
+    weight is stacked over all of them. As soon as they show that it saves less than
+    ``config.least_gain`` of the effect model's error, its weight is 0 and training is over. The
+    final run sees every cell. (Training only on what the trials leave costs more than it saves:
+    with few contexts, each one counts.) Runs that go on all take the same steps: of the many looks
+    at few held-out conditions the best is mostly luck, and a weight undoes what too many steps do.
 
     Parameters
     ----------
@@ -225,7 +240,8 @@ def train_flow(
     Returns
     -------
     flow, verdict, history
-        The flow, how far to use it, and its course on the held-out conditions.
+        The flow, how far to use it, and its course on the held-out conditions. Where it is not
+        used at all it is that of the last trial run.
     """
     config, seed = run.config, run.seed
     n_epochs = config.flow_epochs
@@ -234,69 +250,76 @@ def train_flow(
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
         return make_flow().eval(), Verdict({}, {}, {}), []
     config = _with_enough_cells(config, table)
-    with_parts = make_flow().reads_parts
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     every_cell = np.arange(len(z_NKD))
     known = set(never_hold_out)
     candidates = [c for c in population.prior.conditions if c not in known]
     courses: list[list[list[TrialError]]] = []
     tried: list[Condition] = []
+    last: dict[str, Any] = {}
+    hopeless = False
     for trial in range(config.n_trials):
         rng = np.random.default_rng([seed, trial])
         held_out = hold_out(candidates, config.held_out_conditions, rng, never_hold_out, tried)
         tried += held_out
         part = None if checkpoints is None else checkpoints.part(f"flow-trial-{trial + 1}")
         finished = None if part is None else part.finished()
-        if finished is not None:
-            courses.append(_read(finished["course"]))
-            continue
-        of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
-        apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
-        apart |= of_held_out
-        trials = make_trials(
-            z_NKD,
-            table,
-            population,
-            held_out,
-            np.flatnonzero(apart),
-            rng,
-            unit_K,
-            with_parts=with_parts,
-        )
-        if not trials:
+        if finished is None:
+            of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
+            apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
+            apart |= of_held_out
+            trials = make_trials(
+                z_NKD,
+                table,
+                population,
+                held_out,
+                np.flatnonzero(apart),
+                rng,
+                unit_K,
+            )
+            if not trials:
+                break
+            reduced = population.without(held_out)
+            tables = make_tables(z_NKD, every_cell[~apart], table, reduced, unit_K)
+            arguments = trainer_arguments(f"flow, trial {trial + 1}")
+            stage = _run(
+                make_flow(),
+                tables,
+                config,
+                n_epochs,
+                seed,
+                arguments,
+                part,
+                trials,
+                first=not trial,
+            )
+            finished = {"course": _written(stage.course), "flow": stage.averaged_weights()}
+            if part is not None:
+                part.finish(finished)
+        last = finished
+        courses.append(_read(finished["course"]))
+        hopeless = best_gain([e for run in courses for e in run[-1]]) < config.least_gain
+        if hopeless:
             break
-        reduced = population.without(held_out)
-        tables = make_tables(
-            z_NKD, every_cell[~apart], table, reduced, unit_K, with_parts=with_parts
-        )
-        stage = _run(
-            make_flow(),
-            trials,
-            tables,
-            config,
-            n_epochs,
-            seed,
-            trainer_arguments(f"flow, trial {trial + 1}"),
-            part,
-        )
-        courses.append(stage.course)
-        if part is not None:
-            part.finish({"course": _written(stage.course)})
     verdicts = stack_courses(courses)
     verdict = verdicts[-1] if verdicts else Verdict({}, {}, {})
+    if hopeless:
+        verdict = verdict.without_network()
     flow = make_flow()
-    part = None if checkpoints is None else checkpoints.part("flow")
-    finished = None if part is None else part.finished()
-    if finished is not None:
-        flow.load_state_dict(finished["flow"])
+    if courses and config.least_gain and not verdict.uses_network:
+        flow.load_state_dict(last["flow"])
     else:
-        tables = make_tables(z_NKD, every_cell, table, population, unit_K, with_parts=with_parts)
-        arguments = trainer_arguments("flow")
-        stage = _run(flow, [], tables, config, n_epochs, seed, arguments, part)
-        flow = make_flow()  # what was trained may be in shards
-        flow.load_state_dict(stage.averaged_weights())
-        if part is not None:
-            part.finish({"flow": flow.state_dict()})
+        part = None if checkpoints is None else checkpoints.part("flow")
+        finished = None if part is None else part.finished()
+        if finished is None:
+            tables = make_tables(z_NKD, every_cell, table, population, unit_K)
+            arguments = trainer_arguments("flow")
+            stage = _run(flow, tables, config, n_epochs, seed, arguments, part)
+            flow = make_flow()  # what was trained may be in shards
+            finished = {"flow": stage.averaged_weights()}
+            if part is not None:
+                part.finish(finished)
+        flow.load_state_dict(finished["flow"])
     looks = [e for e in range(1, n_epochs + 1) if e % LOOK_EVERY == 0 or e == n_epochs]
     history = [
         {"epoch": float(epoch), **{str(kind): ratio for kind, ratio in verdict.in_full.items()}}
@@ -322,18 +345,21 @@ def _with_enough_cells(config: TrainingConfig, table: ConditionTable) -> Trainin
 
 def _run(
     flow: AnchoredFlow,
-    trials: list[Trial],
     tables: FlowTables,
     config: TrainingConfig,
     n_epochs: int,
     seed: int,
     trainer_arguments: dict[str, Any],
     part: Part | None,
+    trials: Sequence[Trial] = (),
+    *,
+    first: bool = False,
 ) -> FlowStage:
-    """One run."""
+    """One run; the first may stop half way where it promises nothing."""
     accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
     steps_per_epoch = -(-config.flow_steps_per_epoch // accumulated)
-    stage = FlowStage(flow, trials, config, n_epochs, n_epochs * steps_per_epoch)
+    n_steps = n_epochs * steps_per_epoch
+    stage = FlowStage(flow, list(trials), config, n_epochs, n_steps, may_stop=first)
     batches = FlowBatches(tables, config, seed)
     run_stage(
         stage,

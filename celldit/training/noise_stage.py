@@ -24,7 +24,7 @@ from torch import Tensor
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.flow import LinearPath, Stratified, velocity_loss
+from celldit.flow import LinearPath, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, matched_velocity
 from celldit.flow.path import PathSample
 from celldit.training.config import TrainingConfig
@@ -150,11 +150,9 @@ def train_from_noise(
         flow.cpu()
         return []
     rows = np.arange(len(z_NKD))
-    parts, unit_K = flow.reads_parts, torch.ones(z_NKD.shape[1])
+    unit_K = torch.ones(z_NKD.shape[1])
     held_out, learned = (
-        make_tables(z_NKD, own, table, population, unit_K, with_parts=parts).by_state(
-            table, states, state_N
-        )
+        make_tables(z_NKD, own, table, population, unit_K).by_state(table, states, state_N)
         for own in (rows[apart_N], rows[~apart_N])
     )
     judged = _judged(held_out, config, seed).to(device)
@@ -203,7 +201,7 @@ def _one_epoch(
     watch: FiniteLoss,
     half: bool,
 ) -> None:
-    path, times = LinearPath(), Stratified()
+    path = LinearPath()
     flow.train()
     device = flow.device
     network = flow.from_noise
@@ -211,7 +209,7 @@ def _one_epoch(
     # Of these weights alone: the others may still hold gradients of the stage before.
     weights = list(network.parameters())
     for batch in (batch.to(device) for batch in batches):
-        t_B = times(len(batch.x0_BKD), None, device)
+        t_B = stratified_times(len(batch.x0_BKD), device)
         sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             velocity = flow(sample.x_t, sample.t, batch.condition)

@@ -32,8 +32,6 @@ def make_trials(
     held_out_rows: np.ndarray,
     rng: np.random.Generator,
     unit_K: Tensor,
-    *,
-    with_parts: bool = False,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
     from celldit.conditions.embedding import ConditionEmbedding
@@ -64,7 +62,6 @@ def make_trials(
         population.without(held_out),
         [table.conditions[i] for i, _, _ in chosen],
         z_NKD.shape[1:],
-        with_parts=with_parts,
     )
     offset_CF = population.offset(table)
     trials = []

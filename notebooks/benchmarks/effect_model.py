@@ -44,7 +44,8 @@ from scipy import sparse
 import celldit as cd
 from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
-from celldit.effects import EffectPrior, fit_level
+from celldit.effects import fit_level
+from celldit.effects.fit_prior import fit_prior
 from celldit.latent.anchor import fit_anchor
 
 N_TOKENS, TOKEN_DIM = 6, 8
@@ -192,9 +193,9 @@ def left_out(problem: Problem, where: str) -> Iterator[tuple[str, str, float, fl
     anchor = fit_anchor(train.log_normalized(), N_TOKENS, TOKEN_DIM, 0)
     z = train.log_normalized() @ anchor.loadings - anchor.offset
     table = ConditionTable.from_cells(train, "+")
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     with mock.patch.object(fit_level, "LEAST_SLOPE", 2.0):
-        flat = EffectPrior.fit(z, table)
+        flat = fit_prior(z, table)
     readout = anchor.loadings * np.repeat(anchor.scale, TOKEN_DIM) ** 2
     labels = [label for label, at in means.size if at == where and label != cells.control
               and means.size[label, at] >= MIN_CELLS]  # fmt: skip

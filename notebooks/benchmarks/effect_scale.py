@@ -26,7 +26,8 @@ import pandas as pd
 from scale import peak_gb
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.effects import EffectPrior, sharing
+from celldit.effects import sharing
+from celldit.effects.fit_prior import fit_prior
 from celldit.evaluation.benchmark.machine import describe_machine
 
 N_DIMS, N_CELLS, N_CONTROLS, N_BATCHES = 48, 5, 500, 3
@@ -58,7 +59,7 @@ def run(n: int) -> list[dict[str, object]]:
         row = {"perturbations": n, "conditions": n * N_BATCHES, "step": step}
         rows.append(row | {"seconds_until_then": seconds, "gigabytes": round(peak_gb(), 2)})
 
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     note("fit")
     prior.estimate(prior.conditions)
     note("estimate all")

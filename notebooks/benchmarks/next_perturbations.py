@@ -36,6 +36,7 @@ import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.effects.experiments.design import greedy_design
 from celldit.effects.experiments.joint import joint_effects
+from celldit.effects.fit_prior import fit_prior
 from celldit.effects.prior import EffectPrior
 from celldit.training import TrainingConfig
 
@@ -71,7 +72,7 @@ class Screen:
         place[kept] = np.arange(len(kept))
         conditions = tuple(self.table.conditions[i] for i in kept)
         part = ConditionTable(conditions, place[self.table.index[cells]])
-        return EffectPrior.fit(self.z_NF[cells], part, features=self.features)
+        return fit_prior(self.z_NF[cells], part, features=self.features)
 
 
 def of_screen(adata: ad.AnnData, features: object = None, **setup: object) -> Screen:

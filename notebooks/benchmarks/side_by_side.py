@@ -34,6 +34,8 @@ from scipy import sparse
 
 import celldit as cd
 from celldit.cli.commands.benchmark import celldit_method
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
 from celldit.errors import CellditError
 from celldit.evaluation.benchmark import baseline_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
@@ -93,15 +95,11 @@ def with_counts(predicted: ad.AnnData, posed: Posed, seed: int) -> ad.AnnData:
     rng = np.random.default_rng(seed)
     log = predicted.X.toarray() if sparse.issparse(predicted.X) else np.asarray(predicted.X)
     shares = np.expm1(np.clip(log, 0.0, None)) / 1e4
-    size = float(np.median(posed.controls.obs[posed_size(posed)]))
+    fields = Fields.from_anndata(posed.train)
+    size = float(np.median(Cells.from_anndata(posed.controls, fields).size_factors))
     result = predicted.copy()
     result.layers["edited_counts"] = sparse.csr_matrix(rng.poisson(shares * size).astype(np.int32))
     return result
-
-
-def posed_size(posed: Posed) -> str:
-    """Column of library sizes."""
-    return str(posed.train.uns["celldit"]["setup"]["size_factor_key"])
 
 
 def predict(

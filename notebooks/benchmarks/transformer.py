@@ -84,7 +84,7 @@ def run(name: str, variant_name: str, seed: int, folder: Path | None) -> list[di
     def train(**settings: Any) -> tuple[cd.CellDiT, float]:
         model = cd.CellDiT(problem.train, tokenizer, dit=DiTConfig(**variant.network))
         start = time.process_time()
-        config = TrainingConfig(new_cells=False, **{**variant.training, **settings})
+        config = TrainingConfig(new_cells=False, least_gain=0, **{**variant.training, **settings})
         model.train(seed=seed, config=config, enable_progress_bar=False)
         return model, time.process_time() - start
 

@@ -12,6 +12,7 @@ from celldit.calibration.stacking import (
     WEIGHTS,
     Trial,
     TrialError,
+    best_gain,
     compare,
     stack,
     stack_courses,
@@ -190,3 +191,14 @@ def test_what_was_not_tried_gets_no_weight() -> None:
     # At other times it is that of what was seen.
     in_time = {Extrapolation.SEEN, Extrapolation.BETWEEN, Extrapolation.BEYOND}
     assert {weight[kind] for kind in Extrapolation if kind not in in_time} == {0.0}
+
+
+def test_the_best_gain_is_that_of_the_best_kind() -> None:
+    errors = [best_in_full(0.9), best_in_full(1.5), best_in_full(0.7, Extrapolation.SEEN)]
+    assert best_gain(errors) == pytest.approx(0.3)
+    assert best_gain(errors[1:2]) == 0  # at weight 0
+    assert best_gain([]) == 0
+    unused = stack(errors).without_network()
+    assert not unused.uses_network
+    assert stack(errors).uses_network
+    assert set(unused.gain.values()) == {1.0}

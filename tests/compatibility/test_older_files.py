@@ -61,17 +61,23 @@ def test_a_set_latent_is_refused_with_what_to_do(version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"),
-    [("likelihood", "zinb"), ("likelihood", "gaussian"), ("decoder", "cross_attention")],
+    ("part", "option", "value"),
+    [
+        ("latent", "likelihood", "zinb"),
+        ("latent", "likelihood", "gaussian"),
+        ("latent", "decoder", "cross_attention"),
+        ("network", "conditioning", "both"),
+        ("network", "context_embedding", True),
+    ],
 )
 def test_parts_that_left_are_refused_with_what_to_do(
-    tmp_path: Path, option: str, value: str
+    tmp_path: Path, part: str, option: str, value: str | bool
 ) -> None:
     folder = shutil.copytree(HERE / "format_1" / "pca", tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    config["latent"]["config"][option] = value
+    (config["latent"]["config"] if part == "latent" else config["dit"])[option] = value
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FileError, match=rf"the {option} '{value}' of its latent has left; train"):
+    with pytest.raises(FileError, match=rf"the {option} {value!r} of its {part} has left; train"):
         CellDiT.load(folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from celldit.conditions import Condition
 from celldit.conditions.population import Population
-from celldit.effects import EffectPrior
+from celldit.effects.fit_prior import fit_prior
 
 Make = Callable[..., object]
 
@@ -18,7 +18,7 @@ Make = Callable[..., object]
 def fit(made: object, sizes: np.ndarray | None = None) -> Population:
     if sizes is None:
         sizes = np.random.default_rng(0).lognormal(8, 0.5, len(made.z))
-    return Population.fit(made.z, sizes, made.table, EffectPrior.fit(made.z, made.table))
+    return Population.fit(made.z, sizes, made.table, fit_prior(made.z, made.table))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from celldit.conditions import ConditionTable
 from celldit.conditions.condition import Condition
 from celldit.conditions.population import Population
 from celldit.conditions.states import FEWEST_CELLS, States
-from celldit.effects import EffectPrior
+from celldit.effects.fit_prior import fit_prior
 
 CONTROL, A = Condition(context="d"), Condition(("A",), context="d")
 AWAY_F = np.array([6.0, -4.0, 0.0, 0.0])
@@ -30,7 +30,7 @@ def made(
 
 
 def fitted(z: np.ndarray, table: ConditionTable) -> tuple[States, Population]:
-    prior = EffectPrior.fit(z, table, features=None, seed=0)
+    prior = fit_prior(z, table, features=None, seed=0)
     population = Population.fit(z, np.ones(len(z)), table, prior)
     return States.fit(z, table, population, 0), population
 

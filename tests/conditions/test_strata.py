@@ -40,7 +40,6 @@ def test_own_controls_are_the_controls() -> None:
     assert strata[("A", None)].shares == {0: 1.0}
     assert strata[("A", None)].n_cells == 50
     assert means[("A", None)] == [1.0]
-    assert strata.not_identified() == ()
 
 
 def test_between_two_times_controls_are_those_on_either_side() -> None:
@@ -69,7 +68,6 @@ def test_a_context_without_controls_has_those_of_all_others() -> None:
     assert stratum.origin is Origin.CONTEXTS
     assert stratum.shares == {0: 0.75, 1: 0.25}
     assert means[("C", None)] == [1.0]
-    assert strata.not_identified() == (("C", None),)
 
 
 def test_the_mean_of_the_cells_is_the_mean_that_effects_are_measured_from() -> None:

@@ -13,9 +13,8 @@ import pytest
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
-from celldit.effects import EffectPrior
 from celldit.effects.baseline import Baselines, variance_between, warn_without_controls
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import fit_prior, joined
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 N_DIMS = 12
@@ -52,7 +51,7 @@ def scaled_errors(differ: float, **how: bool | int) -> np.ndarray:
     found = []
     for seed in range(4):
         z, table, effects, _ = batches(differ, seed=seed, **how)
-        prior = EffectPrior.fit(z, table)
+        prior = fit_prior(z, table)
         asked = [c for c in prior.conditions if c.context == "b1"]
         estimate = prior.estimate(asked)
         truth = np.array([effects[c.parts[0]] for c in asked])
@@ -70,7 +69,7 @@ def test_intervals_hold_without_controls(differ: float, shared: bool) -> None:
 
 def test_shared_perturbations_tell_the_baseline() -> None:
     z, table, effects, base_F = batches(1.5)
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     at_F = prior.kernel.positions["b1", None]
     assert ((at_F - base_F) ** 2).mean() < 0.05 * (base_F**2).mean()
     asked = [Condition((name,), None, "b1") for name in NAMES]
@@ -82,7 +81,7 @@ def test_shared_perturbations_tell_the_baseline() -> None:
 def test_where_cells_are_expected_does_not_change() -> None:
     """Baseline and effect together are what was measured, whatever each of them is."""
     z, table, _, _ = batches(1.5)
-    population = Population.fit(z, np.ones(len(z)), table, EffectPrior.fit(z, table))
+    population = Population.fit(z, np.ones(len(z)), table, fit_prior(z, table))
     asked = [Condition((name,), None, "b1") for name in NAMES]
     rows = [table.conditions.index(c) for c in asked]
     means = np.array([z[table.index == row].mean(axis=0) for row in rows])
@@ -91,7 +90,7 @@ def test_where_cells_are_expected_does_not_change() -> None:
 
 def test_pairs_start_where_own_controls_would_lie() -> None:
     z, table, _, base_F = batches(1.5)
-    population = Population.fit(z, np.ones(len(z)), table, EffectPrior.fit(z, table))
+    population = Population.fit(z, np.ones(len(z)), table, fit_prior(z, table))
     offset_CF = population.offset(table)
     others = [Condition((), None, b) for b in ("b0", "b2")]
     stand_in_F = np.mean(
@@ -101,14 +100,14 @@ def test_pairs_start_where_own_controls_would_lie() -> None:
         expected_F = base_F - stand_in_F if condition.context == "b1" else np.zeros(N_DIMS)
         np.testing.assert_allclose(offset_F, expected_F, atol=0.5)
     with_controls = batches(1.5, controls=50)
-    prior = EffectPrior.fit(*with_controls[:2])
+    prior = fit_prior(*with_controls[:2])
     population = Population.fit(z[:1], np.ones(1), replace(table, index=table.index[:1]), prior)
     assert population.offset(with_controls[1]) is None
 
 
 def test_what_is_shared_with_nothing_stays_in_doubt() -> None:
     z, table, _, _ = batches(1.5, shared=False)
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     without, with_controls = prior.estimate(
         [Condition((OTHERS[0],), None, "b1"), Condition((NAMES[0],), None, "b0")]
     ).sd
@@ -119,7 +118,7 @@ def test_a_few_controls_tell_more_the_more_there_are() -> None:
     doubts, shares = [], []
     for controls in (0, 1, 2, 4, 40):
         z, table, _, _ = batches(1.5, shared=False, controls=controls)
-        prior = EffectPrior.fit(z, table)
+        prior = fit_prior(z, table)
         shares.append(prior.baselines.borrowed.get(("b1", None), 0.0))
         doubts.append(prior.estimate([Condition((OTHERS[0],), None, "b1")]).sd[0])
     np.testing.assert_allclose(shares, [1, 0.8, 0.6, 0.2, 0])
@@ -131,7 +130,7 @@ def test_a_few_controls_tell_more_the_more_there_are() -> None:
 def test_leaving_one_out_is_an_explicit_refit() -> None:
     """Where the stratum starts is no part of the effect there, either."""
     z, table, _, _ = batches(1.5)
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     shortcut = prior.leave_one_out()
     for i, condition in enumerate(prior.conditions):
         refit = prior.without([condition]).estimate([condition])
@@ -141,7 +140,7 @@ def test_leaving_one_out_is_an_explicit_refit() -> None:
 
 def test_batches_with_controls_have_no_open_baseline() -> None:
     z, table, _, _ = batches(1.5, controls=50)
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     assert prior.baselines.borrowed == {}
     assert not any(name.startswith("baseline") for name in prior_arrays(prior))
 
@@ -158,16 +157,16 @@ def test_how_much_batches_differ() -> None:
 
 def test_a_second_training_keeps_what_is_not_known() -> None:
     z, table, effects, base_F = batches(1.5)
-    earlier = EffectPrior.fit(z, table)
+    earlier = fit_prior(z, table)
     z2, table2, _, _ = batches(1.5, controls=50, seed=3)
     other = tuple(replace(c, context=f"new {c.context}") for c in table2.conditions)
-    later = EffectPrior.fit(z2, ConditionTable(other, table2.index))
+    later = fit_prior(z2, ConditionTable(other, table2.index))
     both = joined(later, earlier)
     assert set(both.baselines.borrowed) == {("b1", None)}
     asked = [Condition((name,), None, "b1") for name in NAMES]
     truth = np.array([effects[c.parts[0]] for c in asked])
     assert ((both.estimate(asked).mean - truth) ** 2).mean() < 0.1 * (base_F**2).mean()
-    alone = EffectPrior.fit(z[:9], ConditionTable((Condition((), None, "b0"),), np.zeros(9, int)))
+    alone = fit_prior(z[:9], ConditionTable((Condition((), None, "b0"),), np.zeros(9, int)))
     assert set(joined(alone, earlier).baselines.borrowed) == {("b1", None)}
 
 
@@ -181,7 +180,7 @@ def test_the_user_is_told() -> None:
 
 def test_it_is_saved() -> None:
     z, table, _, _ = batches(1.5)
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     again = prior_from(json.loads(json.dumps(prior_config(prior))), prior_arrays(prior))
     assert again.baselines.borrowed == prior.baselines.borrowed == {("b1", None): 1.0}
     one, two = (each.estimate(prior.conditions) for each in (prior, again))
@@ -193,7 +192,7 @@ def test_it_is_saved() -> None:
 
 def test_models_saved_before_have_none() -> None:
     z, table, _, _ = batches(1.5)
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     config, arrays = prior_config(prior), prior_arrays(prior)
     del config["borrowed"], arrays["baseline_offsets"], arrays["baseline_variance"]
     again = prior_from(config, arrays)

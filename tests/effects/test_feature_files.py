@@ -96,7 +96,7 @@ def test_direction_and_order_of_edges_do_not_matter(tmp_path: Path) -> None:
 
 def test_a_network_tells_what_neighbours_share(tmp_path: Path) -> None:
     from celldit.conditions import Condition, ConditionTable
-    from celldit.effects import EffectPrior
+    from celldit.effects.fit_prior import fit_prior
 
     rng, groups = np.random.default_rng(0), ("abcdefg", "hijklmn")
     names = "".join(groups)
@@ -110,7 +110,7 @@ def test_a_network_tells_what_neighbours_share(tmp_path: Path) -> None:
     shifts = np.array([np.zeros(6), *(effect[n] for n in trained)])
     z = shifts[index] + rng.normal(size=(len(index), 6))
     features = read_features(tmp_path / "net.csv")
-    prior = EffectPrior.fit(z, ConditionTable(conditions, index), features=features)
+    prior = fit_prior(z, ConditionTable(conditions, index), features=features)
     assert prior.uninformative == ()
     found = prior.estimate([Condition(("g",)), Condition(("n",))]).mean
     truth = np.array([effect["g"], effect["n"]])

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.effects import EffectPrior
 from celldit.effects.few_cells import FewCells, variance_of_few
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import fit_prior, joined
 from celldit.effects.posterior import Observed
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
@@ -57,7 +56,7 @@ def test_doubt_follows_the_number_of_cells_down_to_one(world: Make) -> None:
     sizes = {"A": 1, "B": 2, "C": 3, "D": 8, "E": 60}
     doubts = []
     for seed in range(3):
-        prior = EffectPrior.fit(*cut(world, sizes, seed))
+        prior = fit_prior(*cut(world, sizes, seed))
         doubts.append(prior.estimate([*map(single, sizes), single("never seen")]).sd)
     assert (np.diff(np.mean(doubts, axis=0)[:5]) < 0).all()
     assert (np.array(doubts)[:, 0] < np.array(doubts)[:, 5]).all()
@@ -68,7 +67,7 @@ def test_each_has_an_estimate_of_its_own(world: Make) -> None:
     errors, of_others, scaled = [], [], []
     for seed in range(8):
         made = world([Condition(), *map(single, NAMES)], exact=False, seed=seed)
-        prior = EffectPrior.fit(*cut(world, {"A": 1, "B": 1, "C": 2, "D": 2}, seed))
+        prior = fit_prior(*cut(world, {"A": 1, "B": 1, "C": 2, "D": 2}, seed))
         found, blind = (
             each.estimate([*map(single, "ABCD")]) for each in (prior, replace(prior, few=None))
         )
@@ -83,10 +82,10 @@ def test_each_has_an_estimate_of_its_own(world: Make) -> None:
 
 def test_they_change_no_other_estimate(world: Make) -> None:
     z, table = cut(world, {"A": 2, "B": 1})
-    prior = EffectPrior.fit(z, table)
+    prior = fit_prior(z, table)
     big = table.index > 2
     big |= table.index == 0
-    alone = EffectPrior.fit(
+    alone = fit_prior(
         z[big],
         ConditionTable((Condition(), *map(single, NAMES[2:])), (table.index[big] - 2).clip(min=0)),
     )
@@ -114,7 +113,7 @@ def test_where_their_context_starts_is_in_doubt_too() -> None:
         [start[c.context] + sum((effects[p] for p in c.parts), np.zeros(4)) for c in sizes]
     )
     z = means[index] + rng.normal(size=(len(index), 4))
-    prior = EffectPrior.fit(z, ConditionTable(tuple(sizes), index))
+    prior = fit_prior(z, ConditionTable(tuple(sizes), index))
     asked = Condition(("A",), None, "z")
     assert prior.few.conditions == (asked,)
     found = prior.estimate([asked])
@@ -124,7 +123,7 @@ def test_where_their_context_starts_is_in_doubt_too() -> None:
 
 
 def test_left_out_they_are_gone(world: Make) -> None:
-    prior = EffectPrior.fit(*cut(world, {"A": 2, "B": 1}))
+    prior = fit_prior(*cut(world, {"A": 2, "B": 1}))
     without = prior.without([single("A")])
     assert without.few.conditions == (single("B"),)
     plain = replace(prior, few=None).estimate([single("A"), single("B")]).mean
@@ -133,7 +132,7 @@ def test_left_out_they_are_gone(world: Make) -> None:
 
 
 def test_where_all_have_so_few_cells_they_are_all_there_is(world: Make) -> None:
-    prior = EffectPrior.fit(*cut(world, dict.fromkeys(NAMES, 2)))
+    prior = fit_prior(*cut(world, dict.fromkeys(NAMES, 2)))
     assert len(prior.conditions) == len(NAMES)
     assert prior.few is None
     np.testing.assert_allclose(prior.noise, variance_of_few(np.array(2.0)) + 1 / 60)
@@ -147,8 +146,8 @@ def test_one_that_never_varies_has_no_doubt_left() -> None:
 
 
 def test_a_second_training_keeps_them_until_there_are_more_cells(world: Make) -> None:
-    first = EffectPrior.fit(*cut(world, {"A": 2, "B": 1}))
-    second = EffectPrior.fit(*cut(world, {"B": 2, "C": 1}))
+    first = fit_prior(*cut(world, {"A": 2, "B": 1}))
+    second = fit_prior(*cut(world, {"B": 2, "C": 1}))
     both = joined(second, first)
     # The second saw A in many cells, and B in few as the first did; the first saw C in many.
     assert both.few.conditions == (single("B"),)
@@ -156,7 +155,7 @@ def test_a_second_training_keeps_them_until_there_are_more_cells(world: Make) ->
 
 
 def test_they_are_saved(world: Make) -> None:
-    prior = EffectPrior.fit(*cut(world, {"A": 2, "B": 1}))
+    prior = fit_prior(*cut(world, {"A": 2, "B": 1}))
     again = prior_from(json.loads(json.dumps(prior_config(prior))), prior_arrays(prior))
     asked = [*map(single, "AB")]
     for one, two in ((prior, again), (prior.without(asked[:1]), again.without(asked[:1]))):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import fit_prior, joined
 from celldit.effects.level import Level, fit_slope
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
@@ -76,7 +76,7 @@ def error(found: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("n", [12, 100])
 def test_the_slope_is_found(slope: float, n: int) -> None:
     """With a dozen cells noise alone would make a slope: it is in both effect and level."""
-    found = [EffectPrior.fit(*patients(slope, s, n)[:2]).level.slope for s in range(3)]
+    found = [fit_prior(*patients(slope, s, n)[:2]).level.slope for s in range(3)]
     assert np.mean(found) == pytest.approx(slope, abs=0.1)
 
 
@@ -87,7 +87,7 @@ def test_few_patients_and_one_drug_are_enough(contexts: int) -> None:
     slopes, errors = [], []
     for seed in range(6):
         made = patients(0.5, seed, contexts=contexts, own=0.6)
-        prior = EffectPrior.fit(*made.without(asked))
+        prior = fit_prior(*made.without(asked))
         others = [made.truth[c] for c in prior.conditions]
         slopes.append(prior.level.slope)
         (mean,) = prior.estimate([asked]).mean
@@ -105,7 +105,7 @@ def test_never_much_worse_than_the_better_of_shift_and_level(slope: float) -> No
     errors = []
     for seed in range(6):
         made = patients(slope, seed)
-        prior = EffectPrior.fit(*made.without(asked))
+        prior = fit_prior(*made.without(asked))
         shift_F = prior.shifts.mean(axis=0) @ np.linalg.inv(prior.rotation)
         at = prior.kernel.positions
         centre_F = np.mean([at[c.stratum] for c in prior.conditions], axis=0)
@@ -122,7 +122,7 @@ def test_noise_of_controls_is_no_slope() -> None:
     conditions = tuple(Condition(p, None, f"p{s}") for s in range(8) for p in ((), ("drug",)))
     index = np.repeat(np.arange(len(conditions)), 10)
     z = rng.normal(size=(len(index), N_DIMS))
-    prior = EffectPrior.fit(z, ConditionTable(conditions, index))
+    prior = fit_prior(z, ConditionTable(conditions, index))
     levels_CF = np.array([prior.kernel.positions[c.stratum] for c in prior.conditions])
     naive = np.polyfit((levels_CF @ prior.rotation).ravel(), prior.shifts.ravel(), 1)[0]
     assert naive < -0.5
@@ -131,12 +131,12 @@ def test_noise_of_controls_is_no_slope() -> None:
 
 def test_small_slopes_are_none() -> None:
     """What a slope of .05 gains in the contexts of training is lost in others."""
-    assert EffectPrior.fit(*patients(0.05, contexts=9, own=0.1)[:2]).level.slope == 0
+    assert fit_prior(*patients(0.05, contexts=9, own=0.1)[:2]).level.slope == 0
 
 
 def test_leaving_one_out_leaves_its_level_in() -> None:
     made = patients(0.5)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     assert prior.level.slope > 0
     assert prior.level.sd > 0
     shortcut = prior.leave_one_out()
@@ -151,7 +151,7 @@ def test_leaving_one_out_leaves_its_level_in() -> None:
 def test_a_new_context_is_bent_by_its_own_level() -> None:
     made = patients(0.7)
     asked = Condition(("drug",), None, "p0")
-    prior = EffectPrior.fit(*made.without(Condition((), None, "p0"), asked))
+    prior = fit_prior(*made.without(Condition((), None, "p0"), asked))
     own = made.table.index == made.table.conditions.index(Condition((), None, "p0"))
     at = {("p0", None): made.z[own].mean(axis=0)}
     (mean,) = prior.estimate([asked], at).mean
@@ -162,7 +162,7 @@ def test_a_new_context_is_bent_by_its_own_level() -> None:
 @pytest.fixture(scope="module")
 def bent() -> EffectPrior:
     """A prior with a slope."""
-    return EffectPrior.fit(*patients(0.5)[:2])
+    return fit_prior(*patients(0.5)[:2])
 
 
 def at_step(prior: EffectPrior, step: float) -> dict[tuple[str, None], np.ndarray]:
@@ -197,7 +197,7 @@ def test_doubt_of_the_slope_counts_where_levels_are_far(bent: EffectPrior) -> No
 
 def test_a_low_dose_is_bent_less() -> None:
     made = patients(0.8, doses=(1.0, 3.0, 15.0), n=200)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     assert prior.level.slope == pytest.approx(0.8, abs=0.15)
     low, high = (prior.level_means([Condition(("drug",), (d,), "p0")]) for d in (1.0, 15.0))
     np.testing.assert_allclose(low, high / 4)
@@ -218,19 +218,19 @@ def test_times_of_one_context_are_levels_too() -> None:
             means.append(level_F + len(parts) * moved_F)
     index = np.repeat(np.arange(len(conditions)), 80)
     z = np.array(means)[index] + rng.normal(size=(len(index), N_DIMS))
-    prior = EffectPrior.fit(z, ConditionTable(tuple(conditions), index))
+    prior = fit_prior(z, ConditionTable(tuple(conditions), index))
     assert prior.level.slope == pytest.approx(0.6, abs=0.15)
 
 
 def test_two_contexts_tell_no_slope() -> None:
-    assert EffectPrior.fit(*patients(0.7, contexts=2)[:2]).level.slope == 0
+    assert fit_prior(*patients(0.7, contexts=2)[:2]).level.slope == 0
 
 
 def test_contexts_without_controls_tell_no_slope() -> None:
     """Their level is that of other contexts, and what they differ by is in the shift alone."""
     made = patients(0.7, contexts=6)
     gone = [Condition((), None, f"p{s}") for s in range(4)]
-    prior = EffectPrior.fit(*made.without(*gone))
+    prior = fit_prior(*made.without(*gone))
     assert set(prior.control_cells) == {("p4", None), ("p5", None)}
     assert prior.level.slope == 0
 
@@ -264,7 +264,7 @@ def test_a_second_training_finds_the_slope_of_both() -> None:
     made = patients(0.6)
     sides = [[c for c in made.table.conditions if (c.context in ("p0", "p1", "p2")) == first]
              for first in (True, False)]  # fmt: skip
-    first, second = (EffectPrior.fit(*made.without(*gone)) for gone in reversed(sides))
+    first, second = (fit_prior(*made.without(*gone)) for gone in reversed(sides))
     both = joined(second, first)
     assert len(both.control_cells) == 6
     assert both.level.slope == pytest.approx(0.6, abs=0.1)

@@ -13,6 +13,7 @@ import pytest
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
 from celldit.effects.features.features import read_features
+from celldit.effects.fit_prior import fit_prior
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 Make = Callable[..., object]
@@ -21,7 +22,7 @@ Make = Callable[..., object]
 @pytest.fixture(scope="module")
 def fitted(world: Make, crossed: list[Condition]) -> tuple[object, EffectPrior]:
     made = world(crossed)
-    return made, EffectPrior.fit(made.z, made.table)
+    return made, fit_prior(made.z, made.table)
 
 
 def pair(*parts: str, where: str = "") -> Condition:
@@ -38,7 +39,7 @@ def test_unseen_pairs_add_up(world: Make) -> None:
     singles = [(name,) for name in "ABCDEFGH"]
     pairs = [("A", "B"), ("C", "D"), ("E", "F"), ("G", "H"), ("B", "C")]
     made = world([Condition(p) for p in [(), *singles, *pairs]], n_cells=400)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     asked = [pair("A", "C"), pair("D", "H"), pair("F", "G"), pair("A", "D", "E")]
     for condition, mean in zip(asked, prior.estimate(asked).mean, strict=True):
         close(mean, made.truth(*condition.parts), 0.02)
@@ -105,7 +106,7 @@ def test_doubt_is_larger_for_a_new_combination(fitted: tuple) -> None:
 def test_doubt_covers_the_error(world: Make, crossed: list[Condition]) -> None:
     """Errors of leave-one-out estimates, in units of their standard deviation, are about one."""
     made = world(crossed, exact=False, seed=3)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     left_out = prior.leave_one_out()
     truth = np.array([made.truth(*c.parts) for c in prior.conditions])
     errors = (left_out.mean - truth) @ prior.rotation
@@ -115,7 +116,7 @@ def test_doubt_covers_the_error(world: Make, crossed: list[Condition]) -> None:
 def test_noise_alone_is_shrunk(world: Make, crossed: list[Condition]) -> None:
     """Where nothing has an effect, the estimates are smaller than what was measured."""
     made = world(crossed, size=0.0, exact=False, n_cells=20)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     measured = prior.shifts @ np.linalg.inv(prior.rotation)
     estimate = prior.estimate(prior.conditions).mean
     assert np.square(estimate).sum() < 0.7 * np.square(measured).sum()
@@ -124,7 +125,7 @@ def test_noise_alone_is_shrunk(world: Make, crossed: list[Condition]) -> None:
 def test_units_of_the_latent_do_not_matter(world: Make, crossed: list[Condition]) -> None:
     made = world(crossed, exact=False)
     asked = [pair("A", where="x"), pair("A", "F", where="y")]
-    plain, scaled = (EffectPrior.fit(u * made.z, made.table).estimate(asked) for u in (1.0, 7.0))
+    plain, scaled = (fit_prior(u * made.z, made.table).estimate(asked) for u in (1.0, 7.0))
     np.testing.assert_allclose(scaled.mean, 7 * plain.mean, rtol=0.05, atol=0.05)
     np.testing.assert_allclose(scaled.sd, plain.sd, rtol=0.05)
 
@@ -154,7 +155,7 @@ def test_project_is_the_linear_map(fitted: tuple) -> None:
 )
 def test_small_designs(world: Make, conditions: list[Condition]) -> None:
     made = world(conditions)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     estimate = prior.estimate(conditions)
     assert np.isfinite(estimate.mean).all()
     assert np.isfinite(estimate.sd).all()
@@ -164,14 +165,14 @@ def test_small_designs(world: Make, conditions: list[Condition]) -> None:
 
 def test_one_perturbation_is_learned(world: Make) -> None:
     made = world([Condition(), Condition(("A",))], n_cells=400)
-    estimate = EffectPrior.fit(made.z, made.table).estimate([pair("A")])
+    estimate = fit_prior(made.z, made.table).estimate([pair("A")])
     close(estimate.mean[0], made.truth("A"), 0.05)
 
 
 @pytest.mark.parametrize("conditions", [[Condition()], [Condition(context=w) for w in "xy"]])
 def test_without_any_perturbation_nothing_happens(world: Make, conditions: list[Condition]) -> None:
     made = world(conditions)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     assert prior.conditions == ()
     estimate = prior.estimate(conditions)
     assert (estimate.mean == 0).all()
@@ -182,7 +183,7 @@ def test_conditions_of_very_few_cells_are_not_believed(world: Make) -> None:
     made = world([Condition(), Condition(("A",)), Condition(("B",))])
     keep = np.concatenate([np.arange(120), [120, 121]])
     table = replace(made.table, index=made.table.index[keep])
-    assert EffectPrior.fit(made.z[keep], table).conditions == (pair("A"),)
+    assert fit_prior(made.z[keep], table).conditions == (pair("A"),)
 
 
 def test_doses_interpolate_on_the_log_scale(world: Make) -> None:
@@ -192,7 +193,7 @@ def test_doses_interpolate_on_the_log_scale(world: Make) -> None:
     doses = (1.0, 3.0, 15.0)
     trained = [Condition(), *(Condition(("A",), (d,)) for d in doses)]
     made = world(trained, n_cells=400, strength=strength)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     asked = [Condition(("A",), (d,)) for d in (0.0, 7.0)]
     mean = prior.estimate(asked).mean
     np.testing.assert_allclose(mean[0], 0, atol=1e-12)
@@ -210,7 +211,7 @@ def test_features_predict_what_was_never_seen(world: Make) -> None:
     kept = ~np.isin(made.table.index, [conditions.index(c) for c in unseen])
     reduced = replace(made.table, index=made.table.index[kept])
     informed, blind = (
-        EffectPrior.fit(made.z[kept], reduced, features=features).estimate(unseen).mean
+        fit_prior(made.z[kept], reduced, features=features).estimate(unseen).mean
         for features in (read_features(table), None)
     )
     truth = effects[:4]
@@ -224,7 +225,7 @@ def test_saved_and_read_again_it_is_the_same(world: Make, crossed: list[Conditio
         pd.DataFrame({"s": [1.0, 1.0]}, ["A", "F"]),
     )
     tables = {"one.two": one, "sets": two.astype(pd.SparseDtype(float, 0.0))}
-    prior = EffectPrior.fit(made.z, made.table, features=read_features(tables))
+    prior = fit_prior(made.z, made.table, features=read_features(tables))
     config = json.loads(json.dumps(prior_config(prior)))
     again = prior_from(config, prior_arrays(prior))
     asked = [*prior.conditions, pair("A", "F", where="x"), Condition(context="x")]
@@ -254,7 +255,7 @@ def test_priors_saved_before_metric_and_common_say_what_they_said(fitted: tuple)
 
 def test_the_same_data_give_the_same_prior(fitted: tuple) -> None:
     made, prior = fitted
-    again = EffectPrior.fit(made.z, made.table)
+    again = fit_prior(made.z, made.table)
     assert np.array_equal(again.weights, prior.weights)
     assert np.array_equal(again.signal, prior.signal)
 
@@ -273,7 +274,7 @@ def test_a_new_context_beside_them_does_not_change_known_ones(fitted: tuple) -> 
 
 def test_a_new_context_after_training_in_one(world: Make) -> None:
     made = world([Condition(p, None, "x") for p in [(), ("A",), ("B",)]])
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     estimate = prior.estimate([pair("A", where="new")], {("new", None): made.z[0]})
     close(estimate.mean[0], made.truth("A"), 0.2)
 
@@ -303,7 +304,7 @@ def informed(world: Make) -> tuple[object, dict[str, pd.DataFrame]]:
 
 def test_a_source_that_tells_gets_the_weight_and_noise_does_not(informed: tuple) -> None:
     made, tables = informed
-    share = share_of_sources(EffectPrior.fit(made.z, made.table, features=read_features(tables)))
+    share = share_of_sources(fit_prior(made.z, made.table, features=read_features(tables)))
     assert share["knowing"] > 0.4
     assert share["random"] < 0.05
 
@@ -311,7 +312,7 @@ def test_a_source_that_tells_gets_the_weight_and_noise_does_not(informed: tuple)
 def test_units_of_a_source_do_not_matter(informed: tuple) -> None:
     made, tables = informed
     scaled = {"knowing": 1e3 * tables["knowing"] - 7, "random": tables["random"]}
-    one, two = (EffectPrior.fit(made.z, made.table, features=read_features(t))
+    one, two = (fit_prior(made.z, made.table, features=read_features(t))
                 for t in (tables, scaled))  # fmt: skip
     np.testing.assert_allclose(one.weights, two.weights, rtol=1e-6)
 
@@ -328,7 +329,7 @@ def test_a_perturbation_in_one_source_only(informed: tuple) -> None:
     rows = [i for i, c in enumerate(made.table.conditions) if c in unseen]
     kept = ~np.isin(made.table.index, rows)
     reduced = replace(made.table, index=made.table.index[kept])
-    prior = EffectPrior.fit(made.z[kept], reduced, features=read_features(gaps))
+    prior = fit_prior(made.z[kept], reduced, features=read_features(gaps))
     truth = np.array([made.truth(name) for name in names])
     close(prior.estimate(unseen).mean, truth, 0.5)
     trained = [pair(name) for name in ("p05", "p06", "p07")]
@@ -343,7 +344,7 @@ def test_whole_perturbations_are_left_out_for_features(world: Make) -> None:
     made = world(conditions, n_cells=60, seed=1)
     effects = np.array([made.effects[name] for name in names])
     features = read_features(pd.DataFrame(effects, index=names))
-    prior = EffectPrior.fit(made.z, made.table, features=features)
+    prior = fit_prior(made.z, made.table, features=features)
     assert share_of_sources(prior)["features"] > 0.3
 
 
@@ -352,7 +353,7 @@ def test_what_was_seen_does_not_rest_on_the_strengths_for_what_was_not(world: Ma
     asked = [pair(), pair("A"), pair("B"), pair("C"), pair("A", "B"), pair("C", "D")]
     made = world(asked, n_cells=50)
     features = read_features(pd.DataFrame(np.eye(5) + 0.3, index=list("ABCDE")))
-    prior = EffectPrior.fit(made.z, made.table, features=features)
+    prior = fit_prior(made.z, made.table, features=features)
     assert prior.unseen_weights is not None
     assert prior.unseen_common is not None
     other = replace(prior, unseen_weights=3 * prior.unseen_weights)
@@ -379,7 +380,7 @@ def test_a_time_in_between_is_in_between(world: Make) -> None:
     made = world(
         conditions, n_cells=200, size=2.0, strength=lambda c, part: 0.2 + 0.2 * (c.time or 0)
     )
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     assert "part @ time" in prior.kernel.terms
     position = {("", t): made.z.mean(0) for t in (1.5, 9.0)}
     asked = [Condition(("A",), None, "", t) for t in (1.5, 2.0, 9.0, 4.0)]
@@ -401,7 +402,7 @@ def test_the_course_over_dose_may_bend(world: Make) -> None:
     doses = [0.5, 1.0, 2.0, 8.0, 32.0]
     conditions = [Condition(), *(Condition((p,), (d,)) for p in "ABC" for d in doses)]
     made = world(conditions, n_cells=300, size=2.0, strength=saturating)
-    prior = EffectPrior.fit(made.z, made.table)
+    prior = fit_prior(made.z, made.table)
     assert "part @ dose" in prior.kernel.terms
     asked = [Condition(("A",), (d,)) for d in (4.0, 32.0, 64.0, 128.0)]
     mean = prior.estimate(asked).mean
@@ -419,7 +420,7 @@ def test_more_conditions_than_are_tuned_on(world: Make) -> None:
     conditions = (Condition(), *(pair(name) for name in names))
     index = np.repeat(np.arange(301), 4)
     z = rng.normal(size=(len(index), 2)) + rng.normal(size=(301, 2))[index]
-    prior = EffectPrior.fit(z, ConditionTable(conditions, index))
+    prior = fit_prior(z, ConditionTable(conditions, index))
     left_out, asked = prior.leave_one_out(), prior.conditions[17]
     refit = prior.without([asked]).estimate([asked])
     np.testing.assert_allclose(left_out.mean[17], refit.mean[0], atol=1e-8)

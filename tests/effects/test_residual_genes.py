@@ -12,7 +12,7 @@ from celldit import CellDiT
 from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import fit_prior, joined
 from celldit.effects.residual_genes import ResidualGenes, in_steps
 
 N_CELLS, N_GENES = 400, 30
@@ -31,7 +31,7 @@ def posed(own: float, n_dims: int = 3) -> tuple[ResidualGenes, EffectPrior, np.n
     ]
     table = ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), N_CELLS))
     z_NF = rng.normal(size=(len(table.index), n_dims)).astype(np.float32)
-    prior = EffectPrior.fit(z_NF, table)
+    prior = fit_prior(z_NF, table)
     truth_CG = np.zeros((len(conditions), N_GENES))
     for i, condition in enumerate(conditions):
         for part in condition.parts:
@@ -184,7 +184,7 @@ def test_markers_of_a_context_without_controls_are_no_effect() -> None:
     conditions = [Condition((), None, "d1"), *(Condition((x,), None, "d1") for x in LABELS[:5])]
     conditions += [Condition((x,), None, "d2") for x in LABELS[:5]]
     table = ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), N_CELLS))
-    prior = EffectPrior.fit(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
+    prior = fit_prior(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
     mean_CG = rng.normal(0, 1 / np.sqrt(N_CELLS), (len(conditions), N_GENES))
     mean_CG[-5:, :10] += 1.0
     residual_genes = fit_residual_genes(
@@ -203,7 +203,7 @@ def test_mean_shifts_over_two_trainings_are_not_held_against_one() -> None:
     for strength in (1.0, 3.0):
         shift_CF = strength * rng.normal(size=(len(conditions), 3))
         z_NF = shift_CF[table.index] + 0.1 * rng.normal(size=(len(table.index), 3))
-        priors.append(EffectPrior.fit(z_NF.astype(np.float32), table))
+        priors.append(fit_prior(z_NF.astype(np.float32), table))
         means.append(shift_CF @ line_FG)
     merged = joined(priors[1], priors[0])
     assert fit_residual_genes(table, merged, line_FG, means[1], np.ones(N_GENES)).is_none
@@ -214,7 +214,7 @@ def test_a_few_cells_are_not_believed() -> None:
     conditions = [Condition((), None), *(Condition((f"P{i}",), None) for i in range(40))]
     sizes = [400, *[3] * 40]
     table = ConditionTable(tuple(conditions), np.repeat(np.arange(len(conditions)), sizes))
-    prior = EffectPrior.fit(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
+    prior = fit_prior(rng.normal(size=(len(table.index), 3)).astype(np.float32), table)
     counts = rng.poisson(0.05, (len(table.index), 200))
     mean_CG = np.array([counts[table.index == c].mean(0) for c in range(len(conditions))])
     scatter_G = np.full(200, 0.05**0.5)

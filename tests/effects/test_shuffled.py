@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.effects import EffectPrior
 from celldit.effects.features.features import read_features, warn_uninformative
 from celldit.effects.features.shuffled import MIN_DESCRIBED, without_sources
+from celldit.effects.fit_prior import fit_prior
 
 PATHWAY = [f"S{i}" for i in range(5)]
 OTHERS = [f"W{i}" for i in range(15)]
@@ -44,7 +44,7 @@ def informed() -> pd.DataFrame:
 def uninformative(
     screen: tuple[np.ndarray, ConditionTable], features: pd.DataFrame | dict[str, pd.DataFrame]
 ) -> tuple[str, ...]:
-    return EffectPrior.fit(*screen, features=read_features(features)).uninformative
+    return fit_prior(*screen, features=read_features(features)).uninformative
 
 
 def test_features_that_tell_are_believed_beside_others_that_do_not(
@@ -66,7 +66,7 @@ def test_the_same_features_dealt_out_at_random_are_not(
 def test_the_order_of_a_table_does_not_matter(screen: tuple[np.ndarray, ConditionTable]) -> None:
     noise = pd.DataFrame(np.random.default_rng(3).normal(size=(len(EVERY), 20)), index=EVERY)
     prior, turned = (
-        EffectPrior.fit(*screen, features=read_features({"a": informed(), "b": table}))
+        fit_prior(*screen, features=read_features({"a": informed(), "b": table}))
         for table in (noise, noise.iloc[::-1])
     )
     assert prior.uninformative == turned.uninformative
@@ -95,7 +95,7 @@ def test_an_unseen_perturbation_is_then_predicted_as_without_features(
     table = informed()
     noise = table.set_axis(np.random.default_rng(0).permutation(EVERY), axis=0)
     noise.loc["new"] = noise.loc["S0"]
-    prior = EffectPrior.fit(*screen, features=read_features(noise))
+    prior = fit_prior(*screen, features=read_features(noise))
     likened, unlike = prior.estimate([Condition(("new",)), Condition(("unheard of",))]).mean
     np.testing.assert_allclose(likened, unlike, rtol=1e-9)
 
@@ -115,7 +115,7 @@ def test_a_combination_of_seen_and_unseen_is_the_sum_of_both(
     screen: tuple[np.ndarray, ConditionTable],
 ) -> None:
     """The seen part keeps the strengths for what was seen, whatever is believed of the other."""
-    prior = EffectPrior.fit(*screen, features=read_features(informed()))
+    prior = fit_prior(*screen, features=read_features(informed()))
     both, seen, unseen = prior.estimate(
         [Condition(("S0", "new")), Condition(("S0",)), Condition(("new",))]
     ).mean

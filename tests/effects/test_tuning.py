@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.effects import EffectPrior, tuning
+from celldit.effects import tuning
 from celldit.effects.features.features import read_features
+from celldit.effects.fit_prior import fit_prior
 
 STRONG = [f"S{i}" for i in range(4)]
 WEAK = [f"W{i}" for i in range(20)]
@@ -41,7 +42,7 @@ def without(name: str, features: pd.DataFrame | None) -> float:
         tuple(table.conditions[i] for i in kept),
         np.array([position[i] for i in table.index[rows]]),
     )
-    prior = EffectPrior.fit(z[rows], seen, features=read_features(features))
+    prior = fit_prior(z[rows], seen, features=read_features(features))
     estimate = prior.estimate([Condition((name,))]).mean[0]
     return float(np.square(estimate - effect).sum() / np.square(effect).sum())
 
@@ -67,6 +68,6 @@ def test_three_perturbations_are_too_few_but_do(monkeypatch: pytest.MonkeyPatch)
     z, table, _, features = screen()
     rows = table.index < 4
     few = ConditionTable(table.conditions[:4], table.index[rows])
-    prior = EffectPrior.fit(z[rows], few, features=read_features(features))
+    prior = fit_prior(z[rows], few, features=read_features(features))
     assert len(prior.conditions) == 3
     assert np.isfinite(prior.estimate([Condition(("W0",))]).mean).all()

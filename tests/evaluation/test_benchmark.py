@@ -16,7 +16,6 @@ from celldit.evaluation.benchmark import (
     Problem,
     baseline_methods,
     judge,
-    merge_results,
     pose,
     problems,
     render_table,
@@ -285,19 +284,9 @@ def test_pages_show_what_the_transformer_adds(monkeypatch):
 
 
 def test_the_page_shows_the_committed_results_of_the_peers():
-    page, folder = ROOT / "docs" / "evaluation.md", ROOT / "docs" / "results"
-    text = page.read_text(encoding="utf-8")
-    start, end = "<!-- peers:begin -->", "<!-- peers:end -->"
-    block = text.partition(start)[2].partition(end)[0]
-    table = render_table(merge_results(folder / "peers.json", folder / "benchmark.json"))
-    assert block.strip() == table.strip()
+    import runpy
 
-
-def test_two_runs_are_merged_on_the_problems_of_the_first():
-    first = content(cell("peer", (0.5, 0.5, 0.2)))
-    second = content(
-        cell("celldit", (0.6, 0.4, 0.1)), cell("celldit", (0.9, 0.1, 0.0), problem="another")
-    )
-    merged = merge_results(first, second)
-    assert [c["method"] for c in merged["results"]] == ["peer", "celldit"]
-    assert "0.600 / 0.400 / 0.100" in render_table(merged)
+    script = runpy.run_path(str(ROOT / "notebooks" / "peers_table.py"))
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    block = text.partition(script["START"])[2].partition(script["END"])[0]
+    assert block.strip() == script["table"]().strip()

@@ -7,8 +7,18 @@ import pytest
 
 from celldit.errors import InputError
 from celldit.evaluation import evaluate, intervals
-from celldit.evaluation.intervals import half_sample_interval
+from celldit.evaluation.intervals import _around, _rows
 from celldit.evaluation.metrics import energy_distance
+
+
+def half_sample_interval(statistic, samples, n_resamples, seed=0):
+    rng = np.random.default_rng(seed)
+    drawn = [
+        [statistic(*(sample[_rows(len(sample), rng)] for sample in samples))]
+        for _ in range(n_resamples)
+    ]
+    low, high = _around(np.array([statistic(*samples)]), np.array(drawn), 0.9)
+    return low[0], high[0]
 
 
 def test_an_interval_of_a_mean_is_that_of_the_normal() -> None:

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from celldit.errors import CellditError, InputError, UnknownNameError
-from celldit.evaluation.benchmark import CannotRun, Problem, pose, run
+from celldit.evaluation.benchmark import Problem, pose
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "benchmarks"))
 from peers import PEERS, environment, peer_methods
 from peers import run as peers_run
+from peers.environment import CannotRun
 from peers.exchange import read_points, write_request
+from side_by_side import predict
 
 SMALL = Problem("small", "A in d3", "pair", (("A", "d3"),), "A in d3")
 
@@ -58,21 +60,17 @@ def fake(monkeypatch, tmp_path):
     return peer_methods(["fake"], home)
 
 
-def test_a_peer_is_judged_at_every_point_and_reported_at_its_best(fake, tiny_screen, tmp_path):
-    results = run([SMALL], fake, tmp_path / "out", data={"small": tiny_screen})
-    (cell,) = results["results"]
-    assert cell["method"] == "Fake 1.0"
-    assert cell["point"] == "2_near"
-    assert set(cell["points"]) == {"1_far", "2_near"}
-    assert cell["all_cells"]["nmse"] == pytest.approx(1.0, abs=1e-4)
-    assert cell["points"]["1_far"]["nmse"] > 2
-    assert cell["seconds"] < 60
+def test_a_peer_is_judged_at_every_point(fake, tiny_screen):
+    posed = pose(SMALL, tiny_screen)
+    found, about = predict(posed, fake, 0)
+    assert list(found) == ["Fake 1.0, 1_far", "Fake 1.0, 2_near"]
+    assert {name for name, _ in about.values()} == {"Fake 1.0"}
+    far, near = (np.asarray(cells.X) for cells in found.values())
+    assert np.median(far - near) == pytest.approx(1.0)
+    assert all("edited_counts" in cells.layers for cells in found.values())
 
 
-def test_a_peer_that_ran_out_of_time_is_judged_by_what_it_wrote(
-    fake, tiny_screen, tmp_path, monkeypatch
-):
-    """It writes its points, then the time is up: the table says so."""
+def test_a_peer_that_ran_out_of_time_is_judged_by_what_it_wrote(fake, tiny_screen, monkeypatch):
 
     def out_of_time(command, **options):
         options.pop("timeout")
@@ -81,22 +79,18 @@ def test_a_peer_that_ran_out_of_time_is_judged_by_what_it_wrote(
 
     process = SimpleNamespace(run=out_of_time, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(peers_run, "subprocess", process)
-    results = run([SMALL], fake, tmp_path / "out", data={"small": tiny_screen})
-    (cell,) = results["results"]
-    assert cell["stopped_after_minutes"] == 60
-    assert cell["point"] == "2_near"
-    page = (tmp_path / "out" / "benchmark.md").read_text()
-    assert "Stopped before its last point" in page
-    assert "small, Fake 1.0: after 60 minutes; judged at 1_far, 2_near" in page
+    found, _ = predict(pose(SMALL, tiny_screen), fake, 0)
+    assert len(found) == 2
+    assert {cells.uns["stopped_after_minutes"] for cells in found.values()} == {60}
 
 
-def test_a_peer_that_fails_has_its_reason_in_the_table(fake, tiny_screen, tmp_path):
-    results = run([SMALL], fake, tmp_path / "out", seeds=[7], data={"small": tiny_screen})
-    assert results["results"][0]["skipped"] == "Fake 1.0 failed: it fell over"
-    assert "it fell over" in (tmp_path / "out" / "benchmark.md").read_text()
+def test_a_peer_that_fails_has_its_reason_told(fake, tiny_screen, capsys):
+    found, _ = predict(pose(SMALL, tiny_screen), fake, 7)
+    assert not found
+    assert "Fake 1.0: not run (Fake 1.0 failed: it fell over)" in capsys.readouterr().out
 
 
-def test_a_peer_without_a_point_has_a_reason(fake, tiny_screen, tmp_path, monkeypatch):
+def test_a_peer_without_a_point_has_a_reason(fake, tiny_screen, monkeypatch):
     """Out of time before its first point, or gone without one."""
 
     def out_of_time(command, **_):
@@ -111,9 +105,9 @@ def test_a_peer_without_a_point_has_a_reason(fake, tiny_screen, tmp_path, monkey
     ):
         process = SimpleNamespace(run=end, TimeoutExpired=subprocess.TimeoutExpired)
         monkeypatch.setattr(peers_run, "subprocess", process)
-        results = run([SMALL], fake, tmp_path / end.__name__, data={"small": tiny_screen})
-        assert results["results"][0]["skipped"].startswith(said)
-    assert "without a prediction" in results["results"][0]["skipped"]
+        with pytest.raises(CannotRun, match=said) as error:
+            fake["Fake 1.0"](pose(SMALL, tiny_screen), 0)
+    assert "without a prediction" in str(error.value)
 
 
 def test_a_python_that_cannot_be_called_is_a_reason(tmp_path):

@@ -9,7 +9,7 @@ from scipy import stats
 from celldit import datasets
 from celldit.data import setup_anndata
 from celldit.errors import InputError
-from celldit.evaluation import bootstrap_interval, detectable
+from celldit.evaluation import detectable
 from celldit.evaluation.metrics import energy_distance
 from celldit.evaluation.uncertainty import permutation_p_value
 
@@ -57,21 +57,3 @@ def test_p_values_of_equal_samples_are_uniform() -> None:
     rng = np.random.default_rng(1)
     found = [permutation_p_value(*rng.normal(size=(2, 12, 3)), 60, seed)[1] for seed in range(120)]
     assert stats.kstest(found, "uniform").pvalue > 0.01
-
-
-def test_bootstrap_interval_of_a_mean_is_that_of_the_normal() -> None:
-    x = np.random.default_rng(0).normal(3.0, 2.0, size=(400, 2))
-    low, high = bootstrap_interval(x, n_resamples=4000)
-    half = 1.96 * x.std(axis=0) / np.sqrt(400)
-    np.testing.assert_allclose(low, x.mean(axis=0) - half, atol=0.02)
-    np.testing.assert_allclose(high, x.mean(axis=0) + half, atol=0.02)
-    one = bootstrap_interval(x[:, 0], level=0.5)
-    assert np.shape(one[0]) == ()
-    assert low[0] < one[0] < one[1] < high[0]
-
-
-def test_bootstrap_refuses_nonsense() -> None:
-    with pytest.raises(InputError, match="bootstrap"):
-        bootstrap_interval(np.empty((0, 3)))
-    with pytest.raises(InputError, match="bootstrap"):
-        bootstrap_interval(np.ones(3), level=95)

@@ -9,7 +9,6 @@ from celldit.errors import InputError
 from celldit.flow.guidance import GuidedVelocity
 from celldit.flow.solvers import resolve_solver
 from celldit.flow.solvers.grids import uniform_grid
-from celldit.flow.velocity import CountedVelocity
 
 
 def conditional(x, t):
@@ -18,6 +17,17 @@ def conditional(x, t):
 
 def unconditional(x, t):
     return x - 1
+
+
+class CountedVelocity:
+    """A field that counts how often it is evaluated."""
+
+    def __init__(self, velocity):
+        self.velocity, self.n_evaluations = velocity, 0
+
+    def __call__(self, x, t):
+        self.n_evaluations += 1
+        return self.velocity(x, t)
 
 
 def counted(scale, interval=(0.0, 1.0)):

@@ -281,7 +281,7 @@ def test_there_must_be_controls(flowing_model: CellDiT, tiny_screen: ad.AnnData)
         flowing_model.predict(perturbed, perturbations=["A"])
 
 
-@pytest.mark.parametrize("solver", ["euler", "heun", "midpoint", "rk4", "dopri5"])
+@pytest.mark.parametrize("solver", ["euler", "heun", "rk4"])
 def test_solvers_agree(flowing_model: CellDiT, solver: str) -> None:
     exact = flowing_model.predict(perturbations=["A"], solver="rk4", n_steps=40)
     got = flowing_model.predict(perturbations=["A"], solver=solver, n_steps=40)

@@ -7,10 +7,10 @@ import torch
 
 from celldit.errors import InputError
 from celldit.flow import CellNoise
-from celldit.flow.draws import EDIT_STREAM
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edit import EditConfig, flow_edit
 from celldit.inference.solver import SolverConfig
+from celldit.random import EDIT_STREAM
 
 EULER = SolverConfig("euler", n_steps=6)
 
@@ -18,22 +18,18 @@ EULER = SolverConfig("euler", n_steps=6)
 def edited(model, labels, *, n_cells=24, edit=EditConfig(), seed=0, rows=slice(None)):  # noqa: B008
     """Edit the first cells from the first labelled condition to the second."""
     trained = model.trained
-    z_BKD = trained.autoencoder.encode(model._cells.take(slice(0, n_cells)))[rows]
-    told, sources = [], []
+    z_BKD = trained.autoencoder.encode(model._model.cells.take(slice(0, n_cells)))[rows]
+    ends = []
     for label in labels:
         condition = next(
             c for c in trained.frequencies if c.label("+", "control") == label and "d1" in c.context
         )
         asked = ConditionBatch.of(trained, [condition] * len(z_BKD))
         origin = asked.sources(trained.states)
-        source = origin.rows(asked.row, origin.nearest(asked.row, z_BKD))
-        told.append(source.conditioning(asked.embedding, asked.row))
-        sources.append(source)
+        state_B = origin.nearest(asked.row, z_BKD)
+        ends.append(origin.end(asked.embedding, asked.row, state_B))
     noise = CellNoise(torch.arange(n_cells)[rows], seed, EDIT_STREAM)
-    trust_B = torch.ones(len(z_BKD))
-    return z_BKD, flow_edit(
-        trained.flow, z_BKD, z_BKD, *told, *sources, trust_B, EULER, edit, noise
-    )
+    return z_BKD, flow_edit(trained.flow, z_BKD, *ends, EULER, edit, noise)
 
 
 def test_the_own_condition_gives_the_cell_back_to_the_last_bit(flowing_model):

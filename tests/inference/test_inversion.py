@@ -17,7 +17,7 @@ from celldit.inference.solver import SolverConfig, carry
 def ends(model, labels, n_cells):
     """Latents of some cells, and the conditions named by `labels` as the roads see them."""
     trained = model.trained
-    cells = model._cells.take(slice(0, n_cells))
+    cells = model._model.cells.take(slice(0, n_cells))
     z_BKD = trained.autoencoder.encode(cells)
     result = []
     for label in labels:
@@ -26,8 +26,8 @@ def ends(model, labels, n_cells):
         )
         asked = ConditionBatch.of(trained, [condition] * n_cells)
         sources = asked.sources(trained.states)
-        source = sources.rows(asked.row, sources.nearest(asked.row, z_BKD))
-        result.append((source.conditioning(asked.embedding, asked.row), source))
+        state_B = sources.nearest(asked.row, z_BKD)
+        result.append(sources.end(asked.embedding, asked.row, state_B))
     return trained.flow, z_BKD, result
 
 
@@ -39,8 +39,8 @@ def test_noise_and_start_points_are_each_others_inverse(flowing_model):
 
 
 def test_the_own_condition_gives_the_cell_back_to_the_last_bit(flowing_model):
-    flow, z_BKD, [(told, source)] = ends(flowing_model, ["A"], 30)
-    back = invert(flow, z_BKD, z_BKD, told, told, source, source, torch.ones(30), SolverConfig())
+    flow, z_BKD, [end] = ends(flowing_model, ["A"], 30)
+    back = invert(flow, z_BKD, end, end, SolverConfig())
     assert torch.equal(back, z_BKD)
 
 
@@ -56,21 +56,29 @@ def test_there_and_back_without_correction_within_the_solver_error(
 
 
 def test_a_cell_does_not_depend_on_the_others(flowing_model):
-    flow, z_BKD, [(here, a), (there, b)] = ends(flowing_model, ["control", "A"], 8)
-    config, trust_B = SolverConfig(), torch.ones(8)
-    whole = invert(flow, z_BKD, z_BKD, here, there, a, b, trust_B, config)
+    flow, z_BKD, [start, end] = ends(flowing_model, ["control", "A"], 8)
+    config = SolverConfig()
+    whole = invert(flow, z_BKD, start, end, config)
     other = z_BKD.clone()
     other[1:] += 3
-    changed = invert(flow, other, other, here, there, a, b, trust_B, config)
+    changed = invert(flow, other, start, end, config)
     assert torch.equal(whole[0], changed[0])
     assert not torch.equal(whole[1], changed[1])
 
 
-def test_without_trust_it_is_the_prior(flowing_model):
-    flow, z_BKD, [(here, a), (there, b)] = ends(flowing_model, ["control", "A"], 8)
-    baseline = z_BKD + 1
-    moved = invert(flow, z_BKD, baseline, here, there, a, b, torch.zeros(8), SolverConfig())
-    assert torch.equal(moved, baseline)
+@pytest.mark.parametrize("sampler", ["transport", "inversion", "edit"])
+def test_without_weight_it_is_the_effect_model(flowing_model, tiny_screen, sampler):
+    alone = flowing_model.weighted(0)
+    expected = alone.get_latent_representation(
+        tiny_screen[tiny_screen.obs["perturbation"] == "control"].copy(), unit_scale=True
+    )
+    moved = alone.predict(tiny_screen, perturbations=["A"], sampler=sampler, n_steps=2)
+    conditions = [c for c in alone.conditions if c.label("+", "control") == "A"]
+    estimate = alone.trained.population.estimate(conditions)
+    effect = {c.context: e for c, e in zip(conditions, estimate.effect, strict=True)}
+    expected += np.stack([effect[c] for c in moved.obs["donor"].astype(str)])
+    size_F = alone.trained.autoencoder.scale.repeat_interleave(3).numpy()
+    np.testing.assert_allclose(moved.obsm["X_celldit"], expected * size_F, atol=1e-4)
 
 
 @pytest.mark.parametrize("sampler", ["inversion", "edit"])
@@ -112,9 +120,9 @@ def test_what_does_not_fit_is_refused(tiny_model):
 
 
 def test_guidance_of_the_other_condition_only(flowing_model):
-    flow, z_BKD, [(here, a), (there, b)] = ends(flowing_model, ["control", "A"], 8)
+    flow, z_BKD, [start, end] = ends(flowing_model, ["control", "A"], 8)
     plain = SolverConfig(n_steps=4)
-    args = (flow, z_BKD, z_BKD, here, there, a, b, torch.ones(8))
+    args = (flow, z_BKD, start, end)
     guided = invert(*args, replace(plain, guidance=3.0))
     never = invert(*args, replace(plain, guidance=3.0, guidance_interval=(0.99, 0.99)))
     assert not torch.equal(guided, invert(*args, plain))

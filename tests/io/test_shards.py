@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from celldit import CellDiT
 from celldit.errors import FileError, InputError
-from celldit.inference.sampling import TILE
 from celldit.io import shards
+from celldit.io.sampling import TILE
 from celldit.io.shards import Shard, missing
 
 LABELS = ["A", "B", "C", "A+B"]
@@ -71,13 +71,13 @@ def test_a_shard_that_is_there_is_not_made_again(
 def test_what_was_killed_half_way_leaves_no_shard(
     flowing_model: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from celldit.inference import counterfactual as counterfactuals
+    from celldit.inference import edits
 
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(counterfactuals, "edited_tile", dies)
+        patch.setattr(edits, "edit", dies)
         with pytest.raises(KeyboardInterrupt):
             flowing_model.predict(perturbations=LABELS, out=tmp_path, shard="1/2")
     assert missing(tmp_path) == [Shard(i, 2).file_name for i in (1, 2)]

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 from celldit.errors import CellditError, FileError, InputError
-from celldit.inference.sampling import Sampling
+from celldit.io.sampling import Sampling
 from celldit.io.stream import stream
 from celldit.io.write import PredictedCells
 

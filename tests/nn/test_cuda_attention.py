@@ -66,9 +66,9 @@ def test_dropped_weights_stay_within_the_set() -> None:
 def test_the_layer_gives_the_same_through_groups(training: bool) -> None:
     torch.manual_seed(0)
     layer, x = Attention(32, 4).train(training), torch.randn(11, 6, 32)
-    alone = layer(x, x)
+    alone = layer(x)
     with mock.patch.object(cuda_attention, "suits", return_value=True):
-        torch.testing.assert_close(layer(x, x), alone, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(layer(x), alone, rtol=1e-5, atol=1e-5)
 
 
 @needs_cuda
@@ -83,7 +83,7 @@ def test_a_gpu_gives_what_the_cpu_gives(n: int, dtype: torch.dtype) -> None:
         inputs = x.detach().to(device).requires_grad_()
         half = device == "cuda" and dtype == torch.bfloat16
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=half):
-            y = there(inputs, inputs)
+            y = there(inputs)
         y.float().square().sum().backward()
         assert inputs.grad is not None
         gradients.append([z.detach().float().cpu() for z in (y, inputs.grad)])

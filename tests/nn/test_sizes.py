@@ -33,7 +33,7 @@ def test_an_unknown_size_is_refused_with_the_known_ones(tiny_screen: ad.AnnData)
 
 def test_a_model_takes_a_size_by_name(tiny_screen: ad.AnnData) -> None:
     model = CellDiT(tiny_screen, "modules", dit="S")
-    assert model._dit == DiTConfig()
+    assert model._model.design.network == DiTConfig()
 
 
 def test_views_cost_what_their_tokens_do() -> None:

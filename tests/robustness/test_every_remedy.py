@@ -16,14 +16,26 @@ import pytest
 import celldit as cd
 from celldit.errors import CellditError
 
-from .remedies import answers, data, elsewhere, files, further, measured, model, tools
+from .remedies import (
+    answers,
+    data,
+    elsewhere,
+    figures,
+    files,
+    further,
+    measured,
+    modalities,
+    model,
+    tools,
+)
 from .remedies.case import Case, Scope
 from .remedies.others import OTHERS
 
 PACKAGE = Path(cd.__file__).parent
+MODULES = (data, files, model, tools, answers, further, elsewhere, measured, figures, modalities)
 CASES: dict[str, Case] = {
     f"{module.__name__.rpartition('.')[2]}: {name}": case
-    for module in (data, files, model, tools, answers, further, elsewhere, measured)
+    for module in MODULES
     for name, case in module.CASES.items()
 }
 #: What each case made celldit say, and where in the code; filled as the cases run.

@@ -197,7 +197,7 @@ def test_nothing_larger_than_the_batch_is_made_dense(
 def test_fitting_looks_at_a_bounded_number_of_cells(
     make_cells: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celldit.tokenizers.canonical.sample_cells.__defaults__", (10,))
+    monkeypatch.setattr("celldit.tokenizers.canonical.MAX_FIT_CELLS", 10)
     cells = make_cells(50)
     first, again = Modules(3).fit(cells), Modules(3).fit(cells)
     assert np.array_equal(first.eigengenes.loadings, again.eigengenes.loadings)

@@ -37,7 +37,7 @@ MUTATIONS = (
         "flow/test_guidance.py",
     ),
     Mutation(
-        "off by one step", "flow/solvers/heun.py",
+        "off by one step", "flow/solvers/fixed.py",
         "field(x + dt * k1, t + dt)", "field(x + dt * k1, t)", "flow/test_solvers.py",
     ),
     Mutation(
@@ -56,8 +56,7 @@ MUTATIONS = (
     ),
     Mutation(
         "off by one", "effects/kernel.py",
-        "equal = (set_a[:, None] == set_b[None]) & several[:, None]",
-        "equal = set_a[:, None] == set_b[None]",
+        "((set_a[i] == set_b[j]) & several[i])", "(set_a[i] == set_b[j])",
         "effects/test_interaction.py",
     ),
     Mutation(

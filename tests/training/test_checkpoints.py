@@ -32,7 +32,7 @@ from celldit.training.saving.state_file import read_state, write_state
 
 #: As in ``tests/robustness/test_kills.py``.
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
-CONFIG = TrainingConfig(flow_steps_per_epoch=6, n_trials=2, flow_batch=32)
+CONFIG = TrainingConfig(flow_steps_per_epoch=6, n_trials=2, flow_batch=32, least_gain=0)
 
 
 def model_of(adata: ad.AnnData, n_dims: int = 6, **options: Any) -> CellDiT:

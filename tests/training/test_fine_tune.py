@@ -14,7 +14,7 @@ import torch
 import celldit as cd
 from celldit import CellDiT
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.effects.joining import joined
+from celldit.effects.fit_prior import joined
 from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
@@ -262,16 +262,6 @@ def test_a_new_training_after_tuning_knows_its_own_conditions_alone(
     assert set(model.predict_effects("A")["perturbation"]) == {"A"}
     with pytest.raises(UnknownNameError, match="known: 'A'"):
         model.predict(perturbations=["B"])
-
-
-def test_a_model_with_context_embeddings_cannot_go_on(
-    tiny_screen: ad.AnnData, train_tiny: Callable[..., CellDiT], tmp_path: Path
-) -> None:
-    model = train_tiny(
-        tiny_screen, dit=DiTConfig(depth=1, width=16, n_heads=2, context_embedding=True)
-    )
-    with pytest.raises(InputError, match=r"context_embedding=True.*train one without"):
-        model.fine_tune(setup(tiny_screen), max_epochs=1, **QUICK)
 
 
 def test_cells_on_disk_stay_there(tiny_screen: ad.AnnData, saved: Path, tmp_path: Path) -> None:

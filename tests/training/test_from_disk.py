@@ -19,7 +19,7 @@ import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.data import Cells, Fields, StoredCells
-from celldit.effects import EffectPrior
+from celldit.effects.fit_prior import fit_prior
 from celldit.errors import FileError
 from celldit.latent import Autoencoder, LatentConfig
 from celldit.tokenizers import resolve
@@ -61,7 +61,7 @@ def test_on_kang_disk_and_memory_train_the_same_model(
     for name in ("a.h5ad", "b.zarr"):
         (tmp_path / name).rename(shards / name)
     expected, model = train_tiny(kang), train_tiny(shards)
-    assert isinstance(model._cells, StoredCells)
+    assert isinstance(model._model.cells, StoredCells)
     assert model.trained.model_id == expected.trained.model_id
     assert model.trained.calibration.to_config() == expected.trained.calibration.to_config()
     assert model.history == expected.history
@@ -98,7 +98,7 @@ def test_latents_in_a_file_are_those_in_memory(encoder: tuple, no_scratch: Path)
         assert torch.equal(pickle.loads(pickle.dumps(in_file))[:], z_NKD)
         table = ConditionTable.from_cells(cells, "+")
         for z in (in_file, z_NKD.flatten(1).double().numpy()):
-            prior = EffectPrior.fit(z, table)
+            prior = fit_prior(z, table)
             population = Population.fit(z, cells.size_factors, table, prior)
             if z is in_file:
                 from_file = population.arrays()
@@ -126,9 +126,9 @@ def test_blocks_do_not_change_what_is_estimated(
         model.encode(cells).flatten(1).double().numpy(),
         ConditionTable.from_cells(cells, "+"),
     )
-    whole = Population.fit(z, cells.size_factors, table, EffectPrior.fit(z, table)).arrays()
+    whole = Population.fit(z, cells.size_factors, table, fit_prior(z, table)).arrays()
     monkeypatch.setattr(of_conditions, "BLOCK", 37)
-    parts = Population.fit(z, cells.size_factors, table, EffectPrior.fit(z, table)).arrays()
+    parts = Population.fit(z, cells.size_factors, table, fit_prior(z, table)).arrays()
     for name, array in whole.items():
         np.testing.assert_allclose(parts[name], array, rtol=1e-6, atol=1e-9, err_msg=name)
 

@@ -17,7 +17,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.effects import EffectPrior
+from celldit.effects.fit_prior import fit_prior
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.inference.noise import NoiseSources
@@ -66,7 +66,7 @@ def test_a_shape_that_is_no_gaussian_is_learned_and_trusted() -> None:
     ring_N2 = 2 * np.stack([np.cos(angle), np.sin(angle)], 1) + rng.normal(0, 0.1, (4000, 2))
     z_NKD = torch.from_numpy(ring_N2.astype(np.float32))[:, None]
     table = ConditionTable((Condition(),), np.zeros(4000, dtype=np.int64))
-    prior = EffectPrior.fit(z_NKD, table, features=None, seed=0)
+    prior = fit_prior(z_NKD, table, features=None, seed=0)
     population = Population.fit(z_NKD, np.ones(4000), table, prior)
     states = States.single(population, table)
     flow = AnchoredFlow(1, 2, DiTConfig(width=32, depth=1, n_heads=2, dropout=0.0))

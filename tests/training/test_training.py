@@ -16,7 +16,7 @@ from celldit import CellDiT
 from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
-from celldit.training import TrainingConfig
+from celldit.training import TrainingConfig, flow_stage
 from celldit.training.config import FORMER, IDLE
 from celldit.training.flow_stage import FlowStage
 
@@ -95,6 +95,47 @@ def test_training_moves_the_flow(tiny_model: CellDiT, train_tiny: Train, screen:
     read_out = "dit.trunk.project_out.weight"
     assert not torch.equal(start[read_out], moved[read_out])
     assert all(torch.isfinite(w).all() for w in moved.values() if w.is_floating_point())
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[FlowStage]:
+    """The runs of the flow that are made."""
+    made: list[FlowStage] = []
+    monkeypatch.setattr(
+        flow_stage, "FlowStage", lambda *a, **k: made.append(FlowStage(*a, **k)) or made[-1]
+    )
+    return made
+
+
+def four_epochs(**settings: Any) -> dict[str, Any]:
+    return {"max_epochs": 4, "config": {"n_trials": 3, "new_cells": False, **settings}}
+
+
+def test_a_network_that_saves_nothing_is_given_up_half_way(
+    screen: ad.AnnData, train_tiny: Train, runs: list[FlowStage]
+) -> None:
+    """Shifts of the latent that are the same in all cells leave nothing to a network."""
+    model = train_tiny(screen, **four_epochs(least_gain=0.9))
+    assert [run.trainer.current_epoch for run in runs] == [2]
+    assert not any(model.flow_weight.values())
+    # It is still a network, for whoever wants to use it in full.
+    kept, average = model.trained.flow.dit.state_dict(), runs[0].averaged_weights()
+    assert all(torch.equal(kept[name], average[f"dit.{name}"]) for name in kept)
+
+
+def test_without_a_least_gain_all_runs_take_all_steps(
+    screen: ad.AnnData, train_tiny: Train, runs: list[FlowStage]
+) -> None:
+    train_tiny(screen, **four_epochs(least_gain=0))
+    assert [run.trainer.current_epoch for run in runs] == [4] * 4
+
+
+def test_a_network_that_saves_enough_is_tried_in_all_trials(
+    screen: ad.AnnData, train_tiny: Train, runs: list[FlowStage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_stage, "best_gain", lambda errors: 0.5)
+    train_tiny(screen, **four_epochs(least_gain=0.4))
+    assert [run.trainer.current_epoch for run in runs[:3]] == [4] * 3
 
 
 def test_history_is_finite_numbers(tiny_model: CellDiT) -> None:

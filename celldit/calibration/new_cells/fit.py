@@ -61,9 +61,9 @@ def fit_new_cells(
     offset_of
         What brings conditions to their mean, which new cells get, too.
     """
-    neutral = decoded_as_they_are(cells, autoencoder, states, state_N)
+    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
     again = TrainingSample.of(
-        cells, table, population, autoencoder, states, state_N, seed, offset_of
+        cells, table, population, autoencoder, states, state_N, seed, offset_of, sizes
     )
     start_G = autoencoder.decoder.head.theta_G.double().numpy()
     search = MomentMatching(again, start_G, states.factors_SFF, cells.size_factors)
@@ -79,14 +79,18 @@ def fit_new_cells(
         search.correct_latents(search.draw(round_), STEP)
     search.update_rates()
     search.measure_margins(N_ROUNDS + N_LAST_ROUNDS)
-    return search.found(neutral.sizes)
+    return search.found(sizes)
 
 
 def decoded_as_they_are(
-    cells: CellStore, autoencoder: Autoencoder, states: States, state_N: np.ndarray
+    cells: CellStore,
+    table: ConditionTable,
+    autoencoder: Autoencoder,
+    states: States,
+    state_N: np.ndarray,
 ) -> NewCellModel:
     """Latents and counts as flow and decoder have them, with library sizes as measured."""
-    sizes = SizeModel.fit(cells.size_factors, state_N, len(states))
+    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
     return NewCellModel.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
 
 

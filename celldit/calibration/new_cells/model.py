@@ -53,7 +53,7 @@ class NewCellModel:
         Usual log total of rates per 10,000 in each state, and the share of a cell's deviation
         from it that stays (see :class:`~celldit.calibration.new_cells.counts.NewCounts`).
     sizes
-        Library sizes of each state.
+        Library sizes of each state and condition.
     by_state
         What is added in each state; nothing in models that know no such thing.
     count_quantiles
@@ -161,7 +161,8 @@ class NewCellModel:
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
-        return {"share": self.share, "learned": self.learned}
+        sizes = self.sizes.to_config()
+        return {"share": self.share, "learned": self.learned, "sizes": sizes}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
@@ -186,7 +187,7 @@ class NewCellModel:
         return cls(
             share=float(config["share"]),
             learned=bool(config.get("learned", True)),
-            sizes=SizeModel(**under("sizes.")),
+            sizes=SizeModel.from_config(config.get("sizes", {}), under("sizes.")),
             by_state=ByState.from_arrays(arrays, (len(own["maps_XFF"]), n_genes)),
             count_quantiles=CountQuantiles.from_arrays(under("margins."), n_genes),
             **own,

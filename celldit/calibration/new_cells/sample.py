@@ -12,6 +12,7 @@ from scipy import sparse
 
 from celldit.calibration.new_cells.by_state import Moments
 from celldit.calibration.new_cells.counts import held_total
+from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
@@ -75,6 +76,7 @@ class TrainingSample:
         state_N: np.ndarray,
         seed: int,
         offset_of: OffsetOf,
+        sizes: SizeModel,
     ) -> TrainingSample:
         """Take as many training cells as keep the work within seconds."""
         rng = np.random.default_rng(seed)
@@ -89,10 +91,13 @@ class TrainingSample:
         used, place_N = np.unique(index, return_inverse=True)
         offset_CG = np.stack([offset_of(table.conditions[i]) for i in used])
         moments = Moments.of(counts_NG, some.size_factors, row_N, len(states))
-        size_N = some.size_factors.copy()
+        # What a condition adds to sizes stays with its cells.
+        factor_N = np.exp(sizes.shifts(table.conditions)[index]).astype(np.float32)
+        size_N = some.size_factors / factor_N
         for x in range(len(states)):
             own = np.flatnonzero(row_N == x)
             size_N[own] = size_N[rng.permutation(own)]
+        size_N = size_N * factor_N
         mixed = replace(some, size_factors=size_N)
         return cls(
             mixed,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import Debug, Json, Overwrite, Quiet, Seed
 
 
 def baseline(
@@ -30,16 +30,16 @@ def baseline(
         Path | None,
         typer.Option(metavar="FILE", help="Control cells to move, if not those of TRAIN.h5ad."),
     ] = None,
-    perturbation_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
+    perturbation_key: options.PerturbationKey = None,
     control_label: Annotated[str | None, typer.Option(metavar="LABEL")] = None,
-    covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
-    size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
-    counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Predict with a simple baseline, in the layout of celldit predict.
 

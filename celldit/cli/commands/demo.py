@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say_json
-from celldit.cli.options import Debug, Json, Overwrite, Quiet, Seed
 
 DEFAULT_FOLDER = Path("demo_output")
 
@@ -24,11 +24,11 @@ def demo(
             show_default=str(DEFAULT_FOLDER),
         ),
     ] = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Run the whole way once on a real knock-out screen; takes some minutes."""
     folder = DEFAULT_FOLDER if output is None else output

@@ -7,36 +7,30 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import Debug, Dose, Json, ModelFolder, Overwrite, Quiet, Time, read_dose
 
 
 def effects(
-    model: ModelFolder,
+    model: options.ModelFolder,
     data: Annotated[
         Path, typer.Argument(metavar="DATA.h5ad", help="Cells whose contexts are of interest.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write (.csv).")],
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
-    ] = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option("--context", help="Context; repeat for several; all of DATA by default."),
-    ] = None,
-    dose: Dose = None,
-    time: Time = None,
+    perturbation: options.Perturbations = None,
+    context: options.Contexts = None,
+    dose: options.Dose = None,
+    time: options.Time = None,
     min_change: Annotated[
         float, typer.Option(help="Size of a change that matters, log2, for p_changed.")
     ] = 0.25,
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Volcano plots (.pdf, .png, .svg).")
     ] = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Say which genes change, by how much, and how sure that is.
 
@@ -58,7 +52,7 @@ def effects(
             CellDiT.load(model),
             perturbation or None,
             contexts=context or None,
-            dose=read_dose(dose),
+            dose=options.read_dose(dose),
             time=time,
             min_change=min_change,
         )

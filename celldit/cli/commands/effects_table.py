@@ -7,19 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    Control,
-    CountsLayer,
-    CovariateKeys,
-    Debug,
-    Json,
-    Overwrite,
-    PerturbationKey,
-    PerturbationSep,
-    Quiet,
-    SizeFactorKey,
-)
 
 
 def effects_table(
@@ -31,21 +20,21 @@ def effects_table(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad).")],
-    perturbation_key: PerturbationKey = None,
-    control: Control = None,
-    covariate_key: CovariateKeys = None,
-    size_factor_key: SizeFactorKey = None,
-    counts_layer: CountsLayer = None,
-    perturbation_sep: PerturbationSep = None,
+    perturbation_key: options.PerturbationKey = None,
+    control: options.Control = None,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
+    perturbation_sep: options.PerturbationSep = None,
     source: Annotated[str, typer.Option(help="Where the data are from.")] = "",
     licence: Annotated[str, typer.Option(help="On what terms they may be used.")] = "",
     species: Annotated[str, typer.Option(help="Of which organism they are.")] = "",
     direction: Annotated[str, typer.Option(help="knock-out, knock-down, activation or drug.")] = "",
     min_cells: Annotated[int, typer.Option(help="Least cells of a condition.")] = 20,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Measure what each perturbation of a screen does, as a table for celldit train --effects.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import Debug, Json, Overwrite, Quiet, Seed
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ def evaluate(
     truth: Annotated[
         Path, typer.Argument(metavar="TRUTH.h5ad", help="Measured cells, raw counts.")
     ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Table to write (.csv).")
-    ] = None,
+    output: options.Table = None,
     control: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Measured control cells, if TRUTH.h5ad has none."),
@@ -52,11 +50,11 @@ def evaluate(
     metric: Annotated[
         list[str] | None, typer.Option(help="Measure; repeat for several; or all.")
     ] = None,
-    perturbation_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
-    control_label: Annotated[list[str] | None, typer.Option(metavar="LABEL")] = None,
-    covariate_key: Annotated[list[str] | None, typer.Option(metavar="COLUMN")] = None,
-    size_factor_key: Annotated[str | None, typer.Option(metavar="COLUMN")] = None,
-    counts_layer: Annotated[str | None, typer.Option(metavar="LAYER")] = None,
+    perturbation_key: options.PerturbationKey = None,
+    control_label: options.ControlLabel = None,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
     preset: Annotated[
         Literal["vcc2026"] | None,
         typer.Option(help="The six scored measures of Arc's challenge, in place of --metric."),
@@ -66,11 +64,11 @@ def evaluate(
         typer.Option(help="Who computes the preset; the values are the same."),
     ] = "cell-eval2",
     min_cells: Annotated[int, typer.Option(help="Smaller conditions are not scored.")] = 10,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Score predicted cells against measured ones.
 

@@ -7,50 +7,34 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    Debug,
-    Dose,
-    Json,
-    ModelFolder,
-    Overwrite,
-    Quiet,
-    Seed,
-    Time,
-    read_dose,
-)
 from celldit.errors import InputError
 
 
 def explore(
-    model: ModelFolder,
+    model: options.ModelFolder,
     data: Annotated[
         Path, typer.Argument(metavar="SCREEN.h5ad", help="Measured cells, controls among them.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Page to write (.html).")],
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
-    ] = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option("--context", help="Context; repeat for several; all of SCREEN by default."),
-    ] = None,
+    perturbation: options.Perturbations = None,
+    context: options.Contexts = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=QUERY", help="State to reach: a name and a query of obs; repeat."
         ),
     ] = None,
-    dose: Dose = None,
-    time: Time = None,
+    dose: options.Dose = None,
+    time: options.Time = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
     max_cells: Annotated[int, typer.Option(help="Most control cells of a context shown.")] = 150,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Write a page in which the effects of perturbations can be explored, in one file.
 
@@ -70,7 +54,7 @@ def explore(
             perturbation or None,
             contexts=context or None,
             targets=targets,
-            dose=read_dose(dose),
+            dose=options.read_dose(dose),
             time=time,
             title=title,
             max_cells=max_cells,

@@ -8,34 +8,16 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    BatchSize,
-    CountsLayer,
-    Debug,
-    Device,
-    Dose,
-    Grid,
-    Guidance,
-    GuidanceInterval,
-    Json,
-    ModelFolder,
-    Overwrite,
-    Quiet,
-    Seed,
-    Solver,
-    Steps,
-    Time,
-    read_dose,
-)
 from celldit.cli.output import claim
 from celldit.cli.progress import sampling_bar
 
 
 def generate(
-    model: ModelFolder,
+    model: options.ModelFolder,
     n_cells: Annotated[int, typer.Argument(metavar="N", help="How many cells.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad, .zarr).")],
+    output: options.CellsFile,
     perturbation: Annotated[
         str | None,
         typer.Option("--perturbation", "-p", help="Label; all, as in training, by default."),
@@ -47,21 +29,21 @@ def generate(
     like: Annotated[
         Path | None, typer.Option(help="Follow the composition of this .h5ad file.")
     ] = None,
-    counts_layer: CountsLayer = None,
-    dose: Dose = None,
-    time: Time = None,
-    solver: Solver = "heun",
-    n_steps: Steps = 8,
-    grid: Grid = "uniform",
-    guidance: Guidance = 1.0,
-    guidance_interval: GuidanceInterval = (0.0, 1.0),
-    batch_size: BatchSize = 512,
-    device: Device = "cpu",
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    counts_layer: options.CountsLayer = None,
+    dose: options.Dose = None,
+    time: options.Time = None,
+    solver: options.Solver = "heun",
+    n_steps: options.Steps = 8,
+    grid: options.Grid = "uniform",
+    guidance: options.Guidance = 1.0,
+    guidance_interval: options.GuidanceInterval = (0.0, 1.0),
+    batch_size: options.BatchSize = 512,
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Generate cells that never were.
 
@@ -82,7 +64,7 @@ def generate(
                 covariates=covariates or None,
                 like=None if like is None else read_h5ad(like),
                 counts_layer=counts_layer,
-                dose=read_dose(dose),
+                dose=options.read_dose(dose),
                 time=time,
                 solver=solver,
                 n_steps=n_steps,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import Debug, Json, ModelFolder, Overwrite, Quiet
 
 
 def next_perturbations(
-    model: ModelFolder,
+    model: options.ModelFolder,
     candidate: Annotated[
         list[str] | None,
         typer.Option(
@@ -20,22 +19,17 @@ def next_perturbations(
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", help="How many to choose.")] = 5,
-    context: Annotated[
-        list[str] | None,
-        typer.Option("--context", help="Context; repeat for several; all by default."),
-    ] = None,
+    context: options.Contexts = None,
     gene: Annotated[
         list[str] | None,
         typer.Option("--gene", help="Gene to learn about; repeat; all by default."),
     ] = None,
     n_cells: Annotated[int, typer.Option(help="Cells for each perturbation and context.")] = 100,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Table to write (.csv).")
-    ] = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    output: options.Table = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Choose a batch of perturbations from which most would be learned about the others.
 

@@ -7,31 +7,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    BatchSize,
-    CountsLayer,
-    Debug,
-    Device,
-    Dose,
-    Grid,
-    Guidance,
-    GuidanceInterval,
-    Json,
-    ModelFolder,
-    Overwrite,
-    Quiet,
-    Seed,
-    Steps,
-    Time,
-    read_dose,
-)
 from celldit.cli.output import claim
 from celldit.cli.progress import sampling_bar
 
 
 def predict(
-    model: ModelFolder,
+    model: options.ModelFolder,
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -61,27 +44,25 @@ def predict(
             help="Make one of N shards only; one that is there already is not made again.",
         ),
     ] = None,
-    counts_layer: CountsLayer = None,
+    counts_layer: options.CountsLayer = None,
     missing: Annotated[
         Literal["refuse", "impute"],
         typer.Option(help="Genes that the data lack: refuse, or impute from the model's controls."),
     ] = "refuse",
-    dose: Dose = None,
-    time: Time = None,
+    dose: options.Dose = None,
+    time: options.Time = None,
     sampler: Annotated[
         Literal["transport", "inversion", "edit"],
         typer.Option(help="How the flow moves a cell; see CellDiT.predict."),
     ] = "transport",
     solver: Annotated[
         str | None,
-        typer.Option(
-            help="euler, midpoint, heun, rk4 or dopri5.", show_default="heun; euler for edit"
-        ),
+        typer.Option(help="euler, heun or rk4.", show_default="heun; euler for edit"),
     ] = None,
-    n_steps: Steps = 8,
-    grid: Grid = "uniform",
-    guidance: Guidance = 1.0,
-    guidance_interval: GuidanceInterval = (0.0, 1.0),
+    n_steps: options.Steps = 8,
+    grid: options.Grid = "uniform",
+    guidance: options.Guidance = 1.0,
+    guidance_interval: options.GuidanceInterval = (0.0, 1.0),
     n_avg: Annotated[
         int | None,
         typer.Option(help="Draws of noise averaged at each step of edit.", show_default="4"),
@@ -92,13 +73,13 @@ def predict(
             help="Flow time at which edit starts; later keeps more of the cell.", show_default="0"
         ),
     ] = None,
-    batch_size: BatchSize = 512,
-    device: Device = "cpu",
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    batch_size: options.BatchSize = 512,
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Predict control cells as if they had been perturbed.
 
@@ -132,7 +113,7 @@ def predict(
             predicted = loaded.predict(
                 adata,
                 perturbations=perturbation,
-                dose=read_dose(dose),
+                dose=options.read_dose(dose),
                 time=time,
                 sampler=sampler,
                 solver=solver,
@@ -150,7 +131,7 @@ def predict(
                 missing=missing,
             )
         if effects is not None:
-            request: dict[str, Any] = {"dose": read_dose(dose), "time": time}
+            request: dict[str, Any] = {"dose": options.read_dose(dose), "time": time}
             if effects.suffix in (".h5ad", ".zarr"):
                 loaded.predict_effects(perturbation, **request, out=effects, overwrite=overwrite)
             else:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import Debug, Json, Overwrite, Quiet
 from celldit.cli.train_features import read_features
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError
@@ -30,25 +30,16 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the model.")
     ] = None,
-    perturbation_key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column with the perturbation.")
-    ] = None,
+    perturbation_key: options.PerturbationKey = None,
     control: Annotated[
         list[str] | None,
         typer.Option(
             help="Label of unperturbed cells; repeat for several.", show_default="control"
         ),
     ] = None,
-    covariate_key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="Column of the cell's context; repeat for several."),
-    ] = None,
-    size_factor_key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column with library sizes.")
-    ] = None,
-    counts_layer: Annotated[
-        str | None, typer.Option(metavar="LAYER", help="Layer with raw counts, if not X.")
-    ] = None,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
     dose_key: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column with doses.")
     ] = None,
@@ -133,10 +124,10 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
     ] = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Train a model on an AnnData and write it to a folder.
 

@@ -89,13 +89,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def check_there(path: Path) -> None:
-    """Refuse a path that leads nowhere.
-
-    Raises
-    ------
-    FileError
-        With the path.
-    """
+    """Refuse a path that leads nowhere."""
     if not path.exists():
         raise FileError(f"There is no {path}; check the path.")
 
@@ -152,17 +146,7 @@ def _points_out(item: Any) -> bool:
 def refuse_missing_chunks(array: Any, name: str, path: Path) -> None:
     """Refuse an array of which a part was never written or is gone: it would be read as zeros.
 
-    Parameters
-    ----------
-    array
-        Of h5py or zarr, none of whose parts may be all zeros.
-    name, path
-        What it is, for the message.
-
-    Raises
-    ------
-    FileError
-        Says how many parts are missing.
+    None of its parts may be all zeros; `name` and `path` say what it is.
     """
     n_missing = missing_chunks(array)
     if n_missing:
@@ -185,23 +169,9 @@ def missing_chunks(array: Any) -> int:
 
 
 def table_of(root: Any, name: str, columns: Sequence[str], path: Path) -> pd.DataFrame:
-    """Some columns of ``obs`` or ``var``, as anndata reads them into memory.
+    """Some columns of ``obs`` or ``var``, all of which must be there, as anndata reads them.
 
-    Parameters
-    ----------
-    root
-        What :func:`opened` gave.
-    name
-        ``"obs"`` or ``"var"``.
-    columns
-        Those wanted; all must be there.
-    path
-        Of the file, for messages and for tables as old anndata wrote them.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Its index holds the names, as text.
+    The index holds the names, as text; `root` is what :func:`opened` gave.
     """
     table = root[name]
     version = "" if not hasattr(table, "keys") else str(table.attrs.get("encoding-version", ""))

@@ -110,16 +110,9 @@ perturbation_sep
 def open_fields(
     path: str | os.PathLike[str], fields: Fields, genes: Sequence[str] | None = None
 ) -> StoredCells:
-    """Open cells on disk of which it is known what their columns mean.
+    """Open cells on disk of which it is known what their columns mean; see :func:`open_store`.
 
-    Parameters
-    ----------
-    path
-        As for :func:`open_store`.
-    fields
-        What the columns mean.
-    genes
-        The genes wanted, in the order wanted; None for all.
+    With `genes` those alone, in their order.
     """
     paths = shard_paths(path)
     frames, names = [], []
@@ -149,10 +142,7 @@ def open_backed(
 ) -> StoredCells | None:
     """Open the file behind a backed AnnData, with the columns that it has in memory.
 
-    Returns
-    -------
-    StoredCells or None
-        None where the counts are not on disk by rows (not backed, a view, a layer, CSC).
+    None where the counts are not on disk by rows (not backed, a view, a layer, CSC).
     """
     backed = adata.isbacked and not adata.is_view and fields.counts_layer is None
     if not backed or adata.filename is None:
@@ -172,13 +162,7 @@ def open_backed(
 
 
 def shard_paths(path: str | os.PathLike[str]) -> list[Path]:
-    """The files of a store, in their order.
-
-    Raises
-    ------
-    FileError
-        If there is nothing that celldit can read.
-    """
+    """The files of a store, in their order; FileError if there is nothing that can be read."""
     source = check_path(path)
     if not source.exists():
         raise FileError(f"There is no {source}; check the path.")

@@ -39,18 +39,8 @@ def check_matrices(adata: ad.AnnData, name: str) -> None:
 def check_sparse(matrix: Any, name: str) -> None:
     """Refuse a sparse matrix whose row or column numbers lie outside it.
 
-    Parameters
-    ----------
-    matrix
-        In memory, or what anndata gives of one on disk, which is read by blocks; anything else
-        passes.
-    name
-        What holds it, for the message.
-
-    Raises
-    ------
-    InputError
-        If a number is wrong.
+    It is in memory, or what anndata gives of one on disk, which is read by blocks; anything else
+    passes.
     """
     if isinstance(matrix, (CSRDataset, CSCDataset)):
         _check_stored(matrix, name)
@@ -68,19 +58,7 @@ def check_sparse(matrix: Any, name: str) -> None:
 def check_indptr(indptr: np.ndarray, n_rows: int, n_entries: int, name: str) -> None:
     """Refuse beginnings of rows (of columns, in CSC) that do not lie in order among the entries.
 
-    Parameters
-    ----------
-    indptr
-        Where each row begins, and where the last ends, shape (n_rows + 1,).
-    n_rows, n_entries
-        How many rows and stored entries there are.
-    name
-        What holds them, for the message.
-
-    Raises
-    ------
-    InputError
-        If there are more or fewer, they fall, or one lies outside the entries.
+    There are ``n_rows + 1``, the last being where the last row ends.
     """
     wrong = None
     if indptr.ndim != 1 or indptr.dtype.kind not in "iu":
@@ -96,13 +74,7 @@ def check_indptr(indptr: np.ndarray, n_rows: int, n_entries: int, name: str) -> 
 
 
 def check_indices(indices: np.ndarray, n_columns: int, name: str) -> None:
-    """Refuse column numbers (row numbers, in CSC) outside 0 to `n_columns` - 1.
-
-    Raises
-    ------
-    InputError
-        With the first wrong one.
-    """
+    """Refuse column numbers (row numbers, in CSC) outside 0 to `n_columns` - 1."""
     wrong = None
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
         wrong = "its column numbers are no list of whole numbers"

@@ -46,8 +46,8 @@ class StoredCells(CellStore):
         The files, whose cells follow one another.
     fields
         What the columns mean.
-    genes, size_factors, perturbations, covariates, doses, times
-        As in :class:`celldit.data.store.CellStore`; one entry for each of the N cells.
+    genes, size_factors, perturbations, covariates, doses, times, control
+        See :class:`celldit.data.CellStore`.
     packed_names
         Name of each cell as UTF-8, fixed width, shape (N,): a tenth of the memory of text.
     columns
@@ -93,11 +93,7 @@ class StoredCells(CellStore):
     def _picked(self, index: Index) -> dict[str, Any]:
         at = np.arange(self.n_cells)[index if isinstance(index, slice) else np.asarray(index)]
         return {
-            "size_factors": self.size_factors[at],
-            "perturbations": self.perturbations[at],
-            "covariates": self.covariates.iloc[at].reset_index(drop=True),
-            "doses": None if self.doses is None else self.doses[at],
-            "times": None if self.times is None else self.times[at],
+            **self.columns_of(at),
             "packed_names": self.packed_names[at],
             "rows": at if self.rows is None else self.rows[at],
         }
@@ -117,10 +113,7 @@ class StoredCells(CellStore):
     def with_genes(self, genes: Sequence[str]) -> StoredCells:
         """The same cells with other genes, or the same in another order.
 
-        Raises
-        ------
-        InputError
-            If genes are missing, or cells have no counts in these.
+        InputError if genes are missing, or cells have no counts in these.
         """
         columns = match_genes(self.genes, genes)
         columns = columns if self.columns is None else self.columns[columns]
@@ -207,11 +200,6 @@ def refuse_lost_chunks(shard: DiskMatrix) -> None:
     """Refuse a dense matrix with a part of zeros where its genes are seen in other cells.
 
     zarr need not write a part that is all zeros, so that one which is lost looks the same.
-
-    Raises
-    ------
-    FileError
-        Naming the first cells and genes of the part.
     """
     height, width = shard.chunk_rows, shard.chunk_columns
     starts = range(0, shard.shape[0], height)

@@ -34,19 +34,8 @@ _MOST_BLOCKS = 10_000
 def check_lengths(item: Any, raw: BinaryIO, n_file: int) -> None:
     """Refuse a group or array with texts, or attributes that are texts, longer than the file.
 
-    Parameters
-    ----------
-    item
-        Of h5py.
-    raw
-        The same file, open for reading bytes.
-    n_file
-        Its size.
-
-    Raises
-    ------
-    ValueError
-        With the length, and the name of the array or attribute.
+    `raw` is the same file, open for reading bytes, of `n_file` bytes. ValueError with the length,
+    and the name of the array or attribute.
     """
     address = h5py.h5o.get_info(item.id).addr
     messages = list(_messages(raw, item.file.userblock_size, address, n_file))

@@ -32,20 +32,7 @@ _SMALLEST_SIZE, _LARGEST_SIZE = 1e-4, 1e9
 
 
 def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
-    """Take a column of ``adata.obs``.
-
-    Parameters
-    ----------
-    adata
-        N cells.
-    key
-        Name of the column.
-    role
-        The argument that named it, such as ``"perturbation_key"``, for the error message.
-
-    Returns
-    -------
-    pandas.Series of length N
+    """Take a column of ``adata.obs``; `role` is the argument that named it, for messages.
 
     Raises
     ------
@@ -67,19 +54,7 @@ def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
 
 
 def text_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
-    """Take a column of ``adata.obs`` as strings.
-
-    Returns
-    -------
-    numpy.ndarray of object (str), shape (N,)
-
-    Raises
-    ------
-    InputError
-        If values are missing.
-    UnknownNameError
-        If there is no such column.
-    """
+    """Take a column of ``adata.obs`` as text, object (str), shape (N,); none may be missing."""
     column = obs_column(adata, key, role)
     _refuse_missing(column, key, role)
     codes, distinct = pd.factorize(column)
@@ -96,19 +71,7 @@ def label_column(adata: ad.AnnData, fields: Fields) -> np.ndarray:
 
 
 def number_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
-    """Take a column of ``adata.obs`` as finite numbers; categories and text may spell them.
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (N,)
-
-    Raises
-    ------
-    InputError
-        If values are missing, infinite or not numbers.
-    UnknownNameError
-        If there is no such column.
-    """
+    """Take a column of ``adata.obs`` as finite numbers, float64, which text may spell."""
     column = obs_column(adata, key, role)
     _refuse_missing(column, key, role)
     if _are_dates(column):
@@ -176,16 +139,9 @@ def read_covariates(adata: ad.AnnData, keys: tuple[str, ...]) -> pd.DataFrame:
 
 
 def join_contexts(covariates: pd.DataFrame) -> np.ndarray:
-    """Name the context of each cell: its covariate values joined with ``" | "``.
+    """Name the context of each cell: its covariate values joined with ``" | "``, object (str).
 
-    Parameters
-    ----------
-    covariates
-        N rows of strings; without columns, every context is ``""``.
-
-    Returns
-    -------
-    numpy.ndarray of object (str), shape (N,)
+    Without columns, every context is ``""``.
     """
     joined = np.full(len(covariates), "", dtype=object)
     for position, key in enumerate(covariates.columns):

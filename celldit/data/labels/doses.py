@@ -15,26 +15,10 @@ __all__ = ["canonical_doses", "dose_parts"]
 
 
 def dose_parts(dose: object, n_parts: int, sep: str = "+") -> tuple[float, ...]:
-    """Read a dose as one number for each part of a label.
+    """Read a dose, such as ``"1+0.5"``, as one number for each of a label's parts.
 
-    Parameters
-    ----------
-    dose
-        A number, or text such as ``"1"`` or ``"1+0.5"``.
-    n_parts
-        How many perturbations the label has.
-    sep
-        What stands between two numbers, the same as in labels.
-
-    Returns
-    -------
-    tuple of float, length n_parts
-        A single number is repeated.
-
-    Raises
-    ------
-    InputError
-        If a number is missing, negative or infinite, or if there are neither one nor ``n_parts``.
+    A single number is repeated. InputError if a number is missing, negative or infinite, or if
+    there are neither one nor ``n_parts``.
     """
     values = _numbers(dose, sep)
     if len(values) == 1:
@@ -50,19 +34,10 @@ def dose_parts(dose: object, n_parts: int, sep: str = "+") -> tuple[float, ...]:
 def canonical_doses(
     doses: Iterable[object], labels: Iterable[str], sep: str = "+", control: str = "control"
 ) -> np.ndarray:
-    """Bring doses into the order of the canonical labels.
+    """Bring the doses of N labels as written into the order of the canonical labels.
 
     ``"B+A"`` with ``"1+0.5"`` is ``"A+B"`` with ``"0.5+1"``. Numbers that belong to the control are
     dropped, and a control without a dose has dose 0.
-
-    Parameters
-    ----------
-    doses
-        N numbers or texts.
-    labels
-        N labels as written, not yet canonical.
-    sep, control
-        As in :func:`celldit.data.labels.labels.parts`.
 
     Returns
     -------

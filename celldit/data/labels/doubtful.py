@@ -45,19 +45,9 @@ def usual_control(label: str) -> bool:
 
 
 def check_split(labels: Iterable[str], sep: str, control: str) -> None:
-    """Refuse labels that the separator tears apart.
+    """Refuse distinct labels as written that the separator tears apart.
 
-    Parameters
-    ----------
-    labels
-        Distinct labels as they are written.
-    sep, control
-        The grammar of the labels; see :func:`celldit.data.labels.labels.parts`.
-
-    Raises
-    ------
-    InputError
-        If the separator lies inside brackets, or at an end of a label; shows three.
+    InputError if it lies inside brackets, or at an end of a label; shows three.
     """
     known = list(labels)
     torn = [
@@ -76,19 +66,7 @@ def check_split(labels: Iterable[str], sep: str, control: str) -> None:
 
 
 def warn_doubtful(labels: Iterable[str], sep: str, controls: Sequence[str], key: str) -> None:
-    """Warn of labels that look as if they meant something else.
-
-    Parameters
-    ----------
-    labels
-        Distinct labels as they are written.
-    sep
-        What stands between two perturbations of one cell.
-    controls
-        The labels of unperturbed cells.
-    key
-        The column that holds them.
-    """
+    """Warn of distinct labels in the column `key` that look as if they meant something else."""
     known = [n for n in labels if n not in controls and len(n) <= _LONGEST]
     for warning in (
         *_split_in_doubt(known, sep),
@@ -101,17 +79,7 @@ def warn_doubtful(labels: Iterable[str], sep: str, controls: Sequence[str], key:
 
 
 def joined_otherwise(label: str, known: Collection[str], sep: str) -> tuple[str, list[str]] | None:
-    """What joins a label of which all parts are known, and the parts; None if nothing does.
-
-    Parameters
-    ----------
-    label
-        Without `sep`.
-    known
-        Names of perturbations and controls.
-    sep
-        What should stand between two perturbations.
-    """
+    """What joins a label of which all parts are known, and the parts; None if nothing does."""
     for joiner in _JOINERS:
         if joiner not in label or joiner in sep:
             continue

@@ -19,10 +19,7 @@ __all__ = ["canonical", "canonical_array", "join", "parts", "split_label", "with
 def split_label(label: str, sep: str = "+") -> tuple[str, ...]:
     """Cut a label into its parts as they are written, controls and repetitions included.
 
-    Raises
-    ------
-    InputError
-        If the label, or one of its parts, is empty.
+    InputError if it, or one of its parts, is empty.
     """
     pieces = tuple(piece.strip() for piece in label.split(sep))
     if not all(pieces):
@@ -35,26 +32,10 @@ def split_label(label: str, sep: str = "+") -> tuple[str, ...]:
 
 
 def parts(label: str, sep: str = "+", control: str = "control") -> tuple[str, ...]:
-    """List the perturbations in a label, sorted, each once.
+    """List the perturbations in a label, sorted, each once; none for the control.
 
-    Parameters
-    ----------
-    label
-        A label such as ``"A"``, ``"B+A"``, ``"A+control"`` or the control itself.
-    sep
-        What stands between two perturbations of one cell.
-    control
-        The label of unperturbed cells.
-
-    Returns
-    -------
-    tuple of str
-        The parts; empty for the control.
-
-    Raises
-    ------
-    InputError
-        If the label, or one of its parts, is empty.
+    The label is one such as ``"A"``, ``"B+A"``, ``"A+control"`` or the control itself. InputError
+    if it, or one of its parts, is empty.
     """
     # Compared whole first: the control's own name may contain the separator.
     if label.strip() == control:
@@ -72,29 +53,12 @@ def canonical(label: str, sep: str = "+", control: str = "control") -> str:
     """Rewrite a label in its canonical form.
 
     ``"B + A"`` becomes ``"A+B"``, ``"A+A"`` and ``"A+control"`` become ``"A"``.
-
-    Raises
-    ------
-    InputError
-        If the label, or one of its parts, is empty.
     """
     return join(parts(label, sep, control), sep, control)
 
 
 def canonical_array(labels: Iterable[str], sep: str = "+", control: str = "control") -> np.ndarray:
-    """Rewrite many labels in canonical form, parsing each distinct label once.
-
-    Parameters
-    ----------
-    labels
-        N labels.
-    sep, control
-        As in :func:`parts`.
-
-    Returns
-    -------
-    numpy.ndarray of object, shape (N,)
-    """
+    """Rewrite N labels in canonical form, object, parsing each distinct label once."""
     codes, distinct = pd.factorize(np.asarray(list(labels), dtype=object))
     table = np.empty(len(distinct), dtype=object)
     table[:] = [canonical(str(label), sep, control) for label in distinct]
@@ -106,19 +70,7 @@ def with_one_control(
 ) -> np.ndarray:
     """Write the control in place of other names of it, as labels or as parts of them.
 
-    Parameters
-    ----------
-    labels
-        N labels, object (str).
-    others
-        Labels that mean the control, too.
-    sep, control
-        As in :func:`parts`.
-
-    Returns
-    -------
-    numpy.ndarray of object, shape (N,)
-        Each with as many parts as before, so that doses stay beside theirs.
+    Each label has as many parts as before, so that doses stay beside theirs.
     """
     also = set(others)
     if not also:

@@ -22,12 +22,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Pick:
-    """A candidate that was picked.
+    """A candidate that was picked, by its position.
 
     Attributes
     ----------
-    candidate
-        Its position.
     gain
         Variance that measuring it takes away, its own and of others, given those picked before, as
         a share of what was there at the start.

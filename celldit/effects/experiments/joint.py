@@ -40,12 +40,6 @@ class JointEffects:
     covariance_FQQ: np.ndarray
     basis_FF: np.ndarray
 
-    def sd_of(self, weights_Q: np.ndarray, loadings_FG: np.ndarray) -> np.ndarray:
-        """Standard deviation of a weighted sum of the effects, after a linear map, (G,)."""
-        variance_F = np.einsum("q,fqr,r->f", weights_Q, self.covariance_FQQ, weights_Q).clip(0)
-        sd_G: np.ndarray = np.sqrt(variance_F @ (self.basis_FF @ loadings_FG) ** 2)
-        return sd_G
-
     def draws(self, n: int, seed: int) -> np.ndarray:
         """Deviations of the effects from their mean, in the latent, shape (n, Q, F)."""
         values_FQ, vectors_FQQ = np.linalg.eigh(self.covariance_FQQ)
@@ -56,39 +50,29 @@ class JointEffects:
 
 
 def joint_effects(prior: EffectPrior, conditions: Sequence[Condition]) -> JointEffects:
-    """The posterior of several conditions of trained strata.
+    """The posterior of Q conditions of trained strata.
 
-    Parameters
-    ----------
-    prior
-        The effect model; for what it predicts of perturbations never measured,
-        :attr:`celldit.effects.prior.EffectPrior.of_unseen`.
-    conditions
-        Q conditions.
+    Of what the prior predicts of perturbations never measured it is that of
+    :attr:`celldit.effects.prior.EffectPrior.of_unseen`.
     """
     seen = prior.conditions
-    kernel_QQ = prior.covariance(conditions, conditions)
-    totals_Q = prior.kernel.totals(conditions)
-    levels_Q = prior._columns(conditions)
-    shifts_CF = prior.shifts - prior.level_means(seen)
-    kernel_QC, kernel_CC = prior.covariance(conditions, seen), prior.covariance(seen, seen)
-    totals_C, levels_C = prior.kernel.totals(seen), prior._columns(seen)
-    open_C = prior.baselines.columns(seen)
+    kernel_QQ, kernel_QC = (
+        prior._sharing.dense(conditions, others) for others in (conditions, seen)
+    )
+    totals_Q, totals_C = (prior.kernel.totals(some) for some in (conditions, seen))
+    levels_Q, levels_C = (prior._columns(some) for some in (conditions, seen))
+    shifts_CF = prior.shifts - prior.means(seen)
     n, n_dims = len(conditions), len(prior.signal)
     mean_QF, covariance_FQQ = np.zeros((n, n_dims)), np.zeros((n_dims, n, n))
     for k in range(n_dims):
         signal, common = prior.signal[k], prior.common[k]
         own_QQ = signal * kernel_QQ + common * np.outer(totals_Q, totals_Q)
         cross_QC = signal * kernel_QC + common * np.outer(totals_Q, totals_C)
-        seen_CC = signal * kernel_CC + common * np.outer(totals_C, totals_C)
         for of_q, of_c in zip(levels_Q, levels_C, strict=True):
             own_QQ = own_QQ + np.outer(of_q[:, k], of_q[:, k])
             cross_QC = cross_QC + np.outer(of_q[:, k], of_c[:, k])
-            seen_CC = seen_CC + np.outer(of_c[:, k], of_c[:, k])
-        for of_c in open_C:
-            seen_CC = seen_CC + np.outer(of_c[:, k], of_c[:, k])
-        factor = cho_factor(seen_CC + np.diag(prior.noise), lower=True)
+        factor = cho_factor(prior.covariance_of_shifts(k), lower=True)
         mean_QF[:, k] = cross_QC @ cho_solve(factor, shifts_CF[:, k])
         covariance_FQQ[k] = own_QQ - cross_QC @ cho_solve(factor, cross_QC.T)
     basis_FF = np.linalg.inv(prior.rotation)
-    return JointEffects(mean_QF + prior.level_means(conditions), covariance_FQQ, basis_FF)
+    return JointEffects(mean_QF + prior.means(conditions), covariance_FQQ, basis_FF)

@@ -39,19 +39,11 @@ def describe(
     seed: int,
     spelling: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """What one source knows of genes: one row per gene.
+    """What one source of :func:`celldit.pp.gene_features` knows of genes: one row per gene.
 
-    Parameters
-    ----------
-    source
-        As for :func:`celldit.pp.gene_features`.
-    cells
-        Their controls are what ``"expression"`` looks at; nothing else is. None where there are
-        none in memory.
-    n_components, seed
-        Of the decomposition; None keeps gene sets whole.
-    spelling
-        Names whose case the genes of sets take; None for that of the sets.
+    Of `cells`, None where there are none in memory, the controls are what ``"expression"`` looks
+    at. Without `n_components` gene sets are kept whole. The genes of sets take the case of
+    `spelling`.
     """
     if isinstance(source, pd.DataFrame):
         names, matrix = given(source)

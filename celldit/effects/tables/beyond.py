@@ -58,13 +58,7 @@ class BeyondLatent:
 
     @classmethod
     def from_arrays(cls, genes: Sequence[str], n_rows: int, entries: np.ndarray) -> BeyondLatent:
-        """Rebuild what :meth:`arrays` gave.
-
-        Raises
-        ------
-        ValueError
-            If entries lie outside.
-        """
+        """Rebuild what :meth:`arrays` gave; ValueError if entries lie outside."""
         row, column, value = entries
         inside = not len(row) or (
             min(row.min(), column.min()) >= 0 and row.max() < n_rows and column.max() < len(genes)
@@ -76,7 +70,6 @@ class BeyondLatent:
 
 
 def beyond_latent(
-    name: str,
     given: MatchedTable,
     loadings_FG: np.ndarray,
     keys: Sequence[tuple[str, ...]],
@@ -86,26 +79,24 @@ def beyond_latent(
 
     Parameters
     ----------
-    name, given, loadings_FG
+    given, loadings_FG
         As in :func:`celldit.effects.tables.projection.project`.
     keys, means_PF
         The P perturbations, and their shifts.
     """
-    table, matched = given.table, given.matched
-    loads_FM = loadings_FG[:, matched.own]
-    usual_M = typical_variance(name, table, matched)
-    names = [table.genes[g] for g in matched.theirs]
+    loads_FM = loadings_FG[:, given.own]
+    usual_M = typical_variance(given)
+    names = [given.table.genes[g] for g in given.theirs]
     upper = {gene.upper(): m for m, gene in enumerate(names)}
     row_of = {key: row for row, key in enumerate(keys)}
     rows_N = np.array([row_of[key] for key in given.keys])
     own = [[upper[p.upper()] for p in key if p.upper() in upper] for key in given.keys]
     entries = []
-    for rows, effects_BG, errors_BG in table.blocks():
-        rest_BM = effects_BG[:, matched.theirs] * matched.factor
-        rest_BM = rest_BM - means_PF[rows_N[rows]] @ loads_FM
+    for rows, effects_BM, errors_BM in given.blocks():
+        rest_BM = effects_BM - means_PF[rows_N[rows]] @ loads_FM
         variance_BM = np.broadcast_to(usual_M, rest_BM.shape) + LEAST_ERROR**2
-        if errors_BG is not None:
-            said_BM = (errors_BG[:, matched.theirs] * matched.factor) ** 2
+        if errors_BM is not None:
+            said_BM = errors_BM**2
             variance_BM = np.where(np.isfinite(said_BM), said_BM, usual_M) + LEAST_ERROR**2
         measured_BM = np.isfinite(rest_BM)
         rest_BM = np.where(measured_BM, rest_BM, 0)
@@ -129,5 +120,4 @@ def beyond_latent(
     values = sparse.csr_matrix(
         (value_E / times_P[where[0]], where), shape=(len(keys), len(used)), dtype=np.float32
     )
-    own_names = [given.names[matched.own[m]] for m in used]
-    return BeyondLatent(tuple(own_names), values)
+    return BeyondLatent(tuple(given.genes[m] for m in used), values)

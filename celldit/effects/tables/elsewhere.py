@@ -17,6 +17,7 @@ are those of :data:`UNLEARNED`, and μ_s counts as the rest does.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,7 @@ import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.effects.tables.beyond import BeyondLatent
+from celldit.errors import outside
 
 Key = tuple[str, ...]
 # Amplitude, its standard error, and what is left open, of a table that could not be tried.
@@ -227,13 +229,7 @@ class Elsewhere:
     def from_config(
         cls, config: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
     ) -> Elsewhere:
-        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
-
-        Raises
-        ------
-        ValueError
-            If names and arrays do not fit together.
-        """
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote; ValueError if unfit."""
         tables = []
         for i, said in enumerate(config):
             means_PF = arrays[f"table_{i}.means"].astype(np.float64)
@@ -263,3 +259,32 @@ class Elsewhere:
                 )
             )
         return cls(tuple(tables))
+
+
+def warn_of_tables(elsewhere: Elsewhere) -> None:
+    """Name the tables that are not used, and those whose use nothing has shown."""
+    for table in elsewhere.tables:
+        text = ""
+        if table.contradicts:
+            text = (
+                f"contradicts the data: perturbations that both have ({len(table.shared)}) go the "
+                f"other way (slope {table.contradicts:.2f}). Compare directions, such as "
+                "activation and knock-out, and which group is the control. It is not used"
+            )
+        elif not table.is_used:
+            text = (
+                f"does not help: {len(table.shared)} perturbations that the data have, too, were "
+                "not seen to be predicted better with it than with its rows dealt out at random "
+                f"(probability that they belong where they are: {table.reliability:.2f}). It is "
+                "not used"
+            )
+        elif not table.shared:
+            amplitude, sd, _ = UNLEARNED
+            text = (
+                "shares no perturbation with the data, so nothing tells how far it holds here. "
+                f"Its effects are used at {amplitude} of their size, give or take {sd}, and "
+                "intervals hold that doubt; measure a few of its perturbations to learn it"
+            )
+        if text:
+            said = f"The table of effects {table.name!r} {text}."
+            warnings.warn(said, UserWarning, stacklevel=outside())

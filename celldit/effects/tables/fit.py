@@ -78,15 +78,10 @@ class LeftOut:
 
 
 def left_out(prior: EffectPrior, keys: Sequence[Key]) -> LeftOut:
-    """Leave each of some observed perturbations out, with all conditions it is in.
+    """Leave each of G observed perturbations or combinations out, with all conditions it is in.
 
-    Parameters
-    ----------
-    prior
-        With the strengths for perturbations never seen.
-    keys
-        G perturbations or combinations. A combination is left out alone, as what is added up from
-        its parts is what it would be predicted by.
+    A combination is left out alone, as what is added up from its parts is what it would be
+    predicted by. The prior is that with the strengths for perturbations never seen.
     """
     rows = range(len(prior.conditions))
     own_of = [[i for i in rows if prior.conditions[i].parts == key] for key in keys]
@@ -113,14 +108,8 @@ def left_out(prior: EffectPrior, keys: Sequence[Key]) -> LeftOut:
 def believed(prior: EffectPrior, tables: Sequence[TableEffects], seed: int = 0) -> Elsewhere:
     """The tables with amplitude, reliability and what they leave open.
 
-    Parameters
-    ----------
-    prior
-        Tuned, without any table.
-    tables
-        Effects measured elsewhere, not yet weighed.
-    seed
-        Of shuffles, and of the choice of conditions where there are very many.
+    The prior is tuned without any table. The seed is of shuffles, and of the choice of conditions
+    where there are very many.
     """
     rng = np.random.default_rng(seed)
     base = prior.of_unseen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,44 +24,31 @@ COMMON = 0.25
 
 @dataclass(frozen=True, eq=False)
 class ProjectedTable:
-    """A table as a latent sees it, and what predictions say of it."""
+    """A table as the latent of a decoder with these loadings sees it."""
 
     given: MatchedTable
     projection: Projection
     loadings_FG: np.ndarray
-    provenance: Mapping[str, Any]
 
 
 def projected(
     tables: Mapping[str, MatchedTable], loadings_FG: np.ndarray
 ) -> dict[str, ProjectedTable]:
     """Read tables once, in the latent of a model with these loadings, (F, G)."""
-    found = {}
-    for name, each in tables.items():
-        said = {**each.table.provenance, "genes_matched": each.matched.share}
-        found[name] = ProjectedTable(each, project(name, each, loadings_FG), loadings_FG, said)
-    return found
+    return {
+        name: ProjectedTable(each, project(each, loadings_FG), loadings_FG)
+        for name, each in tables.items()
+    }
 
 
 def informed(prior: EffectPrior, tables: Mapping[str, ProjectedTable], seed: int) -> EffectPrior:
-    """The same prior with tables of effects, each as far as it helps here.
-
-    Parameters
-    ----------
-    prior
-        Tuned, without any table; perhaps of controls alone.
-    tables
-        In the latent.
-    seed
-        Of shuffles.
-    """
+    """The same prior with tables of effects, each as far as it helps here."""
     if not tables:
         return prior
     back_FF, found = np.linalg.inv(prior.rotation), []
     for name, table in tables.items():
         each = shrunk(table.projection.turned(prior.rotation), prior.signal)
-        keys, means_PF = table.projection.keys, each.means_PF @ back_FF
-        beyond = beyond_latent(name, table.given, table.loadings_FG, keys, means_PF)
+        given, keys, means_PF = table.given, table.projection.keys, each.means_PF @ back_FF
         found.append(
             TableEffects(
                 name,
@@ -69,8 +56,8 @@ def informed(prior: EffectPrior, tables: Mapping[str, ProjectedTable], seed: int
                 means_PF,
                 each.common_F @ back_FF,
                 each.shared_F @ back_FF,
-                beyond=beyond,
-                provenance=table.provenance,
+                beyond=beyond_latent(given, table.loadings_FG, keys, means_PF),
+                provenance={**given.table.provenance, "genes_matched": given.share},
             )
         )
     if not prior.conditions:

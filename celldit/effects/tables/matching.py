@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from celldit.effects.tables.table import EffectTable
-from celldit.errors import InputError, examples
+from celldit.errors import InputError, examples, outside
 
 LEAST_GENES = 10
 _ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
@@ -18,34 +18,39 @@ LOG_2 = float(np.log(2))
 
 
 @dataclass(frozen=True, eq=False)
-class Matched:
-    """M genes that a table and a model share.
+class MatchedTable:
+    """A table, and the M of its genes that a model has, too.
 
     Attributes
     ----------
+    name, table
+        The table, by the name that messages have for it.
+    keys
+        Its perturbations as the model writes them, each by the sorted names of its parts.
+    genes
+        Names of the M genes, in the model.
     theirs, own
-        Columns in the table and in the model, shape (M,).
+        Their columns in the table and in the model, shape (M,).
     factor
         What brings stored values to natural logarithms.
     share
         Share of the model's genes that are matched.
     """
 
+    name: str
+    table: EffectTable
+    keys: tuple[tuple[str, ...], ...]
+    genes: tuple[str, ...]
     theirs: np.ndarray
     own: np.ndarray
     factor: float
     share: float
 
-
-@dataclass(frozen=True, eq=False)
-class MatchedTable:
-    """A table, which of its genes are which of a model's, its perturbations as the model writes
-    them, and the names of the model's genes."""
-
-    table: EffectTable
-    matched: Matched
-    keys: tuple[tuple[str, ...], ...]
-    names: tuple[str, ...] = ()
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
+        """Some rows at a time: which, and effects and standard errors of the M genes."""
+        for rows, effects_BG, errors_BG in self.table.blocks():
+            errors_BM = None if errors_BG is None else errors_BG[:, self.theirs] * self.factor
+            yield rows, effects_BG[:, self.theirs] * self.factor, errors_BM
 
 
 def match_tables(
@@ -71,11 +76,11 @@ def match_tables(
     Warns
     -----
     UserWarning
-        If standard errors are missing; as :func:`match_table` otherwise.
+        If standard errors are missing; as :func:`match_genes` otherwise.
     """
     found = {}
     for name, table in tables.items():
-        matched = match_table(name, table, genes)
+        theirs_M, own_M = match_genes(name, table, genes)
         parts = [label.split(sep) for label in table.perturbations]
         spelt = match_names(sorted({part for each in parts for part in each}), perturbations)
         keys = tuple(tuple(sorted(spelt[part] for part in each)) for each in parts)
@@ -93,9 +98,18 @@ def match_tables(
                 "scatters between perturbations, most of which are taken to leave it alone. Give "
                 "them as layers['se'], or as a column se.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=outside(),
             )
-        found[name] = MatchedTable(table, matched, keys, tuple(genes))
+        found[name] = MatchedTable(
+            name,
+            table,
+            keys,
+            tuple(genes[g] for g in own_M),
+            theirs_M,
+            own_M,
+            LOG_2 if table.log == "2" else 1.0,
+            len(own_M) / len(genes),
+        )
     return found
 
 
@@ -108,8 +122,12 @@ def _upper(name: str) -> str:
     return bare.split(".")[0] if _ENSEMBL.fullmatch(bare) else bare
 
 
-def match_table(name: str, table: EffectTable, genes: Sequence[str]) -> Matched:
+def match_genes(
+    name: str, table: EffectTable, genes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
     """Match by name: as it is written, then whatever the case and version, in any of its columns.
+
+    Gives the columns of genes that both have, in the table and in the model, shape (M,) each.
 
     Parameters
     ----------
@@ -164,16 +182,16 @@ def match_table(name: str, table: EffectTable, genes: Sequence[str]) -> Matched:
             "matched by symbol whatever the case, which most one-to-one orthologs of mouse and "
             "human share. How far their effects hold is learned from shared perturbations.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=outside(),
         )
     elif share < 0.5:
         warnings.warn(
             f"The table {name!r} has {n_found} of the {len(genes)} genes of the data ({share:.0%}"
             "); effects on the others follow from how genes vary together.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=outside(),
         )
-    return Matched(theirs_M, own_M, LOG_2 if table.log == "2" else 1.0, share)
+    return theirs_M, own_M
 
 
 def match_names(labels: Sequence[str], known: Sequence[str]) -> dict[str, str]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from celldit.effects.tables.matching import Matched, MatchedTable
-from celldit.effects.tables.table import EffectTable
+from celldit.effects.tables.matching import MatchedTable
 from celldit.errors import InputError
 
 # A decoder is no better than so many units of log rate, however well a gene was measured.
@@ -66,36 +65,26 @@ class Projection:
         )
 
 
-def project(name: str, given: MatchedTable, loadings_FG: np.ndarray) -> Projection:
-    """Read a table once, by blocks.
-
-    Parameters
-    ----------
-    name
-        Of the table, for messages.
-    given
-        P rows, and which of its genes are which of the model's.
-    loadings_FG
-        Of the model's decoder.
+def project(given: MatchedTable, loadings_FG: np.ndarray) -> Projection:
+    """Read the P rows of a table once, by blocks, in the latent of a decoder with these loadings.
 
     Raises
     ------
     InputError
         If a value is infinite, or none is a number.
     """
-    table, matched = given.table, given.matched
-    loads_FM = loadings_FG[:, matched.own].astype(np.float64)
-    variance_M = typical_variance(name, table, matched)
+    table = given.table
+    loads_FM = loadings_FG[:, given.own].astype(np.float64)
+    variance_M = typical_variance(given)
     weight_M = 1 / (variance_M + LEAST_ERROR**2)
     weighed_FM = loads_FM * weight_M
     n_rows = len(table)
     right_PF, square_P = np.zeros((n_rows, len(loads_FM))), np.zeros(n_rows)
     noise_P = np.ones(n_rows)
-    for rows, effects_BG, errors_BG in table.blocks():
-        values_BM = effects_BG[:, matched.theirs] * matched.factor
+    for rows, values_BM, errors_BM in given.blocks():
         if np.isinf(values_BM).any():
             raise InputError(
-                f"The table {name!r} holds infinite effects; drop these rows or genes."
+                f"The table {given.name!r} holds infinite effects; drop these rows or genes."
             )
         missing_BM = np.isnan(values_BM)
         values_BM = np.where(missing_BM, 0, values_BM)
@@ -107,9 +96,8 @@ def project(name: str, given: MatchedTable, loadings_FG: np.ndarray) -> Projecti
             right_PF[rows] /= seen_B[:, None]
             square_P[rows] /= seen_B
             noise_P[rows] /= seen_B
-        if errors_BG is not None:
-            own_BM = errors_BG[:, matched.theirs] * matched.factor
-            own_BM = np.where(np.isfinite(own_BM), own_BM, np.sqrt(variance_M)) ** 2
+        if errors_BM is not None:
+            own_BM = np.where(np.isfinite(errors_BM), errors_BM, np.sqrt(variance_M)) ** 2
             noise_P[rows] *= ((own_BM + LEAST_ERROR**2) @ weight_M) / len(weight_M)
     cells_P = np.full(n_rows, USUAL_CELLS)
     if "n_cells" in table.obs:
@@ -143,23 +131,22 @@ def _pooled(each: Projection) -> Projection:
     )
 
 
-def typical_variance(name: str, table: EffectTable, matched: Matched) -> np.ndarray:
+def typical_variance(given: MatchedTable) -> np.ndarray:
     """Median squared standard error of each matched gene, estimated where there are none."""
-    step = max(1, len(table) // SAMPLE)
+    step = max(1, len(given.table) // SAMPLE)
     picked = []
-    for rows, effects_BG, errors_BG in table.blocks():
-        source_BG = effects_BG if errors_BG is None else errors_BG
+    for rows, effects_BM, errors_BM in given.blocks():
         keep = np.arange(rows.start, rows.stop) % step == 0
-        picked.append(source_BG[keep][:, matched.theirs] * matched.factor)
+        picked.append((effects_BM if errors_BM is None else errors_BM)[keep])
     values_RM = np.concatenate(picked).astype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        if table.errors is not None:
+        if given.table.errors is not None:
             variance_M = np.nanmedian(values_RM**2, axis=0)
         else:
             # Most perturbations do little to most genes: what scatters there is mostly noise.
             middle_M = np.nanmedian(values_RM, axis=0)
             variance_M = (1.4826 * np.nanmedian(np.abs(values_RM - middle_M), axis=0)) ** 2
     if not np.isfinite(variance_M).any():
-        raise InputError(f"The table {name!r} holds no number for genes of the model.")
+        raise InputError(f"The table {given.name!r} holds no number for genes of the model.")
     return np.where(np.isfinite(variance_M), variance_M, np.nanmax(variance_M))

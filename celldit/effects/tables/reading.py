@@ -183,11 +183,8 @@ def _checked(
 def check_table(table: EffectTable) -> None:
     """Refuse a table that cannot be used.
 
-    Raises
-    ------
-    InputError
-        If it is empty, names a gene twice, a perturbation twice in one context or in contradictory
-        directions, or has a direction that is none.
+    It is empty, names a gene twice, a perturbation twice in one context or in contradictory
+    directions, or has a direction that is none.
     """
     if not len(table) or not table.genes:
         raise InputError(EMPTY)

@@ -35,14 +35,9 @@ class Shrunk(NamedTuple):
 
 
 def shrunk(table: Projection, signal_F: np.ndarray) -> Shrunk:
-    """Posterior means of what a table measured.
+    """Posterior means of what a table measured, in coordinates in which cells scatter by 1.
 
-    Parameters
-    ----------
-    table
-        In coordinates in which cells scatter by 1 in every direction.
-    signal_F
-        Variance of effects in each of these, up to a factor.
+    `signal_F` is the variance of effects in each of these, up to a factor.
     """
     n_rows, n_dims = table.right_PF.shape
     prior_F = signal_F / signal_F.mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celldit.evaluation.baselines.additive import Additive
 from celldit.evaluation.baselines.base import Baseline
-from celldit.evaluation.baselines.constant import MeanShift, NoChange
+from celldit.evaluation.baselines.constant import MajorityVote, MeanShift, NoChange
 from celldit.evaluation.baselines.covariance import ControlCovariance
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 from celldit.evaluation.baselines.features import FeatureRidge
@@ -12,7 +12,6 @@ from celldit.evaluation.baselines.fitted import SIMPLE, predict_all, predict_bas
 from celldit.evaluation.baselines.frame import predict_anndata
 from celldit.evaluation.baselines.latent import LatentArithmetic
 from celldit.evaluation.baselines.nearest import NearestPerturbation
-from celldit.evaluation.baselines.vote import MajorityVote
 
 __all__ = [
     "SIMPLE",

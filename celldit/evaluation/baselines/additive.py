@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from celldit.data.cells import Cells
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import UnknownNameError
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
 
@@ -20,31 +18,12 @@ class Additive(Baseline):
     One row for each (perturbation, context), weighted by its number of cells; the strength of the
     ridge by leaving one condition out. Contexts share the effects, so that a context never seen
     perturbed can be predicted.
-
-    Parameters
-    ----------
-    unseen
-        What a part that was never trained on gets: ``"error"``, or ``"mean"`` for the mean shift.
-    perturbation_sep
-        What stands between two perturbations of one cell.
-
-    Raises
-    ------
-    InputError
-        If ``unseen`` is neither of the two.
     """
 
     name = "additive"
 
-    def __init__(
-        self, *, unseen: Literal["error", "mean"] = "error", perturbation_sep: str = "+"
-    ) -> None:
-        super().__init__(perturbation_sep=perturbation_sep)
-        if unseen not in ("error", "mean"):
-            raise InputError(f"unseen={unseen!r} is not known; use 'error' or 'mean'.")
-        self.unseen = unseen
-        self.columns: dict[str, int] = {}
-        self.ridge: RidgeFit | None = None
+    columns: dict[str, int]
+    ridge: RidgeFit
 
     def _fit(self, train: Cells) -> None:
         labels = [self._parts(p) for p in self.effects.perturbations]
@@ -57,14 +36,9 @@ class Additive(Baseline):
         )
 
     def _shift(self, perturbation: str, context: str) -> np.ndarray:
-        effects = self.effects
-        assert self.ridge is not None
-        total_G = np.zeros(len(effects.genes))
+        total_G = np.zeros(len(self.effects.genes))
         for part in self._parts(perturbation):
-            if part in self.columns:
-                total_G += self.ridge.coefficients[self.columns[part]]
-            elif self.unseen == "mean":
-                total_G += effects.average(np.arange(len(effects.perturbations)))
-            else:
+            if part not in self.columns:
                 raise UnknownNameError.among("perturbation", part, self.columns)
+            total_G += self.ridge.coefficients[self.columns[part]]
         return total_G

@@ -21,10 +21,8 @@ class ControlCovariance(Baseline):
 
     name = "covariance of controls"
 
-    def __init__(self, *, perturbation_sep: str = "+") -> None:
-        super().__init__(perturbation_sep=perturbation_sep)
-        self._log = np.zeros((0, 0))
-        self._scale = 0.0
+    _log: np.ndarray
+    _scale: float
 
     def _fit(self, train: Cells) -> None:
         base = train.take(np.flatnonzero(train.is_control))

@@ -12,52 +12,10 @@ from celldit.errors import InputError, UnknownNameError, closest, examples
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
 
-__all__ = ["FeatureRidge", "FeatureTable"]
+__all__ = ["FeatureRidge"]
 
 # A column this large is not shrunk in practice: the mean effect of one perturbation.
 INTERCEPT = 1e3
-
-
-class FeatureTable:
-    """Numbers known of each perturbation, whether it was trained on or not.
-
-    Parameters
-    ----------
-    features
-        One vector of F numbers for each name, or a DataFrame with a row for each.
-
-    Raises
-    ------
-    InputError
-        If vectors differ in length or hold missing values.
-    """
-
-    def __init__(self, features: Mapping[str, Sequence[float] | np.ndarray] | pd.DataFrame) -> None:
-        pairs = (
-            zip(features.index, features.to_numpy(dtype=np.float64), strict=True)
-            if isinstance(features, pd.DataFrame)
-            else features.items()
-        )
-        self.vectors = {str(k): np.asarray(v, dtype=np.float64).ravel() for k, v in pairs}
-        sizes = {len(v) for v in self.vectors.values()}
-        if len(sizes) != 1 or 0 in sizes:
-            raise InputError(
-                f"Features must hold one vector of the same length for each perturbation, but hold "
-                f"{len(self.vectors)} of lengths {sorted(sizes)}."
-            )
-        bad = [name for name, v in self.vectors.items() if not np.isfinite(v).all()]
-        if bad:
-            raise InputError(
-                f"The features of {len(bad)} perturbations have missing or infinite values "
-                f"({examples(bad)}); fill them or leave the perturbations out."
-            )
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self.vectors:
-            near = closest(name, self.vectors)
-            hint = f" Did you mean {near!r}?" if near else ""
-            raise UnknownNameError(f"There are no features of {name!r}; add them.{hint}")
-        return self.vectors[name]
 
 
 class FeatureRidge(Baseline):
@@ -82,6 +40,9 @@ class FeatureRidge(Baseline):
     """
 
     name = "ridge on features"
+    ridge: RidgeFit
+    _mean: np.ndarray
+    _scale: np.ndarray
 
     def __init__(
         self,
@@ -90,15 +51,12 @@ class FeatureRidge(Baseline):
         perturbation_sep: str = "+",
     ) -> None:
         super().__init__(perturbation_sep=perturbation_sep)
-        self.features = FeatureTable(features)
-        self.ridge: RidgeFit | None = None
-        self._mean = np.zeros(0)
-        self._scale = np.ones(0)
+        self.features = _vectors(features)
 
     def _fit(self, train: Cells) -> None:
         effects = self.effects
         trained = sorted({part for p in effects.perturbations for part in self._parts(p)})
-        table = np.stack([self.features[part] for part in trained])
+        table = np.stack([self._features_of(part) for part in trained])
         self._mean = table.mean(axis=0)
         spread = table.std(axis=0)
         # A feature that is the same for all trained perturbations cannot be learned from.
@@ -107,11 +65,41 @@ class FeatureRidge(Baseline):
         design_EF = np.stack([self._describe(p) for p in effects.perturbations])
         self.ridge = fit_ridge(design_EF, effects.shifts, effects.n_cells, effects.perturbations)
 
+    def _features_of(self, name: str) -> np.ndarray:
+        if name not in self.features:
+            near = closest(name, self.features)
+            hint = f" Did you mean {near!r}?" if near else ""
+            raise UnknownNameError(f"There are no features of {name!r}; add them.{hint}")
+        return self.features[name]
+
     def _describe(self, label: str) -> np.ndarray:
         names = self._parts(label)
-        described = sum((self.features[n] - self._mean) * self._scale for n in names)
+        described = sum((self._features_of(n) - self._mean) * self._scale for n in names)
         return np.concatenate([[INTERCEPT * len(names)], np.asarray(described)])
 
     def _shift(self, perturbation: str, context: str) -> np.ndarray:
-        assert self.ridge is not None
         return self._describe(perturbation) @ self.ridge.coefficients
+
+
+def _vectors(
+    features: Mapping[str, Sequence[float] | np.ndarray] | pd.DataFrame,
+) -> dict[str, np.ndarray]:
+    pairs = (
+        zip(features.index, features.to_numpy(dtype=np.float64), strict=True)
+        if isinstance(features, pd.DataFrame)
+        else features.items()
+    )
+    vectors = {str(k): np.asarray(v, dtype=np.float64).ravel() for k, v in pairs}
+    sizes = {len(v) for v in vectors.values()}
+    if len(sizes) != 1 or 0 in sizes:
+        raise InputError(
+            f"Features must hold one vector of the same length for each perturbation, but hold "
+            f"{len(vectors)} of lengths {sorted(sizes)}."
+        )
+    bad = [name for name, v in vectors.items() if not np.isfinite(v).all()]
+    if bad:
+        raise InputError(
+            f"The features of {len(bad)} perturbations have missing or infinite values "
+            f"({examples(bad)}); fill them or leave the perturbations out."
+        )
+    return vectors

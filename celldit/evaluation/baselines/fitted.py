@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import anndata as ad
@@ -13,12 +13,11 @@ from celldit.data.fields import Fields
 from celldit.errors import CellditError, InputError, UnknownNameError
 from celldit.evaluation.baselines.additive import Additive
 from celldit.evaluation.baselines.base import Baseline
-from celldit.evaluation.baselines.constant import MeanShift, NoChange
+from celldit.evaluation.baselines.constant import MajorityVote, MeanShift, NoChange
 from celldit.evaluation.baselines.covariance import ControlCovariance
 from celldit.evaluation.baselines.frame import predict_anndata
 from celldit.evaluation.baselines.latent import LatentArithmetic
 from celldit.evaluation.baselines.nearest import NearestPerturbation
-from celldit.evaluation.baselines.vote import MajorityVote
 
 __all__ = ["SIMPLE", "predict_all", "predict_baseline"]
 
@@ -39,7 +38,6 @@ def predict_all(
     control: ad.AnnData,
     conditions: set[tuple[str, str]],
     *,
-    names: tuple[str, ...] = tuple(SIMPLE),
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
     """Fit every simple predictor and predict conditions.
@@ -53,8 +51,6 @@ def predict_all(
         Cells whose controls are moved.
     conditions
         (perturbation, context) to predict.
-    names
-        Which of :data:`SIMPLE`.
     seed
         Of the rounding of counts.
 
@@ -87,9 +83,9 @@ def predict_all(
     base = Cells.from_anndata(control, replace(fields, dose_key=None, time_key=None), cells.genes)
     found: dict[str, ad.AnnData] = {}
     skipped: dict[str, str] = {}
-    for name in names:
+    for name, make in SIMPLE.items():
         try:
-            made = SIMPLE[name](perturbation_sep=fields.perturbation_sep).fit(learned)
+            made = make(perturbation_sep=fields.perturbation_sep).fit(learned)
             found[name] = _predict(made, base, conditions, fields, seed)
         except CellditError as error:
             skipped[name] = str(error)
@@ -99,14 +95,19 @@ def predict_all(
 
 
 def predict_baseline(
-    name: str, train: ad.AnnData, control: ad.AnnData, perturbations: list[str], *, seed: int = 0
+    baseline: str | Callable[..., Baseline],
+    train: ad.AnnData,
+    control: ad.AnnData,
+    perturbations: Sequence[str],
+    *,
+    seed: int = 0,
 ) -> ad.AnnData:
     """Fit one simple predictor and predict perturbations in every context of the controls.
 
     Parameters
     ----------
-    name
-        One of :data:`SIMPLE`.
+    baseline
+        One of :data:`SIMPLE`, or what makes another, called with ``perturbation_sep``.
     train
         Cells to learn from, set up.
     control
@@ -123,13 +124,14 @@ def predict_baseline(
     InputError
         If cells cannot be used.
     """
-    if name not in SIMPLE:
-        raise UnknownNameError.among("baseline", name, SIMPLE)
+    if isinstance(baseline, str) and baseline not in SIMPLE:
+        raise UnknownNameError.among("baseline", baseline, SIMPLE)
+    make = SIMPLE[baseline] if isinstance(baseline, str) else baseline
     fields = replace(Fields.from_anndata(train), dose_key=None, time_key=None)
     learned = Cells.from_anndata(train, fields)
     base = Cells.from_anndata(control, fields, learned.genes)
-    made = SIMPLE[name](perturbation_sep=fields.perturbation_sep).fit(learned)
-    return predict_anndata(made, base, perturbations, fields, counts_seed=seed)
+    made = make(perturbation_sep=fields.perturbation_sep).fit(learned)
+    return predict_anndata(made, base, perturbations, fields, seed=seed)
 
 
 def _predict(
@@ -141,7 +143,7 @@ def _predict(
         labels = sorted(label for label, where in conditions if where == context)
         of_context = base.take(np.flatnonzero(base.is_control & (base.contexts == context)))
         if of_context.n_cells:
-            parts.append(predict_anndata(made, of_context, labels, fields, counts_seed=seed))
+            parts.append(predict_anndata(made, of_context, labels, fields, seed=seed))
     if not parts:
         raise InputError("None of the contexts to predict has control cells; pass some as control.")
     joined = ad.concat(parts, index_unique="-") if len(parts) > 1 else parts[0]

@@ -25,7 +25,7 @@ def predict_anndata(
     perturbations: Sequence[str],
     fields: Fields,
     *,
-    counts_seed: int | None = None,
+    seed: int = 0,
 ) -> ad.AnnData:
     """Predict several perturbations of the same control cells.
 
@@ -39,8 +39,8 @@ def predict_anndata(
         P labels.
     fields
         Names of the columns to write.
-    counts_seed
-        Seed of the counts; None for none.
+    seed
+        Of the rounding of counts.
 
     Returns
     -------
@@ -85,14 +85,11 @@ def predict_anndata(
             [f"{name}-{label}" for name, label in zip(cells.names[repeated], written, strict=True)]
         ),
     )
-    layers = {}
-    if counts_seed is not None:
-        rng = np.random.default_rng(counts_seed)
-        edited = [_edit(baseline, cells, label, rng) for label in labels]
-        layers["edited_counts"] = sparse.vstack(edited, format="csr")
+    rng = np.random.default_rng(seed)
+    edited = [_edit(baseline, cells, label, rng) for label in labels]
     return ad.AnnData(
         X=np.concatenate(blocks),
-        layers=layers,
+        layers={"edited_counts": sparse.vstack(edited, format="csr")},
         obs=obs,
         var=pd.DataFrame(index=pd.Index(cells.genes, dtype=object)),
         uns={"celldit": {"baseline": baseline.name, "setup": fields.to_dict()}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from celldit.data.cells import Cells
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import UnknownNameError
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.representation import PrincipalComponents
 
@@ -15,46 +15,21 @@ __all__ = ["LatentArithmetic"]
 class LatentArithmetic(Baseline):
     """Mean latent difference between perturbed and control cells, added to control cells.
 
-    After scGen (Lotfollahi et al. 2019), with principal components in place of its autoencoder:
+    After scGen (Lotfollahi et al. 2019), with 50 principal components in place of its autoencoder:
     every context counts the same, however many cells it has. A combination that was not trained on
     gets the differences of its parts, added up. The difference alone is decoded and added to the
     measured control cell, so the bias of the decoder cancels.
-
-    Parameters
-    ----------
-    n_components
-        Principal components of the training cells.
-    perturbation_sep
-        What stands between two perturbations of one cell.
-    seed
-        Of the solver for principal components.
-
-    Raises
-    ------
-    InputError
-        If ``n_components`` is not above 0.
     """
 
     name = "latent arithmetic"
 
-    def __init__(
-        self, n_components: int = 50, *, perturbation_sep: str = "+", seed: int = 0
-    ) -> None:
-        super().__init__(perturbation_sep=perturbation_sep)
-        if n_components < 1:
-            raise InputError(f"n_components must be above 0, but is {n_components}.")
-        self.n_components = n_components
-        self.seed = seed
-        self.components: PrincipalComponents | None = None
+    components: PrincipalComponents
 
     def _fit(self, train: Cells) -> None:
-        self.components = PrincipalComponents.fit(
-            train.log_normalized(), self.n_components, self.seed
-        )
+        self.components = PrincipalComponents.fit(train.log_normalized())
 
     def _shift(self, perturbation: str, context: str) -> np.ndarray:
-        components_DG = self.components.components_DG if self.components is not None else None
-        assert components_DG is not None
+        components_DG = self.components.components_DG
         mean_G = np.zeros(len(self.effects.genes))
         rows = self.effects.find(perturbation)
         if rows.size:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from celldit.evaluation.benchmark.declared import Declaration, read_declaration
-from celldit.evaluation.benchmark.methods import CannotRun, Method, baseline_methods
+from celldit.evaluation.benchmark.methods import Method, baseline_methods
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.evaluation.benchmark.run import CELLDIT, METRICS, run
-from celldit.evaluation.benchmark.table import merge_results, render_table
+from celldit.evaluation.benchmark.table import render_table
 from celldit.evaluation.benchmark.verdict import Verdict, judge
 
 __all__ = [
     "CELLDIT",
     "METRICS",
-    "CannotRun",
     "Declaration",
     "Method",
     "Posed",
@@ -20,7 +19,6 @@ __all__ = [
     "Verdict",
     "baseline_methods",
     "judge",
-    "merge_results",
     "pose",
     "problems",
     "read_declaration",

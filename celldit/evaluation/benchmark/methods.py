@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
 import anndata as ad
@@ -11,30 +10,19 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
-from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.datasets import gene_set_file
-from celldit.errors import CellditError, UnknownNameError
-from celldit.evaluation.baselines import (
-    SIMPLE,
-    Baseline,
-    FeatureRidge,
-    predict_anndata,
-)
+from celldit.errors import UnknownNameError
+from celldit.evaluation.baselines import SIMPLE, FeatureRidge, predict_baseline
 from celldit.evaluation.benchmark.problems import Posed
 from celldit.tokenizers.gmt import read_gmt
 
-__all__ = ["CannotRun", "Method", "baseline_methods", "pathway_features"]
+__all__ = ["Method", "baseline_methods", "pathway_features"]
 
 #: Learns from ``posed.train``, predicts ``posed.perturbations`` of ``posed.controls``; the second
-#: argument is the seed. It never sees ``posed.truth``: that is taken out before the call. Several
-#: predictions, by points of training, are judged each, and the best of them is reported.
-Method = Callable[[Posed, int], ad.AnnData | Mapping[str, ad.AnnData]]
-
-
-class CannotRun(CellditError, RuntimeError):
-    """A method cannot be run here; the benchmark goes on without it, and says why."""
+#: argument is the seed. It never sees ``posed.truth``: that is taken out before the call.
+Method = Callable[[Posed, int], ad.AnnData]
 
 
 def baseline_methods() -> dict[str, Method]:
@@ -44,16 +32,7 @@ def baseline_methods() -> dict[str, Method]:
 
 
 def _simple(name: str, posed: Posed, seed: int) -> ad.AnnData:
-    return _baseline(lambda f: SIMPLE[name](perturbation_sep=f.perturbation_sep), posed, seed)
-
-
-def _baseline(make: Callable[[Fields], Baseline], posed: Posed, seed: int) -> ad.AnnData:
-    fields = Fields.from_anndata(posed.train)
-    train = Cells.from_anndata(posed.train, fields)
-    controls = Cells.from_anndata(posed.controls, fields, genes=train.genes)
-    return predict_anndata(
-        make(fields).fit(train), controls, posed.perturbations, fields, counts_seed=seed
-    )
+    return predict_baseline(name, posed.train, posed.controls, posed.perturbations, seed=seed)
 
 
 def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:
@@ -70,24 +49,15 @@ def _feature_ridge(posed: Posed, seed: int) -> ad.AnnData:
         )
     # It learns from the training perturbations that pathways describe.
     described = {label: set(parts(label, sep, control)) <= set(features) for label in set(written)}
-    kept = replace(posed, train=posed.train[written.map(described).to_numpy(dtype=bool)].copy())
-    return _baseline(lambda f: FeatureRidge(features, perturbation_sep=sep), kept, seed)
+    train = posed.train[written.map(described).to_numpy(dtype=bool)].copy()
+    make = partial(FeatureRidge, features)
+    return predict_baseline(make, train, posed.controls, posed.perturbations, seed=seed)
 
 
-def pathway_features(*, n_components: int = 32, seed: int = 0) -> Mapping[str, np.ndarray]:
-    """Features of genes: principal directions of their membership in Reactome pathways.
+def pathway_features(*, seed: int = 0) -> Mapping[str, np.ndarray]:
+    """Features of genes, 32 numbers each: principal directions of their Reactome pathways.
 
-    Parameters
-    ----------
-    n_components
-        Length of each vector.
-    seed
-        Of the solver.
-
-    Returns
-    -------
-    mapping from gene symbols to vectors
-        A gene in no pathway is not there; zeros in its place would look like knowledge.
+    A gene in no pathway is not there; zeros in its place would look like knowledge.
     """
     sets = read_gmt(gene_set_file("reactome"))
     genes = sorted({gene for members in sets.values() for gene in members})
@@ -97,5 +67,5 @@ def pathway_features(*, n_components: int = 32, seed: int = 0) -> Mapping[str, n
     member = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(genes), len(sets)))
     # A pathway of a thousand genes says less about one of them than a pathway of ten.
     member = member @ sparse.diags(1.0 / np.sqrt(np.asarray(member.sum(axis=0)).ravel()))
-    table = TruncatedSVD(n_components, random_state=seed).fit_transform(member)
+    table = TruncatedSVD(32, random_state=seed).fit_transform(member)
     return dict(zip(genes, table, strict=True))

@@ -19,9 +19,9 @@ import pandas as pd
 
 import celldit
 from celldit.arguments import check_plain
-from celldit.errors import CellditError, FileError, InputError, UnknownNameError
+from celldit.errors import CellditError, FileError, UnknownNameError
 from celldit.evaluation.benchmark.machine import describe_machine
-from celldit.evaluation.benchmark.methods import CannotRun, Method
+from celldit.evaluation.benchmark.methods import Method
 from celldit.evaluation.benchmark.problems import Posed, Problem, pose
 from celldit.evaluation.benchmark.table import render_table
 from celldit.evaluation.compare import CEILING, compare
@@ -34,7 +34,7 @@ METRICS = ("pearson", "nmse", "energy")
 FORMAT = 1
 _CELLS, _NAME = "cells", "benchmark"
 
-#: Told of each cell: how many are done, how many there are, and the cell.
+#: Called after each cell: how many are done, how many there are, and the cell.
 Report = Callable[[int, int, dict[str, Any]], None]
 
 
@@ -108,13 +108,7 @@ def run(
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something other than a benchmark.
-
-    Raises
-    ------
-    FileError
-        If it does, or is no folder.
-    """
+    """Refuse a folder that holds something other than a benchmark, or is none."""
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, where the benchmark needs a folder; name another.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _CELLS).is_dir():
@@ -143,13 +137,7 @@ def source_fingerprint() -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         # How results are shown changes nothing about them.
-        if path.relative_to(package).parts[0] not in (
-            "cli",
-            "pl",
-            "pl.py",
-            "demo.py",
-            "demo_figure.py",
-        ):
+        if path.relative_to(package).parts[0] not in ("cli", "pl", "demo.py"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -173,39 +161,11 @@ def _compute(
     started = time.perf_counter()
     try:
         predicted = method(replace(posed, truth=posed.truth[:0].copy()), seed)
-    except (UnknownNameError, CannotRun) as error:
+    except UnknownNameError as error:
         # A method that knows nothing of what is asked has no row; that is a result, too.
         return {**cell, "skipped": str(error)}
     cell["seconds"] = round(time.perf_counter() - started, 2)
-    if isinstance(predicted, Mapping):
-        tried: dict[str, dict[str, Any]] = {}
-        failed: dict[str, str] = {}
-        for point, one in predicted.items():
-            try:
-                tried[point] = _scores(posed, name, one, seed)
-            except InputError as error:
-                failed[point] = str(error)  # a diverged point is no reason to drop the others
-        if not tried:
-            return {**cell, "skipped": "; ".join(f"{p}: {why}" for p, why in failed.items())}
-        best = min(tried, key=lambda point: _loss(tried[point]["all_cells"]))
-        trained = predicted[best].uns.get("seconds")
-        stopped = predicted[best].uns.get("stopped_after_minutes")
-        return {
-            **cell,
-            **tried[best],
-            "seconds": cell["seconds"] if trained is None else round(float(trained), 2),
-            "point": best,
-            "points": {point: scores["all_cells"] for point, scores in tried.items()},
-            **({"failed_points": failed} if failed else {}),
-            **({"stopped_after_minutes": stopped} if stopped else {}),
-        }
     return {**cell, **_scores(posed, name, predicted, seed)}
-
-
-def _loss(scores: Mapping[str, float | None]) -> float:
-    # The squared error sees both direction and size; the measures seldom agree on one point.
-    value = scores["nmse"]
-    return float("inf") if value is None else value
 
 
 def _scores(posed: Posed, name: str, predicted: ad.AnnData, seed: int) -> dict[str, Any]:

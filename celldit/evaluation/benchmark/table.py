@@ -17,7 +17,7 @@ from celldit.evaluation.benchmark.verdict import LABELS, judge
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
 
-__all__ = ["merge_results", "render_table"]
+__all__ = ["render_table"]
 
 _METRICS = tuple(LABELS)
 _OURS = "celldit"
@@ -57,42 +57,10 @@ def render_table(results: Mapping[str, Any] | str | Path) -> str:
         _block(ran, "equal_cells"),
         "Seconds to train and predict:",
         _seconds(ran),
-        *_stopped(ran),
         *_skipped(cells),
         _made_with(content),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def merge_results(
-    first: Mapping[str, Any] | str | Path, second: Mapping[str, Any] | str | Path
-) -> dict[str, Any]:
-    """Put the methods of two runs side by side, on the problems that the first one has.
-
-    Parameters
-    ----------
-    first, second
-        As for :func:`render_table`.
-
-    Returns
-    -------
-    dict
-        Results for :func:`render_table`.
-
-    Raises
-    ------
-    FileError
-        If one cannot be read.
-    """
-    one, two = _load(first), _load(second)
-    posed = {(c["dataset"], c["problem"]) for c in one["results"]}
-    added = [c for c in two["results"] if (c["dataset"], c["problem"]) in posed]
-    return {
-        **one,
-        "machines": sorted({*one["machines"], *two["machines"]}),
-        "dates": sorted({*one["dates"], *two["dates"]}),
-        "results": [*one["results"], *added],
-    }
 
 
 def _load(results: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
@@ -224,20 +192,6 @@ def _groups(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str,
     for cell in sorted(cells, key=lambda c: (c["dataset"], c["group"].startswith("each"))):
         groups.setdefault((cell["dataset"], cell["group"]), []).append(cell)
     return groups
-
-
-def _stopped(cells: list[dict[str, Any]]) -> list[str]:
-    """What ran out of time: its numbers are of an early point, and no measure of the method."""
-    notes = [
-        f"{c['dataset']}, {c['method']}: after {c['stopped_after_minutes']:g} minutes; judged at "
-        f"{', '.join(c['points'])}"
-        for c in cells
-        if "stopped_after_minutes" in c
-    ]
-    listed = "\n".join(f"- {note}" for note in sorted(set(notes)))
-    return [f"Stopped before its last point, so more might have been seen:\n\n{listed}"] * bool(
-        notes
-    )
 
 
 def _skipped(cells: list[dict[str, Any]]) -> list[str]:

@@ -52,19 +52,8 @@ def judge(
 ) -> list[Verdict]:
     """Compare a method with the best of the others, measure by measure.
 
-    Parameters
-    ----------
-    values
-        For each method, the value of each measure; a row named ``"ceiling"`` is no method.
-    metrics
-        Measures to judge by.
-    ours
-        The method judged.
-
-    Returns
-    -------
-    list of Verdict
-        One for each measure for which there is a value and something to compare it with.
+    `values` holds for each method the value of each measure; a row named ``"ceiling"`` is no
+    method. There is a verdict for each measure with a value and something to compare it with.
 
     Raises
     ------

@@ -66,13 +66,7 @@ class CountGroups:
         return CountGroups.of(self.counts[rows], np.asarray(self.labels)[self.codes[rows]])
 
     def sums(self, matrix: sparse.csr_matrix | None = None) -> np.ndarray:
-        """Sum of the cells of each group, float64, shape (P, G).
-
-        Parameters
-        ----------
-        matrix
-            Values of the cells; None for their counts.
-        """
+        """Sum of the counts of each group, float64, shape (P, G)."""
         values = self.counts if matrix is None else matrix
         total_PG = np.zeros((len(self.labels), values.shape[1]))
         for start, part in self._chunks(values):

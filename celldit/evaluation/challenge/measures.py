@@ -48,17 +48,7 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """Predicted or measured groups of cells, measured against control cells.
-
-    Parameters
-    ----------
-    labels
-        P perturbations, sorted.
-    profiles, tests
-        Of the groups.
-    control
-        What they were compared with.
-    """
+    """P predicted or measured groups of cells, measured against control cells."""
 
     labels: tuple[str, ...]
     profiles: Profiles
@@ -74,22 +64,17 @@ class Side:
 def measure_panel(
     predicted: Side, real: Side, targets: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Compute the measures of every perturbation.
+    """Compute the measures of P perturbations, whose effects start at the controls of each side.
 
-    Parameters
-    ----------
-    predicted, real
-        Of the same perturbations. Effects start at the control cells of each side.
-    targets
-        For each perturbation the positions of the genes it acts on. They do not count for it; from
-        the distances of ``pds`` the targets of the whole panel are left out.
+    Of each perturbation the genes it acts on, at the positions `targets`, do not count; from the
+    distances of ``pds`` the targets of the whole panel are left out.
 
     Returns
     -------
     dict
-        A value for each perturbation, shape (P,), of each of :data:`MEASURES` but
-        ``squared_error``, of which there are the error (``squared_error``) and what it is divided
-        by (``squared_effect``). NaN where a measure is not defined for a perturbation.
+        Arrays of shape (P,), of each of :data:`MEASURES` but ``squared_error``, of which there are
+        the error (``squared_error``) and what it is divided by (``squared_effect``). NaN where a
+        measure is not defined for a perturbation.
     """
     n_genes = real.profiles.means.shape[1]
     own_PG = np.zeros((len(real.labels), n_genes), dtype=bool)
@@ -248,19 +233,9 @@ def fold_change_error(
 ) -> np.ndarray:
     """Mean error of fold changes over the mean size of the measured ones, among called genes.
 
-    Parameters
-    ----------
-    predicted_PG, other_PG
-        log2 fold changes whose difference is the error; NaN counts as no change.
-    real
-        Says which genes count and how large their changes are.
-    own_PG
-        Genes that do not count.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (P,); NaN with fewer than ten called genes.
+    The error is the difference of two log2 fold changes, in which NaN counts as no change; `real`
+    says which genes count and how large their changes are, and `own_PG` which do not. Shape (P,);
+    NaN with fewer than ten called genes.
     """
     gate_PG = real.called & ~own_PG & np.isfinite(real.log2_fold_change)
     gap_PG = np.abs(np.nan_to_num(predicted_PG) - np.nan_to_num(other_PG))

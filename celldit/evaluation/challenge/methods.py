@@ -20,7 +20,7 @@ from celldit.evaluation.challenge.measures import (
     weighted,
 )
 from celldit.evaluation.challenge.panel import Panel, read_panels
-from celldit.evaluation.challenge.scores import COMPOSITE, place_all
+from celldit.evaluation.challenge.scores import COMPOSITE, place
 
 __all__ = ["Standing", "compare_panels", "measure_methods"]
 
@@ -60,7 +60,7 @@ class Standing:
         found = []
         for values in self.methods.values():
             own = weighted(values, weight)
-            found.append([place_all(own[m], low[m], high[m], m) for m in MEASURES])
+            found.append([place(own[m], low[m], high[m], m) for m in MEASURES])
         return np.moveaxis(np.array(found), 2, 0)
 
 
@@ -72,24 +72,10 @@ def measure_methods(
     baseline: str | None = None,
     seed: int = 0,
 ) -> dict[str, Standing]:
-    """Measure methods on the perturbations that all of them predicted.
+    """Measure methods by context, on the perturbations that all of them predicted.
 
-    Parameters
-    ----------
-    predictions
-        By the name of the method.
-    truth, control
-        As in :func:`celldit.evaluation.evaluate`.
-    baseline
-        The method that scores 0; None for the mean response of the measured panel, which needs two
-        perturbations in a context.
-    seed
-        Of everything random.
-
-    Returns
-    -------
-    dict
-        By context.
+    `baseline` scores 0; None for the mean response of the measured panel, which needs two
+    perturbations in a context.
 
     Raises
     ------
@@ -105,7 +91,7 @@ def measure_methods(
     standings = {}
     for context in sorted(set.intersection(*shared)):
         panels = {name: found[context] for name, found in read.items()}
-        labels = _common(panels)
+        labels = tuple(sorted(set.intersection(*(set(p.real.labels) for p in panels.values()))))
         if len(labels) >= least:
             standings[context] = _stand(panels, labels, baseline, seed)
     if not standings:
@@ -122,23 +108,15 @@ def compare_panels(
     control: ad.AnnData | None = None,
     *,
     baseline: str | None = None,
-    level: float = 0.9,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score methods by the measures of the challenge, side by side.
-
-    Parameters
-    ----------
-    predictions, truth, control, baseline, seed
-        As in :func:`measure_methods`.
-    level
-        Share of the intervals.
+    """Score methods by the measures of the challenge; see :func:`celldit.tl.compare`.
 
     Returns
     -------
     pandas.DataFrame
         A row for each method and one for the replicate, which is 1 by definition; the score of each
-        measure, ``composite``, and its interval over perturbations, ``low`` and ``high``. The
+        measure, ``composite``, and its 90% interval over perturbations, ``low`` and ``high``. The
         composite is the mean over the measures in which the replicate is better than the baseline
         (``attrs["measures"]``); the others cannot tell anything on these data. ``attrs["drawn"]``
         has the composite of every method on resampled perturbations.
@@ -168,7 +146,7 @@ def compare_panels(
         )
     table = means.assign(composite=means[usable].mean(axis=1, skipna=False))
     drawn = _resample(standings, usable, seed)
-    ends = drawn.quantile([(1 - level) / 2, (1 + level) / 2])
+    ends = drawn.quantile([0.05, 0.95])
     table["low"], table["high"] = ends.iloc[0], ends.iloc[1]
     table.loc[REPLICATE] = [1.0 if c in (*usable, COMPOSITE) else np.nan for c in table.columns]
     table.index.name = "method"
@@ -181,33 +159,21 @@ def compare_panels(
     return table
 
 
-def _common(panels: Mapping[str, Panel]) -> tuple[str, ...]:
-    shared = set.intersection(*(set(panel.real.labels) for panel in panels.values()))
-    return tuple(sorted(shared))
-
-
 def _stand(
     panels: Mapping[str, Panel], labels: tuple[str, ...], baseline: str | None, seed: int
 ) -> Standing:
     one = next(iter(panels.values()))
-    panel = replace(one, real=one.real.only(labels))
+    targets = {label: one.targets[label] for label in labels}
+    panel = replace(one, real=one.real.only(labels), targets=targets)
     control = Reference.of(panel.controls)
     real = Side.of(panel.real, control)
-    targets = {label: panel.targets[label] for label in labels}
 
     def measured(groups: CountGroups) -> Values:
         return measure_panel(Side.of(groups, control), real, targets)
 
     methods = {name: measured(p.predicted.only(labels)) for name, p in panels.items()}
-    base = (
-        measured(mean_response(panel.real, panel.controls, targets, seed=seed))
-        if baseline is None
-        else methods[baseline]
-    )
-    halvings = replicate(
-        panel.real, panel.controls, targets, real, control_label=panel.control_label, seed=seed
-    )
-    return Standing(labels, methods, base, halvings)
+    base = measured(mean_response(panel, seed)) if baseline is None else methods[baseline]
+    return Standing(labels, methods, base, replicate(panel, real, seed))
 
 
 def _resample(standings: Mapping[str, Standing], usable: Sequence[str], seed: int) -> pd.DataFrame:

@@ -25,13 +25,7 @@ _LABEL = "perturbation"
 
 
 def check_installed() -> None:
-    """Refuse, before any work, to compute with a package that is missing.
-
-    Raises
-    ------
-    InputError
-        If cell-eval2 cannot be imported.
-    """
+    """Refuse, before any work, to compute with a package that is missing."""
     try:
         import cell_eval2  # noqa: F401
     except ImportError as error:
@@ -44,27 +38,14 @@ def check_installed() -> None:
 def package_values(panel: Panel, seed: int = 0) -> pd.DataFrame:
     """Let cell-eval2 measure a panel, the mean response of it, and its replicate.
 
-    Parameters
-    ----------
-    panel
-        One context.
-    seed
-        Of the draws of the mean response and of the halvings.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row for each of :data:`MEASURES`: ``value``, ``mean_response``, ``replicate``.
+    One row for each of :data:`MEASURES`: ``value``, ``mean_response``, ``replicate``. The package
+    knows one target gene for each perturbation. Of a combination it gets the first part that is
+    among the genes; celldit's own engine leaves out all parts.
 
     Raises
     ------
     InputError
         If the package refuses the data.
-
-    Notes
-    -----
-    The package knows one target gene for each perturbation. Of a combination it gets the first part
-    that is among the genes; celldit's own engine leaves out all parts.
     """
     from cell_eval2 import EvalConfig, aggregate_metrics, build_generic_baseline, compute_metrics
     from cell_eval2.anchor import compute_replicate_anchor

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, examples
 from celldit.evaluation.challenge.groups import CountGroups
-from celldit.evaluation.expression import truth_fields
+from celldit.evaluation.expression import check_labels, match_to, truth_fields
 
 __all__ = ["COUNT_LAYERS", "Panel", "read_panels"]
 
@@ -53,23 +52,6 @@ class Panel:
     control_label: str
 
 
-@dataclass(frozen=True, eq=False)
-class _Counts:
-    """Counts with the condition of each cell."""
-
-    counts: sparse.csr_matrix
-    perturbations: np.ndarray
-    contexts: np.ndarray
-
-    def of(self, context: str, labels: tuple[str, ...]) -> CountGroups:
-        rows = np.flatnonzero((self.contexts == context) & np.isin(self.perturbations, labels))
-        return CountGroups.of(self.counts[rows], self.perturbations[rows])
-
-    def sizes(self, context: str) -> dict[str, int]:
-        found = pd.Series(self.perturbations[self.contexts == context]).value_counts()
-        return {str(label): int(n) for label, n in found.items()}
-
-
 def read_panels(
     predicted: ad.AnnData,
     truth: ad.AnnData,
@@ -77,16 +59,7 @@ def read_panels(
     *,
     least: int = 2,
 ) -> tuple[dict[str, Panel], dict[str, str]]:
-    """Read the counts of every context.
-
-    Parameters
-    ----------
-    predicted
-        Counts in ``layers["counts"]``, or in ``X``; the truth's genes in any order.
-    truth, control
-        As in :func:`celldit.evaluation.evaluate`.
-    least
-        Perturbations that a context needs.
+    """Read the counts of every context that has `least` perturbations.
 
     Returns
     -------
@@ -106,22 +79,11 @@ def read_panels(
     for adata, name in ((predicted, "predicted"), (truth, "truth")):
         check_anndata(adata, name)
     fields = truth_fields(truth, control)
-    if fields.perturbation_key is None:
-        raise InputError(
-            "The truth was set up without a perturbation_key, so it has no conditions to score; "
-            "call celldit.CellDiT.setup_anndata(truth, perturbation_key=...)."
-        )
     genes = tuple(str(g) for g in truth.var_names)
-    measured = _read(truth, fields, genes, "truth")
-    base = measured if control is None else _read(control, fields, genes, "control")
-    guess = _read_predicted(predicted, fields, genes)
-    unknown = sorted(set(guess.perturbations) - set(measured.perturbations) - {fields.control})
-    if unknown:
-        raise UnknownNameError.among(
-            "perturbation in predicted, not in truth:",
-            unknown[0],
-            sorted(set(measured.perturbations) - {fields.control}),
-        )
+    measured = _read(truth, truth, fields, "truth")
+    base = measured if control is None else _read(control, truth, fields, "control")
+    guess = _read_predicted(predicted, truth, fields)
+    check_labels(guess.perturbations, measured.perturbations, fields.control)
     panels: dict[str, Panel] = {}
     left_out: dict[str, str] = {}
     few: list[str] = []
@@ -131,16 +93,16 @@ def read_panels(
         if len(labels) < least:
             few.append(f"{context or 'the panel'}: {len(labels)}")
             continue
-        controls = base.of(context, (fields.control,))
+        controls = _group(base, context, (fields.control,))
         if controls.counts.shape[0] < MIN_CELLS:
             raise InputError(
                 f"{context or 'The experiment'} has {controls.counts.shape[0]} measured control "
                 f"cells, and the measures need {MIN_CELLS}; pass more of them as control."
             )
         panels[context] = Panel(
-            guess.of(context, labels),
-            measured.of(context, labels),
-            CountGroups.single(controls.counts, fields.control),
+            _group(guess, context, labels),
+            _group(measured, context, labels),
+            controls,
             _targets(labels, genes, fields),
             genes,
             fields.control,
@@ -156,14 +118,22 @@ def read_panels(
     return panels, left_out
 
 
+def _group(cells: Cells, context: str, labels: tuple[str, ...]) -> CountGroups:
+    rows = np.flatnonzero((cells.contexts == context) & np.isin(cells.perturbations, labels))
+    return CountGroups.of(cells.counts[rows], cells.perturbations[rows])
+
+
 def _scored(
-    guess: _Counts, measured: _Counts, context: str, control: str
+    guess: Cells, measured: Cells, context: str, control: str
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Perturbations with cells enough on both sides, and why others are left out."""
-    found, expected = guess.sizes(context), measured.sizes(context)
+    found, expected = (
+        Counter(map(str, cells.perturbations[cells.contexts == context]))
+        for cells in (guess, measured)
+    )
     kept, reasons = [], {}
     for label in sorted(set(found) - {control}):
-        n, m = found[label], expected.get(label, 0)
+        n, m = found[label], expected[label]
         if min(n, m) >= MIN_CELLS:
             kept.append(label)
         else:
@@ -172,16 +142,13 @@ def _scored(
     return tuple(kept), reasons
 
 
-def _read(adata: ad.AnnData, fields: Fields, genes: tuple[str, ...], name: str) -> _Counts:
-    check_anndata(adata, name)
-    _note_order(adata, genes, name)
+def _read(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: str) -> Cells:
     # Doses and times do not make conditions, and counts are scaled to their own sum.
     plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    cells = Cells.from_anndata(adata, plain, genes)
-    return _Counts(cells.counts, cells.perturbations.astype(str), cells.contexts.astype(str))
+    return Cells.from_anndata(match_to(adata, truth, name), plain)
 
 
-def _read_predicted(adata: ad.AnnData, fields: Fields, genes: tuple[str, ...]) -> _Counts:
+def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields) -> Cells:
     layer = next((name for name in COUNT_LAYERS if name in adata.layers), None)
     if layer is None:
         values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X)
@@ -191,18 +158,7 @@ def _read_predicted(adata: ad.AnnData, fields: Fields, genes: tuple[str, ...]) -
                 "its X holds log expression; give counts, as CellDiT.predict and celldit baseline "
                 "write them."
             )
-    return _read(adata, replace(fields, counts_layer=layer), genes, "predicted")
-
-
-def _note_order(adata: ad.AnnData, genes: tuple[str, ...], name: str) -> None:
-    theirs = [str(g) for g in adata.var_names]
-    if theirs != list(genes) and sorted(theirs) == sorted(genes):
-        warnings.warn(
-            f"The genes of {name} are in another order than those of truth; they are matched by "
-            "name.",
-            UserWarning,
-            stacklevel=5,
-        )
+    return _read(adata, truth, replace(fields, counts_layer=layer), "predicted")
 
 
 def _targets(labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields) -> dict:

@@ -35,12 +35,7 @@ class Profiles:
 
     @classmethod
     def of(cls, groups: CountGroups) -> Profiles:
-        """Measure groups of cells.
-
-        References
-        ----------
-        Efron & Stein (1981), The jackknife estimate of variance.
-        """
+        """Measure groups of cells, their noise by the jackknife (Efron & Stein 1981)."""
         sums_PG = groups.sums()
         totals_P = sums_PG.sum(axis=1, keepdims=True)
         scale_P = np.divide(TARGET_SUM, totals_P, out=np.zeros_like(totals_P), where=totals_P > 0)

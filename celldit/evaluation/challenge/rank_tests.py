@@ -106,20 +106,10 @@ class ControlRanks:
 
 
 def rank_tests(groups: CountGroups, control: ControlRanks) -> RankTests:
-    """Test every group of cells against the control cells.
+    """Test every group of cells against the control cells, each cell scaled to a million counts.
 
-    Parameters
-    ----------
-    groups
-        Counts of P groups; each cell is scaled to a million counts.
-    control
-        Of the same genes.
-
-    Returns
-    -------
-    RankTests
-        Equal to ``scanpy.tl.rank_genes_groups(method="wilcoxon", tie_correct=True)`` of each group
-        with the control cells.
+    Equal to ``scanpy.tl.rank_genes_groups(method="wilcoxon", tie_correct=True)`` of each group with
+    the control cells.
     """
     n_groups, n_genes = len(groups.labels), groups.counts.shape[1]
     sizes_P = groups.sizes.astype(np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,11 +24,9 @@ from celldit.evaluation.challenge.panel import Panel
 __all__ = [
     "COMPOSITE",
     "Engine",
-    "average",
     "check_engine",
     "own_values",
     "place",
-    "place_all",
     "score_panels",
 ]
 
@@ -43,15 +41,7 @@ CLIPPED = {"squared_error": (0.0, 1.0), "fold_change_error": (-6.0, np.inf)}
 
 
 def check_engine(engine: str) -> None:
-    """Refuse an engine that is not known or not installed, before any work.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such engine.
-    InputError
-        If its package is missing.
-    """
+    """Refuse, before any work, an engine that is not known or not installed."""
     if engine not in get_args(Engine):
         raise UnknownNameError.among("engine", engine, get_args(Engine))
     if engine == "cell-eval2":
@@ -63,29 +53,18 @@ def score_panels(
 ) -> pd.DataFrame:
     """Score the prediction of every context.
 
-    Parameters
-    ----------
-    panels
-        By context.
-    engine
-        Who computes.
-    seed
-        Of everything random.
-
     Returns
     -------
     pandas.DataFrame
         ``context``, ``measure``, ``value``, ``mean_response``, ``replicate``, ``score``; a row for
-        each context and measure, and one for the composite of each context, the mean of its scores.
-        The composite is NaN where one of them is.
+        each context and measure, and one for the composite of each context, the mean of its scores,
+        which is NaN where one of them is.
     """
     tables = []
     for context, panel in panels.items():
         table = package_values(panel, seed) if engine == "cell-eval2" else own_values(panel, seed)
-        scores = [
-            place(float(row["value"]), float(row["mean_response"]), float(row["replicate"]), str(m))
-            for m, row in table.iterrows()
-        ]
+        values = zip(MEASURES, table.to_numpy(), strict=True)
+        scores = [float(place(value, base, top, m)) for m, (value, base, top) in values]
         table = table.assign(score=scores)
         # One missing score is not made up for by the others.
         table.loc[COMPOSITE] = [np.nan, np.nan, np.nan, float(np.mean(scores))]
@@ -102,54 +81,25 @@ def own_values(panel: Panel, seed: int = 0) -> pd.DataFrame:
     def against_real(groups: CountGroups) -> dict[str, float]:
         return aggregate(measure_panel(Side.of(groups, control), real, panel.targets))
 
-    halvings = replicate(
-        panel.real,
-        panel.controls,
-        panel.targets,
-        real,
-        control_label=panel.control_label,
-        seed=seed,
-    )
-    base = mean_response(panel.real, panel.controls, panel.targets, seed=seed)
+    halvings = [aggregate(values) for values in replicate(panel, real, seed)]
+    base = mean_response(panel, seed)
     return pd.DataFrame(
         {
             "value": against_real(panel.predicted),
             "mean_response": against_real(base),
-            "replicate": average(halvings),
+            "replicate": {m: float(np.mean([half[m] for half in halvings])) for m in MEASURES},
         }
     ).rename_axis("measure")
 
 
-def average(halvings: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Each measure, averaged over halvings."""
-    found = [aggregate(values) for values in halvings]
-    return {name: float(np.mean([one[name] for one in found])) for name in MEASURES}
-
-
-def place(value: float, base: float, replicate: float, measure: str) -> float:
-    """Place a value between a baseline (0) and a replicate (1), clipped as the challenge clips.
-
-    Parameters
-    ----------
-    value, base, replicate
-        Of the same measure.
-    measure
-        Which of :data:`MEASURES`.
-
-    Returns
-    -------
-    float
-        NaN when the replicate is no better than the baseline, or one of the two is missing: then
-        there is nothing that could be gained. A value that is missing scores as the worst there is.
-    """
-    value_1, base_1, replicate_1 = (np.array([float(x)]) for x in (value, base, replicate))
-    return float(place_all(value_1, base_1, replicate_1, measure)[0])
-
-
-def place_all(
+def place(
     value_R: np.ndarray, base_R: np.ndarray, replicate_R: np.ndarray, measure: str
 ) -> np.ndarray:
-    """:func:`place` of R values at once."""
+    """Place R values between a baseline (0) and a replicate (1), clipped as the challenge clips.
+
+    NaN when the replicate is no better than the baseline, or one of the two is missing: then there
+    is nothing that could be gained. A value that is missing scores as the worst there is.
+    """
     gap_R = replicate_R - base_R
     possible_R = (-gap_R if measure in ERRORS else gap_R) > 0
     low, high = CLIPPED.get(measure, (-np.inf, np.inf))

@@ -14,13 +14,6 @@ from celldit.evaluation.metrics.differential import (
 from celldit.evaluation.metrics.discrimination import discrimination_scores
 from celldit.evaluation.metrics.energy import energy_distance
 from celldit.evaluation.metrics.kernel import median_distance, mmd
-from celldit.evaluation.metrics.recovery import (
-    de_pr_auc,
-    de_precision,
-    de_recall,
-    de_roc_auc,
-    de_spearman,
-)
 from celldit.evaluation.metrics.shift import (
     cosine_shift,
     largest,
@@ -42,11 +35,6 @@ __all__ = [
     "cosine_shift",
     "de_direction",
     "de_overlap",
-    "de_pr_auc",
-    "de_precision",
-    "de_recall",
-    "de_roc_auc",
-    "de_spearman",
     "differential_expression",
     "discrimination_scores",
     "energy_distance",

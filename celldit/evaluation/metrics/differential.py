@@ -44,9 +44,9 @@ class DifferentialExpression:
     p_value: np.ndarray
     q_value: np.ndarray
 
-    def significant(self, alpha: float = ALPHA) -> np.ndarray:
-        """Positions of the genes with a false discovery rate below alpha, largest change first."""
-        found = np.flatnonzero(self.q_value < alpha)
+    def significant(self) -> np.ndarray:
+        """Positions of the genes with a false discovery rate below 5%, largest change first."""
+        found = np.flatnonzero(self.q_value < ALPHA)
         return found[np.argsort(-np.abs(self.log2_fold_change[found]), kind="stable")]
 
 
@@ -96,33 +96,25 @@ def differential_expression(
     )
 
 
-def de_overlap(
-    predicted: DifferentialExpression,
-    true: DifferentialExpression,
-    alpha: float = ALPHA,
-    k: int | None = None,
-) -> float:
+def de_overlap(predicted: DifferentialExpression, true: DifferentialExpression) -> float:
     """Share of the true differential genes among as many top predicted ones.
 
     With N true differential genes, the N predicted ones with the largest absolute fold change among
-    the significant ones; cell-eval2's ``de_wilcoxon_overlap``, or ``overlap_topk`` for the k true
-    genes with the largest fold change.
+    the significant ones; cell-eval2's ``de_wilcoxon_overlap``.
 
     Returns
     -------
     float
         In [0, 1]; NaN when no gene is truly differential.
     """
-    expected = true.significant(alpha)[:k]
+    expected = true.significant()
     if expected.size == 0:
         return float("nan")
-    found = predicted.significant(alpha)[: expected.size]
+    found = predicted.significant()[: expected.size]
     return np.intersect1d(expected, found).size / expected.size
 
 
-def de_direction(
-    predicted: DifferentialExpression, true: DifferentialExpression, alpha: float = ALPHA
-) -> float:
+def de_direction(predicted: DifferentialExpression, true: DifferentialExpression) -> float:
     """Share of the true differential genes whose predicted change has the right sign.
 
     Returns
@@ -130,16 +122,14 @@ def de_direction(
     float
         In [0, 1]; NaN when no gene is truly differential. A predicted change of exactly 0 is wrong.
     """
-    genes = true.significant(alpha)
+    genes = true.significant()
     if genes.size == 0:
         return float("nan")
     same = np.sign(predicted.log2_fold_change[genes]) == np.sign(true.log2_fold_change[genes])
     return float(np.mean(same))
 
 
-def lfc_error(
-    predicted: DifferentialExpression, true: DifferentialExpression, alpha: float = ALPHA
-) -> float:
+def lfc_error(predicted: DifferentialExpression, true: DifferentialExpression) -> float:
     """Mean absolute error of the log2 fold change over the true differential genes.
 
     Fold changes count up to a factor of 1,024 either way (a gene that is absent on one side).
@@ -149,7 +139,7 @@ def lfc_error(
     float
         In log2 units; NaN when no gene is truly differential.
     """
-    genes = true.significant(alpha)
+    genes = true.significant()
     if genes.size == 0:
         return float("nan")
     u_G = np.clip(predicted.log2_fold_change[genes], -LARGEST_LFC, LARGEST_LFC)

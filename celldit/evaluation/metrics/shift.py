@@ -61,7 +61,6 @@ def cosine_shift(
 def normalized_squared_error(
     predicted_G: np.ndarray,
     true_G: np.ndarray,
-    genes: np.ndarray | None = None,
     *,
     error_noise: float = 0.0,
     effect_noise: float = 0.0,
@@ -74,9 +73,7 @@ def normalized_squared_error(
     Parameters
     ----------
     predicted_G, true_G
-        Shifts in log expression, shape (G,).
-    genes
-        Positions or mask of the genes to use; None for all.
+        Shifts u and v in log expression, shape (G,).
     error_noise, effect_noise
         Expected squares of the noise in ``u - v`` and in ``v``, summed over the genes.
 
@@ -86,7 +83,7 @@ def normalized_squared_error(
         0 on average for a perfect prediction, which may fall below; 1 for "no change"; without
         upper bound. NaN when less than a tenth of the squared true shift is left without its noise.
     """
-    u, v = _pair(predicted_G, true_G, genes)
+    u, v = _pair(predicted_G, true_G, None)
     square = float(v @ v)
     effect = square - effect_noise
     if square == 0 or effect < LEAST_EFFECT * square:

@@ -8,6 +8,8 @@ __all__ = ["correlation_error", "variance_ratio", "zero_fraction_error"]
 
 # Halves whose correlations agree less than this (as a cosine) make the relative error a lottery.
 LEAST_AGREEMENT = 0.05
+N_GENES = 100
+N_SPLITS = 10
 
 
 def variance_ratio(predicted_NG: np.ndarray, true_MG: np.ndarray) -> float:
@@ -54,26 +56,21 @@ def correlation_error(
     predicted_NG: np.ndarray,
     true_MG: np.ndarray,
     *,
-    n_genes: int | None = 100,
-    n_splits: int = 10,
     seed: int = 0,
 ) -> float:
     """Squared error of the gene-gene correlations over their squared size, free of noise.
 
     ``<C1 - C1', C2 - C2'> / <C1', C2'>`` over pairs of genes, with C1 and C2 the correlations in
     two halves of the predicted cells and C1', C2' those in two halves of the measured ones,
-    averaged over random halvings. The noise of one half is independent of that of the other, so it
-    cancels in the products; plainly squared, a few hundred cells say more about noise than genes.
+    averaged over ten random halvings. The genes are the 100 that vary most among the measured
+    cells (rare ones correlate with nothing but noise). The noise of one half is independent of that
+    of the other, so it cancels in the products; plainly squared, a few hundred cells say more about
+    noise than genes.
 
     Parameters
     ----------
     predicted_NG, true_MG
         Log expression, shapes (N, G) and (M, G).
-    n_genes
-        How many genes to use, those that vary most among the measured cells (rare genes correlate
-        with nothing but noise); None for all.
-    n_splits
-        Random halvings.
     seed
         Of the halvings.
 
@@ -88,10 +85,10 @@ def correlation_error(
     if min(len(predicted_NG), len(true_MG)) < 6:
         return float("nan")
     spread_G = np.var(true_MG, axis=0, dtype=np.float64)
-    chosen = np.argsort(-spread_G, kind="stable")[:n_genes]
+    chosen = np.argsort(-spread_G, kind="stable")[:N_GENES]
     rng = np.random.default_rng(seed)
     error = signal = size = 0.0
-    for _ in range(n_splits):
+    for _ in range(N_SPLITS):
         found_1, found_2 = _halved_correlations(predicted_NG[:, chosen], rng)
         expected_1, expected_2 = _halved_correlations(true_MG[:, chosen], rng)
         error += float(np.sum((found_1 - expected_1) * (found_2 - expected_2)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 
@@ -14,7 +14,6 @@ from celldit.flow.velocity import Velocity
 __all__ = ["Solver", "check_grid"]
 
 
-@runtime_checkable
 class Solver(Protocol):
     """Carries states along a velocity field over a grid of times.
 
@@ -25,14 +24,6 @@ class Solver(Protocol):
 
     def solve(self, velocity: Velocity, x0: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """Give the states (B, ...) at the last time of the grid, from x0 (B, ...) at the first."""
-        ...
-
-    def trajectory(self, velocity: Velocity, x0: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        """Give the states (len(grid), B, ...) at every time of the grid; the first are x0."""
-        ...
-
-    def evaluations(self, n_steps: int) -> int | None:
-        """Evaluations of the field for ``n_steps`` steps; None when only the run can tell."""
         ...
 
 

@@ -1,58 +1,74 @@
-"""The loop shared by all solvers with fixed steps; what one step does is a part put in."""
+"""Solvers that take exactly the steps of their grid; what one step does is a part put in.
+
+Every row of the batch is treated alike and alone, so a cell's result depends on the rest of its
+batch only as far as the field's does.
+
+References
+----------
+Hairer, Nørsett, Wanner. Solving ordinary differential equations I, section II.1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
-import torch
+from torch import Tensor
 
+from celldit.errors import UnknownNameError
 from celldit.flow.solvers.base import check_grid
-from celldit.flow.solvers.grids import check_n_steps
 from celldit.flow.velocity import Velocity, evaluate
 
-__all__ = ["FixedStep", "Stepper"]
+__all__ = ["SOLVERS", "FixedStep", "resolve_solver"]
 
-Field: TypeAlias = Callable[[torch.Tensor, float], torch.Tensor]
+Field: TypeAlias = Callable[[Tensor, float], Tensor]
 """``field(x, t)``: states (B, ...) and one time for all of them -> velocities (B, ...)."""
+Step: TypeAlias = Callable[[Field, Tensor, float, float], Tensor]
+"""``step(field, x, t, dt)``: states at t + dt from those at t; dt is negative backward."""
 
 
-class Stepper(Protocol):
-    """One step of an explicit one-step method."""
+def euler(field: Field, x: Tensor, t: float, dt: float) -> Tensor:
+    r""":math:`x + h\, v(x, t)`: order 1, exact in one step where trajectories are straight."""
+    return x + dt * field(x, t)
 
-    @property
-    def order(self) -> int:
-        """Order of convergence: the error falls as the step size to this power."""
-        ...
 
-    @property
-    def evaluations_per_step(self) -> int:
-        """Evaluations of the field in one step."""
-        ...
+def heun(field: Field, x: Tensor, t: float, dt: float) -> Tensor:
+    r""":math:`x + \tfrac{h}{2}(k_1 + k_2)`, the explicit trapezoidal rule: order 2."""
+    k1 = field(x, t)
+    k2 = field(x + dt * k1, t + dt)
+    return x + 0.5 * dt * (k1 + k2)
 
-    def step(self, field: Field, x: torch.Tensor, t: float, dt: float) -> torch.Tensor:
-        """Carry states x (B, ...) from t to t + dt; dt is negative when running backward."""
-        ...
+
+def rk4(field: Field, x: Tensor, t: float, dt: float) -> Tensor:
+    r""":math:`x + \tfrac{h}{6}(k_1 + 2 k_2 + 2 k_3 + k_4)`, the classical method: order 4."""
+    half = 0.5 * dt
+    k1 = field(x, t)
+    k2 = field(x + half * k1, t + half)
+    k3 = field(x + half * k2, t + half)
+    k4 = field(x + dt * k3, t + dt)
+    return x + (dt / 6.0) * (k1 + 2.0 * (k2 + k3) + k4)
+
+
+STEPS: dict[str, Step] = {"euler": euler, "heun": heun, "rk4": rk4}
+SOLVERS: tuple[str, ...] = (*STEPS, "sde")
+"""Names of solvers; the last is made by its source and noise, :mod:`celldit.flow.solvers.sde`."""
 
 
 @dataclass(frozen=True)
 class FixedStep:
-    """Solver that takes exactly the steps of the grid.
+    """A solver of one of the steps above.
 
-    Every row of the batch is treated alike and alone, so a cell's result depends on the rest of its
-    batch only as far as the field's does.
-
-    Parameters
+    Attributes
     ----------
-    stepper
-        What one step does: :class:`Euler`, :class:`Heun`, :class:`Midpoint` or :class:`RK4`.
+    step
+        What one step does.
     """
 
-    stepper: Stepper
+    step: Step
 
-    def solve(self, velocity: Velocity, x0: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    def solve(self, velocity: Velocity, x0: Tensor, grid: Tensor) -> Tensor:
         """Carry the states to the last time of the grid.
 
         Parameters
@@ -74,32 +90,29 @@ class FixedStep:
         InputError
             The grid cannot be used, or the field returns another shape than that of the states.
         """
-        x = x0
-        for x in self._states(velocity, x0, grid):  # noqa: B007 (the last one is the result)
-            pass
-        return x
 
-    def trajectory(self, velocity: Velocity, x0: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        """Carry the states along the grid and keep every one; see :meth:`solve`.
-
-        Returns
-        -------
-        torch.Tensor
-            States at every time of the grid, (T, B, ...).
-        """
-        return torch.stack([x0, *self._states(velocity, x0, grid)])
-
-    def evaluations(self, n_steps: int) -> int:
-        """Evaluations of the field for ``n_steps`` steps."""
-        return self.stepper.evaluations_per_step * check_n_steps(n_steps)
-
-    def _states(
-        self, velocity: Velocity, x: torch.Tensor, grid: torch.Tensor
-    ) -> Iterator[torch.Tensor]:
-        def field(x: torch.Tensor, t: float) -> torch.Tensor:
+        def field(x: Tensor, t: float) -> Tensor:
             return evaluate(velocity, x, t)
 
-        times = check_grid(grid)
-        for t, t_next in pairwise(times):
-            x = self.stepper.step(field, x, t, t_next - t)  # (B, ...)
-            yield x
+        x = x0
+        for t, t_next in pairwise(check_grid(grid)):
+            x = self.step(field, x, t, t_next - t)  # (B, ...)
+        return x
+
+
+def resolve_solver(name: str) -> FixedStep:
+    """Find a solver with fixed steps by name.
+
+    Parameters
+    ----------
+    name
+        ``"euler"``, ``"heun"`` or ``"rk4"``.
+
+    Raises
+    ------
+    UnknownNameError
+        No solver has that name.
+    """
+    if not isinstance(name, str) or name not in STEPS:
+        raise UnknownNameError.among("solver", name, SOLVERS)
+    return FixedStep(STEPS[name])

@@ -18,9 +18,7 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
 from celldit.data.store import CellStore
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.edit import EditConfig
-from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Route, TransportMap, transport_map
+from celldit.inference.transport import Route, Sampler, TransportMap, transport_map
 from celldit.training.trained import Trained
 
 BLOCK = 64
@@ -124,10 +122,7 @@ def _block(
     before = ConditionBatch.of_rows(
         trained, [c.control() for c in requested.conditions], each.row, new.positions
     )
-    mapping = transport_map(
-        trained, Route(before, each, each.row, requested.weight_Q), "transport", SolverConfig(),
-        EditConfig(), seed=0,
-    )  # fmt: skip
+    mapping = transport_map(trained, Route(before, each, each.row), Sampler())
     extrapolations = requested.extrapolations(trained)
     beyond = trained.mean_calibration.beyond(
         population.prior, trained.genes, requested.conditions, requested.references

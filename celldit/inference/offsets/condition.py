@@ -5,52 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import ResidualEffect
-from celldit.inference.batch import ConditionBatch
-from celldit.inference.edit import EditConfig
+from celldit.inference.batch import BLOCK, ConditionBatch, blocks_of
 from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Route, transport_map
+from celldit.inference.transport import Route, Sampler, transport_map
 from celldit.training.trained import Trained
 
 # Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts
 # that may alternate.
 KEPT_OFFSETS = 256
-# Conditions whose remainder is found at a time.
-TOGETHER = 32
-
-Offset: TypeAlias = Callable[[np.ndarray], torch.Tensor]
-"""``offset(at_B)``: what is added to the log rates of the cells at positions `at_B`, (B, G)."""
-
-
-def log_offsets(trained: Trained, target: ConditionBatch, config: SolverConfig) -> Offset | None:
-    """:func:`condition_offsets` of the condition that is asked for at each position.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    target
-        The condition that is asked for at each position.
-    config
-        Of the solver.
-    """
-    of_rows = condition_offsets(trained, target, config)
-    return None if of_rows is None else lambda at_B: of_rows(target.row[at_B])
 
 
 def condition_offsets(
     trained: Trained, target: ConditionBatch, config: SolverConfig
-) -> Offset | None:
+) -> Callable[[np.ndarray], torch.Tensor] | None:
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
-    stand in for its controls, on the road of transport whichever these take.
+    stand in for its controls, by transport whichever map these take.
 
     Parameters
     ----------
@@ -64,34 +41,38 @@ def condition_offsets(
     Returns
     -------
     callable
-        Offsets of log rates, (B, G), by the rows of B conditions in `there`.
+        Offsets of log rates, (B, G), by the rows of B conditions in `target`.
     """
     if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
     conditions, extrapolations = target.conditions, target.extrapolations(trained)
     rows = np.arange(len(conditions))
     controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
-    route = Route(controls, replace(target, row=rows), rows, target.weight_Q)
-    by_transport = transport_map(trained, route, "transport", config, EditConfig(), seed=0)
+    route = Route(controls, replace(target, row=rows), rows)
+    by_transport = transport_map(trained, route, Sampler(config=config))
     n_strata = len({c.stratum for c in conditions})
+    blocks = blocks_of(trained, conditions)
+    place = {q: (i, at) for i, block in enumerate(blocks) for at, q in enumerate(block.tolist())}
 
-    @lru_cache(maxsize=2 + 2 * n_strata // TOGETHER)
-    def beyond(start: int) -> list[ResidualEffect]:
-        some = conditions[start : start + TOGETHER]
+    @lru_cache(maxsize=2 + 2 * n_strata // BLOCK)
+    def beyond(block: int) -> list[ResidualEffect]:
+        some = [conditions[q] for q in blocks[block]]
         return trained.mean_calibration.beyond(
             trained.population.prior, trained.genes, some, target.references
         )
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
     def of_condition(q: int) -> torch.Tensor:
+        if conditions[q].is_control:
+            return torch.zeros(len(trained.genes))
         stratum = conditions[q].stratum
         reference_F = target.references.get(stratum)
         z_NKD = control_draws(trained.population, trained.shape, stratum, reference_F)
         moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), q))
         ends = z_NKD, moved_NKD
-        further = beyond(q - q % TOGETHER)[q % TOGETHER]
+        block, at = place[q]
         found_G = trained.mean_calibration.offset(
-            trained.autoencoder, stratum, extrapolations[q], *ends, further
+            trained.autoencoder, stratum, extrapolations[q], *ends, beyond(block)[at]
         )
         return torch.from_numpy(found_G.astype(np.float32))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -24,22 +25,20 @@ from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.new_cells import new_cells
-from celldit.inference.offsets.condition import Offset
 from celldit.inference.time.course_map import CourseMap
-from celldit.inference.transport import Route
 from celldit.latent.expected_log import expected_log
 from celldit.training.trained import Trained
 
 N_CELLS = 512
 STEP = 0.1
 
-TimeOffset = Callable[[np.ndarray, np.ndarray], Tensor]
-"""``offset(start_B, end_B)``: what is added to log rates, (B, G), by rows of two batches."""
+RouteOffset: TypeAlias = Callable[[np.ndarray, np.ndarray], Tensor]
+"""``offset(source_B, target_B)``: what is added to log rates, (B, G), by rows of two batches."""
 
 
 def course_offsets(
     trained: Trained, start: ConditionBatch, end: ConditionBatch, *, from_end: bool = False
-) -> TimeOffset:
+) -> RouteOffset:
     """What is added to the log rates of cells on their way through time.
 
     Parameters
@@ -66,30 +65,6 @@ def course_offsets(
         return torch.stack([between(*pair) for pair in zip(firsts, lasts, strict=True)])
 
     return of_rows
-
-
-def with_course(course: TimeOffset, route: Route, offset: Offset | None) -> Offset | None:
-    """An offset by position together with that of the way through time.
-
-    Parameters
-    ----------
-    course
-        What :func:`course_offsets` gives for the conditions of the route.
-    route
-        Who goes where.
-    offset
-        What else is added; None for nothing.
-    """
-    start, end = route.source, route.target
-    strata = np.array([[a.stratum == b.stratum for b in end.conditions] for a in start.conditions])
-    if strata[start.row, end.row].all():
-        return offset
-
-    def together(at_B: np.ndarray) -> Tensor:
-        found_BG = course(start.row[at_B], end.row[at_B])
-        return found_BG if offset is None else found_BG + offset(at_B)
-
-    return together
 
 
 @torch.no_grad()

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.between import bracket, times_by_context
+from celldit.conditions.between import times_by_context
 from celldit.conditions.embedding import context_numbers
 from celldit.conditions.strata import StratumKey, mean_controls
+from celldit.conditions.time_scale import bracket
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.noise import uniforms
+from celldit.random import TIME_STREAM
 from celldit.training.trained import Trained
-
-TIME_STREAM = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from celldit.conditions import Condition, ConditionTable
+from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counterfactual import control_means, edited_tile
-from celldit.inference.offsets.condition import Offset, condition_offsets
-from celldit.inference.offsets.course import course_offsets
-from celldit.inference.sampling import Sampling
+from celldit.inference.counterfactual import control_means
+from celldit.inference.edits import CellEdits
+from celldit.inference.offsets.route import by_position, route_offsets
+from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
+from celldit.io.sampling import Sampling
+from celldit.io.shards import Output
+from celldit.random import keys_of
 from celldit.training.trained import Trained
 
 
-def plan_trajectory(
+def trajectory(
     trained: Trained,
     cells: CellStore,
     times: Sequence[float],
-    *,
-    seed: int,
-    batch_size: int,
-) -> Sampling:
-    """Plan every cell at every time; see :meth:`celldit.CellDiT.trajectory`.
+    options: SamplingOptions,
+    output: Output,
+) -> ad.AnnData:
+    """Show every cell at every time; see :meth:`celldit.CellDiT.trajectory`.
 
     Parameters
     ----------
@@ -42,61 +45,37 @@ def plan_trajectory(
         N cells, of any condition, at times of their own.
     times
         Where to show them.
-    seed, batch_size
-        Of the drawn counts, and cells at a time.
+    options, output
+        How cells are sampled, and where they go.
     """
     trained.check_draws_new_cells()
     table = ConditionTable.from_cells(cells, trained.fields.perturbation_sep)
     own = [table.conditions[i] for i in table.index]
-    wanted = [replace(c, time=float(time)) for time in times for c in own]
+    wanted = [replace(c, time=time) for time in times for c in own]
     request.warn_outside(wanted, trained.frequencies)
     z_NKD = trained.autoencoder.encode(cells)
     means = control_means(cells.select(cells.is_control), z_NKD[torch.from_numpy(cells.is_control)])
     start = ConditionBatch.of(trained, own * len(times), means)
     end = ConditionBatch.of(trained, wanted, means)
-    keys = np.tile(np.arange(cells.n_cells), len(times))
-    course = CourseMap(trained, start, end, seed=seed)
+    cell_P = np.tile(np.arange(cells.n_cells), len(times))
+    keys_P = keys_of(cells.names)[cell_P]
+    course = CourseMap(trained, start, end, seed=options.seed)
 
     def move(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-        return course(z_BKD, start.row[at_B], end.row[at_B], keys[at_B])
+        return course(z_BKD, start.row[at_B], end.row[at_B], keys_P[at_B])
 
-    obs = end.obs(trained.fields, len(wanted))
+    obs = end.obs(trained.fields)
     names = cells.names
     obs["source_cell"] = np.tile(names, len(times))
     obs["source_time"] = [c.time for c in own] * len(times)
     obs.index = pd.Index([f"{n}|{t:g}" for t in times for n in names], dtype=object)
-    made_by = trained.made_by(sampler="trajectory", times=[float(t) for t in times], seed=seed)
-    offset = _offsets(trained, start, end)
-    return Sampling(
-        trained.genes,
-        obs,
-        made_by,
-        lambda at: edited_tile(trained.autoencoder, cells, z_NKD, move, keys, at, seed, offset),
-        batch_size,
-    )
-
-
-def _offsets(trained: Trained, start: ConditionBatch, end: ConditionBatch) -> Offset:
-    """By position: that of the controls' course, and for what was done to cells that it changes."""
-    through_time = course_offsets(trained, start, end)
-    at_start, at_end = (condition_offsets(trained, one, SolverConfig()) for one in (start, end))
-
-    def offset(at_B: np.ndarray) -> Tensor:
-        start_B, end_B = start.row[at_B], end.row[at_B]
-        found_BG = through_time(start_B, end_B)
-        if at_start is None or at_end is None:
-            return found_BG
-        moves_B1 = torch.tensor(
-            [[_moves(start.conditions[p], end.conditions[q])]
-             for p, q in zip(start_B, end_B, strict=True)]
-        )  # fmt: skip
-        return found_BG + torch.where(moves_B1, at_end(end_B) - at_start(start_B), 0.0)
-
-    return offset
-
-
-def _moves(start: Condition, end: Condition) -> bool:
-    return start != end and not start.is_control
+    made_by = trained.made_by(sampler="trajectory", times=list(times), seed=options.seed)
+    offset = route_offsets(trained, start, end, SolverConfig())
+    edits = CellEdits(
+        trained.autoencoder, cells, z_NKD, cell_P, end.draw_keys(keys_P), move,
+        by_position(offset, start, end), options.seed,
+    )  # fmt: skip
+    return output.deliver(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
 
 
 def check_times(times: Sequence[float], trained: Trained) -> list[float]:

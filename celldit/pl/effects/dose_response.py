@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,10 @@ from scipy.interpolate import PchipInterpolator
 
 from celldit.errors import InputError
 from celldit.pl.effects.courses import chosen_genes, draw_courses
-from celldit.pl.style import CYCLE, INK, finish, panels, style
+from celldit.pl.effects.effect_heatmap import GENES, effect_names
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_names import GeneNames, GeneSymbols
+from celldit.pl.style import CYCLE, INK, style
 
 __all__ = ["dose_response"]
 
@@ -21,17 +24,17 @@ POINTS = {"perturbation", "context", "gene", "dose", "log_fold_change", "sd", "f
 CURVES = {"perturbation", "context", "gene", "ec50", "ec50_low", "ec50_high", "lfsr"}
 
 
+@figure
 def dose_response(
     effects: pd.DataFrame,
     genes: Sequence[str] | str | None = None,
     *,
     curves: pd.DataFrame | None = None,
     n_genes: int = 5,
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    gene_symbols: GeneSymbols | None = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
-    """Draw the log fold change of some genes against the dose.
+    """Draw the log2 fold change of some genes against the dose.
 
     Predicted effects come with bands of one standard deviation. With `curves`, measured changes are
     drawn as points with one standard error, the fitted curve with its 90% band, and the EC50 with
@@ -48,7 +51,9 @@ def dose_response(
         What :func:`celldit.tl.dose_response` returned, to draw measured points.
     n_genes
         How many of these, at most 8.
-    ax, show, save
+    gene_symbols
+        As for :func:`celldit.pl.effect_heatmap`.
+    **options
         See :mod:`celldit.pl`; one axes for each perturbation, with `curves` for each context, too.
 
     Returns
@@ -72,16 +77,17 @@ def dose_response(
     >>> curves = cd.tl.dose_response(drug)
     >>> axes = cd.pl.dose_response(drug.uns["dose_response_points"], curves=curves, n_genes=3)
     """
+    canvas = Canvas.of("dose_response", options)
     if curves is None:
-        axes = draw_courses(effects, "dose", genes, n_genes, ax, show, save)
-        return axes if len(axes) > 1 else axes[0]
+        return draw_courses(effects, "dose", genes, n_genes, gene_symbols, canvas)
     for name, given, needed in (("effects", effects, POINTS), ("curves", curves, CURVES)):
         if not isinstance(given, pd.DataFrame) or not needed <= set(given.columns) or given.empty:
             raise InputError(
                 f"{name} does not hold measured curves; pass curves=cd.tl.dose_response(adata) and "
                 "adata.uns['dose_response_points'] before it."
             )
-    requested = chosen_genes(genes, n_genes, effects["gene"].unique(), "effects")
+    written = effect_names(effects, gene_symbols)
+    requested = chosen_genes(genes, n_genes, written, GENES)
     by = ["perturbation", "context", *(["time"] if "time" in effects else [])]
     of_curves = dict(list(curves.groupby(by, sort=False)))
     shown = [(key, own) for key, own in effects.groupby(by, sort=False) if key in of_curves]
@@ -90,21 +96,28 @@ def dose_response(
             "curves and effects have no perturbation in common; pass those of one call."
         )
     with style():
-        axes = panels(len(shown), ax, size=(4.6, 3.2))
+        axes = canvas.panels(len(shown), size=(4.6, 3.2))
         for one, (key, own) in zip(axes, shown, strict=True):
-            _draw(one, own, of_curves[key], requested, n_genes)
+            _draw(one, own, of_curves[key], requested or n_genes, written, canvas)
             one.set_title(" in ".join(str(part) for part in key if str(part)))
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes if len(axes) > 1 else axes[0]
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
 def _draw(
-    ax: Axes, points: pd.DataFrame, curves: pd.DataFrame, genes: list[str] | None, n_genes: int
+    ax: Axes,
+    points: pd.DataFrame,
+    curves: pd.DataFrame,
+    genes: list[str] | int,
+    written: GeneNames,
+    canvas: Canvas,
 ) -> None:
     curves = curves.set_index("gene")
-    if genes is None:
-        genes = list(curves.sort_values("lfsr", kind="stable").index[:n_genes])
-    for gene, color in zip(genes, CYCLE, strict=False):
+    changes = ["log_fold_change", "sd", "fitted", "low", "high"]
+    points = points.assign(**{name: points[name] / np.log(2) for name in changes})
+    if isinstance(genes, int):
+        genes = list(curves.sort_values("lfsr", kind="stable").index[:genes])
+    labels = [written.shown(gene) for gene in genes]
+    for gene, label, color in zip(genes, labels, canvas.colors(labels, CYCLE), strict=True):
         own = points[points["gene"] == gene].sort_values("dose")
         dose = own["dose"].to_numpy(dtype=np.float64)
         fine = np.geomspace(dose[0], dose[-1], 100)
@@ -114,7 +127,7 @@ def _draw(
 
         low, middle, high = (smooth(name)(np.log(fine)) for name in ("low", "fitted", "high"))
         row = curves.loc[gene]
-        said = f"{gene}\nEC50 {row.ec50:.2g} ({row.ec50_low:.2g} to {row.ec50_high:.2g})"
+        said = f"{label}\nEC50 {row.ec50:.2g} ({row.ec50_low:.2g} to {row.ec50_high:.2g})"
         ax.fill_between(fine, low, high, color=color, alpha=0.15, lw=0)
         ax.plot(fine, middle, color=color, lw=1.4, label=said)
         ax.errorbar(
@@ -127,5 +140,5 @@ def _draw(
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel="dose", ylabel="log fold change (ln)")
+    ax.set(xlabel="dose", ylabel="log2 fold change")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1.4)

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from celldit.arguments import text_list
-from celldit.errors import InputError, UnknownNameError, examples
-from celldit.pl.style import finish, panels, style
+from celldit.errors import InputError, examples
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_names import GeneNames, GeneSymbols
+from celldit.pl.style import style
 
-__all__ = ["check_effects", "effect_heatmap"]
+__all__ = ["GENES", "check_effects", "effect_heatmap", "effect_names"]
+
+GENES = "gene in effects"
 
 FEW_ROWS = 5
 COLUMNS = ("perturbation", "context", "gene", "log_fold_change", "sd")
 
 
+@figure
 def effect_heatmap(
     effects: pd.DataFrame,
     genes: Sequence[str] | None = None,
     *,
     n_genes: int = 30,
-    ax: Axes | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    gene_symbols: GeneSymbols | None = None,
+    **options: Unpack[FigureOptions],
 ) -> Axes:
-    """Draw predicted log fold changes: perturbations in rows, genes in columns.
+    """Draw predicted log2 fold changes: perturbations in rows, genes in columns.
 
     Both are ordered by similarity. A dot marks a change larger than twice its standard deviation.
 
@@ -43,7 +46,11 @@ def effect_heatmap(
         deviations), then the largest others.
     n_genes
         How many of these.
-    ax, show, save
+    gene_symbols
+        Names to write, by gene, such as ``adata.var["symbol"]``, or a column of `effects` with
+        them; None for a column of symbols where genes are Ensembl ids. `genes` may be given by
+        them, too.
+    **options
         See :mod:`celldit.pl`.
 
     Returns
@@ -62,6 +69,7 @@ def effect_heatmap(
     >>> effects = cd.tl.effects(adata, model, ["STAT1", "IRF1", "JAK2"])
     >>> ax = cd.pl.effect_heatmap(effects, n_genes=10)
     """
+    canvas = Canvas.of("effect_heatmap", options)
     check_effects(effects)
     if n_genes < 1:
         raise InputError(f"n_genes={n_genes!r} must be at least 1.")
@@ -69,22 +77,21 @@ def effect_heatmap(
     rows = effects["perturbation"].astype(str)
     if several:
         rows = rows + ", " + effects["context"].astype(str)
-    change = _wide(effects, rows, "log_fold_change")
-    sd = _wide(effects, rows, "sd")
-    chosen = _genes(change.abs(), sd, genes, n_genes)
+    change = _wide(effects, rows, "log_fold_change") / np.log(2)
+    sd = _wide(effects, rows, "sd") / np.log(2)
+    names = effect_names(effects, gene_symbols)
+    chosen = _genes(change.abs(), sd, n_genes) if genes is None else names.genes(genes, GENES)
     change, sd = change[chosen], sd[chosen]
     if genes is None:
         change = change.iloc[:, _order(change.to_numpy().T)]
     change = change.iloc[_order(change.to_numpy())]
     sd = sd.loc[change.index, change.columns]
     with style():
-        own = ax is None
         below = 0.6 if len(change) < FEW_ROWS else 0.0
         size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0] + below)
-        (ax,) = panels(1, ax, size=size)
-        _draw(ax, change, sd)
-        finish([ax], show=show, save=save, own=own)
-    return ax
+        (ax,) = canvas.panels(1, size=size)
+        _draw(ax, change.rename(columns=names.shown), sd, canvas)
+    return canvas.finish(ax)
 
 
 def check_effects(effects: object) -> None:
@@ -102,6 +109,11 @@ def check_effects(effects: object) -> None:
         raise InputError("effects has no row; pass what cd.tl.effects returns.")
 
 
+def effect_names(effects: pd.DataFrame, gene_symbols: GeneSymbols | None) -> GeneNames:
+    """How the genes of a table of effects are written."""
+    return GeneNames.of(effects.drop_duplicates("gene").set_index("gene"), gene_symbols)
+
+
 def _wide(effects: pd.DataFrame, rows: pd.Series, column: str) -> pd.DataFrame:
     table = effects.assign(row=rows)
     if table.duplicated(["row", "gene"]).any():
@@ -112,23 +124,13 @@ def _wide(effects: pd.DataFrame, rows: pd.Series, column: str) -> pd.DataFrame:
     return table.pivot(index="row", columns="gene", values=column)
 
 
-def _genes(
-    size: pd.DataFrame, sd: pd.DataFrame, genes: Sequence[str] | None, n_genes: int
-) -> list[str]:
-    if genes is None:
-        # Where nothing is sure, all that a margin tells is whose deviation is least: the genes that
-        # hardly move at all.
-        sure = (size - 2 * sd).max(axis=0).clip(lower=0)
-        by = pd.DataFrame({"sure": sure, "size": size.max(axis=0)})
-        strongest = by.sort_values(["sure", "size"], ascending=False, kind="stable")
-        return list(strongest.index[:n_genes])
-    requested = text_list(genes, "genes")
-    if not requested:
-        raise InputError("genes=[] names no gene; leave it out for those of the largest changes.")
-    for gene in requested:
-        if gene not in size.columns:
-            raise UnknownNameError.among("gene in effects", gene, size.columns)
-    return requested
+def _genes(size: pd.DataFrame, sd: pd.DataFrame, n_genes: int) -> list[str]:
+    # Where nothing is sure, all that a margin tells is whose deviation is least: the genes that
+    # hardly move at all.
+    sure = (size - 2 * sd).max(axis=0).clip(lower=0)
+    by = pd.DataFrame({"sure": sure, "size": size.max(axis=0)})
+    strongest = by.sort_values(["sure", "size"], ascending=False, kind="stable")
+    return list(strongest.index[:n_genes])
 
 
 def _order(values: np.ndarray) -> np.ndarray:
@@ -137,11 +139,13 @@ def _order(values: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(values, "average", optimal_ordering=True))
 
 
-def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame) -> None:
+def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame, canvas: Canvas) -> None:
     values = change.to_numpy()
     # A few extreme values must not bleach the rest; the bar's points say that it was cut.
     bound = float(np.quantile(np.abs(values), 0.98)) or float(np.abs(values).max()) or 1.0
-    image = ax.imshow(values, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
+    image = ax.imshow(
+        values, cmap=canvas.colormap("RdBu_r"), vmin=-bound, vmax=bound, aspect="auto"
+    )
     sure_row, sure_column = np.nonzero(np.abs(values) > 2 * sd.to_numpy())
     dark = np.abs(values[sure_row, sure_column]) > 0.6 * bound
     ax.scatter(sure_column, sure_row, s=3, c=np.where(dark, "white", "black"), lw=0)
@@ -157,7 +161,7 @@ def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame) -> None:
         height = 72 * ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
         place = {"shrink": 0.9, "aspect": max(14, height / 11), "pad": 0.02}
     bar = ax.figure.colorbar(image, ax=ax, extend="both", extendfrac=0.03, **place)
-    bar.set_label("log fold change (ln)", fontsize=8)
+    bar.set_label("log2 fold change", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     bar.outline.set_visible(False)
     ax.set_title("dot: more than 2 sd from 0", fontsize=8)

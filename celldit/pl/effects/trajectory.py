@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import anndata as ad
 import numpy as np
@@ -14,25 +14,27 @@ from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
 from celldit.pl.effects.courses import chosen_genes, draw_courses
-from celldit.pl.style import CYCLE, INK, finish, panels, style
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_names import GeneNames, GeneSymbols
+from celldit.pl.style import CYCLE, INK, style
 
 __all__ = ["trajectory"]
 
 
+@figure
 def trajectory(
     path: ad.AnnData | pd.DataFrame,
     genes: Sequence[str] | str | None = None,
     *,
     measured: ad.AnnData | None = None,
     n_genes: int = 5,
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    gene_symbols: GeneSymbols | None = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
     """Draw genes against time: mean expression of cells, or effects of a perturbation.
 
-    Of cells, lines are means of log(1 + counts per 10,000) with bands of two standard errors;
-    measured means stand beside them as open circles. Of effects, lines are log fold changes with
+    Of cells, lines are means of ln(1 + counts per 10,000) with bands of two standard errors;
+    measured means stand beside them as open circles. Of effects, lines are log2 fold changes with
     bands of one standard deviation.
 
     Parameters
@@ -46,7 +48,10 @@ def trajectory(
         With cells: measured cells, set up with :meth:`celldit.CellDiT.setup_anndata`.
     n_genes
         How many genes, at most 8.
-    ax, show, save
+    gene_symbols
+        As for :func:`celldit.pl.effect_heatmap`; with cells also a column of
+        ``var`` of `measured` or `path`.
+    **options
         See :mod:`celldit.pl`; of effects one axes for each perturbation.
 
     Returns
@@ -66,22 +71,24 @@ def trajectory(
     >>> path = model.trajectory(times=[10, 10.5, 11])     # doctest: +SKIP
     >>> cd.pl.trajectory(path, measured=adata)            # doctest: +SKIP
     """
+    canvas = Canvas.of("trajectory", options)
     if not isinstance(path, ad.AnnData):
         if measured is not None:
             raise InputError("measured= goes with the cells of model.trajectory(), not effects.")
-        axes = draw_courses(path, "time", genes, n_genes, ax, show, save)
-        return axes if len(axes) > 1 else axes[0]
+        return draw_courses(path, "time", genes, n_genes, gene_symbols, canvas)
     mean, error = _means(path, "path")
-    requested = chosen_genes(genes, n_genes, mean.columns, "the trajectory")
+    written = GeneNames.of((path if measured is None else measured).var, gene_symbols)
+    requested = chosen_genes(genes, n_genes, written, "gene in the trajectory")
     truth = None if measured is None else _means(measured, "measured")[0]
     if requested is None:
         change = mean.max() - mean.min()
         requested = list(change.sort_values(ascending=False, kind="stable").index[:n_genes])
     with style():
-        axes = panels(1, ax, size=(4.6, 3.2))
-        _draw(axes[0], mean[requested], error[requested], truth)
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes[0]
+        axes = canvas.panels(1, size=(4.6, 3.2))
+        labels = [written.shown(gene) for gene in requested]
+        colors = dict(zip(labels, canvas.colors(labels, CYCLE), strict=True))
+        _draw(axes[0], mean[requested], error[requested], truth, colors)
+    return canvas.finish(axes[0])
 
 
 def _means(adata: ad.AnnData, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -104,15 +111,21 @@ def _means(adata: ad.AnnData, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(mean, times, genes), pd.DataFrame(error, times, genes)
 
 
-def _draw(ax: Axes, mean: pd.DataFrame, error: pd.DataFrame, truth: pd.DataFrame | None) -> None:
+def _draw(
+    ax: Axes,
+    mean: pd.DataFrame,
+    error: pd.DataFrame,
+    truth: pd.DataFrame | None,
+    colors: Mapping[str, Any],
+) -> None:
     x = mean.index.to_numpy(dtype=np.float64)
-    for gene, color in zip(mean.columns, CYCLE, strict=False):
+    for gene, (label, color) in zip(mean.columns, colors.items(), strict=True):
         y, width = mean[gene].to_numpy(), 2 * error[gene].to_numpy()
         ax.fill_between(x, y - width, y + width, color=color, alpha=0.15, lw=0)
-        ax.plot(x, y, color=color, lw=1.4, label=gene)
+        ax.plot(x, y, color=color, lw=1.4, label=label)
         if truth is not None and gene in truth.columns:
             ax.plot(truth.index, truth[gene], "o", mfc="white", mec=color, markersize=5.5)
     if truth is not None:
         ax.plot([], [], "o", mfc="white", mec=INK, markersize=5.5, label="measured")
-    ax.set(xlabel="time", ylabel="mean log expression")
+    ax.set(xlabel="time", ylabel="mean log1p expression")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1.4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 
 from celldit.arguments import check_number, text_list
 from celldit.errors import InputError, UnknownNameError
-from celldit.pl.effects.effect_heatmap import check_effects
+from celldit.pl.effects.effect_heatmap import check_effects, effect_names
+from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.gene_names import GeneSymbols
 from celldit.pl.labels import place_labels
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, finish, panels, style
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 
 __all__ = ["volcano"]
 
@@ -21,6 +23,7 @@ __all__ = ["volcano"]
 MOST_SURE = 1e-4
 
 
+@figure
 def volcano(
     effects: pd.DataFrame,
     perturbation: str | Sequence[str] | None = None,
@@ -28,9 +31,8 @@ def volcano(
     context: str | None = None,
     max_lfsr: float = 0.05,
     n_genes: int = 12,
-    ax: Axes | Sequence[Axes] | None = None,
-    show: bool | None = None,
-    save: Any = None,
+    gene_symbols: GeneSymbols | None = None,
+    **options: Unpack[FigureOptions],
 ) -> list[Axes] | Axes:
     """Draw the log2 fold change of every gene against its local false sign rate.
 
@@ -48,7 +50,9 @@ def volcano(
         Local false sign rate below which a gene is called changed.
     n_genes
         Genes to name in each panel, those furthest from the middle in both directions together.
-    ax, show, save
+    gene_symbols
+        As for :func:`celldit.pl.effect_heatmap`.
+    **options
         See :mod:`celldit.pl`; one axes for each perturbation.
 
     Returns
@@ -69,6 +73,7 @@ def volcano(
     >>> table = cd.tl.effects(adata, model, ["STAT1", "JAK2"], contexts="rep_1")
     >>> axes = cd.pl.volcano(table)
     """
+    canvas = Canvas.of("volcano", options)
     check_effects(effects)
     if not {"lfsr", "log2_fold_change"} <= set(effects.columns):
         raise InputError(
@@ -87,10 +92,12 @@ def volcano(
         if label not in known:
             raise UnknownNameError.among("perturbation in effects", label, known)
     where = table["context"].iloc[0]
+    symbols = effect_names(table, gene_symbols)
     with style():
-        axes = panels(len(labels), ax, size=(3.8, 3.4))
+        colors = canvas.colors(("unchanged", "down", "up"), (CONTROL, MEASURED, PREDICTED))
+        axes = canvas.panels(len(labels), size=(3.8, 3.4))
         drawn = [
-            _draw(one, table[table["perturbation"] == label], label, where, max_lfsr)
+            _draw(one, table[table["perturbation"] == label], label, where, max_lfsr, colors)
             for one, label in zip(axes, labels, strict=True)
         ]
         # Names are placed last, when the layout of all panels is final.
@@ -98,11 +105,9 @@ def volcano(
             spread = np.abs(x) / max(np.abs(x).max(), 1e-9) + y / max(y.max(), 1e-9)
             order = np.argsort(-np.where(sure, spread, -1.0), kind="stable")[:n_genes]
             top = order[sure[order]]
-            place_labels(
-                one, x[top], y[top], [names[i] for i in top], avoid=np.column_stack([x, y])
-            )
-        finish(axes, show=show, save=save, own=ax is None)
-    return axes if len(axes) > 1 else axes[0]
+            written = [symbols.shown(names[i]) for i in top]
+            place_labels(one, x[top], y[top], written, avoid=np.column_stack([x, y]))
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
 def _of_context(effects: pd.DataFrame, context: str | None) -> pd.DataFrame:
@@ -125,17 +130,14 @@ def _of_context(effects: pd.DataFrame, context: str | None) -> pd.DataFrame:
 
 
 def _draw(
-    ax: Axes, table: pd.DataFrame, label: str, where: str, max_lfsr: float
+    ax: Axes, table: pd.DataFrame, label: str, where: str, max_lfsr: float, colors: Sequence[Any]
 ) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
     x = table["log2_fold_change"].to_numpy(dtype=np.float64)
     lfsr = table["lfsr"].to_numpy(dtype=np.float64)
     y = -np.log10(lfsr.clip(MOST_SURE, 1.0))
     sure = lfsr < max_lfsr
-    for chosen, color in (
-        (~sure, CONTROL),
-        (sure & (x < 0), MEASURED),
-        (sure & (x > 0), PREDICTED),
-    ):
+    kinds = ~sure, sure & (x < 0), sure & (x > 0)
+    for chosen, color in zip(kinds, colors, strict=True):
         ax.scatter(x[chosen], y[chosen], s=10, color=color, alpha=0.65, lw=0, rasterized=True)
     if 0 < max_lfsr < 1:
         ax.axhline(-np.log10(max_lfsr), color=INK, lw=0.8, ls="--", zorder=0)

@@ -20,8 +20,11 @@ from celldit.inference.attribution import attribute
 from celldit.inference.effects.changes import effects_of, new_controls
 from celldit.inference.effects.summary import summary
 from celldit.inference.effects.table import CHANGED
+from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
-from celldit.pl.attention import short_name
+from celldit.inference.transport import Sampler
+from celldit.io.shards import Output
+from celldit.pl.gene_sets.attention import short_name
 from celldit.report.explore.packing import packed, packed_rates, packed_shares
 from celldit.training.trained import Trained
 
@@ -178,13 +181,10 @@ def _plane(
     plane = PCA(2, random_state=seed).fit(background_NF)
     start = _start(cells, shown, max_cells, seed)
     before_NF = encode.at_own_size(encode.encode(start))
-    after = []
-    for label in labels:
-        predicted = counterfactual.predict(
-            trained, start, [label], dose=dose, time=None, config=SolverConfig(), seed=seed,
-            batch_size=512,
-        )  # fmt: skip
-        after.append(plane.transform(np.asarray(predicted.obsm["X_celldit"])))
+    requested = request.Counterfactuals(labels, dose)
+    options = SamplingOptions(seed=seed)
+    predicted = counterfactual.predict(trained, start, requested, Sampler(), options, Output())
+    after_NF = plane.transform(np.asarray(predicted.obsm["X_celldit"]))
     sep = trained.fields.perturbation_sep
     names = [canonical(str(p), sep, cells.control) for p in some.perturbations]
     shares = plane.explained_variance_ratio_
@@ -195,7 +195,7 @@ def _plane(
         "background_context": some.contexts.astype(str).tolist(),
         "before": packed(plane.transform(before_NF)),
         "context": start.contexts.astype(str).tolist(),
-        "after": packed(np.stack(after)),
+        "after": packed(np.stack(np.split(after_NF, len(labels)))),
     }
 
 

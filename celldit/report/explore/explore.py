@@ -158,9 +158,7 @@ def _labels(trained: Trained, perturbations: Sequence[str] | str | None) -> list
                 "The model was trained without perturbations, so there is nothing to explore; "
                 "train it on perturbed cells."
             )
-    labels = request.check_perturbations(
-        perturbations, fields, trained.perturbations, trained.featured
-    )
+    labels = request.labels_of(trained, perturbations)
     return [label for label in dict.fromkeys(labels) if label != fields.control]
 
 

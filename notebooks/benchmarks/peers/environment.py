@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from celldit.evaluation.benchmark.methods import CannotRun
+from celldit.errors import CellditError
 from peers.registry import Peer
 
-__all__ = ["prepare"]
+__all__ = ["CannotRun", "prepare"]
 
 _READY = ".celldit-ready"
 _INSTALL_SECONDS = 1800
+
+
+class CannotRun(CellditError, RuntimeError):
+    """A method cannot be run here; a study goes on without it, and says why."""
 
 
 def prepare(peer: Peer, folder: Path) -> Path:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import anndata as ad
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.benchmark.methods import CannotRun, Method
 from celldit.evaluation.benchmark.problems import Posed
-from peers.environment import environment, last_line, prepare
+from peers.environment import CannotRun, environment, last_line, prepare
 from peers.exchange import read_points, write_request
 from peers.registry import PEERS, Peer
 
@@ -22,10 +21,10 @@ __all__ = ["peer_methods"]
 
 def peer_methods(
     names: Sequence[str], folder: str | Path, *, steps: float = 1.0, minutes: float = 60.0
-) -> dict[str, Method]:
-    """Published methods for :func:`celldit.evaluation.benchmark.run`.
+) -> dict[str, Callable[[Posed, int], dict[str, ad.AnnData]]]:
+    """Published methods, by their titles.
 
-    A peer gives a prediction for each of several points of its training, of which the benchmark
+    A peer gives a prediction for each of several points of its training, of which a study
     reports the best as judged by the held-out cells themselves: more than a user could have.
 
     Parameters

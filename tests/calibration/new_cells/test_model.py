@@ -14,7 +14,6 @@ import torch
 from celldit import CellDiT
 from celldit.calibration.new_cells.counts import NewCounts, held_total
 from celldit.calibration.new_cells.dispersion import theta_of_zeros
-from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.latent.likelihoods import CountModel
 
@@ -85,25 +84,6 @@ def test_with_all_of_the_deviation_genes_are_independent_negative_binomials() ->
     for i in range(3):
         drawn = [model.draw(i, np.random.default_rng(7)) for model in (held, plain)]
         assert np.array_equal(*drawn)
-
-
-def test_sizes_follow_their_context() -> None:
-    rng = np.random.default_rng(0)
-    row_N = np.repeat([0, 1], 2000)
-    size_N = np.exp(rng.normal(np.where(row_N == 0, 7.0, 9.0), 0.3)).astype(np.float32)
-    sizes = SizeModel.fit(size_N, row_N, 2)
-    uniform = rng.random(2000)
-    for row, mean in ((0, 7.0), (1, 9.0)):
-        drawn = np.log(sizes(np.full(2000, row), uniform))
-        assert drawn.mean() == pytest.approx(mean, abs=0.05)
-        assert drawn.std() == pytest.approx(0.3, abs=0.05)
-    likelier = sizes.log_densities(np.exp(np.array([7.0, 9.0]))).argmax(1)
-    assert list(likelier) == [0, 1]
-
-
-def test_one_cell_of_a_context_gives_sizes() -> None:
-    sizes = SizeModel.fit(np.array([100.0, 100.0, 300.0]), np.array([0, 0, 1]), 3)
-    assert np.isfinite(sizes(np.array([0, 1, 2]), np.array([0.0, 0.5, 1.0]))).all()
 
 
 def test_generated_counts_have_the_moments_of_the_measured(

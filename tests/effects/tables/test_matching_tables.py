@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celldit.effects.tables.matching import match_names, match_table, match_tables
+from celldit.effects.tables.matching import match_genes, match_names, match_tables
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError
 
@@ -22,42 +22,42 @@ def table(genes: tuple[str, ...], perturbations: tuple[str, ...] = ("A", "B")) -
 
 def test_order_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(12)
-    matched = match_table("t", table(tuple(SYMBOLS[i] for i in order)), SYMBOLS)
-    assert [order[i] for i in matched.theirs] == list(range(12))
-    assert matched.share == 1
+    theirs, own = match_genes("t", table(tuple(SYMBOLS[i] for i in order)), SYMBOLS)
+    assert [order[i] for i in theirs] == list(range(12)) == own.tolist()
 
 
 def test_versions_and_aliases() -> None:
     ids = tuple(f"ENSG{i:011d}" for i in range(12))
     versioned = table(tuple(f"{name}.3" for name in ids))
-    assert match_table("t", versioned, ids).share == 1
-    assert match_table("t", replace(versioned, aliases={"symbol": SYMBOLS}), SYMBOLS).share == 1
+    assert len(match_genes("t", versioned, ids)[1]) == 12
+    aliased = replace(versioned, aliases={"symbol": SYMBOLS})
+    assert len(match_genes("t", aliased, SYMBOLS)[1]) == 12
 
 
 def test_another_species_is_named() -> None:
     mouse = tuple(name.capitalize() for name in SYMBOLS)
     with pytest.warns(UserWarning, match="another species"):
-        assert match_table("t", table(mouse), SYMBOLS).share == 1
+        assert len(match_genes("t", table(mouse), SYMBOLS)[1]) == 12
 
 
 def test_few_genes_are_told() -> None:
     many = tuple(f"OTHER{i}" for i in range(20))
     with pytest.warns(UserWarning, match="12 of the 32 genes"):
-        match_table("t", table(SYMBOLS), SYMBOLS + many)
+        match_genes("t", table(SYMBOLS), SYMBOLS + many)
     with pytest.raises(InputError, match="shares 0 of the 12 genes"):
-        match_table("t", table(many), SYMBOLS)
+        match_genes("t", table(many), SYMBOLS)
 
 
 def test_swapped_axes_are_told() -> None:
     with pytest.raises(InputError, match="transpose"):
-        match_table("t", table(("A", "B", "C"), SYMBOLS), SYMBOLS)
+        match_genes("t", table(("A", "B", "C"), SYMBOLS), SYMBOLS)
 
 
 def test_ambiguous_names_are_not_matched() -> None:
     doubled = ("gene0", "GENE0", *SYMBOLS[1:])
     with pytest.warns(UserWarning, match="another species"):
-        matched = match_table("t", table(doubled), tuple(name.lower() for name in SYMBOLS))
-    assert 0 not in matched.own.tolist() or doubled[matched.theirs[0]] == "gene0"
+        theirs, own = match_genes("t", table(doubled), tuple(name.lower() for name in SYMBOLS))
+    assert 0 not in own.tolist() or doubled[theirs[0]] == "gene0"
 
 
 def test_perturbations_take_the_spelling_of_the_model() -> None:
@@ -74,8 +74,8 @@ def test_the_logarithm_is_asked_for_where_nothing_shows_it() -> None:
         warnings.simplefilter("error")
         found = match_tables({"t": unsaid}, SYMBOLS, ("A",), "+")
         in_two = match_tables({"t": replace(unsaid, log="2")}, SYMBOLS, (), "+")
-    assert found["t"].matched.factor == 1
-    assert in_two["t"].matched.factor == pytest.approx(np.log(2))
+    assert found["t"].factor == 1
+    assert in_two["t"].factor == pytest.approx(np.log(2))
 
 
 def test_missing_errors_are_told() -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from celldit.conditions import Condition
 from celldit.effects import EffectPrior
-from celldit.effects.tables.elsewhere import UNLEARNED, Elsewhere, TableEffects
+from celldit.effects.experiments.joint import joint_effects
+from celldit.effects.fit_prior import fit_prior
+from celldit.effects.tables.elsewhere import UNLEARNED, Elsewhere, TableEffects, warn_of_tables
 from celldit.effects.tables.fit import believed, left_out
 from celldit.effects.tables.informed import with_tables
-from celldit.effects.tables.warnings import warn_of_tables
 
 NAMES = "ABCDEFGHIJKL"
 SHARED = NAMES[:8]
@@ -28,7 +29,7 @@ def fitted(world: Callable[..., Any]) -> tuple[EffectPrior, dict[str, np.ndarray
         every.table, conditions=every.table.conditions[: 1 + len(SHARED)],
         index=every.table.index[keep],
     )  # fmt: skip
-    return EffectPrior.fit(every.z[keep], table), every.effects
+    return fit_prior(every.z[keep], table), every.effects
 
 
 def table(
@@ -69,6 +70,17 @@ def test_a_good_table_is_used_whatever_its_amplitude(fitted: Any, times: float) 
     assert found.shared == tuple((name,) for name in SHARED)
     assert error(informed, effects) < 0.05 < 0.8 < error(prior, effects)
     warn_of_tables(informed.elsewhere)
+
+
+def test_effects_together_are_those_of_single_estimates_with_a_table(fitted: Any) -> None:
+    """The covariance of candidates that a table knows holds what the table leaves open."""
+    prior, effects = fitted
+    informed = with_tables(prior, [table(effects)], 0).of_unseen
+    asked = [Condition((name,)) for name in NAMES[len(SHARED) :]]
+    joint, estimate = joint_effects(informed, asked), informed.estimate(asked)
+    np.testing.assert_allclose(joint.mean_QF @ joint.basis_FF, estimate.mean, atol=1e-8)
+    variance_QF = np.diagonal(joint.covariance_FQQ, axis1=1, axis2=2).T
+    np.testing.assert_allclose(variance_QF, estimate.variance, atol=1e-8)
 
 
 def test_doubt_of_what_a_table_knows_is_less_and_holds_the_error(fitted: Any) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from celldit.effects.tables.beyond import BeyondLatent, beyond_latent
-from celldit.effects.tables.matching import Matched, MatchedTable
+from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tables.projection import project
 from celldit.effects.tables.shrinkage import shrunk
 from celldit.effects.tables.table import EffectTable
@@ -47,14 +49,14 @@ def made(
     columns = np.arange(genes)
     keys = tuple((name,) for name in table.perturbations)
     return (
-        MatchedTable(table, Matched(columns, columns, factor, genes / G), keys),
+        MatchedTable("t", table, keys, table.genes[:genes], columns, columns, factor, genes / G),
         loadings_FG,
         truth_PF,
     )
 
 
 def error(given: MatchedTable, loadings_FG: np.ndarray, truth_PF: np.ndarray) -> float:
-    found = shrunk(project("t", given, loadings_FG), np.ones(F)).means_PF
+    found = shrunk(project(given, loadings_FG), np.ones(F)).means_PF
     return float(((found - truth_PF) ** 2).sum() / (truth_PF**2).sum())
 
 
@@ -75,7 +77,7 @@ def test_few_genes_and_missing_values_are_weighed() -> None:
 
 def test_noise_is_shrunk_away() -> None:
     given, loadings_FG, truth_PF = made(noise=1.0, seed=1)
-    projection = project("t", given, loadings_FG)
+    projection = project(given, loadings_FG)
     least_squares_PF = np.linalg.solve(projection.gram_FF, projection.right_PF.T).T
     plain = ((least_squares_PF - truth_PF) ** 2).sum() / (truth_PF**2).sum()
     assert error(given, loadings_FG, truth_PF) < 0.8 * plain
@@ -86,7 +88,7 @@ def test_noise_that_errors_do_not_say_is_noticed() -> None:
     told = EffectTable(
         given.table.obs, given.table.genes, given.table.effects, np.full((P, G), 0.01, np.float32)
     )
-    sure = MatchedTable(told, given.matched, given.keys)
+    sure = replace(given, table=told)
     assert error(sure, loadings_FG, truth_PF) < 1.5 * error(given, loadings_FG, truth_PF)
 
 
@@ -98,17 +100,17 @@ def test_contexts_of_one_perturbation_are_pooled_by_precision() -> None:
         np.concatenate([given.table.effects, given.table.effects + 5]),
         np.concatenate([given.table.errors, np.full((P, G), 1e3, np.float32)]),
     )
-    pooled = project("t", MatchedTable(twice, given.matched, given.keys * 2), loadings_FG)
+    pooled = project(replace(given, table=twice, keys=given.keys * 2), loadings_FG)
     assert pooled.keys == given.keys
     # The second context is so unsure that it changes nothing.
-    alone = shrunk(project("t", given, loadings_FG), np.ones(F)).means_PF
+    alone = shrunk(project(given, loadings_FG), np.ones(F)).means_PF
     np.testing.assert_allclose(shrunk(pooled, np.ones(F)).means_PF, alone, atol=0.1)
 
 
 def test_turning_changes_nothing() -> None:
     given, loadings_FG, _ = made(noise=0.3)
     turn_FF, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(F, F)))
-    projection = project("t", given, loadings_FG)
+    projection = project(given, loadings_FG)
     plain = shrunk(projection, np.ones(F)).means_PF
     turned = shrunk(projection.turned(turn_FF), np.ones(F)).means_PF
     np.testing.assert_allclose(turned, plain @ turn_FF, atol=1e-8)
@@ -118,7 +120,7 @@ def test_infinite_values_are_refused() -> None:
     given, loadings_FG, _ = made()
     given.table.effects[3, 5] = np.inf  # type: ignore[index]
     with pytest.raises(InputError, match="infinite"):
-        project("t", given, loadings_FG)
+        project(given, loadings_FG)
 
 
 def test_single_genes_beyond_the_latent_are_kept() -> None:
@@ -127,8 +129,8 @@ def test_single_genes_beyond_the_latent_are_kept() -> None:
     genes = ("P2", *given.table.genes[1:])
     given.table.effects[2, [0, 7]] += (-2.0, 1.5)  # type: ignore[index]
     table = EffectTable(given.table.obs, genes, given.table.effects, given.table.errors)
-    given = MatchedTable(table, given.matched, given.keys, genes)
-    found = beyond_latent("t", given, loadings_FG, given.keys, truth_PF)
+    given = replace(given, table=table, genes=genes)
+    found = beyond_latent(given, loadings_FG, given.keys, truth_PF)
     values_G, stored_G = found.of(2, ["other", *genes[::-1]])
     assert values_G[0] == 0
     assert not stored_G[0]

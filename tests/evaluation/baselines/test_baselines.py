@@ -135,32 +135,21 @@ def test_nearest_copies(train: Cells, effects: dict[str, np.ndarray]) -> None:
     )
     with pytest.raises(UnknownNameError, match="part in common"):
         fitted.shift("Z")
-    described = NearestPerturbation(
-        {"A": [1, 0], "B": [0, 1], "C": [-1, 0], "D": [0, -1], "Z": [0.1, 2]}
-    ).fit(train)
-    np.testing.assert_allclose(described.shift("Z", "x"), effects["B"], atol=1e-5)
 
 
 def test_latent_arithmetic_adds_and_balances_contexts(
     train: Cells, effects: dict[str, np.ndarray]
 ) -> None:
-    fitted = LatentArithmetic(n_components=20).fit(train)
+    fitted = LatentArithmetic().fit(train)
     np.testing.assert_allclose(fitted.shift("A", "z"), effects["A"], atol=1e-3)
     np.testing.assert_allclose(fitted.shift("A+C"), effects["A"] + effects["C"], atol=1e-3)
-    narrow = LatentArithmetic(n_components=1).fit(train)
-    assert np.linalg.norm(narrow.shift("A")) < np.linalg.norm(fitted.shift("A"))
 
 
 def test_unseen_parts(train: Cells) -> None:
     with pytest.raises(UnknownNameError, match="Unknown perturbation 'E'"):
         Additive().fit(train).shift("A+E")
     with pytest.raises(UnknownNameError, match="'E'"):
-        LatentArithmetic(5).fit(train).shift("A+E")
-    lenient = Additive(unseen="mean").fit(train)
-    mean = MeanShift().fit(train).shift("E")
-    np.testing.assert_allclose(lenient.shift("A+E"), lenient.shift("A") + mean)
-    with pytest.raises(InputError, match="unseen"):
-        Additive(unseen="zero")
+        LatentArithmetic().fit(train).shift("A+E")
 
 
 @pytest.mark.parametrize("make", [NoChange, MeanShift, Additive, NearestPerturbation])

@@ -15,6 +15,7 @@ from celldit.evaluation.challenge.measures import (
     aggregate,
     measure_panel,
 )
+from celldit.evaluation.challenge.panel import Panel
 from celldit.evaluation.challenge.profiles import TARGET_SUM, Profiles
 from celldit.evaluation.challenge.scores import place
 
@@ -35,6 +36,11 @@ def panel(seed: int, n: int = 60, n_genes: int = 80) -> tuple[CountGroups, Count
     counts = sparse.csr_matrix(rng.poisson(moved[codes]).astype(np.float32))
     control = sparse.csr_matrix(rng.poisson(rates, size=(2 * n, n_genes)).astype(np.float32))
     return CountGroups(counts, codes, LABELS), CountGroups.single(control)
+
+
+def as_panel(groups: CountGroups, control: CountGroups) -> Panel:
+    genes = tuple(f"g{i}" for i in range(groups.counts.shape[1]))
+    return Panel(groups, groups, control, TARGETS, genes, "control")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_noise_of_a_profile_is_that_of_repeated_draws() -> None:
 
 def test_the_mean_response_is_the_mean_without_the_own_target(real: tuple) -> None:
     groups, control = real[0], real[1]
-    base = mean_response(groups, control, TARGETS, seed=0)
+    base = mean_response(as_panel(groups, control))
     assert base.labels == LABELS
     np.testing.assert_array_equal(base.sizes, groups.sizes)
     means = groups.sums() / groups.sizes[:, None]
@@ -131,7 +137,7 @@ def test_halves_have_control_cells_of_their_own(real: tuple, monkeypatch) -> Non
         return original(counts)
 
     monkeypatch.setattr(Reference, "of", watch)
-    halvings = replicate(groups, control, TARGETS, full)
+    halvings = replicate(as_panel(groups, control), full)
     assert len(halvings) == 5
     assert len(seen) == 10
     rows = {row.tobytes() for row in whole}

@@ -180,12 +180,6 @@ CASES: dict[str, Case] = {
     "tokens that are none": Case(
         lambda s: DiTConfig(tokens="view"), "Did you mean '(?P<name>[^']+)'",
         lambda s, m: DiTConfig(tokens=m["name"])),
-    "conditioning that is none": Case(
-        lambda s: DiTConfig(conditioning="zzz"), "known: '(?P<name>[^']+)'",
-        lambda s, m: DiTConfig(conditioning=m["name"])),
-    "a share of dropped contexts above 1": Case(
-        lambda s: DiTConfig(context_dropout=2), "is not between 0 and 1",
-        lambda s, m: DiTConfig(context_dropout=0.5)),
     "more tokens than there are": Case(
         lambda s: s.train_tiny(s.adata, tokenizer=Modules(n_modules=400), max_epochs=0),
         r"ask for at most (?P<arguments>n_modules=\d+)",

@@ -7,28 +7,14 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.commands.measured.reading import read_screen, write_figure, write_table
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    Control,
-    CountsLayer,
-    CovariateKeys,
-    Debug,
-    DoseKey,
-    Figure,
-    Json,
-    Overwrite,
-    PerturbationKey,
-    Quiet,
-    Screen,
-    SizeFactorKey,
-    Table,
-)
 
 
 def dose_response(
-    data: Screen,
-    output: Table,
+    data: options.Screen,
+    output: options.TableFile,
     perturbation: Annotated[
         list[str] | None,
         typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
@@ -37,17 +23,17 @@ def dose_response(
         Path | None, typer.Option(metavar="FILE", help="Changes at each dose to write (.csv).")
     ] = None,
     min_cells: Annotated[int, typer.Option(help="Least cells of a dose.")] = 10,
-    figure: Figure = None,
-    dose_key: DoseKey = None,
-    perturbation_key: PerturbationKey = None,
-    control: Control = None,
-    covariate_key: CovariateKeys = None,
-    size_factor_key: SizeFactorKey = None,
-    counts_layer: CountsLayer = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    figure: options.Figure = None,
+    dose_key: options.DoseKey = None,
+    perturbation_key: options.PerturbationKey = None,
+    control: options.Control = None,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Fit dose-response curves to measured genes, with the EC50 and how sure it is.
 

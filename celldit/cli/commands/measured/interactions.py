@@ -7,45 +7,30 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.commands.measured.reading import read_screen, write_figure, write_table
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    Control,
-    CountsLayer,
-    CovariateKeys,
-    Debug,
-    Figure,
-    Json,
-    Overwrite,
-    PerturbationKey,
-    PerturbationSep,
-    Quiet,
-    Screen,
-    Seed,
-    SizeFactorKey,
-    Table,
-)
 
 
 def interactions(
-    data: Screen,
-    output: Table,
+    data: options.Screen,
+    output: options.TableFile,
     genes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Deviations of genes to write (.csv).")
     ] = None,
     min_cells: Annotated[int, typer.Option(help="Least cells of a pair and of its parts.")] = 20,
-    figure: Figure = None,
-    perturbation_key: PerturbationKey = None,
-    control: Control = None,
-    covariate_key: CovariateKeys = None,
-    size_factor_key: SizeFactorKey = None,
-    counts_layer: CountsLayer = None,
-    perturbation_sep: PerturbationSep = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    figure: options.Figure = None,
+    perturbation_key: options.PerturbationKey = None,
+    control: options.Control = None,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
+    perturbation_sep: options.PerturbationSep = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Say whether measured pairs of perturbations do more than the sum of both.
 

@@ -7,28 +7,14 @@ from typing import Annotated
 
 import typer
 
+from celldit.cli import options
 from celldit.cli.commands.measured.reading import read_screen, write_figure, write_table
 from celldit.cli.guard import guard, say, say_json
-from celldit.cli.options import (
-    Control,
-    CountsLayer,
-    CovariateKeys,
-    Debug,
-    Figure,
-    Json,
-    Overwrite,
-    PerturbationKey,
-    Quiet,
-    Screen,
-    Seed,
-    SizeFactorKey,
-    Table,
-)
 
 
 def responders(
-    data: Screen,
-    output: Table,
+    data: options.Screen,
+    output: options.TableFile,
     perturbation: Annotated[
         list[str] | None,
         typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
@@ -39,17 +25,17 @@ def responders(
     cells: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Probability of each cell to write (.csv).")
     ] = None,
-    figure: Figure = None,
-    perturbation_key: PerturbationKey = None,
-    control: Control = None,
-    covariate_key: CovariateKeys = None,
-    size_factor_key: SizeFactorKey = None,
-    counts_layer: CountsLayer = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    figure: options.Figure = None,
+    perturbation_key: options.PerturbationKey = None,
+    control: options.Control = None,
+    covariate_key: options.CovariateKey = None,
+    size_factor_key: options.SizeFactorKey = None,
+    counts_layer: options.CountsLayer = None,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Say which perturbed cells responded, and which guides work.
 

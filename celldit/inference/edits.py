@@ -1,0 +1,109 @@
+"""A move in the latent, written as an edit of observed cells.
+
+The decoder says how the expectation of a cell's counts changes, and the counts that were seen
+change accordingly, so that what the decoder cannot reconstruct cancels
+(:meth:`celldit.latent.likelihoods.CountModel.counterfactual_mean`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from celldit.data.cells import Cells
+from celldit.data.store import CellStore
+from celldit.inference.counts import draw_counterfactual_counts
+from celldit.io.write import PredictedCells
+from celldit.latent.autoencoder import Autoencoder
+from celldit.random import COUNTS_STREAM
+
+
+@dataclass(frozen=True, eq=False)
+class CellEdits:
+    """The cells of a request, each an edit of an observed one, by its position in the request.
+
+    Attributes
+    ----------
+    autoencoder
+        For its decoder.
+    cells, z_NKD
+        N observed cells, and their latents.
+    cell_P
+        Which of them is at each of P positions.
+    keys_P
+        Of the drawn counts (:func:`celldit.random.draw_keys`).
+    move
+        ``move(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go.
+    offset
+        ``offset(at_B)``: what is added to their log rates, (B, G); None for nothing.
+    seed
+        Of the drawn counts.
+    """
+
+    autoencoder: Autoencoder
+    cells: CellStore
+    z_NKD: Tensor
+    cell_P: np.ndarray
+    keys_P: np.ndarray
+    move: Callable[[Tensor, np.ndarray], Tensor]
+    offset: Callable[[np.ndarray], Tensor] | None
+    seed: int
+
+    def __call__(self, at_B: np.ndarray) -> PredictedCells:
+        """The cells at some positions."""
+        cell_B = self.cell_P[at_B]
+        z_BKD = self.z_NKD[torch.from_numpy(cell_B)]
+        moved_BKD = self.move(z_BKD, at_B)
+        offset_BG = None if self.offset is None else self.offset(at_B)
+        cells, keys_B = self.cells.take(cell_B), self.keys_P[at_B]
+        return edit(self.autoencoder, cells, (z_BKD, moved_BKD), offset_BG, keys_B, self.seed)
+
+
+@torch.no_grad()
+def edit(
+    autoencoder: Autoencoder,
+    cells: Cells,
+    ends: tuple[Tensor, Tensor],
+    offset_BG: Tensor | None,
+    keys_B: np.ndarray,
+    seed: int,
+    stream: int = COUNTS_STREAM,
+) -> PredictedCells:
+    """Write a move in the latent as an edit of observed cells.
+
+    Parameters
+    ----------
+    autoencoder
+        For its decoder.
+    cells
+        B observed cells.
+    ends
+        Where they are in the latent, and where they would be, both (B, K, D).
+    offset_BG
+        Added to the log rates after the move; None for nothing.
+    keys_B, seed, stream
+        Of the drawn counts.
+    """
+    z_BKD, moved_BKD = ends
+    size_B = torch.from_numpy(cells.size_factors)
+    before = autoencoder.decode(z_BKD, size_B)
+    after_BG = autoencoder.decode(moved_BKD, size_B).mean_BG
+    if offset_BG is not None:
+        # Never above the ceiling, except for what was there already.
+        ceiling_BG = autoencoder.decoder.log_ceiling.exp() * (size_B[:, None] / 1e4)
+        after_BG = torch.minimum(after_BG * offset_BG.exp(), torch.maximum(after_BG, ceiling_BG))
+    mean_BG = before.counterfactual_mean(torch.from_numpy(cells.counts.toarray()), after_BG)
+    drawn = draw_counterfactual_counts(
+        before, cells.counts, after_BG.double().numpy(), keys_B, seed, stream
+    )
+    return PredictedCells(
+        sparse.csr_matrix(mean_BG.numpy()),
+        drawn,
+        cells.size_factors,
+        autoencoder.at_own_size(moved_BKD),
+    )

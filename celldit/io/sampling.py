@@ -1,0 +1,112 @@
+"""A prediction that is planned but not yet made: cells are sampled in tiles, as they are needed.
+
+All arithmetic on cells runs in tiles of :data:`TILE` cells, the last one filled up. A matrix
+product may round differently for another number of rows, so this is what makes the bytes of a cell
+the same whatever the batch size and whichever other cells are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from celldit.data.imputation import Imputed
+from celldit.io.write import PredictedCells, concatenate, to_anndata
+from celldit.latent.autoencoder import TILE
+
+__all__ = ["TILE", "Sampling", "collect", "flagged", "watched"]
+
+_WATCHER: ContextVar[Callable[[int, int], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(report: Callable[[int, int], None]) -> Iterator[None]:
+    """Within, ``report(done, total)`` hears of every tile of cells that was sampled."""
+    token = _WATCHER.set(report)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """What will be sampled.
+
+    Attributes
+    ----------
+    genes
+        Names of the G genes.
+    obs
+        Columns of the N cells but ``size_factor``, with their names as index.
+    made_by
+        For ``uns["celldit"]``.
+    sample
+        Makes the cells of a whole tile from their positions, int64, shape (TILE,); the last tile is
+        filled up with its last cell.
+    batch_size
+        Cells handed on at a time, rounded up to whole tiles.
+    """
+
+    genes: tuple[str, ...]
+    obs: pd.DataFrame
+    made_by: Mapping[str, Any]
+    sample: Callable[[np.ndarray], PredictedCells]
+    batch_size: int
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells there will be."""
+        return len(self.obs)
+
+    def batches(self) -> Iterator[PredictedCells]:
+        """Sample the cells in order; a batch is made when it is asked for."""
+        tiles: list[PredictedCells] = []
+        per_batch = -(-self.batch_size // TILE)
+        for start in range(0, self.n_cells, TILE):
+            tile = self.sample(np.arange(start, start + TILE).clip(max=self.n_cells - 1))
+            tiles.append(tile[: self.n_cells - start])
+            if (report := _WATCHER.get()) is not None:
+                report(min(start + TILE, self.n_cells), self.n_cells)
+            if len(tiles) == per_batch:
+                yield concatenate(tiles)
+                tiles = []
+        if tiles:
+            yield concatenate(tiles)
+
+
+def flagged(sampling: Sampling, imputed: Imputed, chosen_N: np.ndarray) -> Sampling:
+    """Note which genes were filled in, and their share of each cell's counts.
+
+    Parameters
+    ----------
+    sampling
+        Cells ordered by perturbation.
+    imputed
+        What was filled in of the N cells that were read.
+    chosen_N
+        Which of them are predicted, bool, shape (N,).
+    """
+    shares = imputed.share_N[chosen_N]
+    repeated = np.tile(shares, sampling.n_cells // max(1, len(shares)))
+    noted = {**sampling.made_by, "imputed": {"genes": list(imputed.genes)}}
+    return replace(sampling, obs=sampling.obs.assign(imputed_share=repeated), made_by=noted)
+
+
+def collect(sampling: Sampling) -> ad.AnnData:
+    """Sample all cells into memory.
+
+    Raises
+    ------
+    CellditError
+        If a prediction is not finite.
+    """
+    cells = concatenate(list(sampling.batches()))
+    return to_anndata(cells, sampling.genes, sampling.obs, sampling.made_by)

@@ -1,0 +1,345 @@
+"""What all figures share: axes, size, colours, showing and saving, as scanpy's plots take them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import Cycler
+from matplotlib.axes import Axes
+from matplotlib.backends import BackendFilter, backend_registry
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, is_color_like
+from matplotlib.figure import Figure
+
+from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.pl.style import style
+
+__all__ = ["Canvas", "FigureOptions", "Palette", "figure"]
+
+Palette = str | Sequence[Any] | Mapping[str, Any] | Cycler
+Draw = TypeVar("Draw", bound=Callable[..., Any])
+
+DPI = 200
+
+
+class FigureOptions(TypedDict, total=False):
+    """Options of every figure; :class:`Canvas` says what they are."""
+
+    ax: Axes | Sequence[Axes] | None
+    figsize: tuple[float, float] | None
+    palette: Palette | None
+    show: bool | None
+    save: bool | str | os.PathLike[str] | None
+    return_fig: bool
+
+
+#: What a docstring says of each, in place of ``**options``.
+_ABOUT = {
+    "ax": "Axes to draw on; None for a new figure.",
+    "figsize": "Width and height of a new figure in inches.",
+    "palette": "Colours of what is drawn, in order or by name, or the name of a colour map.",
+    "show": (
+        "Whether to show the figure; None shows a new one that is not saved, where matplotlib has "
+        "a window. Notebooks show figures by themselves."
+    ),
+    "save": (
+        "True, or text such as ``'_day2.png'``, writes into ``scanpy.settings.figdir``, under the "
+        "name of the function with the text behind it; a path, or text with a folder, is the file "
+        "itself."
+    ),
+    "return_fig": "Whether to return the figure instead of its axes.",
+}
+
+
+def figure(draw: Draw) -> Draw:
+    """Show the options of every figure in the signature and docstring of a function that draws.
+
+    The function takes them as ``**options`` and begins with ``Canvas.of("name", options)``. Its
+    docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are."
+    """
+    signature = inspect.signature(draw)
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    fields = inspect.signature(Canvas).parameters
+    added = [fields[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in _ABOUT]
+    draw.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+    draw.__annotations__.pop("options", None)
+    draw.__annotations__.update(FigureOptions.__annotations__)
+    draw.__doc__ = re.sub(
+        r"^\*\*options\n((?:    .*\n?)*)", _described, inspect.cleandoc(draw.__doc__ or ""),
+        flags=re.MULTILINE,
+    )  # fmt: skip
+    return draw
+
+
+def _described(found: re.Match[str]) -> str:
+    own = " ".join(found.group(1).split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
+    axes = f"{_ABOUT['ax']} {own[:1].upper()}{own[1:]}." if own else _ABOUT["ax"]
+    texts = {**_ABOUT, "ax": axes}
+    return "".join(f"{name}\n    {text}\n" for name, text in texts.items())
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Where a figure is drawn, in which colours, and what becomes of it.
+
+    Attributes
+    ----------
+    name
+        Of the function that draws; files are named by it.
+    ax
+        The user's axes, one for each panel, or None.
+    figsize
+        Width and height of a new figure in inches; None for what suits the panels.
+    palette
+        The user's colours, or None.
+    show, save, return_fig
+        As in :data:`_ABOUT`.
+
+    Raises
+    ------
+    InputError
+        If a size or colour is none, or the ending of a file is not a format that matplotlib writes.
+    """
+
+    name: str
+    ax: Axes | Sequence[Axes] | None = None
+    figsize: tuple[float, float] | None = None
+    palette: Palette | None = None
+    show: bool | None = None
+    save: bool | str | os.PathLike[str] | None = None
+    return_fig: bool = False
+
+    def __post_init__(self) -> None:
+        size = self.figsize
+        if size is not None:
+            numbers = list(size) if isinstance(size, (tuple, list, np.ndarray)) else []
+            if len(numbers) != 2 or not all(isinstance(x, Real) and 0 < x < 1000 for x in numbers):
+                raise InputError(
+                    f"figsize={size!r} must be a width and a height in inches, as in (6, 4)."
+                )
+        if self.palette is not None:
+            object.__setattr__(self, "palette", _read_palette(self.palette))
+        if isinstance(self.save, (str, os.PathLike)):
+            _ending(self.save)
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, Any]) -> Canvas:
+        """Read the options of a function that draws; TypeError, as Python's, if one is unknown."""
+        for option in options:
+            if option not in _ABOUT:
+                raise TypeError(f"{name}() got an unexpected keyword argument {option!r}")
+        return cls(name, **options)
+
+    def panels(self, n: int, *, size: tuple[float, float], columns: int = 4) -> list[Axes]:
+        """Begin a figure with n panels, or take the user's axes.
+
+        Parameters
+        ----------
+        n
+            Number of panels.
+        size
+            Width and height of a panel in inches.
+        columns
+            Most panels side by side.
+
+        Raises
+        ------
+        InputError
+            If the number of the user's axes is not the number of panels.
+        """
+        if self.ax is not None:
+            ax = self.ax
+            given = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
+            if len(given) != n or not all(isinstance(a, Axes) for a in given):
+                raise InputError(
+                    f"ax= must be {n} matplotlib axes, one for each panel, but holds {len(given)}; "
+                    "leave it out for a new figure."
+                )
+            return given
+        columns = min(n, columns)
+        rows = -(-n // columns)
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=self.figsize or (size[0] * columns, size[1] * rows),
+            squeeze=False,
+            layout="constrained",
+        )
+        for unused in axes.ravel()[n:]:
+            figure.delaxes(unused)
+        return list(axes.ravel()[:n])
+
+    def colors(self, names: Sequence[str], default: Sequence[str]) -> list[Any]:
+        """Colours of what is drawn, one for each name; the default ones repeat where they are few.
+
+        Raises
+        ------
+        InputError
+            If the user gave fewer colours than there are names.
+        UnknownNameError
+            If the user gave a colour to a name that is not drawn.
+        """
+        palette = self.palette
+        usual = [default[i % len(default)] for i in range(len(names))]
+        if palette is None:
+            return usual
+        if isinstance(palette, Mapping):
+            for name in palette:
+                if name not in names:
+                    raise UnknownNameError.among("name in palette", name, names)
+            return [palette.get(name, color) for name, color in zip(names, usual, strict=True)]
+        if isinstance(palette, Colormap):
+            few = isinstance(palette, ListedColormap) and palette.N <= 20
+            palette = [palette(i) for i in (range(palette.N) if few else
+                                            np.linspace(0, 1, len(names)))]  # fmt: skip
+        given = list(palette)
+        if len(given) < len(names):
+            raise InputError(
+                f"palette holds {len(given)} colours, but {len(names)} are drawn "
+                f"({', '.join(map(str, names))}); give as many, or the name of a colour map, as in "
+                "palette='viridis'."
+            )
+        return given[: len(names)]
+
+    def colormap(self, default: str) -> Colormap:
+        """Colours of numbers: the user's colour map, or one through the user's colours.
+
+        Raises
+        ------
+        InputError
+            If the user's colours have names.
+        """
+        palette = self.palette
+        if palette is None or isinstance(palette, Colormap):
+            return palette if palette is not None else mpl.colormaps[default]
+        if isinstance(palette, Mapping):
+            raise InputError(
+                f"palette of {self.name} colours numbers; give the name of a colour map, as in "
+                "palette='viridis', or a list of colours."
+            )
+        given = list(palette)
+        return LinearSegmentedColormap.from_list("palette", given * 2 if len(given) == 1 else given)
+
+    def finish(self, drawn: Any) -> Any:
+        """Save and show the figure as the options say.
+
+        Parameters
+        ----------
+        drawn
+            Its axes, or a list of them.
+
+        Returns
+        -------
+        matplotlib.axes.Axes, list of them, or matplotlib.figure.Figure
+            The axes as they came, or their figure.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written.
+        """
+        first = drawn if isinstance(drawn, Axes) else drawn[0]
+        whole = first.get_figure(root=True)
+        assert isinstance(whole, Figure)
+        path = self._path()
+        if path is not None:
+            dpi = mpl.rcParams["savefig.dpi"]
+            try:
+                with style():
+                    whole.savefig(path, dpi=DPI if dpi == "figure" else dpi, bbox_inches="tight")
+            except OSError as error:
+                raise FileError(f"Cannot write the figure to {path}: {error.strerror}.") from error
+        show = self.show
+        if show is None:
+            show = self.ax is None and path is None and _has_window() and _scanpy("autoshow", True)
+        if show:
+            plt.show()
+        return whole if self.return_fig else drawn
+
+    def _path(self) -> Path | None:
+        save = _scanpy("autosave", False) if self.save is None else self.save
+        if save is False or save is None:
+            return None
+        if isinstance(save, os.PathLike) or (isinstance(save, str) and os.path.dirname(save)):
+            return Path(os.fspath(save))
+        import scanpy as sc
+
+        text = "" if save is True else str(save)
+        ending = _ending(text) or str(sc.settings.file_format_figs)
+        stem = text.removesuffix(f".{ending}")
+        folder = Path(sc.settings.figdir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"Cannot write the figure to {folder}: {error.strerror}.") from error
+        path = folder / f"{self.name}{stem}{sc.settings.plot_suffix}.{ending}"
+        sc.logging.warning(f"saving figure to file {path}")
+        return path
+
+
+def _read_palette(palette: object) -> Any:
+    """A colour map, a mapping to colours, or a list of colours.
+
+    Raises
+    ------
+    InputError
+        If one is no colour.
+    UnknownNameError
+        If there is no colour map of that name.
+    """
+    if isinstance(palette, Cycler):
+        palette = list(palette.by_key().get("color", []))
+    if isinstance(palette, Colormap):
+        return palette
+    if isinstance(palette, str):
+        if palette in mpl.colormaps:
+            return mpl.colormaps[palette]
+        if not is_color_like(palette):
+            raise UnknownNameError.among("colour map", palette, list(mpl.colormaps))
+        return [palette]
+    values: list[Any] = []
+    if isinstance(palette, Mapping):
+        values = list(palette.values())
+    elif isinstance(palette, (list, tuple, np.ndarray)):
+        values = list(palette)
+    if not values or not all(map(is_color_like, values)):
+        raise InputError(
+            "palette must be colours, in a list or by name, or the name of a colour map, as in "
+            "palette='viridis'."
+        )
+    return palette if isinstance(palette, Mapping) else values
+
+
+def _ending(save: str | os.PathLike[str]) -> str:
+    """Ending of a file without its dot, "" where text has none; InputError if nobody writes it."""
+    ending = Path(os.fspath(save)).suffix or (str(save) if str(save).startswith(".") else "")
+    ending = ending.lstrip(".")
+    formats = Figure().canvas.get_supported_filetypes()
+    is_file = isinstance(save, os.PathLike) or bool(os.path.dirname(save))
+    if ending.lower() not in formats and (is_file or ending.isalpha()):
+        raise InputError(
+            f"save={str(save)!r} must end in one of {', '.join(sorted(formats))}, such as "
+            "'figure.pdf'."
+        )
+    return ending if ending.lower() in formats else ""
+
+
+def _has_window() -> bool:
+    known = backend_registry.list_builtin(BackendFilter.INTERACTIVE)
+    return plt.get_backend().lower() in {name.lower() for name in known}
+
+
+def _scanpy(setting: str, default: bool) -> bool:
+    """A setting of scanpy, which nobody can have changed before it was imported."""
+    scanpy = sys.modules.get("scanpy")
+    return default if scanpy is None else bool(getattr(scanpy.settings, setting))

@@ -1,0 +1,57 @@
+"""The guides of the documentation run as printed, and name what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+import celldit as cd
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+LABELS = ("control", "STAT1", "IRF1", "JAK2", "IFNGR1")
+
+
+def part(adata: ad.AnnData, n: int = 700) -> ad.AnnData:
+    """Some cells, so that a guide takes seconds."""
+    if "replicate" in adata.obs:
+        adata = adata[adata.obs["perturbation"].isin(LABELS)]
+    rows = np.random.default_rng(0).permutation(adata.n_obs)[:n]
+    return adata[np.sort(rows)].copy()
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_a_guide_runs_as_printed(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("papalexi", "kang", "reprogramming", "sciplex2"):
+        some = part(getattr(cd.datasets, name)())
+        monkeypatch.setattr(cd.datasets, name, some.copy)
+    train = cd.CellDiT.train
+    quick: dict[str, Any] = {"max_epochs": 0, "enable_progress_bar": False}
+    monkeypatch.setattr(
+        cd.CellDiT, "train", lambda model, **options: train(model, **{**options, **quick})
+    )
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    plt.close("all")
+    assert isinstance(names["model"], cd.CellDiT)
+
+
+@pytest.mark.parametrize("space", ["pp", "tl", "pl", "datasets"])
+def test_the_reference_has_every_public_function(space: str) -> None:
+    page = (DOCS / "api" / f"{space}.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^   ([a-z_]\w*)$", page, re.MULTILINE)
+    assert listed == list(getattr(cd, space).__all__)
