@@ -108,7 +108,9 @@ def fit_responses(
         p_N += weight_OP[o, r] * (own_SN * (odds_SN / (1 + odds_SN))).sum(0)
     cumulative_KS = (1 - responds) + np.cumsum(posterior_KS, axis=1)
     low_K, high_K = (_quantile(cumulative_KS, 1 - responds, q) for q in (0.05, 0.95))
-    size = float((weight_OP.sum(0) / max(responds, 1e-12)) @ np.repeat(SIZES, len(WIDTHS + SPREADS)))
+    size = float(
+        (weight_OP.sum(0) / max(responds, 1e-12)) @ np.repeat(SIZES, len(WIDTHS + SPREADS))
+    )
     return Responses(p_N, posterior_KS @ SHARES, low_K, high_K, size)
 
 

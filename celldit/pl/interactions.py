@@ -45,9 +45,9 @@ def interactions(
     """Draw how much of the sum each pair does, and genes of pairs against their sums.
 
     The last panel holds every pair's total, 1 where effects add up, with two and a half standard
-    deviations, coloured by its kind. The panels before it, one for each pair that is named, show the measured
-    change of every gene against the sum of both; genes that deviate are coloured, the strongest of
-    them named.
+    deviations, coloured by its kind. The panels before it, one for each pair that is named, show
+    the measured change of every gene against the sum of both; genes that deviate are coloured, the
+    strongest of them named.
 
     Parameters
     ----------
