@@ -1,7 +1,7 @@
 """Where the cells of a condition lie in the latent, and how they scatter, by simple estimates.
 
-This is the baseline that the flow starts from: the effect prior for the means, the covariance of
-each context for the scatter, and a regression for the library sizes.
+This is the baseline that the flow starts from: the effect prior for the means, and the covariance
+of each context for the scatter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from celldit.conditions.strata import Strata, StratumKey
 from celldit.effects.prior import EffectPrior
 from celldit.effects.shifts import condition_means
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
-
-N_QUANTILES = 101
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Simple estimates of mean, scatter and library size for any condition.
+    """Simple estimates of mean and scatter for any condition.
 
     Attributes
     ----------
@@ -55,25 +53,15 @@ class Population:
     factors
         Cholesky factor of the scatter within conditions, by (context, time); ``None`` as key for
         all cells together.
-    size_slopes, size_quantiles
-        Library size: log size = z · slopes + a residual with these quantiles (the constant is part
-        of the residual).
     """
 
     prior: EffectPrior
     references: Mapping[StratumKey, np.ndarray]
     factors: Mapping[StratumKey | None, np.ndarray]
-    size_slopes: np.ndarray
-    size_quantiles: np.ndarray
 
     @classmethod
-    def fit(
-        cls, z: Latents, size_factors: np.ndarray, table: ConditionTable, prior: EffectPrior
-    ) -> Population:
-        """Estimate from the latent of N cells, (N, F) or (N, K, D), a block at a time.
-
-        Library sizes have the shape (N,).
-        """
+    def fit(cls, z: Latents, table: ConditionTable, prior: EffectPrior) -> Population:
+        """Estimate from the latent of N cells, (N, F) or (N, K, D), a block at a time."""
         means_CF, _ = condition_means(z, table)
         strata = Strata.of_table(table)
         references = strata.means(means_CF)
@@ -82,10 +70,8 @@ class Population:
         where = [c.stratum for c in table.conditions]
         place = {key: i for i, key in enumerate(references)}
         stratum_C = np.array([place[key] for key in where])
-        scatter_XFF, gram, cross = _second_moments(
-            z, np.log(size_factors.astype(np.float64)), table, means_CF, stratum_C
-        )
-        n_dims = len(gram)
+        scatter_XFF = _scatter(z, table, means_CF, stratum_C)
+        n_dims = means_CF.shape[1]
         # A condition with a single cell has no residual; degrees of freedom, not cells, count.
         degrees = max(len(z) - len(table), 1)
         pooled = scatter_XFF.sum(0) / degrees + 1e-6 * np.eye(n_dims)
@@ -95,12 +81,7 @@ class Population:
             # Shrink to the pooled scatter as if that had been seen in 2 F cells.
             scatter = scatter_XFF[i] + 2 * n_dims * pooled
             factors[key] = np.linalg.cholesky(scatter / (max(freedom, 0) + 2 * n_dims))
-        slopes = np.linalg.solve(gram + len(z) * 0.01 * np.eye(n_dims), cross)
-        residual = np.log(size_factors.astype(np.float64))
-        for rows, block in blocks(z):
-            residual[rows] -= block @ slopes
-        quantiles = np.quantile(residual, np.linspace(0, 1, N_QUANTILES))
-        return cls(prior, references, factors, slopes, quantiles)
+        return cls(prior, references, factors)
 
     @property
     def contexts(self) -> tuple[str, ...]:
@@ -117,7 +98,7 @@ class Population:
         offsets, borrowed = self.prior.baselines.offsets, Strata.of_table(table).borrowed()
         if not borrowed.keys() & offsets.keys():
             return None
-        zero_F = np.zeros(len(self.size_slopes))
+        zero_F = np.zeros(len(self.factors[None]))
         keys = [c.stratum if not c.is_control else None for c in table.conditions]
         moved = [offsets.get(k, zero_F) if k in borrowed else zero_F for k in keys]
         return np.array(moved, dtype=np.float32)
@@ -153,12 +134,6 @@ class Population:
         """Cholesky factor of the scatter in a context, that of all cells where it is new."""
         return self.factors.get(stratum, self.factors[None])
 
-    def sizes(self, z: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-        """Library sizes for cells at `z` (N, F), from uniform numbers (N,), in counts."""
-        grid = np.linspace(0, 1, len(self.size_quantiles))
-        residual = np.interp(uniform, grid, self.size_quantiles)
-        return np.exp(z @ self.size_slopes + residual).astype(np.float32)
-
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
         keys = [list(key) for key in self.factors if key is not None]
@@ -171,14 +146,12 @@ class Population:
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
         own = [f for key, f in self.factors.items() if key is not None]
-        n_features = len(self.size_slopes)
+        n_features = len(self.factors[None])
         return {
             **{f"prior.{name}": array for name, array in prior_arrays(self.prior).items()},
             "references": np.array(list(self.references.values())),
             "factor": self.factors[None],
             "factors": np.array(own).reshape(len(own), n_features, n_features),
-            "size_slopes": self.size_slopes,
-            "size_quantiles": self.size_quantiles,
         }
 
     @classmethod
@@ -193,35 +166,19 @@ class Population:
             prior_from(config["prior"], own),
             dict(zip(keys, arrays["references"], strict=True)),
             factors,
-            arrays["size_slopes"],
-            arrays["size_quantiles"],
         )
 
 
-def _second_moments(
-    z: Latents,
-    log_size: np.ndarray,
-    table: ConditionTable,
-    means_CF: np.ndarray,
-    stratum_C: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scatter within conditions by stratum (X, F, F), and moments for the library size.
-
-    The latter are the scatter of all cells about their mean (F, F), and its product with the log
-    library size, (F,).
-    """
+def _scatter(
+    z: Latents, table: ConditionTable, means_CF: np.ndarray, stratum_C: np.ndarray
+) -> np.ndarray:
+    """Scatter within conditions by stratum, (X, F, F)."""
     n_dims, n_places = means_CF.shape[1], int(stratum_C.max()) + 1
-    mean_F = table.counts @ means_CF / max(len(z), 1)
     scatter_XFF = np.zeros((n_places, n_dims, n_dims))
-    gram, cross = np.zeros((n_dims, n_dims)), np.zeros(n_dims)
-    mean_size = log_size.mean()
     for rows, block in blocks(z):
         index = table.index[rows]
         residual, place = block - means_CF[index], stratum_C[index]
         for x in np.unique(place):
             own = residual[place == x]
             scatter_XFF[x] += own.T @ own
-        centred = block - mean_F
-        gram += centred.T @ centred
-        cross += centred.T @ (log_size[rows] - mean_size)
-    return scatter_XFF, gram, cross
+    return scatter_XFF

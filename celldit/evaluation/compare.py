@@ -20,8 +20,6 @@ from celldit.evaluation.expression import Expression, conditions_of, match_to, t
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["CEILING", "averages", "compare", "score_halves", "with_baselines"]
-
 CEILING = "ceiling"
 
 
@@ -53,7 +51,8 @@ def compare(
     baselines
         Whether to add the simple predictors of :mod:`celldit.evaluation.baselines`, fitted on the
         cells of ``control`` (which may be the whole screen) whose conditions are not predicted; or
-        the cells to fit them on. ``attrs["skipped"]`` says which know nothing of what is asked.
+        the cells to fit them on. Where no other condition is among them, those of the same that are
+        not in `truth`. ``attrs["skipped"]`` says which know nothing of what is asked.
     baseline
         The method that scores 0; adds a column ``<metric>_score`` for each metric. Scores compare
         like with like: in each of the splits, every method is thinned to the number of cells of the
@@ -138,8 +137,9 @@ def with_baselines(
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
     """Put the simple predictors beside predictions, which come first.
 
-    They learn from `train`, or where it is True from the cells of `control`. Those that know
-    nothing of what is asked are in the second dictionary, with the reason.
+    They learn from the other conditions of `train`, or where it is True of `control`; where there
+    are none, from cells of the same conditions that `truth` does not hold. Those that know nothing
+    of what is asked are in the second dictionary, with the reason.
 
     Raises
     ------
@@ -164,7 +164,9 @@ def with_baselines(
     if not is_set_up(source):
         prepared = source.copy()
         setup_anndata(prepared, **{k: v for k, v in fields.to_dict().items() if v is not None})
-    found, skipped = predict_all(prepared, base, requested, seed=seed)
+    found, skipped = predict_all(
+        prepared, base, requested, truth=set(truth.obs_names.astype(str)), seed=seed
+    )
     return {**predictions, **found}, skipped
 
 
@@ -213,10 +215,7 @@ def score_halves(
 
 
 def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:
-    kept = [
-        rows[thin(len(rows), sizes.get(key, 0), seed)] for key, rows in cells.conditions().items()
-    ]
-    return cells.take(np.sort(np.concatenate(kept)))
+    return cells.of_conditions(lambda key, rows: rows[thin(len(rows), sizes.get(key, 0), seed)])
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:

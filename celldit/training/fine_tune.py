@@ -105,9 +105,7 @@ def fine_tune(
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
             prior = fit_prior(z_NKD, table, features=design.features, seed=run.seed)
             prior = joined(prior, trained.population.prior, run.seed)
-            return with_references(
-                Population.fit(z_NKD, cells.size_factors, table, prior), trained.population
-            )
+            return with_references(Population.fit(z_NKD, table, prior), trained.population)
 
         def make_flow(population: Population) -> AnchoredFlow:
             return copy.deepcopy(trained.flow).train()

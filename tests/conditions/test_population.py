@@ -15,10 +15,8 @@ from celldit.effects.fit_prior import fit_prior
 Make = Callable[..., object]
 
 
-def fit(made: object, sizes: np.ndarray | None = None) -> Population:
-    if sizes is None:
-        sizes = np.random.default_rng(0).lognormal(8, 0.5, len(made.z))
-    return Population.fit(made.z, sizes, made.table, fit_prior(made.z, made.table))
+def fit(made: object) -> Population:
+    return Population.fit(made.z, made.table, fit_prior(made.z, made.table))
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +59,6 @@ def test_contexts_scatter_by_themselves(world: Make) -> None:
     assert broad > 4 * narrow
 
 
-def test_sizes_follow_their_distribution(world: Make) -> None:
-    made = world([Condition()], n_cells=2000)
-    sizes = np.random.default_rng(1).lognormal(8, 0.5, 2000)
-    population = fit(made, sizes)
-    drawn = population.sizes(made.z, np.random.default_rng(2).random(2000))
-    assert drawn.dtype == np.float32
-    for q in (0.05, 0.5, 0.95):
-        assert np.quantile(drawn, q) == pytest.approx(np.quantile(sizes, q), rel=0.1)
-
-
-def test_sizes_depend_on_the_latent(world: Make) -> None:
-    made = world([Condition()], n_cells=1000)
-    sizes = np.exp(8 + made.z[:, 0])
-    drawn = fit(made, sizes).sizes(made.z, np.full(1000, 0.5))
-    np.testing.assert_allclose(np.log(drawn), np.log(sizes), atol=0.15)
-
-
-def test_sizes_rise_with_the_uniform_number(fitted: tuple) -> None:
-    _, population = fitted
-    sizes = population.sizes(np.zeros((11, 4)), np.linspace(0, 1, 11))
-    assert (np.diff(sizes) > 0).all()
-    assert (sizes > 0).all()
-
-
 def test_without_keeps_references(fitted: tuple) -> None:
     made, population = fitted
     gone = [c for c in made.table.conditions if c.parts == ("A",)]
@@ -100,8 +74,6 @@ def test_saved_and_read_again_it_is_the_same(fitted: tuple) -> None:
     one, two = (p.estimate(made.table.conditions) for p in (population, again))
     for name in ("effect", "position", "sd"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
-    uniform = np.random.default_rng(0).random(len(made.z))
-    assert np.array_equal(population.sizes(made.z, uniform), again.sizes(made.z, uniform))
     for place in (("x", None), ("y", None), ("new", None)):
         assert np.array_equal(population.factor(place), again.factor(place))
 
@@ -121,7 +93,6 @@ def test_small_designs(world: Make, conditions: list[Condition]) -> None:
     population = fit(made)
     estimate = population.estimate(conditions)
     assert np.isfinite(estimate.position).all()
-    assert np.isfinite(population.sizes(made.z, np.full(len(made.z), 0.5))).all()
     config = json.loads(json.dumps(population.to_config()))
     again = Population.from_config(config, population.arrays())
     assert np.array_equal(again.estimate(conditions).position, estimate.position)

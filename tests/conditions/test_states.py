@@ -31,7 +31,7 @@ def made(
 
 def fitted(z: np.ndarray, table: ConditionTable) -> tuple[States, Population]:
     prior = fit_prior(z, table, features=None, seed=0)
-    population = Population.fit(z, np.ones(len(z)), table, prior)
+    population = Population.fit(z, table, prior)
     return States.fit(z, table, population, 0), population
 
 

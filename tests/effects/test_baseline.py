@@ -81,7 +81,7 @@ def test_shared_perturbations_tell_the_baseline() -> None:
 def test_where_cells_are_expected_does_not_change() -> None:
     """Baseline and effect together are what was measured, whatever each of them is."""
     z, table, _, _ = batches(1.5)
-    population = Population.fit(z, np.ones(len(z)), table, fit_prior(z, table))
+    population = Population.fit(z, table, fit_prior(z, table))
     asked = [Condition((name,), None, "b1") for name in NAMES]
     rows = [table.conditions.index(c) for c in asked]
     means = np.array([z[table.index == row].mean(axis=0) for row in rows])
@@ -90,7 +90,7 @@ def test_where_cells_are_expected_does_not_change() -> None:
 
 def test_pairs_start_where_own_controls_would_lie() -> None:
     z, table, _, base_F = batches(1.5)
-    population = Population.fit(z, np.ones(len(z)), table, fit_prior(z, table))
+    population = Population.fit(z, table, fit_prior(z, table))
     offset_CF = population.offset(table)
     others = [Condition((), None, b) for b in ("b0", "b2")]
     stand_in_F = np.mean(
@@ -101,7 +101,7 @@ def test_pairs_start_where_own_controls_would_lie() -> None:
         np.testing.assert_allclose(offset_F, expected_F, atol=0.5)
     with_controls = batches(1.5, controls=50)
     prior = fit_prior(*with_controls[:2])
-    population = Population.fit(z[:1], np.ones(1), replace(table, index=table.index[:1]), prior)
+    population = Population.fit(z[:1], replace(table, index=table.index[:1]), prior)
     assert population.offset(with_controls[1]) is None
 
 

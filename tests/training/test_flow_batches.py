@@ -30,7 +30,7 @@ def setting() -> tuple[torch.Tensor, ConditionTable, Population]:
     table = ConditionTable(CONDITIONS, rng.permutation(np.repeat(np.arange(8), N)))
     z = rng.normal(size=(8 * N, 6)) + np.arange(8)[table.index, None]
     z[:, 0] = np.arange(8 * N)
-    population = Population.fit(z, np.full(8 * N, 1e3), table, fit_prior(z, table))
+    population = Population.fit(z, table, fit_prior(z, table))
     return torch.from_numpy(z.astype(np.float32)).view(-1, 2, 3), table, population
 
 
@@ -182,7 +182,7 @@ def test_pairs_start_where_effects_are_measured_from() -> None:
     )
     table = ConditionTable(conditions, np.repeat([0, 1, 2], 50))
     z = np.random.default_rng(0).normal(size=(150, 2)) + np.repeat([0.0, 10.0, 12.0], 50)[:, None]
-    population = Population.fit(z, np.full(150, 1e3), table, fit_prior(z, table))
+    population = Population.fit(z, table, fit_prior(z, table))
     z_NKD = torch.from_numpy(z.astype(np.float32)).view(-1, 1, 2)
     tables = make_tables(z_NKD, np.arange(150), table, population, torch.ones(1))
     (batch, *_) = batches(tables, flow_batch=200, cross_fit=0.0)

@@ -99,7 +99,7 @@ def test_latents_in_a_file_are_those_in_memory(encoder: tuple, no_scratch: Path)
         table = ConditionTable.from_cells(cells, "+")
         for z in (in_file, z_NKD.flatten(1).double().numpy()):
             prior = fit_prior(z, table)
-            population = Population.fit(z, cells.size_factors, table, prior)
+            population = Population.fit(z, table, prior)
             if z is in_file:
                 from_file = population.arrays()
         for name, array in population.arrays().items():
@@ -126,9 +126,9 @@ def test_blocks_do_not_change_what_is_estimated(
         model.encode(cells).flatten(1).double().numpy(),
         ConditionTable.from_cells(cells, "+"),
     )
-    whole = Population.fit(z, cells.size_factors, table, fit_prior(z, table)).arrays()
+    whole = Population.fit(z, table, fit_prior(z, table)).arrays()
     monkeypatch.setattr(of_conditions, "BLOCK", 37)
-    parts = Population.fit(z, cells.size_factors, table, fit_prior(z, table)).arrays()
+    parts = Population.fit(z, table, fit_prior(z, table)).arrays()
     for name, array in whole.items():
         np.testing.assert_allclose(parts[name], array, rtol=1e-6, atol=1e-9, err_msg=name)
 

@@ -67,7 +67,7 @@ def test_a_shape_that_is_no_gaussian_is_learned_and_trusted() -> None:
     z_NKD = torch.from_numpy(ring_N2.astype(np.float32))[:, None]
     table = ConditionTable((Condition(),), np.zeros(4000, dtype=np.int64))
     prior = fit_prior(z_NKD, table, features=None, seed=0)
-    population = Population.fit(z_NKD, np.ones(4000), table, prior)
+    population = Population.fit(z_NKD, table, prior)
     states = States.single(population, table)
     flow = AnchoredFlow(1, 2, DiTConfig(width=32, depth=1, n_heads=2, dropout=0.0))
     config = TrainingConfig(noise_epochs=6, flow_steps_per_epoch=60, flow_rate=3e-3)

@@ -65,7 +65,7 @@ def test_trials_hold_no_training_rows() -> None:
     table = ConditionTable(conditions, np.repeat(np.arange(8), 60))
     z = rng.normal(size=(480, 6)) + np.arange(8)[table.index, None]
     z[:, 0] = np.arange(480)
-    population = Population.fit(z, np.full(480, 1e3), table, fit_prior(z, table))
+    population = Population.fit(z, table, fit_prior(z, table))
     z_NKD = torch.from_numpy(z.astype(np.float32)).view(-1, 2, 3)
     held_out = [Condition(("A", "B"), None, "x")]
     is_control = np.array([c.is_control for c in conditions])[table.index]

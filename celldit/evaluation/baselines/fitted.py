@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import anndata as ad
@@ -18,8 +18,6 @@ from celldit.evaluation.baselines.covariance import ControlCovariance
 from celldit.evaluation.baselines.frame import predict_anndata
 from celldit.evaluation.baselines.latent import LatentArithmetic
 from celldit.evaluation.baselines.nearest import NearestPerturbation
-
-__all__ = ["SIMPLE", "predict_all", "predict_baseline"]
 
 #: The simple predictors that need nothing but cells, by the names used in tables.
 SIMPLE: Mapping[str, Callable[..., Baseline]] = {
@@ -38,6 +36,7 @@ def predict_all(
     control: ad.AnnData,
     conditions: set[tuple[str, str]],
     *,
+    truth: Collection[str] | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
     """Fit every simple predictor and predict conditions.
@@ -51,6 +50,9 @@ def predict_all(
         Cells whose controls are moved.
     conditions
         (perturbation, context) to predict.
+    truth
+        Names of the cells that predictions are measured against. Where no other condition is left
+        to learn from, other cells of the same conditions are; None if they may be among `train`.
     seed
         Of the rounding of counts.
 
@@ -71,11 +73,14 @@ def predict_all(
     keys = list(zip(map(str, cells.perturbations), map(str, cells.contexts), strict=True))
     requested = np.array([key in conditions for key in keys])
     learned = cells.take(np.flatnonzero(~requested))
+    if bool(learned.is_control.all()) and truth is not None and requested.any():
+        # One perturbation, some cells of it held out: the rest is what there is to learn from.
+        learned = cells.take(np.flatnonzero(~np.isin(cells.names, list(truth))))
     if bool(learned.is_control.all()):
         raise InputError(
             "There is nothing to fit baselines on: no perturbed cells are left without those of "
-            "the conditions that are to be predicted; pass cells of other conditions as "
-            "baselines=."
+            "the conditions that are to be predicted; pass cells of other conditions, or the cells "
+            "of the same that were trained on, as baselines=."
         )
     # Contexts without control cells have no effects that could be learned from.
     bases = set(learned.contexts[learned.is_control])

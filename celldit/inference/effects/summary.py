@@ -28,6 +28,7 @@ FEW_CONTEXTS, FEW_PAIRS = 3, 5
 NOISY = 0.5
 #: Most names of perturbations in a sentence.
 NAMED = 3
+IN_TIME = (Extrapolation.BETWEEN, Extrapolation.BEYOND)
 KINDS = {
     Extrapolation.CONTEXT: "known perturbations in a context where they were not measured",
     Extrapolation.COMBINATION: "new combinations of known perturbations",
@@ -46,7 +47,8 @@ class Findings:
     n_perturbations, n_contexts, n_conditions
         Perturbations, contexts, and perturbed conditions.
     strongest
-        Perturbations by the size of their effect, strongest first.
+        Perturbations by the size of their effect, strongest first, as far as it stands out: the
+        squared shift, in the mean over contexts, is more than twice its sampling noise.
     explained
         Share of the squared effect that leave-one-out predictions explain, by kind of question.
     n_left_out
@@ -74,7 +76,7 @@ def findings(trained: Trained) -> Findings:
     prior, sep, control = trained.population.prior, *_words(trained)
     treated = {c: n for c, n in trained.frequencies.items() if not c.is_control}
     of_controls = sum(n for c, n in trained.frequencies.items() if c.is_control)
-    sizes: dict[str, float] = {}
+    sizes: dict[str, list[tuple[float, float]]] = {}
     squares: dict[Extrapolation, list[tuple[float, float]]] = {}
     noise_share = float("nan")
     if prior.conditions:
@@ -91,7 +93,7 @@ def findings(trained: Trained) -> Findings:
             kept = squares.setdefault(kind, [])
             kept.append((missed_C[i] - of_noise_C[i], whole_C[i] - of_noise_C[i]))
             label = condition.label(sep, control)
-            sizes[label] = max(sizes.get(label, 0.0), float(whole_C[i] - of_noise_C[i]))
+            sizes.setdefault(label, []).append((float(whole_C[i]), float(of_noise_C[i])))
     explained = {}
     for kind, pairs in squares.items():
         missed, whole = np.sum(pairs, axis=0)
@@ -103,12 +105,18 @@ def findings(trained: Trained) -> Findings:
         n_perturbations=len(trained.perturbations),
         n_contexts=len({c.context for c in trained.frequencies}),
         n_conditions=len(treated),
-        strongest=tuple(name for name in sorted(sizes, key=lambda n: -sizes[n]) if sizes[name] > 0),
+        strongest=_standing_out(sizes),
         explained=explained,
         n_left_out={kind: len(pairs) for kind, pairs in squares.items()},
         noise_share=noise_share,
         cells_per_condition=float(np.median(list(treated.values()))) if treated else 0.0,
     )
+
+
+def _standing_out(sizes: dict[str, list[tuple[float, float]]]) -> tuple[str, ...]:
+    means = {name: np.mean(pairs, axis=0) for name, pairs in sizes.items()}
+    excess = {name: whole - noise for name, (whole, noise) in means.items() if whole > 2 * noise}
+    return tuple(sorted(excess, key=lambda name: -excess[name]))
 
 
 def summary(trained: Trained) -> str:
@@ -134,6 +142,8 @@ def _learned(found: Findings) -> str:
     where = f" in {_n(found.n_contexts, 'context')}" if found.n_contexts > 1 else ""
     strong = found.strongest[:NAMED]
     named = f"; the largest effects are those of {_listing(strong)}" if len(strong) > 1 else ""
+    if not strong:
+        named = "; no effect stands out from sampling noise"
     do = "does" if found.n_perturbations == 1 else "do"
     return (
         f"Learned what {_n(found.n_perturbations, 'perturbation')} {do}{where}, from "
@@ -166,7 +176,8 @@ def _verdict(share: float) -> str:
 
 
 def _network(trained: Trained) -> str:
-    used = {kind: weight for kind, weight in trained.flow_weight.items() if weight > 0}
+    kinds = [kind for kind in trained.flow_weight if trained.fields.time_key or kind not in IN_TIME]
+    used = {kind: trained.flow_weight[kind] for kind in kinds if trained.flow_weight[kind] > 0}
     if not used and not trained.history.get("flow"):
         return "The network was not trained, so predictions are those of the effect model."
     if not used:
@@ -175,7 +186,7 @@ def _network(trained: Trained) -> str:
             "predictions are those of the effect model."
         )
     said = _listing([f"{weight:.0%} for {kind}" for kind, weight in used.items()])
-    idle = "" if len(used) == len(trained.flow_weight) else ", and 0 for the other kinds"
+    idle = "" if len(used) == len(kinds) else ", and 0 for the other kinds"
     return (
         "The network added to the effect model what held-out data confirmed: the share of its "
         f"displacement that is used is {said}{idle}."

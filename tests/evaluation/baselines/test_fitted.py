@@ -146,3 +146,22 @@ def test_counts_are_those_of_the_seed(papalexi: Any, train: Cells) -> None:
     )
     assert (one.layers["edited_counts"] != another.layers["edited_counts"]).nnz
     np.testing.assert_array_equal(one.X, another.X)
+
+
+def test_of_one_perturbation_its_other_cells_are_learned_from(papalexi: Any) -> None:
+    of_one = papalexi.whole.obs["perturbation"].isin(["STAT1", "control"]).to_numpy()
+    screen = papalexi.whole[of_one].copy()
+    conditions = {("STAT1", "rep_2"), ("STAT1", "rep_1"), ("STAT1", "rep_3")}
+    treated = screen.obs_names[(screen.obs["perturbation"] == "STAT1").to_numpy()]
+    truth = treated[::3]
+    found, _ = predict_all(screen, screen, conditions, truth=set(truth))
+    assert {"no change", "mean shift"} <= set(found)
+    # The cells that they are measured against are not among those.
+    garbled = screen.copy()
+    dense = garbled.X.toarray()
+    dense[garbled.obs_names.isin(truth)] = 7
+    garbled.X = sparse.csr_matrix(dense)
+    again, _ = predict_all(garbled, screen, conditions, truth=set(truth))
+    np.testing.assert_array_equal(found["mean shift"].X, again["mean shift"].X)
+    with pytest.raises(InputError, match="that were trained on"):
+        predict_all(screen, screen, conditions, truth=set(treated))

@@ -276,7 +276,7 @@ CASES: dict[str, Case] = {
             {"mine": _of_a(s)}, s.adata, baselines=True, **FEW))),
     "baselines of nothing": Case(
         lambda s: cd.tl.compare({"mine": s.predicted}, s.adata, baselines=True, **FEW),
-        "pass cells of other conditions as baselines=",
+        "pass cells of other conditions, or",
         lambda s, m: quietly(lambda: cd.tl.compare(
             {"mine": _of_a(s)}, only(s, "control", "A"), baselines=only(s, "control", "B", "C"),
             **FEW))),
