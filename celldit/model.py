@@ -511,6 +511,7 @@ class CellDiT:
         options = SamplingOptions(config, seed, batch_size).usable_by(trained)
         output = Output.of(out, overwrite)
         requested = generation.NewCellRequest(n_cells, perturbation, covariates, dose, time)
+        requested.check_like(like)
         cells = None if like is None else self._read("generate", like, counts_layer)
         with threads():
             return generation.generate(trained, requested, cells, options, output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, overload
@@ -241,7 +241,7 @@ def merge_guides(
             f"key_added={key_added!r} would overwrite the guides; give another name, such as "
             '"target".'
         )
-    genes = _GeneNames(adata.var_names)
+    genes = _is_gene(adata.var_names)
     names = GuideNames(pattern, tuple(text_list(control_guides, "control_guides")), genes)
     table = merge_guide_labels(labels, names, control=control, sep=sep)
     left = [name for name in table["guide"][~table["changed"]] if not genes(name)]
@@ -403,14 +403,10 @@ def control_effects(
     return control_table(cells, direction, str(source), seed).to_anndata()
 
 
-class _GeneNames:
+def _is_gene(own: Iterable[str]) -> Callable[[str], bool]:
     """Tells names of genes, whatever their case: those of the data, then those of bundled sets."""
-
-    def __init__(self, own: Iterable[str]) -> None:
-        self.own = {str(name).casefold() for name in own}
-
-    def __call__(self, name: str) -> bool:
-        return name.casefold() in self.own or name.casefold() in _bundled_genes()
+    at_hand = {str(name).casefold() for name in own}
+    return lambda name: name.casefold() in at_hand or name.casefold() in _bundled_genes()
 
 
 @cache

@@ -13,6 +13,7 @@ import numpy as np
 
 from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
+from celldit.effects.other_outputs import OtherOutputs
 from celldit.effects.prior import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes, in_steps
 from celldit.latent.autoencoder import Autoencoder
@@ -76,7 +77,7 @@ def fit_residual_genes(
     empty = np.zeros((len(rows), 0))
     # One gene is mostly noise, that of the controls of a context in all its conditions alike: which
     # effects are common is to be told by perturbations that were left out.
-    observed = prior.of_unseen.observe(conditions, noise_C, empty, np.zeros(0), np.zeros(0))
+    outputs = OtherOutputs.of(prior.of_unseen, conditions, noise_C, empty, *np.zeros((2, 0)))
     signals_L, commons_L = zip(*product(SIGNALS, COMMONS), strict=True)
     shifts, likelihoods = [], []
     for start in range(0, n_genes, CHUNK):
@@ -86,7 +87,7 @@ def fit_residual_genes(
         # As it will be stored, so that a loaded model says the same.
         shifts.append(in_steps(shift_CG))
         none = np.zeros(shift_CG.shape[1])
-        seen = observed.with_shifts(shifts[-1].astype(np.float64), none, none)
+        seen = outputs.observed.with_shifts(shifts[-1].astype(np.float64), none, none)
         likelihoods.append(seen.log_likelihoods(signals_L, commons_L))
     likelihood_LG = np.concatenate(likelihoods, axis=1)
     best_G = _pick(likelihood_LG)

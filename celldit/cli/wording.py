@@ -10,45 +10,18 @@ __all__ = ["in_terminal"]
 
 # Arguments of CellDiT's methods and the options that stand for them. The short names are words
 # of English, too, so they are changed only where an equals sign makes them arguments.
-OPTIONS = {
-    "perturbation_key": "--perturbation-key",
+_ALIKE = """
+    perturbation_key size_factor_key counts_layer dose_key time_key perturbation_sep
+    max_epochs checkpoint_minutes n_steps batch_size min_cells control tokenizer latent
+    autoencoder min_overlap dit seed accelerator device devices strategy dose time
+    sampler solver grid guidance guidance_interval n_avg t_start like shard
+"""
+OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "covariate_keys": "--covariate-key",
-    "size_factor_key": "--size-factor-key",
-    "counts_layer": "--counts-layer",
-    "dose_key": "--dose-key",
-    "time_key": "--time-key",
-    "perturbation_sep": "--perturbation-sep",
-    "max_epochs": "--max-epochs",
     "checkpoint_dir": "--checkpoint",
-    "checkpoint_minutes": "--checkpoint-minutes",
     "num_nodes": "--nodes",
-    "n_steps": "--n-steps",
-    "batch_size": "--batch-size",
-    "min_cells": "--min-cells",
     "n_cells": "N",
-    "control": "--control",
-    "tokenizer": "--tokenizer",
-    "latent": "--latent",
-    "autoencoder": "--autoencoder",
-    "min_overlap": "--min-overlap",
-    "dit": "--dit",
-    "seed": "--seed",
-    "accelerator": "--accelerator",
-    "device": "--device",
-    "devices": "--devices",
-    "strategy": "--strategy",
-    "dose": "--dose",
-    "time": "--time",
-    "sampler": "--sampler",
-    "solver": "--solver",
-    "grid": "--grid",
-    "guidance": "--guidance",
-    "guidance_interval": "--guidance-interval",
-    "n_avg": "--n-avg",
-    "t_start": "--t-start",
-    "like": "--like",
     "out": "--output",
-    "shard": "--shard",
     "perturbations": "--perturbation",
 }
 

@@ -76,16 +76,9 @@ def classify(
 ) -> Extrapolation:
     """Say what kind of extrapolation a condition is.
 
-    Parameters
-    ----------
-    condition
-        The condition asked for. Doses do not matter here, and times only where all else was seen.
-    trained
-        The conditions of training.
-    featured
-        Perturbations for which features are known.
-    elsewhere
-        Perturbations, and combinations of them, whose effects were measured elsewhere.
+    Doses do not matter here, and times only where all else was seen. `featured` are perturbations
+    for which features are known, `elsewhere` those, and combinations, whose effects were measured
+    elsewhere.
     """
     return Known(trained, featured, elsewhere).classify(condition)
 

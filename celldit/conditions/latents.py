@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from scipy import sparse
 
-__all__ = ["Latents", "blocks", "condition_sums", "n_features", "rows_of"]
-
 BLOCK = 1 << 16
 
 

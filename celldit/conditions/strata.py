@@ -29,17 +29,6 @@ import numpy as np
 from celldit.conditions.condition import ConditionTable
 from celldit.conditions.time_scale import TimeScale, bracket
 
-__all__ = [
-    "ENOUGH",
-    "Origin",
-    "Strata",
-    "Stratum",
-    "StratumKey",
-    "mean_controls",
-    "names_of",
-    "warn_other_times",
-]
-
 StratumKey: TypeAlias = tuple[str, float | None]
 """Context and time, as :attr:`celldit.conditions.Condition.stratum` says them."""
 

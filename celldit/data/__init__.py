@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from celldit.data.disk.opening import open_store
     from celldit.data.disk.stored import StoredCells
     from celldit.data.fields import Fields, setup_anndata
-    from celldit.data.splits import check_no_leak, split
+    from celldit.data.leaks import check_no_leak
+    from celldit.data.splits import split
     from celldit.data.store import CellStore
 
 __all__ = [
@@ -34,7 +35,7 @@ __getattr__, __dir__ = members_of(
         "Cells": "cells",
         "Fields": "fields",
         "StoredCells": "disk.stored",
-        "check_no_leak": "splits",
+        "check_no_leak": "leaks",
         "open_store": "disk.opening",
         "setup_anndata": "fields",
         "split": "splits",

@@ -28,8 +28,6 @@ from celldit.data.labels.times import binned
 from celldit.data.store import PER_CELL, CellStore, Index, digest
 from celldit.errors import InputError
 
-__all__ = ["COUNTS_PER_CELL", "Cells", "read_columns", "read_labels"]
-
 #: Library size to which :meth:`Cells.log_normalized` scales.
 COUNTS_PER_CELL = 1e4
 

@@ -25,8 +25,6 @@ from celldit.errors import InputError, closest, examples
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
 
-__all__ = ["check_anndata", "check_fields", "check_setup"]
-
 
 def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     """Verify that an AnnData can be used with these fields; cheap checks come first.

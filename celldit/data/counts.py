@@ -15,16 +15,6 @@ from celldit.data.disk.pointers import check_sparse, owner_of
 from celldit.data.not_counts import check_counted
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = [
-    "check_block",
-    "check_counts",
-    "check_values",
-    "read_counts",
-    "select_matrix",
-    "tidy",
-    "where",
-]
-
 _BLOCK_ROWS = 4096
 _PROBE_ENTRIES = 100_000
 _INTEGER_TOLERANCE, _FURTHEST = 1e-6, 0.05

@@ -17,8 +17,6 @@ from celldit.data.labels.times import find_bins, warn_binned
 from celldit.data.screens.modality import modality_in_use
 from celldit.errors import InputError
 
-__all__ = ["Fields", "fields_of", "setup_anndata"]
-
 #: Fields that are several names.
 _LISTS = ("covariate_keys", "other_controls", "time_bins")
 _ASK_FOR_SETUP = "call celldit.CellDiT.setup_anndata(adata, perturbation_key=..., ...) first"

@@ -21,8 +21,6 @@ from celldit.data.fields import Fields
 from celldit.data.labels.columns import read_size_factors
 from celldit.errors import InputError
 
-__all__ = ["check_fitted_on_train"]
-
 # Scores in float32 are orthogonal to about 1e-4; a test set of 1% disturbs that by 1e-2.
 ORTHOGONAL = 1e-3
 # Means in float32, of values that one side alone moves by percents.

@@ -11,8 +11,6 @@ import pandas as pd
 
 from celldit.errors import InputError, examples
 
-__all__ = ["FEATURE_COLUMNS", "check_are_genes", "check_unique_genes", "match_genes"]
-
 #: Columns of ``var`` that say what was measured, as Cell Ranger, muon and others call them.
 FEATURE_COLUMNS = ("feature_types", "feature_type", "modality", "feature_class")
 _NO_GENE = re.compile(

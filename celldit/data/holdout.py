@@ -14,16 +14,6 @@ from celldit.data.fields import Fields
 from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = [
-    "Conditions",
-    "Draw",
-    "hold_out_cells",
-    "hold_out_combinations",
-    "hold_out_contexts",
-    "hold_out_pairs",
-    "hold_out_perturbations",
-]
-
 _T = TypeVar("_T")
 
 

@@ -13,8 +13,6 @@ from scipy import sparse
 from celldit.data.cells import COUNTS_PER_CELL, Cells
 from celldit.errors import InputError, examples
 
-__all__ = ["Imputed", "check_missing", "impute"]
-
 #: A query with fewer of the model's genes says too little of its cells.
 LEAST_MEASURED = 0.5
 

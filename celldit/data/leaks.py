@@ -15,8 +15,6 @@ from celldit.data.genes import match_genes
 from celldit.data.labels.columns import read_size_factors
 from celldit.errors import InputError, examples
 
-__all__ = ["check_no_leak"]
-
 
 def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
     """Verify that no test cell is among the training cells, or in what was fitted on them.

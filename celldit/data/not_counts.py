@@ -16,8 +16,6 @@ from scipy import sparse
 
 from celldit.errors import InputError
 
-__all__ = ["check_counted"]
-
 #: Fewer cells, or cells of fewer genes, tell nothing.
 _CELLS, _GENES = 20, 20
 #: Poisson counts have a ratio of about 1; below this one in 10^7 blocks of 20 cells.

@@ -16,8 +16,6 @@ from celldit.data.fields import Fields
 from celldit.data.screens.modality import set_up_modality
 from celldit.errors import InputError
 
-__all__ = ["Selection", "query_fields", "selected"]
-
 Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 
 

@@ -17,8 +17,6 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.memory import within_memory
 
-__all__ = ["Source", "read_any", "read_set_up"]
-
 Source: TypeAlias = ad.AnnData | StoredCells | str | os.PathLike[str]
 
 

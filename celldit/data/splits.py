@@ -23,10 +23,7 @@ from celldit.data.holdout import (
     hold_out_pairs,
     hold_out_perturbations,
 )
-from celldit.data.leaks import check_no_leak
 from celldit.errors import InputError, UnknownNameError
-
-__all__ = ["check_no_leak", "split"]
 
 By = Literal["perturbation", "combination", "context", "pair", "cells"]
 _WAYS = ("perturbation", "combination", "context", "pair", "cells")

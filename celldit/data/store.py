@@ -23,8 +23,6 @@ from celldit.data.labels.columns import join_contexts
 if TYPE_CHECKING:
     from celldit.data.cells import Cells
 
-__all__ = ["PER_CELL", "CellStore", "Index", "digest"]
-
 #: What is known of every cell, in memory, beside its name.
 PER_CELL = ("size_factors", "perturbations", "covariates", "doses", "times")
 

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 # Variance, beside all others, of what is to be left open.
 OPEN = 100.0
-# Smaller slopes are not told from none. On Kang's cell types they came out at .05 to .07: what they
-# gained in contexts of training they lost in the one held out.
+# Smaller slopes are not told from none.
 LEAST_SLOPE = 0.1
 LEAST_GAIN = 0.05
 

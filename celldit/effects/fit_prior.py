@@ -17,7 +17,8 @@ from celldit.effects.fit_level import levelled
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.prior import EffectPrior
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
-from celldit.effects.tables.informed import ProjectedTable, informed, with_tables
+from celldit.effects.tables.informed import informed, with_tables
+from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
@@ -28,7 +29,8 @@ def fit_prior(
     table: ConditionTable,
     *,
     features: Mapping[str, tuple[tuple[str, ...], FeatureMatrix]] | None = None,
-    tables: Mapping[str, ProjectedTable] | None = None,
+    tables: Mapping[str, MatchedTable] | None = None,
+    loadings_FG: np.ndarray | None = None,
     seed: int = 0,
 ) -> EffectPrior:
     """Estimate the prior from training cells.
@@ -41,11 +43,17 @@ def fit_prior(
         Their conditions.
     features
         Features of perturbations by source.
-    tables
-        Effects measured elsewhere, by source.
+    tables, loadings_FG
+        Effects measured elsewhere, by source, and the loadings of the decoder to log rates.
     seed
         For subsampling when there are very many cells or conditions.
     """
+
+    def with_elsewhere(prior: EffectPrior) -> EffectPrior:
+        if not tables or loadings_FG is None:
+            return prior
+        return informed(prior, tables, loadings_FG, seed)
+
     means, n_cells = condition_means(z, table)
     strata = Strata.of_table(table)
     references = strata.means(means)
@@ -59,7 +67,7 @@ def fit_prior(
         if tables:
             nothing = bare.shifts, bare.noise
             bare = replace(bare, rotation=rotation_of(z, table, means, *nothing, seed))
-        return informed(bare, tables or {}, seed)
+        return with_elsewhere(bare)
     shifts = np.array([means[i] - references[table.conditions[i].stratum] for i in enough])
     of_controls = {key: 1 / stratum.n_cells for key, stratum in strata.of.items()}
     of_own = np.where(n_cells < MIN_CELLS, variance_of_few(n_cells.clip(1)), 1 / n_cells.clip(1))
@@ -85,7 +93,7 @@ def fit_prior(
         {k: float(s.n_own) for k, s in strata.of.items() if s.n_own >= ENOUGH},
         seed,
     )
-    prior = informed(levelled(_placed(prior), seed), tables or {}, seed)
+    prior = with_elsewhere(levelled(_placed(prior), seed))
     few = sorted(set(treated) - set(enough))
     if not few:
         return prior
@@ -188,7 +196,7 @@ def _placed(prior: EffectPrior) -> EffectPrior:
     offsets = {}
     for at, key in enumerate(prior.baselines.borrowed):
         columns = [None] * at + [prior.baselines.sd(key)[None]]
-        offsets[key] = (prior._observed.mean(nothing, none, columns) @ basis)[0]
+        offsets[key] = (prior.observed.mean(nothing, none, columns) @ basis)[0]
         positions[key] = positions[key] + offsets[key]
     return replace(
         prior,

@@ -138,7 +138,7 @@ class EffectPrior:
             found_QF = found_QF + table.amplitude * self.table_means(table, conditions)
         return found_QF
 
-    def _columns(self, conditions: Sequence[Condition]) -> list[np.ndarray]:
+    def columns(self, conditions: Sequence[Condition]) -> list[np.ndarray]:
         """How the doubt of slope and amplitudes enters effects: columns of shape (Q, F)."""
         if not conditions:
             return []
@@ -147,20 +147,21 @@ class EffectPrior:
         return levels + [t.sd * self.table_means(t, conditions) for t in doubtful]
 
     @cached_property
-    def _sharing(self) -> SharingKernel:
+    def sharing(self) -> SharingKernel:
+        """The kernel with its weights, between any conditions and the observed ones."""
         return SharingKernel(self.kernel, self.weights, self.lengths, self.conditions)
 
     @cached_property
     def kernel_CC(self) -> np.ndarray:
         """Prior covariance of observed effects, up to λ and without the effect that all share."""
-        return self._sharing.dense(self.conditions, self.conditions)
+        return self.sharing.dense(self.conditions, self.conditions)
 
     def covariance_of_shifts(self, dimension: int) -> np.ndarray:
         """Covariance of the observed shifts in one rotated dimension, noise included, (C, C)."""
         totals_C, k = self.kernel.totals(self.conditions), dimension
         found_CC = self.signal[k] * self.kernel_CC + np.diag(self.noise)
         found_CC += self.common[k] * np.outer(totals_C, totals_C)
-        columns = self._columns(self.conditions), self.baselines.columns(self.conditions)
+        columns = self.columns(self.conditions), self.baselines.columns(self.conditions)
         for column_CF in (*columns[0], *columns[1]):
             found_CC += np.outer(column_CF[:, k], column_CF[:, k])
         return found_CC
@@ -171,102 +172,31 @@ class EffectPrior:
         own = replace(self, weights=self.weights * np.array(is_own))
         return own._variances(self.conditions)
 
-    def observe(
-        self,
-        conditions: Sequence[Condition],
-        noise_C: np.ndarray,
-        shifts_CF: np.ndarray,
-        signal_F: np.ndarray,
-        common_F: np.ndarray,
-    ) -> Observed:
-        """Something else that was observed of conditions, under this prior's kernel.
-
-        Of C conditions in trained strata: the variance of the noise of each, what was observed in F
-        dimensions of its own, and λ and μ of these.
-        """
-        bare = self._bare
-        if tuple(conditions) == self.conditions and np.array_equal(noise_C, self.noise):
-            return bare._observed.with_shifts(shifts_CF, signal_F, common_F)
-        some = bare._sharing_of(tuple(conditions))
-        return self._seen(some, shifts_CF, noise_C, signal_F, common_F)
-
-    def _sharing_of(self, conditions: tuple[Condition, ...]) -> SharingKernel:
-        """The kernel of other observed conditions; those asked of last are kept."""
-        if conditions == self.conditions:
-            return self._sharing
-        if not any(conditions == known.conditions for known in self._other_sharing):
-            self._other_sharing[:] = [replace(self._sharing, conditions=conditions)]
-        return self._other_sharing[0]
-
     @cached_property
-    def _other_sharing(self) -> list[SharingKernel]:
-        return []
-
-    @staticmethod
-    def _seen(
-        sharing: SharingKernel,
-        shifts_CF: np.ndarray,
-        noise_C: np.ndarray,
-        signal_F: np.ndarray,
-        common_F: np.ndarray,
-        further: Sequence[np.ndarray] = (),
-    ) -> Observed:
-        """Observations of the conditions of a kernel."""
-        own = sharing.conditions
-        totals_C = sharing.kernel.totals(own)
-        return Observed(
-            shifts_CF,
-            noise_C,
-            totals_C,
-            sharing.own(own),
-            signal_F,
-            common_F,
-            further,
-            sharing.columns(own),
-        )
-
-    def mean_of(
-        self,
-        observed: Observed,
-        of: Sequence[Condition],
-        conditions: Sequence[Condition],
-        positions: Mapping[StratumKey, np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """What was observed of C conditions by :meth:`observe`, expected of Q others, (Q, F).
-
-        Positions are those of :meth:`estimate`.
-        """
-        bare = self._bare
-        sharing = bare._sharing_of(tuple(of)).knowing(bare._knowing(positions).kernel)
-        totals_Q = self.kernel.totals(conditions)
-        own_QC, columns_QR = sharing.own(conditions), sharing.columns(conditions)
-        return observed.mean(own_QC, totals_Q, columns_QR=columns_QR)
-
-    @cached_property
-    def _bare(self) -> EffectPrior:
-        """The same prior without tables, for what tables say nothing of."""
+    def without_tables(self) -> EffectPrior:
+        """The same prior for what tables say nothing of."""
         if not self.kernel.part_shares:
             return self
         return replace(self, kernel=replace(self.kernel, part_shares={}), elsewhere=Elsewhere())
 
-    def _knowing(self, positions: Mapping[StratumKey, np.ndarray] | None) -> EffectPrior:
+    def knowing(self, positions: Mapping[StratumKey, np.ndarray] | None) -> EffectPrior:
         """The same prior that knows further contexts."""
         return replace(self, kernel=self.kernel.with_positions(positions)) if positions else self
 
     def _variances(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Prior variance of Q conditions, up to λ, shape (Q,)."""
         blocks = [conditions[i : i + BLOCK] for i in range(0, len(conditions), BLOCK)]
-        return np.concatenate([np.diag(self._sharing.dense(block, block)) for block in blocks])
+        return np.concatenate([np.diag(self.sharing.dense(block, block)) for block in blocks])
 
     @cached_property
-    def _observed(self) -> Observed:
-        return self._seen(
-            self._sharing,
+    def observed(self) -> Observed:
+        """What the observed shifts say of others, in rotated dimensions."""
+        return self.sharing.observed(
             self.shifts - self.means(self.conditions),
             self.noise,
             self.signal,
             self.common,
-            [*self._columns(self.conditions), *self.baselines.columns(self.conditions)],
+            [*self.columns(self.conditions), *self.baselines.columns(self.conditions)],
         )
 
     def estimate(
@@ -288,18 +218,18 @@ class EffectPrior:
         """
 
         def ask(prior: EffectPrior, queries: Sequence[Condition], _: np.ndarray) -> Moments:
-            from_baselines = prior._knowing(positions)
-            sharing = prior._sharing.knowing(from_baselines.kernel)
-            return prior._observed.predict(
+            from_baselines = prior.knowing(positions)
+            sharing = prior.sharing.knowing(from_baselines.kernel)
+            return prior.observed.predict(
                 sharing.own(queries),
                 self.kernel.totals(queries),
                 from_baselines._variances(queries),
-                from_baselines._columns(queries),
+                from_baselines.columns(queries),
                 sharing.columns(queries),
             )
 
         mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
-        mean = mean + self._knowing(positions).means(conditions)
+        mean = mean + self.knowing(positions).means(conditions)
         if self.few is not None:
             mean, variance = self.few.updated(conditions, mean, variance)
         return self._in_latent(mean, variance)
@@ -313,7 +243,7 @@ class EffectPrior:
         mean, variance = np.zeros((2, len(new), len(self.signal)))
         for prior, rows in ((self, whole & ~is_new), (self.of_unseen, whole & is_new)):
             if rows.any():
-                all_means, all_variances = prior._observed.leave_one_out()
+                all_means, all_variances = prior.observed.leave_one_out()
                 mean[rows], variance[rows] = all_means[rows], all_variances[rows]
         # An effect has no part in what is not known of where its stratum starts.
         is_open = [c.stratum in self.baselines.borrowed for c in self.conditions]
@@ -333,13 +263,13 @@ class EffectPrior:
 
     def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
         def ask(prior: EffectPrior, queries: Sequence[Condition], which: np.ndarray) -> Moments:
-            return prior._observed.predict_without(
-                prior._sharing.own(queries),
+            return prior.observed.predict_without(
+                prior.sharing.own(queries),
                 self.kernel.totals(queries),
                 prior._variances(queries),
                 rows[which],
-                prior._columns(queries),
-                prior._sharing.columns(queries),
+                prior.columns(queries),
+                prior.sharing.columns(queries),
             )
 
         left_out = [self.conditions[row] for row in rows]

@@ -24,7 +24,7 @@ import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
-from celldit.effects.posterior import Observed
+from celldit.effects.other_outputs import OtherOutputs
 from celldit.effects.prior import EffectPrior
 
 
@@ -84,9 +84,7 @@ class ResidualGenes:
         """
         if self.is_none or not conditions:
             return np.zeros((len(conditions), self.n_genes))
-        of_unseen, observed = prior.of_unseen, self._observed(prior)
-        told_QH = of_unseen.mean_of(observed, self.conditions, conditions, positions)
-        return self._in_all_genes(told_QH)
+        return self._in_all_genes(self._observed(prior).mean(conditions, positions))
 
     def leave_one_out(self, prior: EffectPrior, conditions: Sequence[Condition]) -> np.ndarray:
         """Expected residual effect of Q conditions, each without its own cells, shape (Q, G).
@@ -99,7 +97,7 @@ class ResidualGenes:
         row_of = {c: i for i, c in enumerate(self.conditions)}
         at = [q for q, c in enumerate(conditions) if c in row_of]
         rows = [row_of[conditions[q]] for q in at]
-        told_QG[at] = self._in_all_genes(self._observed(prior).leave_one_out()[0][rows])
+        told_QG[at] = self._in_all_genes(self._observed(prior).observed.leave_one_out()[0][rows])
         return told_QG
 
     def with_earlier(
@@ -173,16 +171,17 @@ class ResidualGenes:
             spread(self.common_H),
         )
 
-    def _observed(self, prior: EffectPrior) -> Observed:
+    def _observed(self, prior: EffectPrior) -> OtherOutputs:
         if not any(known is prior for known, _ in self._decomposed):
             shifts_CH = self.shifts_CH.astype(np.float64)
             strengths = self.signal_H, self.common_H
-            observed = prior.of_unseen.observe(self.conditions, self.noise_C, shifts_CH, *strengths)
+            seen = self.conditions, self.noise_C, shifts_CH
+            observed = OtherOutputs.of(prior.of_unseen, *seen, *strengths)
             self._decomposed[:] = [(prior, observed)]
         return self._decomposed[0][1]
 
     @cached_property
-    def _decomposed(self) -> list[tuple[EffectPrior, Observed]]:
+    def _decomposed(self) -> list[tuple[EffectPrior, OtherOutputs]]:
         """What was asked of last, since its decomposition is cubic in the conditions."""
         return []
 

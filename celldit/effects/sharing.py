@@ -26,6 +26,7 @@ from scipy.sparse.csgraph import connected_components
 
 from celldit.conditions.condition import Condition
 from celldit.effects.kernel import ConditionKernel, Lengths, parts_and_doses
+from celldit.effects.posterior import Observed
 from celldit.errors import InputError, OutOfMemoryError
 from celldit.memory import bound
 
@@ -240,6 +241,22 @@ class SharingKernel:
         at_A = np.array([place[c.stratum] for c in a], dtype=np.int64)
         columns_AR: np.ndarray = self.kernel.totals(a)[:, None] * of_strata[at_A]
         return columns_AR
+
+    def observed(
+        self,
+        shifts_CF: np.ndarray,
+        noise_C: np.ndarray,
+        signal_F: np.ndarray,
+        common_F: np.ndarray,
+        further: Sequence[np.ndarray] = (),
+    ) -> Observed:
+        """What was observed of the C conditions, in F dimensions."""
+        own = self.conditions
+        totals_C = self.kernel.totals(own)
+        kernel_CC, columns_CR = self.own(own), self.columns(own)
+        return Observed(
+            shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F, further, columns_CR
+        )
 
 
 def _is_common(term: str) -> bool:

@@ -10,18 +10,6 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import metrics as m
 from celldit.evaluation.condition import Condition
 
-__all__ = [
-    "CENTROID",
-    "COUNTS",
-    "DEFAULT",
-    "DE_COUNTS",
-    "DISCRIMINATION",
-    "FUNCTIONS",
-    "METRICS",
-    "Metric",
-    "resolve",
-]
-
 
 @dataclass(frozen=True)
 class Metric:

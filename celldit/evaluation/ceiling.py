@@ -15,8 +15,6 @@ from celldit.evaluation.denoise import denoise
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.task import Task
 
-__all__ = ["average_tables", "ceiling", "score"]
-
 
 def ceiling(
     truth: ad.AnnData,

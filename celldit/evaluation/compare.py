@@ -20,8 +20,6 @@ from celldit.evaluation.expression import Expression, conditions_of, match_to, t
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["CEILING", "averages", "compare", "score_halves", "with_baselines"]
-
 CEILING = "ceiling"
 
 
@@ -217,10 +215,7 @@ def score_halves(
 
 
 def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:
-    kept = [
-        rows[thin(len(rows), sizes.get(key, 0), seed)] for key, rows in cells.conditions().items()
-    ]
-    return cells.take(np.sort(np.concatenate(kept)))
+    return cells.of_conditions(lambda key, rows: rows[thin(len(rows), sizes.get(key, 0), seed)])
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:

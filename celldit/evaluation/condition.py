@@ -16,8 +16,6 @@ from celldit.evaluation.metrics.kernel import median_distance
 from celldit.evaluation.metrics.shift import largest
 from celldit.evaluation.representation import PrincipalComponents
 
-__all__ = ["Condition"]
-
 
 @dataclass(frozen=True, eq=False)
 class Condition:

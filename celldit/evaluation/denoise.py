@@ -8,8 +8,6 @@ import numpy as np
 
 from celldit.evaluation.expression import Expression
 
-__all__ = ["denoise"]
-
 
 def denoise(cells: Expression, control: Expression) -> Expression:
     """Shrink the shift of every condition towards the mean shift of its context.
@@ -32,8 +30,8 @@ def denoise(cells: Expression, control: Expression) -> Expression:
     is the share of its squared distance from the mean that is not noise.
     """
     bases = {
-        key[1]: control.dense(rows).mean(axis=0, dtype=np.float64)
-        for key, rows in control.conditions().items()
+        context: control.dense(rows).mean(axis=0, dtype=np.float64)
+        for context, rows in control.by_context().items()
     }
     moved_NG = cells.dense(np.arange(cells.n_cells))
     conditions = cells.conditions()

@@ -15,8 +15,6 @@ from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, resolve
 from celldit.evaluation.expression import Expression
 from celldit.evaluation.task import Task
 
-__all__ = ["dynamic_range", "unchanged"]
-
 #: A measure tells something where replicate and no change lie this many spreads apart.
 ENOUGH = 2.0
 FALSE_CALLS = "false_calls"
@@ -99,7 +97,7 @@ def dynamic_range(
 
 def unchanged(control: Expression, requested: Mapping[tuple[str, str], np.ndarray]) -> Expression:
     """The control cells, under the label of every condition that is asked for."""
-    of_context = {key[1]: rows for key, rows in control.conditions().items()}
+    of_context = control.by_context()
     rows, labels = [], []
     for perturbation, context in requested:
         own = of_context.get(context, np.empty(0, dtype=np.int64))
@@ -129,7 +127,7 @@ def _false_calls(task: Task, min_cells: int, seed: int) -> float:
     for (_, context), rows in task.truth.conditions().items():
         sizes.setdefault(context, []).append(len(rows))
     found = []
-    for (_, context), rows in task.control.conditions().items():
+    for context, rows in task.control.by_context().items():
         n = min(int(np.median(sizes.get(context, [0]))), len(rows) // 2)
         if n < min_cells:
             continue

@@ -17,8 +17,6 @@ from celldit.evaluation.challenge.scores import Engine
 from celldit.evaluation.expression import match_to
 from celldit.evaluation.task import Task
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     predicted: ad.AnnData,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,16 +19,7 @@ from celldit.data.fields import Fields, is_set_up
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 
-__all__ = [
-    "Expression",
-    "check_genes",
-    "check_labels",
-    "conditions_of",
-    "match_to",
-    "read_measured",
-    "read_predicted",
-]
-
+Key = tuple[str, str]
 COUNTS_LAYER = "counts"
 SIZE_FACTOR = "size_factor"
 
@@ -70,11 +62,20 @@ class Expression:
         some: Any = self.log[rows]
         return np.asarray(some.toarray() if sparse.issparse(some) else some, dtype=np.float32)
 
-    def conditions(self) -> dict[tuple[str, str], np.ndarray]:
+    def conditions(self) -> dict[Key, np.ndarray]:
         """Positions of the cells of each (perturbation, context), in sorted order of the pairs."""
         frame = pd.DataFrame({"p": self.perturbations, "c": self.contexts})
         found = frame.groupby(["p", "c"], sort=True).indices
         return {(str(p), str(c)): np.asarray(rows) for (p, c), rows in found.items()}
+
+    def by_context(self) -> dict[str, np.ndarray]:
+        """Positions of the cells of each context, of control cells."""
+        return {context: rows for (_, context), rows in self.conditions().items()}
+
+    def of_conditions(self, pick: Callable[[Key, np.ndarray], np.ndarray]) -> Expression:
+        """Some cells of every condition, picked from their positions; the order stays."""
+        kept = [pick(key, rows) for key, rows in self.conditions().items()]
+        return self.take(np.sort(np.concatenate(kept)))
 
 
 def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields:

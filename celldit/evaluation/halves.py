@@ -6,8 +6,6 @@ import numpy as np
 
 from celldit.evaluation.expression import Expression
 
-__all__ = ["split_halves"]
-
 
 def split_halves(cells: Expression, *, seed: int = 0) -> tuple[Expression, Expression]:
     """Split the cells of each condition into two halves of one size.

@@ -15,8 +15,6 @@ from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression, match_to
 from celldit.evaluation.task import Task
 
-__all__ = ["intervals"]
-
 #: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
 _UNBIASED = frozenset({"nmse", "energy", "mmd", "correlation_error"})
 
@@ -114,8 +112,7 @@ def _around(
 
 
 def _half(cells: Expression, rng: np.random.Generator) -> Expression:
-    kept = [rows[_rows(len(rows), rng)] for rows in cells.conditions().values()]
-    return cells.take(np.sort(np.concatenate(kept)))
+    return cells.of_conditions(lambda _, rows: rows[_rows(len(rows), rng)])
 
 
 def _rows(n: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,8 +9,6 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-__all__ = ["PrincipalComponents"]
-
 # The covariance of more genes than this no longer fits in memory beside the data.
 MOST_GENES_FOR_COVARIANCE = 4000
 

@@ -16,8 +16,6 @@ from celldit.arguments import check_kind
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import METRICS
 
-__all__ = ["Progress", "headroom", "paired", "progress"]
-
 CEILING = "ceiling"
 N_RESAMPLES = 2000
 #: Classes of :func:`headroom`, in the order in which they are told apart.
@@ -53,8 +51,6 @@ def progress(
     baseline: str,
     metrics: Sequence[str],
     *,
-    replicate: str = CEILING,
-    level: float = 0.9,
     seed: int = 0,
 ) -> Progress:
     """Average ``(u - b) / (r - b)`` over measures, with a 90% interval over perturbations.
@@ -77,7 +73,7 @@ def progress(
     UnknownNameError
         If a method is not in the table.
     """
-    names = [method, baseline, replicate]
+    names = [method, baseline, CEILING]
     sums, counts = [], []
     labels = sorted(set(table["perturbation"]))
     for metric in metrics:
@@ -100,8 +96,7 @@ def progress(
             len(scored), np.full(len(scored), 1 / len(scored)), size=N_RESAMPLES
         )
         drawn_R = _shares(sums_MPK[usable], counts_MP[usable], weight_RP).mean(axis=0)
-        ends = [(1 - level) / 2, (1 + level) / 2]
-        low, high = map(float, np.nanquantile(drawn_R, ends))
+        low, high = map(float, np.nanquantile(drawn_R, [0.05, 0.95]))
     return Progress(float(whole[usable, 0].mean()), low, high, len(scored), kept)
 
 

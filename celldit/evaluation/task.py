@@ -18,6 +18,7 @@ from celldit.evaluation.catalogue import CENTROID, DE_COUNTS, DISCRIMINATION, FU
 from celldit.evaluation.condition import Condition
 from celldit.evaluation.expression import (
     Expression,
+    Key,
     check_labels,
     match_to,
     read_measured,
@@ -27,10 +28,6 @@ from celldit.evaluation.expression import (
 from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
 from celldit.evaluation.representation import PrincipalComponents
-
-__all__ = ["Task"]
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +138,11 @@ class Task:
         """
         names = _with_call_sets(names)
         found, expected = predicted.conditions(), self.truth.conditions()
-        controls = {key[1]: rows for key, rows in self.control.conditions().items()}
+        controls, apart = self.control.by_context(), self.predicted_control
+        others = {} if apart is None else apart.by_context()
+        n_controls = {context: len(rows) for context, rows in controls.items()}
         counts = {
-            key: (
-                len(found.get(key, ())),
-                len(expected.get(key, ())),
-                len(controls.get(key[1], ())),
-            )
+            key: (len(found.get(key, ())), len(expected.get(key, ())), n_controls.get(key[1], 0))
             for key in sorted({*found, *expected})
         }
         self._check_controls(counts)
@@ -155,30 +150,27 @@ class Task:
         values: dict[Key, dict[str, float]] = {
             key: {"n_predicted": n[0], "n_measured": n[1]} for key, n in counts.items()
         }
-        shifts: dict[Key, tuple[np.ndarray, np.ndarray]] = {}
-        bases: dict[str, np.ndarray] = {}
-        apart = self.predicted_control
-        other = {} if apart is None else {k[1]: rows for k, rows in apart.conditions().items()}
-        dense_controls: tuple[str, np.ndarray] | None = None
-        for key in sorted((k for k, why in reasons.items() if not why), key=lambda k: k[::-1]):
-            if dense_controls is None or dense_controls[0] != key[1]:
-                dense_controls = (key[1], self.control.dense(controls[key[1]]))
-                bases = {} if apart is None else {key[1]: apart.dense(other[key[1]])}
-            condition = Condition(
-                predicted_NG=predicted.dense(found[key]),
-                true_MG=self.truth.dense(expected[key]),
-                control_KG=dense_controls[1],
-                components=self.components,
-                seed=self.seed,
-                drawn_from=(drawn_from or {}).get(key),
-                predicted_control_KG=bases.get(key[1]),
-            )
-            values[key].update({n: FUNCTIONS[n](condition) for n in names if n in FUNCTIONS})
-            shifts[key] = (condition.predicted_shift, condition.true_shift)
-        for name in names:
-            if name in DISCRIMINATION or name in CENTROID:
-                for key, value in self._of_panel(shifts, name).items():
-                    values[key][name] = value
+        scored = [key for key, why in reasons.items() if not why]
+        for context in sorted({c for _, c in scored}):
+            control_KG = self.control.dense(controls[context])
+            base_KG = None if apart is None else apart.dense(others[context])
+            keys, shifts = [key for key in scored if key[1] == context], []
+            for key in keys:
+                condition = Condition(
+                    predicted_NG=predicted.dense(found[key]),
+                    true_MG=self.truth.dense(expected[key]),
+                    control_KG=control_KG,
+                    components=self.components,
+                    seed=self.seed,
+                    drawn_from=(drawn_from or {}).get(key),
+                    predicted_control_KG=base_KG,
+                )
+                values[key].update({n: FUNCTIONS[n](condition) for n in names if n in FUNCTIONS})
+                shifts.append((condition.predicted_shift, condition.true_shift))
+            for name in names:
+                if name in DISCRIMINATION or name in CENTROID:
+                    for key, value in zip(keys, self._of_panel(keys, shifts, name), strict=True):
+                        values[key][name] = float(value)
         table = pd.DataFrame(
             [(*key, n, values[key].get(n, float("nan"))) for key in counts for n in names],
             columns=["perturbation", "context", "metric", "value"],
@@ -188,7 +180,7 @@ class Task:
         }
         return table
 
-    def _check_controls(self, counts: dict[Key, tuple[int, int, int]]) -> None:
+    def _check_controls(self, counts: Mapping[Key, tuple[int, int, int]]) -> None:
         bare = sorted({c for (_, c), n in counts.items() if n[0] and n[1] and not n[2]})
         if bare:
             raise InputError(
@@ -198,31 +190,16 @@ class Task:
             )
 
     def _of_panel(
-        self, shifts: dict[Key, tuple[np.ndarray, np.ndarray]], name: str
-    ) -> dict[Key, float]:
-        """Measures of all perturbations of a context together."""
-        position = {gene: i for i, gene in enumerate(self.truth.genes)}
-        scores: dict[Key, float] = {}
-        for context in dict.fromkeys(key[1] for key in shifts):
-            keys = [key for key in shifts if key[1] == context]
-            labels = [
-                parts(key[0], self.fields.perturbation_sep, self.fields.control) for key in keys
-            ]
-            targets = [
-                np.array([position[part] for part in label if part in position], dtype=np.int64)
-                for label in labels
-            ]
-            u_PG = np.stack([shifts[key][0] for key in keys])
-            v_PG = np.stack([shifts[key][1] for key in keys])
-            if name in CENTROID:
-                found = centroid_correlations(u_PG, v_PG)
-            else:
-                panel = np.unique(np.concatenate(targets)) if targets else np.empty(0, dtype=int)
-                found = discrimination_scores(
-                    u_PG, v_PG, metric=DISCRIMINATION[name], left_out=panel.astype(np.int64)
-                )
-            scores.update(zip(keys, map(float, found), strict=True))
-        return scores
+        self, keys: Sequence[Key], shifts: Sequence[tuple[np.ndarray, np.ndarray]], name: str
+    ) -> np.ndarray:
+        """A measure of all perturbations of a context together, shape (P,)."""
+        u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
+        if name in CENTROID:
+            return centroid_correlations(u_PG, v_PG)
+        sep, control = self.fields.perturbation_sep, self.fields.control
+        named = {part for label, _ in keys for part in parts(label, sep, control)}
+        targets = np.flatnonzero([gene in named for gene in self.truth.genes])
+        return discrimination_scores(u_PG, v_PG, metric=DISCRIMINATION[name], left_out=targets)
 
 
 def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:

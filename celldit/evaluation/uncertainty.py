@@ -11,8 +11,6 @@ from celldit.errors import InputError
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
 
-__all__ = ["detectable", "permutation_p_value"]
-
 
 def detectable(
     truth: ad.AnnData,
@@ -66,7 +64,7 @@ def detectable(
     if n_permutations < 1:
         raise InputError(f"n_permutations must be above 0, but is {n_permutations}.")
     task = Task.prepare(truth, control, seed=seed)
-    controls = {key[1]: rows for key, rows in task.control.conditions().items()}
+    controls = task.control.by_context()
     rows: list[tuple] = []
     for (perturbation, context), cells in task.truth.conditions().items():
         base = controls.get(context, np.empty(0, dtype=np.int64))

@@ -100,24 +100,11 @@ def attribute(
     references: dict[tuple[str, float | None], np.ndarray] | None = None,
     batch_size: int = 256,
 ) -> Attribution:
-    """Divide the mean shift of control cells among the tokens.
+    """Divide the mean shift of N control cells among the tokens.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    z_NKD
-        Latents of N control cells.
-    conditions
-        Where each of them goes, one for each cell.
-    config
-        Of the solver.
-    groups
-        What else to tell cells of one condition apart by, one for each cell; None for nothing.
-    references
-        Mean latent of controls at hand, for contexts that training did not see.
-    batch_size
-        Cells at a time.
+    `conditions` says where each of them goes, `groups` what else to tell cells of one condition
+    apart by; `references` are mean latents of controls at hand, for contexts that training did not
+    see.
     """
     names = view_names(trained)
     requested = ConditionBatch.of(trained, list(conditions), references)
@@ -178,16 +165,7 @@ def read_by_tokens(
 ) -> np.ndarray:
     """How much each token reads from each on the way to a condition, (T, T); rows sum to 1.
 
-    The mean over cells, blocks, heads and the times of the solver's steps.
-
-    Parameters
-    ----------
-    trained, config, references
-        As in :func:`attribute`.
-    z_NKD
-        Latents of N control cells.
-    condition
-        Where they go; a control for where they are.
+    The mean over N control cells, blocks, heads and the times of the solver's steps.
     """
     requested = ConditionBatch.of(trained, [condition] * len(z_NKD), references)
     conditioning = requested.embedding.conditioning(requested.row, from_noise=False)

@@ -63,16 +63,9 @@ class ConditionBatch:
         conditions: Sequence[Condition],
         controls: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> ConditionBatch:
-        """Look up the condition of every cell.
+        """Look up the condition of each of N cells.
 
-        Parameters
-        ----------
-        trained
-            The model.
-        conditions
-            One for each of N cells.
-        controls
-            Mean latent of controls at hand, for contexts that training did not see.
+        `controls` are mean latents of controls at hand, for contexts that training did not see.
         """
         distinct = list(dict.fromkeys(conditions))
         row_of = {c: i for i, c in enumerate(distinct)}
@@ -87,21 +80,11 @@ class ConditionBatch:
         row: np.ndarray,
         controls: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> ConditionBatch:
-        """Look up conditions of which each cell names one by its row.
-
-        Parameters
-        ----------
-        trained
-            The model.
-        distinct
-            Q different conditions.
-        row
-            Condition of each cell, int64, shape (N,).
-        controls
-            As in :meth:`of`.
-        """
+        """Look up Q different conditions, of which each cell names one by its row, int64 (N,)."""
         kinds = [trained.known.classify(c) for c in distinct]
-        references = references_for(trained, distinct, controls or {})
+        known, scale = trained.population.references, trained.time_course.scale
+        new = {c.stratum for c in distinct} - set(known)
+        references = {key: mean_controls(known, key, controls, scale) for key in new}
         # Nothing was done to a control, so nothing may happen to it.
         weights = [
             0.0 if c.is_control else trained.weight_of(kind)
@@ -182,14 +165,3 @@ def _embedding(
         for block in blocks
     ]
     return ConditionEmbedding.joined(found, np.concatenate(blocks), len(conditions))
-
-
-def references_for(
-    trained: Trained,
-    conditions: Sequence[Condition],
-    controls: Mapping[StratumKey, np.ndarray],
-) -> dict[StratumKey, np.ndarray]:
-    """Mean latent of the controls for strata that training did not see."""
-    known, scale = trained.population.references, trained.time_course.scale
-    new = {c.stratum for c in conditions} - set(known)
-    return {key: mean_controls(known, key, controls, scale) for key in new}

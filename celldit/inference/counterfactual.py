@@ -85,20 +85,7 @@ def predict(
 ) -> ad.AnnData:
     """Predict every control cell under every perturbation; see :meth:`celldit.CellDiT.predict`.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    cells
-        Cells with the model's genes, controls among them.
-    requested
-        What is done to them.
-    sampler, options
-        Which map from cell to counterfactual, and how cells are sampled.
-    output
-        Where they go.
-    imputed
-        What was filled in of `cells`; None for nothing.
+    `cells` are those given, controls among them; `imputed` is what was filled in of them.
     """
     planned = plan(trained, Controls.of(trained, cells), requested, sampler, options)
     if imputed is not None:
@@ -162,7 +149,7 @@ def moves(
 
     Returns
     -------
-    ConditionBatch, callable, callable or None
+    target, move, offset
         The conditions; where latents at some positions go; what is added to their log rates.
     """
     n_times = len(conditions) // controls.cells.n_cells

@@ -10,21 +10,7 @@ from celldit.random import COUNTS_STREAM, cell_generator
 
 
 def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
-    """Draw counts.
-
-    Parameters
-    ----------
-    model
-        Distribution of the counts of B cells.
-    keys
-        One integer per cell, shape (B,).
-    seed
-        Seed of the call.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of int32, shape (B, G)
-    """
+    """Draw the counts of B cells with keys of their own, int32 CSR, shape (B, G)."""
     drawn_BG = np.empty(tuple(model.mean_BG.shape), dtype=np.int32)
     for i, key in enumerate(keys):
         drawn_BG[i] = model.draw(i, cell_generator(seed, int(key)))
@@ -39,26 +25,12 @@ def draw_counterfactual_counts(
     seed: int,
     stream: int = COUNTS_STREAM,
 ) -> sparse.csr_matrix:
-    """Draw the counts that observed cells would have had under another expectation.
+    """Draw the counts that B observed cells would have had under another expectation.
 
     The expectation of the draw is the distribution's ``counterfactual_mean``: transcripts that were
     seen stay with probability new / old where the expectation falls; where it rises, new ones come
-    at the cell's own rate. An unchanged expectation gives the observed counts back exactly.
-
-    Parameters
-    ----------
-    model
-        Distribution of the observed counts of B cells.
-    counts
-        The observed counts, shape (B, G).
-    new_mean_BG
-        Expected counts under the counterfactual.
-    keys, seed, stream
-        Of the random numbers of each cell.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of int32, shape (B, G)
+    at the cell's own rate. An unchanged expectation gives the observed counts back exactly. `keys`,
+    `seed` and `stream` are of the random numbers; the result is int32 CSR, shape (B, G).
     """
     seen_BG = counts.toarray().astype(np.int64)
     drawn_BG = np.empty(seen_BG.shape, dtype=np.int32)

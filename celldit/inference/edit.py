@@ -57,24 +57,10 @@ def flow_edit(
     edit: EditConfig,
     noise: Noise,
 ) -> Tensor:
-    """Move cells by what the flow of another condition does beyond that of their own.
+    """Move cells by what the flow of another condition does beyond that of their own, (B, K, D).
 
     :class:`celldit.flow.FlowEdit` with Euler steps, from the noise source of each condition. Equal
-    conditions give the cell back to the last bit.
-
-    Parameters
-    ----------
-    flow, z_BKD, start, end, config
-        As in :func:`celldit.inference.inversion.invert`.
-    edit
-        Averages and start.
-    noise
-        Supply of noise, the same for a cell whatever batch it is in.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, K, D); cell i in is cell i out.
+    conditions give the cell back to the last bit. The noise is that of the cell in any batch.
     """
     flow.eval()
     device = flow.device

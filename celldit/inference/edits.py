@@ -74,20 +74,10 @@ def edit(
     seed: int,
     stream: int = COUNTS_STREAM,
 ) -> PredictedCells:
-    """Write a move in the latent as an edit of observed cells.
+    """Write a move in the latent as an edit of B observed cells.
 
-    Parameters
-    ----------
-    autoencoder
-        For its decoder.
-    cells
-        B observed cells.
-    ends
-        Where they are in the latent, and where they would be, both (B, K, D).
-    offset_BG
-        Added to the log rates after the move; None for nothing.
-    keys_B, seed, stream
-        Of the drawn counts.
+    `ends` are where they are and where they would be, both (B, K, D); `offset_BG` is added to the
+    log rates after the move; keys, seed and stream are of the drawn counts.
     """
     z_BKD, moved_BKD = ends
     size_B = torch.from_numpy(cells.size_factors)

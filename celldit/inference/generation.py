@@ -51,11 +51,11 @@ class NewCellRequest:
     def __post_init__(self) -> None:
         check_whole(self.n_cells, "n_cells")
 
-    @property
-    def is_conditional(self) -> bool:
-        """Whether anything but the number of cells is said."""
+    def check_like(self, like: object) -> None:
+        """Refuse conditions beside data to follow."""
         said = self.perturbation, self.covariates, self.dose, self.time
-        return any(value is not None for value in said)
+        if like is not None and any(value is not None for value in said):
+            raise InputError("like= says what to generate; leave out the other conditions.")
 
 
 def generate(
@@ -67,16 +67,7 @@ def generate(
 ) -> ad.AnnData:
     """Generate new cells; see :meth:`celldit.CellDiT.generate`.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    requested
-        Which cells.
-    like
-        Cells whose conditions and library sizes to draw from.
-    options, output
-        How cells are sampled, and where they go.
+    Conditions and library sizes are drawn from the cells `like`, where there are any.
     """
     trained.check_draws_new_cells()
     n_cells = int(requested.n_cells)
@@ -88,7 +79,7 @@ def generate(
     request.warn_outside(conditions, trained.frequencies)
     batch = ConditionBatch.of_rows(trained, conditions, row_N)
     ends = _ends(trained, batch, cells_N, options.seed)
-    drawing = NewCells.of(
+    drawing = NewCells(
         trained, ends, batch.draw_keys(cells_N), options.config, options.seed, sizes_N
     )
     sample: Callable[[np.ndarray], PredictedCells] = drawing
@@ -109,8 +100,6 @@ def _conditions(
     """Conditions, the row of each cell's, and its library size where `like` says it."""
     fields = trained.fields
     if like is not None:
-        if requested.is_conditional:
-            raise InputError("like= says what to generate; leave out the other conditions.")
         others = sorted(set(like.perturbations) - {fields.control})
         if others:
             request.labels_of(trained, others)
@@ -151,19 +140,7 @@ def _ends(
 def _between(
     trained: Trained, drawing: NewCells, requested: ConditionBatch, seed: int
 ) -> Callable[[np.ndarray], PredictedCells]:
-    """New cells of times of training, sent on to the times that are asked for.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    drawing
-        The cells, each at a time of training next to its own.
-    requested
-        The condition that each cell is to have.
-    seed
-        Of the drawn counts.
-    """
+    """New cells, each at a time of training next to its own, sent on to the time asked for."""
     start, autoencoder = drawing.conditions, trained.autoencoder
     course = CourseMap(trained, start, requested, from_end=True, seed=seed)
     offset = route_offsets(trained, start, requested, SolverConfig(), from_end=True)
@@ -182,12 +159,7 @@ def _between(
         ends = z_BKD, course(z_BKD, start_B, end_B, keys_B)
         offset_BG = None if offset is None else offset(start_B, end_B)
         moved = edit(autoencoder, cells, ends, offset_BG, keys_B, seed, MOVED_STREAM)
-        return moved if moves_B.all() else _chosen(moves_B, moved, drawn)
+        place_B = np.arange(len(moves_B))
+        return concatenate([moved, drawn])[np.where(moves_B, place_B, len(moves_B) + place_B)]
 
     return sample
-
-
-def _chosen(own_B: np.ndarray, first: PredictedCells, second: PredictedCells) -> PredictedCells:
-    """Cells of the first where `own_B` says so, of the second elsewhere."""
-    place_B = np.arange(len(own_B))
-    return concatenate([first, second])[np.where(own_B, place_B, len(own_B) + place_B)]

@@ -33,19 +33,9 @@ def interpolate(
 ) -> ad.AnnData:
     """Show each control cell on the straight way between two of its counterfactuals.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    cells
-        N cells, controls among them.
-    ends
-        Canonical labels of the conditions at shares 0 and 1.
-    shares
-        How far along, each in [0, 1]. 0 and 1 are what :func:`counterfactual.predict` gives; the
-        drawn counts belong to the condition that is nearer, half way to the first.
-    options
-        How cells are sampled.
+    `ends` are canonical labels of the conditions at shares 0 and 1, which are what
+    :func:`celldit.inference.counterfactual.predict` gives. The drawn counts belong to the condition
+    that is nearer, half way to the first.
     """
     controls, sampler = Controls.of(trained, cells), Sampler(config=options.config)
     n, key = controls.cells.n_cells, trained.fields.perturbation_key
@@ -105,25 +95,10 @@ def interpolate_cells(
     Each is written as an edit of the cell it is nearer to, so that both ends are the observed cells
     themselves, to the count; half way it is an edit of the first.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    cells
-        Where the named cells are.
-    pairs
-        Names of the first and the last cell of each way.
-    shares
-        How far along, each in [0, 1].
-    options
-        How cells are sampled.
-
     Raises
     ------
-    UnknownNameError
-        If there is no cell of a name.
-    InputError
-        If there are several.
+    UnknownNameError, InputError
+        If there is no cell of a name; if there are several.
     """
     row = {str(name): i for i, name in enumerate(cells.names)}
     used = list(dict.fromkeys(name for pair in pairs for name in pair))

@@ -16,28 +16,13 @@ from celldit.inference.solver import SolverConfig, carry
 def invert(
     flow: AnchoredFlow, z_BKD: Tensor, start: NoiseEnd, end: NoiseEnd, config: SolverConfig
 ) -> Tensor:
-    """Move cells from one condition to another through the noise that explains them.
+    """Move cells from one condition to another through the noise that explains them, (B, K, D).
 
     The flow of the cell's own condition is run backward to the noise ε of the cell; the same ε
-    starts the flow of the other condition. Both ends of the backward run are known, so the error
-    that the solver makes there is run forward once more and taken off: equal conditions give the
-    cell back to the last bit. (DDIM inversion, Song et al. 2021, in its rectified-flow form.)
-
-    Parameters
-    ----------
-    flow
-        The velocity network.
-    z_BKD
-        Cells in the latent.
-    start, end
-        Their own condition, and the other.
-    config
-        Solver, steps and grid; guidance acts under the other condition only.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, K, D); cell i in is cell i out.
+    starts the flow of the other condition, which alone is guided. Both ends of the backward run are
+    known, so the error that the solver makes there is run forward once more and taken off: equal
+    conditions give the cell back to the last bit. (DDIM inversion, Song et al. 2021, in its
+    rectified-flow form.)
     """
     plain = replace(config, guidance=1.0)
     x0_BKD = carry(flow, z_BKD, start.conditioning, plain, backward=True)

@@ -136,10 +136,6 @@ class NoiseSources:
             state_B[own] = rows[share_bM.argmax(1)]
         return state_B
 
-    def positions_of(self, row_B: np.ndarray) -> Tensor:
-        """Means of B cells in the conditions `row_B`, shape (B, K, D)."""
-        return self.positions_QKD[torch.from_numpy(row_B)]
-
     def end(
         self, embedding: ConditionEmbedding, row_B: np.ndarray, state_B: np.ndarray
     ) -> NoiseEnd:
@@ -176,15 +172,7 @@ class ScatteredNoise:
 
 
 def sde_from_noise(source: NoiseSource, keys_B: np.ndarray, seed: int) -> EulerMaruyama:
-    """The SDE of a flow from this source.
-
-    Parameters
-    ----------
-    source
-        Where the flow starts.
-    keys_B, seed
-        Random stream of each cell.
-    """
+    """The SDE of a flow from this source, each cell with random numbers of its own."""
     supply = CellNoise(torch.from_numpy(keys_B), seed, SDE_STREAM)
     return EulerMaruyama(ScatteredNoise(supply, source), GaussianSource(source.position))
 

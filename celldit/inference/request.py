@@ -121,12 +121,8 @@ def counterfactual_conditions(
 
     Parameters
     ----------
-    controls
-        N control cells.
-    perturbation
-        Canonical label.
-    fields
-        Meaning of the columns.
+    controls, perturbation, fields
+        N control cells, a canonical label, and the meaning of the columns.
     dose
         A number, or text with one for each part; required where the training data have doses.
     time
@@ -233,14 +229,12 @@ def composition(
     ----------
     frequencies
         Cells of each condition in training.
-    perturbation
-        Canonical label; None for all, as they occur.
+    perturbation, dose, time
+        Canonical label, dose and time; None for all, as they occur.
     covariates
         Wanted values of some covariates, such as ``{"cell_type": "B"}``.
     fields
         Meaning of the columns.
-    dose, time
-        Wanted dose and time; None for all, as they occur.
 
     Returns
     -------

@@ -73,17 +73,7 @@ class SolverConfig:
 
 
 def velocity_of(flow: AnchoredFlow, conditioning: FlowCondition, config: SolverConfig) -> Velocity:
-    """The network under a condition as a field ``velocity(x, t)``, guided where that is asked for.
-
-    Parameters
-    ----------
-    flow
-        The velocity network.
-    conditioning
-        What it is told of the B cells, on the network's device.
-    config
-        For guidance.
-    """
+    """The network under a condition as a field ``velocity(x, t)``, guided where that is asked."""
 
     def conditional(x: Tensor, t: Tensor) -> Tensor:
         return flow(x, t, conditioning)
@@ -109,27 +99,10 @@ def carry(
     backward: bool = False,
     solver: Solver | None = None,
 ) -> Tensor:
-    """Carry states from the source to the data, or back.
+    """Carry states from the source (t = 0) to the data, or back; (B, K, D), on the CPU.
 
-    Parameters
-    ----------
-    flow
-        The velocity network.
-    x_BKD
-        States at t = 0 (t = 1 to go backward).
-    condition
-        What the network is told.
-    config
-        Solver, steps, grid and guidance.
-    backward
-        Run from the data to the source.
-    solver
-        Used instead of the one that `config` names (for ``"sde"``, which needs its source).
-
-    Returns
-    -------
-    Tensor
-        States at the other end, shape (B, K, D), on the CPU.
+    A `solver` is used in place of the one that `config` names, as for "sde", which needs its
+    source.
     """
     device = flow.device
     flow.eval()
@@ -152,14 +125,7 @@ class Beside:
 
     The anchor contracts and spreads cells without moving them in the end. In these variables it
     stands still, so that steps are spent on what was learned: an untrained flow gives its start
-    back whatever the number of steps. Both ends have spread 1.
-
-    Attributes
-    ----------
-    velocity
-        Of x.
-    position_BKD
-        Mean of each cell's source.
+    back whatever the number of steps. Both ends have spread 1. Positions are means of the sources.
     """
 
     velocity: Velocity

@@ -144,7 +144,9 @@ def _way_of(trained: Trained, route: Route, sampler: Sampler, seed: int) -> _Way
 
     def through_noise(z_BKD: Tensor, at_B: np.ndarray) -> tuple[Tensor, Callable[[], Tensor]]:
         source_B, target_B = source.row[at_B], target.row[at_B]
-        baseline_BKD = z_BKD + (targets.positions_of(target_B) - sources.positions_of(source_B))
+        at_source_BKD = sources.positions_QKD[torch.from_numpy(source_B)]
+        at_target_BKD = targets.positions_QKD[torch.from_numpy(target_B)]
+        baseline_BKD = z_BKD + (at_target_BKD - at_source_BKD)
 
         def by_flow() -> Tensor:
             # A cell stays in its state; in another context it takes the likeliest where it gets to.

@@ -14,14 +14,8 @@ LISTED = 40
 def model_card(trained: Trained, *, licence: str = "", data: str = "") -> str:
     """Markdown with the front matter that hubs read.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    licence
-        Of the model, such as ``"bsd-3-clause"``; ``other`` where nothing is said.
-    data
-        A sentence on what it was trained on.
+    `licence` is that of the model, ``other`` where nothing is said; `data` a sentence on what it
+    was trained on.
     """
     contexts = sorted({c.context for c in trained.frequencies} - {""})
     n_cells = sum(trained.frequencies.values())

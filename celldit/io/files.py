@@ -27,17 +27,8 @@ __all__ = ["read_h5ad", "read_toml", "refuse_existing", "whole_file", "write_h5a
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside a file, which takes its place when all went well.
 
-    An error or an interruption leaves what was there before, or nothing.
-
-    Parameters
-    ----------
-    path
-        Where the file shall be; missing folders are made.
-
-    Yields
-    ------
-    pathlib.Path
-        Write here; the ending is that of ``path``.
+    An error or an interruption leaves what was there before, or nothing. Missing folders are made,
+    and the ending is that of `path`.
 
     Raises
     ------

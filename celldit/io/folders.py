@@ -150,15 +150,9 @@ def read_folder(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     """Read config, vocabulary and arrays of a model folder.
 
-    A folder that is replaced meanwhile is read again, so that the parts belong together.
-
-    Parameters
-    ----------
-    path
-        The folder.
-    check
-        Is given config, vocabulary and the headers of the arrays before any array is read, and
-        raises ValueError where they do not belong together.
+    A folder that is replaced meanwhile is read again, so that the parts belong together. `check` is
+    given config, vocabulary and the headers of the arrays before any array is read, and raises
+    ValueError where they do not belong together.
 
     Raises
     ------
@@ -345,11 +339,6 @@ def _no_number(name: str) -> float:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Put a prefix before every name."""
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
 
 def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

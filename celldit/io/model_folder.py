@@ -32,7 +32,6 @@ from celldit.flow.time import TimeFlow
 from celldit.io.folders import (
     Header,
     advice_on,
-    prefixed,
     read_folder,
     said_of,
     under,
@@ -88,24 +87,27 @@ def named(trained: Trained) -> Trained:
     return replace(trained, model_id=fingerprint(arrays_of(trained)))
 
 
-def arrays_of(trained: Trained) -> dict[str, Any]:
+def arrays_of(trained: Trained) -> dict[str, np.ndarray]:
     """The arrays of the trained parts."""
-    arrays: dict[str, np.ndarray] = {}
-    for prefix, module in (("autoencoder", trained.autoencoder), ("flow", trained.flow)):
-        state = {name: tensor.cpu().numpy() for name, tensor in module.state_dict().items()}
-        if prefix == "autoencoder":
-            state |= {name: short(state[name]) for name in LARGE if name in state}
-        arrays.update(prefixed(prefix, state))
-    arrays.update(prefixed("population", trained.population.arrays()))
-    arrays.update(prefixed("tokenizer", trained.autoencoder.tokenizer.arrays()))
-    arrays.update(prefixed("states", trained.states.arrays()))
-    arrays.update(prefixed("synthesis", trained.new_cell_model.arrays()))
-    arrays.update(prefixed("control_rates", to_arrays(trained.control_rates)))
-    arrays.update(prefixed("effect_calibration", trained.calibration.arrays()))
-    arrays.update(prefixed("aim", trained.mean_calibration.arrays()))
-    arrays.update(prefixed("course", trained.temporal_means.arrays()))
-    arrays.update(prefixed("time", trained.time_course.arrays()))
-    return arrays
+    weights = {
+        name: {key: tensor.cpu().numpy() for key, tensor in module.state_dict().items()}
+        for name, module in (("autoencoder", trained.autoencoder), ("flow", trained.flow))
+    }
+    large = {key: short(weights["autoencoder"][key]) for key in LARGE}
+    parts: dict[str, Mapping[str, np.ndarray]] = {
+        "autoencoder": weights["autoencoder"] | large,
+        "flow": weights["flow"],
+        "population": trained.population.arrays(),
+        "tokenizer": trained.autoencoder.tokenizer.arrays(),
+        "states": trained.states.arrays(),
+        "synthesis": trained.new_cell_model.arrays(),
+        "control_rates": to_arrays(trained.control_rates),
+        "effect_calibration": trained.calibration.arrays(),
+        "aim": trained.mean_calibration.arrays(),
+        "course": trained.temporal_means.arrays(),
+        "time": trained.time_course.arrays(),
+    }
+    return {f"{part}.{key}": array for part, own in parts.items() for key, array in own.items()}
 
 
 def to_folder(trained: Trained) -> Folder:
@@ -148,32 +150,23 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
     Raises
     ------
     FileError
-        If a file is missing, damaged, or of another version.
+        If a file is missing, damaged, or of another version, or the parts do not fit together.
     """
-    return from_folder(read_folder(path, check_header), str(check_path(path)))
-
-
-def save_trained(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Write the folder of a model; raises as :func:`celldit.io.folders.write_folder`."""
-    write_folder(path, *to_folder(trained), overwrite=overwrite)
-
-
-def from_folder(folder: Folder, name: str) -> Trained:
-    """Rebuild what :func:`to_folder` wrote.
-
-    Raises
-    ------
-    FileError
-        If the parts do not fit together; `name` is the folder's, for the message.
-    """
+    folder = read_folder(path, check_header)
     try:
         return _from_folder(*folder)
     except FileError:
         raise
     except (CellditError, *_DAMAGE) as error:
         raise FileError(
-            f"{name} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
+            f"{check_path(path)} does not hold a whole celldit model ({said_of(error)}); "
+            f"{advice_on(error)}."
         ) from error
+
+
+def save_trained(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Write the folder of a model; raises as :func:`celldit.io.folders.write_folder`."""
+    write_folder(path, *to_folder(trained), overwrite=overwrite)
 
 
 def check_header(
@@ -189,12 +182,18 @@ def check_header(
     stray = [name for name in headers if not name.startswith(_PARTS)]
     if stray:
         raise ValueError(f"the array {stray[0]} belongs to no part of a model")
+    _check_sizes(config, headers)
+    check_arrays(lambda: _flow(config, headers), under("flow", headers), "flow")
+
+
+def _check_sizes(config: dict[str, Any], arrays: Mapping[str, SizedArray]) -> tuple[int, int]:
+    """Latent tokens and their dimensions, if the arrays can have come from them and the network."""
     latent = config["latent"]
     n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
     sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
-    check_sizes({**latent["config"], **sizes}, headers, "latent")
-    check_sizes(config["dit"], headers, "dit")
-    check_arrays(lambda: _flow(config, headers), under("flow", headers), "flow")
+    check_sizes({**latent["config"], **sizes}, arrays, "latent")
+    check_sizes(config["dit"], arrays, "dit")
+    return n_tokens, token_dim
 
 
 def _flow(config: dict[str, Any], arrays: Mapping[str, SizedArray]) -> AnchoredFlow:
@@ -222,10 +221,7 @@ def _from_folder(
     latent, genes = config["latent"], tuple(vocab["genes"])
     if not all(isinstance(gene, str) for gene in genes) or len(set(genes)) < len(genes):
         raise ValueError("its genes are not distinct names")
-    n_tokens, token_dim = latent["n_tokens"], latent["token_dim"]
-    sizes = {"n_tokens": n_tokens, "token_dim": token_dim, "tokens x dim": n_tokens * token_dim}
-    check_sizes({**latent["config"], **sizes}, arrays, "latent")
-    check_sizes(config["dit"], arrays, "dit")
+    n_tokens, token_dim = _check_sizes(config, arrays)
     shape = _latent_config(latent["config"])
     tokenizer = tokenizer_from_config(latent["tokenizer"], under("tokenizer", arrays))
     # Earlier versions added a perceptron to the log-linear decoder.

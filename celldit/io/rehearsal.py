@@ -31,14 +31,7 @@ _TRIED = 2
 
 
 def rehearse(model: CellDiT, name: str) -> None:
-    """Write a model, ask it for effects, a prediction and two new cells.
-
-    Parameters
-    ----------
-    model
-        As it was loaded; it is not changed.
-    name
-        Its folder, for the message.
+    """Write a model, ask it for effects, a prediction and two new cells; `name` is its folder.
 
     Raises
     ------

@@ -83,16 +83,9 @@ class Sampling:
 
 
 def flagged(sampling: Sampling, imputed: Imputed, chosen_N: np.ndarray) -> Sampling:
-    """Note which genes were filled in, and their share of each cell's counts.
+    """Note which genes were filled in, and their share of the counts of each cell, by perturbation.
 
-    Parameters
-    ----------
-    sampling
-        Cells ordered by perturbation.
-    imputed
-        What was filled in of the N cells that were read.
-    chosen_N
-        Which of them are predicted, bool, shape (N,).
+    `chosen_N` says which of the N cells that were read are predicted.
     """
     shares = imputed.share_N[chosen_N]
     repeated = np.tile(shares, sampling.n_cells // max(1, len(shares)))

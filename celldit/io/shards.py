@@ -146,21 +146,7 @@ def check_folder(path: str | os.PathLike[str] | None) -> Path:
 
 
 def deliver_shard(sampling: Sampling, folder: Path, shard: Shard) -> ad.AnnData:
-    """Sample one shard into its file, unless it is there.
-
-    Parameters
-    ----------
-    sampling
-        The whole request.
-    folder
-        From :func:`check_folder`.
-    shard
-        Which piece.
-
-    Returns
-    -------
-    AnnData
-        Its cells, X and layers left on disk.
+    """Sample one shard of a request into its file, unless it exists; X and layers are left on disk.
 
     Raises
     ------

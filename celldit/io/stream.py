@@ -38,17 +38,10 @@ CHUNK = 1 << 18
 def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
     """Refuse a path that cannot become the output, before any cell is sampled.
 
-    Parameters
-    ----------
-    path
-        Ends in ``.h5ad`` or ``.zarr``; None for no output on disk.
-    overwrite
-        Whether a file that exists may be replaced.
-
     Raises
     ------
     InputError
-        If the name ends in anything else.
+        If the name ends in anything but ``.h5ad`` and ``.zarr``.
     FileError
         If the path exists and may not be replaced, or its folder cannot be written.
     """
@@ -80,18 +73,8 @@ def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | No
 def stream(sampling: Sampling, target: Path) -> ad.AnnData:
     """Sample cells into a file that :func:`check_out` let pass.
 
-    Parameters
-    ----------
-    sampling
-        What to sample.
-    target
-        Where to.
-
-    Returns
-    -------
-    AnnData
-        The cells with X and layers left on disk: rows are read when they are asked for, and
-        ``.to_memory()`` reads all.
+    X and layers are left on disk: rows are read when they are asked for, and ``.to_memory()`` reads
+    all.
 
     Raises
     ------
@@ -129,16 +112,17 @@ def new_store(target: Path) -> Iterator[Any]:
 
 
 def open_on_disk(path: Path) -> ad.AnnData:
-    """Open a written prediction with X and layers left on disk."""
+    """Open what was written with X and layers left on disk; rows are read when asked for."""
+    root: Any
     root = h5py.File(path, "r") if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
-    layers = {name: sparse_dataset(root[f"layers/{name}"]) for name in ("counts", "mean")}
+
+    def left(element: Any) -> Any:
+        return sparse_dataset(element) if hasattr(element, "keys") else element
+
     return ad.AnnData(
-        X=sparse_dataset(root["X"]),
-        obs=read_elem(root["obs"]),
-        var=read_elem(root["var"]),
-        layers=layers,
-        obsm={"X_celldit": read_elem(root["obsm/X_celldit"])},
-        uns=read_elem(root["uns"]),
+        X=left(root["X"]),
+        layers={name: left(root["layers"][name]) for name in root["layers"]},
+        **{name: read_elem(root[name]) for name in ("obs", "var", "obsm", "uns")},
     )
 
 

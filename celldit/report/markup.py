@@ -22,16 +22,8 @@ def table(
 ) -> str:
     """A table that scrolls by itself when the page is narrower.
 
-    Parameters
-    ----------
-    head
-        Names of columns; text.
-    rows
-        Name of each row, text, and its cells, HTML.
-    own
-        Position of a column to mark.
-    kind
-        ``"tall"`` scrolls up and down, too; ``"text"`` holds sentences, not numbers.
+    `rows` are names, text, with their cells, HTML; `own` is the position of a column to mark;
+    `kind` "tall" scrolls up and down, too, and "text" holds sentences, not numbers.
     """
     marks = [" class='own'" if i == own else "" for i in range(len(head))]
     first, *others = (

@@ -49,25 +49,7 @@ def render(
     calibration: Picture | None,
     made: str,
 ) -> str:
-    """Write the page.
-
-    Parameters
-    ----------
-    numbers
-        What to report.
-    title
-        Of the page.
-    overview
-        Picture of how far each method goes, if that can be said.
-    conditions
-        Pictures of all conditions, metric by metric.
-    effects
-        Pictures by perturbation.
-    calibration
-        Of predicted intervals, if there are any.
-    made
-        Version and date.
-    """
+    """Write the page: numbers, pictures of all conditions and by perturbation, version and date."""
     blocks = [
         f"<h1>{escape(title)}</h1>",
         f"<p class='verdict'>{escape(verdict(numbers))}</p>",

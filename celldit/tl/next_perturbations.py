@@ -15,7 +15,7 @@ from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.data.labels.labels import parts
 from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import joint_effects
+from celldit.effects.experiments.joint import joint_covariance
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
 from celldit.tl.cells import trained_parts, writable
@@ -114,10 +114,10 @@ def next_perturbations(
     with threads():
         # With the weights that are likeliest: where features did not beat their shuffles they are
         # not trusted with predictions, yet tell best which candidates may be alike.
-        joint = joint_effects(prior, conditions)
-        weight_F = ((joint.basis_FF @ loadings_FG) ** 2).sum(axis=1)
+        covariance_FQQ = joint_covariance(prior, conditions)
+        weight_F = ((np.linalg.inv(prior.rotation) @ loadings_FG) ** 2).sum(axis=1)
         about_Q = np.ones(len(conditions), dtype=bool)
-        picks = greedy_design(joint.covariance_FQQ, weight_F, rows, about_Q, noise_Q, n)
+        picks = greedy_design(covariance_FQQ, weight_F, rows, about_Q, noise_Q, n)
     if len(labels) > 1 and sum(pick.of_others for pick in picks) < LEAST_GAIN:
         warnings.warn(
             "Measuring one candidate would teach next to nothing of the others: the model finds "

@@ -2,27 +2,20 @@
 
 Why this algorithm. A token should carry as much as it can of the expression of its genes, and
 tokens should be of equal size, so that none is idle and none a bottleneck. Plain k-means leaves
-modules of one gene beside modules of hundreds, since most genes correlate with little. So the
-modules maximise what their tokens hold: the variance that the leading eigengenes of each capture,
-at fixed sizes.
+modules of one gene beside modules of hundreds, since most genes correlate with little; grouping by
+correlation crowds the genes of large variance into the same few components. So the modules maximise
+what their tokens hold: the variance that the leading eigengenes of each capture, at fixed sizes.
+Where coherent programmes matter more than reconstruction, use known gene sets.
 
-1. Each gene is a point whose inner products approximate covariances: the leading right singular
-   vectors of the centred expression times their singular values, found by randomised subspace
-   iteration (Halko, Martinsson & Tropp 2011, SIAM Review 53:217) with the centring implicit, so
-   that the matrix stays sparse and no genes x genes matrix is made.
-2. Genes are dealt to the modules in the order of their variance, like cards, so that the few
-   genes of large variance do not compete for the components of one module. No random start is
-   needed.
-3. Rounds of k-subspaces (Bradley & Mangasarian 2000, Journal of Global Optimization 16:23) with
-   the sizes held fixed move each gene to the module whose leading subspace holds most of it, the
-   genes with most to gain first. A round that does not raise the captured variance ends it.
-
-What it gives up. Grouping genes by correlation instead gives modules that are more coherent, and
-that explain the average gene a little better on four of five data sets, but it crowds the genes
-of large variance into the same few components: on held-out cells its tokens explained less of the
-total variance than random modules of the same size on four of five data sets. These explained
-more than random ones on all five. Where coherent programmes matter more than reconstruction, use
-known gene sets.
+Each gene is a point whose inner products approximate covariances: the leading right singular
+vectors of the centred expression times their singular values, found by randomised subspace
+iteration (Halko, Martinsson & Tropp 2011, SIAM Review 53:217) with the centring implicit, so that
+the matrix stays sparse and no genes x genes matrix is made. Genes are dealt to the modules in the
+order of their variance, like cards, so that the few genes of large variance do not compete for the
+components of one module; no random start is needed. Rounds of k-subspaces (Bradley & Mangasarian
+2000, Journal of Global Optimization 16:23) with the sizes held fixed move each gene to the module
+whose leading subspace holds most of it, the genes with most to gain first. A round that does not
+raise the captured variance ends it.
 """
 
 from __future__ import annotations
@@ -31,8 +24,6 @@ import numpy as np
 from scipy import sparse
 
 from celldit.components import principal_components
-
-__all__ = ["balanced_modules", "gene_points"]
 
 _N_COMPONENTS = 50
 _N_ROUNDS = 20

@@ -13,8 +13,6 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError, examples
 from celldit.tokenizers.token_set import TokenSet
 
-__all__ = ["Tokenizer", "check_distinct", "check_genes", "check_positive", "fitted_genes", "stored"]
-
 
 class Tokenizer(Protocol):
     """Turns the expression of cells into sets of tokens.

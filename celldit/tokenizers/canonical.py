@@ -12,8 +12,6 @@ from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 
-__all__ = ["MAX_FIT_CELLS", "SortedExpression", "sample_cells", "sorted_expression", "tie_order"]
-
 MAX_FIT_CELLS = 20_000
 """Fitting looks at no more cells than this, so that its cost does not grow with the data."""
 

@@ -26,8 +26,6 @@ from celldit.tokenizers.base import stored
 from celldit.tokenizers.canonical import SortedExpression
 from celldit.tokenizers.token_set import TokenSet
 
-__all__ = ["Eigengenes", "fit_eigengenes"]
-
 # Below this share of non-zero loadings a sparse-sparse product beats a sparse-dense one.
 _SPARSE_BELOW = 0.015
 # A sum of loadings nearer to zero than this says nothing about the sign.

@@ -22,8 +22,6 @@ from celldit.tokenizers.gmt import check_sets, read_gmt
 from celldit.tokenizers.groups import GroupTokenizer
 from celldit.tokenizers.matching import SetMatch, explain_mismatch, match_sets
 
-__all__ = ["GeneSets"]
-
 #: What it is made with beside the sets.
 _OPTIONS = (
     "min_size", "max_size", "min_overlap", "n_values", "remainder_size", "scale", "ignore_case",

@@ -28,8 +28,6 @@ from celldit.tokenizers.relative import (
 )
 from celldit.tokenizers.token_set import TokenSet
 
-__all__ = ["GeneTokenizer", "Genes", "entries_to_tokens"]
-
 
 class GeneTokenizer:
     """What tokenizers have in common whose tokens are single genes."""

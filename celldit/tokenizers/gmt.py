@@ -11,8 +11,6 @@ from typing import IO, cast
 from celldit.arguments import check_path, check_plain
 from celldit.errors import FileError, InputError
 
-__all__ = ["check_sets", "read_gmt"]
-
 _GZIP_MAGIC = b"\x1f\x8b"
 #: MSigDB as a whole, 35,000 sets, takes 30 MB.
 MAX_BYTES, MAX_LINE = 100_000_000, 4_000_000

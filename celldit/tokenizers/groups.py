@@ -12,8 +12,6 @@ from celldit.tokenizers.base import check_genes, fitted_genes, stored
 from celldit.tokenizers.eigengenes import Eigengenes
 from celldit.tokenizers.token_set import TokenSet
 
-__all__ = ["GroupTokenizer"]
-
 
 class GroupTokenizer:
     """One token for each group of genes, the same for every cell."""

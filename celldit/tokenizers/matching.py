@@ -10,8 +10,6 @@ import numpy as np
 
 from celldit.errors import examples
 
-__all__ = ["SetMatch", "explain_mismatch", "match_sets"]
-
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?", re.IGNORECASE)
 _ENTREZ = re.compile(r"\d+")
 

@@ -16,8 +16,6 @@ from celldit.tokenizers.canonical import sorted_expression
 from celldit.tokenizers.eigengenes import fit_eigengenes
 from celldit.tokenizers.groups import GroupTokenizer
 
-__all__ = ["Modules"]
-
 
 class Modules(GroupTokenizer):
     """One token per data-driven gene module, its value the module's eigengenes.

@@ -13,8 +13,6 @@ from celldit.tokenizers.genes import GeneTokenizer, entries_to_tokens
 from celldit.tokenizers.relative import expressed_entries, rank_entries
 from celldit.tokenizers.token_set import TokenSet
 
-__all__ = ["Ranks"]
-
 
 class Ranks(GeneTokenizer):
     """One token per expressed gene: its identity the gene, its value the gene's rank in the cell.

@@ -16,8 +16,6 @@ from celldit.tokenizers.genes import Genes
 from celldit.tokenizers.modules import Modules
 from celldit.tokenizers.ranks import Ranks
 
-__all__ = ["default_tokenizer", "resolve", "tokenizer_from_config"]
-
 _KINDS: dict[str, type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]] = {
     kind.name: kind for kind in (GeneSets, Modules, Genes, Ranks)
 }

@@ -18,8 +18,6 @@ from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.tokenizers.canonical import sample_cells
 
-__all__ = ["Entries", "expressed_entries", "levels", "rank_entries", "typical_levels"]
-
 _COUNTS_PER_CELL = 1e4
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from celldit.errors import InputError
 
-__all__ = ["TokenSet"]
-
 
 @dataclass(frozen=True, eq=False)
 class TokenSet:

@@ -24,7 +24,6 @@ from celldit.effects.features.features import warn_uninformative
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.sharing import check_size
 from celldit.effects.tables.elsewhere import warn_of_tables
-from celldit.effects.tables.informed import projected
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.views import fit_views
@@ -74,7 +73,8 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
                 z_NKD,
                 table,
                 features=design.features,
-                tables=projected(design.effects, loadings_FG),
+                tables=design.effects,
+                loadings_FG=loadings_FG,
                 seed=run.seed,
             )
             return Population.fit(z_NKD, table, prior)

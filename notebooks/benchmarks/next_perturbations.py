@@ -35,7 +35,7 @@ from scipy import sparse, stats
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import joint_effects
+from celldit.effects.experiments.joint import joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.prior import EffectPrior
 from celldit.training import TrainingConfig
@@ -135,12 +135,12 @@ def by_design(screen: Screen, prior: EffectPrior, rest: list[tuple[str, ...]]) -
         own = conditions_of(screen, label)
         rows.append(np.arange(len(asked), len(asked) + len(own)))
         asked += own
-    joint = joint_effects(prior, asked)
-    weight_F = ((joint.basis_FF @ screen.loadings_FG) ** 2).sum(axis=1)
+    covariance_FQQ = joint_covariance(prior, asked)
+    weight_F = ((np.linalg.inv(prior.rotation) @ screen.loadings_FG) ** 2).sum(axis=1)
     n_cells = dict(zip(screen.table.conditions, screen.table.counts, strict=True))
     noise_Q = np.array([1 / n_cells[c] + 1 / n_cells[c.control()] for c in asked])
     about_Q = np.ones(len(asked), dtype=bool)
-    picks = greedy_design(joint.covariance_FQQ, weight_F, rows, about_Q, noise_Q, N_CHOSEN)
+    picks = greedy_design(covariance_FQQ, weight_F, rows, about_Q, noise_Q, N_CHOSEN)
     return [pick.candidate for pick in picks]
 
 

@@ -174,7 +174,7 @@ def at_step(prior: EffectPrior, step: float) -> dict[tuple[str, None], np.ndarra
 def test_effects_fall_by_the_slope_as_levels_rise(bent: EffectPrior, step: float) -> None:
     """Beside what the kernel says of contexts that lie apart, which is the same without a slope."""
     asked = [Condition(("drug",), None, "new"), Condition((), None, "new")]
-    flat = replace(bent, level=replace(bent.level, slope=0.0), shifts=bent._observed.shifts_CF)
+    flat = replace(bent, level=replace(bent.level, slope=0.0), shifts=bent.observed.shifts_CF)
     drug_F, control_F = (
         bent.estimate(asked, at_step(bent, step)).mean
         - flat.estimate(asked, at_step(bent, step)).mean

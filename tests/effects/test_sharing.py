@@ -10,6 +10,7 @@ import pytest
 from celldit.conditions.condition import Condition
 from celldit.effects import EffectPrior, sharing
 from celldit.effects.kernel import ConditionKernel
+from celldit.effects.other_outputs import OtherOutputs
 from celldit.effects.sharing import SharedParts, check_size
 from celldit.errors import InputError, OutOfMemoryError
 
@@ -70,11 +71,11 @@ def test_blocks_and_the_whole_matrix_agree(
 ) -> None:
     whole = prior(0, doses, times)
     # It is decided once, when observations are first looked at.
-    assert whole._observed is not whole.of_unseen._observed
+    assert whole.observed is not whole.of_unseen.observed
     monkeypatch.setattr(sharing, "SMALL", 0)
     blocks = prior(0, doses, times)
-    assert whole._sharing.is_dense
-    assert not blocks._sharing.is_dense
+    assert whole.sharing.is_dense
+    assert not blocks.sharing.is_dense
     new = asked(doses, times)
     positions = {("d", 1.0 if times else None): np.array([0.3, -1.0, 0.2])}
     new.append(replace(new[0], context="d", time=1.0 if times else None))
@@ -96,9 +97,9 @@ def test_likelihoods_of_other_observations_agree(monkeypatch: pytest.MonkeyPatch
         each = prior(1)
         shifts = np.random.default_rng(2).normal(size=(len(each.conditions), 5))
         signal, common = np.linspace(0, 2, 5), np.full(5, 0.2)
-        other = each.observe(each.conditions, each.noise, shifts, signal, common)
-        told = each.mean_of(other, each.conditions, asked(False, False))
-        found.append((other.log_likelihoods(*pairs), told, other.leave_one_out()[0]))
+        other = OtherOutputs.of(each, each.conditions, each.noise, shifts, signal, common)
+        told, seen = other.mean(asked(False, False)), other.observed
+        found.append((seen.log_likelihoods(*pairs), told, seen.leave_one_out()[0]))
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-9)
 
@@ -117,11 +118,11 @@ def test_what_ties_all_conditions_together_is_decomposed_whole(
 ) -> None:
     monkeypatch.setattr(sharing, "SMALL", 0)
     chain = tuple(Condition((f"p{i}", f"p{i + 1}"), None, "a") for i in range(8))
-    assert replace(prior(0)._sharing, conditions=chain).is_dense
+    assert replace(prior(0).sharing, conditions=chain).is_dense
     shared = tuple(Condition(("p0", f"p{i + 1}"), None, "a") for i in range(8))
-    assert replace(prior(0)._sharing, conditions=shared).is_dense
+    assert replace(prior(0).sharing, conditions=shared).is_dense
     alone = tuple(Condition((f"p{i}",), None, "a") for i in range(8))
-    assert not replace(prior(0)._sharing, conditions=alone).is_dense
+    assert not replace(prior(0).sharing, conditions=alone).is_dense
 
 
 def test_too_many_contexts_are_refused_with_their_number() -> None:

@@ -216,7 +216,7 @@ def conditions(papalexi: Any, norman: Any) -> list[Condition]:
         halves = {"papalexi": papalexi, "norman": norman}[name]
         task = Task.prepare(halves.truth, halves.control)
         predicted, key = task.read(halves.replicate), (perturbation, context)
-        control = {c: rows for (_, c), rows in task.control.conditions().items()}[context]
+        control = task.control.by_context()[context]
         found.append(
             Condition(
                 predicted.dense(predicted.conditions()[key]),

@@ -30,7 +30,7 @@ def test_ranks_are_those_of_scipy_among_distances_of_sklearn(
     predicted, genes = task.read(halves.replicate), np.array(task.truth.genes)
     table = evaluate(halves.replicate, halves.truth, halves.control, metrics=[name])
     n_targets, different = 0, set()
-    for context, control in ((c, rows) for (_, c), rows in task.control.conditions().items()):
+    for context, control in task.control.by_context().items():
         keys = [key for key in task.truth.conditions() if key[1] == context]
         start = task.control.dense(control).mean(axis=0, dtype=np.float64)
         u_PG, v_PG = (

@@ -20,18 +20,6 @@ from celldit.arguments import check_plain
 from celldit.data.disk.text_lengths import MOST_SQUEEZED, check_lengths
 from celldit.errors import CellditError, FileError, reason_of
 
-__all__ = [
-    "check_no_links",
-    "column_names",
-    "index_of",
-    "is_zarr",
-    "missing_chunks",
-    "opened",
-    "reading",
-    "refuse_missing_chunks",
-    "table_of",
-]
-
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:

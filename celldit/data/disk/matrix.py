@@ -18,8 +18,6 @@ from celldit.data.disk.files import (
 from celldit.data.disk.pointers import check_indices, check_indptr
 from celldit.errors import FileError, InputError, UnknownNameError, reason_of
 
-__all__ = ["DiskMatrix"]
-
 #: How anndata 0.6 said what is called an encoding now.
 _OLD_ENCODINGS = {"csr": "csr_matrix", "csc": "csc_matrix"}
 

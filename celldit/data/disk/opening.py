@@ -32,8 +32,6 @@ from celldit.data.labels.times import find_bins, warn_binned
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
 
-__all__ = ["described", "open_backed", "open_fields", "open_store", "shard_paths"]
-
 
 def open_store(
     path: str | os.PathLike[str],

@@ -16,8 +16,6 @@ from scipy import sparse
 
 from celldit.errors import InputError
 
-__all__ = ["check_indices", "check_indptr", "check_matrices", "check_sparse", "owner_of"]
-
 #: Stored entries of a matrix on disk that are looked at together.
 _BLOCK = 1 << 22
 _REMEDY = "write it again from the data that it was made of"

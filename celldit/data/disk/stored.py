@@ -21,8 +21,6 @@ from celldit.data.store import CellStore, Index, digest
 from celldit.errors import FileError, InputError
 from celldit.memory import give_back
 
-__all__ = ["StoredCells"]
-
 #: Most cells that are read at once, and most stored counts in them.
 WINDOW_CELLS = 65_536
 WINDOW_ENTRIES = 1 << 24

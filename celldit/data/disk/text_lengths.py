@@ -19,8 +19,6 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-__all__ = ["MOST_SQUEEZED", "check_lengths"]
-
 #: gzip makes nothing smaller than that, and neither do the other filters of HDF5 by much.
 MOST_SQUEEZED = 10_000
 #: In the file: four bytes of length, eight of place in the heap and four of number.

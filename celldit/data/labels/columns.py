@@ -14,18 +14,6 @@ from celldit.errors import InputError, UnknownNameError
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
 
-__all__ = [
-    "CONTEXT_SEP",
-    "as_text",
-    "join_contexts",
-    "label_column",
-    "number_column",
-    "obs_column",
-    "read_covariates",
-    "read_size_factors",
-    "text_column",
-]
-
 #: Stands between the covariate values in the name of a context.
 CONTEXT_SEP = " | "
 _SMALLEST_SIZE, _LARGEST_SIZE = 1e-4, 1e9

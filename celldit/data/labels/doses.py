@@ -11,8 +11,6 @@ from celldit.data.labels.columns import as_text
 from celldit.data.labels.labels import split_label
 from celldit.errors import InputError
 
-__all__ = ["canonical_doses", "dose_parts"]
-
 
 def dose_parts(dose: object, n_parts: int, sep: str = "+") -> tuple[float, ...]:
     """Read a dose, such as ``"1+0.5"``, as one number for each of a label's parts.

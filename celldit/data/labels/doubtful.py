@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterable, Sequence
 from celldit.data.labels.guides import is_control_guide
 from celldit.errors import InputError, examples, outside
 
-__all__ = ["check_split", "joined_otherwise", "usual_control", "warn_doubtful"]
-
 #: What joins perturbations in the files of other tools.
 _JOINERS = "_;,|&/:+-. "
 #: Tried in this order where another separator must be suggested.

@@ -12,8 +12,6 @@ import pandas as pd
 from celldit.data.labels.labels import join, split_label
 from celldit.errors import InputError, examples
 
-__all__ = ["CONTROL_GUIDES", "GuideNames", "is_control_guide", "merge_guide_labels"]
-
 CONTROL_GUIDES = (
     "NT",
     "NTC",
@@ -187,23 +185,14 @@ def merge_guide_labels(
 ) -> pd.DataFrame:
     """Find what is targeted by each distinct label of guides.
 
-    Parameters
-    ----------
-    labels
-        N labels, each a guide or several joined by `sep`.
-    names
-        How guides are named; None for the styles of the common libraries.
-    control
-        What cells are called in which nothing is targeted.
-    sep
-        What stands between two guides of one cell; None for what is found to join guides, or "+".
+    `sep` stands between two guides of one cell; None for what is found to join guides, or "+".
 
     Returns
     -------
     pandas.DataFrame
         One row for each distinct label, in the order of their first cells: ``guide``, ``target``
-        (several joined by ``"+"``), ``n_cells``, and ``changed``, whether anything was cut off or
-        found to be a control.
+        (several joined by ``"+"``, `control` where nothing is targeted), ``n_cells``, and
+        ``changed``, whether anything was cut off or found to be a control.
 
     Raises
     ------

@@ -13,8 +13,6 @@ import pandas as pd
 
 from celldit.errors import InputError
 
-__all__ = ["canonical", "canonical_array", "join", "parts", "split_label", "with_one_control"]
-
 
 def split_label(label: str, sep: str = "+") -> tuple[str, ...]:
     """Cut a label into its parts as they are written, controls and repetitions included.

@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["MAX_TIMES", "MIN_CELLS", "binned", "find_bins", "warn_binned"]
-
 MAX_TIMES, MIN_CELLS = 12, 50
 
 

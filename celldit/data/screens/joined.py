@@ -18,8 +18,6 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields, setup_anndata
 from celldit.errors import InputError, examples
 
-__all__ = ["SCREEN", "Screens", "is_several", "join_screens"]
-
 Screens: TypeAlias = Sequence[ad.AnnData] | Mapping[str, ad.AnnData]
 #: The column of ``obs`` that names the screen.
 SCREEN = "screen"

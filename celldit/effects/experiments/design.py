@@ -49,22 +49,19 @@ def greedy_design(
     noise_Q: np.ndarray,
     n: int,
 ) -> list[Pick]:
-    """Pick n candidates, the best first.
+    """Pick n candidates, or all where there are fewer, the best first.
 
     Parameters
     ----------
-    covariance_FQQ
-        Posterior covariance of Q conditions in each of F independent dimensions.
-    weight_F
-        What a dimension counts.
+    covariance_FQQ, weight_F
+        Posterior covariance of Q conditions in each of F independent dimensions, and what a
+        dimension counts.
     candidates
         Rows of the conditions that are measured with each candidate: one for each context.
     about_Q
         Which conditions are to be learned about; a picked one counts no more.
     noise_Q
         Variance of the noise, were a condition measured.
-    n
-        How many to pick; fewer where there are not so many.
     """
     covariance_FQQ, about_Q = covariance_FQQ.copy(), about_Q.astype(bool).copy()
     whole = _variance(covariance_FQQ, weight_F, about_Q)

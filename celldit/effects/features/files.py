@@ -47,11 +47,8 @@ def is_named_matrix(given: object) -> bool:
 def table_of(given: Any) -> pd.DataFrame | dict[str, Any]:
     """A table with one row for each perturbation, or the memberships that a network gives.
 
-    Parameters
-    ----------
-    given
-        A path, an AnnData, or a matrix (or the path of an ``.npy``) with a list of names (or the
-        path of one).
+    Of a path, an AnnData, or a matrix (or the path of an ``.npy``) with a list of names (or the
+    path of one).
 
     Raises
     ------

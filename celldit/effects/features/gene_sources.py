@@ -26,9 +26,7 @@ MAX_CONTROLS = 5000
 N_COMPONENTS = 64
 # A gene of n equal sets is n to this power as long as a gene of one. At 1 the sets' effects add
 # up, and genes that are studied much are expected to do most; at 0 all genes are expected to do
-# equally much. Squared error of the effect prior alone over the mean of the left-out perturbations,
-# with 0, 0.5 and 1: Papalexi's six with Reactome .52, .45, .39, with GO .69, .68, .64; Norman's 18
-# .95, .93, .92 with Reactome, but .95, .97, 1.04 with GO.
+# equally much.
 LENGTH_POWER = 0.5
 
 

@@ -27,18 +27,9 @@ LEAST_SEEN = 0.02
 def control_table(
     cells: CellStore, direction: str | Mapping[str, str], source: str, seed: int
 ) -> EffectTable:
-    """A table with a row for each gene that controls express.
+    """A table with a row for each gene that controls, at most 5,000 of them, express.
 
-    Parameters
-    ----------
-    cells
-        Of which the controls are used, at most 5,000.
-    direction
-        Of all perturbations, or of each by name; what is not named is a knock-out.
-    source
-        Name of the table.
-    seed
-        Of the choice of cells.
+    A direction is that of all perturbations, or of each by name; what is not named is a knock-out.
 
     Raises
     ------

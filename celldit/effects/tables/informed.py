@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from celldit.effects.tables.beyond import beyond_latent
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
 from celldit.effects.tables.fit import believed
 from celldit.effects.tables.matching import MatchedTable
-from celldit.effects.tables.projection import Projection, project
+from celldit.effects.tables.projection import project
 from celldit.effects.tables.shrinkage import shrunk
 
 if TYPE_CHECKING:
@@ -22,33 +22,15 @@ if TYPE_CHECKING:
 COMMON = 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class ProjectedTable:
-    """A table as the latent of a decoder with these loadings sees it."""
-
-    given: MatchedTable
-    projection: Projection
-    loadings_FG: np.ndarray
-
-
-def projected(
-    tables: Mapping[str, MatchedTable], loadings_FG: np.ndarray
-) -> dict[str, ProjectedTable]:
-    """Read tables once, in the latent of a model with these loadings, (F, G)."""
-    return {
-        name: ProjectedTable(each, project(each, loadings_FG), loadings_FG)
-        for name, each in tables.items()
-    }
-
-
-def informed(prior: EffectPrior, tables: Mapping[str, ProjectedTable], seed: int) -> EffectPrior:
-    """The same prior with tables of effects, each as far as it helps here."""
-    if not tables:
-        return prior
+def informed(
+    prior: EffectPrior, tables: Mapping[str, MatchedTable], loadings_FG: np.ndarray, seed: int
+) -> EffectPrior:
+    """The same prior with tables of effects, each as far as it helps in the latent of a decoder."""
     back_FF, found = np.linalg.inv(prior.rotation), []
-    for name, table in tables.items():
-        each = shrunk(table.projection.turned(prior.rotation), prior.signal)
-        given, keys, means_PF = table.given, table.projection.keys, each.means_PF @ back_FF
+    for name, given in tables.items():
+        projection = project(given, loadings_FG)
+        each = shrunk(projection.turned(prior.rotation), prior.signal)
+        keys, means_PF = projection.keys, each.means_PF @ back_FF
         found.append(
             TableEffects(
                 name,
@@ -56,7 +38,7 @@ def informed(prior: EffectPrior, tables: Mapping[str, ProjectedTable], seed: int
                 means_PF,
                 each.common_F @ back_FF,
                 each.shared_F @ back_FF,
-                beyond=beyond_latent(given, table.loadings_FG, keys, means_PF),
+                beyond=beyond_latent(given, loadings_FG, keys, means_PF),
                 provenance={**given.table.provenance, "genes_matched": given.share},
             )
         )

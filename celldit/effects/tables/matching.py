@@ -58,14 +58,7 @@ def match_tables(
 ) -> dict[str, MatchedTable]:
     """Match tables to the genes and perturbations of a model, before anything is trained.
 
-    Parameters
-    ----------
-    tables
-        By name.
-    genes, perturbations
-        Of the model; what a table calls by another case takes its spelling.
-    sep
-        What joins perturbations of a combination.
+    What a table calls by another case takes the model's spelling; `sep` joins combinations.
 
     Raises
     ------
@@ -125,18 +118,9 @@ def _upper(name: str) -> str:
 def match_genes(
     name: str, table: EffectTable, genes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Match by name: as it is written, then whatever the case and version, in any of its columns.
+    """Columns of the genes that both have, in the table and in the model, shape (M,) each.
 
-    Gives the columns of genes that both have, in the table and in the model, shape (M,) each.
-
-    Parameters
-    ----------
-    name
-        Of the table, for messages.
-    table
-        Effects measured elsewhere.
-    genes
-        The G genes of the model.
+    By name: as it is written, then whatever the case and version, in any of the table's columns.
 
     Raises
     ------

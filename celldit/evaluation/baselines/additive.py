@@ -9,8 +9,6 @@ from celldit.errors import UnknownNameError
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
 
-__all__ = ["Additive"]
-
 
 class Additive(Baseline):
     """Weighted ridge regression of the mean shifts on the multi-hot design of perturbations.

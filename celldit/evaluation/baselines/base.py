@@ -12,8 +12,6 @@ from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, NotTrainedError
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 
-__all__ = ["Baseline"]
-
 
 class Baseline(ABC):
     """A simple predictor: every control cell is moved by the same shift.

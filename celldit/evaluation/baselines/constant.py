@@ -7,8 +7,6 @@ import numpy as np
 from celldit.data.cells import Cells
 from celldit.evaluation.baselines.base import Baseline
 
-__all__ = ["MajorityVote", "MeanShift", "NoChange"]
-
 
 class NoChange(Baseline):
     """Every perturbation leaves the cells as they are."""

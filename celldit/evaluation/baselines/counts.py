@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-__all__ = ["edit_counts"]
-
 # Largest factor by which a gene is scaled.
 LARGEST = 100.0
 ROUNDS = 30
@@ -20,20 +18,10 @@ def edit_counts(
 ) -> sparse.csr_matrix:
     """Scale each gene of control cells so that its mean log expression moves by a shift.
 
-    One factor for each gene, found by bisection; cells without the gene stay without it, so a gene
-    that no cell shows stays silent, and none is scaled by more than a hundred. Fractions are
-    rounded up or down at random, right on average.
-
-    Parameters
-    ----------
-    counts_NG
-        Counts of N control cells of one context, shape (N, G).
-    size_factors_N
-        Library sizes, shape (N,).
-    shift_G
-        Shift in mean log expression, log(1 + 10,000 counts / size factor), shape (G,).
-    rng
-        Of the rounding.
+    The N cells are of one context, with library sizes; the shift is in mean log expression, log(1 +
+    10,000 counts / size factor). One factor for each gene, found by bisection; cells without the
+    gene stay without it, so a gene that no cell shows stays silent, and none is scaled by more than
+    a hundred. Fractions are rounded up or down at random, right on average.
 
     Returns
     -------

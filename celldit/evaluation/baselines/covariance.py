@@ -8,8 +8,6 @@ from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.baselines.base import Baseline
 
-__all__ = ["ControlCovariance"]
-
 
 class ControlCovariance(Baseline):
     """Genes move with the perturbed gene as they vary with it among control cells.

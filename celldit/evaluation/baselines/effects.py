@@ -11,8 +11,6 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.errors import InputError, examples
 
-__all__ = ["Effects", "group_means", "measure_effects"]
-
 
 @dataclass(frozen=True, eq=False)
 class Effects:
@@ -90,24 +88,7 @@ def measure_effects(train: Cells) -> Effects:
 def group_means(
     log_NG: sparse.csr_matrix, labels_N: np.ndarray
 ) -> tuple[np.ndarray, list, np.ndarray]:
-    """Average cells by label.
-
-    Parameters
-    ----------
-    log_NG
-        Log expression, shape (N, G).
-    labels_N
-        A hashable label of each cell, object, shape (N,).
-
-    Returns
-    -------
-    means
-        float64, shape (L, G).
-    labels
-        The L distinct labels, sorted.
-    n_cells
-        Cells of each label, shape (L,).
-    """
+    """Average cells by a hashable label: means (L, G), the L labels, sorted, and their cells."""
     codes, distinct = pd.factorize(labels_N, sort=True)
     n_cells = np.bincount(codes, minlength=len(distinct))
     picks = sparse.csr_matrix(

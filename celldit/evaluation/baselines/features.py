@@ -12,8 +12,6 @@ from celldit.errors import InputError, UnknownNameError, closest, examples
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
 
-__all__ = ["FeatureRidge"]
-
 # A column this large is not shrunk in practice: the mean effect of one perturbation.
 INTERCEPT = 1e3
 

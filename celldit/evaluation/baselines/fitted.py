@@ -19,8 +19,6 @@ from celldit.evaluation.baselines.frame import predict_anndata
 from celldit.evaluation.baselines.latent import LatentArithmetic
 from celldit.evaluation.baselines.nearest import NearestPerturbation
 
-__all__ = ["SIMPLE", "predict_all", "predict_baseline"]
-
 #: The simple predictors that need nothing but cells, by the names used in tables.
 SIMPLE: Mapping[str, Callable[..., Baseline]] = {
     "no change": NoChange,

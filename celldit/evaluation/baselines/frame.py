@@ -16,8 +16,6 @@ from celldit.errors import InputError
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.counts import edit_counts
 
-__all__ = ["predict_anndata"]
-
 
 def predict_anndata(
     baseline: Baseline,

@@ -9,8 +9,6 @@ from celldit.errors import UnknownNameError
 from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.representation import PrincipalComponents
 
-__all__ = ["LatentArithmetic"]
-
 
 class LatentArithmetic(Baseline):
     """Mean latent difference between perturbed and control cells, added to control cells.

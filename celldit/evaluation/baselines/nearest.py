@@ -7,8 +7,6 @@ import numpy as np
 from celldit.errors import UnknownNameError
 from celldit.evaluation.baselines.base import Baseline
 
-__all__ = ["NearestPerturbation"]
-
 
 class NearestPerturbation(Baseline):
     """The effect of the most similar trained perturbation.

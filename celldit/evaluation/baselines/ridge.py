@@ -7,23 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["STRENGTHS", "RidgeFit", "fit_ridge"]
-
 STRENGTHS = (1e-6, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
 class RidgeFit:
-    """A fitted regression.
+    """A fitted regression: coefficients (P, G), and the strength chosen.
 
-    Parameters
-    ----------
-    coefficients
-        Shape (P, G).
-    strength
-        The penalty chosen.
-    errors
-        Weighted squared error on left-out conditions, for each strength tried.
+    `errors` are the weighted squared errors on left-out conditions, for each strength tried.
     """
 
     coefficients: np.ndarray
@@ -40,24 +31,11 @@ def fit_ridge(
 ) -> RidgeFit:
     """Minimise ``sum_e w_e |y_e - x_e B|^2 + strength |B|^2``, weights scaled to mean 1.
 
-    The error without a group g of conditions needs no refit: the residuals of the full fit, taken
-    through ``(I - H_gg)^-1`` with H the hat matrix, are those of the fit without g.
-
-    Parameters
-    ----------
-    design_EP, shifts_EG
-        What was done in each of E conditions, and what followed, shapes (E, P) and (E, G).
-    weights_E
-        Trust in each condition, above 0, shape (E,).
-    groups_E
-        Conditions with equal entries are left out together.
-    strengths
-        Penalties to choose from, ascending, above 0. Among equal errors the smallest wins: where
-        leaving out says nothing, nothing is shrunk.
-
-    Returns
-    -------
-    RidgeFit
+    E conditions with equal entries of `groups_E` are left out together to choose among the
+    strengths, ascending, above 0. The error without a group g needs no refit: the residuals of the
+    full fit, taken through ``(I - H_gg)^-1`` with H the hat matrix, are those of the fit without g.
+    Among equal errors the smallest strength wins: where leaving out says nothing, nothing is
+    shrunk.
 
     References
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,8 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.benchmark.problems import DATASETS, Problem, set_up
 from celldit.io.files import read_h5ad, read_toml
 
-__all__ = ["Declaration", "read_declaration"]
-
 _TOP = ("methods", "seeds", "max_epochs", "data", "problem")
-_DATA = (
-    "name",
-    "path",
-    "perturbation_key",
-    "control",
-    "covariate_keys",
-    "size_factor_key",
-    "counts_layer",
-    "dose_key",
-    "time_key",
-    "perturbation_sep",
-)
+_DATA = ("name", "path", *(name for name in signature(setup_anndata).parameters if name != "adata"))
 _PROBLEM = ("data", "by", "test", "fraction", "n_seen", "split_seed", "each", "name")
 _WAYS = ("perturbation", "combination", "context", "pair")
 

@@ -6,8 +6,6 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["describe_machine"]
-
 
 def describe_machine() -> str:
     """Processor, cores, threads, and versions, in one line."""

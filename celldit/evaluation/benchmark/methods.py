@@ -18,8 +18,6 @@ from celldit.evaluation.baselines import SIMPLE, FeatureRidge, predict_baseline
 from celldit.evaluation.benchmark.problems import Posed
 from celldit.tokenizers.gmt import read_gmt
 
-__all__ = ["Method", "baseline_methods", "pathway_features"]
-
 #: Learns from ``posed.train``, predicts ``posed.perturbations`` of ``posed.controls``; the second
 #: argument is the seed. It never sees ``posed.truth``: that is taken out before the call.
 Method = Callable[[Posed, int], ad.AnnData]

@@ -17,8 +17,6 @@ from celldit.data.holdout import Conditions
 from celldit.data.splits import By
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["DATASETS", "DEMO_PERTURBATIONS", "Posed", "Problem", "pose", "problems", "set_up"]
-
 #: Knock-outs that the demo and the benchmark hold out in one replicate.
 DEMO_PERTURBATIONS = ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4", "STAT2", "UBE2L6")
 DEMO_REPLICATE = "rep_3"
@@ -135,12 +133,7 @@ def problems(*, full: bool = False) -> list[Problem]:
 def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     """Split the data of a problem, and make sure that no held-out cell is trained on.
 
-    Parameters
-    ----------
-    problem
-        What to hold out.
-    adata
-        The data set, set up; None to load the bundled one.
+    The data set is set up; None loads the bundled one.
 
     Raises
     ------

@@ -27,8 +27,6 @@ from celldit.evaluation.benchmark.table import render_table
 from celldit.evaluation.compare import CEILING, compare
 from celldit.io.files import whole_file, write_text
 
-__all__ = ["CELLDIT", "METRICS", "collect", "run"]
-
 CELLDIT = "celldit"
 METRICS = ("pearson", "nmse", "energy")
 FORMAT = 1

@@ -17,8 +17,6 @@ from celldit.evaluation.benchmark.verdict import LABELS, judge
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
 
-__all__ = ["render_table"]
-
 _METRICS = tuple(LABELS)
 _OURS = "celldit"
 

@@ -11,8 +11,6 @@ from celldit.errors import UnknownNameError
 from celldit.evaluation.catalogue import METRICS as KNOWN
 from celldit.evaluation.compare import CEILING
 
-__all__ = ["LABELS", "Verdict", "judge"]
-
 #: How the measures are called in tables.
 LABELS = {"pearson": "Pearson r", "nmse": "squared error", "energy": "energy distance"}
 

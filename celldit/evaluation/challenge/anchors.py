@@ -13,8 +13,6 @@ from celldit.evaluation.challenge.measures import (
 )
 from celldit.evaluation.challenge.panel import Panel
 
-__all__ = ["N_SPLITS", "mean_response", "replicate"]
-
 #: Random halvings of the measured cells.
 N_SPLITS = 5
 

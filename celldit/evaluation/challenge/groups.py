@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-
-__all__ = ["CountGroups"]
 
 # Rows of a sparse matrix that are held in float64 at a time.
 CHUNK = 1024
@@ -65,20 +62,15 @@ class CountGroups:
         rows = np.flatnonzero(np.isin(self.codes, kept))
         return CountGroups.of(self.counts[rows], np.asarray(self.labels)[self.codes[rows]])
 
-    def sums(self, matrix: sparse.csr_matrix | None = None) -> np.ndarray:
+    def sums(self) -> np.ndarray:
         """Sum of the counts of each group, float64, shape (P, G)."""
-        values = self.counts if matrix is None else matrix
-        total_PG = np.zeros((len(self.labels), values.shape[1]))
-        for start, part in self._chunks(values):
+        total_PG = np.zeros((len(self.labels), self.counts.shape[1]))
+        for start in range(0, self.counts.shape[0], CHUNK):
             codes = self.codes[start : start + CHUNK]
             picks = sparse.csr_matrix(
                 (np.ones(len(codes)), (codes, np.arange(len(codes)))),
                 shape=(len(self.labels), len(codes)),
             )
+            part = self.counts[start : start + CHUNK].astype(np.float64)
             total_PG += (picks @ part).toarray()
         return total_PG
-
-    @staticmethod
-    def _chunks(values: sparse.csr_matrix) -> Iterator[tuple[int, sparse.csr_matrix]]:
-        for start in range(0, values.shape[0], CHUNK):
-            yield start, values[start : start + CHUNK].astype(np.float64)

@@ -15,8 +15,6 @@ from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.profiles import Profiles
 from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
 
-__all__ = ["MEASURES", "Reference", "Side", "aggregate", "measure_panel", "weighted"]
-
 #: Names of the measures, and what cell-eval2 calls them.
 MEASURES: dict[str, str] = {
     "pds": "pds_cosine",

@@ -22,8 +22,6 @@ from celldit.evaluation.challenge.measures import (
 from celldit.evaluation.challenge.panel import Panel, read_panels
 from celldit.evaluation.challenge.scores import COMPOSITE, place
 
-__all__ = ["Standing", "compare_panels", "measure_methods"]
-
 REPLICATE = "ceiling"
 N_RESAMPLES = 500
 

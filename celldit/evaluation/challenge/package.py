@@ -19,8 +19,6 @@ from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.measures import MEASURES
 from celldit.evaluation.challenge.panel import Panel
 
-__all__ = ["check_installed", "package_values"]
-
 _LABEL = "perturbation"
 
 

@@ -18,8 +18,6 @@ from celldit.errors import InputError, examples
 from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.expression import check_labels, match_to, truth_fields
 
-__all__ = ["COUNT_LAYERS", "Panel", "read_panels"]
-
 #: Layers of a prediction that hold counts, the first that is there is read; else ``X``.
 COUNT_LAYERS = ("counts", "edited_counts")
 #: Fewer cells of a perturbation are not scored.

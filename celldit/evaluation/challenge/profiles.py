@@ -8,8 +8,6 @@ import numpy as np
 
 from celldit.evaluation.challenge.groups import CountGroups
 
-__all__ = ["TARGET_SUM", "Profiles"]
-
 #: The counts of a group are scaled to this sum before the logarithm.
 TARGET_SUM = 50_000.0
 

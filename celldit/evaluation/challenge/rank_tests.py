@@ -14,8 +14,6 @@ from scipy import sparse, stats
 
 from celldit.evaluation.challenge.groups import CountGroups
 
-__all__ = ["ALPHA", "ControlRanks", "RankTests", "rank_tests"]
-
 #: False discovery rate below which a gene is called.
 ALPHA = 0.05
 #: Genes with less in the control cells, on average, are not tested (counts per million).

@@ -21,15 +21,6 @@ from celldit.evaluation.challenge.measures import (
 from celldit.evaluation.challenge.package import check_installed, package_values
 from celldit.evaluation.challenge.panel import Panel
 
-__all__ = [
-    "COMPOSITE",
-    "Engine",
-    "check_engine",
-    "own_values",
-    "place",
-    "score_panels",
-]
-
 Engine = Literal["cell-eval2", "celldit"]
 
 COMPOSITE = "composite"

@@ -17,8 +17,6 @@ from celldit.data.labels.columns import text_column
 from celldit.errors import InputError, examples
 from celldit.evaluation.challenge.panel import COUNT_LAYERS, MIN_CELLS
 
-__all__ = ["CONTROL_LABEL", "LABEL_COLUMN", "check_submission", "submission"]
-
 LABEL_COLUMN = "target"
 CONTROL_LABEL = "non-targeting"
 #: More counts in a cell are refused by the scorer.
@@ -34,25 +32,11 @@ def submission(
     control_label: str = "control",
     perturbations: Sequence[str] | None = None,
 ) -> ad.AnnData:
-    """Make the challenge's AnnData of a prediction, and check it.
+    """Make the challenge's AnnData of a prediction and measured control cells, and check it.
 
-    Parameters
-    ----------
-    predicted
-        Counts in ``layers["counts"]``, or in ``X``; a label for each cell.
-    genes
-        The genes of the panel, in its order.
-    control
-        Cells whose controls go into the file, raw counts in ``X``.
-    perturbation_key, control_label
-        Of both; written as ``obs["target"]``, control cells as ``"non-targeting"``.
-    perturbations
-        Those that the panel asks for; None for all that were predicted.
-
-    Returns
-    -------
-    AnnData
-        ``X``: counts, float32 CSR. ``obs``: ``target``. ``var``: names of the genes.
+    Counts are those of ``layers["counts"]``, or of ``X``. ``obs["target"]`` is the label of each
+    cell, control cells being ``"non-targeting"``; `genes` are those of the panel, in its order, and
+    `perturbations` those that it asks for, None for all that were predicted.
 
     Raises
     ------
@@ -96,13 +80,10 @@ def submission(
 def check_submission(
     adata: ad.AnnData, genes: Sequence[str], perturbations: Sequence[str] | None = None
 ) -> None:
-    """Refuse a file that the scorer would refuse, or misread.
+    """Refuse a file that the scorer would refuse, or misread, and say what is wrong.
 
-    Raises
-    ------
-    InputError
-        Says what is wrong: order of genes, values that are no counts, cells with too many or no
-        counts, labels that are missing, unknown or too rare.
+    Order of genes, values that are no counts, cells with too many or no counts, labels that are
+    missing, unknown or too rare.
     """
     if [str(g) for g in adata.var_names] != [str(g) for g in genes]:
         raise InputError(

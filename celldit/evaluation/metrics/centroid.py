@@ -6,8 +6,6 @@ import numpy as np
 
 from celldit.evaluation.metrics.shift import pearson_shift
 
-__all__ = ["centroid_correlations"]
-
 
 def centroid_correlations(predicted_PG: np.ndarray, true_PG: np.ndarray) -> np.ndarray:
     """Pearson correlation of shifts taken from the centroid of the measured perturbations.

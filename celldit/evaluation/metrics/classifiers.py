@@ -9,8 +9,6 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-__all__ = ["classifier_auc", "nearest_neighbor_accuracy", "thin"]
-
 
 def classifier_auc(
     predicted_NG: np.ndarray,

@@ -7,14 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = [
-    "DifferentialExpression",
-    "de_direction",
-    "de_overlap",
-    "differential_expression",
-    "lfc_error",
-]
-
 ALPHA = 0.05
 # Five counts per million, in the unit of log expression: counts per 10,000.
 LEAST_EXPRESSION = 0.05

@@ -8,8 +8,6 @@ import numpy as np
 
 from celldit.errors import InputError
 
-__all__ = ["discrimination_scores"]
-
 
 def discrimination_scores(
     predicted_PG: np.ndarray,

@@ -6,8 +6,6 @@ import numpy as np
 
 from celldit.evaluation.metrics.pairwise import center_together, mean_over_pairs
 
-__all__ = ["energy_distance"]
-
 
 def energy_distance(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
     """Energy distance with unsquared Euclidean distances, ``2 E|X-Y| - E|X-X'| - E|Y-Y'|``.

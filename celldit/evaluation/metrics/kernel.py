@@ -7,8 +7,6 @@ import numpy as np
 from celldit.errors import InputError
 from celldit.evaluation.metrics.pairwise import Kernel, center_together, mean_over_pairs
 
-__all__ = ["median_distance", "mmd"]
-
 # Kernel widths are this multiple of the bandwidth, and each half the one before.
 LARGEST_FACTOR = 4.0
 N_WIDTHS = 5

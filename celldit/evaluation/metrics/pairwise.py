@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["center_together", "mean_over_pairs"]
-
 TILE = 2048
 # Below this share of the squared norms, |x|^2 + |y|^2 - 2xy has lost too many float32 digits.
 CANCELLED = 1e-4
@@ -29,23 +27,11 @@ def center_together(x_ND: np.ndarray, y_MD: np.ndarray) -> tuple[np.ndarray, np.
 def mean_over_pairs(
     x_ND: np.ndarray, y_MD: np.ndarray | None, kernel: Kernel, tile: int = TILE
 ) -> float:
-    """Mean of a function of the squared distance over pairs of cells.
+    """Mean of a function of the squared distance over pairs of cells, summed in float64.
 
-    Parameters
-    ----------
-    x_ND
-        N points in D dimensions, shape (N, D), near the origin; see :func:`center_together`.
-    y_MD
-        M other points: all N x M pairs count. None: the pairs of two different points of ``x_ND``.
-    kernel
-        Maps an array of squared distances to an array of the same shape; may work in place.
-    tile
-        Points on either side of a tile; memory is a few times tile^2 numbers.
-
-    Returns
-    -------
-    float
-        Summed in float64. NaN when there is no pair.
+    Pairs of N x M points near the origin (:func:`center_together`), or, without `y_MD`, of two
+    different points of `x_ND`. The kernel maps an array of squared distances to one of the same
+    shape and may work in place; memory is a few times tile^2 numbers. NaN when there is no pair.
     """
     within = y_MD is None
     other_MD = x_ND if y_MD is None else y_MD

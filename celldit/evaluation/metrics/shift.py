@@ -12,8 +12,6 @@ import numpy as np
 # A true effect of which less than this share is left without noise cannot be told from none.
 LEAST_EFFECT = 0.1
 
-__all__ = ["cosine_shift", "largest", "normalized_squared_error", "pearson_shift"]
-
 
 def pearson_shift(
     predicted_G: np.ndarray, true_G: np.ndarray, genes: np.ndarray | None = None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["correlation_error", "variance_ratio", "zero_fraction_error"]
-
 # Halves whose correlations agree less than this (as a cosine) make the relative error a lottery.
 LEAST_AGREEMENT = 0.05
 N_GENES = 100

@@ -6,8 +6,6 @@ import numpy as np
 
 from celldit.errors import InputError
 
-__all__ = ["projections", "sliced_wasserstein", "wasserstein"]
-
 
 def sliced_wasserstein(
     x_ND: np.ndarray,

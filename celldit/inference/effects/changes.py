@@ -82,24 +82,13 @@ def effects_of(
     controls: NewControls | None = None,
     at_once: int = BLOCK,
 ) -> Iterator[Effect]:
-    """Predict the log fold change of every gene in every condition.
+    """Predict the log fold change of every gene in every condition, `at_once` of them together.
 
     Cells drawn about the controls' mean are sent on their way, and mean rates after and before are
     compared, counted from those that were measured in the controls
-    (:mod:`celldit.calibration.rates.fold_change`). How far they are off is what the effect prior
-    says, carried to genes by the decoder's loadings and calibrated on training conditions
-    (:mod:`celldit.calibration.effects`).
-
-    Parameters
-    ----------
-    trained
-        The model.
-    conditions
-        Q conditions.
-    controls
-        Of contexts that training did not see.
-    at_once
-        Conditions that the effect model is asked of together.
+    (:mod:`celldit.calibration.rates.fold_change`), or in `controls` of new contexts. How far they
+    are off is what the effect model says, carried to genes by the decoder's loadings and calibrated
+    on training conditions (:mod:`celldit.calibration.effects`).
     """
     new = NewControls({}, {}, {}) if controls is None else controls
     rates = {**trained.control_rates, **new.rates}
@@ -157,15 +146,7 @@ def _block(
 
 
 def new_controls(trained: Trained, cells: CellStore) -> NewControls:
-    """Where the controls lie of those contexts of some cells that training did not see.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    cells
-        Cells with the model's genes, controls among them.
-    """
+    """Where the controls lie of those contexts of some cells that training did not see."""
     known = {c.context for c in trained.frequencies}
     is_new = ~np.isin(cells.contexts.astype(str), sorted(known)) & cells.is_control
     if not is_new.any():

@@ -15,14 +15,10 @@ import shutil
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
-import zarr
-from anndata.io import read_elem
 
 from celldit.conditions import Condition
 from celldit.errors import FileError
@@ -34,7 +30,7 @@ from celldit.inference.effects.table import (
     effect_table,
     obs_of_effect,
 )
-from celldit.io.stream import append_rows, finish, growing_array, new_store
+from celldit.io.stream import append_rows, finish, growing_array, new_store, open_on_disk
 from celldit.training.trained import Trained
 
 PLACES = ("X", "layers/sd")
@@ -45,18 +41,7 @@ SPARE = 1 << 26
 def predict_effects(
     trained: Trained, requested: request.Counterfactuals, target: Path | None
 ) -> pd.DataFrame | ad.AnnData:
-    """Predict log fold changes in all strata of training; see
-    :meth:`celldit.CellDiT.predict_effects`.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    requested
-        What is done to cells.
-    target
-        A path that :func:`celldit.io.stream.check_out` let pass; None for a table.
-    """
+    """Predict log fold changes in all strata of training, into a checked path or a table."""
     time = request.check_time(requested.time, trained.fields)
     strata = sorted({c.stratum for c in trained.frequencies}, key=str)
     conditions = effect_conditions(trained, requested.labels, strata, requested.dose, time)
@@ -70,19 +55,7 @@ def predict_effects(
 def write_effects(trained: Trained, conditions: Sequence[Condition], target: Path) -> ad.AnnData:
     """Predict log fold changes into a file that :func:`celldit.io.stream.check_out` let pass.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    conditions
-        Different conditions.
-    target
-        Where to.
-
-    Returns
-    -------
-    AnnData
-        With X and the layer left on disk.
+    X and the layer are left on disk.
 
     Raises
     ------
@@ -108,20 +81,7 @@ def write_effects(trained: Trained, conditions: Sequence[Condition], target: Pat
         rows = pd.concat(obs, ignore_index=True)
         rows.index = rows.index.astype(str)
         finish(root, rows, genes, trained.made_by(what="effects"))
-    return open_effects(target)
-
-
-def open_effects(path: Path) -> ad.AnnData:
-    """Open what :func:`write_effects` wrote; rows are read when they are asked for."""
-    root: Any
-    root = h5py.File(path, "r") if path.suffix == ".h5ad" else zarr.open_group(path, mode="r")
-    return ad.AnnData(
-        X=root["X"],
-        obs=read_elem(root["obs"]),
-        var=read_elem(root["var"]),
-        layers={"sd": root["layers/sd"]},
-        uns=read_elem(root["uns"]),
-    )
+    return open_on_disk(target)
 
 
 def check_room(target: Path, n_conditions: int, n_genes: int) -> None:

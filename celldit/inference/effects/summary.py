@@ -28,6 +28,7 @@ FEW_CONTEXTS, FEW_PAIRS = 3, 5
 NOISY = 0.5
 #: Most names of perturbations in a sentence.
 NAMED = 3
+IN_TIME = (Extrapolation.BETWEEN, Extrapolation.BEYOND)
 KINDS = {
     Extrapolation.CONTEXT: "known perturbations in a context where they were not measured",
     Extrapolation.COMBINATION: "new combinations of known perturbations",
@@ -175,7 +176,8 @@ def _verdict(share: float) -> str:
 
 
 def _network(trained: Trained) -> str:
-    used = {kind: weight for kind, weight in trained.flow_weight.items() if weight > 0}
+    kinds = [kind for kind in trained.flow_weight if trained.fields.time_key or kind not in IN_TIME]
+    used = {kind: trained.flow_weight[kind] for kind in kinds if trained.flow_weight[kind] > 0}
     if not used and not trained.history.get("flow"):
         return "The network was not trained, so predictions are those of the effect model."
     if not used:
@@ -184,7 +186,7 @@ def _network(trained: Trained) -> str:
             "predictions are those of the effect model."
         )
     said = _listing([f"{weight:.0%} for {kind}" for kind, weight in used.items()])
-    idle = "" if len(used) == len(trained.flow_weight) else ", and 0 for the other kinds"
+    idle = "" if len(used) == len(kinds) else ", and 0 for the other kinds"
     return (
         "The network added to the effect model what held-out data confirmed: the share of its "
         f"displacement that is used is {said}{idle}."

@@ -58,18 +58,9 @@ def full_effect_table(
 ) -> pd.DataFrame:
     """The table of :func:`effect_table` with how probable each change is.
 
-    Parameters
-    ----------
-    trained, conditions, controls
-        As for :func:`effects_of`.
-    changed
-        Size of a change that counts, in logarithms to the base 2.
-
-    Returns
-    -------
-    DataFrame
-        The same rows, and ``log2_fold_change``, ``log2_sd``, ``z``, ``p_sign``, ``lfsr``,
-        ``p_changed``, ``low``, ``high`` and ``base_mean`` besides.
+    `changed` is the size of a change that counts, in logarithms to the base 2. There are
+    ``log2_fold_change``, ``log2_sd``, ``z``, ``p_sign``, ``lfsr``, ``p_changed``, ``low``, ``high``
+    and ``base_mean`` besides.
     """
     tables = []
     for effect in effects_of(trained, conditions, controls):
@@ -131,21 +122,17 @@ def effect_strata(
 
     Parameters
     ----------
-    trained
-        The model.
+    trained, controls
+        The model, and controls of contexts that training did not see.
     at_hand
         Contexts that have cells.
     contexts
         Those asked for; None for all that have cells and a place to start from.
-    controls
-        Of contexts that training did not see.
 
     Raises
     ------
-    InputError
-        If a context has neither been in training nor controls.
-    UnknownNameError
-        If it is not known at all.
+    InputError, UnknownNameError
+        If a context has neither been in training nor controls; if it is not known at all.
     """
     known = {c.stratum for c in trained.frequencies}
     every = sorted({*known, *controls.positions}, key=str)

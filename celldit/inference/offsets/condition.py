@@ -27,21 +27,8 @@ def condition_offsets(
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
-    stand in for its controls, by transport whichever map these take.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    target
-        The conditions.
-    config
-        Of the solver.
-
-    Returns
-    -------
-    callable
-        Offsets of log rates, (B, G), by the rows of B conditions in `target`.
+    stand in for its controls, by transport whichever map these take. Returns offsets of log rates,
+    (B, G), by the rows of B conditions in `target`.
     """
     if trained.mean_calibration.is_none and not trained.elsewhere:
         return None

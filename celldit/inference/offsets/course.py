@@ -41,15 +41,8 @@ def course_offsets(
 ) -> RouteOffset:
     """What is added to the log rates of cells on their way through time.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    start, end
-        Own conditions, and those that cells are sent to; nothing is added where the mean at the
-        start was not measured, or the model cannot draw new cells.
-    from_end
-        As in :class:`~celldit.inference.time.course_map.CourseMap`.
+    Nothing is added where the mean at the start was not measured, or the model cannot draw new
+    cells; `from_end` is as in :class:`~celldit.inference.time.course_map.CourseMap`.
     """
 
     @cache

@@ -28,21 +28,8 @@ def route_offsets(
 ) -> RouteOffset | None:
     """The controls' course from the one time to the other, and what differs of the conditions.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    source, target
-        Conditions that cells have, and those that they are sent to.
-    config
-        Of the solver.
-    from_end
-        As in :class:`~celldit.inference.time.course_map.CourseMap`.
-
-    Returns
-    -------
-    callable or None
-        By rows of both batches; None for nothing.
+    By rows of `source`, the conditions that cells have, and `target`, those that they are sent to;
+    None for nothing. `from_end` is as in :class:`~celldit.inference.time.course_map.CourseMap`.
     """
     of_source, of_target = (condition_offsets(trained, one, config) for one in (source, target))
     if of_target is None and not trained.temporal_means.means:

@@ -54,16 +54,10 @@ class CourseMap:
     def __call__(
         self, z_BKD: Tensor, start_B: np.ndarray, end_B: np.ndarray, keys_B: np.ndarray
     ) -> Tensor:
-        """Latents at the other time; those whose times are equal come back to the last bit.
+        """Latents of B cells at the other time; equal times give them back to the last bit.
 
-        Parameters
-        ----------
-        z_BKD
-            Latents of B cells.
-        start_B, end_B
-            Rows of their conditions in `start` and `end`.
-        keys_B
-            Who they are.
+        `start_B` and `end_B` are rows of their conditions, `keys_B` the keys of their random
+        numbers.
         """
         pairs = [
             (self.start.conditions[p].stratum, self.end.conditions[q].stratum)

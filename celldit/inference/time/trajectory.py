@@ -35,19 +35,7 @@ def trajectory(
     options: SamplingOptions,
     output: Output,
 ) -> ad.AnnData:
-    """Show every cell at every time; see :meth:`celldit.CellDiT.trajectory`.
-
-    Parameters
-    ----------
-    trained
-        The model.
-    cells
-        N cells, of any condition, at times of their own.
-    times
-        Where to show them.
-    options, output
-        How cells are sampled, and where they go.
-    """
+    """Show every cell, of any condition, at every time; see :meth:`celldit.CellDiT.trajectory`."""
     trained.check_draws_new_cells()
     table = ConditionTable.from_cells(cells, trained.fields.perturbation_sep)
     own = [table.conditions[i] for i in table.index]

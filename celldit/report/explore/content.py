@@ -62,18 +62,14 @@ def content(
     ----------
     trained, cells
         The model, and the measured cells with its genes.
-    labels
-        Canonical labels of perturbations.
+    labels, dose
+        Canonical labels of perturbations, and their dose where the data have doses.
     contexts
         Contexts and times, each with control cells among `cells`.
     targets
         Masks of cells to be reached, by name.
-    dose
-        Of every perturbation, where the data have doses.
-    max_cells
-        Most control cells of a context to show before and after.
-    seed
-        Of the choice of cells.
+    max_cells, seed
+        Most control cells of a context to show before and after, and the seed of their choice.
     """
     fields = trained.fields
     sep, control = fields.perturbation_sep, fields.control

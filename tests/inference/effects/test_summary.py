@@ -72,6 +72,9 @@ def test_the_weight_of_the_network_is_said(shared: CellDiT) -> None:
     weight = {**shared.trained.flow_weight, Extrapolation.SEEN: 0.5}
     said = summary(replace(shared.trained, flow_weight=weight))
     assert "50% for seen, and 0 for the other kinds" in said
+    # Nothing has a time here.
+    weight |= {Extrapolation.BETWEEN: 0.5, Extrapolation.BEYOND: 0.5}
+    assert "times" not in summary(replace(shared.trained, flow_weight=weight))
 
 
 def test_noise_asks_for_cells(simulate_screen: Callable[..., ad.AnnData]) -> None:
