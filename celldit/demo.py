@@ -32,6 +32,9 @@ from celldit.evaluation.benchmark.verdict import LABELS
 from celldit.evaluation.compare import CEILING, compare
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
+from celldit.progress import quietly
+from celldit.report.numbers import NO_CHANGE
+from celldit.report.report import report
 
 __all__ = ["FILES", "DemoResult", "run_demo"]
 
@@ -41,6 +44,9 @@ FILES = {
     "generated.h5ad": "new cells of all perturbations",
     "table.csv": "the table above",
     "effects.png": "predicted against measured effects",
+    "report.html": "how good it is, in pictures, for a browser",
+    "report.csv": "every number of the report",
+    "report.json": "the same, for programs",
 }
 #: Ends the names of columns measured with equal numbers of cells.
 EQUAL = "_equal"
@@ -133,6 +139,9 @@ def run_demo(
     with working("comparing", console):
         table = compare_both_ways(predictions, posed, seed)
     _write(folder, predicted, generated, table, posed, console)
+    with working("writing a report", console), quietly():
+        others = {n: cells for n, cells in predictions.items() if n not in (CELLDIT, NO_CHANGE)}
+        _report(folder / "report.html", predicted, others, posed, seed)
     equal = table[[f"{metric}{EQUAL}" for metric in METRICS]].set_axis(list(METRICS), axis=1)
     verdicts, verdicts_equal = (
         judge(values.to_dict("index"), METRICS, CELLDIT) for values in (table, equal)
@@ -197,6 +206,28 @@ def _write(
             table.to_csv(path)
         with whole_file(folder / "effects.png") as path:
             draw_effects(path, posed, predicted)
+
+
+def _report(
+    path: Path, predicted: ad.AnnData, others: dict[str, ad.AnnData], posed: Posed, seed: int
+) -> None:
+    with warnings.catch_warnings():
+        # The same as in the tables.
+        warnings.filterwarnings("ignore", message=".*scores are missing.*")
+        report(
+            predicted,
+            posed.truth,
+            posed.controls,
+            path,
+            name=CELLDIT,
+            title="The demo: knock-outs in a replicate without them",
+            baselines=others,
+            metrics=METRICS,
+            n_repeats=1,
+            n_resamples=0,
+            overwrite=True,
+            seed=seed,
+        )
 
 
 def draw_effects(path: Path, posed: Posed, predicted: ad.AnnData) -> None:

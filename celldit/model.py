@@ -39,6 +39,7 @@ from celldit.io.shards import Output
 from celldit.io.stream import check_out
 from celldit.latent.config import LatentConfig
 from celldit.pretrained import ModelOrFolder
+from celldit.progress import speaks
 from celldit.tokenizers import Tokenizer
 from celldit.training.trained import Trained
 
@@ -277,7 +278,7 @@ class CellDiT:
         self._trained = named(train(cells, self._model.design, run))
         # Fine-tuning adds the conditions of its cells; a new training knows its own alone.
         self._model = self._model._replace(frequencies=dict(self._trained.frequencies))
-        if trainer_arguments.get("enable_progress_bar", True) and is_main_process():
+        if trainer_arguments.get("enable_progress_bar", speaks()) and is_main_process():
             print(self.summary())
 
     def fine_tune(

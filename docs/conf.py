@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -34,7 +35,19 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+# Types link to their own documentation where a network is there: CELLDIT_DOCS_LINKS=1 make docs.
+if os.environ.get("CELLDIT_DOCS_LINKS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+        "matplotlib": ("https://matplotlib.org/stable", None),
+        "anndata": ("https://anndata.readthedocs.io/en/stable", None),
+        "scanpy": ("https://scanpy.readthedocs.io/en/stable", None),
+    }
+# The first is what pages of functions are written in.
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_build", "results"]
 html_theme = "furo"
 html_title = f"celldit {version}"

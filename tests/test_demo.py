@@ -42,6 +42,9 @@ def test_files_are_whole_and_nothing_else_is_left(done):
     assert set(predicted.obs["donor"]) == {"d3"}
     assert ad.read_h5ad(folder / "generated.h5ad").n_obs == 20
     assert (folder / "effects.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "additive ridge" in page
+    assert "<svg" in page
     table = pd.read_csv(folder / "table.csv", index_col="method")
     pd.testing.assert_frame_equal(table, result.table, check_names=False)
 

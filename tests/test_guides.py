@@ -18,13 +18,14 @@ import matplotlib.pyplot as plt
 import celldit as cd
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-GUIDES = sorted((DOCS / "guides").glob("*.md"))
+GALLERY = DOCS / "gallery.md"
+GUIDES = [*sorted((DOCS / "guides").glob("*.md")), pytest.param(GALLERY, marks=pytest.mark.slow)]
 LABELS = ("control", "STAT1", "IRF1", "JAK2", "IFNGR1")
 
 
 def part(adata: ad.AnnData, n: int = 700) -> ad.AnnData:
     """Some cells, so that a guide takes seconds."""
-    if "replicate" in adata.obs:
+    if "STAT1" in set(adata.obs.get("perturbation", ())):
         adata = adata[adata.obs["perturbation"].isin(LABELS)]
     rows = np.random.default_rng(0).permutation(adata.n_obs)[:n]
     return adata[np.sort(rows)].copy()
@@ -38,7 +39,8 @@ def test_a_guide_runs_as_printed(
         some = part(getattr(cd.datasets, name)())
         monkeypatch.setattr(cd.datasets, name, some.copy)
     train = cd.CellDiT.train
-    quick: dict[str, Any] = {"max_epochs": 0, "enable_progress_bar": False}
+    # Without an epoch there is no course to draw.
+    quick: dict[str, Any] = {"max_epochs": int(page == GALLERY), "enable_progress_bar": False}
     monkeypatch.setattr(
         cd.CellDiT, "train", lambda model, **options: train(model, **{**options, **quick})
     )
@@ -55,3 +57,10 @@ def test_the_reference_has_every_public_function(space: str) -> None:
     page = (DOCS / "api" / f"{space}.md").read_text(encoding="utf-8")
     listed = re.findall(r"^   ([a-z_]\w*)$", page, re.MULTILINE)
     assert listed == list(getattr(cd, space).__all__)
+
+
+def test_the_gallery_has_every_figure() -> None:
+    text = GALLERY.read_text(encoding="utf-8")
+    shown = re.findall(r"\]\(images/gallery/(\w+)\.png\)", text)
+    assert sorted(shown) == sorted(cd.pl.__all__)
+    assert all((DOCS / "images" / "gallery" / f"{name}.png").exists() for name in shown)

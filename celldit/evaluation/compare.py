@@ -19,6 +19,7 @@ from celldit.evaluation.challenge.methods import compare_panels
 from celldit.evaluation.expression import Expression, conditions_of, match_to, truth_fields
 from celldit.evaluation.metrics.classifiers import thin
 from celldit.evaluation.task import Task
+from celldit.progress import counted
 
 CEILING = "ceiling"
 
@@ -202,7 +203,7 @@ def score_halves(
 ) -> dict[str, pd.DataFrame]:
     """Score replicate and methods against halves of the truth, averaged over splits."""
     runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
-    for repeat in range(n_repeats):
+    for repeat in counted(range(n_repeats), "scoring halves", "repeats"):
         half, first = task.halved(seed + repeat)
         sizes = {key: len(rows) for key, rows in first.conditions().items()}
         for method, predicted in cells.items():

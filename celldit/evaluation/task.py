@@ -28,6 +28,7 @@ from celldit.evaluation.expression import (
 from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
 from celldit.evaluation.representation import PrincipalComponents
+from celldit.progress import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,7 @@ class Task:
             control_KG = self.control.dense(controls[context])
             base_KG = None if apart is None else apart.dense(others[context])
             keys, shifts = [key for key in scored if key[1] == context], []
-            for key in keys:
+            for key in counted(keys, f"scoring {context}".rstrip(), "conditions"):
                 condition = Condition(
                     predicted_NG=predicted.dense(found[key]),
                     true_MG=self.truth.dense(expected[key]),

@@ -8,8 +8,6 @@ the same whatever the batch size and whichever other cells are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,20 +18,9 @@ import pandas as pd
 from celldit.data.imputation import Imputed
 from celldit.io.write import PredictedCells, concatenate, to_anndata
 from celldit.latent.autoencoder import TILE
+from celldit.progress import late_bar
 
-__all__ = ["TILE", "Sampling", "collect", "flagged", "watched"]
-
-_WATCHER: ContextVar[Callable[[int, int], None] | None] = ContextVar("watcher", default=None)
-
-
-@contextmanager
-def watched(report: Callable[[int, int], None]) -> Iterator[None]:
-    """Within, ``report(done, total)`` hears of every tile of cells that was sampled."""
-    token = _WATCHER.set(report)
-    try:
-        yield
-    finally:
-        _WATCHER.reset(token)
+__all__ = ["TILE", "Sampling", "collect", "flagged"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +57,14 @@ class Sampling:
         """Sample the cells in order; a batch is made when it is asked for."""
         tiles: list[PredictedCells] = []
         per_batch = -(-self.batch_size // TILE)
-        for start in range(0, self.n_cells, TILE):
-            tile = self.sample(np.arange(start, start + TILE).clip(max=self.n_cells - 1))
-            tiles.append(tile[: self.n_cells - start])
-            if (report := _WATCHER.get()) is not None:
-                report(min(start + TILE, self.n_cells), self.n_cells)
-            if len(tiles) == per_batch:
-                yield concatenate(tiles)
-                tiles = []
+        with late_bar("sampling", "cells") as show:
+            for start in range(0, self.n_cells, TILE):
+                tile = self.sample(np.arange(start, start + TILE).clip(max=self.n_cells - 1))
+                tiles.append(tile[: self.n_cells - start])
+                show(min(start + TILE, self.n_cells), self.n_cells)
+                if len(tiles) == per_batch:
+                    yield concatenate(tiles)
+                    tiles = []
         if tiles:
             yield concatenate(tiles)
 

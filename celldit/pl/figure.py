@@ -179,8 +179,12 @@ class Canvas:
             figure.delaxes(unused)
         return list(axes.ravel()[:n])
 
-    def colors(self, names: Sequence[str], default: Sequence[str]) -> list[Any]:
+    def colors(
+        self, names: Sequence[str], default: Sequence[str], others: Sequence[str] = ()
+    ) -> list[Any]:
         """Colours of what is drawn, one for each name; the default ones repeat where they are few.
+
+        `others` are names that other panels draw.
 
         Raises
         ------
@@ -195,8 +199,8 @@ class Canvas:
             return usual
         if isinstance(palette, Mapping):
             for name in palette:
-                if name not in names:
-                    raise UnknownNameError.among("name in palette", name, names)
+                if name not in {*names, *others}:
+                    raise UnknownNameError.among("name in palette", name, [*names, *others])
             return [palette.get(name, color) for name, color in zip(names, usual, strict=True)]
         if isinstance(palette, Colormap):
             few = isinstance(palette, ListedColormap) and palette.N <= 20

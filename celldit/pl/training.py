@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -34,9 +34,9 @@ def training_curves(
     """Draw what the stages of training were stopped by, one panel for each stage that ran.
 
     The first is, for each kind of held-out condition, the error of the network in full over that of
-    the effect model it starts from: below the line at 1 the network adds something. The second is
-    the error of the velocity that generation uses, from noise to held-out cells, beside its error
-    before training.
+    the effect model it starts from: below the line at 1 the network adds something, and the title
+    says how much of it predictions use. The second is the error of the velocity that generation
+    uses, from noise to held-out cells, beside its error before training.
 
     Parameters
     ----------
@@ -73,18 +73,34 @@ def training_curves(
     with style():
         axes = canvas.panels(len(history), size=(3.6, 2.9))
         for one, (stage, rows) in zip(axes, history.items(), strict=True):
-            _draw(one, stage, rows, canvas)
+            labels = _names(rows)
+            everywhere = [name for others in history.values() for name in _names(others)]
+            _draw(one, stage, rows, canvas.colors(labels, CYCLE, everywhere))
+            if stage == "flow":
+                one.set_title(f"{LABELS[stage][0]}\n{_verdict(model.flow_weight)}")
     return canvas.finish(axes)
 
 
-def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]], canvas: Canvas) -> None:
+def _verdict(flow_weight: dict[str, float]) -> str:
+    """What came of it: how much of the network predictions use."""
+    low, high = min(flow_weight.values()), max(flow_weight.values())
+    if high == 0:
+        return "no gain: the effect model predicts alone"
+    return f"the network's weight is {f'{low:.2g} to ' if low < high else ''}{high:.2g}"
+
+
+def _names(rows: Sequence[dict[str, float]]) -> list[str]:
+    found = dict.fromkeys(name for row in rows for name in row if name != "epoch")
+    return [NAMES.get(name, name) for name in found]
+
+
+def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]], colors: Sequence[Any]) -> None:
     title, label = LABELS.get(stage, (stage, ""))
     epochs = [row.get("epoch", float(i)) for i, row in enumerate(rows)]
     # The first stage counts epochs from 0, the others from 1; people count from 1.
     shift = 1 if min(epochs) == 0 else 0
     names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "epoch"]
-    labels = [NAMES.get(name, name) for name in names]
-    colors = canvas.colors(labels, CYCLE)
+    labels = _names(rows)
     for i, name in enumerate(names):
         values = [row.get(name, float("nan")) for row in rows]
         x = [epoch + shift for epoch in epochs]
@@ -106,4 +122,5 @@ def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]], canvas: Canvas
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     # A course that hardly moves keeps its numbers whole, without an offset above the axis.
     ax.ticklabel_format(axis="y", useOffset=False)
-    ax.margins(y=0.15)
+    # From 0, so that a gain looks as large as it is, with room for the legend.
+    ax.set_ylim(0, 1.3 * max(ax.dataLim.y1, 1.0 if stage == "flow" else 0.0))

@@ -19,6 +19,7 @@ from celldit.data.cells import Cells
 from celldit.data.query import Selection, selected
 from celldit.errors import InputError
 from celldit.inference.request import check_perturbations, counterfactual_conditions
+from celldit.progress import counted
 from celldit.tl.cells import read_cells, trained_parts, writable
 from celldit.training.trained import Trained
 
@@ -124,7 +125,7 @@ def rank_perturbations(
     way_G = _mean_log(cells.take(is_target).log_normalized()) - before_G
     found = []
     controls = adata[rows].to_memory() if adata.isbacked else adata[rows]
-    for label in labels:
+    for label in counted(labels, "ranking", "perturbations"):
         predicted = model.predict(
             controls,
             perturbations=[label],

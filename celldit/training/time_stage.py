@@ -29,6 +29,7 @@ from celldit.flow.coupling import Coupling, OptimalTransportCoupling, Unbalanced
 from celldit.flow.losses import energy_distance_loss
 from celldit.flow.time import TimeFlow
 from celldit.latent.autoencoder import Autoencoder
+from celldit.progress import speaks
 from celldit.training.design import Run
 from celldit.training.loop.progress import steps_shown
 
@@ -139,7 +140,7 @@ def _train(
 ) -> TimeFlow:
     """Train on straight lines between paired cells of all steps."""
     generator = torch.Generator().manual_seed(run.seed)
-    shown = bool(run.trainer_arguments.get("enable_progress_bar", True))
+    shown = bool(run.trainer_arguments.get("enable_progress_bar", speaks()))
     size_F = torch.from_numpy(scale_F).float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)

@@ -165,6 +165,10 @@ def test_training_curves(tiny_model: Any, tiny_screen: ad.AnnData, train_tiny: A
     kind = next(name for name in first[0] if name != "epoch")
     np.testing.assert_allclose(drawn.get_ydata(), [row[kind] for row in first])
     assert drawn.get_xdata()[0] == 1
+    assert axes[0].get_ylim()[0] == 0
+    for weight, said in ((0.0, "the effect model predicts alone"), (0.5, "weight is 0.5")):
+        shown = cd.pl.training_curves(tiny_model.weighted(weight), palette={"trained": "red"})
+        assert said in shown[0].get_title(loc="left")
     with pytest.raises(InputError, match="0 epochs"):
         cd.pl.training_curves(train_tiny(tiny_screen, max_epochs=0))
 

@@ -11,7 +11,7 @@ import typer
 from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.output import claim
-from celldit.cli.progress import sampling_bar
+from celldit.progress import quietly
 
 
 def generate(
@@ -57,7 +57,7 @@ def generate(
         from celldit.model import CellDiT
 
         loaded = CellDiT.load(model).to(device)
-        with sampling_bar("generating", hidden=quiet or as_json):
+        with quietly(quiet or as_json):
             generated = loaded.generate(
                 n_cells,
                 perturbation=perturbation,

@@ -10,7 +10,7 @@ import typer
 from celldit.cli import options
 from celldit.cli.guard import guard, say, say_json
 from celldit.cli.output import claim
-from celldit.cli.progress import sampling_bar
+from celldit.progress import quietly
 
 
 def predict(
@@ -109,7 +109,7 @@ def predict(
         }
         loaded = CellDiT.load(model).to(device)
         adata = read_h5ad(data)
-        with sampling_bar("predicting", hidden=quiet or as_json):
+        with quietly(quiet or as_json):
             predicted = loaded.predict(
                 adata,
                 perturbations=perturbation,

@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import torch
 
 from celldit.errors import InputError, closest
+from celldit.progress import speaks
 from celldit.training.devices.parallel import check_devices, uses_cuda
 from celldit.training.loop.progress import StageProgress
 
@@ -81,6 +82,7 @@ def trainer_defaults(
         "logger": False,
         "enable_checkpointing": False,
         "enable_model_summary": False,
+        "enable_progress_bar": speaks(),
         "log_every_n_steps": 10,
         "gradient_clip_val": 1.0,
         # Batches are the same for any number of processes, and each takes its share of them.
@@ -95,7 +97,7 @@ def trainer_defaults(
         merged["strategy"] = ShardedStrategy()
     callbacks = merged.get("callbacks") or []
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    if merged.get("enable_progress_bar", True):
+    if merged["enable_progress_bar"]:
         callbacks.append(StageProgress(stage))
     merged["callbacks"] = callbacks
     return merged
