@@ -35,8 +35,9 @@ Group: TypeAlias = tuple[int, int, int, int]
 
 #: Folds of the jackknife, and splits of them into halves.
 N_FOLDS, N_SPLITS = 10, 20
-#: More than so many standard deviations count as a difference.
-SURE = 2.0
+#: More than so many standard deviations count as a difference: 97% of Student's distribution with
+#: the nine degrees of freedom of a jackknife of ten folds.
+SURE = 2.5
 #: Standard deviation of the total above which nothing is said of a pair.
 TOO_UNSURE = 0.35
 #: A pair of which the singles explain less is something new; and the share of the larger

@@ -2,15 +2,16 @@
 
 A perturbed cell's score s along the effect (:mod:`celldit.analysis.response_scores`) comes from
 
-    (1 - π) f₀(s) + π f₁(s),   f₁ = f₀ * N(m, (κ m)²),
+    (1 - π) f₀(s) + π f₁(s),   f₁(s) = f₀((s - m) / κ) / κ,
 
-f₀ the distribution of the controls' scores (three normal components), f₁ the same cells moved by
-responses of mean size m; π is the share of cells that responded, for each guide its own. With
-probability one half nothing responds at all (π = 0), else m is uniform on a logarithmic scale and
-κ, π are uniform. The posterior is summed over a grid, so that p, shares and their intervals hold
-what is not known of m, κ, π and of where f₀ lies: it is moved by δ, normal with the standard error
-of the difference of means. A cell further along the effect is taken to be no less likely to have
-responded, whatever single outliers among the controls say.
+f₀ the distribution of the controls' scores (three normal components), f₁ the same moved by the
+size m of a response and scattering κ times as much; π is the share of cells that responded, for
+each guide its own. With probability one half nothing responds at all (π = 0), else m is uniform on
+a logarithmic scale and κ, π are uniform. The posterior is summed over a grid, so that p, shares and
+their intervals hold what is not known of m, κ, π and of where f₀ lies: further along the effect by
+δ, half normal with the standard error of the difference of means. (Were δ below 0, too, what
+scatters below would make room for responses.) A cell further along the effect is taken to be no
+less likely to have responded, whatever single outliers among the controls say.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from scipy.stats import norm
 
 #: Scores at which densities are kept.
 GRID = np.arange(-8.0, 24.01, 0.1)
-#: m and κ, in standard deviations of the controls and as a share of m.
+#: m in standard deviations of the controls, and κ: some fixed, some that grow with the response,
+#: √(1 + (share of m)²).
 SIZES = np.geomspace(0.5, 16.0, 21)
-SPREADS = (0.1, 0.3, 0.5)
+WIDTHS, SPREADS = (0.8, 1.0), (0.3, 0.6)
 #: π.
 SHARES = (np.arange(50) + 0.5) / 50
 #: δ in standard errors.
-OFFSETS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+OFFSETS = np.array([0.0, 0.75, 1.5, 2.25, 3.0])
 NOTHING = 0.5
 LEAST_DENSITY = 1e-7
 #: Steps of the fit to controls, and cells about 0 that each component has beside its own.
@@ -106,7 +108,9 @@ def fit_responses(
         p_N += weight_OP[o, r] * (own_SN * (odds_SN / (1 + odds_SN))).sum(0)
     cumulative_KS = (1 - responds) + np.cumsum(posterior_KS, axis=1)
     low_K, high_K = (_quantile(cumulative_KS, 1 - responds, q) for q in (0.05, 0.95))
-    size = float((weight_OP.sum(0) / max(responds, 1e-12)) @ np.repeat(SIZES, len(SPREADS)))
+    size = float(
+        (weight_OP.sum(0) / max(responds, 1e-12)) @ np.repeat(SIZES, len(WIDTHS + SPREADS))
+    )
     return Responses(p_N, posterior_KS @ SHARES, low_K, high_K, size)
 
 
@@ -125,8 +129,8 @@ def _densities(controls_M: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle = int(np.searchsorted(GRID, 0.0))
     ratios = []
     for size in SIZES:
-        for spread in SPREADS:
-            moved_TC = norm.pdf(GRID[:, None], mean_C + size, np.hypot(sd_C, spread * size))
+        for width in (*WIDTHS, *np.hypot(1, size * np.array(SPREADS))):
+            moved_TC = norm.pdf(GRID[:, None], mean_C * width + size, sd_C * width)
             ratio_T = (moved_TC @ share_C + LEAST_DENSITY) / null_T
             ratio_T[middle:] = np.maximum.accumulate(ratio_T[middle:])
             ratio_T[middle::-1] = np.minimum.accumulate(ratio_T[middle::-1])

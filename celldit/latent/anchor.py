@@ -123,5 +123,9 @@ def assemble(
 
 
 def choose_n_dims(n_cells: int, n_genes: int) -> int:
-    """How many latent dimensions data of a size can carry: 48, fewer for few cells or genes."""
-    return max(2, min(48, n_genes - 1, math.ceil(n_cells / 10)))
+    """How many latent dimensions data of a size can carry: 48, fewer for few cells or genes.
+
+    With nearly as many dimensions as genes, a latent holds the counting noise of every gene, and
+    the decoder reads each gene's count from itself: effects of sparse panels then come out doubled.
+    """
+    return max(2, min(48, n_genes // 3, math.ceil(n_cells / 10)))

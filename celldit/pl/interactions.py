@@ -44,10 +44,10 @@ def interactions(
 ) -> list[Axes] | Axes:
     """Draw how much of the sum each pair does, and genes of pairs against their sums.
 
-    The last panel holds every pair's total, 1 where effects add up, with two standard deviations,
-    coloured by its kind. The panels before it, one for each pair that is named, show the measured
-    change of every gene against the sum of both; genes that deviate are coloured, the strongest of
-    them named.
+    The last panel holds every pair's total, 1 where effects add up, with two and a half standard
+    deviations, coloured by its kind. The panels before it, one for each pair that is named, show
+    the measured change of every gene against the sum of both; genes that deviate are coloured, the
+    strongest of them named.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _draw_totals(ax: Axes, pairs: pd.DataFrame, colors: Mapping[str, Any]) -> No
     ax.set_yticks(at, names)
     ax.set(
         ylim=(-0.7, len(pairs) - 0.3),
-        xlabel="share of the sum (± 2 sd)",
+        xlabel="share of the sum (± 2.5 sd)",
         title="pairs",
     )
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1.0)

@@ -56,9 +56,9 @@ def interactions(
         it does more; ``fit``, the
         share of the pair's squared effect that the fit explains, free of noise, and ``fit_sd``;
         ``dominant``, in epistasis the part that decides; ``n_genes``, how many deviate. The
-        kinds, beyond two standard deviations each: *neomorphic*, the fit explains less than half;
-        *epistasis*, one part masks the other; *synergy* and *buffering*, the total is above or
-        below 1; else *additive*, or *unclear* where the cells do not say.
+        kinds, beyond two and a half standard deviations each: *neomorphic*, the fit explains less
+        than half; *epistasis*, one part masks the other; *synergy* and *buffering*, the total is
+        above or below 1; else *additive*, or *unclear* where the cells do not say.
 
         ``uns[key_added + "_genes"]`` holds one row for each pair and gene: ``measured`` and
         ``additive`` log2 fold change, ``deviation`` between them with ``sd``, ``z``, ``shrunken``

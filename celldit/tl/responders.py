@@ -186,9 +186,9 @@ def _respond(
     perturbed_N = np.arange(len(own) + len(pool)) < len(own)
     log_NG = cells.take(np.concatenate([own, pool])).log_normalized()
     score_N = response_scores(log_NG, stratum_N, perturbed_N, rng)
-    # Folds learn from the same cells, so a mean over all scatters about twice as much (in squares)
-    # as one of independent scores does.
-    variance = ((n_own / n_own.sum()) ** 2 / n_controls).sum() + 1 / len(own)
+    # Folds learn from each other's cells, so under no response the difference of means scatters
+    # more than one of independent scores, with a long tail above.
+    variance = 2 * (((n_own / n_own.sum()) ** 2 / n_controls).sum() + 1 / len(own))
     score_P = score_N[perturbed_N]
     return score_P, fit_responses(score_P, guide_P, score_N[~perturbed_N], variance**0.5)
 

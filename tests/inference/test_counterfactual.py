@@ -15,6 +15,7 @@ from scipy import sparse
 from celldit import CellDiT
 from celldit.data.fields import Fields
 from celldit.errors import InputError, UnknownNameError
+from celldit.training import TrainingConfig
 
 
 def dense(matrix: Any) -> np.ndarray:
@@ -327,3 +328,26 @@ def test_doses_and_times(
         with pytest.raises(InputError, match="is not a finite number"):
             model.predict(perturbations=["A"], dose=1.0, time=when)
     assert model.generate(10, perturbation="A", dose=1.0, time=2.0).n_obs == 10
+
+
+def test_counts_of_a_sparse_panel_change_by_the_effect() -> None:
+    """Of 40 genes with 1.5 counts each: a latent as wide as the panel would double the effect."""
+    rng = np.random.default_rng(0)
+    base_G = rng.gamma(0.7, 1, 40) + 0.05
+    effect_G = np.where(rng.random(40) < 0.4, rng.normal(0.4, 0.6, 40), 0.0)
+    programme_G = rng.normal(0, 0.5, 40)
+    counts = []
+    for change_G in (np.zeros(40), effect_G):
+        rate_NG = base_G * np.exp(change_G + rng.normal(size=(500, 1)) * programme_G)
+        counts.append(rng.poisson(60 / base_G.sum() * rate_NG * rng.gamma(3, 1 / 3, (500, 40))))
+    adata = ad.AnnData(
+        sparse.csr_matrix(np.concatenate(counts).astype(np.float32)),
+        obs=pd.DataFrame({"perturbation": np.repeat(["control", "X"], 500)}).rename("c{}".format),
+    )
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation", control="control")
+    model = CellDiT(adata, "modules")
+    model.train(0, config=TrainingConfig(new_cells=False), enable_progress_bar=False)
+    made = model.predict(perturbations=["X"]).layers["counts"].toarray().mean(0)
+    control, measured = (c.mean(0) for c in counts)
+    change, truth = np.log(made / control), np.log(measured / control)
+    assert (change @ truth) / (truth @ truth) == pytest.approx(1, abs=0.25)

@@ -269,8 +269,8 @@ def test_cells_on_disk_stay_there(tiny_screen: ad.AnnData, saved: Path, tmp_path
     other.write_h5ad(tmp_path / "cells.h5ad")
     in_memory = CellDiT.load(saved).fine_tune(other, max_epochs=1, **QUICK)
     on_disk = CellDiT.load(saved).fine_tune(tmp_path / "cells.h5ad", max_epochs=1, **QUICK)
-    assert on_disk._cells is not None
-    assert on_disk._cells.on_disk
+    assert on_disk._model.cells is not None
+    assert on_disk._model.cells.on_disk
     assert on_disk.trained.model_id == in_memory.trained.model_id
 
 
