@@ -133,12 +133,13 @@ def calibrate_effects(
     whole = replace(
         fit_widths(unseen), by_kind=by_kind, control_scatter=scatter_G, one_count=one_count
     )
-    of_kind[Extrapolation.SEEN], of_others[Extrapolation.SEEN] = followed, []
+    of_all = fit_shape(whole, unseen)
+    shapes = {kind: fit_shape(whole, of_kind[kind], of_others[kind]) for kind in of_kind}
     shaped = {
-        kind: replace(own, shape=fit_shape(whole, of_kind[kind], of_others[kind]))
+        kind: replace(own, shape=of_all if kind is Extrapolation.SEEN else shapes[kind])
         for kind, own in by_kind.items()
     }
-    return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
+    return replace(whole, by_kind=shaped, shape=of_all)
 
 
 def control_scatter(

@@ -8,7 +8,9 @@ shape at the normal one about the prediction where data say little: for the odds
 responds, and for the mixture of scales.
 
 A kind of extrapolation borrows from the others as for the widths
-(:mod:`celldit.calibration.effects.intervals`).
+(:mod:`celldit.calibration.effects.intervals`). Conditions that were seen have the shape of those
+left out: their predictions follow the noise of the very measurement, so that a gene which does not
+respond is as near to its prediction as one that does.
 """
 
 from __future__ import annotations
@@ -31,8 +33,6 @@ TIE, TIED = 0.02, np.array([0, 0, 0.2, 0.6, 0.2, 0])
 #: Mean and precision of the normal prior of intercept and slope, and the most that the slope is.
 PRIOR_MEAN, PRIOR_PRECISION, MOST_SLOPE = np.array([-1.0, 1.0]), np.array([0.04, 1.0]), 3.0
 ROUNDS = 80
-#: Least share of the variance of errors that differences from the measurement show.
-LEAST_SEEN = 0.1
 
 
 def fit_shape(
@@ -59,13 +59,11 @@ def fit_shape(
 
 
 def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple[np.ndarray, ...]:
-    """Prediction, its deviation, measurement, its noise, that of differences, and the weight."""
+    """Prediction, its deviation, measurement, its noise, and the weight of each gene."""
     mean_G = calibration.fold_change(one.calibrated_G, one.decoded_G, one.kind)
     sd_G = calibration.scale(np.sqrt(one.prior_variance_G), mean_G, one.kind)
-    # Where the prediction follows the measurement's noise, differences are smaller than errors.
-    beside_G = one.noise_G * (1 - 2 * one.followed_G)
     each = weight * min(1.0, GENES / len(mean_G))
-    return mean_G, sd_G, one.measured_G, one.noise_G, beside_G, np.full(len(mean_G), each)
+    return mean_G, sd_G, one.measured_G, one.noise_G, np.full(len(mean_G), each)
 
 
 def _most_likely(
@@ -73,13 +71,12 @@ def _most_likely(
     sd_R: np.ndarray,
     measured_R: np.ndarray,
     noise_R: np.ndarray,
-    beside_R: np.ndarray,
     w_R: np.ndarray,
 ) -> ErrorShape:
     design_R2 = np.stack([np.ones_like(mean_R), np.log1p((mean_R / sd_R) ** 2)], axis=-1)
-    error_RK = (sd_R[:, None] * SCALES) ** 2
-    seen_RK = np.maximum(error_RK + beside_R[:, None], LEAST_SEEN * error_RK)
-    own_RK = _density((measured_R - mean_R)[:, None], seen_RK)
+    own_RK = _density(
+        (measured_R - mean_R)[:, None], (sd_R[:, None] * SCALES) ** 2 + noise_R[:, None]
+    )
     odds_2, null_variance = PRIOR_MEAN.copy(), 0.03**2
     shares_K = np.full(len(SCALES), 1 / len(SCALES))
     for _ in range(ROUNDS):
