@@ -18,7 +18,7 @@ from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.demo import run_demo
 from celldit.errors import FileError, InputError, UnknownNameError
-from celldit.evaluation.baselines import Additive, LatentArithmetic, predict_anndata
+from celldit.evaluation.baselines import Additive, predict_anndata
 from celldit.evaluation.expression import read_predicted
 from celldit.evaluation.task import Task
 from celldit.io.files import read_h5ad, refuse_existing
@@ -200,8 +200,6 @@ def test_baselines_of_other_genes(tiny_screen: ad.AnnData) -> None:
     unlabelled = Fields(covariate_keys=("donor",))
     with pytest.raises(InputError, match="The fields name no perturbation_key"):
         predict_anndata(fitted, cells, ["A"], unlabelled)
-    with pytest.raises(InputError, match="n_components must be above 0, but is 0"):
-        LatentArithmetic(n_components=0)
 
 
 def test_a_benchmark_of_data_that_nobody_bundled() -> None:

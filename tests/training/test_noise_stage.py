@@ -80,11 +80,9 @@ def test_a_shape_that_is_no_gaussian_is_learned_and_trusted() -> None:
     def radii(source: NoiseSources) -> np.ndarray:
         briefing = ConditionEmbedding.of(population, [Condition()], (1, 2))
         row_B = np.zeros(1000, dtype=np.int64)
-        here = source.rows(row_B, row_B)
-        start = here(torch.randn(1000, 1, 2, generator=torch.Generator().manual_seed(0)))
-        return carry(flow, start, here.conditioning(briefing, row_B), SolverConfig())[:, 0].norm(
-            dim=1
-        )
+        conditioning, start = source.end(briefing, row_B, row_B)
+        x0_BKD = start(torch.randn(1000, 1, 2, generator=torch.Generator().manual_seed(0)))
+        return carry(flow, x0_BKD, conditioning, SolverConfig())[:, 0].norm(dim=1)
 
     sources = NoiseSources.of(states, [Condition()], torch.zeros(1, 1, 2))
     learned = radii(sources)
