@@ -21,7 +21,6 @@ import numpy as np
 from celldit.calibration.effects.calibration import EffectCalibration
 from celldit.calibration.effects.fit_shape import fit_shape
 from celldit.calibration.effects.intervals import HELD_SEEN, Compared, fit_widths, with_followed
-from celldit.calibration.effects.shape import ErrorShape
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.rates.control import ControlRates
 from celldit.calibration.rates.fold_change import PSEUDO_RATE, FoldChanges
@@ -37,8 +36,6 @@ MAX_CONDITIONS = 48
 MIN_CELLS = 20
 # With fewer conditions of so many cells, those of fewer cells tell, too.
 MIN_CONDITIONS = 8
-# Up to this share of missed squares predictions of conditions left out tell which genes respond.
-TELLING = 0.5
 # The scatter of a condition's cells counts, beside that of the controls, as if it were of so many
 # cells less than there are.
 FEW = 2.0
@@ -136,22 +133,14 @@ def calibrate_effects(
     whole = replace(
         fit_widths(unseen), by_kind=by_kind, control_scatter=scatter_G, one_count=one_count
     )
-    of_all = fit_shape(whole, unseen)
-    shapes = {kind: fit_shape(whole, of_kind[kind], of_others[kind]) for kind in of_kind}
-    # Those seen follow the noise of their own measurement, so they tell no shape themselves; where
-    # predictions of conditions left out say little, these do not tell which genes respond, either.
-    shapes[Extrapolation.SEEN] = of_all if predicted_well(unseen) else ErrorShape()
-    shaped = {kind: replace(own, shape=shapes[kind]) for kind, own in by_kind.items()}
-    return replace(whole, by_kind=shaped, shape=of_all)
-
-
-def predicted_well(compared: Sequence[Compared]) -> bool:
-    """Whether predictions explain half of the squared log fold changes, free of noise."""
-    missed, whole = 0.0, 0.0
-    for one in compared:
-        missed += float(((one.calibrated_G - one.measured_G) ** 2 - one.noise_G).sum())
-        whole += float((one.measured_G**2 - one.noise_G).sum())
-    return whole > 0 and missed < TELLING * whole
+    # Those seen follow the noise of their own measurement: they are normal about their prediction.
+    shaped = {
+        kind: own
+        if kind is Extrapolation.SEEN
+        else replace(own, shape=fit_shape(whole, of_kind[kind], of_others[kind]))
+        for kind, own in by_kind.items()
+    }
+    return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
 
 
 def control_scatter(

@@ -10,8 +10,7 @@ responds, and for the mixture of scales.
 A kind of extrapolation borrows from the others as for the widths
 (:mod:`celldit.calibration.effects.intervals`). Conditions that were seen tell no shape themselves:
 their predictions follow the noise of the very measurement, so that a gene which does not respond is
-as near to its prediction as one that does. They have the shape of those left out where these are
-predicted well, and else the normal one.
+as near to its prediction as one that does. Their errors are normal.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ import pytest
 
 from celldit import CellDiT
 from celldit.calibration.effects import EffectCalibration
-from celldit.calibration.effects.fit import predicted_well
-from celldit.calibration.effects.intervals import RESPONDS, Compared
+from celldit.calibration.effects.intervals import RESPONDS
 from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
@@ -148,21 +147,3 @@ def test_what_was_learned_earlier_holds_where_nothing_new_was() -> None:
     assert earlier.with_earlier(["x"], seen, ["x"]) is earlier
     new = EffectCalibration()
     assert new.with_earlier(["x", "new"], earlier, ["x"]) is new
-
-
-def test_what_explains_half_of_the_effects_is_predicted_well() -> None:
-    rng = np.random.default_rng(0)
-    true_G = rng.normal(size=4000)
-    measured_G = true_G + rng.normal(0, 0.5, 4000)
-
-    def compared(share: float) -> Compared:
-        return Compared(
-            Extrapolation.CONTEXT, share * true_G, share * true_G, measured_G,
-            np.ones(4000), np.full(4000, 0.25), np.ones(4000),
-        )  # fmt: skip
-
-    # (1 - share)² of the squares is missed.
-    assert predicted_well([compared(0.4)])
-    assert not predicted_well([compared(0.2)])
-    assert not predicted_well([compared(0.0)])
-    assert not predicted_well([])

@@ -142,7 +142,7 @@ def test_scatter_of_controls_is_found() -> None:
     assert control_scatter([]) == (0.0, 0.0)
 
 
-def test_genes_of_seen_conditions_are_called_by_what_left_out_ones_tell() -> None:
+def test_agreement_with_its_own_measurement_is_no_evidence_of_a_response() -> None:
     # Fifty cells a condition and small effects: predictions follow the measurement's noise, which
     # once was taken for agreement, and a third of what was called had the wrong sign.
     norman = cd.datasets.norman()
