@@ -195,7 +195,9 @@ def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
     assert set(table["perturbation"]) == {"A"}
     assert set(table["context"]) == {"d1", "d2", "d3"}
     assert "pearson" in shown.stdout
-    assert "Note" not in shown.stderr
+    # Its three conditions were in training, and nothing else is to be noted.
+    assert shown.stderr.count("Note: ") == 1
+    assert "Note: In training: A in d1, A in d2, A in d3." in shown.stderr
     told = json.loads(call(*arguments, "--metric", "nmse", "--json").stdout)
     assert {row["metric"] for row in told} == {"nmse"}
     few = call(*arguments, "--min-cells", 500)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells, read_labels
 from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
@@ -212,6 +213,24 @@ def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
     _check_columns(adata, fields, "predicted")
     labels, contexts = read_labels(adata, fields)
     return set(zip(map(str, labels), map(str, contexts), strict=True))
+
+
+def seen_in_training(adata: ad.AnnData, fields: Fields) -> list[str]:
+    """Conditions of a prediction of which it says itself that they were in training, by name."""
+    if "extrapolation" not in adata.obs:
+        return []
+    seen = adata[(adata.obs["extrapolation"].astype(str) == Extrapolation.SEEN).to_numpy()]
+    treated = [pair for pair in sorted(conditions_of(seen, fields)) if pair[0] != fields.control]
+    return [f"{label} in {context}" if context else label for label, context in treated]
+
+
+def seen_note(names: Sequence[str]) -> str:
+    """What a score of conditions that were in training is worth."""
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (
+        f"In training: {shown}. Unless the cells that judge were held out, these scores say how "
+        "well they were fitted, not how well they are predicted."
+    )
 
 
 def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> None:

@@ -57,7 +57,12 @@ def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]
     return check_perturbations(perturbations, trained.fields, *known)
 
 
-NO_TIME = "time= was given, but the model was trained without time_key."
+NO_TIME = (
+    "time= was given, but the model was trained without time_key; leave it out, or train with one."
+)
+NO_DOSE = (
+    "dose= was given, but the model was trained without dose_key; leave it out, or train with one."
+)
 
 
 def check_perturbations(
@@ -146,7 +151,7 @@ def resolve_dose(
     """One dose for each part, or None where the data have no doses."""
     if fields.dose_key is None:
         if dose is not None:
-            raise InputError("dose= was given, but the model was trained without dose_key.")
+            raise InputError(NO_DOSE)
         return None
     if n_parts == 0:
         return ()
@@ -258,7 +263,7 @@ def composition(
         if value not in seen:
             raise UnknownNameError.among(fields.covariate_keys[position], value, seen)
     if dose is not None and fields.dose_key is None:
-        raise InputError("dose= was given, but the model was trained without dose_key.")
+        raise InputError(NO_DOSE)
     if dose is not None and not parts(
         fields.control if perturbation is None else perturbation,
         fields.perturbation_sep,

@@ -106,7 +106,7 @@ def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str, colors: Sequence[Any]) 
         color=list(colors),
         label=["did not respond", "responded"],
     )
-    ax.axvline(0, color=MEASURED, lw=0.9, ls="--")
+    ax.axvline(0, color=MEASURED, lw=0.9, ls="--", label="mean of controls")
     ax.set(
         title=f"{label}\n{p.mean():.0%} of {len(p):,} cells responded",
         xlabel="score along the effect (sd of controls)",

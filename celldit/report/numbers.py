@@ -18,7 +18,7 @@ from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
 from celldit.evaluation.ceiling import score
 from celldit.evaluation.compare import CEILING, averages, score_halves
 from celldit.evaluation.dynamic_range import unchanged
-from celldit.evaluation.expression import Expression, match_to
+from celldit.evaluation.expression import Expression, match_to, seen_in_training, truth_fields
 from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
@@ -62,6 +62,8 @@ class Numbers:
         Reason for each condition without a score.
     not_predicted
         Conditions that were measured and not predicted.
+    in_training
+        Conditions of which the prediction says that they were in training.
     made_by
         What wrote the prediction, as its ``uns`` says.
     """
@@ -77,6 +79,7 @@ class Numbers:
     worse: list[str]
     not_scored: dict[str, str]
     not_predicted: list[str]
+    in_training: list[str] = field(default_factory=list)
     made_by: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -91,6 +94,7 @@ class Numbers:
             "detectable": _records(self.effects),
             "not_scored": self.not_scored,
             "not_predicted": self.not_predicted,
+            "in_training": self.in_training,
             "made_by": self.made_by,
             "table": _records(self.table),
         }
@@ -174,6 +178,7 @@ def measure(
         worse=_worse(own, effects),
         not_scored=dict(own.attrs["not_scored"]),
         not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in requested],
+        in_training=seen_in_training(predicted, truth_fields(truth, control)),
         made_by=_made_by(predicted),
     )
 

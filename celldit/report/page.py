@@ -11,6 +11,7 @@ import pandas as pd
 
 from celldit.evaluation.catalogue import METRICS
 from celldit.evaluation.compare import CEILING
+from celldit.evaluation.expression import seen_note
 from celldit.report.markup import figures, ideal, measure_name, number, table
 from celldit.report.numbers import MAIN, Numbers
 from celldit.report.pictures import Picture
@@ -53,6 +54,7 @@ def render(
     blocks = [
         f"<h1>{escape(title)}</h1>",
         f"<p class='verdict'>{escape(verdict(numbers))}</p>",
+        f"<p>{escape(seen_note(numbers.in_training))}</p>" if numbers.in_training else "",
         figures([overview]) if overview is not None else "",
         "<h2>All conditions together</h2>",
         _details(numbers),

@@ -303,3 +303,16 @@ def test_rows_of_all_panels_are_sorted_alike(screen):
     names = [re.findall(r">([AB+]+ in d\d)<", picture.svg) for picture in pictures]
     assert names[0] == names[1] == names[2]
     assert len(names[0]) > 3
+
+
+def test_what_was_in_training_is_said_beside_the_verdict(screen, tmp_path):
+    predicted, truth, control = halves(screen)
+    report(predicted, truth, control, tmp_path / "unknown.html", name="half", **QUICK)
+    predicted.obs["extrapolation"] = np.where(predicted.obs["donor"] == "d1", "seen", "new context")
+    report(predicted, truth, control, tmp_path / "r.html", name="half", **QUICK)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert content["in_training"] == ["A in d1", "A+B in d1", "B in d1", "C in d1"]
+    note = "In training: A in d1, A+B in d1, B in d1 and 1 more. Unless the cells that judge were held out"
+    assert page.index("class='verdict'") < page.index(note) < page.index("<svg")
+    assert "In training" not in (tmp_path / "unknown.html").read_text(encoding="utf-8")

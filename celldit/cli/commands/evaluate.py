@@ -94,6 +94,7 @@ def evaluate(
     kept = f"{output} was not written." if output else ""
     with guard(debug=debug, quiet=quiet, kept=kept, renamed={"control": "--control-label"}):
         from celldit.evaluation import evaluate as score
+        from celldit.evaluation.expression import seen_in_training, seen_note, truth_fields
         from celldit.io.files import read_h5ad, refuse_existing, whole_file
 
         refuse_existing([output] if output else [], overwrite=overwrite)
@@ -128,6 +129,9 @@ def evaluate(
             table = _predicted_only(table, quiet=quiet)
         else:
             _note_left_out(table.attrs["not_scored"], quiet=quiet)
+        seen = seen_in_training(guess, truth_fields(measured, controls))
+        if seen and not quiet:
+            typer.echo(f"Note: {seen_note(seen)}", err=True)
         if output is not None:
             with whole_file(output) as path:
                 table.to_csv(path, index=False)

@@ -86,7 +86,7 @@ def _numbers(dose: object, sep: str) -> tuple[float, ...]:
     if any(number is None or not np.isfinite(number) or number < 0 for number in numbers):
         raise InputError(
             f"The dose {dose!r} is not a number of at least 0, nor several such numbers joined by "
-            f"{sep!r}."
+            f"{sep!r}; name the column that holds doses as dose_key, or write them as numbers."
         )
     return tuple(number for number in numbers if number is not None)
 
