@@ -26,13 +26,13 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, NotTrainedError
 from celldit.flow.anchored import NetworkConfig
 from celldit.inference import counterfactual, generation, interpolation, request
-from celldit.inference.edit import EditConfig
 from celldit.inference.effects.file import predict_effects
 from celldit.inference.effects.summary import summary
+from celldit.inference.maps.edit import EditConfig
+from celldit.inference.maps.transport import Sampler
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.trajectory import check_times, trajectory
-from celldit.inference.transport import Sampler
 from celldit.io.model_folder import load_trained, named, save_trained
 from celldit.io.rehearsal import rehearse
 from celldit.io.shards import Output

@@ -34,7 +34,7 @@ from celldit.inference.counterfactual import predict
 from celldit.inference.options import SamplingOptions
 from celldit.inference.request import Counterfactuals
 from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Sampler
+from celldit.inference.maps.transport import Sampler
 from celldit.io.shards import Output
 from celldit.io.write import PredictedCells
 

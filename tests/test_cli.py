@@ -22,7 +22,7 @@ from celldit.cli import app
 from celldit.cli.guard import INTERRUPTED
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
-from celldit.inference.edit import EditConfig
+from celldit.inference.maps.edit import EditConfig
 
 SETUP = ("--perturbation-key", "perturbation", "--covariate-key", "donor")
 
@@ -408,12 +408,12 @@ def test_the_shell_completes_commands_and_options(typed, offered):
 
 
 def test_demo_tells_its_table_as_json(tmp_path, monkeypatch):
-    from celldit.demo import FILES, DemoResult
+    from celldit.cli.demo import FILES, DemoResult
 
     table = pd.DataFrame({"pearson": [0.5]}, index=["celldit"])
     paths = [tmp_path / name for name in FILES]
     monkeypatch.setattr(
-        "celldit.demo.run_demo", lambda *_, **__: DemoResult(table, [], [], paths, 1.23)
+        "celldit.cli.demo.run_demo", lambda *_, **__: DemoResult(table, [], [], paths, 1.23)
     )
     told = json.loads(call("demo", "--json", "--output", tmp_path).stdout)
     assert told["table"] == {"celldit": {"pearson": 0.5}}

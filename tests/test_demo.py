@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from celldit.demo import EQUAL, FILES, run_demo
+from celldit.cli.demo import EQUAL, FILES, run_demo
 from celldit.errors import FileError
 from celldit.evaluation.benchmark import METRICS, Problem
 from celldit.evaluation.compare import CEILING

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 import celldit as cd
+from celldit.cli.demo import run_demo
 from celldit.data.counts import select_matrix
 from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.fields import Fields
-from celldit.demo import run_demo
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.evaluation.baselines import Additive, predict_anndata
 from celldit.evaluation.expression import read_predicted

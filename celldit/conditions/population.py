@@ -92,8 +92,8 @@ class Population:
         """From the cells that stand in as controls of C conditions to where their own would lie.
 
         A cell of another context starts there when it is paired with cells of a condition whose
-        stratum has no controls (:mod:`celldit.effects.baseline`). Float32, shape (C, F); None where
-        every stratum has controls of its own.
+        stratum has no controls (:mod:`celldit.effects.contexts.baseline`). Float32, shape (C, F);
+        None where every stratum has controls of its own.
         """
         offsets, borrowed = self.prior.baselines.offsets, Strata.of_table(table).borrowed()
         if not borrowed.keys() & offsets.keys():

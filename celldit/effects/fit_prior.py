@@ -10,10 +10,10 @@ import numpy as np
 from celldit.conditions.condition import Condition, ConditionTable
 from celldit.conditions.latents import Latents, n_features
 from celldit.conditions.strata import ENOUGH, Strata, StratumKey
-from celldit.effects.baseline import Baselines, variance_between
+from celldit.effects.contexts.baseline import Baselines, variance_between
+from celldit.effects.contexts.fit_level import levelled
 from celldit.effects.features.features import FeatureMatrix
 from celldit.effects.few_cells import FewCells, variance_of_few
-from celldit.effects.fit_level import levelled
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.prior import EffectPrior
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of

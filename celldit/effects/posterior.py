@@ -7,7 +7,7 @@ In dimension k the C observed shifts have the covariance
 K from the kernel, a how much of a perturbation each condition has (:meth:`ConditionKernel.totals`),
 μ_k the variance of the effect that all perturbations share there, N the diagonal noise. The further
 columns h are what else is known up to a factor only, such as the slope on the level of the controls
-(:mod:`celldit.effects.level`); most data have none. With ``N^-1/2 K N^-1/2 = U Λ Uᵀ`` and
+(:mod:`celldit.effects.contexts.level`); most data have none. With ``N^-1/2 K N^-1/2 = U Λ Uᵀ`` and
 ``V = N^-1/2 U``, and every term but the first and the last being of rank one
 (Sherman & Morrison 1950),
 

@@ -12,8 +12,8 @@ first so that noise is white and the dimensions in which conditions differ most 
 dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
 perturbations share: most have none of it, and those that do have much. Where contexts start at
 different levels, f has a slope on the level of their controls, if leaving contexts out shows one
-(:mod:`celldit.effects.level`). What a context without controls of its own starts from is one more
-unknown (:mod:`celldit.effects.baseline`).
+(:mod:`celldit.effects.contexts.level`). What a context without controls of its own starts from is
+one more unknown (:mod:`celldit.effects.contexts.baseline`).
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting
@@ -32,11 +32,11 @@ import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
-from celldit.effects.baseline import Baselines
+from celldit.effects.contexts.baseline import Baselines
+from celldit.effects.contexts.level import Level
 from celldit.effects.estimate import EffectEstimate
 from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
-from celldit.effects.level import Level
 from celldit.effects.posterior import Observed
 from celldit.effects.sharing import SharingKernel
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects

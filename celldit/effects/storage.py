@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.effects.baseline import Baselines
+from celldit.effects.contexts.baseline import Baselines
+from celldit.effects.contexts.level import Level
 from celldit.effects.features.features import from_arrays, to_arrays
 from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
-from celldit.effects.level import Level
 from celldit.effects.prior import EffectPrior
 from celldit.effects.tables.elsewhere import Elsewhere
 

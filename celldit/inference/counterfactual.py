@@ -18,9 +18,9 @@ from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import CellEdits
+from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
 from celldit.inference.offsets.route import Offset, by_position, route_offsets
 from celldit.inference.options import SamplingOptions
-from celldit.inference.transport import Route, Sampler, TransportMap, transport_map
 from celldit.io.sampling import Sampling, flagged
 from celldit.io.shards import Output
 from celldit.random import keys_of

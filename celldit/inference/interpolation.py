@@ -17,8 +17,8 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
 from celldit.inference.counterfactual import Controls, moves
 from celldit.inference.edits import CellEdits
+from celldit.inference.maps.transport import Sampler
 from celldit.inference.options import SamplingOptions
-from celldit.inference.transport import Sampler
 from celldit.io.sampling import Sampling, collect
 from celldit.random import draw_keys, keys_of
 from celldit.training.trained import Trained

@@ -15,7 +15,7 @@ from celldit.errors import InputError, examples
 from celldit.tl.cells import fields_for, read_cells, store, trained_parts, writable
 
 if TYPE_CHECKING:
-    from celldit.inference.edit import EditConfig
+    from celldit.inference.maps.edit import EditConfig
     from celldit.model import CellDiT
 
 __all__ = ["counterfactual"]

@@ -19,7 +19,7 @@ from celldit.conditions.population import Population
 from celldit.conditions.strata import Strata, warn_other_times
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
-from celldit.effects.baseline import warn_without_controls
+from celldit.effects.contexts.baseline import warn_without_controls
 from celldit.effects.features.features import warn_uninformative
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.sharing import check_size

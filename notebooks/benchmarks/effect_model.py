@@ -44,7 +44,7 @@ from scipy import sparse
 import celldit as cd
 from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
-from celldit.effects import fit_level
+from celldit.effects.contexts import fit_level
 from celldit.effects.fit_prior import fit_prior
 from celldit.latent.anchor import fit_anchor
 

@@ -313,6 +313,6 @@ def test_what_was_in_training_is_said_beside_the_verdict(screen, tmp_path):
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert content["in_training"] == ["A in d1", "A+B in d1", "B in d1", "C in d1"]
-    note = "In training: A in d1, A+B in d1, B in d1 and 1 more. Unless the cells that judge were held out"
+    note = "In training: A in d1, A+B in d1, B in d1 and 1 more. Unless the cells that judge"
     assert page.index("class='verdict'") < page.index(note) < page.index("<svg")
     assert "In training" not in (tmp_path / "unknown.html").read_text(encoding="utf-8")

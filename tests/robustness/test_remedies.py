@@ -21,7 +21,7 @@ import celldit as cd
 from celldit import CellDiT
 from celldit.cli.wording import OPTIONS
 from celldit.errors import CellditError
-from celldit.inference.edit import EditConfig
+from celldit.inference.maps.edit import EditConfig
 from celldit.latent import LatentConfig
 from celldit.pretrained import Pretrained
 from celldit.tokenizers import GeneSets

@@ -35,7 +35,7 @@ def demo(
     with guard(debug=debug, quiet=quiet, kept=lambda: _kept(folder)):
         from rich.console import Console
 
-        from celldit.demo import run_demo
+        from celldit.cli.demo import run_demo
 
         result = run_demo(
             folder,

@@ -100,7 +100,7 @@ def predict(
             claim(output, overwrite=overwrite)
         if effects is not None:
             refuse_existing([effects], overwrite=overwrite)
-        from celldit.inference.edit import EditConfig
+        from celldit.inference.maps.edit import EditConfig
         from celldit.model import CellDiT
 
         requested = {"n_avg": n_avg, "t_start": t_start}

@@ -170,8 +170,8 @@ def train(
         if data is None or output is None:
             lacking = "DATA.h5ad" if data is None else "--output FOLDER"
             raise typer.BadParameter(f"{lacking} is missing.")
+        from celldit.io.launched import is_first_process
         from celldit.io.locks import sole_writer
-        from celldit.launched import is_first_process
 
         keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
         # Of several processes of one training only the first writes, and holds the place for all.

@@ -135,7 +135,7 @@ def source_fingerprint() -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         # How results are shown changes nothing about them.
-        if path.relative_to(package).parts[0] not in ("cli", "pl", "demo.py"):
+        if path.relative_to(package).parts[0] not in ("cli", "pl"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

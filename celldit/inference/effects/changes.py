@@ -18,7 +18,7 @@ from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
 from celldit.data.store import CellStore
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.transport import Route, Sampler, TransportMap, transport_map
+from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
 from celldit.training.trained import Trained
 
 BLOCK = 64

@@ -12,8 +12,8 @@ import torch
 from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import ResidualEffect
 from celldit.inference.batch import BLOCK, ConditionBatch, blocks_of
+from celldit.inference.maps.transport import Route, Sampler, transport_map
 from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Route, Sampler, transport_map
 from celldit.training.trained import Trained
 
 # Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts

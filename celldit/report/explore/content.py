@@ -20,9 +20,9 @@ from celldit.inference.attribution import attribute
 from celldit.inference.effects.changes import effects_of, new_controls
 from celldit.inference.effects.summary import summary
 from celldit.inference.effects.table import CHANGED
+from celldit.inference.maps.transport import Sampler
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
-from celldit.inference.transport import Sampler
 from celldit.io.shards import Output
 from celldit.pl.gene_sets.attention import short_name
 from celldit.report.explore.packing import packed, packed_rates, packed_shares

@@ -10,7 +10,7 @@ import scanpy as sc
 from scipy import sparse
 
 from celldit import CellDiT
-from celldit.inference.edit import EditConfig
+from celldit.inference.maps.edit import EditConfig
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.pretrained import Pretrained

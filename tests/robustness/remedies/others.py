@@ -87,7 +87,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("cli/train_features.py", "looks at control cells"): GIVEN,
     ("cli/commands/evaluate.py", "library size"): GIVEN,
     ("compute.py", "must be a whole number"): GIVEN,
-    ("demo.py", ""): GIVEN,
+    ("cli/demo.py", ""): GIVEN,
     ("evaluation/benchmark/", ""): GIVEN,
     ("evaluation/challenge/panel.py", ""): GIVEN,
     ("evaluation/expression.py", "not in truth"): GIVEN,

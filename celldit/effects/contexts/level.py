@@ -23,7 +23,7 @@ adds to either sum is known and taken off (Oldham 1962; Fuller 1987). The slope'
 the jackknife's over contexts (Tukey 1958). The slope is drawn towards zero by it (James & Stein
 1961), and is zero where slopes of the other contexts do not predict a context better than none, or
 where leaving contexts out of the whole model goes hardly better with it
-(:mod:`celldit.effects.fit_level`). Its standard error stays in
+(:mod:`celldit.effects.contexts.fit_level`). Its standard error stays in
 the model as that of a random part of the slope, in each dimension one.
 """
 

@@ -13,7 +13,7 @@ import pytest
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
-from celldit.effects.baseline import Baselines, variance_between, warn_without_controls
+from celldit.effects.contexts.baseline import Baselines, variance_between, warn_without_controls
 from celldit.effects.fit_prior import fit_prior, joined
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 

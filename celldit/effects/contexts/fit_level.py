@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from celldit.effects.level import MIN_CONTEXTS, Level, fit_slope
+from celldit.effects.contexts.level import MIN_CONTEXTS, Level, fit_slope
 from celldit.effects.tuning import choose, tune
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from torch import Tensor
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow.draws import CellNoise
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.edit import EditConfig, flow_edit
-from celldit.inference.inversion import invert
+from celldit.inference.maps.edit import EditConfig, flow_edit
+from celldit.inference.maps.inversion import invert
 from celldit.inference.solver import SolverConfig, carry
 from celldit.inference.time.course_map import CourseMap
 from celldit.random import EDIT_STREAM

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import EffectPrior
+from celldit.effects.contexts.level import Level, fit_slope
 from celldit.effects.fit_prior import fit_prior, joined
-from celldit.effects.level import Level, fit_slope
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 N_DIMS = 24

@@ -8,7 +8,7 @@ import torch
 from celldit.errors import InputError
 from celldit.flow import CellNoise
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.edit import EditConfig, flow_edit
+from celldit.inference.maps.edit import EditConfig, flow_edit
 from celldit.inference.solver import SolverConfig
 from celldit.random import EDIT_STREAM
 

@@ -1,0 +1,1 @@
+"""What a context's own level says of its effects, and where contexts without controls start."""

@@ -1,0 +1,1 @@
+"""Maps of cells from one condition to another: transport, edit and inversion."""
