@@ -25,7 +25,7 @@ COMPOSITION_STREAM = 1 << 19
 SIZE_STREAM = 1 << 20
 """Its library size."""
 CONTROLS_STREAM = 1 << 21
-"""Latents that stand in for controls (:mod:`celldit.calibration.control_draws`)."""
+"""Latents that stand in for controls (:mod:`celldit.calibration.reference_controls`)."""
 STATE_STREAM = 1 << 23
 """Its state."""
 EDIT_STREAM = 1 << 24

@@ -14,9 +14,12 @@ from celldit.calibration.fit_means import fit_means, seen_offset
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_new_cells
+from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.rates.control import measure_control_rates
 from celldit.calibration.rates.fold_change import ControlRates
+from celldit.calibration.reference_controls import ReferenceControls
+from celldit.calibration.responses import measure_responses
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
@@ -75,11 +78,14 @@ def fit_calibrations(
         Progress of the course through time, where the data have times.
     """
     parts = cells, table, population, autoencoder
-    control_rates = measure_control_rates(*parts)
-    mean_calibration = fit_means(*parts, seed, network)
-    calibration = calibrate_effects(*parts, control_rates, mean_calibration, seed)
+    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
+    responses = measure_responses(cells, table, autoencoder, seed)
+    references = ReferenceControls(autoencoder, population, responses, states, sizes)
+    control_rates = measure_control_rates(cells, table, references)
+    mean_calibration = fit_means(cells, table, references, seed, network)
+    calibration = calibrate_effects(cells, table, references, control_rates, mean_calibration, seed)
     if new_cells:
-        offset_of = partial(seen_offset, mean_calibration, population, autoencoder, network)
+        offset_of = partial(seen_offset, mean_calibration, references, network)
         new_cell_model = fit_new_cells(*parts, states, state_N, seed, offset_of)
     else:
         unlearned = decoded_as_they_are(cells, table, autoencoder, states, state_N)

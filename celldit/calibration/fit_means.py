@@ -1,9 +1,8 @@
 """Learn where counterfactual cells should end up, from training conditions.
 
 Each is predicted from all the others, as a new context, a new combination or a perturbation never
-seen, whatever it is to them, and once more with itself among them. The weights of
-:class:`celldit.calibration.means.MeanCalibration` are the least squares over genes and conditions
-of each such kind,
+seen, whatever it is to them. The weights of :class:`celldit.calibration.means.MeanCalibration` are
+the least squares over genes and conditions of each such kind,
 
     measured ≈ a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
@@ -20,21 +19,13 @@ import torch
 from scipy import sparse
 from scipy.optimize import nnls
 
-from celldit.calibration.control_draws import control_draws
 from celldit.calibration.fit_residual_genes import fit_residual_genes, share_beyond
-from celldit.calibration.means import (
-    START_WEIGHTS,
-    MeanCalibration,
-    Weights,
-    mean_log_factor,
-    mean_shift,
-)
+from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.on_target import fit_on_target
-from celldit.calibration.responses import measure_responses
+from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.population import Population
 from celldit.data.store import CellStore
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import anchor_rows
@@ -59,53 +50,47 @@ LEAST_SCATTER = 1e-3
 def fit_means(
     cells: CellStore,
     table: ConditionTable,
-    population: Population,
-    autoencoder: Autoencoder,
+    references: ReferenceControls,
     seed: int,
     network: NetworkShare | None = None,
 ) -> MeanCalibration:
-    """Learn the line, the responses and the weights from training cells.
+    """Learn the line and the weights from training cells.
 
     Parameters
     ----------
     cells, table
         Training cells and their conditions.
-    population, autoencoder
-        The trained parts.
+    references
+        What stands in for controls, with the trained parts.
     seed
         Of the choice of cells and conditions where there are very many.
     network
         What predictions hold of the network; None for the effect model alone.
     """
+    prior, autoencoder = references.population.prior, references.autoencoder
     untried = all(c.is_control for c in table.conditions)
-    if untried and not population.prior.elsewhere:
-        return MeanCalibration.none(cells.n_genes)
-    responses = measure_responses(cells, table, autoencoder, seed)
-    if not responses.curves:
-        return MeanCalibration.none(cells.n_genes)
+    responses = references.responses
+    if (untried and not prior.elsewhere) or not responses.curves:
+        return MeanCalibration.none(cells.n_genes, responses)
+    slopes_FG = _line(cells, autoencoder, seed)
     if untried:
         # What tables say of perturbations is read with the weights before anything is known.
-        line_FG = _line(cells, autoencoder, seed)
-        return MeanCalibration(line_FG, responses, ResidualGenes.none(cells.n_genes))
-    slopes_FG, (mean_CG, sd_G) = _line(cells, autoencoder, seed), log_expression(cells, table)
+        none = ResidualGenes.none(cells.n_genes)
+        return MeanCalibration(slopes_FG, responses, none, np.zeros(cells.n_genes, np.float32))
+    mean_CG, sd_G = log_expression(cells, table)
     share_G = share_beyond(cells, table, autoencoder, slopes_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
-    residual_genes = fit_residual_genes(table, population.prior, slopes_FG, mean_CG, scatter_G)
+    residual_genes = fit_residual_genes(table, prior, slopes_FG, mean_CG, scatter_G)
     on_target = fit_on_target(table, autoencoder.genes, mean_CG, sd_G, responses)
-    mean_calibration = MeanCalibration(slopes_FG, responses, residual_genes, on_target)
-    weights = _weights(mean_calibration, table, population, autoencoder, mean_CG, seed, network)
-    # Where nothing could be tried, rates stay as they are decoded.
-    return (
-        replace(mean_calibration, weights=weights)
-        if weights
-        else MeanCalibration.none(cells.n_genes)
-    )
+    variance_G = (sd_G**2).astype(np.float16).astype(np.float32)
+    mean_calibration = MeanCalibration(slopes_FG, responses, residual_genes, variance_G, on_target)
+    weights = _weights(mean_calibration, table, references, mean_CG, seed, network)
+    return replace(mean_calibration, weights=weights)
 
 
 def seen_offset(
     mean_calibration: MeanCalibration,
-    population: Population,
-    autoencoder: Autoencoder,
+    references: ReferenceControls,
     network: NetworkShare,
     condition: Condition,
 ) -> np.ndarray:
@@ -113,23 +98,20 @@ def seen_offset(
 
     Parameters
     ----------
-    mean_calibration, population, autoencoder, network
+    mean_calibration, references, network
         The trained parts.
     condition
         Of training.
     """
+    prior, genes = references.population.prior, references.autoencoder.genes
     if mean_calibration.is_none or condition.is_control:
-        return np.zeros(len(autoencoder.genes))
-    estimate = population.prior.estimate([condition])
-    shape = autoencoder.n_tokens, autoencoder.token_dim
-    before_NKD = control_draws(population, shape, condition.stratum)
-    moved = estimate.mean[0], float(estimate.sd[0]), Extrapolation.SEEN
-    after_NKD = network.moved(before_NKD, *moved)
-    (beyond,) = mean_calibration.beyond(population.prior, autoencoder.genes, [condition])
-    ends = before_NKD, after_NKD
-    return mean_calibration.offset(
-        autoencoder, condition.stratum, Extrapolation.SEEN, *ends, beyond
-    )
+        return np.zeros(len(genes))
+    estimate = prior.estimate([condition])
+    own, effect_F = references.of(condition.stratum), estimate.mean[0]
+    moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[0]), Extrapolation.SEEN)
+    (beyond,) = mean_calibration.beyond(prior, genes, [condition])
+    change = own.change(moved_NKD)
+    return mean_calibration.offset(Extrapolation.SEEN, change, effect_F, beyond)
 
 
 def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
@@ -173,14 +155,13 @@ def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray,
 def _weights(
     mean_calibration: MeanCalibration,
     table: ConditionTable,
-    population: Population,
-    autoencoder: Autoencoder,
+    references: ReferenceControls,
     mean_CG: np.ndarray,
     seed: int,
     network: NetworkShare | None,
 ) -> dict[Extrapolation | None, Weights]:
     """a, b and c of each kind of extrapolation that training conditions can be tried for."""
-    prior = population.prior
+    prior = references.population.prior
     index = {c: i for i, c in enumerate(table.conditions)}
     controls = {c.stratum: i for c, i in index.items() if c.is_control}
     counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
@@ -192,45 +173,35 @@ def _weights(
     enough = [i for i, c in enumerate(prior.conditions) if c in many and c.stratum in measured]
     enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())
     known = frozenset(part for c in prior.conditions for part in c.parts)
-    shape = autoencoder.n_tokens, autoencoder.token_dim
-    left_out, seen = prior.leave_one_out(), prior.estimate(prior.conditions)
-    asked = [prior.conditions[i] for i in enough]
-    rest = mean_calibration.beyond_without(prior, autoencoder.genes, asked)
-    seen_rest = mean_calibration.beyond(prior, autoencoder.genes, asked)
+    left_out = prior.leave_one_out()
+    genes = references.autoencoder.genes
+    rest = mean_calibration.beyond_without(prior, genes, [prior.conditions[i] for i in enough])
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
-    for q, i in enumerate(enough):
+    for beyond, i in zip(rest, enough, strict=True):
         condition = prior.conditions[i]
         others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        where = condition.stratum
-        measured_G = mean_CG[index[condition]] - mean_CG[controls[where]]
-        before_NKD = control_draws(population, shape, where)
-        reach = classify(condition, others, known, prior.elsewhere).apart_from_time
+        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
-        again = reach is Extrapolation.SEEN
-        for kind, estimate, beyond in (
-            (None if again else reach, left_out, rest[q]),
-            (Extrapolation.SEEN, seen, seen_rest[q]),
-        ):
-            effect_F, sd = estimate.mean[i], float(estimate.sd[i])
-            if network is None:
-                effect_KD = torch.from_numpy(effect_F.astype(np.float32)).view(*shape)
-                after_NKD = before_NKD + effect_KD
-            else:
-                after_NKD = network.moved(before_NKD, effect_F, sd, kind)
-            factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
-            decoded_G, _ = mean_calibration.responses.at(where, factor_G)
-            shift_F = mean_shift(before_NKD, after_NKD)
-            straight_G = shift_F @ mean_calibration.slopes_FG
-            each_4G = np.stack([decoded_G, straight_G, beyond.residual_G, measured_G])
-            product_44 = each_4G @ each_4G.T
-            if kind in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
-                products.setdefault(None, []).append(product_44)
-            # What was never seen may turn out strong or weak, and nothing tells which: there a
-            # condition counts by the size of its effect. By its square, which plain squares come
-            # to, the strongest alone would decide how far the weak ones are believed.
-            if kind is Extrapolation.UNSEEN:
-                product_44 = product_44 / max(float(np.linalg.norm(measured_G)), 1e-6)
-            products.setdefault(kind, []).append(product_44)
+        reach = None if kind is Extrapolation.SEEN else kind
+        own, effect_F, sd = references.of(condition.stratum), left_out.mean[i], left_out.sd[i]
+        if network is None:
+            shape = own.z_NKD.shape[1:]
+            moved_NKD = own.z_NKD + torch.from_numpy(effect_F.astype(np.float32)).view(shape)
+        else:
+            moved_NKD = network.moved(own.z_NKD, effect_F, float(sd), reach)
+        change = own.change(moved_NKD)
+        straight_G = change.shift_F @ mean_calibration.slopes_FG
+        measured_G = mean_CG[index[condition]] - mean_CG[controls[condition.stratum]]
+        each_4G = np.stack([change.decoded_G, straight_G, beyond.residual_G, measured_G])
+        product_44 = each_4G @ each_4G.T
+        if reach in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
+            products.setdefault(None, []).append(product_44)
+        # What was never seen may turn out strong or weak, and nothing tells which: there a
+        # condition counts by the size of its effect. By its square, which plain squares come
+        # to, the strongest alone would decide how far the weak ones are believed.
+        if reach is Extrapolation.UNSEEN:
+            product_44 = product_44 / max(float(np.linalg.norm(measured_G)), 1e-6)
+        products.setdefault(reach, []).append(product_44)
     return {kind: _least_squares(found) for kind, found in products.items()}
 
 

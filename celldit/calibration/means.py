@@ -1,20 +1,25 @@
 """Where the mean log expression of counterfactual cells should end up, and how to get it there.
 
-Two things say what a shift of the latent does to a gene's mean log expression: its decoded rates,
-when measured control cells are edited by them (D, :mod:`celldit.calibration.responses`), and a
-straight line from the latent to log expression (L). The first bends as counts do and knows large
-effects best; it loses part of an effect where counts are few, since what an autoencoder makes of a
-cell holds that cell's own noise. The second is exact on average over training cells, and misses
-what bends. Neither sees what the latent has no room for, the perturbed gene's own transcripts first
-of all, which is told gene by gene (R, :mod:`celldit.effects.residual_genes`). Training conditions
-that were predicted from the others tell how to weigh the three,
+The effect model knows the mean of a condition that training has seen; the network says which cells
+move, and how. So predicted cells of a condition that was seen are held to the mean that the effect
+model gives it: a straight line from its shift of the latent to log expression (L), and what the
+latent has no room for, the perturbed gene's own transcripts first of all, which is told gene by
+gene (R, :mod:`celldit.effects.residual_genes`).
+
+Of other conditions nobody has measured the mean. What decoded rates make of the move (D,
+:mod:`celldit.calibration.reference_controls`) bends as counts do and knows large effects best, but
+loses part of an effect where counts are few, since what an autoencoder makes of a cell holds that
+cell's own noise. The line is exact on average over training cells, and misses what bends. Training
+conditions that were predicted from the others tell how to weigh the three,
 
     wanted = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
 then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
 that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
-(:mod:`celldit.calibration.on_target`).
+(:mod:`celldit.calibration.on_target`). A mean that was seen in few cells is noisy, and where counts
+are few a little noise of log expression is much of a rate: so the log factor is drawn to none by
+the ratio of that noise to what decoded rates are usually off by.
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """
@@ -23,14 +28,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from celldit.calibration.on_target import OnTarget
+from celldit.calibration.reference_controls import MAX_OFFSET, Change
 from celldit.calibration.responses import Responses
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
@@ -38,17 +42,14 @@ from celldit.conditions.strata import StratumKey
 from celldit.effects import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.effects.tables.elsewhere import Elsewhere, Further
-from celldit.latent.autoencoder import Autoencoder, short
+from celldit.latent.autoencoder import short
 
 # Weights before anything is known.
 START_WEIGHTS = (0.5, 0.5, 1.0)
-# A gene that hardly answers is left alone: log expression that a unit of log rate should earn.
-LEAST_ANSWER = 0.02
-MOST_OFFSET = 2.0
-# Where the mean over other contexts stands in: a gene that is silent there and not here would be
+SEEN_WEIGHTS = (0.0, 1.0, 1.0)
+# Where the states of other contexts stand in: a gene that is silent there and not here would be
 # pushed as far as silence takes.
 MOST_STAND_IN = 0.5
-ROUNDS = 6
 
 
 Weights: TypeAlias = tuple[float, float, float]
@@ -66,11 +67,14 @@ class ResidualEffect(NamedTuple):
         known from elsewhere.
     further
         What was measured elsewhere of single genes.
+    noise
+        Sampling variance of its mean where cells vary by one; 0 for what was not seen.
     """
 
     residual_G: np.ndarray
     new_genes: np.ndarray
     further: Further
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,24 +89,32 @@ class MeanCalibration:
         How controls answer to a change of rates.
     residual_genes
         What measured effects hold beyond the latent.
+    variance_G
+        Of log expression between cells of a condition; None in models of formats 1 and 2, which
+        say what they said.
     on_target
         What perturbing a gene does to it.
     weights
-        a, b and c by kind of extrapolation; under None those of all conditions left out whose
-        perturbations were seen, for another dose or time, and for kinds that could not be tried.
+        a, b and c by kind of extrapolation beyond what was seen; under None those of all conditions
+        left out whose perturbations were seen, for another dose or time, and for kinds that could
+        not be tried. Models of formats 1 and 2 have some for what was seen.
     """
 
     slopes_FG: np.ndarray
     responses: Responses
     residual_genes: ResidualGenes
+    variance_G: np.ndarray | None = None
     on_target: OnTarget = field(default_factory=OnTarget)
     weights: Mapping[Extrapolation | None, Weights] = field(default_factory=dict)
 
     @classmethod
-    def none(cls, n_genes: int) -> MeanCalibration:
+    def none(cls, n_genes: int, responses: Responses | None = None) -> MeanCalibration:
         """Decoded rates as they are."""
         nothing = np.zeros((0, n_genes), dtype=np.float32)
-        return cls(nothing, Responses({}), ResidualGenes.none(n_genes))
+        residual_genes = ResidualGenes.none(n_genes)
+        if responses is None:
+            return cls(nothing, Responses({}), residual_genes)
+        return cls(nothing, responses, residual_genes, np.zeros(n_genes, dtype=np.float32))
 
     @property
     def is_none(self) -> bool:
@@ -132,7 +144,12 @@ class MeanCalibration:
         seen = {part for c in prior.conditions for part in c.parts}
         residual_QG = self.residual_genes.estimate(prior, conditions, positions)
         old = [seen] * len(conditions)
-        return _with_new_genes(residual_QG, genes, conditions, old, prior.elsewhere)
+        found = _with_new_genes(residual_QG, genes, conditions, old, prior.elsewhere)
+        noise = prior.sampling_noise
+        return [
+            one._replace(noise=noise.get(condition, 0.0))
+            for one, condition in zip(found, conditions, strict=True)
+        ]
 
     def beyond_without(
         self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
@@ -145,74 +162,47 @@ class MeanCalibration:
 
     def offset(
         self,
-        autoencoder: Autoencoder,
-        stratum: StratumKey,
         kind: Extrapolation | None,
-        before_NKD: Tensor,
-        after_NKD: Tensor,
+        change: Change,
+        effect_F: np.ndarray,
         beyond: ResidualEffect,
+        *,
+        known: bool = True,
     ) -> np.ndarray:
         """What is added to the log rate of each gene, shape (G,).
 
         Parameters
         ----------
-        autoencoder
-            For its decoder.
-        stratum
-            Context and time.
         kind
             How far the condition is from training; None for another dose or time of what was seen.
-        before_NKD, after_NKD
-            Latents that stand in for control cells, and where the condition takes them.
+        change
+            What the move of its controls makes of their mean log expression.
+        effect_F
+            The effect model's shift of the latent.
         beyond
             What is known of the condition beyond the latent.
-        """
-        if self.is_none or torch.equal(before_NKD, after_NKD):
-            log_factor_G = np.zeros(self.slopes_FG.shape[1])
-        else:
-            log_factor_G = mean_log_factor(autoencoder, before_NKD, after_NKD)
-        shift_F = mean_shift(before_NKD, after_NKD)
-        return self.offset_of(stratum, kind, log_factor_G, shift_F, beyond)
-
-    def offset_of(
-        self,
-        stratum: StratumKey,
-        kind: Extrapolation | None,
-        log_factor_G: np.ndarray,
-        shift_F: np.ndarray,
-        beyond: ResidualEffect,
-    ) -> np.ndarray:
-        """The same from what was decoded already.
-
-        Parameters
-        ----------
-        stratum, kind, beyond
-            As of :meth:`offset`.
-        log_factor_G, shift_F
-            Mean over cells of the log ratio of decoded rates, and of the shift of the latent.
+        known
+            Whether training knew the context.
         """
         nothing_more = not len(beyond.new_genes) and not beyond.residual_G.any()
-        if self.is_none or (nothing_more and not log_factor_G.any() and not shift_F.any()):
+        if self.is_none or (nothing_more and not change.shift_F.any()):
             return beyond.further.log_factor_G
         a, b, c = self._weights_of(kind)
-        decoded_G, _ = self.responses.at(stratum, log_factor_G)
-        wanted_G = a * decoded_G + b * (shift_F @ self.slopes_FG) + c * beyond.residual_G
-        offset_G = np.zeros_like(wanted_G)
-        for _ in range(ROUNDS):
-            now_G, slope_G = self.responses.at(stratum, log_factor_G + offset_G)
-            # Gauss-Newton, with a tie of the offset to zero.
-            missing_G = wanted_G - now_G + slope_G * offset_G
-            full_G = slope_G * missing_G / (slope_G**2 + LEAST_ANSWER**2)
-            offset_G += (full_G - offset_G).clip(-1, 1)
-        most = MOST_OFFSET if self.responses.knows(stratum) else MOST_STAND_IN
-        offset_G = offset_G.clip(-most, most)
+        shift_F, noise_G = change.shift_F, None
+        if kind is Extrapolation.SEEN and self.variance_G is not None:
+            shift_F, noise_G = effect_F, self.variance_G * beyond.noise
+        straight_G = shift_F @ self.slopes_FG
+        wanted_G = a * change.decoded_G + b * straight_G + c * beyond.residual_G
+        offset_G = change.offset(wanted_G, noise_G, MAX_OFFSET if known else MOST_STAND_IN)
         offset_G[beyond.new_genes] += self.on_target.log_factor
         return offset_G + beyond.further.log_factor_G
 
     def _weights_of(self, kind: Extrapolation | None) -> Weights:
+        if kind is Extrapolation.SEEN:
+            return self.weights.get(kind, SEEN_WEIGHTS)
         # What a perturbation never seen is worth says nothing of one that was.
-        known = (self.weights.get(one) for one in (kind, None, Extrapolation.SEEN))
-        return next((weights for weights in known if weights is not None), START_WEIGHTS)
+        usual = self.weights.get(Extrapolation.SEEN, START_WEIGHTS)
+        return self.weights.get(kind, self.weights.get(None, usual))
 
     def with_earlier(
         self, genes: Sequence[str], earlier: MeanCalibration, earlier_genes: Sequence[str]
@@ -240,13 +230,23 @@ class MeanCalibration:
             genes, earlier.residual_genes, earlier_genes
         )
         if self.is_none:
-            line_FG = earlier.slopes_FG[:, columns]
+            variance_G = None if earlier.variance_G is None else earlier.variance_G[columns]
             return MeanCalibration(
-                line_FG, responses, residual_genes, earlier.on_target, earlier.weights
+                earlier.slopes_FG[:, columns],
+                responses,
+                residual_genes,
+                variance_G,
+                earlier.on_target,
+                earlier.weights,
             )
         on_target = earlier.on_target if self.on_target == OnTarget() else self.on_target
-        weights = {**earlier.weights, **self.weights}
-        return MeanCalibration(self.slopes_FG, responses, residual_genes, on_target, weights)
+        return replace(
+            self,
+            responses=responses,
+            residual_genes=residual_genes,
+            on_target=on_target,
+            weights={**earlier.weights, **self.weights},
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays, for JSON."""
@@ -259,12 +259,15 @@ class MeanCalibration:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays, for safetensors."""
+        own = self.responses.arrays()
+        if self.variance_G is not None:
+            own["variance"] = short(self.variance_G)
         if self.is_none:
-            return {}
+            return own
         beyond = {
             f"remainder.{name}": array for name, array in self.residual_genes.arrays().items()
         }
-        return {"readout": short(self.slopes_FG), **self.responses.arrays(), **beyond}
+        return {"readout": short(self.slopes_FG), **own, **beyond}
 
     @classmethod
     def from_config(
@@ -277,44 +280,32 @@ class MeanCalibration:
         ValueError
             If the arrays do not fit the genes.
         """
+        variance_G = arrays.get("variance")
+        if variance_G is not None and variance_G.shape != (n_genes,):
+            raise ValueError("its variances do not fit its genes")
+        responses = Responses.from_config(config.get("responses", []), arrays, n_genes)
         if "readout" not in arrays:
-            return cls.none(n_genes)
+            return cls.none(n_genes, None if variance_G is None else responses)
         if arrays["readout"].ndim != 2 or arrays["readout"].shape[1] != n_genes:
             raise ValueError("its readout does not fit its genes")
         weights = {
             None if kind is None else Extrapolation(kind): (float(a), float(b), float(c))
             for kind, a, b, c in config["weights"]
         }
-        responses = Responses.from_config(config["responses"], arrays, n_genes)
         beyond = {
             name.removeprefix("remainder."): array
             for name, array in arrays.items()
             if name.startswith("remainder.")
         }
         residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
-        on_target = OnTarget(**config["own_gene"])
         return cls(
             arrays["readout"].astype(np.float32, copy=False),
             responses,
             residual_genes,
-            on_target,
+            None if variance_G is None else variance_G.astype(np.float32),
+            OnTarget(**config["own_gene"]),
             weights,
         )
-
-
-def mean_shift(before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:
-    """Mean over cells of the shift of the latent, shape (F,)."""
-    shift_F: np.ndarray = (after_NKD - before_NKD).flatten(1).double().mean(0).numpy()
-    return shift_F
-
-
-def mean_log_factor(autoencoder: Autoencoder, before_NKD: Tensor, after_NKD: Tensor) -> np.ndarray:
-    """Mean over cells of the log ratio of decoded rates, shape (G,)."""
-    with torch.no_grad():
-        before_NG, after_NG = (
-            autoencoder.decoder.log_rate(z.flatten(1)) for z in (before_NKD, after_NKD)
-        )
-    return (after_NG - before_NG).double().mean(0).numpy()
 
 
 def _with_new_genes(

@@ -42,16 +42,9 @@ class Responses:
 
     curves: Mapping[StratumKey | None, np.ndarray]
 
-    def at(self, stratum: StratumKey, log_factor_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Change of mean log expression at a factor of each gene, and its slope, each (G,)."""
-        key = self._nearest(stratum)
-        curve_PG = self.curves[key]
-        inside_G = log_factor_G.clip(LOG_FACTORS[0], LOG_FACTORS[-1])
-        left_G = np.searchsorted(LOG_FACTORS, inside_G, side="right").clip(1, len(curve_PG) - 1) - 1
-        gene_G = np.arange(curve_PG.shape[1])
-        low_G, high_G = (curve_PG[left_G + i, gene_G].astype(np.float64) for i in (0, 1))
-        slope_G = (high_G - low_G) / (LOG_FACTORS[left_G + 1] - LOG_FACTORS[left_G])
-        return low_G + slope_G * (inside_G - LOG_FACTORS[left_G]), slope_G
+    def curve(self, stratum: StratumKey) -> np.ndarray:
+        """That of one context and time, or what stands in for it, shape (P, G)."""
+        return self.curves[self._nearest(stratum)].astype(np.float64)
 
     def knows(self, stratum: StratumKey) -> bool:
         """Whether controls of this context were measured, at whichever time."""

@@ -102,6 +102,14 @@ class EffectPrior:
     few: FewCells | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
+    @property
+    def sampling_noise(self) -> dict[Condition, float]:
+        """Variance of each condition's mean against its controls, where cells vary by one."""
+        found = dict(zip(self.conditions, self.noise.tolist(), strict=True))
+        if self.few is not None:
+            found |= dict(zip(self.few.conditions, self.few.noise_EF.mean(1).tolist(), strict=True))
+        return found
+
     def rows(self, keep: np.ndarray | Sequence[int]) -> EffectPrior:
         """The same with some of its observations."""
         return replace(

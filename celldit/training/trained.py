@@ -14,6 +14,7 @@ from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.rates.fold_change import ControlRates
+from celldit.calibration.reference_controls import ReferenceControls
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.calibration.time_course import TimeCourse
 from celldit.conditions import Condition
@@ -91,6 +92,15 @@ class Trained:
     temporal_means: TemporalMeans
     time_course: TimeCourse
     model_id: str
+
+    @cached_property
+    def reference_controls(self) -> ReferenceControls:
+        """What stands in for the control cells of each context and time."""
+        means = self.mean_calibration
+        states = None if means.variance_G is None else self.states
+        return ReferenceControls(
+            self.autoencoder, self.population, means.responses, states, self.new_cell_model.sizes
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -9,17 +9,18 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-import torch
 
 from celldit import CellDiT
-from celldit.calibration.means import MeanCalibration, ResidualEffect
+from celldit.calibration.means import SEEN_WEIGHTS, MeanCalibration, ResidualEffect
 from celldit.calibration.on_target import OnTarget
+from celldit.calibration.reference_controls import Change
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.effects.tables.elsewhere import Elsewhere
 from celldit.latent import LatentConfig
 
+MEASURED = Responses({None: np.zeros((len(LOG_FACTORS), 1), dtype=np.float16)})
 NOTHING = Elsewhere().further((), [f"gene{g}" for g in range(40)])
 
 
@@ -81,86 +82,88 @@ def test_controls_are_given_back(model: CellDiT, shallow: ad.AnnData) -> None:
     assert (same.layers["counts"] != control.X).nnz == 0
 
 
+def change_of(curve_PG: np.ndarray, shift_F: np.ndarray) -> Change:
+    """Cells that answer to a factor as a curve says."""
+    n_genes = curve_PG.shape[1]
+    return Change(shift_F, np.ones(n_genes), curve_PG, np.zeros(n_genes))
+
+
 def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
     trained, mean_calibration = model.trained, model.trained.mean_calibration
-    where = ("d1", None)
-    z_NKD = torch.zeros(4, *trained.shape)
-    moved_NKD = z_NKD + 0.3
+    own = trained.reference_controls.of(("d1", None))
+    shift_F = np.full(own.z_NKD[0].numel(), 0.3)
+    change = own.change(own.z_NKD + 0.3)
     kind = Extrapolation.CONTEXT
     further_G = np.linspace(-0.2, 0.2, len(trained.genes))
     new_genes = np.array([3])
-    ends = z_NKD, moved_NKD
-    offset_G = mean_calibration.offset(
-        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes[:0], NOTHING)
-    )
-    own = replace(mean_calibration, on_target=OnTarget(-0.5, 0.1))
-    with_new_G = own.offset(
-        trained.autoencoder, where, kind, *ends, ResidualEffect(further_G, new_genes, NOTHING)
-    )
+    beyond = ResidualEffect(further_G, new_genes[:0], NOTHING)
+    offset_G = mean_calibration.offset(kind, change, shift_F, beyond)
+    with_new = replace(mean_calibration, on_target=OnTarget(-0.5, 0.1))
+    with_new_G = with_new.offset(kind, change, shift_F, beyond._replace(new_genes=new_genes))
     assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
     np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
-    with torch.no_grad():
-        before_G, after_G = (
-            trained.autoencoder.decoder.log_rate(z[:1].flatten(1))[0].double().numpy()
-            for z in (z_NKD, moved_NKD)
-        )
     a, b, c = mean_calibration.weights[kind]
-    decoded_G, _ = mean_calibration.responses.at(where, after_G - before_G)
-    straight_G = np.full(len(mean_calibration.slopes_FG), 0.3) @ mean_calibration.slopes_FG
-    wanted_G = a * decoded_G + b * straight_G + c * further_G
-    got_G, slope_G = mean_calibration.responses.at(where, after_G - before_G + offset_G)
+    straight_G = shift_F @ mean_calibration.slopes_FG
+    wanted_G = a * change.decoded_G + b * straight_G + c * further_G
+    got_G, slope_G = change.at(offset_G)
     answering = (slope_G > 0.2) & (np.abs(offset_G) < 1.9)
     assert answering.sum() > 20
     np.testing.assert_allclose(got_G[answering], wanted_G[answering], atol=0.02)
 
 
-def test_responses_are_read_between_their_points() -> None:
-    curve_PG = np.stack([LOG_FACTORS, 2 * LOG_FACTORS], axis=1).astype(np.float16)
-    responses = Responses({("a", None): curve_PG, None: 0 * curve_PG})
-    value_G, slope_G = responses.at(("a", None), np.array([0.1, -20.0]))
+def test_what_was_seen_goes_to_the_mean_of_the_effect_model() -> None:
+    curve_PG = np.repeat(LOG_FACTORS[:, None], 3, axis=1)
+    line_FG = np.array([[0.5, -0.5, 0.0]], dtype=np.float32)
+    calibration = MeanCalibration(
+        line_FG, MEASURED, ResidualGenes.none(3), np.zeros(3), weights={None: (1.0, 0.0, 0.0)}
+    )
+    further = Elsewhere().further((), ["x", "y", "z"])
+    beyond = ResidualEffect(np.array([0.0, 0.0, 0.7]), np.zeros(0, np.int64), further)
+    # Whatever the network makes of it, by the shift and by the curve.
+    change = change_of(curve_PG + np.array([3.0, 1.0, 0.1]), np.array([5.0]))
+    offset_G = calibration.offset(Extrapolation.SEEN, change, np.array([1.0]), beyond)
+    np.testing.assert_allclose(change.at(offset_G)[0][1:], [-0.5, 0.7], atol=0.01)
+    assert offset_G[0] == -2.0  # as far as any gene is moved
+    nothing = calibration.offset(None, change, np.array([1.0]), beyond)
+    np.testing.assert_allclose(nothing, 0, atol=0.01)
+
+
+def test_curves_are_read_between_their_points() -> None:
+    change = change_of(np.stack([LOG_FACTORS, 2 * LOG_FACTORS], axis=1), np.zeros(1))
+    value_G, slope_G = change.at(np.array([0.1, -20.0]))
     np.testing.assert_allclose(value_G, [0.1, -16.0], atol=1e-3)
     np.testing.assert_allclose(slope_G, [1.0, 2.0], atol=1e-3)
-    np.testing.assert_array_equal(responses.at(("new", None), np.ones(2))[0], 0)
 
 
 def test_another_time_of_a_context_stands_in_before_other_contexts() -> None:
     curve_PG = LOG_FACTORS[:, None].astype(np.float16)
     curves = {("a", 1.0): curve_PG, ("a", 5.0): 2 * curve_PG, None: 0 * curve_PG}
     responses = Responses(curves)
-    assert responses.at(("a", 4.0), np.ones(1))[0] == 2
+    np.testing.assert_array_equal(responses.curve(("a", 4.0)), curves["a", 5.0])
     assert responses.knows(("a", 4.0))
     assert not responses.knows(("b", 1.0))
+    assert not responses.curve(("b", 1.0)).any()
 
 
-def test_stand_ins_are_not_followed_far(model: CellDiT) -> None:
+def test_stand_ins_are_not_followed_far() -> None:
     # A gene that other contexts' controls have none of, and that must change a good deal.
-    trained, mean_calibration = model.trained, model.trained.mean_calibration
-    silent = Responses(
-        {key: 0.03 * curve for key, curve in mean_calibration.responses.curves.items()}
-    )
-    mean_calibration = replace(mean_calibration, responses=silent)
-    shape = (8, *trained.shape)
-    before, after = torch.zeros(shape), torch.full(shape, 0.3)
-    nothing = ResidualEffect(np.zeros(len(trained.genes)), np.zeros(0, np.int64), NOTHING)
-    known = next(key[0] for key in silent.curves if key is not None)
-    largest = {
-        context: np.abs(
-            mean_calibration.offset(
-                trained.autoencoder, (context, None), Extrapolation.CONTEXT, before, after, nothing
-            )
-        ).max()
-        for context in (known, "new")
-    }
-    assert largest[known] > 1
-    assert largest["new"] <= 0.5
+    line_FG = np.ones((1, 2), dtype=np.float32)
+    calibration = MeanCalibration(line_FG, MEASURED, ResidualGenes.none(2), np.zeros(2))
+    further = Elsewhere().further((), ["x", "y"])
+    nothing = ResidualEffect(np.zeros(2), np.zeros(0, np.int64), further)
+    change = change_of(0.03 * np.repeat(LOG_FACTORS[:, None], 2, axis=1), np.ones(1))
+    arguments = Extrapolation.CONTEXT, change, np.ones(1), nothing
+    assert calibration.offset(*arguments).max() > 1
+    assert calibration.offset(*arguments, known=False).max() <= 0.5
 
 
 def test_what_was_never_seen_says_nothing_of_what_was(model: CellDiT) -> None:
-    weights = {Extrapolation.SEEN: (0.6, 0.5, 1.0), Extrapolation.UNSEEN: (0.0, 0.0, 0.0)}
+    weights = {None: (0.6, 0.5, 1.0), Extrapolation.UNSEEN: (0.0, 0.0, 0.0)}
     mean_calibration = replace(model.trained.mean_calibration, weights=weights)
     for kind in (Extrapolation.COMBINATION, Extrapolation.CONTEXT, None):
-        assert mean_calibration._weights_of(kind) == weights[Extrapolation.SEEN]
+        assert mean_calibration._weights_of(kind) == weights[None]
     assert mean_calibration._weights_of(Extrapolation.UNSEEN) == (0.0, 0.0, 0.0)
+    assert mean_calibration._weights_of(Extrapolation.SEEN) == SEEN_WEIGHTS
 
 
 def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT]) -> None:
@@ -170,17 +173,20 @@ def test_without_perturbations_there_is_none(train_tiny: Callable[..., CellDiT])
 
 
 def test_what_was_learned_earlier_is_kept() -> None:
-    curve = np.stack([LOG_FACTORS, 2 * LOG_FACTORS, 3 * LOG_FACTORS], axis=1).astype(np.float16)
     line = np.array([[1.0, 2.0, 3.0]], dtype=np.float32)
     nothing, on_target = ResidualGenes.none(3), OnTarget(-0.7, 0.2)
-    responses = Responses({("a", None): curve, None: curve})
-    earlier = MeanCalibration(line, responses, nothing, on_target, {None: (0.9, 0.2, 0.8)})
+    curve = np.stack([LOG_FACTORS, 2 * LOG_FACTORS, 3 * LOG_FACTORS], axis=1).astype(np.float16)
+    responses, variance_G = Responses({("a", None): curve, None: curve}), np.array([1.0, 2, 3])
+    weights = {None: (0.9, 0.2, 0.8)}
+    earlier = MeanCalibration(line, responses, nothing, variance_G, on_target, weights)
     tuned = MeanCalibration.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
     assert (tuned.weights, tuned.on_target) == (earlier.weights, on_target)
     np.testing.assert_array_equal(tuned.slopes_FG, [[3, 1]])
     np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
+    np.testing.assert_array_equal(tuned.variance_G, [3, 1])
     responses = Responses({("b", None): curve, None: 0 * curve})
-    own = MeanCalibration(2 * line, responses, nothing, OnTarget(), {None: (0.5, 0.5, 1.0)})
+    weights = {None: (0.5, 0.5, 1.0)}
+    own = MeanCalibration(2 * line, responses, nothing, variance_G, OnTarget(), weights)
     both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
     assert both.on_target == on_target
     tried = replace(earlier, weights={**earlier.weights, Extrapolation.COMBINATION: (0.8, 0.2, 1)})
@@ -213,6 +219,8 @@ def test_arrays_that_do_not_fit_are_refused(model: CellDiT) -> None:
     config, arrays = mean_calibration.to_config(), mean_calibration.arrays()
     assert MeanCalibration.from_config({}, {}, n).is_none
     with pytest.raises(ValueError, match="readout"):
-        MeanCalibration.from_config(config, arrays, n + 1)
+        MeanCalibration.from_config(config, {"readout": arrays["readout"]}, n + 1)
     with pytest.raises(ValueError, match="responses"):
         MeanCalibration.from_config(config, {**arrays, "curves": arrays["curves"][1:]}, n)
+    with pytest.raises(ValueError, match="variances"):
+        MeanCalibration.from_config(config, {**arrays, "variance": arrays["variance"][1:]}, n)

@@ -25,12 +25,11 @@ from celldit.calibration.means import MeanCalibration
 from celldit.calibration.rates.control import ControlRates
 from celldit.calibration.rates.fold_change import PSEUDO_RATE, FoldChanges
 from celldit.calibration.rates.means import MeanRates, mean_rates, measured_fold_change
+from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation, classify
-from celldit.conditions.population import Population
 from celldit.data.store import CellStore
 from celldit.effects.tables.projection import LEAST_ERROR
-from celldit.latent.autoencoder import Autoencoder
 
 MAX_CONDITIONS = 48
 MIN_CELLS = 20
@@ -44,8 +43,7 @@ FEW = 2.0
 def calibrate_effects(
     cells: CellStore,
     table: ConditionTable,
-    population: Population,
-    autoencoder: Autoencoder,
+    references: ReferenceControls,
     control_rates: ControlRates,
     mean_calibration: MeanCalibration,
     seed: int,
@@ -56,12 +54,14 @@ def calibrate_effects(
     ----------
     cells, table
         Training cells and their conditions.
-    population, autoencoder, control_rates, mean_calibration
-        The trained parts.
+    references
+        What stands in for controls, with the trained parts.
+    control_rates, mean_calibration
+        What was learned of means.
     seed
         Of the choice of conditions where there are very many.
     """
-    prior = population.prior
+    prior, autoencoder = references.population.prior, references.autoencoder
     if not prior.conditions and prior.elsewhere:
         # Nothing here tells how far tables are off: at least by what decoders are.
         return EffectCalibration(constant=LEAST_ERROR**2)
@@ -87,7 +87,7 @@ def calibrate_effects(
     compared = [prior.conditions[i] for i in pairs]
     rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
     seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
-    changes = FoldChanges(autoencoder, population, control_rates, mean_calibration)
+    changes = FoldChanges(references, control_rates, mean_calibration)
     unseen: list[Compared] = []
     seen: list[Compared] = []
     for q, (i, (control, treated)) in enumerate(pairs.items()):

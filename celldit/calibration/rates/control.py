@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from celldit.calibration.control_draws import control_draws
-from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, Decoded
+from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates
 from celldit.calibration.rates.means import mean_rates
+from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import ConditionTable
-from celldit.conditions.population import Population
 from celldit.data.store import CellStore
-from celldit.latent.autoencoder import Autoencoder
 
 __all__ = ["from_arrays", "measure_control_rates", "to_arrays", "with_earlier"]
 
 
 def measure_control_rates(
-    cells: CellStore, table: ConditionTable, population: Population, autoencoder: Autoencoder
+    cells: CellStore, table: ConditionTable, references: ReferenceControls
 ) -> ControlRates:
     """Mean counts per 10,000 in the controls of each context and time that have any.
 
@@ -30,8 +28,8 @@ def measure_control_rates(
     ----------
     cells, table
         Training cells and their conditions.
-    population, autoencoder
-        The trained parts.
+    references
+        What stands in for controls.
 
     Returns
     -------
@@ -39,11 +37,9 @@ def measure_control_rates(
         Float32, shape (G,), by (context, time).
     """
     controls = {i: c.stratum for i, c in enumerate(table.conditions) if c.is_control}
-    shape = autoencoder.n_tokens, autoencoder.token_dim
     rates: dict[tuple[str, float | None], np.ndarray] = {}
     for i, measured in mean_rates(cells, table.index, set(controls)).items():
-        draws = control_draws(population, shape, controls[i])
-        expected_G = np.maximum(Decoded.of(autoencoder, draws).rate_G, 1e-6)
+        expected_G = np.maximum(references.of(controls[i]).rate_G, 1e-6)
         total_G = measured.mean_G - PSEUDO_RATE + measured.of_one
         rates[controls[i]] = (total_G / (1 + measured.of_one / expected_G)).astype(np.float32)
     return rates

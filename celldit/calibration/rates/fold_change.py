@@ -20,45 +20,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.calibration.control_draws import control_draws
-from celldit.calibration.means import MeanCalibration, ResidualEffect, mean_shift
+from celldit.calibration.means import MeanCalibration, ResidualEffect
+from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.conditions.population import Population
 from celldit.conditions.strata import StratumKey
-from celldit.latent.autoencoder import Autoencoder
 
 ControlRates = Mapping[StratumKey, np.ndarray]
 PSEUDO_RATE = 0.05  # counts per 10,000: below this a gene counts as hardly expressed
-
-
-class Decoded(NamedTuple):
-    """What some latents are decoded to, on average over them.
-
-    Attributes
-    ----------
-    z_NKD
-        The latents.
-    rate_G, log_rate_G
-        Mean expected counts per 10,000 of each gene, and the mean of their logarithms.
-    """
-
-    z_NKD: Tensor
-    rate_G: np.ndarray
-    log_rate_G: np.ndarray
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, autoencoder: Autoencoder, z_NKD: Tensor) -> Decoded:
-        """Decode N latents."""
-        log_NG = autoencoder.decoder.log_rate(z_NKD.flatten(1))
-        log_rate_G = log_NG.mean(0, dtype=torch.float64).numpy()
-        return cls(z_NKD, log_NG.exp_().mean(0, dtype=torch.float64).numpy(), log_rate_G)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,45 +43,31 @@ class FoldChanges:
 
     Attributes
     ----------
-    autoencoder
-        For its decoder.
-    population
-        Where control cells lie and how they scatter.
+    references
+        What stands in for control cells.
     control_rates
         Measured rates; where it knows none of a stratum, decoded ones stand in.
     mean_calibration
         What corrects decoded rates.
     """
 
-    autoencoder: Autoencoder
-    population: Population
+    references: ReferenceControls
     control_rates: ControlRates
     mean_calibration: MeanCalibration
 
-    @cached_property
-    def _controls(self) -> dict[StratumKey, Decoded]:
-        """Controls of the strata so far: most conditions share theirs."""
-        return {}
-
-    def _control(self, stratum: StratumKey, reference_F: np.ndarray | None) -> Decoded:
-        if stratum not in self._controls:
-            shape = self.autoencoder.n_tokens, self.autoencoder.token_dim
-            drawn = control_draws(self.population, shape, stratum, reference_F)
-            self._controls[stratum] = Decoded.of(self.autoencoder, drawn)
-        return self._controls[stratum]
-
     def control_rate(self, stratum: StratumKey, reference_F: np.ndarray | None) -> np.ndarray:
         """Counts per 10,000 in the controls of a stratum, measured or else decoded, shape (G,)."""
-        measured_G = self.control_rates.get(stratum)
-        found = self._control(stratum, reference_F).rate_G if measured_G is None else measured_G
-        return np.asarray(found, dtype=np.float64)
+        found_G = self.control_rates.get(stratum)
+        if found_G is None:
+            found_G = self.references.of(stratum, reference_F).rate_G
+        return np.asarray(found_G, dtype=np.float64)
 
     def of(
         self,
         stratum: StratumKey,
         kind: Extrapolation | None,
         beyond: ResidualEffect,
-        effect_F: np.ndarray | None = None,
+        effect_F: np.ndarray,
         reference_F: np.ndarray | None = None,
         move: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -121,24 +80,21 @@ class FoldChanges:
         kind, beyond
             How far the condition is from training, and what is known of it beyond the latent.
         effect_F
-            Shift of the latent, the same for every cell; None for none.
+            The effect model's shift of the latent.
         reference_F
             Mean latent of the controls where training had none.
         move
-            Control cells (N, K, D) to predicted cells, before the shift; None moves nothing.
+            Control cells (N, K, D) to predicted cells; None for the shift, the same for every cell.
         """
-        before = self._control(stratum, reference_F)
-        moved = before.z_NKD if move is None else move(before.z_NKD)
-        if effect_F is not None:
-            moved = moved + torch.from_numpy(effect_F.astype(np.float32)).view(*moved.shape[1:])
-        after = Decoded.of(self.autoencoder, moved)
-        offset_G = self.mean_calibration.offset_of(
-            stratum,
-            kind,
-            after.log_rate_G - before.log_rate_G,
-            mean_shift(before.z_NKD, moved),
-            beyond,
-        )
+        before = self.references.of(stratum, reference_F)
+        z_NKD = before.z_NKD
+        if move is None:
+            moved = z_NKD + torch.from_numpy(effect_F.astype(np.float32)).view(z_NKD.shape[1:])
+        else:
+            moved = move(z_NKD)
+        after = before.change(moved)
+        known = self.references.responses.knows(stratum)
+        offset_G = self.mean_calibration.offset(kind, after, effect_F, beyond, known=known)
         base_G = self.control_rate(stratum, reference_F)
 
         def ratio(after_G: np.ndarray) -> np.ndarray:
@@ -153,5 +109,6 @@ class FoldChanges:
 
     @cached_property
     def _ceiling_G(self) -> np.ndarray:
-        ceiling_G: np.ndarray = self.autoencoder.decoder.log_ceiling.exp().double().numpy()
+        ceiling = self.references.autoencoder.decoder.log_ceiling.exp()
+        ceiling_G: np.ndarray = ceiling.double().numpy()
         return ceiling_G

@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from celldit.calibration.control_draws import N_CELLS
 from celldit.calibration.effects import Spread
 from celldit.calibration.rates.fold_change import PSEUDO_RATE, ControlRates, FoldChanges
 from celldit.calibration.rates.means import mean_rates
+from celldit.calibration.reference_controls import N_CELLS
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
@@ -92,8 +92,7 @@ def effects_of(
     """
     new = NewControls({}, {}, {}) if controls is None else controls
     rates = {**trained.control_rates, **new.rates}
-    parts = trained.autoencoder, trained.population
-    changes = FoldChanges(*parts, rates, trained.mean_calibration)
+    changes = FoldChanges(trained.reference_controls, rates, trained.mean_calibration)
     distinct = list(dict.fromkeys(conditions))
     for start in range(0, len(distinct), at_once):
         yield from _block(trained, distinct[start : start + at_once], new, changes)
@@ -113,6 +112,7 @@ def _block(
     )
     mapping = transport_map(trained, Route(before, each, each.row), Sampler())
     extrapolations = requested.extrapolations(trained)
+    effects_QF = requested.embedding.effects_QKD.flatten(1).double().numpy()
     beyond = trained.mean_calibration.beyond(
         population.prior, trained.genes, requested.conditions, requested.references
     )
@@ -127,7 +127,8 @@ def _block(
             stratum,
             extrapolations[row],
             beyond[row],
-            reference_F=reference_F,
+            effects_QF[row],
+            reference_F,
             move=partial(_at, mapping, np.full(N_CELLS, row)),
         )
         base_G = changes.control_rate(stratum, reference_F)

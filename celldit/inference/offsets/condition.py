@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from celldit.calibration.control_draws import control_draws
 from celldit.calibration.means import ResidualEffect
 from celldit.inference.batch import BLOCK, ConditionBatch, blocks_of
 from celldit.inference.maps.transport import Route, Sampler, transport_map
@@ -37,6 +36,8 @@ def condition_offsets(
     controls = ConditionBatch.of_rows(trained, [c.control() for c in conditions], rows)
     route = Route(controls, replace(target, row=rows), rows)
     by_transport = transport_map(trained, route, Sampler(config=config))
+    references = trained.reference_controls
+    effects_QF = target.embedding.effects_QKD.flatten(1).double().numpy()
     n_strata = len({c.stratum for c in conditions})
     blocks = blocks_of(trained, conditions)
     place = {q: (i, at) for i, block in enumerate(blocks) for at, q in enumerate(block.tolist())}
@@ -53,13 +54,15 @@ def condition_offsets(
         if conditions[q].is_control:
             return torch.zeros(len(trained.genes))
         stratum = conditions[q].stratum
-        reference_F = target.references.get(stratum)
-        z_NKD = control_draws(trained.population, trained.shape, stratum, reference_F)
-        moved_NKD = by_transport(z_NKD, np.full(len(z_NKD), q))
-        ends = z_NKD, moved_NKD
+        own = references.of(stratum, target.references.get(stratum))
+        change = own.change(by_transport(own.z_NKD, np.full(len(own.z_NKD), q)))
         block, at = place[q]
         found_G = trained.mean_calibration.offset(
-            trained.autoencoder, stratum, extrapolations[q], *ends, beyond(block)[at]
+            extrapolations[q],
+            change,
+            effects_QF[q],
+            beyond(block)[at],
+            known=references.responses.knows(stratum),
         )
         return torch.from_numpy(found_G.astype(np.float32))
 
