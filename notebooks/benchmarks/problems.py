@@ -139,6 +139,19 @@ def tal1(cell_type: str, path: Path) -> HeldOut:
     )
 
 
+def mixed_tal1(path: Path) -> HeldOut:
+    """The chimeras without cell types told; a third of the knocked-out cells hidden."""
+    embryo = ad.read_h5ad(path)
+    mutant = (embryo.obs["perturbation"] != "control").to_numpy()
+    of_type = embryo.obs["cell_type"][mutant].value_counts()
+    both = embryo.obs["cell_type"].isin(of_type[of_type > 30].index).to_numpy()
+    hidden = mutant & (np.random.default_rng(0).random(embryo.n_obs) < 0.35)
+    train = embryo[both & ~hidden].copy()
+    cd.CellDiT.setup_anndata(train, perturbation_key="perturbation", control="control")
+    controls, truth = embryo[both & ~mutant].copy(), embryo[both & hidden].copy()
+    return HeldOut("Tal1 without types", train, controls, truth, "perturbation", None)
+
+
 def problems(folder: Path | None = None) -> dict[str, Callable[[], HeldOut]]:
     """Every problem by its name, not yet loaded; some need data that celldit does not bundle."""
     made: dict[str, Callable[[], HeldOut]] = {}
@@ -148,6 +161,7 @@ def problems(folder: Path | None = None) -> dict[str, Callable[[], HeldOut]]:
         made[f"kang-{cell_type}"] = lambda cell_type=cell_type: kang_type(cell_type)
     made["papalexi"], made["norman"] = papalexi, norman
     if folder is not None:
+        made["tal1-mixed"] = lambda: mixed_tal1(folder / "tal1_chimera.h5ad")
         for tissue in ("Neural crest", "Endothelium"):
             path = folder / "tal1_chimera.h5ad"
             made[f"tal1-{tissue}"] = lambda tissue=tissue, path=path: tal1(tissue, path)
