@@ -17,6 +17,7 @@ of measured cells does. Squared error is over squared effect, of all genes.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -28,7 +29,6 @@ from race_cellflow import Task, ask_cellflow
 from celldit import CellDiT
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.evaluation.benchmark.problems import Posed, pose, problems
 from celldit.inference import edits
 from celldit.inference.counterfactual import predict
 from celldit.inference.options import SamplingOptions
@@ -37,6 +37,9 @@ from celldit.inference.solver import SolverConfig
 from celldit.inference.maps.transport import Sampler
 from celldit.io.shards import Output
 from celldit.io.write import PredictedCells
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+from held_out import Posed, pose, problems  # noqa: E402
 
 HELD_OUT, PEER_STEPS = "8 knock-outs in rep_3", 1600
 SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8))

@@ -33,7 +33,6 @@ from torch import Tensor
 
 import celldit as cd
 from celldit.evaluation import metrics as measure
-from celldit.evaluation.benchmark import pose, problems
 from celldit.flow import (
     CellNoise,
     LinearPath,
@@ -51,6 +50,9 @@ from celldit.flow.anchored import AnchoredFlow, FlowCondition, NetworkConfig
 from celldit.flow.solvers import EulerMaruyama
 from celldit.nn.dit import DiTConfig
 from celldit.nn.mlp import MLPConfig
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+from held_out import pose, problems  # noqa: E402
 
 NETWORKS: dict[str, NetworkConfig] = {"dit": DiTConfig(), "mlp": MLPConfig()}
 ODE_STEPS, SDE_STEPS = (1, 2, 4, 8, 16, 32), (50, 100, 250, 500, 1000)

@@ -24,6 +24,7 @@ import argparse
 import datetime
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -38,9 +39,11 @@ from sklearn.decomposition import PCA
 from celldit import CellDiT
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
-from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.flow.losses import energy_distance_loss
 from celldit.training.config import TrainingConfig
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+from held_out import Posed, Problem, pose, problems  # noqa: E402
 
 CHOSEN = {"CD14 Mono", "3 combinations", "8 knock-outs in rep_3"}
 BUDGETS: tuple[int | None, ...] = (0, 2, 3, 4, 6, None)

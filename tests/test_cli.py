@@ -63,7 +63,7 @@ def test_help_is_fast_and_lists_every_command():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
     text = call("--help").stdout
-    commands = ("demo", "train", "predict", "generate", "evaluate", "info", "benchmark")
+    commands = ("demo", "train", "predict", "generate", "evaluate", "info", "submission")
     for name in commands:
         assert name in text
         assert "Usage" in call(name, "--help").stdout
@@ -272,8 +272,6 @@ def test_errors_are_one_sentence(folder, tmp_path):
     assert "Did you mean 'pearson'" in sentence(
         "evaluate", folder / "predicted.h5ad", screen, "--metric", "pearsom"
     )
-    assert "Did you mean 'kang'" in sentence("benchmark", "--dataset", "kangg", "-o", tmp_path)
-    assert "There is no settings file" in sentence("benchmark", "gone.toml", "-o", tmp_path)
     text = sentence("predict", model, screen, "-p", "A", "-o", tmp_path / "x.csv")
     assert "must end in .h5ad or .zarr" in text
     text = sentence("generate", model, 5, "-o", tmp_path / "x.csv")
@@ -357,7 +355,7 @@ def test_info_tells_the_scores(folder, tiny_model):
 
 
 def test_every_command_can_be_scripted():
-    for name in ("demo", "train", "predict", "generate", "evaluate", "info", "benchmark"):
+    for name in ("demo", "train", "predict", "generate", "evaluate", "info", "submission"):
         text = call(name, "--help").stdout
         for option in ("--json", "--debug"):
             assert option in text, name
@@ -536,27 +534,10 @@ def test_demo_command_keeps_other_files(tmp_path):
     assert (tmp_path / "table.csv").read_text() == "mine"
 
 
-def test_benchmark_runs_what_a_file_declares(folder, tmp_path):
-    declared = folder / "benchmark.toml"
-    declared.write_text(
-        'methods = ["no change"]\n[[data]]\nname = "mine"\npath = "screen.h5ad"\n'
-        'perturbation_key = "perturbation"\ncovariate_keys = ["donor"]\n'
-        '[[problem]]\ndata = "mine"\nby = "context"\ntest = ["d3"]\n'
-    )
-    arguments = ("benchmark", declared, "-o", tmp_path / "out")
-    results = json.loads(call(*arguments, "--json").stdout)
-    assert [cell["method"] for cell in results["results"]] == ["no change"]
-    assert "mine: d3" in call(*arguments).stdout
-    assert "Did you mean 'mean shift'" in sentence(*arguments, "--method", "mean shfit")
-
-
-def test_benchmark_lists_what_would_run():
-    quick = json.loads(call("benchmark", "--list", "--json").stdout)
-    assert len(quick["problems"]) == 6
-    assert quick["seeds"] == [0]
-    full = json.loads(call("benchmark", "--list", "--json", "--full", "--dataset", "kang").stdout)
-    assert len(full["problems"]) > 8
-    assert full["seeds"] == [0, 1, 2]
+def test_a_command_that_left_says_what_does_its_work():
+    said = sentence("benchmark", "problems.toml", "--full", "-o", "out")
+    assert "celldit evaluate --report FILE.html --baselines" in said
+    assert "benchmark" not in call("--help").stdout
 
 
 def test_a_baseline_is_predicted_scored_and_submitted(folder, tmp_path):

@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from celldit.cli.demo import EQUAL, FILES, run_demo
+from celldit.cli.demo import EQUAL, FILES, METRICS, run_demo
 from celldit.errors import FileError
-from celldit.evaluation.benchmark import METRICS, Problem
 from celldit.evaluation.compare import CEILING
 
-PROBLEM = Problem("small", "two", "pair", (("A", "d3"), ("B", "d3")), "two")
+HELD_OUT = (("A", "d3"), ("B", "d3"))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def done(tmp_path_factory, _tiny_screen):
     result = run_demo(
         folder,
         adata=_tiny_screen,
-        problem=PROBLEM,
+        held_out=HELD_OUT,
         tokenizer="modules",
         max_epochs=0,
         n_cells=20,
@@ -76,4 +75,4 @@ def test_what_it_says_follows_from_the_table(done):
 def test_existing_files_are_refused(done, tiny_screen):
     folder, _, _ = done
     with pytest.raises(FileError, match="exist already"):
-        run_demo(folder, adata=tiny_screen, problem=PROBLEM, console=Console(quiet=True))
+        run_demo(folder, adata=tiny_screen, held_out=HELD_OUT, console=Console(quiet=True))

@@ -17,7 +17,7 @@ from celldit.cli.demo import run_demo
 from celldit.data.counts import select_matrix
 from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.fields import Fields
-from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.errors import FileError, InputError
 from celldit.evaluation.baselines import Additive, predict_anndata
 from celldit.evaluation.expression import read_predicted
 from celldit.evaluation.task import Task
@@ -200,31 +200,6 @@ def test_baselines_of_other_genes(tiny_screen: ad.AnnData) -> None:
     unlabelled = Fields(covariate_keys=("donor",))
     with pytest.raises(InputError, match="The fields name no perturbation_key"):
         predict_anndata(fitted, cells, ["A"], unlabelled)
-
-
-def test_a_benchmark_of_data_that_nobody_bundled() -> None:
-    from celldit.evaluation.benchmark.problems import set_up
-
-    with pytest.raises(UnknownNameError, match=r"data set of the benchmark 'kung'.*mean 'kang'"):
-        set_up("kung")
-
-
-def test_a_problem_without_its_data(tmp_path: Path) -> None:
-    from celldit.evaluation.benchmark.declared import read_declaration
-
-    path = tmp_path / "benchmark.toml"
-    path.write_text('[[problem]]\nby = "context"\ntest = ["d1"]\n')
-    with pytest.raises(InputError, match=r'needs data = "..."'):
-        read_declaration(path)
-
-
-def test_another_file_among_the_results(tmp_path: Path) -> None:
-    from celldit.evaluation.benchmark.run import collect
-
-    (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / "mine.json").write_text('{"a": 1}')
-    with pytest.raises(FileError, match=r"mine\.json is no result of the benchmark; delete it"):
-        collect(tmp_path)
 
 
 def test_predictions_without_expression(tiny_screen: ad.AnnData) -> None:

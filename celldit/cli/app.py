@@ -9,7 +9,6 @@ import typer
 
 from celldit import __version__
 from celldit.cli.commands.baseline import baseline
-from celldit.cli.commands.benchmark import benchmark
 from celldit.cli.commands.demo import demo
 from celldit.cli.commands.effects import effects
 from celldit.cli.commands.effects_table import effects_table
@@ -25,6 +24,8 @@ from celldit.cli.commands.predict import predict
 from celldit.cli.commands.submission import submission
 from celldit.cli.commands.summary import summary
 from celldit.cli.commands.train import train
+from celldit.cli.guard import guard
+from celldit.errors import InputError
 
 __all__ = ["app"]
 
@@ -40,7 +41,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "The way through": (demo, train, predict, generate, effects, evaluate),
     "What was measured": (responders, interactions, dose_response),
     "What next, and for others": (next_perturbations, explore, effects_table, summary, info),
-    "Comparisons": (baseline, benchmark, submission),
+    "Comparisons": (baseline, submission),
 }
 RENAMED: dict[Callable[..., Any], str] = {next_perturbations: "next"}
 #: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
@@ -64,9 +65,21 @@ for heading, commands in COMMANDS.items():
     for command in commands:
         app.command(
             RENAMED.get(command),
-            no_args_is_help=command not in (demo, benchmark),
+            no_args_is_help=command is not demo,
             rich_help_panel=heading,
         )(_with_expert_options_apart(command))
+
+
+@app.command(
+    hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def benchmark() -> None:
+    """Say what does the work of a command that left."""
+    with guard():
+        raise InputError(
+            "There is no celldit benchmark any more: hold conditions out with cd.pp.split, train "
+            "on the rest, and compare with celldit evaluate --report FILE.html --baselines."
+        )
 
 
 def _show_version(requested: bool) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -16,20 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from celldit import datasets
+from celldit.data import check_no_leak, setup_anndata, split
+from celldit.data.fields import Fields
 from celldit.errors import FileError
-from celldit.evaluation.benchmark import (
-    CELLDIT,
-    METRICS,
-    Posed,
-    Problem,
-    Verdict,
-    baseline_methods,
-    judge,
-    pose,
-    problems,
-)
-from celldit.evaluation.benchmark.verdict import LABELS
+from celldit.evaluation.baselines import predict_baseline
 from celldit.evaluation.compare import CEILING, compare
+from celldit.evaluation.verdict import LABELS, Verdict, judge
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
 from celldit.progress import quietly
@@ -38,6 +31,13 @@ from celldit.report.report import report
 
 __all__ = ["FILES", "DemoResult", "run_demo"]
 
+CELLDIT = "celldit"
+METRICS = ("pearson", "nmse", "energy")
+#: Knock-outs that are held out in one replicate.
+HELD_OUT = tuple(
+    (knock_out, "rep_3")
+    for knock_out in ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4", "STAT2", "UBE2L6")
+)
 #: What the demo writes, and what each file is.
 FILES = {
     "predicted.h5ad": "control cells of replicate 3 as if each gene had been knocked out",
@@ -50,7 +50,44 @@ FILES = {
 }
 #: Ends the names of columns measured with equal numbers of cells.
 EQUAL = "_equal"
-_BASELINES = ("no change", "mean shift", "additive ridge", "nearest")
+BASELINES = ("no change", "mean shift", "additive ridge", "nearest")
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What is learned from, and what is to be predicted.
+
+    Parameters
+    ----------
+    train
+        Cells to learn from, controls of every context included.
+    truth
+        The perturbed cells that were held out.
+    controls
+        Control cells of the contexts held out, from which predictions start.
+    perturbations
+        Labels to predict.
+    """
+
+    train: ad.AnnData
+    truth: ad.AnnData
+    controls: ad.AnnData
+    perturbations: list[str]
+
+    @classmethod
+    def of(cls, adata: ad.AnnData, held_out: Sequence[tuple[str, str]]) -> Sides:
+        """Hold (perturbation, context) pairs out, and make sure that no such cell is trained on."""
+        fields = Fields.from_anndata(adata)
+        key, (where,) = fields.perturbation_key, fields.covariate_keys
+        assert key is not None
+        adata = adata.copy()
+        split(adata, "pair", test=held_out)
+        is_test = (adata.obs.pop("split") == "test").to_numpy()
+        train, truth = adata[~is_test].copy(), adata[is_test].copy()
+        check_no_leak(train, truth)
+        own = (train.obs[key] == fields.control) & train.obs[where].isin(set(truth.obs[where]))
+        labels = sorted(set(truth.obs[key].astype(str)))
+        return cls(train, truth, train[own.to_numpy()].copy(), labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +118,7 @@ def run_demo(
     *,
     seed: int = 0,
     adata: ad.AnnData | None = None,
-    problem: Problem | None = None,
+    held_out: Sequence[tuple[str, str]] = HELD_OUT,
     tokenizer: str = "gene_sets",
     max_epochs: int | None = None,
     n_cells: int = 1000,
@@ -96,9 +133,9 @@ def run_demo(
         Folder for the files of :data:`FILES`, each written whole or not at all.
     seed
         Of everything random.
-    adata, problem
-        Other data, set up, and what to hold out of them; by default eight knock-outs in one
-        replicate of :func:`celldit.datasets.papalexi`.
+    adata, held_out
+        Other data, set up with one covariate, and the (perturbation, context) pairs to hold out of
+        them; by default eight knock-outs in one replicate of :func:`celldit.datasets.papalexi`.
     tokenizer, max_epochs
         As in :class:`celldit.CellDiT` and :meth:`celldit.CellDiT.train`.
     n_cells
@@ -124,24 +161,25 @@ def run_demo(
         raise FileError(f"{folder} is a file, where the demo needs a folder; name another.")
     paths = [folder / name for name in FILES]
     refuse_existing(paths, overwrite=overwrite)
-    posed = pose(problem or problems()[0], adata)
-    _introduce(posed, console)
-    # From here on nothing sees the cells that were held out.
-    blinded = replace(posed, truth=posed.truth[:0].copy())
-    model = CellDiT(blinded.train, tokenizer)
+    sides = Sides.of(_papalexi() if adata is None else adata, held_out)
+    train, controls, labels = sides.train, sides.controls, sides.perturbations
+    _introduce(sides, console)
+    model = CellDiT(train, tokenizer)
     model.train(max_epochs, seed=seed, enable_progress_bar=not console.quiet)
     with working("predicting", console):
-        predicted = model.predict(blinded.controls, perturbations=blinded.perturbations, seed=seed)
-        predictions = {name: baseline_methods()[name](blinded, seed) for name in _BASELINES}
+        predicted = model.predict(controls, perturbations=labels, seed=seed)
+        predictions = {
+            name: predict_baseline(name, train, controls, labels, seed=seed) for name in BASELINES
+        }
     predictions[CELLDIT] = predicted
     with working(f"generating {n_cells:,} cells", console):
         generated = model.generate(n_cells, seed=seed)
     with working("comparing", console):
-        table = compare_both_ways(predictions, posed, seed)
-    _write(folder, predicted, generated, table, posed, console)
+        table = compare_both_ways(predictions, sides, seed)
+    _write(folder, predicted, generated, table, sides, console)
     with working("writing a report", console), quietly():
         others = {n: cells for n, cells in predictions.items() if n not in (CELLDIT, NO_CHANGE)}
-        _report(folder / "report.html", predicted, others, posed, seed)
+        _report(folder / "report.html", predicted, others, sides, seed)
     equal = table[[f"{metric}{EQUAL}" for metric in METRICS]].set_axis(list(METRICS), axis=1)
     verdicts, verdicts_equal = (
         judge(values.to_dict("index"), METRICS, CELLDIT) for values in (table, equal)
@@ -152,7 +190,7 @@ def run_demo(
     return result
 
 
-def compare_both_ways(predictions: dict[str, ad.AnnData], posed: Posed, seed: int) -> pd.DataFrame:
+def compare_both_ways(predictions: dict[str, ad.AnnData], sides: Sides, seed: int) -> pd.DataFrame:
     """The measures on all cells, and beside them with equal numbers of cells."""
     with warnings.catch_warnings():
         # Conditions too small for two halves: left out of every row alike.
@@ -160,8 +198,8 @@ def compare_both_ways(predictions: dict[str, ad.AnnData], posed: Posed, seed: in
         whole, equal = (
             compare(
                 predictions,
-                posed.truth,
-                posed.controls,
+                sides.truth,
+                sides.controls,
                 metrics=METRICS,
                 equal_cells=flag,
                 seed=seed,
@@ -169,6 +207,17 @@ def compare_both_ways(predictions: dict[str, ad.AnnData], posed: Posed, seed: in
             for flag in (False, True)
         )
     return whole.join(equal, rsuffix=EQUAL)
+
+
+def _papalexi() -> ad.AnnData:
+    adata = datasets.papalexi()
+    setup_anndata(
+        adata,
+        perturbation_key="perturbation",
+        covariate_keys=["replicate"],
+        size_factor_key="total_umis",
+    )
+    return adata
 
 
 @contextmanager
@@ -181,12 +230,12 @@ def working(what: str, console: Console) -> Iterator[None]:
         progress.update(task, total=1, completed=1)
 
 
-def _introduce(posed: Posed, console: Console) -> None:
-    train = posed.train
+def _introduce(sides: Sides, console: Console) -> None:
+    train = sides.train
     console.print(
         f"Training on {train.n_obs:,} cells x {train.n_vars} genes. Held out: "
-        f"{', '.join(posed.perturbations)}, {posed.truth.n_obs:,} cells, to be predicted from "
-        f"{posed.controls.n_obs:,} control cells.",
+        f"{', '.join(sides.perturbations)}, {sides.truth.n_obs:,} cells, to be predicted from "
+        f"{sides.controls.n_obs:,} control cells.",
         highlight=False,
     )
 
@@ -196,7 +245,7 @@ def _write(
     predicted: ad.AnnData,
     generated: ad.AnnData,
     table: pd.DataFrame,
-    posed: Posed,
+    sides: Sides,
     console: Console,
 ) -> None:
     with working("writing", console):
@@ -205,19 +254,19 @@ def _write(
         with whole_file(folder / "table.csv") as path:
             table.to_csv(path)
         with whole_file(folder / "effects.png") as path:
-            draw_effects(path, posed, predicted)
+            draw_effects(path, sides, predicted)
 
 
 def _report(
-    path: Path, predicted: ad.AnnData, others: dict[str, ad.AnnData], posed: Posed, seed: int
+    path: Path, predicted: ad.AnnData, others: dict[str, ad.AnnData], sides: Sides, seed: int
 ) -> None:
     with warnings.catch_warnings():
         # The same as in the tables.
         warnings.filterwarnings("ignore", message=".*scores are missing.*")
         report(
             predicted,
-            posed.truth,
-            posed.controls,
+            sides.truth,
+            sides.controls,
             path,
             name=CELLDIT,
             title="The demo: knock-outs in a replicate without them",
@@ -230,15 +279,15 @@ def _report(
         )
 
 
-def draw_effects(path: Path, posed: Posed, predicted: ad.AnnData) -> None:
+def draw_effects(path: Path, sides: Sides, predicted: ad.AnnData) -> None:
     """Draw predicted against measured effects, a panel for each perturbation, as PNG."""
     from matplotlib import pyplot
     from matplotlib.figure import Figure
 
     from celldit import pl
 
-    measured = ad.concat([posed.controls, posed.truth])
-    measured.uns = posed.controls.uns
+    measured = ad.concat([sides.controls, sides.truth])
+    measured.uns = sides.controls.uns
     drawn = pl.effect(measured, predicted, n_genes=6, show=False)
     axes = drawn if isinstance(drawn, list) else [drawn]
     for ax in axes:

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError
-from celldit.evaluation.benchmark.verdict import Verdict, judge
 from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
 from celldit.evaluation.ceiling import score
 from celldit.evaluation.compare import CEILING, averages, score_halves
@@ -23,6 +22,7 @@ from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
 from celldit.evaluation.uncertainty import detectable
+from celldit.evaluation.verdict import Verdict, judge
 
 __all__ = ["NO_CHANGE", "Numbers", "measure"]
 

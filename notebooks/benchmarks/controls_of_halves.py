@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from held_out import set_up
 
 from celldit.data.labels.labels import parts
-from celldit.evaluation.benchmark.problems import set_up
 from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import discrimination_scores
 from celldit.evaluation.task import Task

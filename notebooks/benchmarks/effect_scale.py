@@ -23,12 +23,12 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np
 import pandas as pd
+from held_out import describe_machine
 from scale import peak_gb
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.effects import sharing
 from celldit.effects.fit_prior import fit_prior
-from celldit.evaluation.benchmark.machine import describe_machine
 
 N_DIMS, N_CELLS, N_CONTROLS, N_BATCHES = 48, 5, 500, 3
 SIZES = (300, 1_700, 7_000)

@@ -35,10 +35,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import anndata as ad
 import numpy as np
 import pandas as pd
+from held_out import describe_machine
 from simulated_screen import CONTROL, KEYS, Layout, World, lay_out, make_world, write_store
 
 import celldit as cd
-from celldit.evaluation.benchmark.machine import describe_machine
 
 HIDDEN_ACTIVE, HIDDEN_INACTIVE = 45, 15
 N_TRUTH, N_CONTROLS, N_MEASURED = 400, 300, 4_000

@@ -29,16 +29,14 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from held_out import Posed, Problem, baseline_methods, celldit_method, pose, problems
 from peers import peer_methods
 from scipy import sparse
 
 import celldit as cd
-from celldit.cli.commands.benchmark import celldit_method
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import CellditError
-from celldit.evaluation.benchmark import baseline_methods
-from celldit.evaluation.benchmark.problems import Posed, Problem, pose, problems
 from celldit.evaluation.challenge.methods import compare_panels
 from celldit.evaluation.resampling import progress
 from celldit.training import TrainingConfig
@@ -62,8 +60,7 @@ def posed_problems(asked: list[str], data: Path | None, quick: bool) -> list[tup
     """What is held out: knock-outs in a replicate, pairs, cell types, and Tal1 in a lineage."""
     found = []
     for problem in problems(full=not quick):
-        wanted = "knock-outs in" in problem.group or problem.group == "3 combinations"
-        if problem.dataset in asked and (wanted or problem.by == "context"):
+        if problem.dataset in asked:
             found.append((problem, pose(problem)))
     if "tal1" in asked:
         if data is None:
@@ -73,7 +70,7 @@ def posed_problems(asked: list[str], data: Path | None, quick: bool) -> list[tup
         adata.obs["size_factor"] *= float(np.median(np.asarray(adata.X.sum(1))))
         cd.CellDiT.setup_anndata(adata, **TAL1)
         for lineage in ("Endothelium", "Neural crest"):
-            problem = Problem("tal1", lineage, "context", (lineage,), "each lineage")
+            problem = Problem("tal1", lineage, "context", (lineage,))
             found.append((problem, pose(problem, adata)))
     return found
 

@@ -9,12 +9,10 @@ import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
-from scipy import sparse
 
 from celldit import datasets
 from celldit.data import check_no_leak, setup_anndata, split
 from celldit.errors import InputError
-from celldit.evaluation.benchmark import Problem, pose
 
 Sides = tuple[ad.AnnData, ad.AnnData]
 
@@ -153,18 +151,3 @@ def test_genes_chosen_and_cut_out_are_found(screen: ad.AnnData) -> None:
     adata = adata[:, adata.var["highly_variable"]].copy()
     with pytest.raises(InputError, match="highly variable genes were chosen"):
         check_no_leak(*sides(adata))
-
-
-def test_the_benchmark_takes_what_was_fitted_away(screen: ad.AnnData) -> None:
-    """Methods are handed nothing that knows the test cells, and components alone are no failure."""
-    adata = screen.copy()
-    pca(adata)
-    adata.obsp["distances"] = sparse.identity(adata.n_obs, format="csr")
-    posed = pose(Problem("norman", "one", "combination", ("KLF1+MAP2K6",), "one"), adata)
-    for side in (posed.train, posed.controls):
-        assert len(side.obsm) == len(side.varm) == len(side.obsp) == 0
-        assert set(side.uns) == {"celldit", "source"}
-    assert "X_pca" in adata.obsm
-    genes_seurat(adata := screen.copy())
-    with pytest.raises(InputError, match="highly_variable"):
-        pose(Problem("norman", "one", "combination", ("KLF1+MAP2K6",), "one"), adata)

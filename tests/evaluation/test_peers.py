@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from celldit.errors import CellditError, InputError, UnknownNameError
-from celldit.evaluation.benchmark import Problem, pose
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "benchmarks"))
+from held_out import Problem, pose
 from peers import PEERS, environment, peer_methods
 from peers import run as peers_run
 from peers.environment import CannotRun
 from peers.exchange import read_points, write_request
 from side_by_side import predict
 
-SMALL = Problem("small", "A in d3", "pair", (("A", "d3"),), "A in d3")
+SMALL = Problem("small", "A in d3", "pair", (("A", "d3"),))
 
 
 FAKE = """

@@ -86,7 +86,7 @@ def read_prediction(target: Path) -> set[float]:
 
 KINDS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], set[float]]]] = {
     "model": (write_model, read_model),
-    "benchmark.json": (write_table, read_table),
+    "table.json": (write_table, read_table),
     "cells.h5ad": (write_cells, read_cells),
     "predicted.h5ad": (write_prediction, read_prediction),
     "predicted.zarr": (write_prediction, read_prediction),

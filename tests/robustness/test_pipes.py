@@ -17,8 +17,6 @@ from celldit import CellDiT
 from celldit.cli.app import app
 from celldit.cli.train_settings import TrainSettings
 from celldit.errors import CellditError
-from celldit.evaluation.benchmark.declared import read_declaration
-from celldit.evaluation.benchmark.table import render_table
 from celldit.io.files import read_h5ad
 from celldit.pretrained import Pretrained
 from celldit.tokenizers import GeneSets, read_gmt
@@ -66,8 +64,6 @@ READ: dict[str, Callable[[Path, Any, ad.AnnData], Any]] = {
     "gene sets of a tokenizer": lambda p, m, a: GeneSets(gmt=p),
     "gene sets as features": lambda p, m, a: cd.pp.gene_features(a, str(p), allow_missing=True),
     "settings": lambda p, m, a: TrainSettings.from_toml(p),
-    "declared problems": lambda p, m, a: read_declaration(p),
-    "results": lambda p, m, a: render_table(p),
     "a folder of checkpoints": lambda p, m, a: CellDiT(a, "modules").train(0, checkpoint_dir=p),
     "an output": lambda p, m, a: m.predict(perturbations="A", out=p),
     "a folder of shards": lambda p, m, a: m.predict(perturbations="A", out=p, shard="1/1"),

@@ -8,12 +8,12 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+from held_out import Posed
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError
-from celldit.evaluation.benchmark.problems import Posed
 
 __all__ = ["read_points", "write_request"]
 

@@ -17,7 +17,7 @@ class Peer:
     Parameters
     ----------
     name
-        Short: of its environment's folder, and in ``celldit benchmark --method``.
+        Short: of its environment's folder, and in ``side_by_side.py --peer``.
     title
         As in tables, with the version.
     module

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import anndata as ad
+from held_out import Posed
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.benchmark.problems import Posed
 from peers.environment import CannotRun, environment, last_line, prepare
 from peers.exchange import read_points, write_request
 from peers.registry import PEERS, Peer

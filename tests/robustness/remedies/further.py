@@ -16,7 +16,6 @@ from scipy import sparse
 import celldit as cd
 from celldit import CellDiT
 from celldit.data import check_no_leak
-from celldit.evaluation.benchmark import declared
 from celldit.evaluation.challenge.submission import check_submission, submission
 from celldit.io.locks import sole_writer
 from celldit.io.shards import missing
@@ -64,10 +63,6 @@ def checked(s: Scope, change: Any) -> None:
 
 def panel(s: Scope, **options: Any) -> Any:
     return score(s, preset="vcc2026", engine="celldit", **options)
-
-
-def problems(s: Scope, content: str) -> Any:
-    return declared.read_declaration(text(s, content, "problems.toml"))
 
 
 def damaged_checkpoint(s: Scope, content: bytes) -> Any:
@@ -202,37 +197,6 @@ CASES: dict[str, Case] = {
     "a list of genes that is none": Case(
         lambda s: _submitted_in_the_terminal(s, "--genes", text(s, b"\xff", "genes.txt")),
         "cannot be read", lambda s, m: _submitted_in_the_terminal(s)),
-    # --- declared problems
-    "no problems declared": Case(
-        lambda s: problems(s, ""), r"has no table (?P<name>\[\[problem\]\])",
-        lambda s, m: problems(s, DECLARED)),
-    "a problem with one bracket": Case(
-        lambda s: problems(s, "[problem]\n"), r"write (?P<name>\[\[problem\]\]), with two brackets",
-        lambda s, m: problems(s, DECLARED)),
-    "a problem without its data": Case(
-        lambda s: problems(s, '[[problem]]\nby = "perturbation"\ntest = ["STAT1"]\n'),
-        r'needs data = "\.\.\."', lambda s, m: problems(s, DECLARED)),
-    "a problem of nothing": Case(
-        lambda s: problems(s, '[[problem]]\ndata = "papalexi"\nby = "perturbation"\n'),
-        "needs either test, what to hold out, or fraction", lambda s, m: problems(s, DECLARED)),
-    "a problem of a test as text": Case(
-        lambda s: problems(s, DECLARED.replace('["STAT1"]', '"STAT1"')),
-        r'such as (?P<like>\["STAT1"\])',
-        lambda s, m: problems(s, DECLARED.replace('["STAT1"]', m["like"]))),
-    "a problem of data that are none": Case(
-        lambda s: problems(s, DECLARED.replace("papalexi", "papalexy")),
-        "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: problems(s, DECLARED.replace("papalexi", m["name"]))),
-    "a problem by what is none": Case(
-        lambda s: problems(s, DECLARED.replace('"perturbation"', '"perturbatoin"')),
-        "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: problems(s, DECLARED.replace('"perturbation"', f'"{m["name"]}"'))),
-    "a problem with an entry that is none": Case(
-        lambda s: problems(s, DECLARED + "fractoin = 0.5\n"), "Did you mean '(?P<name>[^']+)'",
-        lambda s, m: problems(s, DECLARED.replace('test = ["STAT1"]', f"{m['name']} = 0.5"))),
-    "two problems of one name": Case(
-        lambda s: problems(s, DECLARED + DECLARED), "give them a (?P<name>name)=",
-        lambda s, m: problems(s, DECLARED + 'name = "one"\n' + DECLARED + 'name = "two"\n')),
     # --- tokenizers
     "a tokenizer that was not fitted": Case(
         lambda s: Modules()(opened(written(s))), r"call \.fit\(cells\)",
@@ -297,8 +261,6 @@ CASES: dict[str, Case] = {
                               s.folder / "g" / "b.h5ad")),
 }
 # fmt: on
-
-DECLARED = '[[problem]]\ndata = "papalexi"\nby = "perturbation"\ntest = ["STAT1"]\n'
 
 
 def _shrunk(s: Scope) -> Any:

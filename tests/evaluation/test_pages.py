@@ -1,0 +1,38 @@
+"""The tables of the pages are those that the committed results give."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = ROOT / "notebooks" / "benchmarks"
+
+
+def block(page: str, script: dict) -> str:
+    """What stands between the marks of a script."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return text.partition(script["START"])[2].partition(script["END"])[0].strip()
+
+
+def test_how_good_it_is(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDIES))
+    script = runpy.run_path(str(STUDIES / "side_by_side.py"))
+    rows = pd.read_csv(ROOT / "docs" / "results" / "side_by_side.csv")
+    for page, make in (("README.md", "short"), ("docs/evaluation.md", "render")):
+        assert block(page, script) == script[make](rows).strip()
+
+
+def test_what_the_transformer_adds(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDIES))
+    script = runpy.run_path(str(STUDIES / "transformer.py"))
+    rows = pd.read_csv(ROOT / "docs" / "results" / "transformer.csv")
+    for page, make in (("README.md", "short"), ("docs/transformer.md", "table")):
+        assert block(page, script) == script[make](rows).strip()
+
+
+def test_published_methods():
+    script = runpy.run_path(str(ROOT / "notebooks" / "peers_table.py"))
+    assert block("docs/evaluation.md", script) == script["table"]().strip()
