@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.spatial.distance import cdist
 
 from celldit.errors import InputError
 from celldit.evaluation.metrics.classifiers import thin
@@ -95,12 +96,8 @@ def permutation_p_value(
     + n_permutations)``.
     """
     n, m = len(x_ND), len(y_MD)
-    both = np.concatenate([x_ND, y_MD]).astype(np.float64)
-    both -= both.mean(axis=0)
-    norms = np.einsum("nd,nd->n", both, both)
-    distances = norms[:, None] + norms[None, :] - 2.0 * both @ both.T
-    np.fill_diagonal(distances, 0.0)
-    distances = np.sqrt(np.maximum(distances, 0.0, out=distances), out=distances)
+    both = np.concatenate([x_ND, y_MD])
+    distances = cdist(both, both)
     rng = np.random.default_rng(seed)
     labels = np.zeros((n_permutations + 1, n + m))
     labels[0, :n] = 1.0

@@ -54,6 +54,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import torch
+from copies import copies
 from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -64,7 +65,6 @@ from celldit.calibration.means import MeanCalibration
 from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.evaluation import metrics as measure
-from celldit.evaluation.metrics.copies import copies
 from celldit.inference.counts import draw_counts
 from celldit.training.trained import Trained
 

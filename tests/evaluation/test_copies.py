@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from celldit.errors import InputError
-from celldit.evaluation.metrics.copies import copies
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "benchmarks"))
+from copies import copies
 
 
 def cells(n, seed, d=5):

@@ -14,6 +14,7 @@ import numpy as np
 from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.profiles import Profiles
 from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
+from celldit.evaluation.metrics.discrimination import discrimination_scores
 
 #: Names of the measures, and what cell-eval2 calls them.
 MEASURES: dict[str, str] = {
@@ -125,21 +126,8 @@ def _mean(values_P: np.ndarray, weight_RP: np.ndarray) -> np.ndarray:
 
 def _discrimination(predicted: Side, real: Side, left_out_G: np.ndarray) -> np.ndarray:
     """Share of the other perturbations that lie further than the own one, by cosine."""
-    if left_out_G.all() or len(real.labels) < 2:
-        return np.full(len(real.labels), np.nan)
-    u_PG, v_PG = (
-        (side.profiles.means - side.control.profile.means)[:, ~left_out_G]
-        for side in (predicted, real)
-    )
-    lengths_PP = np.linalg.norm(u_PG, axis=1)[:, None] * np.linalg.norm(v_PG, axis=1)[None, :]
-    similarity = np.divide(
-        u_PG @ v_PG.T, lengths_PP, out=np.zeros_like(lengths_PP), where=lengths_PP > 0
-    )
-    distance_PP = np.clip(1.0 - similarity, 0.0, 2.0)
-    own_P = np.diagonal(distance_PP)[:, None]
-    closer_P = (distance_PP < own_P).sum(axis=1)
-    tied_P = (distance_PP == own_P).sum(axis=1) - 1
-    return 1.0 - (closer_P + 0.5 * tied_P) / (len(real.labels) - 1)
+    shifts = (side.profiles.means - side.control.profile.means for side in (predicted, real))
+    return 0.5 + 0.5 * discrimination_scores(*shifts, left_out=np.flatnonzero(left_out_G))
 
 
 def _squared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from celldit.errors import InputError
 
@@ -66,18 +67,18 @@ def discrimination_scores(
         kept[left_out] = False
     if not kept.any():
         return np.full(n, np.nan)
-    scores = np.empty(n)
-    for p in range(n):
-        distances_P = _distances(u_PG[p, kept], v_PG[:, kept], metric)
-        own = distances_P[p]
-        tied = np.isclose(distances_P, own, rtol=1e-9, atol=1e-12)
-        rank = np.sum((distances_P < own) & ~tied) + 0.5 * (np.sum(tied) - 1)
-        scores[p] = 1.0 - 2.0 * rank / (n - 1)
-    return scores
+    distance_PP = _distances(u_PG[:, kept], v_PG[:, kept], metric)
+    own_P = np.diagonal(distance_PP)[:, None]
+    tied_PP = np.isclose(distance_PP, own_P, rtol=1e-9, atol=1e-12)
+    closer_P = ((distance_PP < own_P) & ~tied_PP).sum(axis=1)
+    return 1.0 - (2.0 * closer_P + tied_PP.sum(axis=1) - 1.0) / (n - 1)
 
 
-def _distances(u_G: np.ndarray, v_PG: np.ndarray, metric: str) -> np.ndarray:
+def _distances(u_PG: np.ndarray, v_PG: np.ndarray, metric: str) -> np.ndarray:
     if metric == "l1":
-        return np.abs(v_PG - u_G).sum(axis=1)
-    lengths_P = np.linalg.norm(v_PG, axis=1) * np.linalg.norm(u_G)
-    return 1.0 - np.divide(v_PG @ u_G, lengths_P, out=np.zeros(len(v_PG)), where=lengths_P > 0)
+        return cdist(u_PG, v_PG, "cityblock")
+    lengths_PP = np.outer(np.linalg.norm(u_PG, axis=1), np.linalg.norm(v_PG, axis=1))
+    cosine_PP = np.divide(
+        u_PG @ v_PG.T, lengths_PP, out=np.zeros_like(lengths_PP), where=lengths_PP > 0
+    )
+    return 1.0 - cosine_PP

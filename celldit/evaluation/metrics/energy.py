@@ -18,8 +18,7 @@ def energy_distance(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
     ----------
     x_ND, y_MD
         Two samples in D dimensions, shapes (N, D) and (M, D), with at least two points each.
-        float32 is computed in float32 and summed in float64. Memory stays under 200 MB whatever the
-        number of cells.
+        Memory stays under 200 MB whatever the number of cells.
 
     Returns
     -------
@@ -30,7 +29,7 @@ def energy_distance(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
     ----------
     Székely & Rizzo (2013), Energy statistics: a class of statistics based on distances.
     """
-    x_ND, y_MD = center_together(np.asarray(x_ND), np.asarray(y_MD))
+    x_ND, y_MD = center_together(x_ND, y_MD)
     between = mean_over_pairs(x_ND, y_MD, _root)
     within = mean_over_pairs(x_ND, None, _root) + mean_over_pairs(y_MD, None, _root)
     return 2.0 * between - within

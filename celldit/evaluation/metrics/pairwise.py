@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-TILE = 2048
-# Below this share of the squared norms, |x|^2 + |y|^2 - 2xy has lost too many float32 digits.
-CANCELLED = 1e-4
+TILE = 1400
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 
@@ -16,12 +14,11 @@ Kernel = Callable[[np.ndarray], np.ndarray]
 def center_together(x_ND: np.ndarray, y_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Move two samples by one vector so that their joint mean is near zero; distances stay.
 
-    Small norms keep the squared distances accurate. Integers become float64, float32 stays float32.
+    Small norms keep the squared distances accurate. Both become float64.
     """
-    dtype = np.result_type(x_ND, y_MD)
-    dtype = dtype if dtype in (np.float32, np.float64) else np.dtype(np.float64)
-    mean_D = 0.5 * (x_ND.mean(axis=0, dtype=np.float64) + y_MD.mean(axis=0, dtype=np.float64))
-    return (x_ND - mean_D).astype(dtype), (y_MD - mean_D).astype(dtype)
+    x_ND, y_MD = (np.asarray(z, dtype=np.float64) for z in (x_ND, y_MD))
+    mean_D = 0.5 * (x_ND.mean(axis=0) + y_MD.mean(axis=0))
+    return x_ND - mean_D, y_MD - mean_D
 
 
 def mean_over_pairs(
@@ -52,31 +49,8 @@ def mean_over_pairs(
 
 
 def _squared_distances(x_ND: np.ndarray, y_MD: np.ndarray) -> np.ndarray:
-    norms_N, norms_M = _squared_norms(x_ND), _squared_norms(y_MD)
-    squared_NM = _expand(x_ND, y_MD, norms_N, norms_M)
-    if squared_NM.dtype == np.float32:
-        # A point's distance to itself is cancelled too, so up to one per row is taken as normal.
-        cancelled_NM = squared_NM < CANCELLED * (norms_N[:, None] + norms_M[None, :])
-        rows, columns = np.nonzero(cancelled_NM)
-        if len(rows) > 4 * len(x_ND):
-            x64, y64 = x_ND.astype(np.float64), y_MD.astype(np.float64)
-            exact_NM = _expand(x64, y64, _squared_norms(x64), _squared_norms(y64))
-            squared_NM = exact_NM.astype(np.float32)
-        elif len(rows):
-            difference = x_ND[rows].astype(np.float64) - y_MD[columns]
-            squared_NM[rows, columns] = np.einsum("pd,pd->p", difference, difference)
-    return squared_NM
-
-
-def _expand(
-    x_ND: np.ndarray, y_MD: np.ndarray, norms_N: np.ndarray, norms_M: np.ndarray
-) -> np.ndarray:
     squared_NM = x_ND @ y_MD.T
     squared_NM *= -2.0
-    squared_NM += norms_N[:, None]
-    squared_NM += norms_M[None, :]
+    squared_NM += np.einsum("nd,nd->n", x_ND, x_ND)[:, None]
+    squared_NM += np.einsum("md,md->m", y_MD, y_MD)[None, :]
     return np.maximum(squared_NM, 0.0, out=squared_NM)
-
-
-def _squared_norms(x_ND: np.ndarray) -> np.ndarray:
-    return np.einsum("nd,nd->n", x_ND, x_ND)

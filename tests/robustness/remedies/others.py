@@ -27,7 +27,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/metrics/", "bandwidths"): INNER,
     ("evaluation/task.py", "The genes of predicted"): INNER,
     ("evaluation/ceiling.py", "metric"): INNER,
-    ("evaluation/metrics/copies.py", ""): INNER,
     ("data/cells.py", "gene names for"): INNER,
     ("data/cells.py", "entries for"): INNER,
     ("latent/transfer.py", ""): INNER,

@@ -15,10 +15,7 @@ from celldit.cli.guard import guard, say, say_json
 def dose_response(
     data: options.Screen,
     output: options.TableFile,
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
-    ] = None,
+    perturbation: options.Perturbations = None,
     points: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Changes at each dose to write (.csv).")
     ] = None,

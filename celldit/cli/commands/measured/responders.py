@@ -15,10 +15,7 @@ from celldit.cli.guard import guard, say, say_json
 def responders(
     data: options.Screen,
     output: options.TableFile,
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option("--perturbation", "-p", help="Label; repeat for several; all by default."),
-    ] = None,
+    perturbation: options.Perturbations = None,
     guide_key: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column with the guide of each cell.")
     ] = None,
