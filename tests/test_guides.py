@@ -23,7 +23,7 @@ GUIDES = [*sorted((DOCS / "guides").glob("*.md")), pytest.param(GALLERY, marks=p
 LABELS = ("control", "STAT1", "IRF1", "JAK2", "IFNGR1")
 
 
-def part(adata: ad.AnnData, n: int = 700) -> ad.AnnData:
+def part(adata: ad.AnnData, n: int = 400) -> ad.AnnData:
     """Some cells, so that a guide takes seconds."""
     if "STAT1" in set(adata.obs.get("perturbation", ())):
         adata = adata[adata.obs["perturbation"].isin(LABELS)]

@@ -1,8 +1,9 @@
 """Damage files at random and read them: nothing crashes, hangs, or raises what is not celldit's.
 
 ``python tests/tools/fuzz_files.py folders 1000`` tries a thousand damaged model folders; the other
-kinds are ``stores``, ``gene-sets``, ``settings`` and ``json``. A third number is the seed. What
-happened is printed as one line of JSON; a crash ends the process, as it would a user's.
+kinds are ``stores``, ``gene-sets``, ``settings`` and ``json``; several are joined by commas. A third
+number is the seed. What happened is printed as one line of JSON for each kind; a crash ends the
+process, as it would a user's.
 """
 
 from __future__ import annotations
@@ -208,4 +209,5 @@ def fuzz(kind: str, n: int, seed: int) -> dict[str, Any]:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     asked = [*sys.argv[1:], "0"]
-    print(json.dumps(fuzz(asked[0], int(asked[1]), int(asked[2]))))
+    for kind in asked[0].split(","):
+        print(json.dumps(fuzz(kind, int(asked[1]), int(asked[2]))), flush=True)

@@ -15,6 +15,7 @@ from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
 from celldit.effects.contexts.baseline import Baselines, variance_between, warn_without_controls
 from celldit.effects.fit_prior import fit_prior, joined
+from celldit.effects.prior import EffectPrior
 from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 N_DIMS = 12
@@ -46,12 +47,18 @@ def batches(
     return z, ConditionTable(tuple(sizes), index), effects, base["b1"]
 
 
+@cache
+def fitted(differ: float, **how: bool | int) -> EffectPrior:
+    """The effect model of these batches, fitted once for all tests."""
+    return fit_prior(*batches(differ, **how)[:2])
+
+
 def scaled_errors(differ: float, **how: bool | int) -> np.ndarray:
     """Errors of effects in the batch without controls over their standard deviation."""
     found = []
     for seed in range(4):
-        z, table, effects, _ = batches(differ, seed=seed, **how)
-        prior = fit_prior(z, table)
+        effects = batches(differ, seed=seed, **how)[2]
+        prior = fitted(differ, seed=seed, **how)
         asked = [c for c in prior.conditions if c.context == "b1"]
         estimate = prior.estimate(asked)
         truth = np.array([effects[c.parts[0]] for c in asked])
@@ -68,8 +75,8 @@ def test_intervals_hold_without_controls(differ: float, shared: bool) -> None:
 
 
 def test_shared_perturbations_tell_the_baseline() -> None:
-    z, table, effects, base_F = batches(1.5)
-    prior = fit_prior(z, table)
+    _, _, effects, base_F = batches(1.5)
+    prior = fitted(1.5)
     at_F = prior.kernel.positions["b1", None]
     assert ((at_F - base_F) ** 2).mean() < 0.05 * (base_F**2).mean()
     asked = [Condition((name,), None, "b1") for name in NAMES]
@@ -81,7 +88,7 @@ def test_shared_perturbations_tell_the_baseline() -> None:
 def test_where_cells_are_expected_does_not_change() -> None:
     """Baseline and effect together are what was measured, whatever each of them is."""
     z, table, _, _ = batches(1.5)
-    population = Population.fit(z, table, fit_prior(z, table))
+    population = Population.fit(z, table, fitted(1.5))
     asked = [Condition((name,), None, "b1") for name in NAMES]
     rows = [table.conditions.index(c) for c in asked]
     means = np.array([z[table.index == row].mean(axis=0) for row in rows])
@@ -90,7 +97,7 @@ def test_where_cells_are_expected_does_not_change() -> None:
 
 def test_pairs_start_where_own_controls_would_lie() -> None:
     z, table, _, base_F = batches(1.5)
-    population = Population.fit(z, table, fit_prior(z, table))
+    population = Population.fit(z, table, fitted(1.5))
     offset_CF = population.offset(table)
     others = [Condition((), None, b) for b in ("b0", "b2")]
     stand_in_F = np.mean(
@@ -99,15 +106,13 @@ def test_pairs_start_where_own_controls_would_lie() -> None:
     for condition, offset_F in zip(table.conditions, offset_CF, strict=True):
         expected_F = base_F - stand_in_F if condition.context == "b1" else np.zeros(N_DIMS)
         np.testing.assert_allclose(offset_F, expected_F, atol=0.5)
-    with_controls = batches(1.5, controls=50)
-    prior = fit_prior(*with_controls[:2])
-    population = Population.fit(z[:1], replace(table, index=table.index[:1]), prior)
-    assert population.offset(with_controls[1]) is None
+    with_controls = fitted(1.5, controls=50)
+    population = Population.fit(z[:1], replace(table, index=table.index[:1]), with_controls)
+    assert population.offset(batches(1.5, controls=50)[1]) is None
 
 
 def test_what_is_shared_with_nothing_stays_in_doubt() -> None:
-    z, table, _, _ = batches(1.5, shared=False)
-    prior = fit_prior(z, table)
+    prior = fitted(1.5, shared=False)
     without, with_controls = prior.estimate(
         [Condition((OTHERS[0],), None, "b1"), Condition((NAMES[0],), None, "b0")]
     ).sd
@@ -117,8 +122,7 @@ def test_what_is_shared_with_nothing_stays_in_doubt() -> None:
 def test_a_few_controls_tell_more_the_more_there_are() -> None:
     doubts, shares = [], []
     for controls in (0, 1, 2, 4, 40):
-        z, table, _, _ = batches(1.5, shared=False, controls=controls)
-        prior = fit_prior(z, table)
+        prior = fitted(1.5, shared=False, controls=controls)
         shares.append(prior.baselines.borrowed.get(("b1", None), 0.0))
         doubts.append(prior.estimate([Condition((OTHERS[0],), None, "b1")]).sd[0])
     np.testing.assert_allclose(shares, [1, 0.8, 0.6, 0.2, 0])
@@ -129,8 +133,7 @@ def test_a_few_controls_tell_more_the_more_there_are() -> None:
 
 def test_leaving_one_out_is_an_explicit_refit() -> None:
     """Where the stratum starts is no part of the effect there, either."""
-    z, table, _, _ = batches(1.5)
-    prior = fit_prior(z, table)
+    prior = fitted(1.5)
     shortcut = prior.leave_one_out()
     for i, condition in enumerate(prior.conditions):
         refit = prior.without([condition]).estimate([condition])
@@ -139,8 +142,7 @@ def test_leaving_one_out_is_an_explicit_refit() -> None:
 
 
 def test_batches_with_controls_have_no_open_baseline() -> None:
-    z, table, _, _ = batches(1.5, controls=50)
-    prior = fit_prior(z, table)
+    prior = fitted(1.5, controls=50)
     assert prior.baselines.borrowed == {}
     assert not any(name.startswith("baseline") for name in prior_arrays(prior))
 
@@ -156,8 +158,8 @@ def test_how_much_batches_differ() -> None:
 
 
 def test_a_second_training_keeps_what_is_not_known() -> None:
-    z, table, effects, base_F = batches(1.5)
-    earlier = fit_prior(z, table)
+    z, _, effects, base_F = batches(1.5)
+    earlier = fitted(1.5)
     z2, table2, _, _ = batches(1.5, controls=50, seed=3)
     other = tuple(replace(c, context=f"new {c.context}") for c in table2.conditions)
     later = fit_prior(z2, ConditionTable(other, table2.index))
@@ -179,8 +181,7 @@ def test_the_user_is_told() -> None:
 
 
 def test_it_is_saved() -> None:
-    z, table, _, _ = batches(1.5)
-    prior = fit_prior(z, table)
+    prior = fitted(1.5)
     again = prior_from(json.loads(json.dumps(prior_config(prior))), prior_arrays(prior))
     assert again.baselines.borrowed == prior.baselines.borrowed == {("b1", None): 1.0}
     one, two = (each.estimate(prior.conditions) for each in (prior, again))
@@ -191,8 +192,7 @@ def test_it_is_saved() -> None:
 
 
 def test_models_saved_before_have_none() -> None:
-    z, table, _, _ = batches(1.5)
-    prior = fit_prior(z, table)
+    prior = fitted(1.5)
     config, arrays = prior_config(prior), prior_arrays(prior)
     del config["borrowed"], arrays["baseline_offsets"], arrays["baseline_variance"]
     again = prior_from(config, arrays)
