@@ -29,8 +29,24 @@ def notebooks(asked: list[str] | None = None) -> list[Path]:
     return [p for p in found if not asked or any(p.name.startswith(a) for a in asked)]
 
 
-def run(path: Path, seconds: int = SECONDS_PER_CELL) -> nbformat.NotebookNode:
+#: Run before a notebook whose code shall be seen to work, not its figures.
+QUICK = """
+import celldit as _cd
+_train = _cd.CellDiT.train
+_cd.CellDiT.train = lambda self, max_epochs=1, **more: _train(self, min(max_epochs, 1), **more)
+for _name in ("kang", "norman"):
+    def _some(_load=getattr(_cd.datasets, _name)):
+        return _load()[::3].copy()
+    setattr(_cd.datasets, _name, _some)
+"""
+
+
+def run(
+    path: Path, seconds: int = SECONDS_PER_CELL, *, quick: bool = False
+) -> nbformat.NotebookNode:
     """Execute a notebook with this interpreter, in its own folder, and return it with outputs.
+
+    With `quick` every training has one epoch of each stage at most, on a third of the largest screens.
 
     Raises
     ------
@@ -38,6 +54,8 @@ def run(path: Path, seconds: int = SECONDS_PER_CELL) -> nbformat.NotebookNode:
         If a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
+    if quick:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(QUICK))
     client = NotebookClient(
         notebook,
         timeout=seconds,

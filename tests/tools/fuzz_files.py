@@ -1,7 +1,7 @@
 """Damage files at random and read them: nothing crashes, hangs, or raises what is not celldit's.
 
 ``python tests/tools/fuzz_files.py folders 1000`` tries a thousand damaged model folders; the other
-kinds are ``stores``, ``gene-sets``, ``settings`` and ``json``; several are joined by commas. A third
+kinds are ``stores``, ``gene-sets``, ``settings`` and ``json``, several joined by commas. A third
 number is the seed. What happened is printed as one line of JSON for each kind; a crash ends the
 process, as it would a user's.
 """
