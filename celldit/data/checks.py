@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -24,6 +25,9 @@ from celldit.errors import InputError, closest, examples
 
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
+
+# Cells of fewer counts in the median are none.
+MIN_SIZE = 5.0
 
 
 def check_setup(adata: ad.AnnData, fields: Fields) -> None:
@@ -119,7 +123,20 @@ def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
     if fields.time_key is not None:
         number_column(adata, fields.time_key, "time_key")
     if fields.size_factor_key is not None:
-        read_size_factors(adata, fields.size_factor_key)
+        sizes = read_size_factors(adata, fields.size_factor_key)
+        _warn_relative(sizes, fields.size_factor_key)
+
+
+def _warn_relative(sizes: np.ndarray, key: str) -> None:
+    """Sizes about 1 tell a cell's depth beside others', as scran has them, and not its counts."""
+    if np.median(sizes) < MIN_SIZE:
+        warnings.warn(
+            f"adata.obs[{key!r}], named by size_factor_key, has a median of "
+            f"{np.median(sizes):.3g}, as sizes relative to a typical cell have; here they are "
+            "library sizes in counts, by which expression per 10,000 is reckoned. Multiply them by "
+            f"the mean total: adata.obs[{key!r}] *= adata.X.sum(axis=1).mean().",
+            stacklevel=5,
+        )
 
 
 def _check_control(labels: np.ndarray, fields: Fields) -> None:

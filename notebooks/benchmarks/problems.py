@@ -123,31 +123,40 @@ def norman() -> HeldOut:
     return HeldOut("Norman, 3 pairs", train, controls, screen[hidden].copy(), "perturbation", None)
 
 
+def chimeras(path: Path) -> ad.AnnData:
+    """The Tal1 chimeras, whose size factors are relative to a typical cell."""
+    embryo = ad.read_h5ad(path)
+    relative = embryo.obs["size_factor"].to_numpy(float)
+    typical = float(np.median(np.ravel(embryo.X.sum(axis=1)) / relative))
+    embryo.obs["total_umis"] = relative * typical
+    return embryo
+
+
 def tal1(cell_type: str, path: Path) -> HeldOut:
     """Mouse chimeras; the Tal1 knock-out of one tissue hidden."""
-    embryo = ad.read_h5ad(path)
+    embryo = chimeras(path)
     mutant = (embryo.obs["perturbation"] != "control").to_numpy()
-    hidden = mutant & (embryo.obs["cell_type"] == cell_type).to_numpy()
-    train = embryo[~hidden].copy()
+    own = (embryo.obs["cell_type"] == cell_type).to_numpy()
+    train = embryo[~(mutant & own)].copy()
     cd.CellDiT.setup_anndata(
         train, perturbation_key="perturbation", control="control", covariate_keys=["cell_type"],
-        size_factor_key="size_factor" if "total_umis" not in embryo.obs else "total_umis",
+        size_factor_key="total_umis",
     )  # fmt: skip
-    own = ~mutant & (embryo.obs["cell_type"] == cell_type).to_numpy()
-    return HeldOut(
-        f"Tal1, {cell_type}", train, embryo[own].copy(), embryo[hidden].copy(), "perturbation", None
-    )
+    controls, truth = embryo[~mutant & own].copy(), embryo[mutant & own].copy()
+    return HeldOut(f"Tal1, {cell_type}", train, controls, truth, "perturbation", None)
 
 
 def mixed_tal1(path: Path) -> HeldOut:
     """The chimeras without cell types told; a third of the knocked-out cells hidden."""
-    embryo = ad.read_h5ad(path)
+    embryo = chimeras(path)
     mutant = (embryo.obs["perturbation"] != "control").to_numpy()
     of_type = embryo.obs["cell_type"][mutant].value_counts()
     both = embryo.obs["cell_type"].isin(of_type[of_type > 30].index).to_numpy()
     hidden = mutant & (np.random.default_rng(0).random(embryo.n_obs) < 0.35)
     train = embryo[both & ~hidden].copy()
-    cd.CellDiT.setup_anndata(train, perturbation_key="perturbation", control="control")
+    cd.CellDiT.setup_anndata(
+        train, perturbation_key="perturbation", control="control", size_factor_key="total_umis"
+    )
     controls, truth = embryo[both & ~mutant].copy(), embryo[both & hidden].copy()
     return HeldOut("Tal1 without types", train, controls, truth, "perturbation", None)
 
