@@ -570,6 +570,8 @@ class CellDiT:
         shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         seed: int = 0,
         batch_size: int = 512,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> ad.AnnData:
         """Show each control cell on the way from one condition to another.
 
@@ -581,7 +583,7 @@ class CellDiT:
             Labels of the two conditions; the control label is allowed.
         shares
             How far along the way, in [0, 1]; 0 and 1 are what :meth:`predict` gives.
-        seed, batch_size
+        seed, batch_size, out, overwrite
             As for :meth:`predict`.
 
         Returns
@@ -592,9 +594,12 @@ class CellDiT:
         trained, numbers = self.trained, interpolation.check_shares(shares)
         options = SamplingOptions(seed=seed, batch_size=batch_size)
         (first,), (last,) = request.labels_of(trained, start), request.labels_of(trained, end)
+        output = Output.of(out, overwrite)
         cells = self._read("interpolate", adata)
         with threads():
-            return interpolation.interpolate(trained, cells, (first, last), numbers, options)
+            return interpolation.interpolate(
+                trained, cells, (first, last), numbers, options, output
+            )
 
     def interpolate_cells(
         self,
@@ -605,6 +610,8 @@ class CellDiT:
         shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         seed: int = 0,
         batch_size: int = 512,
+        out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> ad.AnnData:
         """Show the cells on the way from one observed cell to another.
 
@@ -618,7 +625,7 @@ class CellDiT:
             Where the cells are; those of training by default.
         start, end
             Names of cells (``adata.obs_names``) in pairs; one name may face several.
-        shares, seed, batch_size
+        shares, seed, batch_size, out, overwrite
             As for :meth:`interpolate`.
 
         Returns
@@ -635,11 +642,11 @@ class CellDiT:
             If the names do not pair up.
         """
         trained, numbers = self.trained, interpolation.check_shares(shares)
-        pairs = interpolation.check_pairs(start, end)
+        pairs, output = interpolation.check_pairs(start, end), Output.of(out, overwrite)
         options = SamplingOptions(seed=seed, batch_size=batch_size)
         cells = self._read("interpolate_cells", adata)
         with threads():
-            return interpolation.interpolate_cells(trained, cells, pairs, numbers, options)
+            return interpolation.interpolate_cells(trained, cells, pairs, numbers, options, output)
 
     def predict_effects(
         self,

@@ -19,7 +19,8 @@ from celldit.inference.counterfactual import Controls, moves
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Sampler
 from celldit.inference.options import SamplingOptions
-from celldit.io.sampling import Sampling, collect
+from celldit.io.sampling import Sampling
+from celldit.io.shards import Output
 from celldit.random import draw_keys, keys_of
 from celldit.training.trained import Trained
 
@@ -30,6 +31,7 @@ def interpolate(
     ends: tuple[str, str],
     shares: Sequence[float],
     options: SamplingOptions,
+    output: Output,
 ) -> ad.AnnData:
     """Show each control cell on the straight way between two of its counterfactuals.
 
@@ -80,7 +82,7 @@ def interpolate(
         trained.autoencoder, controls.cells, controls.z_NKD, cell_P, keys_P, move,
         None if None in offsets else offset, options.seed,
     )  # fmt: skip
-    return collect(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
+    return output.deliver(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
 
 
 def interpolate_cells(
@@ -89,6 +91,7 @@ def interpolate_cells(
     pairs: Sequence[tuple[str, str]],
     shares: Sequence[float],
     options: SamplingOptions,
+    output: Output,
 ) -> ad.AnnData:
     """Show the cells on the straight way in the latent between pairs of observed cells.
 
@@ -137,7 +140,7 @@ def interpolate_cells(
     keys_P = draw_keys(keys_N[nearer], keys_N[farther])
     edits = CellEdits(trained.autoencoder, ends, z_NKD, nearer, keys_P, move, None, options.seed)
     made_by = trained.made_by(sampler="interpolation of cells", seed=options.seed)
-    return collect(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
+    return output.deliver(Sampling(trained.genes, obs, made_by, edits, options.batch_size))
 
 
 def check_pairs(start: Sequence[str] | str, end: Sequence[str] | str) -> list[tuple[str, str]]:
