@@ -43,7 +43,7 @@ def test_tables_that_cannot_be_read(folder: Path) -> None:
     assert "binary.csv cannot be read as .csv" in said
     said = sentence(
         "evaluate", folder / "truth.h5ad", folder / "truth.h5ad",
-        "--effects", folder / "binary.csv", "--report", folder / "r.html",
+        "--predicted-effects", folder / "binary.csv", "--report", folder / "r.html",
     )  # fmt: skip
     assert "The effects cannot be read from" in said
 

@@ -32,16 +32,13 @@ from celldit.cli.wording import OPTIONS, in_terminal
         ("guidance_interval=(0.8, 0.2) must be two flow times",
          "--guidance-interval 0.8 0.2 must be two flow times"),
         ("The control cells of that time stay in control.", None),
+        ("targets['B cells']='B cells' is not a query of adata.obs",
+         "--target 'B cells' is not a query of obs"),
         ("There is no file control_x.h5ad; check the path.", None),
     ],
 )  # fmt: skip
 def test_sentences(python: str, terminal: str | None) -> None:
     assert in_terminal(python) == (python if terminal is None else terminal)
-
-
-def test_a_command_may_call_an_argument_by_another_option() -> None:
-    renamed = {"control": "--control-label"}
-    assert in_terminal("pass control='NT'.", renamed) == "pass --control-label NT."
 
 
 def test_every_option_exists() -> None:
@@ -51,7 +48,7 @@ def test_every_option_exists() -> None:
 
     helped = "".join(
         CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout
-        for name in ("train", "predict", "generate", "evaluate")
+        for name in ("train", "predict", "generate", "evaluate", "rank", "interpolate")
     )
     assert {option for option in OPTIONS.values() if option not in helped} == set()
 

@@ -9,18 +9,23 @@ import typer
 
 from celldit import __version__
 from celldit.cli.commands.baseline import baseline
+from celldit.cli.commands.cells.embed import embed
+from celldit.cli.commands.cells.generate import generate
+from celldit.cli.commands.cells.interpolate import interpolate
+from celldit.cli.commands.cells.predict import predict
+from celldit.cli.commands.cells.trajectory import trajectory
 from celldit.cli.commands.demo import demo
 from celldit.cli.commands.effects import effects
 from celldit.cli.commands.effects_table import effects_table
 from celldit.cli.commands.evaluate import evaluate
 from celldit.cli.commands.explore import explore
-from celldit.cli.commands.generate import generate
+from celldit.cli.commands.fine_tune import fine_tune
 from celldit.cli.commands.info import info
 from celldit.cli.commands.measured.dose_response import dose_response
 from celldit.cli.commands.measured.interactions import interactions
 from celldit.cli.commands.measured.responders import responders
 from celldit.cli.commands.next_perturbations import next_perturbations
-from celldit.cli.commands.predict import predict
+from celldit.cli.commands.rank import rank
 from celldit.cli.commands.submission import submission
 from celldit.cli.commands.summary import summary
 from celldit.cli.commands.train import train
@@ -39,17 +44,19 @@ app = typer.Typer(
 #: Headings of ``celldit --help``, and the commands under each.
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "The way through": (demo, train, predict, generate, effects, evaluate),
-    "What was measured": (responders, interactions, dose_response),
-    "What next, and for others": (next_perturbations, explore, effects_table, summary, info),
+    "With a trained model": (
+        rank, next_perturbations, trajectory, interpolate, embed, fine_tune, explore, summary, info
+    ),
+    "What was measured": (responders, interactions, dose_response, effects_table),
     "Comparisons": (baseline, submission),
-}
+}  # fmt: skip
 RENAMED: dict[Callable[..., Any], str] = {next_perturbations: "next"}
 #: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
 EXPERT = {
-    "accelerator", "batch_size", "checkpoint", "checkpoint_minutes", "debug", "device", "devices",
-    "dit", "grid", "guidance", "guidance_interval", "latent", "min_overlap", "n_avg", "n_steps",
-    "nodes", "print_config", "sampler", "shard", "solver", "strategy", "t_start", "tokenizer",
-    "train_autoencoder",
+    "accelerator", "autoencoder", "batch_size", "checkpoint", "checkpoint_minutes", "debug",
+    "device", "devices", "dit", "engine", "grid", "guidance", "guidance_interval", "key_added",
+    "latent", "max_cells", "min_overlap", "n_avg", "n_steps", "nodes", "print_config", "sampler",
+    "shard", "solver", "strategy", "t_start", "tokenizer", "train_autoencoder",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -42,7 +42,6 @@ def guard(
     debug: bool = False,
     quiet: bool = False,
     kept: str | Callable[[], str] = "",
-    renamed: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
     """Turn errors into one sentence on standard error and an exit code.
 
@@ -54,8 +53,6 @@ def guard(
         Whether celldit's warnings are left out.
     kept
         What to say of the files when the user interrupts.
-    renamed
-        Options that differ from those of :data:`celldit.cli.wording.OPTIONS`.
     """
     with _watch_interrupts() as interrupted, warnings.catch_warnings():
         if not debug:
@@ -67,7 +64,7 @@ def guard(
         except CellditError as error:
             if debug:
                 raise
-            typer.echo(f"Error: {in_terminal(str(error), renamed)}", err=True)
+            typer.echo(f"Error: {in_terminal(str(error))}", err=True)
             raise typer.Exit(FAILED) from None
         except (KeyboardInterrupt, SystemExit):
             # Lightning answers the interruption itself, and exits with 1.

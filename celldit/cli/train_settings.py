@@ -91,6 +91,11 @@ perturbation_sep
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
+    def of(cls, path: Path | None) -> TrainSettings:
+        """Those of a file; of none, the defaults."""
+        return cls() if path is None else cls.from_toml(path)
+
+    @classmethod
     def from_toml(cls, path: Path) -> TrainSettings:
         """Read a file as :meth:`to_toml` writes it; entries may be left out.
 
@@ -127,7 +132,12 @@ perturbation_sep
 
     def updated(self, given: Mapping[str, Any]) -> TrainSettings:
         """What was given on the command line comes first; None and empty were not given."""
-        return replace(self, **{k: v for k, v in given.items() if v is not None and v != ()})
+        said: dict[str, Any] = {
+            name: tuple(value) if name in _LISTS else value
+            for name, value in given.items()
+            if value is not None
+        }
+        return replace(self, **{name: value for name, value in said.items() if value != ()})
 
     def to_toml(self) -> str:
         """Write all settings; those that are not set as comments."""

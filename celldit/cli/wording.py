@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import partial
 
 __all__ = ["in_terminal"]
@@ -15,6 +14,7 @@ _ALIKE = """
     max_epochs checkpoint_minutes n_steps batch_size min_cells control tokenizer latent
     autoencoder min_overlap dit seed accelerator device devices strategy dose time
     sampler solver grid guidance guidance_interval n_avg t_start like shard
+    target max_cells start end
 """
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "covariate_keys": "--covariate-key",
@@ -23,6 +23,10 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "n_cells": "N",
     "out": "--output",
     "perturbations": "--perturbation",
+    "source": "--from",
+    "shares": "--share",
+    "times": "--time",
+    "targets": "--target",
 }
 
 # What a whole call becomes, before its parts are looked at.
@@ -49,20 +53,19 @@ _CALLS = (
     ),
     (r"model\.predict\(\.\.\., missing=\"impute\"\)", "--missing impute"),
     (r"\bedit= is (.+); leave it out", r"--n-avg and --t-start are \1; leave them out"),
+    (r"""\btargets\[(?:'[^']*'|"[^"]*")\]=""", "target="),
     (r"\badata\.(obs|X|layers|var_names|raw)\b(?!\.)", r"\1"),
 )
 _VALUE = r"""("[^"]*"|'[^']*'|\.\.\.|\[[^\]]*\]|\([^()]*\)|[\w.+-]*\w)?"""
 
 
-def in_terminal(sentence: str, renamed: Mapping[str, str] | None = None) -> str:
+def in_terminal(sentence: str) -> str:
     """Say a sentence about Python's arguments with the options of a command.
 
     Parameters
     ----------
     sentence
         Such as ``pass counts_layer='raw'``.
-    renamed
-        Arguments that a command calls by other options than the rest.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def in_terminal(sentence: str, renamed: Mapping[str, str] | None = None) -> str:
     for pattern, replacement in _CALLS:
         sentence = re.sub(pattern, replacement, sentence)
     sentence = sentence.replace("overwrite=True", "--overwrite")
-    for name, option in {**OPTIONS, **(renamed or {})}.items():
+    for name, option in OPTIONS.items():
         sentence = re.sub(rf"(?<![\w.'\"-]){name}={_VALUE}", partial(_said, option), sentence)
         if "_" in name:
             # Not as an entry of a settings file, which has the name that Python has.

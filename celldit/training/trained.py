@@ -192,8 +192,12 @@ class Trained:
         """What made a prediction, for ``uns["celldit"]``; its fields read the prediction itself."""
         own = replace(self.fields, counts_layer="counts", size_factor_key="size_factor")
         elsewhere = self.elsewhere
+        # Where measured cells have what a prediction has under names of its own.
+        names = {n: getattr(self.fields, n) for n in ("counts_layer", "size_factor_key")}
+        trained_on = {name: value for name, value in names.items() if value is not None}
         return {
             "setup": own.to_dict(),
+            **({"trained_on": trained_on} if trained_on else {}),
             "made_by": {"model": self.model_id, "version": __version__, **how},
             "flow_weight": {str(kind): weight for kind, weight in self.flow_weight.items()},
             **({"effects": elsewhere.provenance} if elsewhere.used else {}),

@@ -124,9 +124,9 @@ def test_pipes_in_the_terminal(
         ["train", cells, "-o", tmp_path / "m2", "--autoencoder", pipe],
         ["evaluate", pipe, cells],
         ["evaluate", cells, pipe],
-        ["evaluate", cells, cells, "--report", tmp_path / "r.html", "--effects", pipe],
+        ["evaluate", cells, cells, "--report", tmp_path / "r.html", "--predicted-effects", pipe],
         ["baseline", pipe, "-p", "A", "-o", out],
-        ["submission", cells, cells, "-o", out, "--genes", pipe],
+        ["submission", cells, cells, "-o", out, "--panel", pipe],
         ["submission", cells, cells, "-o", out, "--perturbations", pipe],
         ["submission", pipe, cells, "-o", out],
     ):

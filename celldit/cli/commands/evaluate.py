@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from celldit.cli import options
-from celldit.cli.guard import guard, say, say_json
+from celldit.cli.command import Answer, command
+from celldit.cli.files import set_up, write_table
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@command(columns=options.SCREEN)
 def evaluate(
     predicted: Annotated[
         Path, typer.Argument(metavar="PREDICTED.h5ad", help="What celldit predict wrote.")
@@ -25,11 +27,9 @@ def evaluate(
     truth: Annotated[
         Path, typer.Argument(metavar="TRUTH.h5ad", help="Measured cells, raw counts.")
     ],
+    columns: dict[str, Any],
     output: options.Table = None,
-    control: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Measured control cells, if TRUTH.h5ad has none."),
-    ] = None,
+    control_cells: options.ControlCells = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Report to write, with pictures; .csv, .json too."),
@@ -43,18 +43,13 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Add the simple predictors to the report.")
     ] = False,
-    effects: Annotated[
+    predicted_effects: Annotated[
         Path | None,
         typer.Option(metavar="FILE.csv", help="Predicted effects with sd, for the report."),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Measure; repeat for several; or all.")
     ] = None,
-    perturbation_key: options.PerturbationKey = None,
-    control_label: options.ControlLabel = None,
-    covariate_key: options.CovariateKey = None,
-    size_factor_key: options.SizeFactorKey = None,
-    counts_layer: options.CountsLayer = None,
     preset: Annotated[
         Literal["vcc2026"] | None,
         typer.Option(help="The six scored measures of Arc's challenge, in place of --metric."),
@@ -63,102 +58,76 @@ def evaluate(
         Literal["cell-eval2", "celldit"],
         typer.Option(help="Who computes the preset; the values are the same."),
     ] = "cell-eval2",
-    min_cells: Annotated[int, typer.Option(help="Smaller conditions are not scored.")] = 10,
+    min_cells: options.MinCells = 10,
     seed: options.Seed = 0,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+    overwrite: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> Answer:
     """Score predicted cells against measured ones.
 
     What the columns of TRUTH.h5ad mean is read from the file if it was set up, else taken from the
     prediction; the options say otherwise.
 
-    Example: celldit evaluate predicted.h5ad screen.h5ad --size-factor-key total_umis -o scores.csv
+    Example: celldit evaluate predicted.h5ad screen.h5ad --report report.html -o scores.csv
     """
     if output is None and report is None and quiet and not as_json:
         raise typer.BadParameter("--quiet without --output, --report or --json has no result.")
-    if report is None and (baseline or baselines or effects is not None):
+    if report is None and (baseline or baselines or predicted_effects):
         raise typer.BadParameter(
-            "--baseline, --baselines and --effects belong to --report FILE.html."
+            "--baseline, --baselines and --predicted-effects belong to --report FILE.html."
         )
     others = _named(baseline or [])
-    given = {
-        "perturbation_key": perturbation_key,
-        "control": tuple(control_label or ()),
-        "covariate_keys": tuple(covariate_key or ()),
-        "size_factor_key": size_factor_key,
-        "counts_layer": counts_layer,
-    }
-    kept = f"{output} was not written." if output else ""
-    with guard(debug=debug, quiet=quiet, kept=kept, renamed={"control": "--control-label"}):
-        from celldit.evaluation import evaluate as score
-        from celldit.evaluation.expression import seen_in_training, seen_note, truth_fields
-        from celldit.io.files import read_h5ad, refuse_existing, whole_file
+    from celldit.evaluation import evaluate as score
+    from celldit.evaluation.expression import seen_in_training, seen_note, truth_fields
+    from celldit.io.files import read_h5ad, refuse_existing
 
-        refuse_existing([output] if output else [], overwrite=overwrite)
-        if report is not None:
-            if report.suffix.lower() not in (".html", ".htm"):
-                raise InputError(f"--report {report} must end in .html, such as report.html.")
-            pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
-            refuse_existing(pages, overwrite=overwrite)
-        table_of_effects = _read_effects(effects)
-        guess, measured = read_h5ad(predicted), read_h5ad(truth)
-        controls = measured if control is None else read_h5ad(control)
-        given_baselines = {name: read_h5ad(path) for name, path in others.items()}
-        _set_up(measured, guess, given)
-        if baselines:
-            given_baselines |= _simple(guess, measured, controls, {predicted.stem}, seed)
-        _check_library_sizes(measured, guess)
-        names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
-        with warnings.catch_warnings():
-            # A screen holds more than was predicted, which is nothing to warn of.
-            warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
-            table = score(
-                guess,
-                measured,
-                controls,
-                metrics=names or None,
-                min_cells=min_cells,
-                seed=seed,
-                preset=preset,
-                engine=engine,
-            )
-        if preset is None:
-            table = _predicted_only(table, quiet=quiet)
-        else:
-            _note_left_out(table.attrs["not_scored"], quiet=quiet)
-        seen = seen_in_training(guess, truth_fields(measured, controls))
-        if seen and not quiet:
-            typer.echo(f"Note: {seen_note(seen)}", err=True)
-        if output is not None:
-            with whole_file(output) as path:
-                table.to_csv(path, index=False)
-        if report is not None:
-            from celldit.report import report as write_report
+    if report is not None:
+        if report.suffix.lower() not in (".html", ".htm"):
+            raise InputError(f"--report {report} must end in .html, such as report.html.")
+        pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
+        refuse_existing(pages, overwrite=overwrite)
+    table_of_effects = _read_effects(predicted_effects)
+    guess, measured = read_h5ad(predicted), read_h5ad(truth)
+    set_up(measured, columns, _assumed(guess, measured))
+    controls = measured if control_cells is None else read_h5ad(control_cells)
+    given_baselines = {name: read_h5ad(path) for name, path in others.items()}
+    if baselines:
+        given_baselines |= _simple(guess, measured, controls, {predicted.stem}, seed)
+    _check_library_sizes(measured, guess)
+    names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
+    chosen: dict[str, Any] = {"metrics": names or None, "min_cells": min_cells, "seed": seed}
+    with warnings.catch_warnings():
+        # A screen holds more than was predicted, which is nothing to warn of.
+        warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
+        table = score(guess, measured, controls, preset=preset, engine=engine, **chosen)
+    if preset is None:
+        table = _predicted_only(table, quiet=quiet)
+    else:
+        _note_left_out(table.attrs["not_scored"], quiet=quiet)
+    seen = seen_in_training(guess, truth_fields(measured, controls))
+    if seen and not quiet:
+        typer.echo(f"Note: {seen_note(seen)}", err=True)
+    write_table(table, output)
+    said = [_shown(table)]
+    if report is not None:
+        from celldit.report import report as write_report
 
-            write_report(
-                guess,
-                measured,
-                controls,
-                report,
-                name=predicted.stem,
-                baselines=given_baselines,
-                effects=table_of_effects,
-                metrics=names or None,
-                min_cells=min_cells,
-                overwrite=overwrite,
-                seed=seed,
-            )
-        if as_json:
-            say_json(table.astype(object).where(table.notna(), None).to_dict("records"))
-        elif not quiet:
-            _show(table)
-            if report is not None:
-                say(f"The report is in {report}, its numbers beside it as .csv and .json.")
-            if output is not None or report is None:
-                say(f"The table is in {output}." if output else "Keep it with --output FILE.")
+        write_report(
+            guess,
+            measured,
+            controls,
+            report,
+            name=predicted.stem,
+            baselines=given_baselines,
+            effects=table_of_effects,
+            overwrite=overwrite,
+            **chosen,
+        )
+        said.append(f"The report is in {report}, its numbers beside it as .csv and .json.")
+    if output is not None or report is None:
+        said.append(f"The table is in {output}." if output else "Keep it with --output FILE.")
+    return Answer(table.astype(object).where(table.notna(), None).to_dict("records"), said)
 
 
 def _simple(
@@ -198,19 +167,19 @@ def _read_effects(path: Path | None) -> pd.DataFrame | None:
     return table
 
 
-def _set_up(measured: ad.AnnData, guess: ad.AnnData, given: Mapping[str, Any]) -> None:
-    from celldit.data import setup_anndata
+def _assumed(guess: ad.AnnData, measured: ad.AnnData) -> dict[str, Any]:
+    """What the prediction knows of measured cells that do not say themselves what they hold."""
     from celldit.data.fields import Fields
 
-    said = {name: value for name, value in given.items() if value not in (None, ())}
-    try:
-        known: dict[str, Any] = Fields.from_anndata(measured).arguments()
-    except InputError:
-        known = Fields.from_anndata(guess).arguments()
-        # A prediction keeps its own counts and library sizes, under names of its own.
-        for name in ("counts_layer", "size_factor_key", "dose_key", "time_key"):
-            known.pop(name, None)
-    setup_anndata(measured, **{**known, **said})
+    known = Fields.from_anndata(guess).arguments()
+    # A prediction keeps its own counts and library sizes, under names of its own.
+    for name in ("counts_layer", "size_factor_key", "dose_key", "time_key"):
+        known.pop(name, None)
+    trained_on = guess.uns["celldit"].get("trained_on", {})
+    for name, there in (("counts_layer", measured.layers), ("size_factor_key", measured.obs)):
+        if name in trained_on and trained_on[name] in there:
+            known[name] = str(trained_on[name])
+    return known
 
 
 def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
@@ -256,11 +225,10 @@ def _in_context(contexts: pd.Series) -> pd.Series:
     return (" in " + contexts).where(contexts != "", "")
 
 
-def _show(table: pd.DataFrame) -> None:
+def _shown(table: pd.DataFrame) -> str:
     if "measure" in table:
         shown = table if (table["context"] != "").any() else table.drop(columns="context")
-        typer.echo(shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep="-"))
-        return
+        return str(shown.to_string(index=False, float_format=lambda v: f"{v:.4g}", na_rep="-"))
     wide = table.pivot(index=["perturbation", "context"], columns="metric", values="value")
     wide = wide[list(dict.fromkeys(table["metric"]))]
-    typer.echo(wide.T.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-"))
+    return str(wide.T.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-"))

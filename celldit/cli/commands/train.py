@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from celldit.cli import options
-from celldit.cli.guard import guard, say, say_json
+from celldit.cli.command import Answer, command
+from celldit.cli.guard import say
+from celldit.cli.model_folder import kept, place_of, trained
 from celldit.cli.train_features import read_features
 from celldit.cli.train_settings import TrainSettings
-from celldit.errors import FileError
 
 if TYPE_CHECKING:
     from celldit.data.reading import Source
 
 
+@command(columns=options.COLUMNS, kept=kept)
 def train(
+    columns: dict[str, Any],
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -30,25 +32,6 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the model.")
     ] = None,
-    perturbation_key: options.PerturbationKey = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Label of unperturbed cells; repeat for several.", show_default="control"
-        ),
-    ] = None,
-    covariate_key: options.CovariateKey = None,
-    size_factor_key: options.SizeFactorKey = None,
-    counts_layer: options.CountsLayer = None,
-    dose_key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column with doses.")
-    ] = None,
-    time_key: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Column with times.")
-    ] = None,
-    perturbation_sep: Annotated[
-        str | None, typer.Option(help="Between the parts of a combination.", show_default="+")
-    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(help="gene_sets, modules, genes or ranks.", show_default="gene_sets"),
@@ -58,10 +41,7 @@ def train(
         str | None,
         typer.Option(metavar="MODEL", help="Folder of a model whose autoencoder to start from."),
     ] = None,
-    min_overlap: Annotated[
-        float | None,
-        typer.Option(help="Least share of its genes that the data must have.", show_default="0.5"),
-    ] = None,
+    min_overlap: options.MinOverlap = None,
     train_autoencoder: Annotated[
         bool | None,
         typer.Option(
@@ -90,66 +70,36 @@ def train(
     dit: Annotated[
         str | None, typer.Option(help="Size of the network: S, B, L or XL.", show_default="S")
     ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Most epochs of each stage.", show_default="by the data")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of everything random.", show_default="0")
-    ] = None,
-    accelerator: Annotated[
-        str | None, typer.Option(help="cpu, gpu, ... (Lightning).", show_default="auto")
-    ] = None,
-    devices: Annotated[
-        str | None, typer.Option(help="Number of devices (Lightning).", show_default="auto")
-    ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="ddp, fsdp, ... (Lightning).", show_default="auto")
-    ] = None,
-    nodes: Annotated[
-        int | None, typer.Option(help="Number of machines (Lightning).", show_default="1")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder for checkpoints; the same command goes on from the last one.",
-        ),
-    ] = None,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(help="Minutes between two checkpoints.")
-    ] = 10.0,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with these settings and those of training.")
-    ] = None,
+    max_epochs: options.MaxEpochs = None,
+    seed: options.OptionalSeed = None,
+    accelerator: options.Accelerator = None,
+    devices: options.Devices = None,
+    strategy: options.Strategy = None,
+    nodes: options.Nodes = None,
+    checkpoint: options.Checkpoint = None,
+    checkpoint_minutes: options.CheckpointMinutes = 10.0,
+    config: options.Config = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
     ] = False,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+    overwrite: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> Answer | None:
     """Train a model on an AnnData and write it to a folder.
 
     Example: celldit train screen.h5ad -o model --perturbation-key perturbation
     --covariate-key replicate --size-factor-key total_umis
     """
     given = {
-        "perturbation_key": perturbation_key,
-        "control": tuple(control or ()),
-        "covariate_keys": tuple(covariate_key or ()),
-        "size_factor_key": size_factor_key,
-        "counts_layer": counts_layer,
-        "dose_key": dose_key,
-        "time_key": time_key,
-        "perturbation_sep": perturbation_sep,
+        **columns,
         "tokenizer": tokenizer,
         "latent": latent,
         "autoencoder": autoencoder,
         "min_overlap": min_overlap,
         "train_autoencoder": train_autoencoder,
-        "features": tuple(features or ()),
-        "effects": tuple(effects or ()),
+        "features": features,
+        "effects": effects,
         "dit": dit,
         "max_epochs": max_epochs,
         "seed": seed,
@@ -158,26 +108,16 @@ def train(
         "strategy": strategy,
         "nodes": nodes,
     }
-    kept = "No model was written: it is written only when training is done."
-    if checkpoint is not None:
-        kept += f" The checkpoints in {checkpoint} are whole; the same command goes on from there."
-    with guard(debug=debug, quiet=quiet, kept=kept):
-        settings = TrainSettings() if config is None else TrainSettings.from_toml(config)
-        settings = settings.updated(given)
-        if print_config:
-            typer.echo(settings.to_toml(), nl=False)
-            return
-        if data is None or output is None:
-            lacking = "DATA.h5ad" if data is None else "--output FOLDER"
-            raise typer.BadParameter(f"{lacking} is missing.")
-        from celldit.io.launched import is_first_process
-        from celldit.io.locks import sole_writer
-
-        keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
-        # Of several processes of one training only the first writes, and holds the place for all.
-        first = is_first_process()
-        with sole_writer(output) if first else nullcontext():
-            _train(data, output, settings, keep, overwrite, quiet or not first, as_json)
+    settings = TrainSettings.of(config).updated(given)
+    if print_config:
+        typer.echo(settings.to_toml(), nl=False)
+        return None
+    if data is None or output is None:
+        lacking = "DATA.h5ad" if data is None else "--output FOLDER"
+        raise typer.BadParameter(f"{lacking} is missing.")
+    keep = {"checkpoint_dir": checkpoint, "checkpoint_minutes": checkpoint_minutes}
+    with place_of(output, overwrite=overwrite) as first:
+        return _train(data, output, settings, keep, overwrite, quiet or not first, as_json)
 
 
 def _train(
@@ -188,21 +128,14 @@ def _train(
     overwrite: bool,
     quiet: bool,
     as_json: bool,
-) -> None:
-    from celldit.io.files import read_h5ad
-    from celldit.io.folders import CONFIG
-
-    if output.exists() and not overwrite:
-        raise FileError(f"{output} exists already; choose another folder, or pass --overwrite.")
-    if output.exists() and not (output / CONFIG).is_file():
-        raise FileError(f"{output} is not a celldit model, so it will not be replaced.")
-    adata = None if data.is_dir() else read_h5ad(data)
+) -> Answer | None:
     from celldit.data import open_store
+    from celldit.io.files import read_h5ad
     from celldit.model import CellDiT
     from celldit.training.config import TrainingConfig
-    from celldit.training.saving.checkpoints import is_main_process
 
     training = TrainingConfig(**settings.training)
+    adata = None if data.is_dir() else read_h5ad(data)
     if adata is None:
         store = open_store(data, **settings.setup_arguments())
         source: Source = store
@@ -223,31 +156,15 @@ def _train(
             "generate, but of no perturbation.",
             err=True,
         )
-    say(f"Training on {n_cells:,} cells x {n_genes} genes.", quiet=quiet or as_json)
+    quiet = quiet or as_json
+    say(f"Training on {n_cells:,} cells x {n_genes} genes.", quiet=quiet)
     started = time.perf_counter()
     model.train(
         settings.max_epochs,
         seed=settings.seed,
         config=training,
-        enable_progress_bar=not (quiet or as_json),
+        enable_progress_bar=not quiet,
         **keep,
         **settings.trainer_arguments(),
     )
-    if not is_main_process():
-        return
-    model.save(output, overwrite=overwrite)
-    seconds = time.perf_counter() - started
-    if as_json:
-        say_json(
-            {
-                "model": str(output),
-                "id": model.trained.model_id,
-                "n_cells": n_cells,
-                "n_genes": n_genes,
-                "flow_weight": model.flow_weight,
-                "seconds": round(seconds, 1),
-            }
-        )
-        return
-    say(f"Trained in {seconds:.0f} s; the model is in {output}.", quiet=quiet)
-    say(f"What it can do: celldit info {output}", quiet=quiet)
+    return trained(model, output, n_cells, started, overwrite=overwrite)

@@ -123,8 +123,8 @@ CASES: dict[str, Case] = {
         lambda s: page(s, targets={"t": np.arange(s.adata.n_obs) < 10}), "leave it out of targets=",
         lambda s, m: page(s)),
     "a target of the terminal without a query": Case(
-        lambda s: _explored(s, "--target", "B cells"), "must be NAME=QUERY",
-        lambda s, m: _explored(s, "--target", "B=perturbation == 'B'")),
+        lambda s: _explored(s, "--target", "B cells"), r"(?P<option>--target)",
+        lambda s, m: _explored(s, m["option"], "B=perturbation == 'B'")),
     "next of a model without perturbations": Case(
         lambda s: following(s, model=controls_only(s)), "train it on some that were measured",
         lambda s, m: following(s)),

@@ -195,7 +195,7 @@ CASES: dict[str, Case] = {
         lambda s: checked(s, lambda a: setattr(a, "X", a.X * 0)), "leave them out or draw them",
         lambda s, m: checked(s, lambda a: None)),
     "a list of genes that is none": Case(
-        lambda s: _submitted_in_the_terminal(s, "--genes", text(s, b"\xff", "genes.txt")),
+        lambda s: _submitted_in_the_terminal(s, "--panel", text(s, b"\xff", "genes.txt")),
         "cannot be read", lambda s, m: _submitted_in_the_terminal(s)),
     # --- tokenizers
     "a tokenizer that was not fitted": Case(
@@ -251,9 +251,10 @@ CASES: dict[str, Case] = {
                                                                        max_cells=50)),
     # --- the terminal
     "a report's effects that are none": Case(
-        lambda s: _reported(s, "--effects", text(s, b"\xff", "e.csv")), "cannot be read from",
+        lambda s: _reported(s, "--predicted-effects", text(s, b"\xff", "e.csv")),
+        "cannot be read from",
         lambda s, m: (s.model.predict_effects(["A"]).to_csv(s.folder / "e.csv"),
-                      _reported(s, "--effects", s.folder / "e.csv"))),
+                      _reported(s, "--predicted-effects", s.folder / "e.csv"))),
     "an output below a file": Case(
         lambda s: (text(s, "", "f"), terminal("predict", *model_and_query(s), "-p", "A", "-o",
                                               s.folder / "f" / "b.h5ad")), "Cannot make the folder",

@@ -1,0 +1,108 @@
+"""What all commands share: four options, outputs refused before work, how a result is told."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celldit.cli import options
+from celldit.cli.guard import guard, say, say_json
+
+__all__ = ["Answer", "command"]
+
+_SHARED = {
+    "overwrite": options.Overwrite,
+    "quiet": options.Quiet,
+    "as_json": options.Json,
+    "debug": options.Debug,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found.
+
+    Parameters
+    ----------
+    content
+        For programs.
+    sentences
+        For people, a line each.
+    """
+
+    content: Any
+    sentences: Sequence[str]
+
+
+def command(
+    *, columns: Iterable[str] = (), kept: Callable[[Mapping[str, Any]], str] | None = None
+) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
+    """Make a command of a function that returns an :class:`Answer`, or None if all is said.
+
+    The command has ``--overwrite``, ``--quiet``, ``--json`` and ``--debug`` as well; the function
+    gets those that it names.
+
+    Parameters
+    ----------
+    columns
+        Those of :data:`celldit.cli.options.COLUMNS` that it has. What was given of them reaches the
+        function as ``columns``, by the arguments of ``setup_anndata``.
+    kept
+        What to say of the files when the user interrupts, from what was given.
+    """
+    asked = {name: options.COLUMNS[name] for name in columns}
+
+    def of(function: Callable[..., Answer | None]) -> Callable[..., None]:
+        own = inspect.signature(function, eval_str=True)
+        named = [p for p in own.parameters.values() if p.name not in {*_SHARED, "columns"}]
+        # Help shows options as they come: what has to be given, the columns, what may be given.
+        named.sort(key=lambda p: p.default is not inspect.Parameter.empty)
+        at = sum(p.default is inspect.Parameter.empty for p in named)
+        named[at:at] = _optional(asked, None)
+        named += _optional(_SHARED, False)
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in named]
+        marks = {p.name: getattr(p.annotation, "__metadata__", ()) for p in parameters}
+        written = [name for name, marked in marks.items() if options.WRITTEN in marked]
+
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            shared = {name: given.pop(name) for name in _SHARED}
+            said = {options.ARGUMENTS[name]: given.pop(name) for name in asked}
+            if asked:
+                given["columns"] = {name: value for name, value in said.items() if value}
+            output = given.get("output")
+            rest = kept(given) if kept else f"{output} was not written." if output else ""
+            quiet = shared["quiet"] or shared["as_json"]
+            with guard(debug=shared["debug"], quiet=shared["quiet"], kept=rest):
+                from celldit.io.files import refuse_existing
+                from celldit.progress import quietly
+
+                paths = [given[name] for name in written if given[name] is not None]
+                refuse_existing(paths, overwrite=shared["overwrite"])
+                with quietly(quiet):
+                    wanted = {k: v for k, v in shared.items() if k in own.parameters}
+                    answer = function(**given, **wanted)
+                if answer is None:
+                    return
+                if shared["as_json"]:
+                    say_json(answer.content)
+                    return
+                for sentence in answer.sentences:
+                    say(sentence, quiet=quiet)
+
+        run.__signature__ = own.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return of
+
+
+def _optional(annotated: Mapping[str, Any], default: object) -> list[inspect.Parameter]:
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(name, keyword, default=default, annotation=option)
+        for name, option in annotated.items()
+    ]

@@ -1,0 +1,92 @@
+"""What commands read and write: screens, tables, figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celldit.errors import FileError
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import pandas as pd
+
+__all__ = ["claim", "named_query", "read_screen", "set_up", "write_figure", "write_table"]
+
+
+def read_screen(
+    data: Path, columns: Mapping[str, Any], assumed: Mapping[str, Any] | None = None
+) -> ad.AnnData:
+    """Read a file into memory, and say what its columns mean.
+
+    Parameters
+    ----------
+    data
+        An ``.h5ad`` file.
+    columns
+        Arguments of ``setup_anndata`` that were given; they come first.
+    assumed
+        Arguments for a file that was not set up, such as those of a model or a prediction.
+    """
+    from celldit.io.files import read_h5ad
+
+    adata = read_h5ad(data)
+    set_up(adata, columns, assumed)
+    return adata
+
+
+def set_up(
+    adata: ad.AnnData, columns: Mapping[str, Any], assumed: Mapping[str, Any] | None = None
+) -> None:
+    """Say what the columns mean; see :func:`read_screen`."""
+    from celldit.data.fields import Fields, is_set_up, setup_anndata
+
+    known = Fields.from_anndata(adata).arguments() if is_set_up(adata) else assumed or {}
+    if columns or known is assumed:
+        setup_anndata(adata, **{**known, **columns})
+
+
+def claim(output: Path, *, overwrite: bool) -> None:
+    """See that cells can be written to a path, before any is made; its folders are made.
+
+    Raises
+    ------
+    InputError
+        If the path has another ending than ``.h5ad`` or ``.zarr``.
+    FileError
+        If it exists already, or cannot be written.
+    """
+    from celldit.io.stream import check_out
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"Cannot make the folder {output.parent}: {error.strerror}.") from error
+    check_out(output, overwrite)
+
+
+def write_table(table: pd.DataFrame, output: Path | None) -> None:
+    """Write a table as ``.csv``, whole or not at all, where one is asked for."""
+    from celldit.io.files import whole_file
+
+    if output is not None:
+        with whole_file(output) as path:
+            table.to_csv(path, index=False)
+
+
+def write_figure(figure: Path | None, draw: Any) -> None:
+    """Draw into a file without a window, where one is asked for."""
+    if figure is None:
+        return
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    draw(save=figure, show=False)
+
+
+def named_query(text: str) -> tuple[str, str]:
+    """Name and query of ``NAME=QUERY``; a query alone is its own name."""
+    found = re.fullmatch(r"\s*([^='\"!<>]*[^='\"!<>\s])\s*=(?!=)(.+)", text, re.DOTALL)
+    return (found[1], found[2].strip()) if found else (text.strip(), text.strip())
