@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
@@ -16,6 +18,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 import celldit as cd
+
+from .neighbours import packages
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 GALLERY = DOCS / "gallery.md"
@@ -45,7 +49,11 @@ def test_a_guide_runs_as_printed(
         cd.CellDiT, "train", lambda model, **options: train(model, **{**options, **quick})
     )
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    for name, package in packages().items():
+        monkeypatch.setitem(sys.modules, name, package)
+    rna = cd.datasets.papalexi()
+    rna.obs = rna.obs.rename(columns={"perturbation": "gene"})
+    names: dict[str, Any] = {"mdata": SimpleNamespace(mod={"rna": rna}, obs=rna.obs)}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         exec(block, names)
     plt.close("all")
