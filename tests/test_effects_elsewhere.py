@@ -140,6 +140,17 @@ def test_what_only_the_table_has_is_predicted(
         assert ((own - truth) ** 2).sum() < 0.5 * (truth**2).sum()
 
 
+def test_what_only_the_table_has_may_be_measured_next_and_asked_of_every_tool(
+    others: ad.AnnData, model: CellDiT
+) -> None:
+    known = others.copy()
+    batch = cd.tl.next_perturbations(known, model)
+    assert set(batch["perturbation"]) == {"E", "F"}
+    named = cd.tl.next_perturbations(known, model, ["F"])
+    assert list(named["perturbation"]) == ["F"]
+    assert set(cd.tl.effects(known, model, ["E"])["extrapolation"]) == {"known elsewhere"}
+
+
 def test_where_effects_are_from_goes_with_predictions(model: CellDiT, tmp_path: Path) -> None:
     predicted = model.predict(perturbations=["E", "A"], out=tmp_path / "p.h5ad")
     said = predicted.uns["celldit"]["effects"]["lab two"]

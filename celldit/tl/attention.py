@@ -88,13 +88,7 @@ def attention(
     if max_cells < 1:
         raise InputError(f"max_cells={max_cells!r} must be at least 1.")
     target = writable(adata, copy=False)
-    labels = request.check_perturbations(
-        perturbation,
-        trained.fields,
-        trained.perturbations,
-        trained.featured,
-        trained.elsewhere,
-    )
+    labels = request.labels_of(trained, perturbation)
     cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
     z_NKD = trained.autoencoder.encode(cells)
     means, fields = control_means(cells, z_NKD), trained.fields

@@ -105,11 +105,8 @@ def effects(
     target = writable(adata, copy=False)
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
-    labels = request.check_perturbations(
-        _all_of(trained) if perturbations is None else perturbations,
-        trained.fields,
-        trained.perturbations,
-        trained.featured,
+    labels = request.labels_of(
+        trained, _all_of(trained) if perturbations is None else perturbations
     )
     with threads():
         controls = new_controls(trained, cells)

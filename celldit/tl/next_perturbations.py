@@ -57,8 +57,9 @@ def next_perturbations(
     model
         A trained model.
     candidates
-        Labels: perturbations never measured (with features), combinations, or known perturbations
-        in contexts that lack them; None for all that have features and were not in training.
+        Labels: perturbations never measured (with features, or known from a table of effects),
+        combinations, or known perturbations in contexts that lack them; None for all that have
+        features or effects measured elsewhere and were not in training.
     n
         How many to choose.
     contexts
@@ -142,16 +143,16 @@ def next_perturbations(
 
 def _candidates(trained: Trained, candidates: Sequence[str] | None) -> list[str]:
     if candidates is None:
-        candidates = sorted(trained.featured - set(trained.perturbations))
+        candidates = sorted(
+            (trained.featured | trained.elsewhere.parts) - set(trained.perturbations)
+        )
         if not candidates:
             raise InputError(
-                "The model has no features of perturbations that were not measured, so it knows no "
-                "candidate by itself; pass candidates=['A+B', ...], such as combinations of "
-                f"{examples(trained.perturbations)}."
+                "The model has no features of perturbations that were not measured, nor effects of "
+                "them from elsewhere, so it knows no candidate by itself; pass candidates=['A+B', "
+                f"...], such as combinations of {examples(trained.perturbations)}."
             )
-    labels = request.check_perturbations(
-        candidates, trained.fields, trained.perturbations, trained.featured
-    )
+    labels = request.labels_of(trained, candidates)
     chosen = [label for label in dict.fromkeys(labels) if label != trained.fields.control]
     if not chosen:
         raise InputError("candidates holds nothing but the control; pass perturbations.")

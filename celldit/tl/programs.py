@@ -99,13 +99,7 @@ def programs(
     if max_cells < 1:
         raise InputError(f"max_cells={max_cells!r} must be at least 1.")
     target = writable(adata, copy=False)
-    labels = request.check_perturbations(
-        perturbation,
-        trained.fields,
-        trained.perturbations,
-        trained.featured,
-        trained.elsewhere,
-    )
+    labels = request.labels_of(trained, perturbation)
     if groupby is not None and groupby not in adata.obs:
         raise UnknownNameError.among("column of adata.obs", groupby, list(adata.obs.columns))
     cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)

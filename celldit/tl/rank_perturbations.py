@@ -18,7 +18,7 @@ from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.query import Selection, selected
 from celldit.errors import InputError
-from celldit.inference.request import check_perturbations, counterfactual_conditions
+from celldit.inference.request import counterfactual_conditions, labels_of
 from celldit.progress import counted
 from celldit.tl.cells import read_cells, trained_parts, writable
 from celldit.training.trained import Trained
@@ -219,8 +219,7 @@ def _labels(trained: Trained, perturbations: Sequence[str] | None) -> list[str]:
         if not labels:
             raise InputError("The model was trained without perturbations; there is none to rank.")
         return labels
-    known = trained.perturbations, trained.featured, trained.elsewhere
-    return check_perturbations(perturbations, fields, *known)
+    return labels_of(trained, perturbations)
 
 
 def _mean_log(log: sparse.csr_matrix) -> np.ndarray:
