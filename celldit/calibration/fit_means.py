@@ -94,7 +94,10 @@ def seen_offset(
     network: NetworkShare,
     condition: Condition,
 ) -> np.ndarray:
-    """What predictions of a condition of training add to the log rate of each gene, (G,).
+    """What new cells of a condition of training add to the log rate of each gene, (G,).
+
+    New cells of two conditions are to differ as measured ones do, noise included: what is drawn
+    towards decoded rates is nearer to the truth, and attenuates differences.
 
     Parameters
     ----------
@@ -110,6 +113,7 @@ def seen_offset(
     own, effect_F = references.of(condition.stratum), estimate.mean[0]
     moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[0]), Extrapolation.SEEN)
     (beyond,) = mean_calibration.beyond(prior, genes, [condition])
+    beyond = beyond._replace(noise=0.0)
     change = own.change(moved_NKD)
     return mean_calibration.offset(Extrapolation.SEEN, change, effect_F, beyond)
 
