@@ -48,8 +48,12 @@ if os.environ.get("CELLDIT_DOCS_LINKS"):
     }
 # The first is what pages of functions are written in.
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
-exclude_patterns = ["_build", "results"]
+exclude_patterns = ["_build", "results", "templates"]
+templates_path = ["templates"]
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["phone.css"]
+pygments_dark_style = "github-dark"
 html_title = f"celldit {version}"
 html_show_sourcelink = False
 
@@ -61,6 +65,13 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_class_signature = "mixed"
+# Names of other packages in full, so that they can be linked.
+autodoc_type_aliases = {
+    "ad.AnnData": "anndata.AnnData",
+    "pd.DataFrame": "pandas.DataFrame",
+    "np.ndarray": "numpy.ndarray",
+    "CellDiT": "celldit.CellDiT",
+}
 # One page for each function of pp, tl, pl and datasets, written anew by every build.
 autosummary_generate = True
 napoleon_google_docstring = False
