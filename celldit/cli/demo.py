@@ -295,9 +295,12 @@ def draw_effects(path: Path, sides: Sides, predicted: ad.AnnData) -> None:
     figure = axes[0].figure
     assert isinstance(figure, Figure)
     figure.suptitle(
-        "Shift of each gene (a point) by knock-outs in a replicate that was predicted without them",
-        y=1.02,
+        "Shift of genes by knock-outs in a replicate that was predicted without them", y=1.03
     )
+    gene, line = axes[0].collections[0], axes[0].lines[0]
+    named = {"a gene": gene, "predicted as measured": line}
+    figure.legend(named.values(), named.keys(), loc="upper center", ncols=2, frameon=False,
+                  bbox_to_anchor=(0.5, 0.0))  # fmt: skip
     figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
     pyplot.close(figure)
 
