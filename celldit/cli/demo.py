@@ -22,12 +22,12 @@ from celldit.data.fields import Fields
 from celldit.errors import FileError
 from celldit.evaluation.baselines import predict_baseline
 from celldit.evaluation.compare import CEILING, compare
-from celldit.evaluation.verdict import LABELS, Verdict, judge
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
 from celldit.progress import quietly
 from celldit.report.numbers import NO_CHANGE
 from celldit.report.report import report
+from celldit.report.verdict import LABELS, Verdict, judge
 
 __all__ = ["FILES", "DemoResult", "run_demo"]
 

@@ -22,7 +22,7 @@ from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
 from celldit.evaluation.uncertainty import detectable
-from celldit.evaluation.verdict import Verdict, judge
+from celldit.report.verdict import Verdict, judge
 
 __all__ = ["NO_CHANGE", "Numbers", "measure"]
 

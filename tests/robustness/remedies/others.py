@@ -83,7 +83,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("cli/commands/evaluate.py", "library size"): GIVEN,
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", ""): GIVEN,
-    ("evaluation/verdict.py", ""): INNER,
+    ("report/verdict.py", ""): INNER,
     ("cli/app.py", "any more"): "names a way of several steps; test_cli.py calls it",
     ("evaluation/challenge/panel.py", ""): GIVEN,
     ("evaluation/expression.py", "not in truth"): GIVEN,
