@@ -31,8 +31,8 @@ from celldit.latent.expected_log import STEP, LogExpression
 from celldit.random import CONTROLS_STREAM
 
 N_CELLS = 256
-# Strata that are kept at hand.
-MAX_KEPT = 64
+# Strata times genes that are kept at hand, which take some 200 bytes each.
+MAX_KEPT = 500_000
 STEPS = [round(log_factor / STEP) for log_factor in LOG_FACTORS.tolist()]
 # Cells whose latents all move alike change all rates of a gene by one factor.
 ALIKE = 1e-4
@@ -173,7 +173,7 @@ class References:
         """Mean log expression when all rates are multiplied by one factor, (P, G)."""
         assert self.of_rates is not None
         shares_PG = self.of_rates.shares(self._log_rates(self.z_NKD))
-        levels_PG: np.ndarray = self.of_rates.means(shares_PG, STEPS).double().numpy()
+        levels_PG: np.ndarray = self.of_rates.means(shares_PG, STEPS).numpy()
         return levels_PG
 
     @torch.no_grad()
@@ -231,7 +231,7 @@ class ReferenceControls:
         key = stratum, mean_F.tobytes()
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= MAX_KEPT:
+            if len(self._known) * len(self.autoencoder.genes) >= MAX_KEPT:
                 self._known.clear()
             found = self._known[key] = self._make(stratum, mean_F)
         return found
@@ -252,7 +252,7 @@ class ReferenceControls:
             drawn_NF += mean_F - drawn_NF.mean(0)
             of_rates = self._table(state_N)
         z_NKD = torch.from_numpy(drawn_NF.astype(np.float32)).view(-1, n_tokens, token_dim)
-        curve_PG = np.zeros((len(LOG_FACTORS), len(self.autoencoder.genes)))
+        curve_PG = np.zeros((len(LOG_FACTORS), len(self.autoencoder.genes)), dtype=np.float32)
         if self.responses.curves:
             curve_PG = self.responses.curve(stratum)
         return References(self.autoencoder, z_NKD, curve_PG, of_rates)

@@ -44,7 +44,7 @@ class Responses:
 
     def curve(self, stratum: StratumKey) -> np.ndarray:
         """That of one context and time, or what stands in for it, shape (P, G)."""
-        return self.curves[self._nearest(stratum)].astype(np.float64)
+        return self.curves[self._nearest(stratum)].astype(np.float32)
 
     def knows(self, stratum: StratumKey) -> bool:
         """Whether controls of this context were measured, at whichever time."""

@@ -54,8 +54,7 @@ def test_where_half_of_the_cells_respond_one_factor_does_as_much(
     own = controls.of(HERE)
     half_N11 = (torch.arange(N_CELLS) % 2 == 0).float()[:, None, None]
     change = own.change(own.z_NKD + half_N11)
-    # A gene that rises far in half of the cells and one that falls far: the first by less than
-    # half, the logarithm of the second by about half of what is there.
+    # A mean over cells: half of them at the new level, half at the old one.
     whole = own.change(own.z_NKD + 1.0)
     ratio_G = change.decoded_G / whole.decoded_G
     plain = np.abs(whole.decoded_G) > 0.1

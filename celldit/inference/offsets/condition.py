@@ -21,14 +21,14 @@ KEPT_OFFSETS = 256
 
 
 def condition_offsets(
-    trained: Trained, target: ConditionBatch, config: SolverConfig, *, drawn_in: bool = True
+    trained: Trained, target: ConditionBatch, config: SolverConfig, *, shrink: bool = True
 ) -> Callable[[np.ndarray], torch.Tensor] | None:
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
     stand in for its controls, by transport whichever map these take. Returns offsets of log rates,
     (B, G), by the rows of B conditions in `target`. What was seen in few cells is followed as far
-    as these tell; new cells follow it all the way (`drawn_in` false).
+    as these tell; new cells follow it all the way (`shrink` false).
     """
     if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
@@ -49,7 +49,7 @@ def condition_offsets(
         found = trained.mean_calibration.beyond(
             trained.population.prior, trained.genes, some, target.references
         )
-        return found if drawn_in else [one._replace(noise=0.0) for one in found]
+        return found if shrink else [one._replace(noise=0.0) for one in found]
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
     def of_condition(q: int) -> torch.Tensor:
