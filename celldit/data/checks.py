@@ -134,7 +134,8 @@ def _warn_relative(sizes: np.ndarray, key: str) -> None:
             f"adata.obs[{key!r}], named by size_factor_key, has a median of "
             f"{np.median(sizes):.3g}, as sizes relative to a typical cell have; here they are "
             "library sizes in counts, by which expression per 10,000 is reckoned. Multiply them by "
-            f"the mean total: adata.obs[{key!r}] *= adata.X.sum(axis=1).mean().",
+            "the mean total counts of a cell, in Python "
+            f"adata.obs[{key!r}] *= adata.X.sum(axis=1).mean().",
             stacklevel=5,
         )
 

@@ -16,6 +16,9 @@ from celldit.data.fields import Fields
 from celldit.data.screens.modality import set_up_modality
 from celldit.errors import InputError
 
+# Different values that a column of names, rather than of kinds, has.
+MANY = 100
+
 Selection: TypeAlias = str | Sequence[bool] | np.ndarray | pd.Series
 
 
@@ -85,6 +88,15 @@ def _with_columns(fields: Fields, own: Fields | None, columns: Collection[str]) 
     return fields
 
 
+def _example(obs: pd.DataFrame) -> str:
+    """A query that some of these cells answer, if a column holds kinds of them."""
+    for name in obs.columns if len(obs) else ():
+        value = obs[name].iloc[0]
+        if isinstance(value, str) and str(name).isidentifier() and obs[name].nunique() < MANY:
+            return f"{name} == {value!r}"
+    return "cell_type == 'B'"
+
+
 def selected(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:
     """Read a query of ``adata.obs`` or a mask as a boolean array, shape (N,).
 
@@ -100,7 +112,7 @@ def selected(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:
         except Exception as error:
             raise InputError(
                 f"{name}={selection!r} is not a query of adata.obs ({error}); write for example "
-                f"{name}=\"cell_type == 'B'\"."
+                f'{name}="{_example(adata.obs)}".'
             ) from error
         mask = np.zeros(adata.n_obs, dtype=bool)
         mask[rows] = True

@@ -214,7 +214,7 @@ CASES: dict[str, Case] = {
         lambda s, m: s.setup(changed(s, n=s.adata.X.sum(axis=1).A1), size_factor_key="n")),
     "sizes relative to a typical cell": Case(
         lambda s: s.setup(changed(s, n=np.linspace(0.5, 2, s.adata.n_obs)), size_factor_key="n"),
-        r"Multiply them by the mean total: (?P<code>adata\.obs.*mean\(\))\.",
+        r"the mean total counts of a cell, in Python (?P<code>adata\.obs.*mean\(\))\.",
         lambda s, m: s.setup(s.run(m)["adata"], size_factor_key="n")),
     "values that hold the joiner": Case(
         lambda s: s.setup(changed(s, lane="a | b"), covariate_keys=["donor", "lane"]),
