@@ -421,7 +421,8 @@ class CellDiT:
             + expected counts per 10,000); ``layers["counts"]``, ``layers["mean"]`` at the cell's
             ``obs["size_factor"]``; ``obsm["X_celldit"]``, the latent; ``obs["control_cell"]``,
             which cell it was; ``obs["extrapolation"]``, how far from training it is;
-            ``obs["flow_weight"]``, ``obs["effect_sd"]``; with doses or times
+            ``obs["flow_weight"]``, ``obs["effect_sd"]``, ``obs["responds"]``, False for cells that
+            stay as they are, as some of that perturbation did in training; with doses or times
             ``obs["beyond_range"]``, whether one lies outside those of training.
 
         Raises

@@ -24,6 +24,8 @@ COMPOSITION_STREAM = 1 << 19
 """Which condition a new cell has."""
 SIZE_STREAM = 1 << 20
 """Its library size."""
+RESPONSE_STREAM = 3 << 19
+"""Whether it responds to what is done to it."""
 CONTROLS_STREAM = 1 << 21
 """Latents that stand in for controls (:mod:`celldit.calibration.reference_controls`)."""
 STATE_STREAM = 1 << 23

@@ -1,1 +1,1 @@
-"""What the measured cells of a screen say, without a model: responders, interactions, doses."""
+"""What the measured cells of a screen say, without a model: interactions, doses."""

@@ -19,6 +19,7 @@ from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.rates.control import measure_control_rates
 from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.reference_controls import ReferenceControls
+from celldit.calibration.responders.shares import fit_shares
 from celldit.calibration.responses import measure_responses
 from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
@@ -83,6 +84,10 @@ def fit_calibrations(
     references = ReferenceControls(autoencoder, population, responses, states, sizes)
     control_rates = measure_control_rates(cells, table, references)
     mean_calibration = fit_means(cells, table, references, seed, network)
+    # A network that is used moves each cell its own way already.
+    if not mean_calibration.is_none and not any(network.weight.values()):
+        shares = fit_shares(cells, table, population.prior, seed)
+        mean_calibration = replace(mean_calibration, shares=shares)
     calibration = calibrate_effects(cells, table, references, control_rates, mean_calibration, seed)
     if new_cells:
         offset_of = partial(seen_offset, mean_calibration, references, network)

@@ -98,6 +98,8 @@ class MeanCalibration:
         a, b and c by kind of extrapolation beyond what was seen; under None those of all conditions
         left out whose perturbations were seen, for another dose or time, and for kinds that could
         not be tried. Models of formats 1 and 2 have some for what was seen.
+    shares
+        Share of the cells that respond (:mod:`celldit.calibration.responders.shares`).
     """
 
     slopes_FG: np.ndarray
@@ -106,6 +108,7 @@ class MeanCalibration:
     variance_G: np.ndarray | None = None
     on_target: OnTarget = field(default_factory=OnTarget)
     weights: Mapping[Extrapolation | None, Weights] = field(default_factory=dict)
+    shares: Mapping[tuple[str, ...], float] = field(default_factory=dict)
 
     @classmethod
     def none(cls, n_genes: int, responses: Responses | None = None) -> MeanCalibration:
@@ -168,6 +171,8 @@ class MeanCalibration:
         beyond: ResidualEffect,
         *,
         known: bool = True,
+        share: float = 1.0,
+        further: Change | None = None,
     ) -> np.ndarray:
         """What is added to the log rate of each gene, shape (G,).
 
@@ -183,6 +188,10 @@ class MeanCalibration:
             What is known of the condition beyond the latent.
         known
             Whether training knew the context.
+        share, further
+            Where a share of the cells responds, and goes so much further that the mean of all is
+            the same: that share, and what the move of these makes of theirs. Then the result is
+            for them.
         """
         nothing_more = not len(beyond.new_genes) and not beyond.residual_G.any()
         if self.is_none or (nothing_more and not change.shift_F.any()):
@@ -193,7 +202,12 @@ class MeanCalibration:
             shift_F, noise_G = effect_F, self.variance_G * beyond.noise
         straight_G = shift_F @ self.slopes_FG
         wanted_G = a * change.decoded_G + b * straight_G + c * beyond.residual_G
-        offset_G = change.offset(wanted_G, noise_G, MAX_OFFSET if known else MOST_STAND_IN)
+        most = MAX_OFFSET if known else MOST_STAND_IN
+        if further is None:
+            offset_G = change.offset(wanted_G, noise_G, most)
+        else:
+            noise_G = None if noise_G is None else noise_G / share**2
+            offset_G = further.offset(wanted_G / share, noise_G, most)
         offset_G[beyond.new_genes] += self.on_target.log_factor
         return offset_G + beyond.further.log_factor_G
 
@@ -238,6 +252,7 @@ class MeanCalibration:
                 variance_G,
                 earlier.on_target,
                 earlier.weights,
+                earlier.shares,
             )
         on_target = earlier.on_target if self.on_target == OnTarget() else self.on_target
         return replace(
@@ -246,6 +261,7 @@ class MeanCalibration:
             residual_genes=residual_genes,
             on_target=on_target,
             weights={**earlier.weights, **self.weights},
+            shares={**earlier.shares, **self.shares},
         )
 
     def to_config(self) -> dict[str, Any]:
@@ -255,6 +271,7 @@ class MeanCalibration:
             "responses": self.responses.to_config(),
             "remainder": self.residual_genes.to_config(),
             "own_gene": asdict(self.on_target),
+            "responding": [[list(parts), share] for parts, share in self.shares.items()],
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -298,6 +315,11 @@ class MeanCalibration:
             if name.startswith("remainder.")
         }
         residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
+        # Older models took all cells to respond.
+        said = config.get("responding", [])
+        shares = {tuple(map(str, parts)): float(share) for parts, share in said}
+        if not all(0 < share <= 1 for share in shares.values()):
+            raise ValueError("a share of cells that respond is not between 0 and 1")
         return cls(
             arrays["readout"].astype(np.float32, copy=False),
             responses,
@@ -305,6 +327,7 @@ class MeanCalibration:
             None if variance_G is None else variance_G.astype(np.float32),
             OnTarget(**config["own_gene"]),
             weights,
+            shares,
         )
 
 

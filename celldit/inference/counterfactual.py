@@ -21,6 +21,7 @@ from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
 from celldit.inference.offsets.route import Offset, by_position, route_offsets
 from celldit.inference.options import SamplingOptions
+from celldit.inference.responders import Responders
 from celldit.io.sampling import Sampling, flagged
 from celldit.io.shards import Output
 from celldit.random import keys_of
@@ -109,7 +110,7 @@ def plan(
         )
     ]
     request.warn_outside(conditions, trained.frequencies)
-    target, move, offset = moves(trained, controls, conditions, sampler, options.seed)
+    target, move, offset, responders = moves(trained, controls, conditions, sampler, options.seed)
     n_labels, cell_names = len(requested.labels), controls.cells.names
     cell_P = np.tile(np.arange(len(cell_names)), n_labels)
     keys_P = target.draw_keys(controls.keys_N[cell_P])
@@ -117,6 +118,7 @@ def plan(
     obs["control_cell"] = np.tile(cell_names, n_labels)
     obs["flow_weight"] = target.weight_Q.numpy()[target.row]
     obs["effect_sd"] = target.embedding.sds_Q.numpy()[target.row]
+    obs["responds"] = responders.responds_P
     names = [f"{name}|{label}" for label in requested.labels for name in cell_names]
     obs.index = pd.Index(names, dtype=object)
     edits = CellEdits(
@@ -135,7 +137,7 @@ def moves(
     conditions: Sequence[Condition],
     sampler: Sampler,
     seed: int,
-) -> tuple[ConditionBatch, TransportMap, Offset | None]:
+) -> tuple[ConditionBatch, TransportMap, Offset | None, Responders]:
     """How control cells, all of them once or several times over, get to conditions.
 
     Parameters
@@ -149,15 +151,20 @@ def moves(
 
     Returns
     -------
-    target, move, offset
-        The conditions; where latents at some positions go; what is added to their log rates.
+    target, move, offset, responders
+        The conditions; where latents at some positions go; what is added to their log rates; which
+        cells respond, as both hold already.
     """
     n_times = len(conditions) // controls.cells.n_cells
     target = ConditionBatch.of(trained, conditions, controls.means)
     source = ConditionBatch.of(trained, controls.conditions() * n_times, controls.means)
     route = Route(source, target, np.tile(controls.keys_N, n_times))
-    offset = route_offsets(trained, source, target, sampler.config)
-    return target, transport_map(trained, route, sampler, seed), by_position(offset, source, target)
+    move = transport_map(trained, route, sampler, seed)
+    offset = by_position(
+        route_offsets(trained, source, target, sampler.config, of_responders=True), source, target
+    )
+    responders = Responders.of(trained, target, route.keys, seed)
+    return target, responders.moved(move), responders.offset(offset), responders
 
 
 def control_means(controls: CellStore, z_NKD: torch.Tensor) -> dict[StratumKey, np.ndarray]:

@@ -41,7 +41,7 @@ def interpolate(
     """
     controls, sampler = Controls.of(trained, cells), Sampler(config=options.config)
     n, key = controls.cells.n_cells, trained.fields.perturbation_key
-    targets, maps, offsets = zip(
+    targets, maps, offsets, _ = zip(
         *(
             moves(
                 trained,

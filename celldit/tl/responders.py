@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.analysis.response_mixture import Responses, fit_responses
-from celldit.analysis.response_scores import N_FOLDS, response_scores
 from celldit.arguments import check_seed, text_list
+from celldit.calibration.responders.respond import MIN_CELLS, Controls
+from celldit.calibration.responders.scores import N_FOLDS
 from celldit.compute import threads
 from celldit.conditions import ConditionTable
-from celldit.conditions.strata import Strata
-from celldit.data.cells import Cells
 from celldit.data.labels.columns import obs_column
 from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.tl.cells import measured_cells, writable
 
 __all__ = ["responders"]
-
-#: Fewer cells have no direction that the others of them could give.
-MIN_CELLS = 2 * N_FOLDS
-#: More controls tell no more; some are drawn.
-MAX_CONTROLS = 3_000
 
 
 def responders(
@@ -41,9 +34,9 @@ def responders(
 
     Some cells that got a guide or a drug are as they were: the gene was not cut, or not enough. A
     cell is projected onto the effect of its perturbation, which is learned from the other cells
-    (:mod:`celldit.analysis.response_scores`). Its score comes from the distribution of the
+    (:mod:`celldit.calibration.responders.scores`). Its score comes from the distribution of the
     controls of its context, or from the same moved by a response; Bayes' rule gives the
-    probability of the latter (:mod:`celldit.analysis.response_mixture`). No model is needed.
+    probability of the latter (:mod:`celldit.calibration.responders.mixture`). No model is needed.
     What the probabilities are worth is in ``docs/cells_and_pairs.md``.
 
     Parameters
@@ -99,7 +92,7 @@ def responders(
         if label not in known:
             raise UnknownNameError.among("perturbation in adata", label, known)
     table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-    control_of = _controls(table)
+    controls = Controls(cells, table, seed)
     groups: dict[tuple[str, tuple[float, ...] | None], list[int]] = {}
     for row, condition in enumerate(table.conditions):
         label = condition.label(fields.perturbation_sep, fields.control)
@@ -109,13 +102,13 @@ def responders(
     frames, left_out = [], []
     with threads():
         for (label, doses), conditions in sorted(groups.items(), key=str):
-            usable = [row for row in conditions if row in control_of]
+            usable = [row for row in conditions if row in controls.row_of]
             own = np.flatnonzero(np.isin(table.index, usable))
             if len(own) < MIN_CELLS:
                 left_out.append(label)
                 continue
             guides, guide_P = np.unique(guide_N[own], return_inverse=True)
-            score_N[own], found = _respond(cells, table, control_of, own, guide_P, seed)
+            score_N[own], found = controls.respond(own, guide_P)
             p_N[own] = found.p_N
             said = {"perturbation": label}
             if doses is not None:
@@ -153,51 +146,3 @@ def responders(
     target.obs["p_responded"], target.obs["response_score"] = p_N, score_N
     target.uns[key_added] = result
     return result
-
-
-def _controls(table: ConditionTable) -> dict[int, int]:
-    """The control condition of each perturbed condition, where its context has enough of them."""
-    strata, counts = Strata.of_table(table), table.counts
-    found = {}
-    for row, condition in enumerate(table.conditions):
-        stratum = strata[condition.stratum]
-        if not condition.is_control and stratum.is_identified and counts[stratum.row] >= N_FOLDS:
-            found[row] = stratum.row
-    return found
-
-
-def _respond(
-    cells: Cells,
-    table: ConditionTable,
-    control_of: Mapping[int, int],
-    own: np.ndarray,
-    guide_P: np.ndarray,
-    seed: int,
-) -> tuple[np.ndarray, Responses]:
-    """Scores of P cells of one perturbation, and what the mixture says of them."""
-    rng = np.random.default_rng(seed)
-    control_P = np.array([control_of[row] for row in table.index[own]])
-    used, n_own = np.unique(control_P, return_counts=True)
-    pool = np.flatnonzero(np.isin(table.index, used))
-    if len(pool) > MAX_CONTROLS:
-        pool = np.sort(_thinned(table.index[pool], pool, rng))
-    n_controls = np.array([(table.index[pool] == row).sum() for row in used])
-    stratum_N = np.searchsorted(used, np.concatenate([control_P, table.index[pool]]))
-    perturbed_N = np.arange(len(own) + len(pool)) < len(own)
-    log_NG = cells.take(np.concatenate([own, pool])).log_normalized()
-    score_N = response_scores(log_NG, stratum_N, perturbed_N, rng)
-    # Folds learn from each other's cells, so under no response the difference of means scatters
-    # more than one of independent scores, with a long tail above.
-    variance = 2 * (((n_own / n_own.sum()) ** 2 / n_controls).sum() + 1 / len(own))
-    score_P = score_N[perturbed_N]
-    return score_P, fit_responses(score_P, guide_P, score_N[~perturbed_N], variance**0.5)
-
-
-def _thinned(stratum_M: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Some of the controls, about :data:`MAX_CONTROLS`, of each stratum in proportion."""
-    share = MAX_CONTROLS / len(pool)
-    kept = []
-    for row in np.unique(stratum_M):
-        of_row = pool[stratum_M == row]
-        kept.append(rng.permutation(of_row)[: max(N_FOLDS, round(share * len(of_row)))])
-    return np.concatenate(kept)

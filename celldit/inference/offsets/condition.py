@@ -21,14 +21,20 @@ KEPT_OFFSETS = 256
 
 
 def condition_offsets(
-    trained: Trained, target: ConditionBatch, config: SolverConfig, *, shrink: bool = True
+    trained: Trained,
+    target: ConditionBatch,
+    config: SolverConfig,
+    *,
+    shrink: bool = True,
+    of_responders: bool = False,
 ) -> Callable[[np.ndarray], torch.Tensor] | None:
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
     stand in for its controls, by transport whichever map these take. Returns offsets of log rates,
     (B, G), by the rows of B conditions in `target`. What was seen in few cells is followed as far
-    as these tell; new cells follow it all the way (`shrink` false).
+    as these tell; new cells follow it all the way (`shrink` false). `of_responders` is for cells of
+    which those that do not respond are left as they are (:mod:`celldit.inference.responders`).
     """
     if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
@@ -38,6 +44,7 @@ def condition_offsets(
     route = Route(controls, replace(target, row=rows), rows)
     by_transport = transport_map(trained, route, Sampler(config=config))
     references = trained.reference_controls
+    shares = trained.mean_calibration.shares if of_responders else {}
     effects_QF = target.embedding.effects_QKD.flatten(1).double().numpy()
     n_strata = len({c.stratum for c in conditions})
     blocks = blocks_of(trained, conditions)
@@ -57,14 +64,19 @@ def condition_offsets(
             return torch.zeros(len(trained.genes))
         stratum = conditions[q].stratum
         own = references.of(stratum, target.references.get(stratum))
-        change = own.change(by_transport(own.z_NKD, np.full(len(own.z_NKD), q)))
+        moved_NKD = by_transport(own.z_NKD, np.full(len(own.z_NKD), q))
+        share, further = shares.get(conditions[q].parts, 1.0), None
+        if share < 1:
+            further = own.change(own.z_NKD + (moved_NKD - own.z_NKD) / share)
         block, at = place[q]
         found_G = trained.mean_calibration.offset(
             extrapolations[q],
-            change,
+            own.change(moved_NKD),
             effects_QF[q],
             beyond(block)[at],
             known=references.responses.knows(stratum),
+            share=share,
+            further=further,
         )
         return torch.from_numpy(found_G.astype(np.float32))
 

@@ -1,6 +1,7 @@
 """Which cells responded: a mixture of the controls' distribution and the same, shifted.
 
-A perturbed cell's score s along the effect (:mod:`celldit.analysis.response_scores`) comes from
+A perturbed cell's score s along the effect (:mod:`celldit.calibration.responders.scores`) comes
+from
 
     (1 - π) f₀(s) + π f₁(s),   f₁(s) = f₀((s - m) / κ) / κ,
 

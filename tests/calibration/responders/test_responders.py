@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.stats import norm
 
 import celldit as cd
-from celldit.analysis.response_mixture import fit_responses
+from celldit.calibration.responders.mixture import fit_responses
 
 SHARES = {"g0": 0.9, "g1": 0.3}
 

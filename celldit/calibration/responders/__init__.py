@@ -1,0 +1,1 @@
+"""Which of the perturbed cells responded, and how many of them do."""
