@@ -10,7 +10,7 @@ import numpy as np
 
 from celldit.calibration.effects import EffectCalibration
 from celldit.calibration.effects.fit import calibrate_effects
-from celldit.calibration.fit_means import fit_means, seen_offset
+from celldit.calibration.fit_means import fit_means, seen_offsets
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_new_cells
@@ -90,8 +90,8 @@ def fit_calibrations(
         mean_calibration = replace(mean_calibration, shares=shares)
     calibration = calibrate_effects(cells, table, references, control_rates, mean_calibration, seed)
     if new_cells:
-        offset_of = partial(seen_offset, mean_calibration, references, network)
-        new_cell_model = fit_new_cells(*parts, states, state_N, seed, offset_of)
+        offsets_of = partial(seen_offsets, mean_calibration, references, network)
+        new_cell_model = fit_new_cells(*parts, states, state_N, seed, offsets_of)
     else:
         unlearned = decoded_as_they_are(cells, table, autoencoder, states, state_N)
         new_cell_model = replace(unlearned, learned=False)

@@ -88,13 +88,13 @@ def fit_means(
     return replace(mean_calibration, weights=weights)
 
 
-def seen_offset(
+def seen_offsets(
     mean_calibration: MeanCalibration,
     references: ReferenceControls,
     network: NetworkShare,
-    condition: Condition,
+    conditions: Sequence[Condition],
 ) -> np.ndarray:
-    """What new cells of a condition of training add to the log rate of each gene, (G,).
+    """What new cells of conditions of training add to the log rate of each gene, (C, G).
 
     New cells of two conditions are to differ as measured ones do, noise included: what is drawn
     towards decoded rates is nearer to the truth, and attenuates differences.
@@ -103,19 +103,23 @@ def seen_offset(
     ----------
     mean_calibration, references, network
         The trained parts.
-    condition
-        Of training.
+    conditions
+        C conditions of training.
     """
     prior, genes = references.population.prior, references.autoencoder.genes
-    if mean_calibration.is_none or condition.is_control:
-        return np.zeros(len(genes))
-    estimate = prior.estimate([condition])
-    own, effect_F = references.of(condition.stratum), estimate.mean[0]
-    moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[0]), Extrapolation.SEEN)
-    (beyond,) = mean_calibration.beyond(prior, genes, [condition])
-    beyond = beyond._replace(noise=0.0)
-    change = own.change(moved_NKD)
-    return mean_calibration.offset(Extrapolation.SEEN, change, effect_F, beyond)
+    offset_CG = np.zeros((len(conditions), len(genes)), dtype=np.float32)
+    treated = [i for i, c in enumerate(conditions) if not c.is_control]
+    if mean_calibration.is_none or not treated:
+        return offset_CG
+    some = [conditions[i] for i in treated]
+    estimate, every = prior.estimate(some), mean_calibration.beyond(prior, genes, some)
+    for q, (i, beyond) in enumerate(zip(treated, every, strict=True)):
+        own, effect_F = references.of(some[q].stratum), estimate.mean[q]
+        moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[q]), Extrapolation.SEEN)
+        offset_CG[i] = mean_calibration.offset(
+            Extrapolation.SEEN, own.change(moved_NKD), effect_F, beyond._replace(noise=0.0)
+        )
+    return offset_CG
 
 
 def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:

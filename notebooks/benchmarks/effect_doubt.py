@@ -42,7 +42,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from problems import COMBINATIONS, KANG_TYPES, KNOCK_OUTS
+from problems import COMBINATIONS, KANG_TYPES, KNOCK_OUTS, chimeras
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
@@ -137,7 +137,7 @@ def problems(folder: Path | None, seed: int) -> Iterator[Problem]:
 
 def of_folder(folder: Path) -> Iterator[Problem]:
     """Problems of data that celldit does not bundle."""
-    embryo = ad.read_h5ad(folder / "tal1_chimera.h5ad")
+    embryo = chimeras(folder / "tal1_chimera.h5ad")
     mutant = (embryo.obs["perturbation"] != "control").to_numpy()
     label = str(embryo.obs["perturbation"][mutant].iloc[0])
     setup = {"perturbation_key": "perturbation", "covariate_keys": ["cell_type"]}
@@ -154,9 +154,8 @@ def of_folder(folder: Path) -> Iterator[Problem]:
 
 def prepared(adata: ad.AnnData, setup: dict[str, object]) -> ad.AnnData:
     """The same cells, set up."""
-    keys = [key for key in ("total_umis", "size_factor") if key in adata.obs]
-    cd.CellDiT.setup_anndata(adata, control="control", size_factor_key=keys[0] if keys else None,
-                             **setup)  # fmt: skip
+    size = "total_umis" if "total_umis" in adata.obs else None
+    cd.CellDiT.setup_anndata(adata, control="control", size_factor_key=size, **setup)
     return adata
 
 

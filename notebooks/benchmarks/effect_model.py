@@ -39,6 +39,7 @@ from unittest import mock
 import anndata as ad
 import numpy as np
 import pandas as pd
+from problems import chimeras
 from scipy import sparse
 
 import celldit as cd
@@ -149,8 +150,8 @@ def problems(folder: Path | None) -> Iterator[Problem]:
             for seed in SEEDS:
                 cells = blood(onek1k, slope, seed)
                 yield Problem(f"blood, slope {slope}, seed {seed}", cells, contexts_of(cells))
-        tal1 = ad.read_h5ad(folder / "tal1_chimera.h5ad")
-        cells = set_up(tal1, "perturbation", "cell_type", "size_factor")
+        tal1 = chimeras(folder / "tal1_chimera.h5ad")
+        cells = set_up(tal1, "perturbation", "cell_type", "total_umis")
         yield Problem("tal1", cells, contexts_of(cells))
 
 

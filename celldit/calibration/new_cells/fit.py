@@ -20,7 +20,7 @@ from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.new_cells.quantiles import CountQuantiles
-from celldit.calibration.new_cells.sample import DrawnCells, OffsetOf, TrainingSample
+from celldit.calibration.new_cells.sample import DrawnCells, OffsetsOf, TrainingSample
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
@@ -44,7 +44,7 @@ def fit_new_cells(
     states: States,
     state_N: np.ndarray,
     seed: int,
-    offset_of: OffsetOf,
+    offsets_of: OffsetsOf,
 ) -> NewCellModel:
     """Find maps, shifts, offsets, dispersions and distributions.
 
@@ -58,12 +58,12 @@ def fit_new_cells(
         States that cells may be in, and that of each cell.
     seed
         Of the cells chosen where there are very many, and of the draws.
-    offset_of
+    offsets_of
         What brings conditions to their mean, which new cells get, too.
     """
     sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
     again = TrainingSample.of(
-        cells, table, population, autoencoder, states, state_N, seed, offset_of, sizes
+        cells, table, population, autoencoder, states, state_N, seed, offsets_of, sizes
     )
     start_G = autoencoder.decoder.head.theta_G.double().numpy()
     search = MomentMatching(again, start_G, states.factors_SFF, cells.size_factors)

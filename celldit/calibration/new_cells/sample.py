@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -23,8 +23,8 @@ from celldit.latent.autoencoder import Autoencoder
 Draw: TypeAlias = int | tuple[int, int]
 """Number of a draw, and of one of its parts; each has random numbers of its own."""
 
-OffsetOf: TypeAlias = Callable[[Condition], np.ndarray]
-"""What brings a condition to its mean: offsets of the log rates of G genes, (G,)."""
+OffsetsOf: TypeAlias = Callable[[Sequence[Condition]], np.ndarray]
+"""What brings conditions to their means: offsets of the log rates of G genes, (C, G)."""
 
 MAX_ENTRIES = 3_000_000
 MIN_CELLS = 300
@@ -75,7 +75,7 @@ class TrainingSample:
         states: States,
         state_N: np.ndarray,
         seed: int,
-        offset_of: OffsetOf,
+        offsets_of: OffsetsOf,
         sizes: SizeModel,
     ) -> TrainingSample:
         """Take as many training cells as keep the work within seconds."""
@@ -89,7 +89,7 @@ class TrainingSample:
         away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
         counts_NG = some.counts.toarray().astype(np.float32)
         used, place_N = np.unique(index, return_inverse=True)
-        offset_CG = np.stack([offset_of(table.conditions[i]) for i in used])
+        offset_CG = offsets_of([table.conditions[i] for i in used])
         moments = Moments.of(counts_NG, some.size_factors, row_N, len(states))
         # What a condition adds to sizes stays with its cells.
         factor_N = np.exp(sizes.shifts(table.conditions)[index]).astype(np.float32)
