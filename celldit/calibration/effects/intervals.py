@@ -57,6 +57,11 @@ PRIOR_CONDITIONS = 3.0
 LEAST_SD = 0.05
 LEAST_ERROR = 0.2
 LEAST_LOG, MOST_LOG = -12.0, 3.0
+# Precision with which log b is held at 0, where one gene that errs counts as all together: where
+# nothing was predicted, nothing tells how far predictions are off.
+TIE = 0.001
+# Column of what is in proportion to the prediction.
+RELATIVE = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,14 +246,19 @@ def _most_likely(
     """Multiples, positive, with which squared errors are most likely of a Gaussian."""
     # In units of each column's mean the start and the bounds suit any data.
     unit_K = np.maximum(design_RK.mean(axis=0), 1e-12)
+    unit_K[RELATIVE] = max(unit_K[RELATIVE], squared_R.mean())
     unit_RK = design_RK / unit_K * squared_R.mean()
+    to_b = np.log(squared_R.mean() / unit_K[RELATIVE])
 
     def nll(log_K: np.ndarray) -> tuple[float, np.ndarray]:
         variance_R = unit_RK @ np.exp(log_K) + noise_R
         relative_R = squared_R / variance_R
         slope_R = weight_R * (1 - relative_R) / variance_R
         value = float(weight_R @ (np.log(variance_R) + relative_R))
-        return value, (slope_R @ unit_RK) * np.exp(log_K)
+        slope_K = (slope_R @ unit_RK) * np.exp(log_K)
+        log_b = log_K[RELATIVE] + to_b
+        slope_K[RELATIVE] += 2 * TIE * log_b
+        return value + TIE * log_b**2, slope_K
 
     bounds = [(LEAST_LOG, MOST_LOG)] * design_RK.shape[1]
     found = [
