@@ -28,7 +28,7 @@ def screen(simulate_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
 
 
 def test_part_of_it_carries_over_and_the_rest_is_doubt(screen: ad.AnnData) -> None:
-    # Once strengths were fitted to the one observation: it was the same elsewhere, to the hundredth.
+    # Once strengths were fitted to the one effect, which was the same elsewhere to the hundredth.
     cells = Cells.from_anndata(screen, Fields.from_anndata(screen))
     table = ConditionTable.from_cells(cells, "+")
     rng = np.random.default_rng(0)
@@ -48,4 +48,5 @@ def test_no_interval_is_without_bounds(screen: ad.AnnData, train_tiny: Any) -> N
     effects = model.predict_effects(["A"])
     new = effects[effects["context"] == "d2"]
     assert new["sd"].max() < 10
-    assert (new["sd"].median() < 1.5) and (new["sd"].min() > 0.01)
+    assert new["sd"].median() < 1.5
+    assert new["sd"].min() > 0.01
