@@ -88,7 +88,7 @@ def trajectory(
         labels = [written.shown(gene) for gene in requested]
         colors = dict(zip(labels, canvas.colors(labels, CYCLE), strict=True))
         _draw(axes[0], mean[requested], error[requested], truth, colors)
-        axes[0].set_xlabel(Fields.from_anndata(path).time_key)
+        axes[0].set_xlabel(Fields.from_anndata(path).time_key or "time")
     return canvas.finish(axes[0])
 
 
