@@ -34,6 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.ticker import LogLocator
 from sklearn.decomposition import PCA
 
 from celldit import CellDiT
@@ -165,6 +166,9 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
                 mean = own.groupby("steps_or_epochs", sort=False)[["seconds", measure]].mean()
                 axis.plot(mean["seconds"], mean[measure], marker="o", ms=3, color=color, label=method)
             axis.set(xlabel="core seconds of training", ylabel=measure, yscale="log", ylim=(None, None))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axis.yaxis.set_minor_formatter("{x:g}")
         axes[0, column].set_title(name, fontsize=10)
     axes[0, 0].legend(frameon=False)
     figure.tight_layout()

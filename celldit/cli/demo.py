@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
@@ -21,7 +22,7 @@ from celldit.data import check_no_leak, setup_anndata, split
 from celldit.data.fields import Fields
 from celldit.errors import FileError
 from celldit.evaluation.baselines import predict_baseline
-from celldit.evaluation.compare import CEILING, compare
+from celldit.evaluation.compare import CEILING
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
 from celldit.progress import quietly
@@ -174,12 +175,12 @@ def run_demo(
     predictions[CELLDIT] = predicted
     with working(f"generating {n_cells:,} cells", console):
         generated = model.generate(n_cells, seed=seed)
-    with working("comparing", console):
-        table = compare_both_ways(predictions, sides, seed)
-    _write(folder, predicted, generated, table, sides, console)
-    with working("writing a report", console), quietly():
-        others = {n: cells for n, cells in predictions.items() if n not in (CELLDIT, NO_CHANGE)}
-        _report(folder / "report.html", predicted, others, sides, seed)
+    _write(folder, predicted, generated, sides, console)
+    with working("comparing, and writing a report", console), quietly():
+        _report(folder / "report.html", predictions, sides, seed)
+    table = both_ways(folder / "report.json")
+    with whole_file(folder / "table.csv") as path:
+        table.to_csv(path)
     equal = table[[f"{metric}{EQUAL}" for metric in METRICS]].set_axis(list(METRICS), axis=1)
     verdicts, verdicts_equal = (
         judge(values.to_dict("index"), METRICS, CELLDIT) for values in (table, equal)
@@ -190,23 +191,16 @@ def run_demo(
     return result
 
 
-def compare_both_ways(predictions: dict[str, ad.AnnData], sides: Sides, seed: int) -> pd.DataFrame:
-    """The measures on all cells, and beside them with equal numbers of cells."""
-    with warnings.catch_warnings():
-        # Conditions too small for two halves: left out of every row alike.
-        warnings.filterwarnings("ignore", message=".*scores are missing.*")
-        whole, equal = (
-            compare(
-                predictions,
-                sides.truth,
-                sides.controls,
-                metrics=METRICS,
-                equal_cells=flag,
-                seed=seed,
-            )
-            for flag in (False, True)
-        )
-    return whole.join(equal, rsuffix=EQUAL)
+def both_ways(report: Path) -> pd.DataFrame:
+    """The measures on all cells, and beside them with equal numbers of cells, as a report has them.
+
+    Read back rather than computed again, so that one number has one value wherever it is told.
+    """
+    content = json.loads(report.read_text(encoding="utf-8"))
+    whole, equal = (
+        pd.DataFrame(content[part]).set_index("method") for part in ("summary", "equal_cells")
+    )
+    return equal.add_suffix(EQUAL).join(whole)[[*METRICS, *(f"{m}{EQUAL}" for m in METRICS)]]
 
 
 def _papalexi() -> ad.AnnData:
@@ -244,27 +238,23 @@ def _write(
     folder: Path,
     predicted: ad.AnnData,
     generated: ad.AnnData,
-    table: pd.DataFrame,
     sides: Sides,
     console: Console,
 ) -> None:
     with working("writing", console):
         write_h5ad(folder / "predicted.h5ad", predicted)
         write_h5ad(folder / "generated.h5ad", generated)
-        with whole_file(folder / "table.csv") as path:
-            table.to_csv(path)
         with whole_file(folder / "effects.png") as path:
             draw_effects(path, sides, predicted)
 
 
-def _report(
-    path: Path, predicted: ad.AnnData, others: dict[str, ad.AnnData], sides: Sides, seed: int
-) -> None:
+def _report(path: Path, predictions: dict[str, ad.AnnData], sides: Sides, seed: int) -> None:
+    others = {n: cells for n, cells in predictions.items() if n not in (CELLDIT, NO_CHANGE)}
     with warnings.catch_warnings():
-        # The same as in the tables.
+        # Conditions too small for two halves: left out of every row alike.
         warnings.filterwarnings("ignore", message=".*scores are missing.*")
         report(
-            predicted,
+            predictions[CELLDIT],
             sides.truth,
             sides.controls,
             path,
@@ -272,7 +262,7 @@ def _report(
             title="The demo: knock-outs in a replicate without them",
             baselines=others,
             metrics=METRICS,
-            n_repeats=1,
+            n_repeats=5,
             n_resamples=0,
             overwrite=True,
             seed=seed,
@@ -351,7 +341,7 @@ def _say_weight(kind: str, weight: float) -> str:
 
 
 def comparison_table(table: pd.DataFrame) -> Table:
-    """Draw what :func:`compare_both_ways` returns."""
+    """Draw what :func:`both_ways` returns."""
     drawn = Table(title="What was held out, predicted")
     drawn.add_column("method")
     for metric in METRICS:

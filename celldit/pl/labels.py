@@ -92,7 +92,8 @@ def place_labels(
             text.remove()
             continue
         text.set_position(((spot.x0 - px) / unit, (spot.y0 - py) / unit))
-        taken.append(spot)
+        # Two names without a gap between them read as one.
+        taken.append(spot.padded(3 * unit, 0))
         written.append(name)
     return written
 

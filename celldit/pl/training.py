@@ -22,7 +22,6 @@ LABELS = {
     "flow": ("Flow, on held-out conditions", "error in full / effect model's"),
     "noise": ("Flow from noise, on held-out cells", "velocity error"),
 }
-NAMES = {"held_out_error": "trained", "before": "before training"}
 MARKERS = "osD^vP"
 
 
@@ -73,54 +72,62 @@ def training_curves(
     with style():
         axes = canvas.panels(len(history), size=(3.6, 2.9))
         for one, (stage, rows) in zip(axes, history.items(), strict=True):
-            labels = _names(rows)
-            everywhere = [name for others in history.values() for name in _names(others)]
+            labels = list(_courses(rows))
+            everywhere = [name for others in history.values() for name in _courses(others)]
             _draw(one, stage, rows, canvas.colors(labels, CYCLE, everywhere))
-            if stage == "flow":
-                one.set_title(f"{LABELS[stage][0]}\n{_verdict(model.flow_weight)}")
+            if said := _verdict(stage, rows, model):
+                one.set_title(f"{LABELS[stage][0]}\n{said}")
     return canvas.finish(axes)
 
 
-def _verdict(flow_weight: dict[str, float]) -> str:
-    """What came of it: how much of the network predictions use."""
-    low, high = min(flow_weight.values()), max(flow_weight.values())
-    if high == 0:
-        return "no gain: the effect model predicts alone"
-    return f"the network's weight is {f'{low:.2g} to ' if low < high else ''}{high:.2g}"
+def _verdict(stage: str, rows: Sequence[dict[str, float]], model: CellDiT) -> str:
+    """What came of a stage."""
+    if stage == "flow":
+        low, high = min(model.flow_weight.values()), max(model.flow_weight.values())
+        if high == 0:
+            return "no gain: the effect model predicts alone"
+        return f"the network's weight is {f'{low:.2g} to ' if low < high else ''}{high:.2g}"
+    if stage == "noise":
+        gain = 1 - min(row["held_out_error"] / row["before"] for row in rows)
+        return f"{gain:.1%} below its start" if gain >= 5e-4 else "no gain worth telling"
+    return ""
 
 
-def _names(rows: Sequence[dict[str, float]]) -> list[str]:
-    found = dict.fromkeys(name for row in rows for name in row if name != "epoch")
-    return [NAMES.get(name, name) for name in found]
+def _courses(rows: Sequence[dict[str, float]]) -> dict[str, str]:
+    """The courses of a stage: the name of each column, by what it is called."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return {
+        "trained" if column == "held_out_error" else column: column
+        for column in columns
+        if column not in ("epoch", "before")
+    }
 
 
 def _draw(ax: Axes, stage: str, rows: Sequence[dict[str, float]], colors: Sequence[Any]) -> None:
-    title, label = LABELS.get(stage, (stage, ""))
+    title, measure = LABELS.get(stage, (stage, ""))
     epochs = [row.get("epoch", float(i)) for i, row in enumerate(rows)]
     # The first stage counts epochs from 0, the others from 1; people count from 1.
     shift = 1 if min(epochs) == 0 else 0
-    names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "epoch"]
-    labels = _names(rows)
-    for i, name in enumerate(names):
-        values = [row.get(name, float("nan")) for row in rows]
-        x = [epoch + shift for epoch in epochs]
+    for i, (label, column) in enumerate(_courses(rows).items()):
         ax.plot(
-            x,
-            values,
+            [epoch + shift for epoch in epochs],
+            [row.get(column, float("nan")) for row in rows],
             color=colors[i],
             marker=MARKERS[i % len(MARKERS)],
             # Courses that coincide stay visible: each later one is smaller.
             markersize=max(6 - 1.5 * i, 2.5),
             lw=1.2,
-            label=labels[i],
+            label=label,
         )
-    if stage == "flow":
-        ax.axhline(1, color=INK, lw=0.8, ls="--", zorder=0, label="effect model")
-    if len(names) > 1 or stage == "flow":
-        ax.legend(loc="best")
-    ax.set(title=title, xlabel="epoch", ylabel=label)
+    start, called = {"flow": (1.0, "effect model")}.get(
+        stage, (rows[0].get("before", 0.0), "before training")
+    )
+    if start:
+        ax.axhline(start, color=INK, lw=0.8, ls="--", zorder=0, label=called)
+        ax.legend(loc="lower right")
+    ax.set(title=title, xlabel="epoch", ylabel=measure)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     # A course that hardly moves keeps its numbers whole, without an offset above the axis.
     ax.ticklabel_format(axis="y", useOffset=False)
-    # From 0, so that a gain looks as large as it is, with room for the legend.
-    ax.set_ylim(0, 1.3 * max(ax.dataLim.y1, 1.0 if stage == "flow" else 0.0))
+    # From 0, so that a gain looks as large as it is, with room below for the legend.
+    ax.set_ylim(0, 1.1 * max(ax.dataLim.y1, start))

@@ -155,8 +155,8 @@ def _how(numbers: Numbers) -> list[str]:
         return []
     named = ", ".join(measure_name(m) for m in metrics)
     return [
-        f"The way closed is the mean over {named}, with equal numbers of cells and control cells "
-        "of their own for either half; squared errors are free of sampling noise."
+        f"The share of the way is a mean over {named}, with equal numbers of cells and control "
+        "cells of their own for either half; squared errors are free of sampling noise."
     ]
 
 

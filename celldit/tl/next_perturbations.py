@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anndata as ad
 import numpy as np
@@ -14,11 +14,12 @@ from celldit.arguments import check_number, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.data.labels.labels import parts
+from celldit.data.query import Selection, selected
 from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import joint_covariance
+from celldit.effects.experiments.joint import evenly_described, joint_covariance
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
-from celldit.tl.cells import trained_parts, writable
+from celldit.tl.cells import read_cells, trained_parts, writable
 from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
@@ -38,10 +39,14 @@ def next_perturbations(
     n: int = 5,
     contexts: Sequence[str] | str | None = None,
     genes: Sequence[str] | None = None,
+    target: Selection | None = None,
+    about: Literal["others", "target", "both"] | None = None,
     n_cells: int = 100,
     key_added: str = "next_perturbations",
 ) -> pd.DataFrame:
     """Choose a batch of perturbations that leaves least unknown of the other candidates.
+
+    Or, with `target`, least of how far each of them would bring the cells to a target state.
 
     What the model does not know of the candidates is their posterior covariance. Each pick is the
     one whose measurement would take away most of the variance that is left, its own and that of all
@@ -66,6 +71,13 @@ def next_perturbations(
         Contexts of training in which they would be measured and predicted; None for all.
     genes
         Genes to learn about; None for all.
+    target
+        Cells of a target state: a query of ``obs`` of `adata`, such as ``"cell_type == 'B'"``, or a
+        boolean mask.
+    about
+        What to learn: ``"others"``, the whole effect of every candidate; ``"target"``, only how far
+        it goes along the way from the controls of training to the target; ``"both"``, where either
+        counts half. None for both where there is a target, and others where there is none.
     n_cells
         Cells for each perturbation and context. More of them tell more of one perturbation.
     key_added
@@ -83,8 +95,8 @@ def next_perturbations(
     Raises
     ------
     InputError
-        If there is no candidate, the model has no perturbation to learn from, or a number cannot be
-        used.
+        If there is no candidate, the model has no perturbation to learn from, `about` and `target`
+        do not go together, no cell is in the target, or a number cannot be used.
     UnknownNameError
         If nothing is known of a candidate, or a context or gene was not in training.
     NotTrainedError
@@ -98,7 +110,7 @@ def next_perturbations(
     ['perturbation', 'gain', 'of_others', 'left', 'n_cells']
     """
     trained = trained_parts(model)
-    target = writable(adata, copy=False)
+    writable(adata, copy=False)
     check_whole(n, "n")
     check_number(n_cells, "n_cells")
     prior = trained.population.prior
@@ -109,14 +121,22 @@ def next_perturbations(
         )
     labels = _candidates(trained, candidates)
     loadings_FG = _loadings(trained, genes)
+    wanted = _about(about, target)
     conditions, rows = _conditions(trained, labels, contexts)
     n_controls = {c.stratum: size for c, size in trained.frequencies.items() if c.is_control}
     noise_Q = np.array([1 / n_cells + 1 / n_controls.get(c.stratum, n_cells) for c in conditions])
     with threads():
         # With the weights that are likeliest: where features did not beat their shuffles they are
         # not trusted with predictions, yet tell best which candidates may be alike.
-        covariance_FQQ = joint_covariance(prior, conditions)
-        weight_F = ((np.linalg.inv(prior.rotation) @ loadings_FG) ** 2).sum(axis=1)
+        covariance_FQQ = joint_covariance(evenly_described(prior), conditions)
+        effects_FG = np.linalg.inv(prior.rotation) @ loadings_FG
+        weight_F = (effects_FG**2).sum(axis=1)
+        if target is not None and wanted != "others":
+            way_G = _way(adata, trained, target, conditions) @ loadings_FG
+            along_F = (effects_FG @ way_G) ** 2 / (way_G @ way_G)
+            variance_F = np.diagonal(covariance_FQQ, axis1=1, axis2=2).sum(axis=1)
+            halves = ((weight_F, wanted == "both"), (along_F, True))
+            weight_F = sum(one / (one @ variance_F) for one, counts in halves if counts)
         about_Q = np.ones(len(conditions), dtype=bool)
         picks = greedy_design(covariance_FQQ, weight_F, rows, about_Q, noise_Q, n)
     if len(labels) > 1 and sum(pick.of_others for pick in picks) < LEAST_GAIN:
@@ -137,8 +157,31 @@ def next_perturbations(
         }
     )
     table.index = table.index.astype(str)
-    target.uns[key_added] = table
+    adata.uns[key_added] = table
     return table
+
+
+def _about(about: str | None, target: Selection | None) -> str:
+    if about is None:
+        return "others" if target is None else "both"
+    if about not in ("others", "target", "both"):
+        raise UnknownNameError.among("value of about", about, ["others", "target", "both"])
+    if (about == "others") != (target is None):
+        raise InputError(
+            f"about={about!r} goes {'without' if about == 'others' else 'with'} target=, the cells "
+            "of a state to reach, such as target=\"cell_type == 'B'\"."
+        )
+    return about
+
+
+def _way(
+    adata: ad.AnnData, trained: Trained, target: Selection, conditions: Sequence[Condition]
+) -> np.ndarray:
+    """From the controls that candidates start at to the target, in the latent."""
+    cells = read_cells(adata, trained).take(selected(adata, target, "target"))
+    end_F = trained.autoencoder.encode(cells).flatten(1).double().numpy().mean(axis=0)
+    starts = trained.population.prior.kernel.positions
+    return end_F - np.mean([starts[c.stratum] for c in conditions], axis=0)
 
 
 def _candidates(trained: Trained, candidates: Sequence[str] | None) -> list[str]:

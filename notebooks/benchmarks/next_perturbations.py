@@ -14,6 +14,8 @@ Papalexi: 25 knock-outs, features from Reactome. Norman: 31 activations and pair
 parts. Simulated: 25 perturbations in five groups, whose features say which group.
 
     python notebooks/benchmarks/next_perturbations.py docs/results/next_perturbations.csv
+
+With names of screens after it only their rows of the table are made again.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from scipy import sparse, stats
 import celldit as cd
 from celldit.conditions import ConditionTable
 from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import joint_covariance
+from celldit.effects.experiments.joint import evenly_described, joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.prior import EffectPrior
 from celldit.training import TrainingConfig
@@ -135,7 +137,7 @@ def by_design(screen: Screen, prior: EffectPrior, rest: list[tuple[str, ...]]) -
         own = conditions_of(screen, label)
         rows.append(np.arange(len(asked), len(asked) + len(own)))
         asked += own
-    covariance_FQQ = joint_covariance(prior, asked)
+    covariance_FQQ = joint_covariance(evenly_described(prior), asked)
     weight_F = ((np.linalg.inv(prior.rotation) @ screen.loadings_FG) ** 2).sum(axis=1)
     n_cells = dict(zip(screen.table.conditions, screen.table.counts, strict=True))
     noise_Q = np.array([1 / n_cells[c] + 1 / n_cells[c.control()] for c in asked])
@@ -222,15 +224,18 @@ def draws(name: str, screen: Screen) -> list[dict[str, object]]:
     return found
 
 
-def main(out: Path) -> None:
+SCREENS = {"simulated": simulated, "Norman": norman, "Papalexi": papalexi}
+
+
+def main(out: Path, names: Sequence[str]) -> None:
     """Write the draws, and print what they amount to."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = []
-    for name, make in (("simulated", simulated), ("Norman", norman), ("Papalexi", papalexi)):
-        rows += draws(name, make())
-        table = pd.DataFrame(rows)
-        table["machine"], table["date"] = "x86_64, one core", date.today().isoformat()
+    parts = dict(list(pd.read_csv(out).groupby("screen"))) if names else {}
+    for name in names or SCREENS:
+        today = {"machine": "x86_64, one core", "date": date.today().isoformat()}
+        parts[name] = pd.DataFrame(draws(name, SCREENS[name]())).assign(**today)
+        table = pd.concat([parts[some] for some in SCREENS if some in parts])
         table.to_csv(out, index=False)
     for name, own in table.groupby("screen", sort=False):
         for column in ("nmse", "nmse_rest"):
@@ -245,4 +250,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

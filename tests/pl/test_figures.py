@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
@@ -87,7 +88,8 @@ def test_labels_never_cover_each_other() -> None:
     ax.figure.canvas.draw()
     renderer = ax.figure.canvas.get_renderer()
     boxes = [Text.get_window_extent(text, renderer) for text in ax.texts]
-    overlaps = [a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    # Nor do two read as one word.
+    overlaps = [a.padded(3, 0).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
     assert not any(overlaps)
 
 
@@ -169,6 +171,15 @@ def test_training_curves(tiny_model: Any, tiny_screen: ad.AnnData, train_tiny: A
     for weight, said in ((0.0, "the effect model predicts alone"), (0.5, "weight is 0.5")):
         shown = cd.pl.training_curves(tiny_model.weighted(weight), palette={"trained": "red"})
         assert said in shown[0].get_title(loc="left")
+    # The flow from noise beside the dashed line that it starts at, and what it gained.
+    noise = tiny_model.history["noise"]
+    course, start = axes[1].lines
+    np.testing.assert_allclose(course.get_ydata(), [row["held_out_error"] for row in noise])
+    assert start.get_ydata()[0] == noise[0]["before"]
+    for error, said in ((0.9, "10.0% below its start"), (1.1, "no gain")):
+        rows = [{"epoch": 1.0, "held_out_error": error, "before": 1.0}]
+        (alone,) = cd.pl.training_curves(SimpleNamespace(history={"noise": rows}))
+        assert said in alone.get_title(loc="left")
     with pytest.raises(InputError, match="0 epochs"):
         cd.pl.training_curves(train_tiny(tiny_screen, max_epochs=0))
 

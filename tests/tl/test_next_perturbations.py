@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 
 import celldit as cd
+from celldit.conditions import Condition
+from celldit.data import Cells
+from celldit.effects.experiments.joint import evenly_described, joint_covariance
 from celldit.errors import InputError, UnknownNameError
 
 
@@ -60,6 +63,39 @@ def test_cells_make_a_measurement_tell_more(tiny_screen: ad.AnnData, tiny_model:
     assert len(one) == 2
 
 
+def test_a_target_state_counts_what_goes_its_way(grouped: Any) -> None:
+    adata, model = grouped
+    candidates, target = ["new1", "new2"], "perturbation == 'E'"
+
+    def gains(**options: Any) -> pd.Series:
+        table = cd.tl.next_perturbations(adata.copy(), model, candidates, n=2, **options)
+        return table.set_index("perturbation")["gain"]
+
+    alone, others = gains(target=target, about="target"), gains()
+    # By hand: the variance of the shift along the way to the target, from the joint covariance.
+    trained = model.trained
+    prior, decoder = trained.population.prior, trained.autoencoder.decoder
+    conditions = [Condition((name,), None, "") for name in candidates]
+    covariance_FQQ = joint_covariance(evenly_described(prior), conditions)
+    cells = Cells.from_anndata(adata, trained.fields)
+    z_NF = trained.autoencoder.encode(cells).flatten(1).double().numpy()
+    means_F = [z_NF[(adata.obs["perturbation"] == n).to_numpy()].mean(0) for n in ("control", "E")]
+    loadings_FG = decoder.loadings.detach().double().numpy()
+    way_G = (means_F[1] - means_F[0]) @ loadings_FG
+    along_F = (np.linalg.inv(prior.rotation) @ loadings_FG @ way_G) ** 2
+    variance_Q = np.einsum("f,fqq->q", along_F, covariance_FQQ)
+    cross = covariance_FQQ[:, 0, 1]
+    noise = 1 / 100 + 1 / int((adata.obs["perturbation"] == "control").sum())
+    taken = along_F @ (cross**2 / (covariance_FQQ[:, 0, 0] + noise))
+    assert alone.index[0] == "new1"
+    assert alone.iloc[0] == pytest.approx((variance_Q[0] + taken) / variance_Q.sum(), rel=1e-4)
+    both = gains(target=target)
+    assert both.iloc[0] == pytest.approx((alone["new1"] + others["new1"]) / 2, rel=1e-6)
+    mask = (adata.obs["perturbation"] == "E").to_numpy()
+    assert gains(target=mask, about="both").equals(both)
+    assert abs(alone - others).max() > 1e-4
+
+
 def test_what_cannot_be_chosen_from_is_refused(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
     def choose(*given: Any, **options: Any) -> None:
         cd.tl.next_perturbations(tiny_screen, tiny_model, *given, **options)
@@ -80,6 +116,14 @@ def test_what_cannot_be_chosen_from_is_refused(tiny_screen: ad.AnnData, tiny_mod
         choose(["A+C"], genes=[])
     with pytest.raises(InputError, match="n=0"):
         choose(["A+C"], n=0)
+    with pytest.raises(InputError, match="'target' goes with target="):
+        choose(["A+C"], about="target")
+    with pytest.raises(InputError, match="'others' goes without target="):
+        choose(["A+C"], about="others", target="perturbation == 'B'")
+    with pytest.raises(UnknownNameError, match="value of about"):
+        choose(["A+C"], about="genes")
+    with pytest.raises(InputError, match="target selects no cell"):
+        choose(["A+C"], target="perturbation == 'Q'")
 
 
 def test_where_nothing_is_shared_it_is_said(tiny_screen: ad.AnnData, tiny_model: Any) -> None:

@@ -30,7 +30,7 @@ def demo(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run the whole way once on a real knock-out screen; takes some minutes."""
+    """Run the whole way once on a real knock-out screen, in a minute or two."""
     folder = DEFAULT_FOLDER if output is None else output
     with guard(debug=debug, quiet=quiet, kept=lambda: _kept(folder)):
         from rich.console import Console

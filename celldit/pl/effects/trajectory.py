@@ -88,6 +88,7 @@ def trajectory(
         labels = [written.shown(gene) for gene in requested]
         colors = dict(zip(labels, canvas.colors(labels, CYCLE), strict=True))
         _draw(axes[0], mean[requested], error[requested], truth, colors)
+        axes[0].set_xlabel(Fields.from_anndata(path).time_key or "time")
     return canvas.finish(axes[0])
 
 
@@ -127,5 +128,5 @@ def _draw(
             ax.plot(truth.index, truth[gene], "o", mfc="white", mec=color, markersize=5.5)
     if truth is not None:
         ax.plot([], [], "o", mfc="white", mec=INK, markersize=5.5, label="measured")
-    ax.set(xlabel="time", ylabel="mean log1p expression")
+    ax.set_ylabel("mean log1p expression")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1.4)

@@ -11,7 +11,7 @@ from rich import get_console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LABELS = {
-    "error_over_prior": "error over the prior's",
+    "error_over_prior": "error over the effect model's",
     "velocity_error": "velocity error",
 }
 

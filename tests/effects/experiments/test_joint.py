@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from celldit.conditions import Condition
 from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import joint_covariance
+from celldit.effects.experiments.joint import evenly_described, joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.prior import EffectPrior
 
@@ -33,6 +34,22 @@ ASKED = [
 def test_variances_are_those_of_single_estimates(prior: EffectPrior) -> None:
     variance_QF = np.diagonal(joint_covariance(prior, ASKED), axis1=1, axis2=2).T
     np.testing.assert_allclose(variance_QF, prior.estimate(ASKED).variance, atol=1e-9)
+
+
+def test_many_sets_are_no_doubt(world: Callable[..., Any], crossed: list[Condition]) -> None:
+    """What is chosen by takes likeness from memberships, and leaves tables of numbers alone."""
+    made, names = world(crossed), ("A", "B", "C", "X", "Y")
+    memberships = np.zeros((5, 30))
+    memberships[:3, 0] = memberships[3] = memberships[4, 1] = 1
+    sources = {"sets": (names, sparse.csr_matrix(memberships)), "numbers": (names, memberships)}
+    prior = fit_prior(made.z, made.table, features=sources)
+    even, asked = evenly_described(prior), [Condition((name,), None, "x") for name in "XY"]
+    annotated, plain = np.diagonal(joint_covariance(prior, asked), axis1=1, axis2=2).sum(axis=0)
+    assert annotated > 1.05 * plain
+    kernel = even.kernel.design(asked, asked)
+    np.testing.assert_allclose(np.diagonal(kernel["feature:sets"]), 1)
+    np.testing.assert_allclose(kernel["feature:sets"][0, 1], 1 / np.sqrt(30))
+    assert even.kernel.features["numbers"][1] is prior.kernel.features["numbers"][1]
 
 
 def test_what_a_pick_is_said_to_leave_is_what_observing_it_leaves(prior: EffectPrior) -> None:

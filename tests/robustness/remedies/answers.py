@@ -11,7 +11,7 @@ import celldit as cd
 
 from .case import ARGUMENTS, Case, Scope, arguments
 from .model import controls_only
-from .tools import dosed_effects, draw, terminal, tool, with_obs
+from .tools import dosed_effects, draw, model_and_query, terminal, tool, with_obs
 
 
 def _new_context(s: Scope) -> ad.AnnData:
@@ -142,6 +142,18 @@ CASES: dict[str, Case] = {
     "next about a gene that is none": Case(
         lambda s: following(s, genes=["gene99"]), "Did you mean '(?P<name>[^']+)'",
         lambda s, m: following(s, genes=[m["name"]])),
+    "next about a target that is missing": Case(
+        lambda s: following(s, about="target"), r'such as target=(?P<name>"[^"]+")',
+        lambda s, m: following(s, about="target", target="perturbation == 'A'")),
+    "next about others with a target": Case(
+        lambda s: following(s, about="others", target="perturbation == 'A'"), "goes without",
+        lambda s, m: following(s, about="others")),
+    "next about something else": Case(
+        lambda s: following(s, about="othres"), "Did you mean '(?P<name>[^']+)'",
+        lambda s, m: following(s, about=m["name"])),
+    "next in the terminal with a target and no cells": Case(
+        lambda s: _next_towards(s), "give both, or neither",
+        lambda s, m: _next_towards(s, "--data", model_and_query(s)[1])),
     "next in a context that is none": Case(
         lambda s: following(s, contexts="d11"), "Did you mean '(?P<name>[^']+)'",
         lambda s, m: following(s, contexts=m["name"])),
@@ -156,6 +168,11 @@ def _timed(s: Scope) -> ad.AnnData:
     adata = s.adata.copy()
     adata.obs["t"] = np.arange(adata.n_obs) // 6 % 2 * 2.0 + 1
     return s.setup(adata, time_key="t")
+
+
+def _next_towards(s: Scope, *options: Any) -> str:
+    towards = ("--target", "perturbation == 'A'")
+    return terminal("next", model_and_query(s)[0], "-c", "A+C", "-c", "B+C", *towards, *options)
 
 
 def _explored(s: Scope, *options: str) -> None:
