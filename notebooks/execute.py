@@ -73,7 +73,9 @@ def run(
     """
     notebook = nbformat.read(path, as_version=4)
     if quick:
-        named = sorted({word for cell in notebook.cells for word in re.findall(r"\w+", cell.source)})
+        named = sorted(
+            {word for cell in notebook.cells for word in re.findall(r"\w+", cell.source)}
+        )
         notebook.cells.insert(0, nbformat.v4.new_code_cell(f"NAMED = {named}\n{QUICK}"))
     client = NotebookClient(
         notebook,
