@@ -23,10 +23,10 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def screen() -> ad.AnnData:
-    """A part of the Papalexi screen: at most 40 cells of each perturbation and replicate."""
+    """A part of the Papalexi screen: at most 25 cells of each perturbation and replicate."""
     adata = cd.datasets.papalexi()
     label, where = (adata.obs[k].astype(str).to_numpy() for k in ("perturbation", "replicate"))
-    rows = [np.flatnonzero((label == p) & (where == w))[:40] for p in KEEP for w in set(where)]
+    rows = [np.flatnonzero((label == p) & (where == w))[:25] for p in KEEP for w in set(where)]
     small = adata[np.sort(np.concatenate(rows))].copy()
     cd.CellDiT.setup_anndata(
         small,

@@ -7,7 +7,7 @@ from celldit.evaluation.catalogue import DEFAULT, METRICS, Metric
 from celldit.evaluation.ceiling import ceiling, score
 from celldit.evaluation.compare import compare
 from celldit.evaluation.dynamic_range import dynamic_range
-from celldit.evaluation.evaluate import evaluate, mean_over_conditions
+from celldit.evaluation.evaluate import evaluate
 from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import headroom, paired
 from celldit.evaluation.uncertainty import detectable
@@ -24,7 +24,6 @@ __all__ = [
     "evaluate",
     "headroom",
     "intervals",
-    "mean_over_conditions",
     "metrics",
     "paired",
     "score",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError, examples
@@ -146,21 +145,3 @@ def warn_not_scored(table: pd.DataFrame, stacklevel: int = 3) -> None:
             UserWarning,
             stacklevel=stacklevel,
         )
-
-
-def mean_over_conditions(table: pd.DataFrame) -> pd.Series:
-    """Average each metric over the conditions where it is defined.
-
-    Parameters
-    ----------
-    table
-        What :func:`evaluate` returns.
-
-    Returns
-    -------
-    pandas.Series
-        Value of each metric, in the order of the table.
-    """
-    order = list(dict.fromkeys(table["metric"]))
-    means = table.groupby("metric", sort=False)["value"].mean()
-    return means.reindex(order).astype(np.float64)

@@ -79,18 +79,3 @@ def cost_of(config: DiTConfig, n_tokens: int = 6, token_dim: int = 8, n_features
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(*inputs)
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops())
-
-
-def size_table(n_tokens: int = 6, token_dim: int = 8) -> str:
-    """All sizes as a table in Markdown, with ``n_tokens`` latent tokens of ``token_dim``."""
-    rows = [
-        "| size | width | depth | heads | parameters | FLOPs per cell and velocity |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, config in SIZES.items():
-        cost = cost_of(config, n_tokens, token_dim)
-        rows.append(
-            f"| `{name}` | {config.width} | {config.depth} | {config.n_heads} | "
-            f"{cost.parameters / 1e6:,.1f} million | {cost.flops / 1e6:,.1f} million |"
-        )
-    return "\n".join(rows)

@@ -42,7 +42,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from problems import COMBINATIONS, KANG_TYPES, KNOCK_OUTS, chimeras
+from held_out import COMBINATIONS, KANG_TYPES, STRONGER_KNOCK_OUTS, chimeras
 from scipy import stats
 from sklearn.metrics import average_precision_score
 
@@ -102,8 +102,10 @@ def problems(folder: Path | None, seed: int) -> Iterator[Problem]:
     """All of them."""
     papalexi, kang, norman = cd.datasets.papalexi(), cd.datasets.kang(), cd.datasets.norman()
     for rep in ("rep_1", "rep_2", "rep_3"):
-        hidden = (papalexi.obs["replicate"] == rep) & papalexi.obs["perturbation"].isin(KNOCK_OUTS)
-        wanted = [(name, rep) for name in KNOCK_OUTS]
+        hidden = (papalexi.obs["replicate"] == rep) & papalexi.obs["perturbation"].isin(
+            STRONGER_KNOCK_OUTS
+        )
+        wanted = [(name, rep) for name in STRONGER_KNOCK_OUTS]
         yield held_out("Papalexi, new replicate", f"eight knock-outs in {rep}", papalexi,
                        hidden.to_numpy(), SETUP["papalexi"], wanted)  # fmt: skip
     for kind in KANG_TYPES:

@@ -39,7 +39,7 @@ from unittest import mock
 import anndata as ad
 import numpy as np
 import pandas as pd
-from problems import chimeras
+from held_out import chimeras
 from scipy import sparse
 
 import celldit as cd

@@ -23,7 +23,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np
 import pandas as pd
-from held_out import describe_machine
+from methods import describe_machine
 from scale import peak_gb
 
 from celldit.conditions import Condition, ConditionTable

@@ -16,7 +16,7 @@ respond*: the same model without its shares of responders), and of new cells (*g
     controls: 0 where as many cells responded, as far. ``score_sd`` is their standard deviation over
     the measured one.
 ``auc``, ``energy``, ``nmse``
-    Can boosted trees tell predicted from measured cells, and scores as in ``problems.py``.
+    Can boosted trees tell predicted from measured cells, and scores as in ``scores.py``.
 
     python notebooks/benchmarks/escapers.py docs/results/escapers.csv
 """
@@ -33,8 +33,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from problems import HeldOut, Scorer, log_expression_of, papalexi, shift_scores
+from held_out import HeldOut, cases
 from scipy import stats
+from scores import Scorer, log_expression_of, shift_scores
 
 import celldit as cd
 from celldit.evaluation.metrics.classifiers import classifier_auc
@@ -56,14 +57,15 @@ def half(screen: ad.AnnData, name: str, seed: int, **setup: object) -> HeldOut:
         **setup,
     )  # fmt: skip
     controls, truth = screen[hidden & control].copy(), screen[hidden & ~control].copy()
-    return HeldOut(name, train, controls, truth, "perturbation", None)
+    asked = tuple(sorted(set(truth.obs["perturbation"].astype(str))))
+    return HeldOut(name, train, truth, controls, asked, "perturbation")
 
 
 def halves(seed: int) -> list[HeldOut]:
     """What is judged with one seed."""
     return [
         half(cd.datasets.papalexi(), "Papalexi, half", seed, covariate_keys=["replicate"]),
-        papalexi(),
+        cases()["papalexi"](),
         half(cd.datasets.norman(), "Norman, half", seed),
     ]
 

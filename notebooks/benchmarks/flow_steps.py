@@ -4,7 +4,7 @@
 
 Every problem is trained twice: with all steps of all runs (``least_gain=0``) and as is by default,
 where training stops with a network that saves too little of the effect model's error. Problems are
-those of ``problems.py``, and a simulated screen of ``scale.py`` (*cells x genes x perturbations x
+those of ``held_out.py``, and a simulated screen of ``scale.py`` (*cells x genes x perturbations x
 batches*), scored as they are there. Seconds are of the processor, of training without what new
 cells need.
 """
@@ -22,7 +22,8 @@ from typing import Any
 import pandas as pd
 import scale
 import torch
-from problems import Scorer, problems
+from held_out import cases
+from scores import Scorer
 from simulated_screen import KEYS, write_store
 
 import celldit as cd
@@ -43,7 +44,7 @@ def trained(data: Any, tokenizer: str | None, least_gain: float) -> tuple[cd.Cel
 
 def real(name: str, least_gain: float) -> dict[str, float]:
     """Scores of a problem on real cells."""
-    problem = problems()[name]()
+    problem = cases()[name]()
     model, seconds = trained(problem.train, None, least_gain)
     made = model.predict(problem.controls, perturbations=problem.perturbations)
     scores = Scorer(problem)(made)

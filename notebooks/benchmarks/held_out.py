@@ -1,34 +1,36 @@
-"""Conditions held out of the bundled screens as files and methods see them, and simple methods.
+"""Conditions held out of real screens, as files and methods see them: one harness for the studies.
 
-``problems`` lists what is held out, ``pose`` splits the cells and makes sure that nothing of what
-was held out is learned from, ``baseline_methods`` and ``celldit_method`` predict.
+``problems`` lists those of the README; ``pose`` splits the cells of one and makes sure that nothing
+of what was held out is learned from. ``cases`` lists those by which the transformer is judged, some
+of them in populations whose cell types are not told.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
-from problems import COMBINATIONS, KANG_TYPES
 
 import celldit as cd
 from celldit.data import check_no_leak
 from celldit.data.fields import Fields
 from celldit.data.holdout import Conditions
-from celldit.data.labels.labels import parts
 from celldit.data.splits import By
 from celldit.errors import InputError
-from celldit.evaluation.baselines import SIMPLE, predict_baseline
-from celldit.training import TrainingConfig
 
+KANG_TYPES = (
+    "B", "CD14 Mono", "CD16 Mono", "CD4 Memory T", "CD4 Naive T", "CD8 T", "DC", "NK",
+    "T activated",
+)  # fmt: skip
 KNOCK_OUTS = ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4", "STAT2", "UBE2L6")
+#: The same with SPI1, whose effect is larger than that of UBE2L6.
+STRONGER_KNOCK_OUTS = ("STAT1", "JAK2", "IFNGR1", "IRF1", "SMAD4", "STAT2", "BRD4", "SPI1")
+COMBINATIONS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6", "MAP2K3+SLC38A2")
 _PAPALEXI_OR_NORMAN = {
     "perturbation_key": "perturbation",
     "control": "control",
@@ -58,30 +60,34 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Posed:
+class HeldOut:
     """A problem as data.
 
     Attributes
     ----------
+    name
+        Of the problem.
     train
-        Cells that a method may learn from, controls of every context included.
+        Cells that a method may learn from, controls of every context included; set up.
     truth
         The perturbed cells that were held out.
     controls
         Control cells of the contexts held out, from which predictions start.
     perturbations
         Labels to predict.
+    perturbation_key
+        Column of the perturbation in all of them.
+    group_key
+        Column by which means are compared besides the perturbation; None for no other.
     """
 
+    name: str
     train: ad.AnnData
     truth: ad.AnnData
     controls: ad.AnnData
     perturbations: tuple[str, ...]
-
-
-#: Learns from ``posed.train``, predicts ``posed.perturbations`` of ``posed.controls``; the second
-#: argument is the seed. It never sees ``posed.truth``: that is taken out before the call.
-Method = Callable[[Posed, int], ad.AnnData]
+    perturbation_key: str
+    group_key: str | None = None
 
 
 def problems(*, full: bool = False) -> list[Problem]:
@@ -113,7 +119,7 @@ def set_up(name: str) -> ad.AnnData:
     return adata
 
 
-def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
+def pose(problem: Problem, adata: ad.AnnData | None = None) -> HeldOut:
     """Split the data of a problem, and make sure that no held-out cell is trained on.
 
     The data set is set up; None loads the bundled one.
@@ -140,60 +146,86 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> Posed:
     lacking = sorted(set(requested.contexts) - set(known.contexts[rows]))
     if lacking:
         raise InputError(f"There are no control cells in {lacking[0]!r}, which is to be held out.")
-    return Posed(train, truth, train[rows].copy(), tuple(requested.perturbations))
-
-
-def baseline_methods() -> dict[str, Method]:
-    """The simple predictors, by the names used in tables."""
-
-    def simple(name: str, posed: Posed, seed: int) -> ad.AnnData:
-        return predict_baseline(name, posed.train, posed.controls, posed.perturbations, seed=seed)
-
-    return {name: partial(simple, name) for name in SIMPLE}
-
-
-def celldit_method(posed: Posed, seed: int) -> ad.AnnData:
-    """celldit with default settings, nothing tuned to a problem.
-
-    How to draw new cells, which is not asked for, is not learned; predictions are the same. Where a
-    perturbation to predict, or a part of one, was never tried alone in training, it is given what
-    its users would give it: the bundled pathways and terms, and the co-expression of the training
-    controls.
-    """
-    fields = Fields.from_anndata(posed.train)
-    trained, requested = (
-        [parts(label, fields.perturbation_sep, fields.control) for label in set(labels)]
-        for labels in (posed.train.obs[fields.perturbation_key].astype(str), posed.perturbations)
-    )
-    alone = {names[0] for names in trained if len(names) == 1}
-    train, features = posed.train, None
-    if not {name for names in requested for name in names} <= alone:
-        train = train.copy()
-        sources = ["reactome", "go", "expression"]
-        features = cd.pp.gene_features(train, sources, allow_missing=True)
-    model = cd.CellDiT(train, features=features)
-    config = TrainingConfig(new_cells=False)
-    model.train(seed=seed, config=config, enable_progress_bar=False)
-    return model.predict(posed.controls, perturbations=posed.perturbations, seed=seed)
-
-
-def describe_machine() -> str:
-    """Processor, cores, threads, and versions, in one line."""
-    import torch
-
-    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = "1 core" if n == 1 else f"{n} cores"
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return (
-        f"{_processor()}, {cores}{gpu}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}"
+    assert fields.perturbation_key is not None
+    return HeldOut(
+        f"{problem.dataset}, {problem.name}",
+        train,
+        truth,
+        train[rows].copy(),
+        tuple(requested.perturbations),
+        fields.perturbation_key,
     )
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown processor"
+def mixed_kang(split: int) -> HeldOut:
+    """PBMC without cell types told; a third of the stimulated cells hidden, scored by type."""
+    kang = cd.datasets.kang()
+    stimulated = np.flatnonzero(kang.obs["condition"] == "IFNB")
+    hidden = np.zeros(kang.n_obs, dtype=bool)
+    hidden[np.random.default_rng(split).permutation(stimulated)[: len(stimulated) // 3]] = True
+    train = kang[~hidden].copy()
+    cd.CellDiT.setup_anndata(
+        train, perturbation_key="condition", control="control", size_factor_key="total_umis"
+    )
+    controls = train[train.obs["condition"] == "control"].copy()
+    name = f"Kang without types, split {split + 1}"
+    truth = kang[hidden].copy()
+    return HeldOut(name, train, truth, controls, ("IFNB",), "condition", "cell_type")
+
+
+def chimeras(path: Path) -> ad.AnnData:
+    """The Tal1 chimeras, whose size factors are relative to a typical cell."""
+    embryo = ad.read_h5ad(path)
+    relative = embryo.obs["size_factor"].to_numpy(float)
+    typical = float(np.median(np.ravel(embryo.X.sum(axis=1)) / relative))
+    embryo.obs["total_umis"] = relative * typical
+    return embryo
+
+
+def mixed_tal1(path: Path) -> HeldOut:
+    """The chimeras without cell types told; a third of the knocked-out cells hidden."""
+    embryo = chimeras(path)
+    mutant = (embryo.obs["perturbation"] != "control").to_numpy()
+    of_type = embryo.obs["cell_type"][mutant].value_counts()
+    both = embryo.obs["cell_type"].isin(of_type[of_type > 30].index).to_numpy()
+    hidden = mutant & (np.random.default_rng(0).random(embryo.n_obs) < 0.35)
+    train = embryo[both & ~hidden].copy()
+    cd.CellDiT.setup_anndata(
+        train, perturbation_key="perturbation", control="control", size_factor_key="total_umis"
+    )
+    controls, truth = embryo[both & ~mutant].copy(), embryo[both & hidden].copy()
+    asked = tuple(sorted(set(truth.obs["perturbation"].astype(str))))
+    return HeldOut("Tal1 without types", train, truth, controls, asked, "perturbation")
+
+
+def cases(folder: Path | None = None) -> dict[str, Callable[[], HeldOut]]:
+    """Every case by its name, not yet loaded; some need data that celldit does not bundle."""
+
+    def posed(name: str, problem: Problem) -> HeldOut:
+        return replace(pose(problem), name=name)
+
+    def tal1(tissue: str, path: Path) -> HeldOut:
+        embryo = chimeras(path)
+        keys = {**DATASETS["papalexi"], "covariate_keys": ["cell_type"]}
+        cd.CellDiT.setup_anndata(embryo, **keys)
+        return replace(
+            pose(Problem("tal1", tissue, "context", (tissue,)), embryo), name=f"Tal1, {tissue}"
+        )
+
+    pairs = tuple((name, "rep_3") for name in STRONGER_KNOCK_OUTS)
+    knock_outs = Problem("papalexi", "8 knock-outs in rep_3", "pair", pairs)
+    combinations = Problem("norman", "3 combinations", "combination", COMBINATIONS)
+    made: dict[str, Callable[[], HeldOut]] = {}
+    for split in range(3):
+        made[f"kang-mixed-{split}"] = partial(mixed_kang, split)
+    for kind in KANG_TYPES:
+        of_kind = Problem("kang", kind, "context", (kind,))
+        made[f"kang-{kind}"] = partial(posed, f"Kang, {kind}", of_kind)
+    made["papalexi"] = partial(posed, "Papalexi, rep_3", knock_outs)
+    made["norman"] = partial(posed, "Norman, 3 pairs", combinations)
+    if folder is not None:
+        path = folder / "tal1_chimera.h5ad"
+        made["tal1-mixed"] = partial(mixed_tal1, path)
+        for tissue in ("Neural crest", "Endothelium"):
+            made[f"tal1-{tissue}"] = partial(tal1, tissue, path)
+    return made

@@ -1,7 +1,7 @@
 """A perturbation was measured in one context: what of it carries over to others, how surely?
 
 All other perturbed cells are hidden. *carried over* adds the measured change of mean log expression
-to the other context's controls. Scores are those of ``problems.py``; *held* is the share of genes
+to the other context's controls. Scores are those of ``scores.py``; *held* is the share of genes
 (measured with a standard error below .3) in 90% intervals of log fold changes, noise of the
 measurement included, *sure* how many have a local false sign rate below 5%, and *wrong* how many of
 these were measured with the other sign by more than two standard errors.
@@ -23,7 +23,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from problems import chimeras, log_expression, log_expression_of, shift_scores
+from held_out import chimeras
+from scores import log_expression, log_expression_of, shift_scores
 
 import celldit as cd
 from celldit.calibration.rates.fold_change import PSEUDO_RATE

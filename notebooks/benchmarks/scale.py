@@ -35,7 +35,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import anndata as ad
 import numpy as np
 import pandas as pd
-from held_out import describe_machine
+from methods import describe_machine
 from simulated_screen import CONTROL, KEYS, Layout, World, lay_out, make_world, write_store
 
 import celldit as cd

@@ -29,7 +29,8 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from held_out import Posed, Problem, baseline_methods, celldit_method, pose, problems
+from held_out import HeldOut, Problem, pose, problems
+from methods import baseline_methods, celldit_method
 from peers import peer_methods
 from scipy import sparse
 
@@ -56,7 +57,9 @@ TAL1 = {
 }
 
 
-def posed_problems(asked: list[str], data: Path | None, quick: bool) -> list[tuple[Problem, Posed]]:
+def posed_problems(
+    asked: list[str], data: Path | None, quick: bool
+) -> list[tuple[Problem, HeldOut]]:
     """What is held out: knock-outs in a replicate, pairs, cell types, and Tal1 in a lineage."""
     found = []
     for problem in problems(full=not quick):
@@ -75,7 +78,7 @@ def posed_problems(asked: list[str], data: Path | None, quick: bool) -> list[tup
     return found
 
 
-def ours(posed: Posed, seed: int) -> dict[str, ad.AnnData]:
+def ours(posed: HeldOut, seed: int) -> dict[str, ad.AnnData]:
     """With the network, and the effect model alone, which is trained without it."""
     whole = celldit_method(posed, seed)
     model = cd.CellDiT(posed.train)
@@ -85,7 +88,7 @@ def ours(posed: Posed, seed: int) -> dict[str, ad.AnnData]:
     return dict(zip(OURS, (whole, alone), strict=True))
 
 
-def with_counts(predicted: ad.AnnData, posed: Posed, seed: int) -> ad.AnnData:
+def with_counts(predicted: ad.AnnData, posed: HeldOut, seed: int) -> ad.AnnData:
     """Counts drawn from predicted log expression, at the median size of the control cells."""
     if {"counts", "edited_counts"} & set(predicted.layers):
         return predicted
@@ -100,7 +103,7 @@ def with_counts(predicted: ad.AnnData, posed: Posed, seed: int) -> ad.AnnData:
 
 
 def predict(
-    posed: Posed, methods: Mapping[str, Callable], seed: int
+    posed: HeldOut, methods: Mapping[str, Callable], seed: int
 ) -> tuple[dict[str, ad.AnnData], dict[str, tuple[str, float]]]:
     """Predictions by row, several for a method with several points; method and seconds of each."""
     blind = replace(posed, truth=posed.truth[:0].copy())
@@ -123,7 +126,7 @@ def predict(
 
 
 def rows_of(
-    problem: Problem, posed: Posed, methods: Mapping[str, Callable], seed: int
+    problem: Problem, posed: HeldOut, methods: Mapping[str, Callable], seed: int
 ) -> pd.DataFrame:
     """Run methods on a problem, and score what they predict; of several points the best is kept."""
     predictions, about = predict(posed, methods, seed)

@@ -26,7 +26,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from problems import Scorer, problems
+from held_out import cases
+from scores import Scorer
 
 import celldit as cd
 from celldit.nn.dit import DiTConfig
@@ -77,7 +78,7 @@ def reactome() -> GeneSets:
 
 def run(name: str, variant_name: str, seed: int, folder: Path | None) -> list[dict[str, Any]]:
     """Train one model and score it at three weights."""
-    problem, variant = problems(folder)[name](), variants()[variant_name]
+    problem, variant = cases(folder)[name](), variants()[variant_name]
     score = Scorer(problem)
     tokenizer = variant.tokenizer() if callable(variant.tokenizer) else variant.tokenizer
 
@@ -188,8 +189,8 @@ def main() -> None:
         asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     every = list(variants()) if asked.variants == ["all"] else asked.variants
     for seed in asked.seeds:
-        for name in asked.problems or problems(asked.data):
-            title = problems(asked.data)[name]().name
+        for name in asked.problems or cases(asked.data):
+            title = cases(asked.data)[name]().name
             for variant in every:
                 done = pd.read_csv(asked.out)
                 own = (done["problem"] == title) & (done["variant"] == variant)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 from celldit import datasets
@@ -68,3 +69,8 @@ def norman() -> Halves:
     adata = datasets.norman()
     fields = setup_anndata(adata, perturbation_key="perturbation", size_factor_key="total_umis")
     return halve(adata, fields, most_cells=100)
+
+
+def mean_over_conditions(table: pd.DataFrame) -> pd.Series:
+    """Each metric averaged over the conditions where it is defined, in the order of the table."""
+    return table.groupby("metric", sort=False)["value"].mean()

@@ -8,8 +8,10 @@ import pytest
 
 from celldit.data import Cells
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation import ceiling, compare, evaluate, mean_over_conditions, score
+from celldit.evaluation import ceiling, compare, evaluate, score
 from celldit.evaluation.baselines import Additive, MeanShift, NoChange, predict_anndata
+
+from .conftest import mean_over_conditions
 
 
 @pytest.fixture(scope="module")

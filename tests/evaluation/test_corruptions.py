@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from celldit.data import Cells
-from celldit.evaluation import DEFAULT, METRICS, evaluate, mean_over_conditions
+from celldit.evaluation import DEFAULT, METRICS, evaluate
+
+from .conftest import mean_over_conditions
 
 Block = np.ndarray
 

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import CellditError, InputError, UnknownNameError
-from celldit.evaluation import DEFAULT, METRICS, evaluate, mean_over_conditions
+from celldit.evaluation import DEFAULT, METRICS, evaluate
 from celldit.evaluation.catalogue import DE_COUNTS
+
+from .conftest import mean_over_conditions
 
 QUICK = ("pearson", "nmse")
 

@@ -1,11 +1,14 @@
-"""The tables of the pages are those that the committed results give."""
+"""The tables of the pages are those that the committed results give, by studies that still run."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import runpy
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "notebooks" / "benchmarks"
@@ -34,5 +37,15 @@ def test_what_the_transformer_adds(monkeypatch):
 
 
 def test_published_methods():
-    script = runpy.run_path(str(ROOT / "notebooks" / "peers_table.py"))
+    script = runpy.run_path(str(STUDIES / "peers_table.py"))
     assert block("docs/evaluation.md", script) == script["table"]().strip()
+
+
+@pytest.mark.parametrize("script", sorted(STUDIES.rglob("*.py")), ids=lambda script: script.stem)
+def test_studies_import_what_there_is(script):
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "celldit":
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                if not hasattr(module, name):
+                    importlib.import_module(f"{node.module}.{name}")

@@ -15,7 +15,7 @@ from celldit import CellDiT
 from celldit.errors import UnknownNameError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.nn.dit import DiTConfig
-from celldit.nn.sizes import SIZES, cost_of, size_of, size_table
+from celldit.nn.sizes import SIZES, cost_of, size_of
 from celldit.nn.views import TokenViews
 
 
@@ -70,6 +70,21 @@ def test_operations_are_those_of_the_linear_layers_and_attention() -> None:
     total += 2 * (flow.dit.project_in.weight.numel() + flow.dit.project_out.weight.numel())
     total += config.depth * 2 * 2 * n_tokens * n_tokens * config.width
     assert cost_of(config, n_tokens, 3).flops == total
+
+
+def size_table() -> str:
+    """All sizes as a table in Markdown."""
+    rows = [
+        "| size | width | depth | heads | parameters | FLOPs per cell and velocity |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, config in SIZES.items():
+        cost = cost_of(config)
+        rows.append(
+            f"| `{name}` | {config.width} | {config.depth} | {config.n_heads} | "
+            f"{cost.parameters / 1e6:,.1f} million | {cost.flops / 1e6:,.1f} million |"
+        )
+    return "\n".join(rows)
 
 
 def test_the_documented_table_is_that_of_the_code() -> None:

@@ -81,9 +81,9 @@ def equal(one: CellDiT, two: CellDiT) -> bool:
 
 
 def test_killed_at_random_moments_it_ends_at_the_same_weights(
-    screen: ad.AnnData, tmp_path: Path
+    screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path
 ) -> None:
-    whole, seen = train(screen, None), set()
+    whole, seen = uninterrupted, set()
     started = time.perf_counter()
     in_a_process(screen, tmp_path / "timed").join()
     duration = time.perf_counter() - started
@@ -136,28 +136,27 @@ def test_killed_after_every_single_checkpoint(
 
 
 def test_checkpoints_change_nothing(
-    screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path
+    with_checkpoints: tuple[CellDiT, Path], uninterrupted: CellDiT
 ) -> None:
-    assert equal(train(screen, tmp_path), uninterrupted)
+    model, folder = with_checkpoints
+    assert equal(model, uninterrupted)
     names = ["flow-trial-1", "flow-trial-2", "flow", "latent"]
-    assert sorted(p.stem for p in tmp_path.iterdir()) == sorted(names)
+    assert sorted(p.stem for p in folder.iterdir()) == sorted(names)
 
 
 def test_what_is_finished_is_not_trained_again(
     screen: ad.AnnData,
     uninterrupted: CellDiT,
-    tmp_path: Path,
+    kept: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import lightning.pytorch as pl
-
-    train(screen, tmp_path)
 
     def no_training(*_: Any, **__: Any) -> None:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(pl.Trainer, "fit", no_training)
-    assert equal(train(screen, tmp_path), uninterrupted)
+    assert equal(train(screen, kept), uninterrupted)
 
 
 def test_without_time_for_one_only_finished_parts_are_kept(
@@ -189,10 +188,17 @@ def test_checkpoints_of_another_training_are_refused(
 
 
 @pytest.fixture(scope="module")
-def kept(screen: ad.AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_checkpoints(
+    screen: ad.AnnData, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[CellDiT, Path]:
     folder = tmp_path_factory.mktemp("kept")
-    train(screen, folder)
-    return folder
+    return train(screen, folder), folder
+
+
+@pytest.fixture(scope="module")
+def kept(with_checkpoints: tuple[CellDiT, Path]) -> Path:
+    """The checkpoints of a whole training; not to be changed."""
+    return with_checkpoints[1]
 
 
 def test_checkpoints_of_other_data_are_refused(screen: ad.AnnData, kept: Path) -> None:
@@ -303,10 +309,13 @@ def test_a_damaged_checkpoint_stops_training_before_it_starts(
     train(screen, tmp_path / "copy")
 
 
-def test_what_a_killed_writer_left_is_cleared_away(screen: ad.AnnData, tmp_path: Path) -> None:
-    (tmp_path / ".latent.0123abcd.checkpoint").write_bytes(b"half")
-    train(screen, tmp_path)
-    assert not list(tmp_path.glob(".*"))
+def test_what_a_killed_writer_left_is_cleared_away(
+    screen: ad.AnnData, kept: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(kept, tmp_path / "copy")
+    (folder / ".latent.0123abcd.checkpoint").write_bytes(b"half")
+    train(screen, folder)
+    assert not list(folder.glob(".*"))
 
 
 def test_a_checkpoint_holds_no_pickle(kept: Path) -> None:
@@ -326,10 +335,11 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_last_checkpoint_and_says_how_much_room_is_needed(
     screen: ad.AnnData,
     uninterrupted: CellDiT,
+    kept: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train(screen, tmp_path)
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "flow.checkpoint").read_bytes()
     (tmp_path / "latent.checkpoint").unlink()
 

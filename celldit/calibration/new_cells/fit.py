@@ -1,11 +1,11 @@
 """Find how new cells are drawn (see `model`) by drawing training cells again.
 
 Rounds of drawing, encoding and correcting. In the first ones all is moved at once: maps and shifts
-of the latents, totals, and each gene's offset and dispersion. Then the distribution of each gene's
-counts is measured over cells drawn from noise (:mod:`celldit.calibration.new_cells.quantiles`), and
-since counts that are brought to it hold a little less of what genes have in common, some further
-rounds with it move maps, shifts and totals, and dispersions with these. What the flow from noise
-adds, where it is trusted, is not looked at.
+of the latents, totals, each gene's offset, and in each state what its offset and dispersion differ
+in. Then the distribution of each gene's counts is measured over cells drawn from noise
+(:mod:`celldit.calibration.new_cells.quantiles`), and since counts that are brought to it hold a
+little less of what genes have in common, some further rounds with it move maps, shifts and totals.
+What the flow from noise adds, where it is trusted, is not looked at.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import numpy as np
 import torch
 
 from celldit.calibration.new_cells.by_state import ByState
-from celldit.calibration.new_cells.counts import held_total
-from celldit.calibration.new_cells.dispersion import theta_of_zeros
 from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
@@ -65,8 +63,7 @@ def fit_new_cells(
     again = TrainingSample.of(
         cells, table, population, autoencoder, states, state_N, seed, offsets_of, sizes
     )
-    start_G = autoencoder.decoder.head.theta_G.double().numpy()
-    search = MomentMatching(again, start_G, states.factors_SFF, cells.size_factors)
+    search = MomentMatching(again, states.factors_SFF, cells.size_factors)
     for round_ in range(N_ROUNDS):
         step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
         search.update_rates()
@@ -101,8 +98,6 @@ class MomentMatching:
     ----------
     again
         The training cells.
-    start_G
-        Inverse dispersions to start from.
     noise_factors_XFF
         Cholesky factors of the scatter that new cells start from in each state.
     sizes
@@ -112,17 +107,17 @@ class MomentMatching:
     def __init__(
         self,
         again: TrainingSample,
-        start_G: np.ndarray,
         noise_factors_XFF: np.ndarray,
         sizes: np.ndarray,
     ) -> None:
-        n_states, n_dims, n_genes = again.n_states, again.away_NF.shape[1], len(start_G)
+        n_states, n_dims, n_genes = again.n_states, again.away_NF.shape[1], again.counts_NG.shape[1]
         self.again, self.noise_factors_XFF, self.sizes = again, noise_factors_XFF, sizes
         self.factors_XFF = np.linalg.cholesky(again.scatter(again.away_NF))
         self.mean_XF = again.means(again.away_NF)
         self.measured_X, self.measured_variance = again.within(again.log_total_N)
-        self.start_G = start_G
-        self.ceiling_G = again.autoencoder.decoder.log_ceiling.double().numpy()
+        decoder = again.autoencoder.decoder
+        self.theta_G = decoder.head.theta_G.double().numpy()
+        self.ceiling_G = decoder.log_ceiling.double().numpy()
         self.shares_XFF = np.tile(np.eye(n_dims), (n_states, 1, 1))
         self.shifts_XF = np.zeros((n_states, n_dims))
         self.offset_G, self.by_state = np.zeros(n_genes), ByState.none(n_states, n_genes)
@@ -130,14 +125,10 @@ class MomentMatching:
         self.count_quantiles = CountQuantiles.none()
 
     def update_rates(self) -> None:
-        """Maps, rates and dispersions that follow from all else."""
+        """Maps and rates that follow from all else."""
         pairs = zip(self.factors_XFF, self.shares_XFF, strict=True)
         self.maps_XFF = np.stack([_map(factor_FF, share_FF) for factor_FF, share_FF in pairs])
         self.rate_NG = self.rates(self.again)
-        row_N, size_N = self.again.row_N, self.again.size_N
-        factor_N = held_total(self.rate_NG, self.total_X[row_N], self.share) * size_N / 1e4
-        expected_NG = self.rate_NG * factor_N[:, None]
-        self.theta_G = theta_of_zeros(expected_NG, self.again.counts_NG, start_G=self.start_G)
 
     def rates(self, cells: TrainingSample) -> np.ndarray:
         """Expected counts per 10,000 of cells, (N, G)."""

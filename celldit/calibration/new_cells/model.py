@@ -11,9 +11,9 @@ scatter that was measured (deconvolution by moments):
 
 S and the shift are found for each state (:mod:`celldit.conditions.states`) by drawing training
 cells, encoding what was drawn and correcting, a few rounds. In the same rounds each gene gets an
-offset of its log rate and a dispersion, with which its mean log expression and its share of zeros
-over drawn cells are those measured, and in each state more of both, with which mean and variance of
-its log expression are (:mod:`celldit.calibration.new_cells.by_state`); and the totals of the cells
+offset of its log rate, with which its mean log expression over drawn cells is that measured, and in
+each state one more and a factor of its dispersion, with which mean and variance of its log
+expression are (:mod:`celldit.calibration.new_cells.by_state`); and the totals of the cells
 are held to the scatter that measured totals have (:mod:`celldit.calibration.new_cells.counts`).
 Counts that are drawn so have each gene's moments but not its distribution, which they are given
 last (:mod:`celldit.calibration.new_cells.quantiles`). Counterfactuals, which edit measured cells,

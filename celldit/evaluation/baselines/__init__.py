@@ -7,7 +7,6 @@ from celldit.evaluation.baselines.base import Baseline
 from celldit.evaluation.baselines.constant import MajorityVote, MeanShift, NoChange
 from celldit.evaluation.baselines.covariance import ControlCovariance
 from celldit.evaluation.baselines.effects import Effects, measure_effects
-from celldit.evaluation.baselines.features import FeatureRidge
 from celldit.evaluation.baselines.fitted import SIMPLE, predict_all, predict_baseline
 from celldit.evaluation.baselines.frame import predict_anndata
 from celldit.evaluation.baselines.latent import LatentArithmetic
@@ -19,7 +18,6 @@ __all__ = [
     "Baseline",
     "ControlCovariance",
     "Effects",
-    "FeatureRidge",
     "LatentArithmetic",
     "MajorityVote",
     "MeanShift",

@@ -8,7 +8,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
-from held_out import Posed
+from held_out import HeldOut
 
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
@@ -18,7 +18,7 @@ from celldit.errors import InputError
 __all__ = ["read_points", "write_request"]
 
 
-def write_request(posed: Posed, folder: Path, *, seed: int, steps: float = 1.0) -> None:
+def write_request(posed: HeldOut, folder: Path, *, seed: int, steps: float = 1.0) -> None:
     """Write what a peer may know: training cells, control cells, and the labels to predict.
 
     Parameters
@@ -48,7 +48,7 @@ def write_request(posed: Posed, folder: Path, *, seed: int, steps: float = 1.0) 
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
 
 
-def read_points(posed: Posed, folder: Path) -> dict[str, ad.AnnData]:
+def read_points(posed: HeldOut, folder: Path) -> dict[str, ad.AnnData]:
     """Read the predictions of a peer, by the point of its training.
 
     Returns

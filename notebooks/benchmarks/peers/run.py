@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import anndata as ad
-from held_out import Posed
+from held_out import HeldOut
 
 from celldit.errors import InputError, UnknownNameError
 from peers.environment import CannotRun, environment, last_line, prepare
@@ -21,7 +21,7 @@ __all__ = ["peer_methods"]
 
 def peer_methods(
     names: Sequence[str], folder: str | Path, *, steps: float = 1.0, minutes: float = 60.0
-) -> dict[str, Callable[[Posed, int], dict[str, ad.AnnData]]]:
+) -> dict[str, Callable[[HeldOut, int], dict[str, ad.AnnData]]]:
     """Published methods, by their titles.
 
     A peer gives a prediction for each of several points of its training, of which a study
@@ -53,7 +53,7 @@ def peer_methods(
 
 
 def _predict(
-    peer: Peer, home: Path, steps: float, minutes: float, posed: Posed, seed: int
+    peer: Peer, home: Path, steps: float, minutes: float, posed: HeldOut, seed: int
 ) -> dict[str, ad.AnnData]:
     python = prepare(peer, home)
     with tempfile.TemporaryDirectory(prefix="celldit-") as name:

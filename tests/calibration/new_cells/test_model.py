@@ -13,41 +13,8 @@ import torch
 
 from celldit import CellDiT
 from celldit.calibration.new_cells.counts import NewCounts, held_total
-from celldit.calibration.new_cells.dispersion import theta_of_zeros
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.latent.likelihoods import CountModel
-
-
-def negative_binomial(
-    rng: np.random.Generator, mean_NG: np.ndarray, theta_G: np.ndarray
-) -> np.ndarray:
-    return rng.poisson(mean_NG * rng.gamma(theta_G, 1 / theta_G, mean_NG.shape))
-
-
-def test_dispersion_is_found_from_zeros_alone() -> None:
-    rng = np.random.default_rng(0)
-    theta_G = np.array([0.3, 1.0, 5.0])
-    mean_NG = rng.gamma(4.0, 0.5, (20_000, 3))
-    counts_NG = negative_binomial(rng, mean_NG, theta_G)
-    # Rows need not belong together.
-    found_G = theta_of_zeros(rng.permutation(mean_NG), counts_NG, np.full(3, 1.0))
-    np.testing.assert_allclose(np.log(found_G), np.log(theta_G), atol=0.25)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_gene_without_telling_zeros_keeps_its_dispersion(share: float) -> None:
-    counts_NG = np.full((100, 1), 1.0 - share)
-    found_G = theta_of_zeros(np.full((100, 1), 0.5), counts_NG, np.array([0.7]))
-    assert found_G[0] == 0.7
-
-
-def test_dispersion_goes_no_further_than_zeros_ask() -> None:
-    rng = np.random.default_rng(1)
-    mean_NG = np.full((400, 1), 0.5)
-    counts_NG = negative_binomial(rng, mean_NG, np.array([1.0]))
-    # From the true dispersion the measured share is within its error, so it stays about there.
-    found_G = theta_of_zeros(mean_NG, counts_NG, np.array([1.0]))
-    assert 0.3 < found_G[0] < 3
 
 
 def test_totals_are_held_to_a_share_of_their_deviation() -> None:

@@ -13,7 +13,6 @@ from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.evaluation.baselines import (
     Additive,
     Baseline,
-    FeatureRidge,
     LatentArithmetic,
     MeanShift,
     NearestPerturbation,
@@ -106,25 +105,6 @@ def test_constant_baselines(train: Cells) -> None:
     np.testing.assert_allclose(mean, measured.shifts.mean(axis=0))
 
 
-def test_features_predict_what_was_never_trained_on() -> None:
-    rng = np.random.default_rng(1)
-    features = {name: rng.normal(size=3) for name in "ABCDEFGH"}
-    weights = 0.1 * rng.normal(size=(3, GENES))
-    effects = {name: vector @ weights + 0.1 for name, vector in features.items()}
-    train = screen(list("ABCDEFG"), effects, ("x",))
-    fitted = FeatureRidge(pd.DataFrame(features).T).fit(train)
-    np.testing.assert_allclose(fitted.shift("H"), effects["H"], atol=1e-3)
-    np.testing.assert_allclose(fitted.shift("A+H"), effects["A"] + effects["H"], atol=1e-3)
-    with pytest.raises(UnknownNameError, match="no features of 'Z'"):
-        fitted.shift("Z")
-
-
-def test_uninformative_features_give_the_mean_effect(train: Cells) -> None:
-    fitted = FeatureRidge({name: np.ones(2) for name in "ABCDE"}).fit(train)
-    np.testing.assert_allclose(2 * fitted.shift("E"), fitted.shift("A+E"), atol=1e-6)
-    assert np.linalg.norm(fitted.shift("E")) > 0
-
-
 def test_nearest_copies(train: Cells, effects: dict[str, np.ndarray]) -> None:
     fitted = NearestPerturbation().fit(train)
     np.testing.assert_allclose(fitted.shift("A", "x"), effects["A"], atol=1e-5)
@@ -186,7 +166,3 @@ def test_bad_training_data(train: Cells) -> None:
     bare = train.take(~(train.is_control & (train.contexts == "y")))
     with pytest.raises(InputError, match="'y'"):
         NoChange().fit(bare)
-    with pytest.raises(InputError, match="lengths"):
-        FeatureRidge({"A": [1, 2], "B": [1]})
-    with pytest.raises(InputError, match="missing"):
-        FeatureRidge({"A": [1, np.nan]})

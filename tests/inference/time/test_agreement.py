@@ -23,10 +23,10 @@ def timed(train_tiny) -> tuple[CellDiT, ad.AnnData]:
         for label in ("control", "X"):
             rate = base * np.r_[np.full(10, 3.0 ** ((hours - 2) / 6)), np.ones(30)]
             rate[20:25] *= 4 if label == "X" else 1
-            cell = np.exp(0.2 * rng.normal(size=(120, 2)) @ rng.normal(size=(2, 40)))
+            cell = np.exp(0.2 * rng.normal(size=(60, 2)) @ rng.normal(size=(2, 40)))
             counts.append(rng.poisson(rate * cell))
-            perturbation += [label] * 120
-            time += [hours] * 120
+            perturbation += [label] * 60
+            time += [hours] * 60
     adata = ad.AnnData(
         sparse.csr_matrix(np.concatenate(counts).astype(np.float32)),
         obs=pd.DataFrame({"perturbation": perturbation, "hours": time}).rename(index="c{}".format),
@@ -52,7 +52,7 @@ def test_new_cells_followed_cells_and_predicted_ones_have_one_mean(
     model = _with(model, course)
     controls = adata[(adata.obs["perturbation"] == "control").to_numpy()].copy()
     followed = log_mean(model.trajectory(controls, times=[time]))
-    made = log_mean(model.generate(1024, perturbation="control", time=time))
+    made = log_mean(model.generate(512, perturbation="control", time=time))
     way = log_mean(model.trajectory(controls, times=[8.0])) - log_mean(
         model.trajectory(controls, times=[2.0])
     )
@@ -71,7 +71,7 @@ def test_effects_are_those_of_new_and_predicted_cells(timed, time: float) -> Non
     controls = adata[(adata.obs["perturbation"] == "control").to_numpy()].copy()
     pairs = [
         [model.predict(controls, perturbations=[p], time=time) for p in ("X", "control")],
-        [model.generate(1024, perturbation=p, time=time) for p in ("X", "control")],
+        [model.generate(512, perturbation=p, time=time) for p in ("X", "control")],
     ]
     for perturbed, control in pairs:
         rates = [

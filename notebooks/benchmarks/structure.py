@@ -11,8 +11,8 @@ size. The `unit` columns are of tokens at the unit scale that the flow needs.
   alone, against their types. The best of 20 starts still depends on the starts, so it is the mean
   over 20 such runs, and `ari_kmeans_sd` their standard deviation.
 
-    python notebooks/benchmark_structure.py docs/results/structure.csv
-    python notebooks/benchmark_structure.py docs/results/structure.csv --data kang --seeds 10
+    python notebooks/benchmarks/structure.py docs/results/structure.csv
+    python notebooks/benchmarks/structure.py docs/results/structure.csv --data kang --seeds 10
 
 Rows are appended, and those already there are not measured again.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark_latent import split
+from latent import split
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score

@@ -1,6 +1,6 @@
 """Fill the tables of docs/latent_measured.md from the committed results.
 
-python notebooks/latent_tables.py
+python notebooks/benchmarks/latent_tables.py
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 COMPONENTS = "50 principal components"
 PAGE = ROOT / "docs" / "latent_measured.md"

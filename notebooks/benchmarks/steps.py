@@ -1,6 +1,6 @@
 """How many steps does sampling need? Networks, paths and samplers side by side.
 
-    python notebooks/benchmark_steps.py docs/results/steps.csv
+    python notebooks/benchmarks/steps.py docs/results/steps.csv
 
 Two questions, both on cells that training did not see:
 
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from held_out import pose, problems
 from sklearn.decomposition import PCA
 from torch import Tensor
 
@@ -50,9 +51,6 @@ from celldit.flow.anchored import AnchoredFlow, FlowCondition, NetworkConfig
 from celldit.flow.solvers import EulerMaruyama
 from celldit.nn.dit import DiTConfig
 from celldit.nn.mlp import MLPConfig
-
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-from held_out import pose, problems  # noqa: E402
 
 NETWORKS: dict[str, NetworkConfig] = {"dit": DiTConfig(), "mlp": MLPConfig()}
 ODE_STEPS, SDE_STEPS = (1, 2, 4, 8, 16, 32), (50, 100, 250, 500, 1000)

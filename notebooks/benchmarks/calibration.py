@@ -9,7 +9,7 @@ interval does not hold 0, and *sd_responding* is the mean standard deviation of 
 the problems named "seen" nothing is held out but half of the cells, which judge the intervals of
 conditions that training has seen.
 
-    python notebooks/benchmark_calibration.py docs/results/calibration.csv
+    python notebooks/benchmarks/calibration.py docs/results/calibration.csv
 
 Rows are appended; a problem that has rows is not run again.
 """
@@ -24,7 +24,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from benchmark_prior import problems
+from prior import problems
 
 import celldit as cd
 from celldit.calibration.effects.fit import MIN_CELLS

@@ -7,10 +7,10 @@ their leading components instead of whole sets, co-expression in the training co
 numbers and gene sets of other genes (shuffled) as controls of the method, and all of them.
 No network is trained. Scores are means over the held-out perturbations; weights are the shares of
 a perturbation's own variance (part and features) for one never seen, averaged over the splits. A
-source that does not beat its own shuffles has none (``celldit/effects/features/shuffled.py``); "believed"
-is the share of the splits in which at least one source does.
+source that does not beat its own shuffles has none (``celldit/effects/features/shuffled.py``);
+"believed" is the share of the splits in which at least one source does.
 
-    python notebooks/benchmark_features.py docs/results/features.csv
+    python notebooks/benchmarks/features.py docs/results/features.csv
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both speed benchmarks measure. Needs torch, numpy, scipy, lightning and celldit's folder alone.
+"""What both speed benchmarks measure. Needs torch, numpy, scipy, lightning and celldit alone.
 
 Everything is synthetic: the speed of a step does not depend on what is in the cells.
 """
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from celldit.flow import resolve_solver
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
-from celldit.flow.solvers.resolve import resolve_solver
 from celldit.nn.dit import DiTConfig
 from celldit.nn.sizes import cost_of
 from celldit.nn.views import TokenViews
@@ -34,7 +34,7 @@ N_CELLS, N_CONDITIONS, N_GENES = 20_000, 100, 2_000
 
 
 AT_ONCE = 5
-"""Steps between two looks at the clock on CUDA, where a training does not wait after each either."""
+"""Steps between two looks at the clock on CUDA, where a training does not wait after each."""
 
 
 def seconds_of(
@@ -82,7 +82,9 @@ def shares_of(step: FlowStep, device: torch.device, n_steps: int = 6) -> dict[st
     return {part: seconds / sum(spent.values()) for part, seconds in spent.items()}
 
 
-def matmul_rate(batch: int, config: DiTConfig, n_tokens: int, device: torch.device, dtype: Any) -> float:
+def matmul_rate(
+    batch: int, config: DiTConfig, n_tokens: int, device: torch.device, dtype: Any
+) -> float:
     """FLOP/s of the products of a block at its own sizes, forward and both gradients."""
     rows, width, hidden = batch * n_tokens, config.width, int(config.mlp_ratio * config.width)
     shapes = [(width, width), (width, 2 * width), (width, width), (width, hidden), (hidden, width)]
@@ -291,9 +293,7 @@ def measure(
         "matmul_gflops": rate / 1e9,
         "utilisation": flops / whole / rate,
         "peak_gb": peak_memory(device),
-        "sample_cells_per_s": sampling_rate(
-            size, n_tokens, token_dim, batch, device, half=half
-        ),
+        "sample_cells_per_s": sampling_rate(size, n_tokens, token_dim, batch, device, half=half),
     }
     if device.type == "cpu":  # products in compiled code cannot be watched
         row["products_share"] = seconds_of_products(step, device) / whole

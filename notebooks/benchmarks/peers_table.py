@@ -1,6 +1,6 @@
 """Write the tables of published methods in docs/evaluation.md from docs/results/peers.csv.
 
-    python notebooks/peers_table.py
+    python notebooks/benchmarks/peers_table.py
 
 The numbers are of the first edition, which judged a method at several points of its training;
 `notebooks/benchmarks/side_by_side.py` runs published methods now.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 MEASURES = ("pearson", "nmse", "energy")
 CEILING = "ceiling"

@@ -1,6 +1,6 @@
 """Speed of the gene-set tokenizer.
 
-    python notebooks/benchmark_tokenizers.py docs/results/tokenizing_speed.csv
+    python notebooks/benchmarks/tokenizing_speed.py docs/results/tokenizing_speed.csv
 
 100,000 cells x 2,000 genes (CSR, a tenth of the entries seen), in batches of 2,048, on one thread,
 beside a plain product of the same sparse matrix with a dense one that has a column for each value

@@ -1,10 +1,10 @@
 """Speed on a CPU, one thread: both stages, sampling, and where the time of a step goes.
 
-    python notebooks/benchmark_speed_cpu.py docs/results/speed_cpu.csv
-    python notebooks/benchmark_speed_cpu.py docs/results/profile_cpu.txt --profile
+    python notebooks/benchmarks/speed_cpu.py docs/results/speed_cpu.csv
+    python notebooks/benchmarks/speed_cpu.py docs/results/profile_cpu.txt --profile
 
-Times are medians. With ``--profile`` the file is a table of torch.profiler for a step of the default
-network instead.
+Times are medians. With ``--profile`` the file is a table of torch.profiler for a step of the
+default network instead.
 """
 
 from __future__ import annotations

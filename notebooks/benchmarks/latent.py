@@ -7,8 +7,8 @@ number of dimensions.
 scVI is given its best case: the latent is the mean of its posterior, and it knows each cell's total
 count over exactly these genes, where celldit knows the library size of the whole cell.
 
-    python notebooks/benchmark_latent.py celldit --data kang --out docs/results/latent.csv
-    python notebooks/benchmark_latent.py scvi --data kang --out docs/results/latent.csv
+    python notebooks/benchmarks/latent.py celldit --data kang --out docs/results/latent.csv
+    python notebooks/benchmarks/latent.py scvi --data kang --out docs/results/latent.csv
 
 The second needs `pip install scvi-tools`, best in an environment of its own; it needs no celldit.
 Rows are appended, so that an interrupted run loses nothing. Peak memory is that of the process so
@@ -38,7 +38,7 @@ COLUMNS = (
     "data", "method", "size_factor", "n_dims", "held_out_nll", "train_nll", "start_nll", "seconds",
     "peak_memory_mb", "epochs", "seed", "version",
 )  # fmt: skip
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 BATCH = 512
 
 

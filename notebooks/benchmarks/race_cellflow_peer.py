@@ -9,6 +9,7 @@ on what else the machine does, and stops while predictions are made.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -42,7 +43,7 @@ def table(labels: np.ndarray, contexts: np.ndarray) -> pd.DataFrame:
     }
     frame = pd.DataFrame({**columns, "context": contexts, "label": labels})
     frame["control"] = labels == "control"
-    return frame.astype({name: "category" for name in [*columns, "context", "label"]})
+    return frame.astype(dict.fromkeys([*columns, "context", "label"], "category"))
 
 
 class OutOfTime(Exception):
@@ -84,7 +85,9 @@ def main(task: str, out: str, seconds: float, seed: int) -> None:
     data = np.load(task, allow_pickle=False)
     started = time.process_time()
     obs = table(data["labels"], data["contexts"])
-    genes = sorted({part for label in [*data["labels"], *data["asked"]] for part in label.split("+")})
+    genes = sorted(
+        {part for label in [*data["labels"], *data["asked"]] for part in label.split("+")}
+    )
     one_hot = {g: np.eye(len(genes), dtype=np.float32)[i] for i, g in enumerate(genes)}
     one_hot["control"] = np.zeros(len(genes), dtype=np.float32)
     is_control = data["labels"] == "control"
@@ -124,10 +127,8 @@ def main(task: str, out: str, seconds: float, seed: int) -> None:
         return model.predict(cells, covariate_data=asked, sample_rep="Z", condition_id_key="label")
 
     looks = Looks(predict, time.process_time() - started, seconds)
-    try:
+    with contextlib.suppress(OutOfTime):
         model.train(LOOKS[-1] + 2, batch_size=BATCH, valid_freq=EVERY, callbacks=[looks])
-    except OutOfTime:
-        pass
     keys = sorted(looks.made[0])
     np.savez(
         out,

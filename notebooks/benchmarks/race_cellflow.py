@@ -1,6 +1,7 @@
 """Time to quality: celldit and CellFlow on the same held-out conditions, one after the other.
 
-    python notebooks/race_cellflow.py docs/results --peer PYTHON_WITH_CELLFLOW --seeds 0 1 2
+    python notebooks/benchmarks/race_cellflow.py docs/results \\
+        --peer PYTHON_WITH_CELLFLOW --seeds 0 1 2
 
 CellFlow (`cellflow-tools` 0.0.9, small configuration, see ``race_cellflow_peer.py``) works in 48
 principal components of the training cells, which are made for it off the clock; its curve is one
@@ -24,7 +25,6 @@ import argparse
 import datetime
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -34,6 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from held_out import HeldOut, Problem, pose, problems
 from matplotlib.ticker import LogLocator
 from sklearn.decomposition import PCA
 
@@ -43,9 +44,6 @@ from celldit.data.fields import Fields
 from celldit.flow.losses import energy_distance_loss
 from celldit.training.config import TrainingConfig
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-from held_out import Posed, Problem, pose, problems  # noqa: E402
-
 CHOSEN = {"CD14 Mono", "3 combinations", "8 knock-outs in rep_3"}
 BUDGETS: tuple[int | None, ...] = (0, 2, 3, 4, 6, None)
 N_COMPONENTS = 48
@@ -54,7 +52,7 @@ N_COMPONENTS = 48
 class Task:
     """A problem as numbers: principal components of the training cells, and what to predict."""
 
-    def __init__(self, posed: Posed) -> None:
+    def __init__(self, posed: HeldOut) -> None:
         fields = Fields.from_anndata(posed.train)
         self.train, self.truth, self.controls = (
             Cells.from_anndata(a, fields) for a in (posed.train, posed.truth, posed.controls)
@@ -62,7 +60,9 @@ class Task:
         self.log_truth = self.truth.log_normalized().toarray()
         self.log_controls = self.controls.log_normalized().toarray()
         self.pca = PCA(N_COMPONENTS, random_state=0).fit(self.train.log_normalized().toarray())
-        self.conditions = sorted(set(zip(self.truth.perturbations, self.truth.contexts, strict=True)))
+        self.conditions = sorted(
+            set(zip(self.truth.perturbations, self.truth.contexts, strict=True))
+        )
 
     def score(self, predicted: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> tuple:
         """Mean over conditions; for each its mean log expression (G,) and latents (N, F)."""
@@ -81,7 +81,7 @@ class Task:
         return float(np.mean(nmse)), float(np.mean(energy))
 
 
-def race_celldit(posed: Posed, task: Task, seed: int) -> list[tuple]:
+def race_celldit(posed: HeldOut, task: Task, seed: int) -> list[tuple]:
     """Whole trainings with growing bounds on the epochs."""
     rows = []
     for budget in BUDGETS:
@@ -108,7 +108,7 @@ def race_celldit(posed: Posed, task: Task, seed: int) -> list[tuple]:
 def ask_cellflow(
     task: Task, python: str, script: str, argument: float, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Run a script of this folder where CellFlow is installed, with one thread, and read its arrays.
+    """Run a script of this folder where CellFlow is installed, in one thread, and read its arrays.
 
     It gets the principal components of the training cells with their conditions, and what to
     predict; a file to write to; one number; and the seed.
@@ -145,9 +145,13 @@ def race_cellflow(task: Task, python: str, seconds: float, seed: int) -> list[tu
             (label, context): (task.pca.inverse_transform(parts[label]).mean(0), parts[label])
             for label, context in task.conditions
         }
-        rows.append(("CellFlow", str(result["steps"][i]), float(clock), *task.score(by_condition), np.nan))
+        rows.append(
+            ("CellFlow", str(result["steps"][i]), float(clock), *task.score(by_condition), np.nan)
+        )
     best = min(rows, key=lambda row: row[3])
-    print("CellFlow's best squared error:", best, "least energy", min(r[4] for r in rows), flush=True)
+    print(
+        "CellFlow's best squared error:", best, "least energy", min(r[4] for r in rows), flush=True
+    )
     return rows
 
 
@@ -164,8 +168,12 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
                     for _, run in own.groupby("seed"):
                         axis.plot(run["seconds"], run[measure], color=color, lw=0.7, alpha=0.5)
                 mean = own.groupby("steps_or_epochs", sort=False)[["seconds", measure]].mean()
-                axis.plot(mean["seconds"], mean[measure], marker="o", ms=3, color=color, label=method)
-            axis.set(xlabel="core seconds of training", ylabel=measure, yscale="log", ylim=(None, None))
+                axis.plot(
+                    mean["seconds"], mean[measure], marker="o", ms=3, color=color, label=method
+                )
+            axis.set(
+                xlabel="core seconds of training", ylabel=measure, yscale="log", ylim=(None, None)
+            )
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             axis.yaxis.set_minor_formatter("{x:g}")
@@ -176,7 +184,7 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """When each reaches what CellFlow ever reaches, in either measure and in both, and on average."""
+    """When each reaches what CellFlow ever reaches, in either measure, in both, and on average."""
     rows = []
     looks = frame.groupby(["held_out", "method", "steps_or_epochs"], sort=False)
     mean = looks[["seconds", "nmse", "energy"]].mean().reset_index().assign(seed="mean")
@@ -194,7 +202,15 @@ def verdict(frame: pd.DataFrame) -> pd.DataFrame:
             when = good["seconds"].min() if len(good) else np.nan
             value = best[measures[0]][measures[0]] if len(measures) == 1 else np.nan
             rows.append((name, seed, " and ".join(measures), value, theirs, when, when / theirs))
-    columns = ["held_out", "seed", "measure", "cellflow_best", "cellflow_s", "celldit_s", "share_of_time"]
+    columns = [
+        "held_out",
+        "seed",
+        "measure",
+        "cellflow_best",
+        "cellflow_s",
+        "celldit_s",
+        "share_of_time",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -4,10 +4,10 @@ The problems of the README, and three that look like screens people bring: a dru
 and 300 genes (cell types of Kang, called patients), 72 genes of Papalexi of which an added one
 takes half of all counts, and the 72 most variable genes of Norman, whose combinations are held out.
 The panels have no library sizes of the whole cell. Each model is trained once and asked three
-times, with counts edited by decoded rates alone, with the aim (``celldit/calibration/means.py``) but
-nothing beyond the latent, and with all of it; beside them two baselines.
+times, with counts edited by decoded rates alone, with the aim (``celldit/calibration/means.py``)
+but nothing beyond the latent, and with all of it; beside them two baselines.
 
-    python notebooks/benchmark_aim.py docs/results/aim.csv --seeds 0
+    python notebooks/benchmarks/aim.py docs/results/aim.csv --seeds 0
 
 Rows are appended; a problem that has rows is not run again.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
+from held_out import (
+    COMBINATIONS,
+    STRONGER_KNOCK_OUTS,
+    HeldOut,
+    Problem,
+    pose,
+    problems,
+)
 from scipy import sparse
 
 import celldit as cd
@@ -33,14 +40,9 @@ from celldit.data import Cells, Fields
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.evaluation.baselines import Additive, MeanShift, predict_anndata
 
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-from held_out import Posed, Problem, pose, problems  # noqa: E402
-
 MEASURES = ["pearson", "nmse", "energy"]
 COLUMNS = ["problem", "method", "seed", *MEASURES, "seconds", "version"]
 TYPES = ("CD14 Mono", "CD4 Naive T", "B", "NK", "CD16 Mono")
-KNOCK_OUTS = ("STAT1", "JAK2", "IFNGR1", "IRF1", "SMAD4", "STAT2", "BRD4", "SPI1")
-COMBINATIONS = ("KLF1+MAP2K6", "MAP2K3+MAP2K6", "MAP2K3+SLC38A2")
 
 
 def patients() -> ad.AnnData:
@@ -85,13 +87,13 @@ def variable() -> ad.AnnData:
     return panel
 
 
-def posed() -> dict[str, Posed]:
+def posed() -> dict[str, HeldOut]:
     """Every problem by its name."""
     found = {}
     for name in TYPES:
         problem = Problem("patients", name, "context", (name,))
         found[f"300 genes, {name}"] = pose(problem, patients())
-    held_out = tuple((name, "rep_2") for name in KNOCK_OUTS)
+    held_out = tuple((name, "rep_2") for name in STRONGER_KNOCK_OUTS)
     problem = Problem("dominated", "8 knock-outs", "pair", held_out)
     found["72 genes, one of them half, 8 knock-outs"] = pose(problem, dominated())
     problem = Problem("variable", "3 combinations", "combination", COMBINATIONS)
@@ -100,7 +102,7 @@ def posed() -> dict[str, Posed]:
     return found
 
 
-def predictions(problem: Posed, seed: int) -> dict[str, tuple[ad.AnnData, float]]:
+def predictions(problem: HeldOut, seed: int) -> dict[str, tuple[ad.AnnData, float]]:
     """Predicted cells and seconds of training by method."""
     fields = Fields.from_anndata(problem.train)
     train = Cells.from_anndata(problem.train, fields)
@@ -117,7 +119,9 @@ def predictions(problem: Posed, seed: int) -> dict[str, tuple[ad.AnnData, float]
     trained, mean_calibration = model.trained, model.trained.mean_calibration
     variants = {
         "decoded rates": MeanCalibration.none(train.n_genes),
-        "aim, latent alone": replace(mean_calibration, residual_genes=ResidualGenes.none(train.n_genes)),
+        "aim, latent alone": replace(
+            mean_calibration, residual_genes=ResidualGenes.none(train.n_genes)
+        ),
         "aim": mean_calibration,
     }
     for name, variant in variants.items():

@@ -1,6 +1,6 @@
 """How fast are predictions sampled? celldit and CellFlow on Papalexi, one run, one core each.
 
-    python notebooks/benchmark_sampling_speed.py docs/results/sampling_speed.csv \\
+    python notebooks/benchmarks/sampling_speed.py docs/results/sampling_speed.csv \\
         --peer PYTHON_WITH_CELLFLOW
 
 Eight knock-outs of Papalexi are held out in one of three replicates. CellFlow (`cellflow-tools`
@@ -17,13 +17,13 @@ of measured cells does. Squared error is over squared effect, of all genes.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from held_out import HeldOut, pose, problems
 from race_cellflow import Task, ask_cellflow
 
 from celldit import CellDiT
@@ -31,21 +31,18 @@ from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.inference import edits
 from celldit.inference.counterfactual import predict
+from celldit.inference.maps.transport import Sampler
 from celldit.inference.options import SamplingOptions
 from celldit.inference.request import Counterfactuals
 from celldit.inference.solver import SolverConfig
-from celldit.inference.maps.transport import Sampler
 from celldit.io.shards import Output
 from celldit.io.write import PredictedCells
-
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-from held_out import Posed, pose, problems  # noqa: E402
 
 HELD_OUT, PEER_STEPS = "8 knock-outs in rep_3", 1600
 SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8))
 
 
-def of_celldit(posed: Posed, task: Task) -> list[dict[str, object]]:
+def of_celldit(posed: HeldOut, task: Task) -> list[dict[str, object]]:
     """Latents, and whole cells, with some solvers."""
     model = CellDiT(posed.train)
     model.train(enable_progress_bar=False, accelerator="cpu", devices=1)

@@ -3,7 +3,7 @@
 No network is trained: the prior is fitted on principal components of the training cells, and its
 mean shift is carried back to the genes. Every split of the quick benchmark, and further cell types.
 
-    python notebooks/benchmark_prior.py docs/results/prior.csv
+    python notebooks/benchmarks/prior.py docs/results/prior.csv
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from held_out import COMBINATIONS, DATASETS, KANG_TYPES, KNOCK_OUTS, set_up
 
-import celldit as cd
 from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
 from celldit.effects.fit_prior import fit_prior
@@ -23,27 +23,18 @@ from celldit.evaluation.baselines import Additive
 from celldit.latent.anchor import fit_anchor
 
 N_TOKENS, TOKEN_DIM = 6, 8
-KANG = ("CD14 Mono", "CD4 Naive T", "B", "NK", "CD8 T", "CD4 Memory T", "CD16 Mono", "T activated")
-NORMAN = ("KLF1+MAP2K6", "MAP2K3+MAP2K6", "MAP2K3+SLC38A2")
-PAPALEXI = ("IFNGR1", "JAK2", "STAT1", "SMAD4", "IRF1", "BRD4", "STAT2", "UBE2L6")
+KANG = tuple(kind for kind in KANG_TYPES if kind != "DC")
 
 
 def problems() -> dict[str, tuple[Cells, list[tuple[str, str]]]]:
     """Cells and held-out (perturbation, context) pairs of every split."""
-    kang, norman, papalexi = cd.datasets.kang(), cd.datasets.norman(), cd.datasets.papalexi()
-    size = {"size_factor_key": "total_umis"}
-    cd.CellDiT.setup_anndata(
-        kang, perturbation_key="condition", covariate_keys=["cell_type"], **size
-    )
-    cd.CellDiT.setup_anndata(norman, perturbation_key="perturbation", **size)
-    cd.CellDiT.setup_anndata(
-        papalexi, perturbation_key="perturbation", covariate_keys=["replicate"], **size
-    )
-    read = {name: Cells.from_anndata(a, Fields.from_anndata(a)) for name, a in
-            (("kang", kang), ("norman", norman), ("papalexi", papalexi))}  # fmt: skip
+    read = {}
+    for name in DATASETS:
+        adata = set_up(name)
+        read[name] = Cells.from_anndata(adata, Fields.from_anndata(adata))
     found = {f"kang, {kind}": (read["kang"], [("IFNB", kind)]) for kind in KANG}
-    found["norman, 3 combinations"] = read["norman"], [(label, "") for label in NORMAN]
-    found["papalexi, 8 pairs"] = read["papalexi"], [(label, "rep_3") for label in PAPALEXI]
+    found["norman, 3 combinations"] = read["norman"], [(label, "") for label in COMBINATIONS]
+    found["papalexi, 8 pairs"] = read["papalexi"], [(label, "rep_3") for label in KNOCK_OUTS]
     return found
 
 

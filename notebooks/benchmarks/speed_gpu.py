@@ -1,7 +1,7 @@
 """Speed on one or more GPUs: bfloat16, compiled; both stages and sampling.
 
-    python notebooks/benchmark_speed_gpu.py docs/results/speed_gpu.csv
-    torchrun --nproc-per-node 8 notebooks/benchmark_speed_gpu.py docs/results/speed_gpu_8.csv
+    python notebooks/benchmarks/speed_gpu.py docs/results/speed_gpu.csv
+    torchrun --nproc-per-node 8 notebooks/benchmarks/speed_gpu.py docs/results/speed_gpu_8.csv
 
 Needs torch, numpy, scipy and lightning, and the folder `celldit/` on the path. Beside the table,
 where the time of a step of celldit-L goes is written, to `profile_gpu.txt` for `speed_gpu.csv`.
@@ -54,7 +54,9 @@ def data_parallel(name: str, batch: int, device: torch.device) -> dict[str, obje
 
 def profile(out: Path, device: torch.device) -> None:
     """Write which kernels the time of a step of celldit-L goes to."""
-    step = FlowStep(SIZES["celldit-L"], 6, 8, BATCHES["celldit-L"], device, half=True, compiled=True)
+    step = FlowStep(
+        SIZES["celldit-L"], 6, 8, BATCHES["celldit-L"], device, half=True, compiled=True
+    )
     step(), step()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as profiler:
@@ -82,7 +84,7 @@ def profile(out: Path, device: torch.device) -> None:
 def main(out: Path) -> None:
     """Write one row per network, and those for growing numbers of tokens."""
     if not torch.cuda.is_available():
-        raise SystemExit("No GPU is found; run benchmark_speed_cpu.py instead.")
+        raise SystemExit("No GPU is found; run speed_cpu.py instead.")
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)
