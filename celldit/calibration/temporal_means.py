@@ -7,7 +7,8 @@ on it lies on the posterior mean of a Gaussian process through all of them: a li
 with the sampling noise of every mean. The deviation is once differentiable (Matérn 3/2; Rasmussen &
 Williams 2006, section 4.2.1) or, where every time has something of its own, rough (Matérn 1/2),
 which keeps close to straight lines between neighbours. Which, how far courses deviate, and over
-which length, has the largest restricted likelihood over all genes; fewer times cannot tell.
+which length, has the largest restricted likelihood over the genes whose means tell times apart;
+fewer times cannot tell.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from celldit.data.store import CellStore
 MIN_CELLS = 20
 # Beyond a straight line three times have one number to tell, which is not enough.
 MIN_TIMES = 4
+# The many silent genes, with more noise than this share of what times differ by, would decide.
+MOST_NOISE = 0.25
 JITTER = 1e-9
 LENGTHS = (0.25, 0.5, 1.0, 2.0)
 AMPLITUDES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -152,15 +155,18 @@ class TemporalMeans:
         return mean_GT / np.sqrt(unit_G1), noise_GT / unit_G1, np.sqrt(unit_G1[:, 0])
 
     def _choose_curve(self, scale: TimeScale) -> Curve:
-        """The likeliest curve, over all contexts of four times or more."""
+        """The likeliest curve, over all contexts of four times or more; else the line."""
         candidates = [Curve(*each) for each in product(AMPLITUDES, LENGTHS, (True, False))]
         likelihood, known = np.zeros(len(candidates)), False
         for context, times in times_by_context(self.means).items():
-            if len(times) >= MIN_TIMES:
+            if len(times) < MIN_TIMES:
+                continue
+            mean_GT, noise_GT, _ = self._measured(context, times)
+            if (clear_G := noise_GT.mean(1) < MOST_NOISE).any():
                 known = True
-                mean_GT, noise_GT, _ = self._measured(context, times)
                 u_T = np.array([scale.progress(t) for t in times])
-                likelihood += [_likelihood(mean_GT, noise_GT, u_T, c) for c in candidates]
+                own = mean_GT[clear_G], noise_GT[clear_G], u_T
+                likelihood += [_likelihood(*own, c) for c in candidates]
         return candidates[int(likelihood.argmax())] if known else Curve()
 
     def with_earlier(
