@@ -3,16 +3,19 @@
 A cell that is sent to another time is held to the mean log expression of that time; see
 :mod:`celldit.inference.offsets.course`. At a time of training that was measured. Between two it
 lies on the straight line from the one to the other, in the progress of the course. From four times
-on it lies on the posterior mean of a Gaussian process through all of them: a line and a once
-differentiable deviation (Matérn 3/2; Rasmussen & Williams 2006, section 4.2.1), with the sampling
-noise of every mean. How far courses deviate, and over which length, has the largest restricted
-likelihood over all genes; fewer times cannot tell.
+on it lies on the posterior mean of a Gaussian process through all of them: a line and a deviation,
+with the sampling noise of every mean. The deviation is once differentiable (Matérn 3/2; Rasmussen &
+Williams 2006, section 4.2.1) or, where every time has something of its own, rough (Matérn 1/2),
+which keeps close to straight lines between neighbours. Which, how far courses deviate, and over
+which length, has the largest restricted likelihood over the genes whose means tell times apart;
+fewer times cannot tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,8 @@ from celldit.data.store import CellStore
 MIN_CELLS = 20
 # Beyond a straight line three times have one number to tell, which is not enough.
 MIN_TIMES = 4
+# The many silent genes, with more noise than this share of what times differ by, would decide.
+MOST_NOISE = 0.25
 JITTER = 1e-9
 LENGTHS = (0.25, 0.5, 1.0, 2.0)
 AMPLITUDES = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -44,15 +49,20 @@ class Curve:
         line between neighbouring times.
     length
         Over which it changes, in progress of the course.
+    smooth
+        Whether it has a slope everywhere.
     """
 
     amplitude: float = 0.0
     length: float = 1.0
+    smooth: bool = True
 
     def covariance(self, u_T: np.ndarray, v_S: np.ndarray) -> np.ndarray:
         """Of the deviations at two sets of progress, (T, S)."""
-        away_TS = np.sqrt(3) * np.abs(u_T[:, None] - v_S) / self.length
-        return np.asarray(self.amplitude * (1 + away_TS) * np.exp(-away_TS))
+        away_TS = np.abs(u_T[:, None] - v_S) / self.length
+        if self.smooth:
+            away_TS = np.sqrt(3) * away_TS
+        return np.asarray(self.amplitude * (1 + away_TS * self.smooth) * np.exp(-away_TS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,15 +155,18 @@ class TemporalMeans:
         return mean_GT / np.sqrt(unit_G1), noise_GT / unit_G1, np.sqrt(unit_G1[:, 0])
 
     def _choose_curve(self, scale: TimeScale) -> Curve:
-        """The likeliest curve, over all contexts of four times or more."""
-        candidates = [Curve(a, length) for length in LENGTHS for a in AMPLITUDES]
+        """The likeliest curve, over all contexts of four times or more; else the line."""
+        candidates = [Curve(*each) for each in product(AMPLITUDES, LENGTHS, (True, False))]
         likelihood, known = np.zeros(len(candidates)), False
         for context, times in times_by_context(self.means).items():
-            if len(times) >= MIN_TIMES:
+            if len(times) < MIN_TIMES:
+                continue
+            mean_GT, noise_GT, _ = self._measured(context, times)
+            if (clear_G := noise_GT.mean(1) < MOST_NOISE).any():
                 known = True
-                mean_GT, noise_GT, _ = self._measured(context, times)
                 u_T = np.array([scale.progress(t) for t in times])
-                likelihood += [_likelihood(mean_GT, noise_GT, u_T, c) for c in candidates]
+                own = mean_GT[clear_G], noise_GT[clear_G], u_T
+                likelihood += [_likelihood(*own, c) for c in candidates]
         return candidates[int(likelihood.argmax())] if known else Curve()
 
     def with_earlier(
@@ -193,7 +206,7 @@ class TemporalMeans:
         found = {"means": np.stack(list(self.means.values()))}
         if len(self.noise) == len(self.means):
             found["noise"] = np.stack([self.noise[key] for key in self.means])
-            found["curve"] = np.array([self.curve.amplitude, self.curve.length])
+            found["curve"] = np.array(astuple(self.curve), dtype=np.float64)
         return found
 
     @classmethod
@@ -214,10 +227,12 @@ class TemporalMeans:
         means = dict(zip(strata, means_SG, strict=True))
         if "noise" not in arrays:
             return cls(means)
-        if arrays["noise"].shape != means_SG.shape or arrays["curve"].shape != (2,):
+        # Of older models every curve is smooth.
+        if arrays["noise"].shape != means_SG.shape or arrays["curve"].shape not in ((2,), (3,)):
             raise ValueError("the noise of its course fits neither its contexts nor its genes")
         noise = dict(zip(strata, arrays["noise"], strict=True))
-        return cls(means, noise, Curve(*(float(x) for x in arrays["curve"])))
+        amplitude, length, *smooth = arrays["curve"].tolist()
+        return cls(means, noise, Curve(amplitude, length, *map(bool, smooth)))
 
 
 def curve_weights(u_T: np.ndarray, noise_GT: np.ndarray, u: float, curve: Curve) -> np.ndarray:

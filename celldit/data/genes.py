@@ -20,6 +20,11 @@ _NO_GENE = re.compile(
 )
 #: How antibodies of the usual panels are named.
 _ANTIBODY = re.compile(r".+[_.-]Total(Seq)?[_-]?[ABCD]?(_\w+)?|(ADT|HTO)[_-].+|.+[_-](ADT|HTO)")
+#: How guides are, where no gene is: ``sgSTAT1-1``, ``STAT1_g2``, ``IFNGR1g1``, ``non-targeting-3``.
+_GUIDE = re.compile(
+    r"sg(RNA)?[_.-]?[A-Z].*|.+[_.-](s?g|s?gRNA|guide)[_.-]?\d+|[A-Z][A-Z0-9]+s?g\d+"
+    r"|(?i:non[_.-]?targeting).*"
+)
 
 
 def check_are_genes(var: pd.DataFrame) -> None:
@@ -27,7 +32,7 @@ def check_are_genes(var: pd.DataFrame) -> None:
 
     Only the columns `FEATURE_COLUMNS` of ``var`` are looked at. InputError says how many there are
     of which kind, and how to select the genes; a warning says if names look like those of
-    antibodies, and no column says what was measured.
+    antibodies or guides, and no column says what was measured.
     """
     columns = [column for column in FEATURE_COLUMNS if column in var]
     for column in columns:
@@ -46,15 +51,18 @@ def check_are_genes(var: pd.DataFrame) -> None:
             f"adata.var[{column!r}] says that {sum(others.values())} of {len(var)} features are no "
             f"genes ({listed}), but they would count into the totals of cells; {how}"
         )
-    names = [name for name in var.index.astype(str) if _ANTIBODY.fullmatch(name)]
-    if names and not columns:
-        warnings.warn(
-            f"{len(names)} of {len(var)} features are named like antibodies ({examples(names)}), "
-            "but count as genes; if they are antibodies, select the genes: "
-            f"adata = adata[:, ~adata.var_names.isin({names[:200]!r})].copy()",
-            UserWarning,
-            stacklevel=4,
-        )
+    if columns:
+        return
+    for what, pattern in (("antibodies", _ANTIBODY), ("guides", _GUIDE)):
+        names = [name for name in var.index.astype(str) if pattern.fullmatch(name)]
+        if names:
+            warnings.warn(
+                f"{len(names)} of {len(var)} features are named like {what} ({examples(names)}), "
+                f"but count as genes; if they are {what}, select the genes: "
+                f"adata = adata[:, ~adata.var_names.isin({names[:200]!r})].copy()",
+                UserWarning,
+                stacklevel=4,
+            )
 
 
 def check_unique_genes(names: Sequence[str]) -> None:

@@ -92,6 +92,40 @@ def test_a_course_that_bends_is_nearer_to_a_curve_than_to_the_line() -> None:
     assert off < 0.2 * np.square(bent.line(("", 2.5), scale) - truth_G).sum()
 
 
+def test_a_course_that_turns_at_every_time_keeps_close_to_lines_between_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    walk_TG = np.cumsum(rng.normal(size=(15, 50)), axis=0)
+    rough, scale = course(walk_TG[::2]), TimeScale(0, 7)
+    assert not rough.curve.smooth
+    off, of_line = (
+        sum(np.square(of(("", t + 0.5), scale) - walk_TG[2 * t + 1]).sum() for t in range(7))
+        for of in (rough.mean, rough.line)
+    )
+    assert off < 1.02 * of_line
+    again = TemporalMeans.from_config(rough.to_config(), rough.arrays(), 50)
+    assert again.curve == rough.curve
+    older = {**rough.arrays(), "curve": np.array([3.0, 0.5])}
+    assert TemporalMeans.from_config(rough.to_config(), older, 50).curve == Curve(3.0, 0.5, True)
+
+
+def test_genes_of_which_little_is_known_do_not_choose_the_curve() -> None:
+    rng, phase_G = np.random.default_rng(0), np.linspace(0, 2, 10)
+    bent_TG = np.stack([np.sin(0.7 * t + phase_G) for t in range(6)])
+    faint_TG = np.cumsum(rng.normal(0, 0.02, size=(6, 40)), axis=0)
+    values, noise = np.hstack([bent_TG, faint_TG]), np.repeat([1e-4, 1e-3], [10, 40])
+    means = {("", float(t)): row.astype(np.float32) for t, row in enumerate(values)}
+    every = TemporalMeans(means, {key: noise.astype(np.float32) for key in means})
+    alone = TemporalMeans(
+        {key: row[:10] for key, row in means.items()},
+        {key: noise[:10].astype(np.float32) for key in means},
+    )
+    curve = every._choose_curve(TimeScale(0, 5))
+    assert curve == alone._choose_curve(TimeScale(0, 5))
+    assert curve.smooth
+    faint = TemporalMeans(means, {key: np.full(50, 9, np.float32) for key in means})
+    assert faint._choose_curve(TimeScale(0, 5)) == Curve()
+
+
 def test_the_weights_of_a_curve_keep_every_line() -> None:
     u_T = np.array([0.0, 0.2, 0.7, 1.0])
     weight_GT = curve_weights(u_T, np.full((3, 4), 0.1), 0.4, Curve(1.0, 0.5))

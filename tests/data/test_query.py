@@ -286,11 +286,22 @@ def test_kinds_of_genes_stay_accepted(tiny_screen: ad.AnnData, kind: str) -> Non
         cd.CellDiT.setup_anndata(tiny_screen, **SETUP)
 
 
-def test_names_of_antibodies_are_told(tiny_screen: ad.AnnData) -> None:
-    names = tiny_screen.var_names.tolist()
-    tiny_screen.var_names = [*names[:-2], "CD3_TotalA", "ADT_CD4"]
-    with pytest.warns(UserWarning, match="2 of 40 features are named like antibodies") as caught:
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("antibodies", ["CD3_TotalA", "ADT_CD4"]),
+        ("guides", ["NT_g1", "STAT1-sg2", "sgIRF1_1", "IFNGR1g2", "non-targeting-3"]),
+    ],
+)
+def test_names_of_antibodies_and_guides_are_told(
+    tiny_screen: ad.AnnData, kind: str, own: list[str]
+) -> None:
+    genes = tiny_screen.var_names[: -len(own)].tolist()
+    genes[:3] = "Abcg2", "NKX2-1", "sgk-1"
+    tiny_screen.var_names = [*genes, *own]
+    said = f"{len(own)} of 40 features are named like {kind}"
+    with pytest.warns(UserWarning, match=said) as caught:
         check_are_genes(tiny_screen.var)
     scope = {"adata": tiny_screen}
     exec(str(caught[0].message).split("select the genes: ")[1], scope)
-    assert scope["adata"].var_names.tolist() == names[:-2]
+    assert scope["adata"].var_names.tolist() == genes
