@@ -61,6 +61,21 @@ def test_a_guide_runs_as_printed(
     assert isinstance(names["model"], cd.CellDiT)
 
 
+def test_features_of_guides_suit_the_whole_screen() -> None:
+    """Not only the few perturbations that the guides are run with above."""
+    adata = cd.datasets.papalexi()
+    adata = adata[~adata.obs["perturbation"].duplicated()].copy()
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["replicate"])
+    calls = [
+        call
+        for page in (DOCS / "guides").glob("*.md")
+        for call in re.findall(r"cd\.pp\.gene_features\(adata.*\)", page.read_text("utf-8"))
+    ]
+    assert len(calls) >= 2
+    for call in calls:
+        eval(call, {"cd": cd, "adata": adata})
+
+
 @pytest.mark.parametrize("space", ["pp", "tl", "pl", "datasets"])
 def test_the_reference_has_every_public_function(space: str) -> None:
     page = (DOCS / "api" / f"{space}.md").read_text(encoding="utf-8")
