@@ -46,11 +46,10 @@ START_LENGTHS = (0.5, 0.5, 0.25)
 # and of every other term, and log of μ over λ. An effect then carries over to a context that is as
 # far as most are with a correlation of about .75.
 START_PART, START_OTHER, START_COMMON = 0.0, -2.0, -1.0
-# As many conditions the mean square of all dimensions counts as in where each starts.
-ALIKE = 2.0
-# Precision with which strengths are held where they start: dimensions to each other, weights, and
-# the ratio of μ to λ.
-TIE = 0.3
+# Precision with which weights and the ratio of μ to λ are held there, and with which λ of all
+# dimensions are held together. Held together more, and μ, too, effects in new replicates and cell
+# types came nearer, and those in new patients went further off (docs/effect_model.md).
+TIE, TIE_DIMENSIONS = 0.3, 0.02
 
 
 class Strengths(NamedTuple):
@@ -109,8 +108,9 @@ def tune(
     raw_weights = start_weights.clone().requires_grad_()
     log_start = torch.tensor(START_LENGTHS, dtype=torch.float64).log()
     log_lengths = log_start.clone().requires_grad_()
-    square_F, n_others = (shifts_CF**2).mean(0), len(conditions) - 1
-    square_F = (n_others * square_F + ALIKE * square_F.mean()) / (n_others + ALIKE)
+    square_F, alone = (shifts_CF**2).mean(0), len(conditions) == 1
+    if alone:
+        square_F = square_F.mean().expand(len(square_F))
     log_signal = square_F.clamp_min(1e-4).log().requires_grad_()
     log_common = (log_signal.detach() + START_COMMON).requires_grad_()
     optimizer = torch.optim.Adam([raw_weights, log_lengths, log_signal, log_common], lr=0.05)
@@ -125,8 +125,8 @@ def tune(
         solved_FC = torch.cholesky_solve(shifts_CF.T[:, :, None], factor_FCC)[:, :, 0]
         return solved_FC, torch.cholesky_inverse(factor_FCC)
 
-    # One condition alone has none that it could follow from.
-    for _ in range(STEPS if n_others else 0):
+    # One condition has no other that it could follow from, in any dimension more than in others.
+    for _ in range(0 if alone else STEPS):
         solved_FC, inverse_FCC = solve(covariance(softplus(raw_weights)), log_common.exp())
         precision_FC = torch.diagonal(inverse_FCC, dim1=1, dim2=2)
         nll = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
@@ -134,8 +134,8 @@ def tune(
             nll = nll + _nll_of_blocks(solved_FC, inverse_FCC, rows_GB)
         # Ties keep what the data do not decide near its start.
         ratio = log_common.mean() - log_signal.mean() - START_COMMON
-        spread = sum(((each - each.mean()) ** 2).sum() for each in (log_signal, log_common))
-        ties = TIE * (spread + ratio**2 + ((raw_weights - start_weights) ** 2).sum())
+        ties = TIE * (ratio**2 + ((raw_weights - start_weights) ** 2).sum())
+        ties = ties + TIE_DIMENSIONS * ((log_signal - log_signal.mean()) ** 2).sum()
         ties = ties + 0.5 * ((log_lengths - log_start) ** 2).sum()
         optimizer.zero_grad()
         (nll + ties).backward()
