@@ -108,8 +108,8 @@ def tune(
     raw_weights = start_weights.clone().requires_grad_()
     log_start = torch.tensor(START_LENGTHS, dtype=torch.float64).log()
     log_lengths = log_start.clone().requires_grad_()
-    square_F, alone = (shifts_CF**2).mean(0), len(conditions) == 1
-    if alone:
+    square_F, is_single = (shifts_CF**2).mean(0), len(conditions) == 1
+    if is_single:
         square_F = square_F.mean().expand(len(square_F))
     log_signal = square_F.clamp_min(1e-4).log().requires_grad_()
     log_common = (log_signal.detach() + START_COMMON).requires_grad_()
@@ -126,7 +126,7 @@ def tune(
         return solved_FC, torch.cholesky_inverse(factor_FCC)
 
     # One condition has no other that it could follow from, in any dimension more than in others.
-    for _ in range(0 if alone else STEPS):
+    for _ in range(0 if is_single else STEPS):
         solved_FC, inverse_FCC = solve(covariance(softplus(raw_weights)), log_common.exp())
         precision_FC = torch.diagonal(inverse_FCC, dim1=1, dim2=2)
         nll = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
