@@ -46,9 +46,9 @@ START_LENGTHS = (0.5, 0.5, 0.25)
 # and of every other term, and log of μ over λ. An effect then carries over to a context that is as
 # far as most are with a correlation of about .75.
 START_PART, START_OTHER, START_COMMON = 0.0, -2.0, -1.0
-# Precision with which weights and the ratio of μ to λ are held there, and with which λ of all
-# dimensions are held together. Held together more, and μ, too, effects in new replicates and cell
-# types came nearer, and those in new patients went further off (docs/effect_model.md).
+# Precision with which weights are held there, and with which λ of all dimensions are held together.
+# Held together more, and μ, too, effects in new replicates and cell types came nearer, and those in
+# new patients went further off.
 TIE, TIE_DIMENSIONS = 0.3, 0.02
 
 
@@ -133,8 +133,7 @@ def tune(
         for rows_GB in likely_blocks:
             nll = nll + _nll_of_blocks(solved_FC, inverse_FCC, rows_GB)
         # Ties keep what the data do not decide near its start.
-        ratio = log_common.mean() - log_signal.mean() - START_COMMON
-        ties = TIE * (ratio**2 + ((raw_weights - start_weights) ** 2).sum())
+        ties = TIE * ((raw_weights - start_weights) ** 2).sum()
         ties = ties + TIE_DIMENSIONS * ((log_signal - log_signal.mean()) ** 2).sum()
         ties = ties + 0.5 * ((log_lengths - log_start) ** 2).sum()
         optimizer.zero_grad()
