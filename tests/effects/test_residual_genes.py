@@ -46,7 +46,7 @@ def test_the_perturbed_gene_is_found_in_a_new_context() -> None:
     residual_genes, prior, _ = posed(-1.5)
     (told_G,) = residual_genes.estimate(prior, [Condition(("A",), None, "d2")])
     # One observation in another context, where this latent says nothing of how contexts differ.
-    assert -1.6 < told_G[0] < -1.0
+    assert -1.6 < told_G[0] < -1.1
     assert np.abs(told_G[1:]).max() < 0.1
     np.testing.assert_array_equal(residual_genes.estimate(prior, [Condition((), None, "d2")]), 0)
 
@@ -70,7 +70,7 @@ def test_left_out_means_without_its_own_cells() -> None:
     left_QG = residual_genes.leave_one_out(prior, asked)
     # A was in no other donor, B was.
     assert abs(left_QG[0, 0]) < 0.2
-    assert -1.6 < left_QG[1, 1] < -1.0
+    assert left_QG[1, 1] == pytest.approx(-1.5, abs=0.25)
     without = prior.without(asked[:1])
     keep = [i for i, c in enumerate(residual_genes.conditions) if c != asked[0]]
     fewer = ResidualGenes(
