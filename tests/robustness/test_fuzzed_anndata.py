@@ -1,6 +1,6 @@
 """Any AnnData either works or is refused in celldit's own words, quickly, and stays as it was.
 
-``CELLDIT_FUZZ=3000`` asks for more inputs than the 100 of an ordinary run, ``CELLDIT_FUZZ_SEED``
+``CELLDIT_FUZZ=3000`` asks for more inputs than the 200 of an ordinary run, ``CELLDIT_FUZZ_SEED``
 for others. What happened is printed as a line of JSON.
 """
 
@@ -26,7 +26,7 @@ from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 
-N_INPUTS = int(os.environ.get("CELLDIT_FUZZ", "100"))
+N_INPUTS = int(os.environ.get("CELLDIT_FUZZ", "200"))
 SEED = int(os.environ.get("CELLDIT_FUZZ_SEED", "20261123"))
 #: One in so many of the inputs that can be used trains a model.
 TRAIN_EVERY = 9

@@ -1,6 +1,6 @@
 """Files damaged at random, read by a process of its own, which a crash would end.
 
-``CELLDIT_FUZZ_FILES=1000`` asks for more than the 20 of each kind of an ordinary run,
+``CELLDIT_FUZZ_FILES=1000`` asks for more than the 40 of each kind of an ordinary run,
 ``CELLDIT_FUZZ_SEED`` for others.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "fuzz_files.py"
-N = os.environ.get("CELLDIT_FUZZ_FILES", "20")
+N = os.environ.get("CELLDIT_FUZZ_FILES", "40")
 SEED = os.environ.get("CELLDIT_FUZZ_SEED", "20261129")
 
 
