@@ -160,9 +160,7 @@ def moves(
     source = ConditionBatch.of(trained, controls.conditions() * n_times, controls.means)
     route = Route(source, target, np.tile(controls.keys_N, n_times))
     move = transport_map(trained, route, sampler, seed)
-    offset = by_position(
-        route_offsets(trained, source, target, sampler.config, of_responders=True), source, target
-    )
+    offset = by_position(route_offsets(trained, source, target, sampler.config), source, target)
     responders = Responders.of(trained, target, route.keys, seed)
     return target, responders.moved(move), responders.offset(offset), responders
 

@@ -57,7 +57,7 @@ class NewCells:
 
     @cached_property
     def _offset(self) -> Callable[[np.ndarray], Tensor] | None:
-        return condition_offsets(self.trained, self.conditions, SolverConfig(), shrink=False)
+        return condition_offsets(self.trained, self.conditions, SolverConfig(), new_cells=True)
 
     @cached_property
     def _size_shifts_Q(self) -> np.ndarray:

@@ -58,11 +58,11 @@ class Responders:
             return move
 
         def mapping(z_BKD: Tensor, at_B: np.ndarray) -> Tensor:
-            there_BKD = move(z_BKD, at_B)
+            sent_BKD = move(z_BKD, at_B)
             scale_B = scale_P[torch.from_numpy(at_B)]
-            further_BKD = z_BKD + (there_BKD - z_BKD) * scale_B[:, None, None]
+            further_BKD = z_BKD + (sent_BKD - z_BKD) * scale_B[:, None, None]
             # Where all respond, cells are where they were sent, to the byte.
-            return torch.where((scale_B == 1)[:, None, None], there_BKD, further_BKD)
+            return torch.where((scale_B == 1)[:, None, None], sent_BKD, further_BKD)
 
         return mapping
 

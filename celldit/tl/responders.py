@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_seed, text_list
-from celldit.calibration.responders.respond import MIN_CELLS, Controls
+from celldit.calibration.responders.respond import MIN_CELLS, MeasuredControls
 from celldit.calibration.responders.scores import N_FOLDS
 from celldit.compute import threads
 from celldit.conditions import ConditionTable
@@ -92,7 +92,7 @@ def responders(
         if label not in known:
             raise UnknownNameError.among("perturbation in adata", label, known)
     table = ConditionTable.from_cells(cells, fields.perturbation_sep)
-    controls = Controls(cells, table, seed)
+    controls = MeasuredControls(cells, table, seed)
     groups: dict[tuple[str, tuple[float, ...] | None], list[int]] = {}
     for row, condition in enumerate(table.conditions):
         label = condition.label(fields.perturbation_sep, fields.control)

@@ -32,7 +32,7 @@ def controls_of(table: ConditionTable) -> dict[int, int]:
     return found
 
 
-class Controls:
+class MeasuredControls:
     """Log expression of the controls of each stratum, read once while it is asked for again.
 
     Parameters

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from celldit.calibration.responders.respond import MIN_CELLS, Controls
+from celldit.calibration.responders.respond import MIN_CELLS, MeasuredControls
 from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
 from celldit.effects import EffectPrior
@@ -42,7 +42,7 @@ def fit_shares(cells: CellStore, table: ConditionTable, prior: EffectPrior, seed
     if any(c.doses or c.time is not None for c in table.conditions):
         return {}
     found: Shares = {}
-    rng, controls = np.random.default_rng(seed), Controls(cells, table, seed, MAX_CONTROLS)
+    rng, controls = np.random.default_rng(seed), MeasuredControls(cells, table, seed, MAX_CONTROLS)
     rows: dict[tuple[str, ...], list[int]] = {}
     for row in controls.row_of:
         rows.setdefault(table.conditions[row].parts, []).append(row)

@@ -21,20 +21,16 @@ KEPT_OFFSETS = 256
 
 
 def condition_offsets(
-    trained: Trained,
-    target: ConditionBatch,
-    config: SolverConfig,
-    *,
-    shrink: bool = True,
-    of_responders: bool = False,
+    trained: Trained, target: ConditionBatch, config: SolverConfig, *, new_cells: bool = False
 ) -> Callable[[np.ndarray], torch.Tensor] | None:
     """What brings conditions to their mean (:mod:`celldit.calibration.means`); None for nothing.
 
     It belongs to the condition and not to the cells that are passed, so it is found from cells that
     stand in for its controls, by transport whichever map these take. Returns offsets of log rates,
     (B, G), by the rows of B conditions in `target`. What was seen in few cells is followed as far
-    as these tell; new cells follow it all the way (`shrink` false). `of_responders` is for cells of
-    which those that do not respond are left as they are (:mod:`celldit.inference.responders`).
+    as these tell, and offsets are for the cells that respond where some do not
+    (:mod:`celldit.inference.responders`). `new_cells` follow the mean all the way, all of them: the
+    states that they are drawn from hold those that did not respond.
     """
     if trained.mean_calibration.is_none and not trained.elsewhere:
         return None
@@ -44,7 +40,7 @@ def condition_offsets(
     route = Route(controls, replace(target, row=rows), rows)
     by_transport = transport_map(trained, route, Sampler(config=config))
     references = trained.reference_controls
-    shares = trained.mean_calibration.shares if of_responders else {}
+    shares = {} if new_cells else trained.mean_calibration.shares
     effects_QF = target.embedding.effects_QKD.flatten(1).double().numpy()
     n_strata = len({c.stratum for c in conditions})
     blocks = blocks_of(trained, conditions)
@@ -56,7 +52,7 @@ def condition_offsets(
         found = trained.mean_calibration.beyond(
             trained.population.prior, trained.genes, some, target.references
         )
-        return found if shrink else [one._replace(noise=0.0) for one in found]
+        return [one._replace(noise=0.0) for one in found] if new_cells else found
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
     def of_condition(q: int) -> torch.Tensor:

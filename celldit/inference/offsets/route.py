@@ -25,18 +25,13 @@ def route_offsets(
     config: SolverConfig,
     *,
     from_end: bool = False,
-    of_responders: bool = False,
 ) -> RouteOffset | None:
     """The controls' course from the one time to the other, and what differs of the conditions.
 
     By rows of `source`, the conditions that cells have, and `target`, those that they are sent to;
-    None for nothing. `from_end` is as in :class:`~celldit.inference.time.course_map.CourseMap`,
-    `of_responders` as in :func:`~celldit.inference.offsets.condition.condition_offsets`.
+    None for nothing. `from_end` is as in :class:`~celldit.inference.time.course_map.CourseMap`.
     """
-    of_source, of_target = (
-        condition_offsets(trained, one, config, of_responders=of_responders)
-        for one in (source, target)
-    )
+    of_source, of_target = (condition_offsets(trained, one, config) for one in (source, target))
     if of_target is None and not trained.temporal_means.means:
         return None
     through_time = course_offsets(trained, source, target, from_end=from_end)
