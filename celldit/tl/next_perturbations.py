@@ -131,7 +131,7 @@ def next_perturbations(
         covariance_FQQ = joint_covariance(evenly_described(prior), conditions)
         effects_FG = np.linalg.inv(prior.rotation) @ loadings_FG
         weight_F = (effects_FG**2).sum(axis=1)
-        if target is not None and wanted != "others":
+        if target is not None:
             way_G = _way(adata, trained, target, conditions) @ loadings_FG
             along_F = (effects_FG @ way_G) ** 2 / (way_G @ way_G)
             variance_F = np.diagonal(covariance_FQQ, axis1=1, axis2=2).sum(axis=1)
