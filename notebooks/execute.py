@@ -14,9 +14,12 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from jupyter_client.manager import KernelManager, start_new_kernel
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
@@ -29,42 +32,76 @@ def notebooks(asked: list[str] | None = None) -> list[Path]:
     return [p for p in found if not asked or any(p.name.startswith(a) for a in asked)]
 
 
-#: Run before a notebook whose code shall be seen to work, not its figures. The genes that it names
-#: are kept.
+#: What `quick_kernel` runs first: trainings and screens become small; genes in NAMED are kept.
 QUICK = """
-from dataclasses import replace as _replace
-import numpy as _np
-import scanpy as _sc
-import celldit as _cd
-from celldit.training import TrainingConfig as _Config
+import contextlib, subprocess
+from dataclasses import replace
+from types import SimpleNamespace
+import numpy as np
+import scanpy as sc
+from typer.testing import CliRunner
+import celldit as cd
+from celldit.cli import app
+from celldit.training import TrainingConfig
 
-_train = _cd.CellDiT.train
-def _quick(self, max_epochs=1, *, config=None, **more):
-    config = _replace(config or _Config(), flow_steps_per_epoch=5, n_trials=1)
-    return _train(self, min(max_epochs, 1), config=config, **more)
-_cd.CellDiT.train = _quick
+train = cd.CellDiT.train
+def quick(self, max_epochs=1, *, config=None, **more):
+    config = replace(config or TrainingConfig(), flow_steps_per_epoch=5, n_trials=1)
+    return train(self, min(max_epochs, 1), config=config, **more)
+cd.CellDiT.train = quick
 
-def _plane(adata, **more):
-    adata.obsm["X_umap"] = _sc.pp.pca(adata, n_comps=2, copy=True).obsm["X_pca"]
-_sc.tl.umap = _plane  # which takes ten seconds to compile itself
+def plane(adata, **more):
+    adata.obsm["X_umap"] = sc.pp.pca(adata, n_comps=2, copy=True).obsm["X_pca"]
+sc.tl.umap = plane  # which takes ten seconds to compile itself
 
-_labels = {"perturbation", "condition", "cell_type", "replicate"}
-for _name, _every in {"baron": 4, "kang": 2, "norman": 1, "papalexi": 1}.items():
-    def _some(_load=getattr(_cd.datasets, _name), _every=_every):
-        adata = _load()
-        groups = adata.obs.groupby([c for c in adata.obs if c in _labels], observed=True)
-        genes = (_np.arange(adata.n_vars) % _every == 0) | adata.var_names.isin(NAMED)
-        return adata[groups.head(60).index, genes].copy()
-    setattr(_cd.datasets, _name, _some)
+def in_this_process(command, *, cwd, **more):
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(app, command[command.index("celldit") + 1 :])
+    return SimpleNamespace(stdout=done.stdout, stderr=done.stderr, returncode=done.exit_code)
+subprocess.run = in_this_process  # another interpreter would import everything again
+
+labels = {"perturbation", "condition", "cell_type", "replicate"}
+for name, every in {"baron": 8, "kang": 4, "norman": 2, "papalexi": 2}.items():
+    def some(load=getattr(cd.datasets, name), every=every):
+        adata = load()
+        groups = adata.obs.groupby([c for c in adata.obs if c in labels], observed=True)
+        genes = (np.arange(adata.n_vars) % every == 0) | adata.var_names.isin(NAMED)
+        return adata[groups.head(25).index, genes].copy()
+    setattr(cd.datasets, name, some)
 """
+
+#: The kernel's advice on transport is not about the notebook, and tqdm, which other libraries load,
+#: misses widgets that nobody sees here.
+KERNEL = {
+    "extra_arguments": ["--log-level=ERROR"],
+    "env": {**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"},
+}
+
+
+@contextmanager
+def quick_kernel() -> Iterator[KernelManager]:
+    """A kernel for one notebook after another whose code shall be seen to work, not its figures.
+
+    Every training has one short epoch of each stage at most, on a part of the screens.
+    """
+    code = "".join(cell.source for path in notebooks() for cell in nbformat.read(path, 4).cells)
+    named = sorted(set(re.findall(r"\w+", code)))
+    kernel, client = start_new_kernel(kernel_name="python3", cwd=FOLDER, **KERNEL)
+    try:
+        # Names of its own, which are not those of the notebooks.
+        client.execute_interactive(f"exec({QUICK!r}, {{'NAMED': {named}}})", timeout=120)
+        yield kernel
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
 
 
 def run(
-    path: Path, seconds: int = SECONDS_PER_CELL, *, quick: bool = False
+    path: Path, seconds: int = SECONDS_PER_CELL, kernel: KernelManager | None = None
 ) -> nbformat.NotebookNode:
     """Execute a notebook with this interpreter, in its own folder, and return it with outputs.
 
-    With `quick` every training has one short epoch of each stage at most, on a part of the screens.
+    It has a kernel of its own, or the namespace of a given one, emptied.
 
     Raises
     ------
@@ -72,22 +109,18 @@ def run(
         If a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    if quick:
-        named = sorted(
-            {word for cell in notebook.cells for word in re.findall(r"\w+", cell.source)}
-        )
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(f"NAMED = {named}\n{QUICK}"))
+    if kernel is not None:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     client = NotebookClient(
         notebook,
+        km=kernel,
         timeout=seconds,
         kernel_name="python3",
         resources={"metadata": {"path": str(FOLDER)}},
         record_timing=False,
-        # The kernel's advice on transport is not about the notebook.
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=KERNEL["extra_arguments"],
     )
-    # tqdm, which other libraries load, misses widgets that nobody sees here.
-    client.execute(env={**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"})
+    client.execute(env=KERNEL["env"])
     return notebook
 
 

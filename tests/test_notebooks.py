@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,12 +56,19 @@ def test_kept_outputs_are_clean(path: Path) -> None:
     assert any("image/png" in o.get("data", {}) for o in kept)
 
 
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Any]:
+    """One for all: starting and importing takes longer than most notebooks."""
+    with execute().quick_kernel() as kernel:
+        yield kernel
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_without_a_warning(path: Path) -> None:
+def test_runs_without_a_warning(path: Path, kernel: Any) -> None:
     """With trainings of one epoch; `make notebooks` and the test below run them as they are."""
     script = execute()
-    assert script.complaints(script.run(path, quick=True)) == []
+    assert script.complaints(script.run(path, kernel=kernel)) == []
 
 
 @pytest.mark.slow
