@@ -11,8 +11,7 @@ from celldit.latent.likelihoods import CountModel
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.2, 0.7, 1.0, 1.5, 6.0])
-@pytest.mark.parametrize("size", [200.0, 20_000.0])
-def test_it_is_the_mean_over_draws(factor: float, size: float) -> None:
+def test_it_is_the_mean_over_draws(factor: float) -> None:
     rng = np.random.default_rng(0)
     mean_G = np.array([0.01, 0.1, 1.0, 8.0, 60.0])
     theta_G = np.array([0.3, 1.0, 5.0, 0.5, 20.0])
@@ -21,16 +20,17 @@ def test_it_is_the_mean_over_draws(factor: float, size: float) -> None:
     draws = np.array(
         [model.draw_counterfactual(0, counts_G, factor * mean_G, rng) for _ in range(20_000)]
     )
-    logs = np.log1p(draws * 1e4 / size)
-    found_G = expected_log(
-        torch.tensor(counts_G)[None].double(),
-        model.mean_BG,
-        factor * model.mean_BG,
-        model.theta_G,
-        torch.tensor([size]),
-    )[0].numpy()
-    error_G = 4 * logs.std(0) / np.sqrt(len(logs)) + 0.01 * (1 + logs.mean(0))
-    assert (np.abs(found_G - logs.mean(0)) < error_G).all()
+    for size in (200.0, 20_000.0):
+        logs = np.log1p(draws * 1e4 / size)
+        found_G = expected_log(
+            torch.tensor(counts_G)[None].double(),
+            model.mean_BG,
+            factor * model.mean_BG,
+            model.theta_G,
+            torch.tensor([size]),
+        )[0].numpy()
+        error_G = 4 * logs.std(0) / np.sqrt(len(logs)) + 0.01 * (1 + logs.mean(0))
+        assert (np.abs(found_G - logs.mean(0)) < error_G).all()
 
 
 def test_unchanged_rates_give_the_cells_own() -> None:
