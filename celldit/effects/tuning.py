@@ -24,7 +24,7 @@ hundredth.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -120,9 +120,7 @@ def tune(
     def solve(covariance_CC: Tensor, common_F: Tensor) -> tuple[Tensor, Tensor]:
         total_FCC = log_signal.exp()[:, None, None] * covariance_CC + noise_FCC
         total_FCC = total_FCC + common_F[:, None, None] * torch.outer(totals_C, totals_C)
-        factor_FCC = torch.linalg.cholesky(total_FCC)
-        solved_FC = torch.cholesky_solve(shifts_CF.T[:, :, None], factor_FCC)[:, :, 0]
-        return solved_FC, torch.cholesky_inverse(factor_FCC)
+        return _Solved.apply(total_FCC, shifts_CF.T)
 
     # One condition has no other that it could follow from, in any dimension more than in others.
     for _ in range(0 if is_single else STEPS):
@@ -168,6 +166,24 @@ def tune(
         unseen_weights.numpy(),
         unseen_common_F.numpy(),
     )
+
+
+class _Solved(torch.autograd.Function):
+    """K⁻¹ y and K⁻¹ of covariances; from both, their gradient takes two products of matrices."""
+
+    @staticmethod
+    def forward(ctx: Any, total_FCC: Tensor, shifts_FC: Tensor) -> tuple[Tensor, Tensor]:
+        factor_FCC = torch.linalg.cholesky(total_FCC)
+        solved_FC = torch.cholesky_solve(shifts_FC[:, :, None], factor_FCC)[:, :, 0]
+        inverse_FCC = torch.cholesky_inverse(factor_FCC)
+        ctx.save_for_backward(solved_FC, inverse_FCC)
+        return solved_FC, inverse_FCC
+
+    @staticmethod
+    def backward(ctx: Any, of_solved_FC: Tensor, of_inverse_FCC: Tensor) -> tuple[Tensor, None]:
+        solved_FC, inverse_FCC = ctx.saved_tensors
+        upstream_FCC = of_inverse_FCC @ inverse_FCC + of_solved_FC[:, :, None] * solved_FC[:, None]
+        return -inverse_FCC @ upstream_FCC, None
 
 
 def _shared(terms: Sequence[str]) -> list[list[int]]:
