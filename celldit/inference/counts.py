@@ -14,6 +14,7 @@ def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse
     drawn_BG = np.empty(tuple(model.mean_BG.shape), dtype=np.int32)
     for i, key in enumerate(keys):
         drawn_BG[i] = model.draw(i, cell_generator(seed, int(key)))
+    drawn_BG[len(keys) :] = drawn_BG[len(keys) - 1]
     return sparse.csr_matrix(drawn_BG)
 
 
@@ -30,12 +31,20 @@ def draw_counterfactual_counts(
     The expectation of the draw is the distribution's ``counterfactual_mean``: transcripts that were
     seen stay with probability new / old where the expectation falls; where it rises, new ones come
     at the cell's own rate. An unchanged expectation gives the observed counts back exactly. `keys`,
-    `seed` and `stream` are of the random numbers; the result is int32 CSR, shape (B, G).
-    """
+    `seed` and `stream` are of the random numbers; the result is int32 CSR, shape (B, G)."""
     seen_BG = counts.toarray().astype(np.int64)
     drawn_BG = np.empty(seen_BG.shape, dtype=np.int32)
     for i, key in enumerate(keys):
         rng = cell_generator(seed, int(key), stream)
         new_mean_G = new_mean_BG[i].astype(np.float64)
         drawn_BG[i] = model.draw_counterfactual(i, seen_BG[i], new_mean_G, rng)
+    drawn_BG[len(keys) :] = drawn_BG[len(keys) - 1]
     return sparse.csr_matrix(drawn_BG)
+
+
+def unlike(at_B: np.ndarray) -> int:
+    """How many cells of a tile there are before the last of them fills it up.
+
+    Only these need keys, in the two functions above: cells beyond the keys repeat the last.
+    """
+    return 1 + int(np.argmax(at_B == at_B[-1]))

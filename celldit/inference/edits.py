@@ -17,7 +17,7 @@ from torch import Tensor
 
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
-from celldit.inference.counts import draw_counterfactual_counts
+from celldit.inference.counts import draw_counterfactual_counts, unlike
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
 from celldit.random import COUNTS_STREAM
@@ -60,7 +60,7 @@ class CellEdits:
         z_BKD = self.z_NKD[torch.from_numpy(cell_B)]
         moved_BKD = self.move(z_BKD, at_B)
         offset_BG = None if self.offset is None else self.offset(at_B)
-        cells, keys_B = self.cells.take(cell_B), self.keys_P[at_B]
+        cells, keys_B = self.cells.take(cell_B), self.keys_P[at_B[: unlike(at_B)]]
         return edit(self.autoencoder, cells, (z_BKD, moved_BKD), offset_BG, keys_B, self.seed)
 
 
@@ -77,7 +77,8 @@ def edit(
     """Write a move in the latent as an edit of B observed cells.
 
     `ends` are where they are and where they would be, both (B, K, D); `offset_BG` is added to the
-    log rates after the move; keys, seed and stream are of the drawn counts.
+    log rates after the move; keys, seed and stream are of the drawn counts, keys of the cells
+    before a tile is filled up.
     """
     z_BKD, moved_BKD = ends
     size_B = torch.from_numpy(cells.size_factors)

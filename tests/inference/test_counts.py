@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import nbinom
 
-from celldit.inference.counts import draw_counterfactual_counts, draw_counts
+from celldit.inference.counts import draw_counterfactual_counts, draw_counts, unlike
 from celldit.latent.likelihoods import CountModel
 
 THETA = np.array([0.5, 2.0, 10.0, 1e4])
@@ -99,6 +99,14 @@ def test_a_cell_is_the_same_in_any_company() -> None:
         assert np.array_equal(draw_counts(model(OLD, 1), keys[[i]], seed=9).toarray()[0], whole[i])
     assert len({tuple(row) for row in whole}) == 4
     assert not np.array_equal(draw_counts(model(OLD, 4), keys, seed=10).toarray(), whole)
+
+
+def test_what_fills_a_tile_repeats_its_last_cell() -> None:
+    whole = draw_counts(model(OLD, 6), np.array([3, 17, 5, 5, 5, 5]), seed=9).toarray()
+    keys = np.array([3, 17, 5])[: unlike(np.array([7, 8, 9, 9, 9, 9]))]
+    assert np.array_equal(draw_counts(model(OLD, 6), keys, seed=9).toarray(), whole)
+    assert unlike(np.arange(4)) == 4
+    assert unlike(np.zeros(4, int)) == 1
 
 
 def test_form_of_the_result() -> None:
