@@ -36,6 +36,7 @@ def notebooks(asked: list[str] | None = None) -> list[Path]:
 QUICK = """
 import contextlib, subprocess
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 import numpy as np
 import scanpy as sc
@@ -52,7 +53,8 @@ cd.CellDiT.train = quick
 
 def plane(adata, **more):
     adata.obsm["X_umap"] = sc.pp.pca(adata, n_comps=2, copy=True).obsm["X_pca"]
-sc.tl.umap = plane  # which takes ten seconds to compile itself
+sc.tl.umap = plane  # which takes ten seconds to compile itself, as do weights of neighbours
+sc.pp.neighbors = partial(sc.pp.neighbors, method="gauss")
 
 def in_this_process(command, *, cwd, **more):
     with contextlib.chdir(cwd):

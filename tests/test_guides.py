@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import anndata as ad
 import matplotlib as mpl
 import numpy as np
 import pytest
+import scanpy as sc
 
 mpl.use("Agg")
 
@@ -49,6 +51,8 @@ def test_a_guide_runs_as_printed(
     monkeypatch.setattr(
         cd.CellDiT, "train", lambda model, **options: train(model, **{**options, **quick})
     )
+    # As weighted without umap, which takes seconds to compile itself.
+    monkeypatch.setattr(sc.pp, "neighbors", partial(sc.pp.neighbors, method="gauss"))
     monkeypatch.chdir(tmp_path)
     for name, package in packages().items():
         monkeypatch.setitem(sys.modules, name, package)

@@ -23,11 +23,12 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def screen() -> ad.AnnData:
-    """A part of the Papalexi screen: at most 25 cells of each perturbation and replicate."""
+    """A part of the Papalexi screen: at most 15 cells of each perturbation and replicate."""
     adata = cd.datasets.papalexi()
     label, where = (adata.obs[k].astype(str).to_numpy() for k in ("perturbation", "replicate"))
-    rows = [np.flatnonzero((label == p) & (where == w))[:25] for p in KEEP for w in set(where)]
-    small = adata[np.sort(np.concatenate(rows))].copy()
+    rows = [np.flatnonzero((label == p) & (where == w))[:15] for p in KEEP for w in set(where)]
+    genes = (np.arange(adata.n_vars) % 2 == 0) | adata.var_names.isin(KEEP)
+    small = adata[np.sort(np.concatenate(rows)), genes].copy()
     cd.CellDiT.setup_anndata(
         small,
         perturbation_key="perturbation",

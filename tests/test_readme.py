@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A part of the cells, and a model at its linear start; everything else is as printed.
     some = cd.datasets.papalexi()
-    some = some[some.obs["perturbation"].isin(["control", "STAT1", "IRF1", "JAK2"])][::3].copy()
+    some = some[some.obs["perturbation"].isin(["control", "STAT1", "IRF1", "JAK2"])][::6].copy()
     monkeypatch.setattr(cd.datasets, "papalexi", lambda: some)
     train = cd.CellDiT.train
     monkeypatch.setattr(
