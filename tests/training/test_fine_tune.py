@@ -195,8 +195,8 @@ SMALL = {
 def test_kang_goes_to_a_cell_type_known_by_its_controls() -> None:
     adata = cd.datasets.kang()
     adata = adata[adata.obs["cell_type"].isin(["CD14 Mono", "CD16 Mono", "B", "CD4 Naive T"])]
-    variable = np.asarray(adata.X.power(2).mean(0)).ravel().argsort()[-300:]
-    adata = adata[:, np.sort(variable)].copy()
+    variable = np.asarray(adata.X.power(2).mean(0)).ravel().argsort()[-150:]
+    adata = adata[::2, np.sort(variable)].copy()
     fields = {
         "perturbation_key": "condition",
         "covariate_keys": ["cell_type"],
@@ -220,7 +220,7 @@ def test_kang_goes_to_a_cell_type_known_by_its_controls() -> None:
 def test_papalexi_with_genes_dropped_and_permuted_predicts_as_before() -> None:
     adata = cd.datasets.papalexi()
     adata = adata[adata.obs["perturbation"].isin(["control", "STAT1", "IRF1", "JAK2"])]
-    adata = adata[::2].copy()
+    adata = adata[::4].copy()
     fields = {"covariate_keys": ["replicate"], "size_factor_key": "total_umis"}
     first = setup(adata[adata.obs["replicate"] != "rep_3"], **fields)
     model = CellDiT(first, "modules", **SMALL)

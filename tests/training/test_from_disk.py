@@ -29,10 +29,10 @@ from celldit.training.latents import LatentFile, encoded_once
 
 @pytest.fixture
 def kang() -> ad.AnnData:
-    """Kang's cells in the 60 genes of most counts, set up."""
+    """Every second of Kang's cells in the 60 genes of most counts, set up."""
     adata = cd.datasets.kang()
     most = np.argsort(-np.asarray(adata.X.sum(axis=0)).ravel())[:60]
-    adata = adata[:, np.sort(most)].copy()
+    adata = adata[::2, np.sort(most)].copy()
     cd.CellDiT.setup_anndata(
         adata,
         perturbation_key="condition",
@@ -54,8 +54,8 @@ def no_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_on_kang_disk_and_memory_train_the_same_model(
     kang: ad.AnnData, train_tiny: Callable[..., Any], tmp_path: Path, no_scratch: Path
 ) -> None:
-    kang[:1000].copy().write_h5ad(tmp_path / "a.h5ad", compression="gzip")
-    kang[1000:].copy().write_zarr(tmp_path / "b.zarr")
+    kang[:500].copy().write_h5ad(tmp_path / "a.h5ad", compression="gzip")
+    kang[500:].copy().write_zarr(tmp_path / "b.zarr")
     shards = tmp_path / "shards"
     shards.mkdir()
     for name in ("a.h5ad", "b.zarr"):
@@ -70,9 +70,9 @@ def test_on_kang_disk_and_memory_train_the_same_model(
     assert a.obs.equals(b.obs)
     np.testing.assert_array_equal(a.layers["counts"].toarray(), b.layers["counts"].toarray())
     np.testing.assert_array_equal(a.obsm["X_celldit"], b.obsm["X_celldit"])
-    some = cd.open_store(shards).select(np.arange(900, 1100))
+    some = cd.open_store(shards).select(np.arange(450, 550))
     mixed = expected.predict(some, perturbations="IFNB")
-    in_memory = expected.predict(kang[900:1100].copy(), perturbations="IFNB")
+    in_memory = expected.predict(kang[450:550].copy(), perturbations="IFNB")
     np.testing.assert_array_equal(mixed.X.toarray(), in_memory.X.toarray())
 
 
