@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.transfer import to_device
 from celldit.nn.dit import FORMER, DiT, DiTConfig
 from celldit.nn.mlp import MLPConfig, VelocityMLP
 from celldit.nn.unet import TokenUNet, UNetConfig
@@ -26,6 +25,18 @@ from celldit.nn.views import TokenViews, ViewedDiT
 N_FEATURES = 4
 NetworkConfig: TypeAlias = DiTConfig | MLPConfig | UNetConfig
 """What selects the velocity network, and its size."""
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device.
+
+    From ordinary memory a copy to a GPU waits until the work before it is done, so that nothing is
+    under way while the next step is prepared; from pinned memory it takes its turn.
+    """
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
 
 _CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
 
@@ -238,12 +249,8 @@ def matched_velocity(x_BKD: Tensor, t_B: Tensor, position_BKD: Tensor) -> Tensor
     come back to where they were. It is the anchor of the flow from noise, whose network learns only
     in what the cells differ from their Gaussian.
     """
-    return pull(t_B)[:, None, None] * (x_BKD - position_BKD)
-
-
-def pull(t_B: Tensor) -> Tensor:
-    """The factor in :func:`matched_velocity`."""
-    return (2 * t_B - 1) / spread(t_B) ** 2
+    pull_B = (2 * t_B - 1) / spread(t_B) ** 2
+    return pull_B[:, None, None] * (x_BKD - position_BKD)
 
 
 def spread(t_B: Tensor) -> Tensor:

@@ -19,12 +19,19 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
 from celldit.errors import InputError
+from celldit.random import SDE_STREAM
 
-__all__ = ["cell_noise", "cell_uniform"]
+__all__ = ["CellNoise", "Noise", "cell_noise", "cell_uniform"]
+
+Noise: TypeAlias = Callable[[int, torch.Tensor], torch.Tensor]
+"""``noise(draw, like)``: standard normal noise number `draw` in the shape, dtype and device of
+`like`, (B, ...)."""
 
 _LOW = 0xFFFFFFFF  # the low 32 bits
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -77,6 +84,35 @@ def cell_uniform(
         Odd multiples of 2**-24, never 0 or 1, (B, *shape), float32, on the device of the keys.
     """
     return _per_cell(_uniforms, cell_keys, shape, seed, stream)
+
+
+@dataclass(frozen=True, eq=False)
+class CellNoise:
+    """Numbered draws of noise that belongs to the cells: the same whatever batch they are in.
+
+    Parameters
+    ----------
+    cell_keys
+        One integer per cell of the batch, (B,), int64.
+    seed
+        Seed of the run.
+    stream
+        Stream of draw 0; draw k uses stream + k. See :mod:`celldit.random`.
+    """
+
+    cell_keys: torch.Tensor
+    seed: int
+    stream: int = SDE_STREAM
+
+    def __call__(self, draw: int, like: torch.Tensor) -> torch.Tensor:
+        """Give draw number ``draw``, shape (B, ...)."""
+        if len(self.cell_keys) != len(like):
+            raise InputError(
+                f"There are {len(self.cell_keys)} cell keys for a batch of {len(like)} cells; give "
+                "one key per cell."
+            )
+        keys_B = self.cell_keys.to(like.device)
+        return cell_noise(keys_B, like.shape[1:], self.seed, self.stream + draw).to(like.dtype)
 
 
 def _per_cell(

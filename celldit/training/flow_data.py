@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from celldit.flow.anchored import FlowCondition
+from celldit.flow.anchored import FlowCondition, to_device
 from celldit.flow.coupling import resolve_coupling
-from celldit.flow.transfer import to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import rank_and_world
 from celldit.training.latents import LatentFile

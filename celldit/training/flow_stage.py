@@ -22,8 +22,8 @@ from celldit.calibration.stacking import (
     stack,
     stack_courses,
 )
-from celldit.flow import LinearPath, stratified_times, velocity_loss
-from celldit.flow.anchored import AnchoredFlow
+from celldit.flow import on_path, stratified_times, velocity_loss
+from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
@@ -70,7 +70,6 @@ class FlowStage(pl.LightningModule):
         self.flow, self.trials, self.config = flow, trials, config
         self.n_epochs, self.n_steps, self.may_stop = n_epochs, n_steps, may_stop
         self.ema = MovingAverage(flow, config.ema_decay)
-        self.path = LinearPath()
         self.velocity: Callable[..., Tensor] = flow.forward
         self.in_shards = False
         self.course: list[list[TrialError]] = []
@@ -107,10 +106,10 @@ class FlowStage(pl.LightningModule):
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
         # Every process draws the times of the whole batch, so that together they cover [0, 1].
-        t_B = stratified_times(self.config.flow_batch, batch.x0_BKD.device)[rank::world]
-        sample = self.path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
-        velocity = self.velocity(sample.x_t, sample.t, batch.condition)
-        loss = velocity_loss(velocity, sample.velocity)
+        times_B = stratified_times(self.config.flow_batch)
+        t_B = to_device(times_B, batch.x0_BKD.device)[rank::world]
+        x_BKD, target_BKD = on_path(batch.x0_BKD, batch.x1_BKD, t_B)
+        loss = velocity_loss(self.velocity(x_BKD, t_B, batch.condition), target_BKD)
         self.log("velocity_error", loss, prog_bar=True, batch_size=len(t_B))
         if world == 1:
             return loss

@@ -24,9 +24,8 @@ from torch import Tensor
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.flow import LinearPath, stratified_times, velocity_loss
-from celldit.flow.anchored import AnchoredFlow, matched_velocity
-from celldit.flow.path import PathSample
+from celldit.flow import on_path, stratified_times, velocity_loss
+from celldit.flow.anchored import AnchoredFlow, matched_velocity, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import device_of
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
@@ -201,7 +200,6 @@ def _one_epoch(
     watch: FiniteLoss,
     half: bool,
 ) -> None:
-    path = LinearPath()
     flow.train()
     device = flow.device
     network = flow.from_noise
@@ -209,11 +207,11 @@ def _one_epoch(
     # Of these weights alone: the others may still hold gradients of the stage before.
     weights = list(network.parameters())
     for batch in (batch.to(device) for batch in batches):
-        t_B = stratified_times(len(batch.x0_BKD), device)
-        sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
+        t_B = to_device(stratified_times(len(batch.x0_BKD)), device)
+        x_BKD, target_BKD = on_path(batch.x0_BKD, batch.x1_BKD, t_B)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            velocity = flow(sample.x_t, sample.t, batch.condition)
-        loss = velocity_loss(velocity.float(), sample.velocity)
+            velocity = flow(x_BKD, t_B, batch.condition)
+        loss = velocity_loss(velocity.float(), target_BKD)
         # One step of the schedule was made for each batch so far.
         watch.check(
             loss,
@@ -239,29 +237,28 @@ def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
 
 @torch.no_grad()
 def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
-    sample, t_B = _sample_at_all_times(judged)
-    velocity = flow(sample.x_t, t_B, judged.condition)
-    return float(velocity_loss(velocity, sample.velocity))
+    x_BKD, target_BKD, t_B = _sample_at_all_times(judged)
+    return float(velocity_loss(flow(x_BKD, t_B, judged.condition), target_BKD))
 
 
 @torch.no_grad()
 def _best_share(flow: AnchoredFlow, judged: FlowBatch) -> float:
     """The share of what was learned beyond the anchor that suits held-out cells best."""
-    sample, t_B = _sample_at_all_times(judged)
-    anchor_BKD = matched_velocity(sample.x_t, t_B, judged.condition.position_BKD)
-    learned_BKD = flow(sample.x_t, t_B, judged.condition) - anchor_BKD
-    lacking_BKD = sample.velocity - anchor_BKD
+    x_BKD, target_BKD, t_B = _sample_at_all_times(judged)
+    anchor_BKD = matched_velocity(x_BKD, t_B, judged.condition.position_BKD)
+    learned_BKD = flow(x_BKD, t_B, judged.condition) - anchor_BKD
+    lacking_BKD = target_BKD - anchor_BKD
     size = float((learned_BKD**2).sum())
     return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0
 
 
-def _sample_at_all_times(judged: FlowBatch) -> tuple[PathSample, Tensor]:
-    """Points on the paths of the judged pairs, at times spread evenly over (0, 1)."""
+def _sample_at_all_times(judged: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Points on the paths of the judged pairs, velocities, and times spread evenly over (0, 1)."""
     t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
     # Times go round the conditions, which are not in random order within a batch.
     t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
     t_B = t_B.to(judged.x0_BKD.device)
-    return LinearPath().sample(judged.x0_BKD, judged.x1_BKD, t_B), t_B
+    return *on_path(judged.x0_BKD, judged.x1_BKD, t_B), t_B
 
 
 def n_noise_epochs(config: TrainingConfig, max_epochs: int | None) -> int:
