@@ -37,7 +37,7 @@ from celldit.training.flow_stage import train_flow
 from celldit.training.latents import LatentFile, encoded_once
 from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.trainer import quiet_lightning, trainer_defaults
-from celldit.training.noise_stage import fit_states_and_train
+from celldit.training.noise_stage import train_from_noise
 from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.time_stage import fit_time_course
 from celldit.training.trained import Trained
@@ -178,7 +178,7 @@ class Learner:
                 never_hold_out=never_hold_out,
             )
             course = fit_time_course(z_NKD, table, population, autoencoder, run)
-            states, state_N, noise_history = fit_states_and_train(
+            states, state_N, noise_history = train_from_noise(
                 flow, z_NKD, table, population, run, watch, of_flow("noise")
             )
         weight = complete_weight(verdict, weight or {})

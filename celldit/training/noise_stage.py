@@ -30,9 +30,9 @@ from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import device_of
 from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
-from celldit.training.loop.clipping import clip_norm_
 from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.moving_average import MovingAverage
+from celldit.training.loop.steps import clip_norm_
 from celldit.training.loop.trainer import halves_on_cuda
 
 if TYPE_CHECKING:
@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 MIN_CELLS = 10
 N_JUDGED = 2_048
 EMA_DECAY = 0.99
-CPU = torch.device("cpu")
 
 
-def fit_states_and_train(
+def train_from_noise(
     flow: AnchoredFlow,
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
@@ -58,87 +57,36 @@ def fit_states_and_train(
 
     Parameters
     ----------
-    flow, z_NKD, table, population, watch
-        As for :func:`train_from_noise`.
+    flow
+        Trained from control cells, which is not changed; it learns in place, on weights apart, and
+        comes back to the CPU.
+    z_NKD, table, population
+        Latents of the N training cells, their conditions, and the simple estimates.
     run
-        Settings, bound on the epochs, and seed.
+        Settings, bound on the epochs, and seed of states, held-out cells and pairs. No epochs leave
+        a network that was trained before as it is, and one that was not without a say.
+    watch
+        Stops training at a loss that is not finite.
     trainer_arguments
         Of Lightning's Trainer, of which device and precision are taken.
 
     Returns
     -------
     states, state_N, history
-        States that cells may be in, that of each cell, and what :func:`train_from_noise` returns.
-    """
-    states = States.fit(z_NKD, table, population, run.seed)
-    state_N = states.assign(z_NKD, table, population, run.seed)
-    history = train_from_noise(
-        flow,
-        z_NKD,
-        table,
-        population,
-        states,
-        state_N,
-        run.config,
-        max_epochs=run.max_epochs,
-        seed=run.seed,
-        watch=watch,
-        device=device_of(trainer_arguments),
-        half=halves_on_cuda(trainer_arguments),
-    )
-    return states, state_N, history
-
-
-def train_from_noise(
-    flow: AnchoredFlow,
-    z_NKD: Tensor | LatentFile,
-    table: ConditionTable,
-    population: Population,
-    states: States,
-    state_N: np.ndarray,
-    config: TrainingConfig,
-    *,
-    max_epochs: int | None,
-    seed: int,
-    watch: FiniteLoss,
-    device: torch.device = CPU,
-    half: bool = False,
-) -> list[dict[str, float]]:
-    """Train what starts at noise, in place, on weights apart.
-
-    Parameters
-    ----------
-    flow
-        Trained from both sources; what starts at control cells is not changed.
-    z_NKD, table, population
-        Latents of the N training cells, their conditions, and the simple estimates.
-    states, state_N
-        States that cells may be in, and that of each cell.
-    config
-        Settings; ``noise_epochs`` bounds the epochs. 0 leaves a network that was trained before as
-        it is, and one that was not without a say.
-    max_epochs
-        A further bound.
-    seed
-        Of the held-out cells and the pairs.
-    watch
-        Stops training at a loss that is not finite.
-    device
-        Where to compute; the flow comes back to the CPU.
-    half
-        Whether velocities are computed in bfloat16.
-
-    Returns
-    -------
-    list of dict
-        For each epoch, the velocity error on the held-out cells, and that of the anchor alone.
+        States that cells may be in, and that of each cell; for each epoch, the velocity error on
+        the held-out cells, and that of the anchor alone.
 
     Raises
     ------
     TrainingError
         If a loss is not finite.
     """
-    n_epochs = n_noise_epochs(config, max_epochs)
+    config, seed = run.config, run.seed
+    states = States.fit(z_NKD, table, population, seed)
+    state_N = states.assign(z_NKD, table, population, seed)
+    n_epochs = config.noise_epochs if config.new_cells else 0
+    if run.max_epochs is not None:
+        n_epochs = min(run.max_epochs, n_epochs)
     if flow.from_noise is None:
         flow.part_ways()
         flow.noise_trust.fill_(0.0)
@@ -147,13 +95,15 @@ def train_from_noise(
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
     if n_epochs == 0 or not apart_N.any():
         flow.cpu()
-        return []
-    rows = np.arange(len(z_NKD))
+        return states, state_N, []
     unit_K = torch.ones(z_NKD.shape[1])
     held_out, learned = (
-        make_tables(z_NKD, own, table, population, unit_K).by_state(table, states, state_N)
-        for own in (rows[apart_N], rows[~apart_N])
+        make_tables(z_NKD, np.flatnonzero(own_N), table, population, unit_K).by_state(
+            table, states, state_N
+        )
+        for own_N in (apart_N, ~apart_N)
     )
+    device, half = device_of(trainer_arguments), halves_on_cuda(trainer_arguments)
     judged = _judged(held_out, config, seed).to(device)
     # Too short to be shared out: of several processes each does all of it, to the same end.
     batches = FlowBatches(learned, config, seed, at_noise=True, shared_out=False)
@@ -185,10 +135,11 @@ def train_from_noise(
     flow.eval()
     flow.noise_trust.fill_(_best_share(flow, judged))
     flow.cpu()
-    return [
+    history = [
         {"epoch": float(i + 1), "held_out_error": error, "before": errors[0]}
         for i, error in enumerate(errors[1:])
     ]
+    return states, state_N, history
 
 
 def _one_epoch(
@@ -259,10 +210,3 @@ def _sample_at_all_times(judged: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:
     t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
     t_B = t_B.to(judged.x0_BKD.device)
     return *on_path(judged.x0_BKD, judged.x1_BKD, t_B), t_B
-
-
-def n_noise_epochs(config: TrainingConfig, max_epochs: int | None) -> int:
-    """Most epochs of this stage."""
-    if not config.new_cells:
-        return 0
-    return config.noise_epochs if max_epochs is None else min(max_epochs, config.noise_epochs)

@@ -29,9 +29,8 @@ from celldit.flow.coupling import Coupling, OptimalTransportCoupling, Unbalanced
 from celldit.flow.losses import energy_distance_loss
 from celldit.flow.time import TimeFlow
 from celldit.latent.autoencoder import Autoencoder
-from celldit.progress import speaks
+from celldit.progress import counted, quietly, speaks
 from celldit.training.design import Run
-from celldit.training.loop.progress import steps_shown
 
 log = logging.getLogger("celldit")
 
@@ -151,16 +150,17 @@ def _train(
     optimizer = torch.optim.AdamW(flow.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=n_steps)
     unit_F = size_F / size_F.square().mean().sqrt()
-    for _ in steps_shown("through time", n_steps, shown=shown):
-        batch = [_drawn(step, *own, -(-BATCH // len(steps)), generator)
-                 for step, own in zip(steps, sets, strict=True)]  # fmt: skip
-        y_BF, u_B, context_B, velocity_BF = (torch.cat(x) for x in zip(*batch, strict=True))
-        error_BF = (flow(y_BF, u_B, context_B) - velocity_BF) * unit_F
-        optimizer.zero_grad()
-        error_BF.square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    with quietly(not shown):
+        for _ in counted(range(n_steps), "training through time", "steps"):
+            batch = [_drawn(step, *own, -(-BATCH // len(steps)), generator)
+                     for step, own in zip(steps, sets, strict=True)]  # fmt: skip
+            y_BF, u_B, context_B, velocity_BF = (torch.cat(x) for x in zip(*batch, strict=True))
+            error_BF = (flow(y_BF, u_B, context_B) - velocity_BF) * unit_F
+            optimizer.zero_grad()
+            error_BF.square().mean().backward()
+            torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
     return flow.eval()
 
 

@@ -25,10 +25,14 @@ AGREE_EVERY = 8
 
 
 class Source(Protocol):
-    """Batches that can begin in the middle of an epoch."""
+    """An endless data set that can begin in the middle of an epoch."""
 
     def start_at(self, epoch: int, batch: int) -> None:
         """Begin the next pass at this batch of this epoch."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches of one epoch."""
         ...
 
 
@@ -176,7 +180,6 @@ def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
 
 def run_stage(
     stage: pl.LightningModule,
-    loader: ResumableLoader,
     source: Source,
     *,
     n_epochs: int,
@@ -190,8 +193,8 @@ def run_stage(
     ----------
     stage
         What to train.
-    loader, source
-        Its batches, and the object that can begin in their middle.
+    source
+        Its batches.
     n_epochs
         Epochs in all.
     seed
@@ -201,6 +204,7 @@ def run_stage(
     part
         Where its state is kept; None to keep nothing.
     """
+    loader = ResumableLoader(source, batch_size=None)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if part is None:
