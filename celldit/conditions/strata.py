@@ -110,10 +110,6 @@ class Strata:
             for key, stratum in self.of.items()
         }
 
-    def rows(self) -> np.ndarray:
-        """For each condition the control condition with the largest share, int64, shape (C,)."""
-        return np.array([self[c.stratum].row for c in self.table.conditions], dtype=np.int64)
-
     def cells(self, key: StratumKey) -> tuple[np.ndarray, np.ndarray]:
         """Positions of a stratum's control cells, and the weight of each; weights sum to 1."""
         positions, weights = [], []
@@ -212,7 +208,8 @@ def _stratum(key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray
         shares = {own: share, **{row: (1 - share) * each for row, each in shares.items()}}
         origin = Origin.OWN
     if not shares:
-        shares, origin = _shares_by_size(range(len(counts)), counts), Origin.CELLS
+        shares = {row: int(n) / int(counts.sum()) for row, n in enumerate(counts) if n}
+        origin = Origin.CELLS
     variance = sum(share**2 / counts[row] for row, share in shares.items())
     return Stratum(origin, shares, n_own, float(1 / variance))
 
@@ -252,8 +249,3 @@ def _nearest(
     if low is None or high is None or not times:
         return {}
     return {low: 1.0} if low == high else {low: 1 - share, high: share}
-
-
-def _shares_by_size(rows: Sequence[int], counts: np.ndarray) -> dict[int, float]:
-    total = sum(int(counts[row]) for row in rows)
-    return {row: int(counts[row]) / total for row in rows if counts[row]}

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from celldit.errors import InputError, UnknownNameError
+from celldit.nn.comparators import MLPConfig, TokenUNet, UNetConfig, VelocityMLP
 from celldit.nn.dit import FORMER, DiT, DiTConfig
-from celldit.nn.mlp import MLPConfig, VelocityMLP
-from celldit.nn.unet import TokenUNet, UNetConfig
 from celldit.nn.views import TokenViews, ViewedDiT
 
 N_FEATURES = 4
@@ -142,7 +141,7 @@ class AnchoredFlow(nn.Module):
         K and D.
     config
         Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
-        comparators, :class:`~celldit.nn.mlp.MLPConfig` and :class:`~celldit.nn.unet.UNetConfig`.
+        :mod:`~celldit.nn.comparators`.
     views
         What each of T tokens sees of the latent, for a DiT whose tokens are views; without them,
         slices of the latent are its tokens.

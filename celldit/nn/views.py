@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from celldit.nn.dit import DiT, DiTConfig
-from celldit.nn.per_token import PerTokenLinear
+from celldit.nn.layers import PerTokenLinear
 
 
 @dataclass(frozen=True, eq=False)

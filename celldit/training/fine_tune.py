@@ -25,10 +25,9 @@ from celldit.errors import InputError
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import match_autoencoder
-from celldit.training.autoencoder import kept_autoencoder
 from celldit.training.config import TrainingConfig
 from celldit.training.design import Design, Run
-from celldit.training.fit import Learner, checked_table
+from celldit.training.fit import Learner, checked_table, kept_autoencoder
 from celldit.training.latents import LatentFile
 from celldit.training.loop.trainer import quiet_lightning
 from celldit.training.trained import Trained
@@ -99,8 +98,7 @@ def fine_tune(
             matched.adapt_decoder(cells, run.seed)
             return matched
 
-        part = None if checkpoints is None else checkpoints.part("latent")
-        adapted_autoencoder = kept_autoencoder(part, cells.genes, adapted)
+        adapted_autoencoder = kept_autoencoder(checkpoints, cells.genes, adapted)
 
         def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
             prior = fit_prior(z_NKD, table, features=design.features, seed=run.seed)

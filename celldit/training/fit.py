@@ -26,17 +26,18 @@ from celldit.effects.sharing import check_size
 from celldit.effects.tables.elsewhere import warn_of_tables
 from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
 from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.config import LatentConfig
 from celldit.latent.views import fit_views
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
-from celldit.training.autoencoder import fit_autoencoder, kept_autoencoder
+from celldit.tokenizers import tokenizer_from_config
 from celldit.training.design import Design, Run
 from celldit.training.devices.cuda import is_large
 from celldit.training.flow_stage import train_flow
 from celldit.training.latents import LatentFile, encoded_once
 from celldit.training.loop.finite import FiniteLoss
-from celldit.training.loop.trainer import quiet_lightning, trainer_defaults
+from celldit.training.loop.trainer import listed, quiet_lightning, trainer_defaults
 from celldit.training.noise_stage import train_from_noise
 from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.time_stage import fit_time_course
@@ -60,9 +61,7 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
     with one_at_a_time(), holding as checkpoints, threads(), quiet_lightning():
         give_back()
         autoencoder = kept_autoencoder(
-            None if checkpoints is None else checkpoints.part("latent"),
-            cells.genes,
-            lambda: fit_autoencoder(cells, design, run.seed),
+            checkpoints, cells.genes, lambda: fit_autoencoder(cells, design, run.seed)
         )
         give_back()
         views = views_for(design.network, autoencoder, cells, run.seed)
@@ -91,6 +90,47 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
         return Learner(cells, table, autoencoder, design, run, checkpoints).learn(
             estimate, make_flow, trained_with
         )
+
+
+def fit_autoencoder(cells: CellStore, design: Design, seed: int) -> Autoencoder:
+    """Make the autoencoder of a new model, or take over the one that it borrows."""
+    if design.borrowed is not None:
+        return design.borrowed.fit(cells, seed)
+    autoencoder = Autoencoder.fit(cells, design.tokenizer.fit(cells), design.latent, seed)
+    autoencoder.round_weights()
+    return autoencoder
+
+
+def kept_autoencoder(
+    checkpoints: Checkpoints | None, genes: tuple[str, ...], make: Callable[[], Autoencoder]
+) -> Autoencoder:
+    """The autoencoder that a checkpoint holds, or one that is made and kept there; on the CPU."""
+    part = None if checkpoints is None else checkpoints.part("latent")
+    finished = None if part is None else part.finished()
+    if finished is None:
+        autoencoder = make()
+        if part is not None:
+            part.finish(
+                {
+                    "config": autoencoder.to_config(),
+                    "tokenizer": autoencoder.tokenizer.arrays(),
+                    "weights": autoencoder.state_dict(),
+                    "residual": autoencoder.decoder.hidden,
+                }
+            )
+        return autoencoder.cpu()
+    config = finished["config"]
+    autoencoder = Autoencoder(
+        tokenizer_from_config(config["tokenizer"], finished["tokenizer"]),
+        genes,
+        config["n_tokens"],
+        config["token_dim"],
+        LatentConfig(**config["config"]),
+        finished["residual"],
+    )
+    autoencoder.explained = config["explained"]
+    autoencoder.load_state_dict(finished["weights"])
+    return autoencoder.eval()
 
 
 def checked_table(cells: CellStore, fields: Fields) -> ConditionTable:
@@ -155,7 +195,8 @@ class Learner:
             run = replace(run, config=replace(run.config, least_gain=0.0))
         folder = None if self.checkpoints is None else self.checkpoints.folder
         watch = FiniteLoss(cells, folder)
-        arguments = watch.added_to(run.trainer_arguments)
+        callbacks = [*listed(run.trainer_arguments.get("callbacks")), watch]
+        arguments = {**run.trainer_arguments, "callbacks": callbacks}
         with encoded_once(autoencoder, cells) as z_NKD:
             watch.latents = z_NKD
             give_back()

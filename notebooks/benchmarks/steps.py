@@ -44,8 +44,8 @@ from celldit.flow import (
     velocity_loss,
 )
 from celldit.flow.anchored import AnchoredFlow, FlowCondition, NetworkConfig
+from celldit.nn.comparators import MLPConfig
 from celldit.nn.dit import DiTConfig
-from celldit.nn.mlp import MLPConfig
 
 NETWORKS: dict[str, NetworkConfig] = {"dit": DiTConfig(), "mlp": MLPConfig()}
 ODE_STEPS, SDE_STEPS = (1, 2, 4, 8, 16, 32), (50, 100, 250, 500, 1000)

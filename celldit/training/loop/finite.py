@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["FiniteLoss"]
 
 
-@dataclass(frozen=True)
-class _Suspect:
+class _Suspect(NamedTuple):
     """A loss that nobody has looked at, and where it comes from."""
 
     loss: Tensor
@@ -54,12 +52,6 @@ class FiniteLoss(pl.Callback):
         self.latents: Tensor | LatentFile | None = None
         self._batch: Any = None
         self._suspect: _Suspect | None = None
-
-    def added_to(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Trainer arguments with this among the callbacks."""
-        callbacks = arguments.get("callbacks") or []
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        return {**arguments, "callbacks": [*callbacks, self]}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

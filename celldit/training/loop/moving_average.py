@@ -38,7 +38,7 @@ class MovingAverage(nn.Module):
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Follow the weights of the network by one step."""
-        average, now = list(self.module.parameters()), list(network.parameters())
+        average, now = tuple(self.module.parameters()), tuple(network.parameters())
         if self.n_averaged:
             torch._foreach_lerp_(average, now, 1 - self.decay)
         else:

@@ -10,30 +10,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
+from celldit.training.loop.trainer import listed
+
 if TYPE_CHECKING:
+    from celldit.training.flow_data import FlowBatches
     from celldit.training.saving.checkpoints import Part
 
 # Batches between two agreements of several processes on whether it is time for a checkpoint.
 AGREE_EVERY = 8
-
-
-class Source(Protocol):
-    """An endless data set that can begin in the middle of an epoch."""
-
-    def start_at(self, epoch: int, batch: int) -> None:
-        """Begin the next pass at this batch of this epoch."""
-        ...
-
-    def __iter__(self) -> Iterator[Any]:
-        """Batches of one epoch."""
-        ...
 
 
 class StateIO(TorchCheckpointIO):
@@ -80,7 +71,7 @@ class KeepState(pl.Callback):
     whatever was running when the process died is run again as a whole.
     """
 
-    def __init__(self, part: Part, source: Source) -> None:
+    def __init__(self, part: Part, source: FlowBatches) -> None:
         self.part, self.source = part, source
         self.stop_asked: int | None = None
         self._kept_at = time.monotonic()
@@ -180,7 +171,7 @@ def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
 
 def run_stage(
     stage: pl.LightningModule,
-    source: Source,
+    source: FlowBatches,
     *,
     n_epochs: int,
     seed: int,
@@ -204,7 +195,7 @@ def run_stage(
     part
         Where its state is kept; None to keep nothing.
     """
-    loader = ResumableLoader(source, batch_size=None)  # type: ignore[arg-type]
+    loader = ResumableLoader(source, batch_size=None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if part is None:
@@ -215,15 +206,9 @@ def run_stage(
         arguments = {
             **trainer_arguments,
             "callbacks": [*trainer_arguments.get("callbacks", []), keeper],
-            "plugins": [*_listed(trainer_arguments.get("plugins")), StateIO(part)],
+            "plugins": [*listed(trainer_arguments.get("plugins")), StateIO(part)],
         }
         begun = part.in_progress() is not None
         with _stop_between_batches(keeper):
             trainer = pl.Trainer(max_epochs=n_epochs, **arguments)
             trainer.fit(stage, loader, ckpt_path=os.fspath(part.path) if begun else None)
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
