@@ -9,7 +9,7 @@ which is silent until trained, only has to add what the simple estimate lacks.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -38,11 +38,6 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 
 
 _CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
-
-
-def needs_views(config: NetworkConfig) -> bool:
-    """Whether the tokens of a network with this configuration are views of the latent."""
-    return isinstance(config, DiTConfig) and config.tokens != "latent"
 
 
 def make_network(
@@ -125,11 +120,6 @@ class FlowCondition:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> FlowCondition:
         return FlowCondition(*(change(getattr(self, f.name)) for f in fields(self)))
-
-    @classmethod
-    def join(cls, conditions: Sequence[FlowCondition]) -> FlowCondition:
-        """What is told of several groups of cells, one after the other."""
-        return cls(*(torch.cat([getattr(c, f.name) for c in conditions]) for f in fields(cls)))
 
 
 class AnchoredFlow(nn.Module):

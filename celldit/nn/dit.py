@@ -163,21 +163,17 @@ class DiT(nn.Module):
         hidden_BKW = self.hidden(x_BKD, t_B, token_features_BKF, features_BC)
         return self.project_out(hidden_BKW)  # (B, K, D)
 
-    def hidden(
-        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
-        """The tokens before their read-out, shape (B, K, W)."""
-        x_BKW, condition_BW = self._start(x_BKD, t_B, token_features_BKF, features_BC)
+    def hidden(self, *inputs: Tensor) -> Tensor:
+        """The tokens before their read-out, from the inputs of :meth:`forward`, (B, K, W)."""
+        x_BKW, condition_BW = self._start(*inputs)
         for block in self.blocks:
             x_BKW = block(x_BKW, condition_BW)
         shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
         return torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
 
-    def attention(
-        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
+    def attention(self, *inputs: Tensor) -> Tensor:
         """How much each token reads from each, mean over blocks and heads, shape (B, K, K)."""
-        x_BKW, condition_BW = self._start(x_BKD, t_B, token_features_BKF, features_BC)
+        x_BKW, condition_BW = self._start(*inputs)
         total_BKK = torch.zeros(())
         for block in self.blocks:
             total_BKK = total_BKK + cast(DiTBlock, block).attention_weights(x_BKW, condition_BW)

@@ -97,29 +97,15 @@ class FlowTables:
     ) -> FlowCondition:
         """What the network is told of B cells of these conditions.
 
-        Parameters
-        ----------
-        crossed_B
-            Whether by the estimate without the condition's own cells, bool.
-        condition_B, withheld_B
-            The conditions, and whether nothing is told of them (for guidance), bool.
-        from_noise
-            Whether they start at noise, about the estimated position.
+        Crossed cells (bool) have the estimate without the condition's own cells; of withheld ones
+        (bool) nothing is told, for guidance; those from noise start about the estimated position.
         """
         row_B = condition_B + len(self.size) * crossed_B
         told = self.embedding.conditioning(row_B, from_noise=from_noise)
         return replace(told, withheld_B=torch.from_numpy(withheld_B))
 
     def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
-        """The same with a row for each condition and state, for the flow from noise.
-
-        Parameters
-        ----------
-        table, states
-            Conditions of all cells, and the states that cells may be in.
-        state_N
-            State of each cell.
-        """
+        """The same with a row for each condition and state of N cells, for the flow from noise."""
         at = np.argsort(table.index[self.order] * len(states) + state_N[self.order], kind="stable")
         order = self.order[at]
         pairs = np.stack([table.index[order], state_N[order]], axis=1)
@@ -156,18 +142,9 @@ def make_tables(
     population: Population,
     unit_K: Tensor,
 ) -> FlowTables:
-    """Lay out the training rows by condition and look up every estimate once.
+    """Lay out the training rows among N cells by condition and look up every estimate once.
 
-    Parameters
-    ----------
-    z_NKD
-        Latents of N cells.
-    rows
-        Those to train on.
-    table, population
-        Conditions of the N cells, and the simple estimates.
-    unit_K
-        Size of each latent token in units of log expression.
+    `unit_K` is the size of each latent token in units of log expression.
     """
     order = rows[np.argsort(table.index[rows], kind="stable")]
     size = np.bincount(table.index[rows], minlength=len(table))
@@ -216,7 +193,7 @@ class PairedControls:
     of
         For each stratum, positions of the control cells and the cumulative weight of each.
     stratum_C
-        Stratum of each condition; empty for a control.
+        Stratum of each condition; -1 for a control, and where there are none.
     """
 
     of: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -230,19 +207,15 @@ class PairedControls:
         strata = Strata.of_table(table)
         is_row = np.zeros(len(table.index), dtype=bool)
         is_row[rows] = True
-        found: list[tuple[np.ndarray, np.ndarray]] = []
-        place: dict[StratumKey, int] = {}
+        found: dict[StratumKey, tuple[np.ndarray, np.ndarray]] = {}
         for key in strata.of:
             cells, weight = strata.cells(key)
             kept = is_row[cells]
             if kept.any():
-                place[key] = len(found)
-                found.append((cells[kept], np.cumsum(weight[kept]) / weight[kept].sum()))
-        stratum_C = np.full(len(table), -1)
-        for i, condition in enumerate(table.conditions):
-            if not condition.is_control:
-                stratum_C[i] = place.get(condition.stratum, -1)
-        return cls(tuple(found), stratum_C)
+                found[key] = cells[kept], np.cumsum(weight[kept]) / weight[kept].sum()
+        place = {key: i for i, key in enumerate(found)}
+        of_C = [-1 if c.is_control else place.get(c.stratum, -1) for c in table.conditions]
+        return cls(tuple(found.values()), np.array(of_C))
 
     def draw(self, rng: np.random.Generator, condition_B: np.ndarray) -> np.ndarray:
         """Positions of a control of each condition, int64, shape (B,)."""
@@ -305,14 +278,11 @@ class FlowBatches(IterableDataset[FlowBatch]):
         first, self.first = self.first, 0
         self.epoch += 1
         rank, world = rank_and_world() if self.shared_out else (0, 1)
+        draw = self._from_noise if self.at_noise else self._paired
         for i in range(self.config.flow_steps_per_epoch):
-            batch = self.draw(rng, generator)
+            batch = draw(rng, generator)
             if i >= first:
                 yield batch if world == 1 else batch.share(rank, world)
-
-    def draw(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
-        """Draw one batch."""
-        return self._from_noise(rng, generator) if self.at_noise else self._paired(rng, generator)
 
     def _paired(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
         """Controls moved by the estimated effect, and cells of the condition."""

@@ -14,8 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +24,10 @@ from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.flow import on_path, stratified_times, velocity_loss
-from celldit.flow.anchored import AnchoredFlow, matched_velocity, to_device
+from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import device_of
-from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
+from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.moving_average import MovingAverage
@@ -42,6 +41,15 @@ if TYPE_CHECKING:
 MIN_CELLS = 10
 N_JUDGED = 2_048
 EMA_DECAY = 0.99
+
+
+class _Judged(NamedTuple):
+    """Points on the paths to held-out cells and their velocities, the same for every look."""
+
+    x_BKD: Tensor
+    t_B: Tensor
+    condition: FlowCondition
+    velocity_BKD: Tensor
 
 
 def train_from_noise(
@@ -104,7 +112,7 @@ def train_from_noise(
         for own_N in (apart_N, ~apart_N)
     )
     device, half = device_of(trainer_arguments), halves_on_cuda(trainer_arguments)
-    judged = _judged(held_out, config, seed).to(device)
+    judged = _judged(held_out, config, seed, device)
     # Too short to be shared out: of several processes each does all of it, to the same end.
     batches = FlowBatches(learned, config, seed, at_noise=True, shared_out=False)
     flow.to(device)
@@ -164,13 +172,7 @@ def _one_epoch(
             velocity = flow(x_BKD, t_B, batch.condition)
         loss = velocity_loss(velocity.float(), target_BKD)
         # One step of the schedule was made for each batch so far.
-        watch.check(
-            loss,
-            "noise",
-            schedule.last_epoch,
-            partial(watch.names_of, batch.x1_BKD),
-            rate="flow_rate",
-        )
+        watch.check(loss, schedule.last_epoch, batch, "noise")
         optimizer.zero_grad()
         loss.backward()
         clip_norm_(weights, 1.0)
@@ -180,33 +182,30 @@ def _one_epoch(
     flow.eval()
 
 
-def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
-    """Pairs of held-out cells with noise, the same for every look."""
+def _judged(tables: FlowTables, config: TrainingConfig, seed: int, device: torch.device) -> _Judged:
+    """Pairs of held-out cells with noise at times spread evenly over (0, 1)."""
     settings = replace(config, flow_batch=N_JUDGED, cross_fit=0.0, drop_condition=0.0)
-    return next(iter(FlowBatches(tables, settings, seed, at_noise=True, shared_out=False)))
-
-
-@torch.no_grad()
-def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
-    x_BKD, target_BKD, t_B = _sample_at_all_times(judged)
-    return float(velocity_loss(flow(x_BKD, t_B, judged.condition), target_BKD))
-
-
-@torch.no_grad()
-def _best_share(flow: AnchoredFlow, judged: FlowBatch) -> float:
-    """The share of what was learned beyond the anchor that suits held-out cells best."""
-    x_BKD, target_BKD, t_B = _sample_at_all_times(judged)
-    anchor_BKD = matched_velocity(x_BKD, t_B, judged.condition.position_BKD)
-    learned_BKD = flow(x_BKD, t_B, judged.condition) - anchor_BKD
-    lacking_BKD = target_BKD - anchor_BKD
-    size = float((learned_BKD**2).sum())
-    return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0
-
-
-def _sample_at_all_times(judged: FlowBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Points on the paths of the judged pairs, velocities, and times spread evenly over (0, 1)."""
+    drawn = next(iter(FlowBatches(tables, settings, seed, at_noise=True, shared_out=False)))
     t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
     # Times go round the conditions, which are not in random order within a batch.
-    t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
-    t_B = t_B.to(judged.x0_BKD.device)
-    return *on_path(judged.x0_BKD, judged.x1_BKD, t_B), t_B
+    t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))].to(device)
+    batch = drawn.to(device)
+    x_BKD, velocity_BKD = on_path(batch.x0_BKD, batch.x1_BKD, t_B)
+    return _Judged(x_BKD, t_B, batch.condition, velocity_BKD)
+
+
+@torch.no_grad()
+def _error(flow: AnchoredFlow, judged: _Judged) -> float:
+    velocity_BKD = flow(judged.x_BKD, judged.t_B, judged.condition)
+    return float(velocity_loss(velocity_BKD, judged.velocity_BKD))
+
+
+@torch.no_grad()
+def _best_share(flow: AnchoredFlow, judged: _Judged) -> float:
+    """The share of what was learned beyond the anchor that suits held-out cells best."""
+    x_BKD, t_B, condition, velocity_BKD = judged
+    anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
+    learned_BKD = flow(x_BKD, t_B, condition) - anchor_BKD
+    lacking_BKD = velocity_BKD - anchor_BKD
+    size = float((learned_BKD**2).sum())
+    return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0

@@ -198,37 +198,22 @@ def _drawn(
 
 def _choose_weight(flow: TimeFlow, steps: list[_Step], size_F: Tensor) -> None:
     """Use as much of the network as helps the cells that were held out, to and fro."""
-    error = []
+    errors = []
     for weight in WEIGHTS:
         flow.weight.fill_(weight)
-        error.append(
-            np.mean(
-                [
-                    _distance(flow, step.context, *ends, size_F)
-                    for step in steps
-                    for ends in (
-                        (step.start, step.end, step.early_apart, step.late_apart),
-                        (step.end, step.start, step.late_apart, step.early_apart),
-                    )
-                ]
-            )
-        )
-    least = int(np.argmin(error))
-    worth_it = error[least] < (1 - GAIN) * error[0]
+        both = [_distance(flow, step, size_F, back) for step in steps for back in (False, True)]
+        errors.append(np.mean(both))
+    least = int(np.argmin(errors))
+    worth_it = errors[least] < (1 - GAIN) * errors[0]
     flow.weight.fill_(WEIGHTS[least] if worth_it else 0.0)
 
 
-def _distance(
-    flow: TimeFlow,
-    context: int,
-    start: float,
-    end: float,
-    cells: Tensor,
-    truth: Tensor,
-    size_F: Tensor,
-) -> float:
+def _distance(flow: TimeFlow, step: _Step, size_F: Tensor, back: bool) -> float:
+    """Energy distance of held-out cells, sent from one time of a step to the other, to those."""
+    ends = (step.start, step.early_apart), (step.end, step.late_apart)
+    (start, cells), (end, truth) = ends[::-1] if back else ends
     n = len(cells)
     moved = flow.move(
-        cells, torch.full((n,), start), torch.full((n,), end), torch.full((n,), context)
+        cells, torch.full((n,), start), torch.full((n,), end), torch.full((n,), step.context)
     )
     return float(energy_distance_loss(moved * size_F, truth * size_F))

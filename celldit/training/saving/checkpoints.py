@@ -93,15 +93,7 @@ class Checkpoints:
 
 
 class Part:
-    """One part of training in a folder of checkpoints.
-
-    Parameters
-    ----------
-    checkpoints
-        The folder.
-    name
-        Of the part, and of its file.
-    """
+    """One part of training in a folder of checkpoints, which has a file of its name."""
 
     def __init__(self, checkpoints: Checkpoints, name: str) -> None:
         self.checkpoints, self.name = checkpoints, name
@@ -138,13 +130,7 @@ class Part:
 
 
 def check_minutes(minutes: object) -> None:
-    """Refuse an interval that is no number of at least 0.
-
-    Raises
-    ------
-    InputError
-        Saying what to write instead.
-    """
+    """Refuse an interval that is no number of at least 0, with an InputError."""
     good = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
     if not good or not math.isfinite(float(minutes)) or float(minutes) < 0:  # type: ignore[arg-type]
         raise InputError(
@@ -167,14 +153,8 @@ def identity_of(
 ) -> dict[str, str]:
     """What names a training: version, data and settings, each as a short text.
 
-    Parameters
-    ----------
-    cells
-        Training cells.
-    settings
-        By name, such as ``{"seed": 0}``; nested settings are compared one by one.
-    arrays
-        More data, such as features of perturbations.
+    Settings may be nested, and are compared one by one; arrays are more data, such as features of
+    perturbations.
     """
     per_cell = [cells.size_factors, cells.perturbations, cells.contexts, cells.doses, cells.times]
     identity = {

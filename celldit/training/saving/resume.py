@@ -178,22 +178,10 @@ def run_stage(
     trainer_arguments: dict[str, Any],
     part: Part | None,
 ) -> None:
-    """Fit a stage, from where a checkpoint left it.
+    """Fit a stage on batches for a number of epochs in all, from where a checkpoint left it.
 
-    Parameters
-    ----------
-    stage
-        What to train.
-    source
-        Its batches.
-    n_epochs
-        Epochs in all.
-    seed
-        Of torch's global stream, from which dropout draws; the caller's stream is left alone.
-    trainer_arguments
-        For :class:`lightning.pytorch.Trainer`.
-    part
-        Where its state is kept; None to keep nothing.
+    The seed is that of torch's global stream, from which dropout draws; the caller's stream is left
+    alone. Without a `part` nothing is kept.
     """
     loader = ResumableLoader(source, batch_size=None)
     with torch.random.fork_rng(devices=[]):
