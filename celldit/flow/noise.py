@@ -129,17 +129,11 @@ def _per_cell(
     n_numbers = math.prod(sizes)
     n_blocks = -(-n_numbers // 4)
     noise_BK = torch.empty(len(keys_B), n_numbers, dtype=torch.float32, device=keys_B.device)
+    block_L = torch.arange(n_blocks, device=keys_B.device, dtype=torch.int64)
     rows = max(1, _CHUNK_BLOCKS // max(n_blocks, 1))
-    columns = min(max(n_blocks, 1), _CHUNK_BLOCKS)
     for row in range(0, len(keys_B), rows):
-        for column in range(0, n_blocks, columns):
-            block_L = torch.arange(
-                column, min(column + columns, n_blocks), device=keys_B.device, dtype=torch.int64
-            )
-            words = _words(keys_B[row : row + rows], block_L, seed, stream)  # 4 x (rows, L)
-            numbers_RK = deviates(words).flatten(1)  # (rows, 4 L)
-            target_RK = noise_BK[row : row + rows, 4 * column : 4 * (column + columns)]
-            target_RK.copy_(numbers_RK[:, : target_RK.shape[1]])
+        words = _words(keys_B[row : row + rows], block_L, seed, stream)  # 4 x (rows, L)
+        noise_BK[row : row + rows] = deviates(words).flatten(1)[:, :n_numbers]
     return noise_BK.reshape(len(keys_B), *sizes).to(home)
 
 
