@@ -166,22 +166,9 @@ def mean_controls(
 ) -> np.ndarray:
     """Where the controls of any stratum lie, known or not, by the rules of this module, (F,).
 
-    Parameters
-    ----------
-    means
-        Mean latent of the controls of the strata of training, as :meth:`Strata.means` gives it.
-    key
-        Context and time.
-    at_hand
-        Mean latent of controls at hand, for contexts that training did not see.
-    scale
-        Progress of the course; None for even steps.
-
-    Returns
-    -------
-    ndarray
-        Between two times of a known context it is interpolated; a new context is where its controls
-        at hand are, and without any at the mean of all known strata.
+    Between two times of a known context it is interpolated, in the progress of the course or in
+    even steps; a new context is where its controls at hand are, and without any at the mean of all
+    known strata, whose `means` :meth:`Strata.means` gives.
     """
     if key in means:
         return means[key]

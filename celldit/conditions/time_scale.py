@@ -73,14 +73,7 @@ def bracket(
 ) -> tuple[float | None, float | None, float]:
     """Trained times before and after a time, and its share of the way between them.
 
-    Parameters
-    ----------
-    times
-        Sorted times of training; beyond these the nearest is both.
-    time
-        Any time.
-    scale
-        Progress of the course; None for even steps.
+    Times are sorted; beyond them the nearest is both. Without a `scale` the course has even steps.
     """
     if time is None or not times:
         return time, time, 0.0

@@ -15,17 +15,12 @@ class MovingAverage(nn.Module):
     torch's ``AveragedModel`` does with ``get_ema_multi_avg_fn``, which asks the device at each
     update whether it is the first, and so waits until all work that is under way is done.
 
-    Parameters
-    ----------
-    network
-        What is to be averaged; it is copied.
-    decay
-        Share of the average that an update keeps.
-
     Attributes
     ----------
     module
         The average.
+    decay
+        Share of it that an update keeps.
     n_averaged
         Updates so far.
     """

@@ -16,13 +16,7 @@ LABELS = {
 
 
 class StageProgress(pl.callbacks.ProgressBar):
-    """A bar over the epochs of a stage with its latest numbers, drawn by rich.
-
-    Parameters
-    ----------
-    stage
-        Name shown at the left.
-    """
+    """A bar over the epochs of a stage, named at the left, with its latest numbers."""
 
     def __init__(self, stage: str) -> None:
         super().__init__()
