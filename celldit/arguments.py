@@ -34,14 +34,7 @@ SEEDS = 2**63
 
 
 def check_former(given: Iterable[str], former: Mapping[str, str]) -> None:
-    """Refuse options that only earlier versions had.
-
-    Parameters
-    ----------
-    given
-        Names of options.
-    former
-        What to do instead, by the name of each option that left.
+    """Refuse options that only earlier versions had; `former` says what to do instead of each.
 
     Raises
     ------
@@ -104,14 +97,7 @@ def check_number(value: object, name: str) -> None:
 
 
 def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead: str) -> None:
-    """Refuse what is not of a kind.
-
-    Parameters
-    ----------
-    value, kind, name
-        The argument, what it must be, and its name.
-    instead
-        What to type.
+    """Refuse an argument that is not of a kind, with its name and what to type instead.
 
     Raises
     ------
@@ -169,14 +155,7 @@ def check_plain(path: Path) -> None:
 
 
 def text_list(value: object, name: str) -> list[str]:
-    """Take one name, or several, as a list of names.
-
-    Parameters
-    ----------
-    value
-        Text, or a collection of it; numbers are written as text.
-    name
-        Of the argument.
+    """Take one name, or a collection of them, as a list; numbers are written as text.
 
     Raises
     ------

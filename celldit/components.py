@@ -54,16 +54,9 @@ class Components:
 
 
 def principal_components(rows: Rows, n_components: int, seed: int) -> Components:
-    """Find the leading principal components.
+    """Find the leading principal components of rows (N, F), sparse or dense; at most N and F.
 
-    Parameters
-    ----------
-    rows
-        Shape (N, F), sparse or dense.
-    n_components
-        How many are wanted; there are at most N and F.
-    seed
-        Of the vectors that iterations start from.
+    The seed is that of the vectors that iterations start from.
     """
     n_rows, n_features = rows.shape
     rank = min(n_components, n_rows, n_features)

@@ -23,18 +23,11 @@ from celldit.memory import within_memory
 VARIABLE = "CELLDIT_THREADS"
 
 
-_training = threading.RLock()
+one_at_a_time = threading.RLock()
+"""Held by a training: torch's random numbers and threads are the process's.
 
-
-@contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Let one training run at a time: torch's random numbers and threads are the process's.
-
-    Another one, called in a thread beside, waits, and ends at the weights that it would have had
-    alone.
-    """
-    with _training:
-        yield
+Another one, called in a thread beside, waits, and ends at the weights that it would have had alone.
+"""
 
 
 @contextmanager

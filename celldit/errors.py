@@ -63,21 +63,10 @@ class UnknownNameError(CellditError, KeyError):
 
     @classmethod
     def among(cls, kind: str, name: object, known: Iterable[object]) -> UnknownNameError:
-        """Build the error for a name that is not among the known ones.
+        """Build the error for a name that is not among the known ones of a kind.
 
-        Parameters
-        ----------
-        kind
-            What the name stands for, such as ``"perturbation"``.
-        name
-            The name that was asked for.
-        known
-            The names that exist.
-
-        Returns
-        -------
-        UnknownNameError
-            Its text names the closest known name, if one is close, and some of the others.
+        The kind is what names stand for, such as ``"perturbation"``. The text names the closest
+        known name, if one is close, and some of the others.
         """
         names = [str(item) for item in known]
         near = closest(str(name), names)

@@ -14,15 +14,10 @@ from typing import Any
 def members_of(
     package: str, members: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make ``__getattr__`` and ``__dir__`` of a package.
+    """Make ``__getattr__`` and ``__dir__`` of a package, which is given by its ``__name__``.
 
-    Parameters
-    ----------
-    package
-        Its ``__name__``.
-    members
-        For each public name the module of the package that holds it; a module that is public itself
-        stands for itself, and ``.other.module`` is one of a sister package.
+    Members are, for each public name, the module of the package that holds it; a module that is
+    public itself stands for itself.
     """
 
     def get(name: str) -> Any:

@@ -82,7 +82,7 @@ class CellDiT:
     dit
         Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
-        :class:`~celldit.nn.mlp.MLPConfig` or :class:`~celldit.nn.unet.UNetConfig`.
+        :class:`~celldit.nn.comparators.MLPConfig` or :class:`~celldit.nn.comparators.UNetConfig`.
     autoencoder
         Another trained model, or the folder of one, whose autoencoder is taken over, in
         place of `tokenizer` and `latent`. Genes are matched by name; at least half of its genes
@@ -501,12 +501,8 @@ class CellDiT:
 
         Raises
         ------
-        UnknownNameError
-            If a perturbation or covariate is not known.
-        InputError
-            If a number cannot be used.
-        FileError
-            If `out` exists (unless `overwrite`) or cannot be written; before any work starts.
+        UnknownNameError, InputError, FileError
+            If a perturbation or covariate is not known; as :meth:`predict`.
         """
         trained = self.trained
         config = SolverConfig(solver, n_steps, guidance, guidance_interval, grid)
@@ -614,11 +610,10 @@ class CellDiT:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> ad.AnnData:
-        """Show the cells on the way from one observed cell to another.
+        """Show the cells on the straight way in the latent from one observed cell to another.
 
-        The way is straight in the latent and claims no time course. Every cell on it is an edit of
-        the end it is nearer to, with that cell's library size; shares 0 and 1 are the observed
-        cells themselves, to the count.
+        It claims no time course. Every cell on it is an edit of the end it is nearer to, with that
+        cell's library size; shares 0 and 1 are the observed cells themselves, to the count.
 
         Parameters
         ----------
@@ -688,8 +683,7 @@ class CellDiT:
         OutOfMemoryError
             If the table would not fit into memory; says how large it is.
         FileError
-            If `out` exists (unless `overwrite`), cannot be written, or there is no room for it;
-            before any work starts.
+            As :meth:`predict`, or if there is no room for `out`.
         """
         target = check_out(out, overwrite)
         requested = request.Counterfactuals.of(self.trained, perturbations, dose, time)

@@ -17,7 +17,7 @@ from celldit.effects.tables.matching import match_tables
 from celldit.effects.tables.reading import TableSource, read_effects
 from celldit.flow.anchored import NetworkConfig
 from celldit.latent.config import LatentConfig, latent_config
-from celldit.nn.sizes import size_of
+from celldit.nn.dit import size_of
 from celldit.pretrained import ModelOrFolder, borrow
 from celldit.tokenizers import Tokenizer, default_tokenizer, resolve
 from celldit.training.design import Design

@@ -55,19 +55,9 @@ def counted(items: Sequence[Item], what: str, unit: str) -> Iterator[Item]:
 def late_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Draw a bar with the time left over work that takes more than some seconds.
 
-    It is drawn on standard error, or in the notebook, and only where somebody sees it.
-
-    Parameters
-    ----------
-    what
-        Name at the left.
-    unit
-        What is counted, in the plural.
-
-    Yields
-    ------
-    callable
-        To be called with what is done, and of how many, as often as one likes.
+    It is drawn on standard error, or in the notebook, and only where somebody sees it, with `what`
+    at the left and units in the plural. What is yielded is to be called with what is done, and of
+    how many, as often as one likes.
     """
     from rich import get_console
     from rich.console import Console

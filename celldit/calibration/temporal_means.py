@@ -22,9 +22,8 @@ import numpy as np
 
 from celldit.calibration.fit_means import log_expression
 from celldit.conditions import ConditionTable
-from celldit.conditions.between import times_by_context
 from celldit.conditions.strata import StratumKey
-from celldit.conditions.time_scale import TimeScale, bracket
+from celldit.conditions.time_scale import TimeScale, bracket, times_by_context
 from celldit.data.store import CellStore
 
 # Fewer controls say too little about the mean of a gene.

@@ -8,19 +8,9 @@ from celldit.lazy import members_of
 
 if TYPE_CHECKING:
     from celldit.conditions.condition import Condition, ConditionTable
-    from celldit.effects.estimate import EffectEstimate
-    from celldit.effects.kernel import ConditionKernel
-    from celldit.effects.prior import EffectPrior
 
-__all__ = ["Condition", "ConditionKernel", "ConditionTable", "EffectEstimate", "EffectPrior"]
+__all__ = ["Condition", "ConditionTable"]
 
 __getattr__, __dir__ = members_of(
-    __name__,
-    {
-        "Condition": "condition",
-        "ConditionKernel": ".effects.kernel",
-        "ConditionTable": "condition",
-        "EffectEstimate": ".effects.estimate",
-        "EffectPrior": ".effects.prior",
-    },
+    __name__, {"Condition": "condition", "ConditionTable": "condition"}
 )

@@ -30,29 +30,22 @@ class Depths(NamedTuple):
     controls: float
     treated: float
 
+    @property
+    def ratio(self) -> float:
+        """Of the larger to the smaller."""
+        return max(self.controls / self.treated, self.treated / self.controls)
+
 
 def unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> list[Depths]:
     """Strata whose controls and treated cells differ in depth, those that differ most first."""
-    is_control_C = np.array([c.is_control for c in table.conditions], dtype=bool)
-    keys = sorted({c.stratum for c in table.conditions}, key=str)
-    number = {key: i for i, key in enumerate(keys)}
-    of_C = np.array([number[c.stratum] for c in table.conditions], dtype=np.int64)
-    is_control_N, of_N = is_control_C[table.index], of_C[table.index]
     found = []
-    for i, key in enumerate(keys):
-        own_rows = of_N == i
-        controls, treated = (
-            size_factors[own_rows & is_control_N],
-            size_factors[own_rows & ~is_control_N],
-        )
+    for key in sorted({c.stratum for c in table.conditions}, key=str):
+        kind_C = np.array([c.is_control if c.stratum == key else -1 for c in table.conditions])
+        controls, treated = (size_factors[kind_C[table.index] == kind] for kind in (True, False))
         if min(len(controls), len(treated)) >= MIN_CELLS:
             found.append(Depths(key, float(np.median(controls)), float(np.median(treated))))
-    apart = [one for one in found if _ratio(one) >= FACTOR]
-    return sorted(apart, key=_ratio, reverse=True)
-
-
-def _ratio(depths: Depths) -> float:
-    return max(depths.controls / depths.treated, depths.treated / depths.controls)
+    apart = [one for one in found if one.ratio >= FACTOR]
+    return sorted(apart, key=lambda one: one.ratio, reverse=True)
 
 
 def warn_unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> None:

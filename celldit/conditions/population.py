@@ -112,14 +112,9 @@ class Population:
         conditions: Sequence[Condition],
         references: Mapping[StratumKey, np.ndarray] | None = None,
     ) -> Estimate:
-        """Mean shift, mean and doubt of any conditions.
+        """Mean shift, mean and doubt of any Q conditions.
 
-        Parameters
-        ----------
-        conditions
-            Q conditions.
-        references
-            Mean latent of the controls of contexts that were not in training.
+        References are mean latents of the controls of contexts that were not in training.
         """
         known = {**(references or {}), **self.references}
         effects = self.prior.estimate(conditions, references)

@@ -110,10 +110,6 @@ class Strata:
             for key, stratum in self.of.items()
         }
 
-    def rows(self) -> np.ndarray:
-        """For each condition the control condition with the largest share, int64, shape (C,)."""
-        return np.array([self[c.stratum].row for c in self.table.conditions], dtype=np.int64)
-
     def cells(self, key: StratumKey) -> tuple[np.ndarray, np.ndarray]:
         """Positions of a stratum's control cells, and the weight of each; weights sum to 1."""
         positions, weights = [], []
@@ -170,22 +166,9 @@ def mean_controls(
 ) -> np.ndarray:
     """Where the controls of any stratum lie, known or not, by the rules of this module, (F,).
 
-    Parameters
-    ----------
-    means
-        Mean latent of the controls of the strata of training, as :meth:`Strata.means` gives it.
-    key
-        Context and time.
-    at_hand
-        Mean latent of controls at hand, for contexts that training did not see.
-    scale
-        Progress of the course; None for even steps.
-
-    Returns
-    -------
-    ndarray
-        Between two times of a known context it is interpolated; a new context is where its controls
-        at hand are, and without any at the mean of all known strata.
+    Between two times of a known context it is interpolated, in the progress of the course or in
+    even steps; a new context is where its controls at hand are, and without any at the mean of all
+    known strata, whose `means` :meth:`Strata.means` gives.
     """
     if key in means:
         return means[key]
@@ -212,7 +195,8 @@ def _stratum(key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray
         shares = {own: share, **{row: (1 - share) * each for row, each in shares.items()}}
         origin = Origin.OWN
     if not shares:
-        shares, origin = _shares_by_size(range(len(counts)), counts), Origin.CELLS
+        shares = {row: int(n) / int(counts.sum()) for row, n in enumerate(counts) if n}
+        origin = Origin.CELLS
     variance = sum(share**2 / counts[row] for row, share in shares.items())
     return Stratum(origin, shares, n_own, float(1 / variance))
 
@@ -252,8 +236,3 @@ def _nearest(
     if low is None or high is None or not times:
         return {}
     return {low: 1.0} if low == high else {low: 1 - share, high: share}
-
-
-def _shares_by_size(rows: Sequence[int], counts: np.ndarray) -> dict[int, float]:
-    total = sum(int(counts[row]) for row in rows)
-    return {row: int(counts[row]) / total for row in rows if counts[row]}

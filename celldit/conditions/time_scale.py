@@ -12,11 +12,15 @@ which for a rate of 0 is the time itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from celldit.conditions.condition import Condition
+    from celldit.conditions.strata import StratumKey
 
 #: After three time constants 95% of the way is done; courses are rarely followed for longer.
 RESPONSE_RATE = 3.0
@@ -69,14 +73,7 @@ def bracket(
 ) -> tuple[float | None, float | None, float]:
     """Trained times before and after a time, and its share of the way between them.
 
-    Parameters
-    ----------
-    times
-        Sorted times of training; beyond these the nearest is both.
-    time
-        Any time.
-    scale
-        Progress of the course; None for even steps.
+    Times are sorted; beyond them the nearest is both. Without a `scale` the course has even steps.
     """
     if time is None or not times:
         return time, time, 0.0
@@ -86,3 +83,33 @@ def bracket(
         return nearest, nearest, 0.0
     low, high = times[place - 1], times[place]
     return low, high, (scale or TimeScale(low, high)).share(low, high, time)
+
+
+def bracketing(
+    conditions: Sequence[Condition], trained: Iterable[StratumKey], scale: TimeScale
+) -> tuple[list[Condition], list[Condition], np.ndarray]:
+    """Q conditions at the trained times of their context before and after, and between these.
+
+    Outside the times of its context a condition is at the nearest of these. Where the context was
+    not in training, or there are no times, it is where it says.
+
+    Returns
+    -------
+    earlier, later, share_Q
+        Both the same where a condition's own time is trained, or none is known; and how far each is
+        on the way in the progress of the course, in [0, 1), 0 at the earlier.
+    """
+    times = times_by_context(trained)
+    ends = [bracket(times.get(c.context, ()), c.time, scale) for c in conditions]
+    earlier = [replace(c, time=low) for c, (low, _, _) in zip(conditions, ends, strict=True)]
+    later = [replace(c, time=high) for c, (_, high, _) in zip(conditions, ends, strict=True)]
+    return earlier, later, np.array([share for _, _, share in ends], dtype=np.float64)
+
+
+def times_by_context(strata: Iterable[StratumKey]) -> Mapping[str, list[float]]:
+    """The times of each context, sorted."""
+    times: dict[str, set[float]] = {}
+    for context, time in strata:
+        if time is not None:
+            times.setdefault(context, set()).add(time)
+    return {context: sorted(own) for context, own in times.items()}

@@ -9,7 +9,7 @@ which is silent until trained, only has to add what the simple estimate lacks.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -17,22 +17,27 @@ import torch
 from torch import Tensor, nn
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.transfer import to_device
+from celldit.nn.comparators import MLPConfig, TokenUNet, UNetConfig, VelocityMLP
 from celldit.nn.dit import FORMER, DiT, DiTConfig
-from celldit.nn.mlp import MLPConfig, VelocityMLP
-from celldit.nn.unet import TokenUNet, UNetConfig
 from celldit.nn.views import TokenViews, ViewedDiT
 
 N_FEATURES = 4
 NetworkConfig: TypeAlias = DiTConfig | MLPConfig | UNetConfig
 """What selects the velocity network, and its size."""
 
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device.
+
+    From ordinary memory a copy to a GPU waits until the work before it is done, so that nothing is
+    under way while the next step is prepared; from pinned memory it takes its turn.
+    """
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
 _CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
-
-
-def needs_views(config: NetworkConfig) -> bool:
-    """Whether the tokens of a network with this configuration are views of the latent."""
-    return isinstance(config, DiTConfig) and config.tokens != "latent"
 
 
 def make_network(
@@ -116,11 +121,6 @@ class FlowCondition:
     def _each(self, change: Callable[[Tensor], Tensor]) -> FlowCondition:
         return FlowCondition(*(change(getattr(self, f.name)) for f in fields(self)))
 
-    @classmethod
-    def join(cls, conditions: Sequence[FlowCondition]) -> FlowCondition:
-        """What is told of several groups of cells, one after the other."""
-        return cls(*(torch.cat([getattr(c, f.name) for c in conditions]) for f in fields(cls)))
-
 
 class AnchoredFlow(nn.Module):
     """Velocity of the anchored rectified flow over K tokens of D dimensions.
@@ -131,7 +131,7 @@ class AnchoredFlow(nn.Module):
         K and D.
     config
         Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
-        comparators, :class:`~celldit.nn.mlp.MLPConfig` and :class:`~celldit.nn.unet.UNetConfig`.
+        :mod:`~celldit.nn.comparators`.
     views
         What each of T tokens sees of the latent, for a DiT whose tokens are views; without them,
         slices of the latent are its tokens.
@@ -238,12 +238,8 @@ def matched_velocity(x_BKD: Tensor, t_B: Tensor, position_BKD: Tensor) -> Tensor
     come back to where they were. It is the anchor of the flow from noise, whose network learns only
     in what the cells differ from their Gaussian.
     """
-    return pull(t_B)[:, None, None] * (x_BKD - position_BKD)
-
-
-def pull(t_B: Tensor) -> Tensor:
-    """The factor in :func:`matched_velocity`."""
-    return (2 * t_B - 1) / spread(t_B) ** 2
+    pull_B = (2 * t_B - 1) / spread(t_B) ** 2
+    return pull_B[:, None, None] * (x_BKD - position_BKD)
 
 
 def spread(t_B: Tensor) -> Tensor:

@@ -20,20 +20,9 @@ __all__ = ["contributed"]
 def contributed(
     flow: AnchoredFlow, x0_BKD: Tensor, condition: FlowCondition, times_S: Tensor, solver: str
 ) -> tuple[Tensor, Tensor]:
-    """Carry control cells through the flow and keep what each token moved them by.
+    """Carry control cells from `x0_BKD` through the flow and keep what each token moved them by.
 
-    Parameters
-    ----------
-    flow
-        A network whose tokens are views.
-    x0_BKD
-        Where B cells start.
-    condition
-        What the network is told of them.
-    times_S
-        Times of the steps, from 0 to 1.
-    solver
-        Name of the solver.
+    The solver, given by name, takes its steps at `times_S`, from 0 to 1.
 
     Returns
     -------

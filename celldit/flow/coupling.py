@@ -24,16 +24,7 @@ from torch import Tensor
 
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = [
-    "COUPLINGS",
-    "Coupling",
-    "EntropicCoupling",
-    "IndependentCoupling",
-    "OptimalTransportCoupling",
-    "Pairs",
-    "UnbalancedCoupling",
-    "resolve_coupling",
-]
+__all__ = ["COUPLINGS", "Coupling", "Pairs", "resolve_coupling"]
 
 
 class Pairs(NamedTuple):
@@ -116,11 +107,11 @@ class EntropicCoupling:
     def __call__(
         self, source: Tensor, target: Tensor, generator: torch.Generator | None = None
     ) -> Pairs:
-        if not len(target):
-            return Pairs(_even_draw(len(source), 0, generator), torch.arange(0))
         import ot
 
         cost_NM = _unit_cost(source, target)
+        if not len(target):
+            return Pairs(torch.arange(0), torch.arange(0))
         plan_NM = ot.sinkhorn([], [], cost_NM.numpy(), self.entropy, method="sinkhorn_log")
         # A little of everything keeps a column that fell below the smallest number drawable.
         column_MN = torch.from_numpy(plan_NM).T.clamp(min=1e-300)
@@ -147,11 +138,11 @@ class UnbalancedCoupling:
     def __call__(
         self, source: Tensor, target: Tensor, generator: torch.Generator | None = None
     ) -> Pairs:
-        if not len(target):
-            return Pairs(_even_draw(len(source), 0, generator), torch.arange(0))
         import ot
 
         cost_NM = _unit_cost(source, target)
+        if not len(target):
+            return Pairs(torch.arange(0), torch.arange(0))
         plan_NM = ot.unbalanced.sinkhorn_unbalanced(
             [], [], cost_NM.numpy(), self.entropy, self.mass, numItermax=2000
         )
@@ -161,19 +152,7 @@ class UnbalancedCoupling:
 
 
 def pairing_cost(source: Tensor, target: Tensor) -> Tensor:
-    """Squared Euclidean distances between all pairs.
-
-    Parameters
-    ----------
-    source
-        Points, (N, ...).
-    target
-        Points, (M, ...), with the same trailing shape.
-
-    Returns
-    -------
-    torch.Tensor
-        Distances, (N, M), float64.
+    """Squared Euclidean distances between points (N, ...) and (M, ...), float64 (N, M).
 
     Raises
     ------
@@ -185,8 +164,6 @@ def pairing_cost(source: Tensor, target: Tensor) -> Tensor:
             f"Sources have shape {tuple(source.shape[1:])} and targets {tuple(target.shape[1:])}; "
             "points of one space are paired."
         )
-    if len(source) == 0 or len(target) == 0:
-        return torch.zeros(len(source), len(target), dtype=torch.float64)
     x_ND, y_MD = source.double().flatten(1), target.double().flatten(1)
     # Common offset removed first: the expanded square loses digits far from the origin.
     centre_D = x_ND.mean(dim=0)
@@ -233,12 +210,7 @@ COUPLINGS: dict[str, Callable[[], Coupling]] = {
 
 
 def resolve_coupling(name: str) -> Coupling:
-    """Find a coupling by name.
-
-    Parameters
-    ----------
-    name
-        ``"ot"`` (exact optimal transport), ``"entropic"``, ``"unbalanced"`` or ``"independent"``.
+    """Find a coupling by name, ``"ot"``, ``"entropic"``, ``"unbalanced"`` or ``"independent"``.
 
     Raises
     ------

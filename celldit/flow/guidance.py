@@ -11,14 +11,13 @@ in diffusion models. NeurIPS 2024.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from celldit.errors import InputError
 from celldit.flow.path import per_row
-from celldit.flow.velocity import Velocity
+from celldit.flow.solvers import Velocity
 
 __all__ = ["GuidedVelocity"]
 
@@ -32,56 +31,27 @@ class GuidedVelocity:
 
     Parameters
     ----------
-    conditional
-        Velocity under the condition.
-    unconditional
-        Velocity with all conditions dropped; may be None when ``scale`` is 1.
+    conditional, unconditional
+        Velocity under the condition, and with all conditions dropped.
     scale
-        0 ignores the condition, 1 leaves it as learnt, more exaggerates it.
+        0 ignores the condition, 1 leaves it as learnt, more exaggerates it; finite.
     interval
-        Times [lo, hi], ends included, within which the scale applies; outside it is 1.
-
-    Raises
-    ------
-    InputError
-        The scale is negative or not finite, the interval is not inside [0, 1], or guidance is asked
-        for without an unconditional velocity.
+        Times [lo, hi] within [0, 1], ends included, at which the scale applies; outside it is 1.
     """
 
     conditional: Velocity
-    unconditional: Velocity | None
-    scale: float = 1.0
+    unconditional: Velocity
+    scale: float
     interval: tuple[float, float] = (0.0, 1.0)
 
-    def __post_init__(self) -> None:
-        if not (0 <= self.scale < math.inf):
-            raise InputError(
-                f"The guidance scale must be finite and at least 0, not {self.scale}; 1 means no "
-                "guidance."
-            )
+    def __call__(self, x: Tensor, t_B: Tensor) -> Tensor:
+        """Guided velocity (B, ...) at states x (B, ...) and times t."""
         lo, hi = self.interval
-        if not (0 <= lo <= hi <= 1):
-            raise InputError(
-                f"The guidance interval must satisfy 0 <= lo <= hi <= 1, not ({lo}, {hi})."
-            )
-        if self.unconditional is None and self.scale != 1:
-            raise InputError(
-                f"A guidance scale of {self.scale} needs a velocity without conditions, which only "
-                "a model trained with dropped conditions has; use guidance 1."
-            )
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Guided velocity (B, ...) at states x (B, ...) and times t (B,)."""
-        if self.scale == 1 or self.unconditional is None:
-            return self.conditional(x, t)
-        lo, hi = self.interval
-        acts_B = (t >= lo) & (t <= hi)  # (B,)
-        acts_on = int(acts_B.sum())
-        if acts_on == 0:
-            return self.conditional(x, t)
-        if self.scale == 0 and acts_on == len(acts_B):
-            return self.unconditional(x, t)
-        v_cond = self.conditional(x, t)  # (B, ...)
-        v_free = self.unconditional(x, t)  # (B, ...)
-        guided = v_free + self.scale * (v_cond - v_free)  # (B, ...)
+        acts_B = (t_B >= lo) & (t_B <= hi)
+        if self.scale == 1 or not bool(acts_B.any()):
+            return self.conditional(x, t_B)
+        if self.scale == 0 and bool(acts_B.all()):
+            return self.unconditional(x, t_B)
+        v_cond, v_free = self.conditional(x, t_B), self.unconditional(x, t_B)
+        guided = v_free + self.scale * (v_cond - v_free)
         return torch.where(per_row(acts_B, x), guided, v_cond)

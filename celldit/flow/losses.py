@@ -10,31 +10,20 @@ Inference 143, 2013.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from celldit.errors import InputError
 
 __all__ = ["energy_distance_loss", "velocity_loss"]
 
 
-def velocity_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of the velocity.
-
-    Parameters
-    ----------
-    prediction
-        Predicted velocities, (B, ...).
-    target
-        Velocity targets, (B, ...).
-
-    Returns
-    -------
-    torch.Tensor
-        A scalar.
+def velocity_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of velocities, both (B, ...).
 
     Raises
     ------
     InputError
-        The shapes differ.
+        The shapes differ, which broadcasting would hide.
     """
     if prediction.shape != target.shape:
         raise InputError(
@@ -44,7 +33,7 @@ def velocity_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     return (prediction - target).square().flatten(1).mean(dim=1).mean()
 
 
-def energy_distance_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def energy_distance_loss(x: Tensor, y: Tensor) -> Tensor:
     r"""Energy distance between two sets, :math:`2E|X-Y| - E|X-X'| - E|Y-Y'|`, without bias.
 
     A U-statistic: its gradient in expectation is that of the distance between the distributions,
@@ -52,14 +41,12 @@ def energy_distance_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    x
-        One set, (N, ...).
-    y
-        The other, (M, ...).
+    x, y
+        The sets, (N, ...) and (M, ...).
 
     Returns
     -------
-    torch.Tensor
+    Tensor
         A scalar in latent units, differentiable in both sets; 0 where a set has fewer than two.
 
     Raises
@@ -81,11 +68,11 @@ def energy_distance_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return 2 * between - within_x - within_y
 
 
-def _distances(x_ND: torch.Tensor, y_MD: torch.Tensor) -> torch.Tensor:
+def _distances(x_ND: Tensor, y_MD: Tensor) -> Tensor:
     # The matrix-product shortcut loses the small distances that matter near equality.
     return torch.cdist(x_ND, y_MD, compute_mode="donot_use_mm_for_euclid_dist")  # (N, M)
 
 
-def _off_diagonal_mean(matrix_NN: torch.Tensor) -> torch.Tensor:
+def _off_diagonal_mean(matrix_NN: Tensor) -> Tensor:
     n = len(matrix_NN)
     return (matrix_NN.sum() - matrix_NN.diagonal().sum()) / (n * (n - 1))

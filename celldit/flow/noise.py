@@ -19,12 +19,20 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from celldit.errors import InputError
+from celldit.random import SDE_STREAM
 
-__all__ = ["cell_noise", "cell_uniform"]
+__all__ = ["CellNoise", "Noise", "cell_noise", "cell_uniform"]
+
+Noise: TypeAlias = Callable[[int, Tensor], Tensor]
+"""``noise(draw, like)``: standard normal noise number `draw` in the shape, dtype and device of
+`like`, (B, ...)."""
 
 _LOW = 0xFFFFFFFF  # the low 32 bits
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -34,9 +42,7 @@ _ROUNDS = 10
 _CHUNK_BLOCKS = 1 << 15
 
 
-def cell_noise(
-    cell_keys: torch.Tensor, shape: Sequence[int], seed: int, stream: int = 0
-) -> torch.Tensor:
+def cell_noise(cell_keys: Tensor, shape: Sequence[int], seed: int, stream: int = 0) -> Tensor:
     """Standard normal noise that depends on seed, cell and stream only.
 
     Parameters
@@ -52,7 +58,7 @@ def cell_noise(
 
     Returns
     -------
-    torch.Tensor
+    Tensor
         Noise, (B, *shape), float32, on the device of the keys.
 
     Raises
@@ -63,29 +69,51 @@ def cell_noise(
     return _per_cell(_normals, cell_keys, shape, seed, stream)
 
 
-def cell_uniform(
-    cell_keys: torch.Tensor, shape: Sequence[int], seed: int, stream: int = 0
-) -> torch.Tensor:
-    """Uniform numbers in (0, 1) that depend on seed, cell and stream only.
+def cell_uniform(cell_keys: Tensor, shape: Sequence[int], seed: int, stream: int = 0) -> Tensor:
+    """Uniform numbers in (0, 1), as :func:`cell_noise`: odd multiples of 2**-24, never 0 or 1.
 
-    Parameters and errors are those of :func:`cell_noise`. The numbers of a stream are made from the
-    same bits as its noise: use another stream when both must be independent.
-
-    Returns
-    -------
-    torch.Tensor
-        Odd multiples of 2**-24, never 0 or 1, (B, *shape), float32, on the device of the keys.
+    The numbers of a stream are made from the same bits as its noise: use another stream when both
+    must be independent.
     """
     return _per_cell(_uniforms, cell_keys, shape, seed, stream)
 
 
+@dataclass(frozen=True, eq=False)
+class CellNoise:
+    """Numbered draws of noise that belongs to the cells: the same whatever batch they are in.
+
+    Parameters
+    ----------
+    cell_keys
+        One integer per cell of the batch, (B,), int64.
+    seed
+        Seed of the run.
+    stream
+        Stream of draw 0; draw k uses stream + k. See :mod:`celldit.random`.
+    """
+
+    cell_keys: Tensor
+    seed: int
+    stream: int = SDE_STREAM
+
+    def __call__(self, draw: int, like: Tensor) -> Tensor:
+        """Give draw number ``draw``, shape (B, ...)."""
+        if len(self.cell_keys) != len(like):
+            raise InputError(
+                f"There are {len(self.cell_keys)} cell keys for a batch of {len(like)} cells; give "
+                "one key per cell."
+            )
+        keys_B = self.cell_keys.to(like.device)
+        return cell_noise(keys_B, like.shape[1:], self.seed, self.stream + draw).to(like.dtype)
+
+
 def _per_cell(
-    deviates: Callable[[list[torch.Tensor]], torch.Tensor],
-    cell_keys: torch.Tensor,
+    deviates: Callable[[list[Tensor]], Tensor],
+    cell_keys: Tensor,
     shape: Sequence[int],
     seed: int,
     stream: int,
-) -> torch.Tensor:
+) -> Tensor:
     if cell_keys.ndim != 1 or cell_keys.dtype != torch.int64:
         raise InputError(
             f"cell_keys must be one int64 number per cell, shape (B,), not {cell_keys.dtype} of "
@@ -101,23 +129,15 @@ def _per_cell(
     n_numbers = math.prod(sizes)
     n_blocks = -(-n_numbers // 4)
     noise_BK = torch.empty(len(keys_B), n_numbers, dtype=torch.float32, device=keys_B.device)
+    block_L = torch.arange(n_blocks, device=keys_B.device, dtype=torch.int64)
     rows = max(1, _CHUNK_BLOCKS // max(n_blocks, 1))
-    columns = min(max(n_blocks, 1), _CHUNK_BLOCKS)
     for row in range(0, len(keys_B), rows):
-        for column in range(0, n_blocks, columns):
-            block_L = torch.arange(
-                column, min(column + columns, n_blocks), device=keys_B.device, dtype=torch.int64
-            )
-            words = _words(keys_B[row : row + rows], block_L, seed, stream)  # 4 x (rows, L)
-            numbers_RK = deviates(words).flatten(1)  # (rows, 4 L)
-            target_RK = noise_BK[row : row + rows, 4 * column : 4 * (column + columns)]
-            target_RK.copy_(numbers_RK[:, : target_RK.shape[1]])
+        words = _words(keys_B[row : row + rows], block_L, seed, stream)  # 4 x (rows, L)
+        noise_BK[row : row + rows] = deviates(words).flatten(1)[:, :n_numbers]
     return noise_BK.reshape(len(keys_B), *sizes).to(home)
 
 
-def _words(
-    keys_R: torch.Tensor, block_L: torch.Tensor, seed: int, stream: int
-) -> list[torch.Tensor]:
+def _words(keys_R: Tensor, block_L: Tensor, seed: int, stream: int) -> list[Tensor]:
     shape = (len(keys_R), len(block_L))
     counter = [
         block_L.expand(shape),
@@ -128,20 +148,11 @@ def _words(
     return philox(counter, (seed & _LOW, seed >> 32))
 
 
-def philox(counter: list[torch.Tensor], key: tuple[int, int]) -> list[torch.Tensor]:
+def philox(counter: list[Tensor], key: tuple[int, int]) -> list[Tensor]:
     """Philox4x32-10: hash counters of four 32-bit words under a key of two.
 
-    Parameters
-    ----------
-    counter
-        Four tensors of one shape, int64, each with values in [0, 2**32).
-    key
-        Two numbers in [0, 2**32).
-
-    Returns
-    -------
-    list of torch.Tensor
-        Four tensors of the same shape, int64, random words in [0, 2**32).
+    Counters, and the four random words that come back, are int64 tensors of one shape with values
+    in [0, 2**32), as are the numbers of the key.
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -157,13 +168,13 @@ def philox(counter: list[torch.Tensor], key: tuple[int, int]) -> list[torch.Tens
     return [c0, c1, c2, c3]
 
 
-def _uniforms(words: list[torch.Tensor]) -> torch.Tensor:
+def _uniforms(words: list[Tensor]) -> Tensor:
     # 23 bits and a half: the largest value, 1 - 2**-24, is still a float32 below 1.
     bits = torch.stack(words, dim=-1) >> 9  # (R, L, 4)
     return ((bits.to(torch.float64) + 0.5) * 2.0**-23).to(torch.float32)
 
 
-def _normals(words: list[torch.Tensor]) -> torch.Tensor:
+def _normals(words: list[Tensor]) -> Tensor:
     size = torch.stack(words[0::2], dim=-1)  # (R, L, 2)
     turn = torch.stack(words[1::2], dim=-1)  # (R, L, 2)
     radius = _log((size.to(torch.float64).add_(0.5)).mul_(2.0**-32)).mul_(-2.0).sqrt_()
@@ -171,7 +182,7 @@ def _normals(words: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([radius * cosine, radius * sine], dim=-1).to(torch.float32)  # (R, L, 2, 2)
 
 
-def _log(u: torch.Tensor) -> torch.Tensor:
+def _log(u: Tensor) -> Tensor:
     # log(m 2**e) = e log 2 + 2 artanh(s), s = (m - 1) / (m + 1), with m in [sqrt(1/2), sqrt(2)).
     mantissa, exponent = torch.frexp(u)
     small = mantissa < math.sqrt(0.5)
@@ -182,7 +193,7 @@ def _log(u: torch.Tensor) -> torch.Tensor:
     return (s * 2.0).mul_(series).add_(exponent.mul_(math.log(2.0)))
 
 
-def _cos_sin(turn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _cos_sin(turn: Tensor) -> tuple[Tensor, Tensor]:
     # The angle is turn / 2**32 of a full circle: whole quarters, and a rest of at most an eighth.
     quarter = (turn + (1 << 29)) >> 30
     rest = (turn - (quarter << 30)).to(torch.float64).mul_(math.pi / (1 << 31))
@@ -195,7 +206,7 @@ def _cos_sin(turn: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return cosine * sign, sine * sign
 
 
-def _polynomial(x: torch.Tensor, coefficients: list[float]) -> torch.Tensor:
+def _polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
     # Horner's rule in separate operations: a fused multiply-add would round differently.
     value = torch.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):

@@ -1,151 +1,40 @@
-r"""Probability paths from a source (t = 0) to data (t = 1).
+r"""The straight path from a source (t = 0) to data (t = 1), and a Gaussian that it may start at.
 
-Every path is affine, :math:`x_t = \alpha(t)\, x_1 + \sigma(t)\, x_0`, so its velocity target is
-:math:`\dot\alpha(t)\, x_1 + \dot\sigma(t)\, x_0`. The network learns the mean of that target given
-:math:`x_t`, from which the means of x0 and x1, and for a Gaussian source the score, follow by
-solving two linear equations.
+:math:`x_t = (1 - t)\, x_0 + t\, x_1` moves at the velocity :math:`x_1 - x_0`, whose mean given
+:math:`x_t` the network learns.
 
 References
 ----------
 Liu, Gong, Liu. Flow straight and fast: learning to generate and transfer data with rectified flow.
-ICLR 2023 (linear path).
-Albergo, Boffi, Vanden-Eijnden. Stochastic interpolants: a unifying framework for flows and
-diffusions. arXiv:2303.08797 (trigonometric path, score).
-Ma et al. SiT: exploring flow and diffusion-based generative models with scalable interpolant
-transformers. ECCV 2024, equation 9 (score from velocity).
+ICLR 2023.
+Kingma, Salimans, Poole, Ho. Variational diffusion models. NeurIPS 2021, appendix I.1 (times spread
+evenly within a batch).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from celldit.errors import InputError
 
-__all__ = [
-    "LinearPath",
-    "Path",
-    "PathSample",
-    "TrigonometricPath",
-    "source_from_velocity",
-]
+__all__ = ["GaussianSource", "on_path", "per_row", "stratified_times"]
+
+# 1 - 2**-24 is the largest float32 below 1; the same distance is kept from 0.
+_EDGE = 2.0**-24
 
 
-@dataclass(frozen=True)
-class PathSample:
-    """A point on a path and what the network has to say about it.
-
-    Attributes
-    ----------
-    x_t
-        The point, (B, ...).
-    t
-        Its time in [0, 1], (B,).
-    velocity
-        The derivative of the point in t with both ends held, (B, ...): the regression target.
-    """
-
-    x_t: torch.Tensor
-    t: torch.Tensor
-    velocity: torch.Tensor
-
-
-class Path(Protocol):
-    """An affine path: four coefficients, each a function (B,) -> (B,), and sampling."""
-
-    def alpha(self, t: torch.Tensor) -> torch.Tensor:
-        """Coefficient of the data, 0 at t = 0 and 1 at t = 1."""
-        ...
-
-    def sigma(self, t: torch.Tensor) -> torch.Tensor:
-        """Coefficient of the source, 1 at t = 0 and 0 at t = 1."""
-        ...
-
-    def d_alpha(self, t: torch.Tensor) -> torch.Tensor:
-        """Derivative of :meth:`alpha` in t."""
-        ...
-
-    def d_sigma(self, t: torch.Tensor) -> torch.Tensor:
-        """Derivative of :meth:`sigma` in t."""
-        ...
-
-    def sample(self, x0: torch.Tensor, x1: torch.Tensor, t: torch.Tensor) -> PathSample:
-        """Point and velocity target at time t (B,) between x0 (B, ...) and x1 (B, ...)."""
-        ...
-
-
-@dataclass(frozen=True)
-class LinearPath:
-    r"""Rectified flow: :math:`x_t = (1 - t)\, x_0 + t\, x_1`, velocity :math:`x_1 - x_0`."""
-
-    def alpha(self, t: torch.Tensor) -> torch.Tensor:
-        """Coefficient of the data, t."""
-        return t
-
-    def sigma(self, t: torch.Tensor) -> torch.Tensor:
-        """Coefficient of the source, 1 - t."""
-        return 1 - t
-
-    def d_alpha(self, t: torch.Tensor) -> torch.Tensor:
-        """Derivative of alpha, 1."""
-        return torch.ones_like(t)
-
-    def d_sigma(self, t: torch.Tensor) -> torch.Tensor:
-        """Derivative of sigma, -1."""
-        return -torch.ones_like(t)
-
-    def sample(self, x0: torch.Tensor, x1: torch.Tensor, t: torch.Tensor) -> PathSample:
-        """Point and velocity target at times t (B,); see :func:`sample_affine`."""
-        return sample_affine(self, x0, x1, t)
-
-
-@dataclass(frozen=True)
-class TrigonometricPath:
-    r"""Variance preserving: :math:`x_t = \cos(\pi t/2)\, x_0 + \sin(\pi t/2)\, x_1`."""
-
-    def alpha(self, t: torch.Tensor) -> torch.Tensor:
-        """Coefficient of the data, sin(pi t / 2)."""
-        return torch.sin(0.5 * math.pi * t)
-
-    def sigma(self, t: torch.Tensor) -> torch.Tensor:
-        """Coefficient of the source, cos(pi t / 2)."""
-        # Written as a sine of 1 - t, so that it is exactly 0 at t = 1 in floating point.
-        return torch.sin(0.5 * math.pi * (1 - t))
-
-    def d_alpha(self, t: torch.Tensor) -> torch.Tensor:
-        """Derivative of alpha, (pi / 2) cos(pi t / 2)."""
-        return 0.5 * math.pi * self.sigma(t)
-
-    def d_sigma(self, t: torch.Tensor) -> torch.Tensor:
-        """Derivative of sigma, -(pi / 2) sin(pi t / 2)."""
-        return -0.5 * math.pi * self.alpha(t)
-
-    def sample(self, x0: torch.Tensor, x1: torch.Tensor, t: torch.Tensor) -> PathSample:
-        """Point and velocity target at times t (B,); see :func:`sample_affine`."""
-        return sample_affine(self, x0, x1, t)
-
-
-def sample_affine(path: Path, x0: torch.Tensor, x1: torch.Tensor, t: torch.Tensor) -> PathSample:
-    """Sample any affine path from its four coefficients.
+def on_path(x0: Tensor, x1: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Points on the path at times t, and their velocities, the regression target.
 
     Parameters
     ----------
-    path
-        The path.
-    x0
-        Source points, (B, ...).
-    x1
-        Data points, (B, ...), of the same shape.
-    t
-        Times in [0, 1], (B,).
-
-    Returns
-    -------
-    PathSample
-        The points at the times, and their velocity targets.
+    x0, x1
+        Source and data, both (B, ...).
+    t_B
+        Times in [0, 1].
 
     Raises
     ------
@@ -156,46 +45,11 @@ def sample_affine(path: Path, x0: torch.Tensor, x1: torch.Tensor, t: torch.Tenso
         raise InputError(
             f"x0 has shape {tuple(x0.shape)} and x1 {tuple(x1.shape)}; a path joins equal shapes."
         )
-    t_col = per_row(t, x1)  # (B, 1, ...)
-    return PathSample(
-        x_t=path.sigma(t_col) * x0 + path.alpha(t_col) * x1,  # (B, ...)
-        t=t,  # (B,)
-        velocity=path.d_sigma(t_col) * x0 + path.d_alpha(t_col) * x1,  # (B, ...)
-    )
+    t = per_row(t_B, x1)
+    return (1 - t) * x0 + t * x1, x1 - x0
 
 
-def source_from_velocity(
-    path: Path, velocity: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
-) -> torch.Tensor:
-    r"""Mean of the source given the point, :math:`E[x_0 \mid x_t]`.
-
-    Solves :math:`x_t = \alpha \bar x_1 + \sigma \bar x_0` and
-    :math:`v = \dot\alpha \bar x_1 + \dot\sigma \bar x_0` for :math:`\bar x_0`. The determinant is
-    constant on both paths (-1 and -pi/2), so the answer is finite for every t.
-
-    Parameters
-    ----------
-    path
-        The path the velocity was learnt on.
-    velocity
-        Velocity at the point, (B, ...).
-    x_t
-        The point, (B, ...).
-    t
-        Times in [0, 1], (B,).
-
-    Returns
-    -------
-    torch.Tensor
-        Expected source points, (B, ...).
-    """
-    t_col = per_row(t, x_t)
-    alpha, d_alpha = path.alpha(t_col), path.d_alpha(t_col)  # (B, 1, ...)
-    determinant = alpha * path.d_sigma(t_col) - d_alpha * path.sigma(t_col)  # (B, 1, ...)
-    return (alpha * velocity - d_alpha * x_t) / determinant
-
-
-def per_row(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def per_row(t: Tensor, x: Tensor) -> Tensor:
     """Give times of shape (B,) the trailing axes of x, so that they act row by row: (B, 1, ...)."""
     if t.ndim != 1 or x.ndim < 1 or t.shape[0] != x.shape[0]:
         raise InputError(
@@ -203,3 +57,37 @@ def per_row(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             "per row, shape (B,)."
         )
     return t.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def stratified_times(batch: int, generator: torch.Generator | None = None) -> Tensor:
+    """One time from each of B equally long parts of (0, 1), in random order, float32 (B,).
+
+    The batch covers the whole path every time, so the loss varies less between steps. Draws never
+    reach 0 or 1. They are made in double precision on the CPU, from the global generator if None
+    is given.
+    """
+    u_B = torch.rand(batch, generator=generator, dtype=torch.float64)
+    order_B = torch.randperm(batch, generator=generator)
+    return ((order_B + u_B) / batch).to(torch.float32).clamp(_EDGE, 1 - _EDGE)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianSource:
+    """Independent Gaussian coordinates, for generation: x0 = position + spread * noise.
+
+    Standard normal by default. The score of a flow, and so the SDE, is known for these sources.
+
+    Parameters
+    ----------
+    position
+        Mean, a number or a tensor that broadcasts against the states (B, ...), in latent units.
+    spread
+        Standard deviation of each coordinate, likewise, in latent units.
+    """
+
+    position: float | Tensor = 0.0
+    spread: float | Tensor = 1.0
+
+    def __call__(self, noise: Tensor) -> Tensor:
+        """Start points (B, ...) from standard normal noise (B, ...)."""
+        return self.position + self.spread * noise

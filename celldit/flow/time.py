@@ -55,16 +55,9 @@ class TimeFlow(nn.Module):
         self.register_buffer("known", torch.zeros(n_contexts + 1))
 
     def forward(self, y_BF: Tensor, u_B: Tensor, context_B: Tensor) -> Tensor:
-        """The velocity dy/du, (B, F).
+        """The velocity dy/du, (B, F), of deviations from the mean course at progress u in [0, 1].
 
-        Parameters
-        ----------
-        y_BF
-            Deviations from the mean course.
-        u_B
-            Progress, in [0, 1].
-        context_B
-            Number of each cell's context, int64.
+        Contexts are numbers, int64.
         """
         angle_BW = math.pi * u_B[:, None] * torch.arange(1, N_WAVES + 1).to(u_B)
         waves = angle_BW.sin(), angle_BW.cos()
@@ -74,14 +67,7 @@ class TimeFlow(nn.Module):
     def move(self, y_BF: Tensor, start_B: Tensor, end_B: Tensor, context_B: Tensor) -> Tensor:
         """Take deviations from one progress to another by Heun's method, (B, F).
 
-        Parameters
-        ----------
-        y_BF
-            Deviations at the start.
-        start_B, end_B
-            Progress; cells whose two are equal, or of whose context no pairs were seen, stay.
-        context_B
-            As in :meth:`forward`.
+        Cells whose start and end are equal, or of whose context no pairs were seen, stay.
         """
         step_B1 = ((end_B - start_B) / N_STEPS * self.known[context_B])[:, None]
         for i in range(N_STEPS):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from celldit.arguments import check_whole
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.between import Between
+from celldit.conditions.time_scale import bracketing
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.inference import request
@@ -126,15 +126,15 @@ def _ends(
     and some among those of the later, the more the nearer it is in the progress of the course.
     """
     scale, known = trained.time_course.scale, trained.population.references
-    between = Between.of(requested.conditions, known, scale)
-    distinct = list(dict.fromkeys((*between.earlier, *between.later)))
+    earlier, later, share_Q = bracketing(requested.conditions, known, scale)
+    distinct = list(dict.fromkeys((*earlier, *later)))
     place = {condition: i for i, condition in enumerate(distinct)}
     earlier_N, later_N = (
         np.array([place[c] for c in ends], dtype=np.int64)[requested.row]
-        for ends in (between.earlier, between.later)
+        for ends in (earlier, later)
     )
     uniform_N = uniforms(cells_N, seed, TIME_STREAM)
-    row_N = np.where(uniform_N < between.share_Q[requested.row], later_N, earlier_N)
+    row_N = np.where(uniform_N < share_Q[requested.row], later_N, earlier_N)
     return ConditionBatch.of_rows(trained, distinct, row_N)
 
 

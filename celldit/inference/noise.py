@@ -18,10 +18,8 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.states import States
-from celldit.flow import GaussianSource, Noise, cell_uniform
+from celldit.flow import CellNoise, EulerMaruyama, GaussianSource, Noise, cell_uniform
 from celldit.flow.anchored import FlowCondition
-from celldit.flow.draws import CellNoise
-from celldit.flow.solvers import EulerMaruyama
 from celldit.random import SDE_STREAM
 
 

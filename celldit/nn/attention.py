@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from celldit.nn import cuda_attention
-from celldit.nn.dropout import Dropout
-from celldit.nn.norm import RMSNorm
+from celldit.nn.layers import Dropout, RMSNorm
 
 EPS = 1e-6
 """Added to the mean squares of queries and keys."""

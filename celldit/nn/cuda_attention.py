@@ -27,13 +27,8 @@ def suits(q_BHNC: Tensor) -> bool:
 def attend_in_groups(q_BHNC: Tensor, k_BHNC: Tensor, v_BHNC: Tensor, share: float = 0.0) -> Tensor:
     """Attend from the N members of each of B sets to each other, shape (B, H, N, C).
 
-    Parameters
-    ----------
-    q_BHNC, k_BHNC, v_BHNC
-        Queries, keys and values; cheapest where heads lie beside each other in memory, not one
-        after the other.
-    share
-        Of the weights that are dropped.
+    It is cheapest where heads lie beside each other in memory, not one after the other. A share of
+    the weights is dropped.
     """
     batch, n_heads, n, size = q_BHNC.shape
     n_sets = min(TILE // n, batch)

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from celldit.arguments import check_whole, refuses_former
 from celldit.errors import UnknownNameError
 from celldit.nn.attention import MLP, Attention
-from celldit.nn.embeddings import TimeEmbedding
-from celldit.nn.norm import RMSNorm
-from celldit.nn.per_token import PerTokenLinear
+from celldit.nn.layers import PerTokenLinear, RMSNorm, TimeEmbedding, zero_linear
 
 TOKENS = ("views", "latent", "random")
 FORMER = {
@@ -66,12 +64,27 @@ class DiTConfig:
             check_whole(getattr(self, name), name)
 
 
-def zero_linear(n_in: int, n_out: int) -> nn.Linear:
-    """A linear layer that returns zero until trained."""
-    layer = nn.Linear(n_in, n_out)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
+SIZES: dict[str, DiTConfig] = {
+    "celldit-S": DiTConfig(width=64, depth=2, n_heads=4),
+    "celldit-B": DiTConfig(width=256, depth=8, n_heads=8, mlp_ratio=4.0),
+    "celldit-L": DiTConfig(width=768, depth=12, n_heads=12, mlp_ratio=4.0),
+    "celldit-XL": DiTConfig(width=1152, depth=28, n_heads=16, mlp_ratio=4.0),
+}
+"""``celldit-S`` is the default; each of the others is meant for ten times the cells or more."""
+
+
+def size_of(name: str) -> DiTConfig:
+    """Look up a size by its name, ``"celldit-B"`` or ``"B"`` for short.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such size; names those that exist.
+    """
+    for full, config in SIZES.items():
+        if name.lower() in (full.lower(), full.removeprefix("celldit-").lower()):
+            return config
+    raise UnknownNameError.among("size", name, SIZES)
 
 
 class DiTBlock(nn.Module):
@@ -150,21 +163,17 @@ class DiT(nn.Module):
         hidden_BKW = self.hidden(x_BKD, t_B, token_features_BKF, features_BC)
         return self.project_out(hidden_BKW)  # (B, K, D)
 
-    def hidden(
-        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
-        """The tokens before their read-out, shape (B, K, W)."""
-        x_BKW, condition_BW = self._start(x_BKD, t_B, token_features_BKF, features_BC)
+    def hidden(self, *inputs: Tensor) -> Tensor:
+        """The tokens before their read-out, from the inputs of :meth:`forward`, (B, K, W)."""
+        x_BKW, condition_BW = self._start(*inputs)
         for block in self.blocks:
             x_BKW = block(x_BKW, condition_BW)
         shift, scale = self.modulation(condition_BW)[:, None].chunk(2, dim=-1)  # each (B, 1, W)
         return torch.addcmul(shift, self.norm_out(x_BKW), 1 + scale)
 
-    def attention(
-        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
+    def attention(self, *inputs: Tensor) -> Tensor:
         """How much each token reads from each, mean over blocks and heads, shape (B, K, K)."""
-        x_BKW, condition_BW = self._start(x_BKD, t_B, token_features_BKF, features_BC)
+        x_BKW, condition_BW = self._start(*inputs)
         total_BKK = torch.zeros(())
         for block in self.blocks:
             total_BKK = total_BKK + cast(DiTBlock, block).attention_weights(x_BKW, condition_BW)

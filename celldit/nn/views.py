@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from celldit.nn.dit import DiT, DiTConfig
-from celldit.nn.per_token import PerTokenLinear
+from celldit.nn.layers import PerTokenLinear
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,47 +87,32 @@ class ViewedDiT(nn.Module):
         self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
     ) -> Tensor:
         """Velocity, shape (B, K, D)."""
-        h_BTW = self._read(x_BKD, t_B, token_features_BKF, features_BC)
-        read_out = self.project_out
+        seen = self._seen(x_BKD, t_B, token_features_BKF, features_BC)
+        h_BTW, read_out = self.trunk.hidden(*seen), self.project_out
         # The sum over tokens of their maps is one product.
         weight_XF = read_out.weight.flatten(0, 1).to(h_BTW.dtype)
         bias_F = read_out.bias.sum(0).to(h_BTW.dtype)
         velocity_BF = torch.addmm(bias_F, h_BTW.flatten(1), weight_XF)
         return (velocity_BF * self._unit).view(x_BKD.shape)
 
-    def contributions(
-        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
+    def contributions(self, *inputs: Tensor) -> Tensor:
         """The velocity token by token, shape (B, T, F); their sum is :meth:`forward`."""
-        h_BTW = self._read(x_BKD, t_B, token_features_BKF, features_BC)
-        parts_BTF: Tensor = self.project_out(h_BTW)
+        parts_BTF: Tensor = self.project_out(self.trunk.hidden(*self._seen(*inputs)))
         return parts_BTF * self._unit
 
-    def attention(
-        self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
+    def attention(self, *inputs: Tensor) -> Tensor:
         """How much each token reads from each, mean over blocks and heads, shape (B, T, T)."""
-        seen = self._seen(x_BKD, token_features_BKF)
-        return self.trunk.attention(seen[0], t_B, seen[1], features_BC)
+        return self.trunk.attention(*self._seen(*inputs))
 
     @property
     def _unit(self) -> float:
         # Steps of the sum do not grow with the number of tokens.
         return 1 / math.sqrt(self.n_tokens)
 
-    def _seen(self, x_BKD: Tensor, token_features_BKF: Tensor) -> tuple[Tensor, Tensor]:
-        """State and condition through the views, shapes (B, T, V) and (B, T, 2V)."""
-        dim = x_BKD.shape[-1]
-        read = [self.see(part.flatten(1)) for part in token_features_BKF.split(dim, dim=-1)]
-        return self.see(x_BKD.flatten(1)), torch.cat(read, dim=-1)
-
-    def _read(
+    def _seen(
         self, x_BKD: Tensor, t_B: Tensor, token_features_BKF: Tensor, features_BC: Tensor
-    ) -> Tensor:
-        """The tokens before their read-out, shape (B, T, W)."""
-        seen = self._seen(x_BKD, token_features_BKF)
-        return self.trunk.hidden(seen[0], t_B, seen[1], features_BC)
-
-    def extra_repr(self) -> str:
-        n_tokens, n_dims, n_values = self.views_TFV.shape
-        return f"{n_tokens} tokens of {n_values} values, views of {n_dims} dimensions"
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the trunk reads: state (B, T, V) and condition (B, T, 2V) through the views."""
+        parts = token_features_BKF.split(x_BKD.shape[-1], dim=-1)
+        read_BTX = torch.cat([self.see(part.flatten(1)) for part in parts], dim=-1)
+        return self.see(x_BKD.flatten(1)), t_B, read_BTX, features_BC

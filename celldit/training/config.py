@@ -90,12 +90,11 @@ class TrainingConfig:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
-        shares = ("cross_fit", "drop_condition", "least_gain")
-        for name in (*shares, "held_out_cells", "held_out_conditions"):
+        held_out = ("held_out_cells", "held_out_conditions")
+        for name in ("cross_fit", "drop_condition", "least_gain", *held_out):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")
-        for name in ("held_out_cells", "held_out_conditions"):
-            if getattr(self, name) == 1:
+            if name in held_out and getattr(self, name) == 1:
                 raise InputError(f"{name}=1 would leave nothing to train on; use less than 1.")
         for name in ("noise_epochs", "noise_patience"):
             if getattr(self, name) < 0:
@@ -103,10 +102,9 @@ class TrainingConfig:
         for name in ("flow_batch", "flow_group", "flow_steps_per_epoch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
+        for name in ("new_cells", "growth"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}={getattr(self, name)!r} must be True or False.")
         resolve_coupling(self.coupling)
-        if not isinstance(self.new_cells, bool):
-            raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
-        if not isinstance(self.growth, bool):
-            raise InputError(f"growth={self.growth!r} must be True or False.")
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")

@@ -8,28 +8,20 @@ them; the flow starts at its trained weights.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from celldit.calibration.rates.control import with_earlier
 from celldit.compute import one_at_a_time, threads
-from celldit.conditions.population import Population
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
-from celldit.effects.fit_prior import fit_prior, joined
 from celldit.errors import InputError
-from celldit.flow.anchored import AnchoredFlow
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.transfer import match_autoencoder
-from celldit.training.autoencoder import kept_autoencoder
 from celldit.training.config import TrainingConfig
 from celldit.training.design import Design, Run
-from celldit.training.fit import Learner, checked_table
-from celldit.training.latents import LatentFile
+from celldit.training.fit import checked_table, kept_autoencoder, learn
 from celldit.training.loop.trainer import quiet_lightning
 from celldit.training.trained import Trained
 
@@ -68,16 +60,7 @@ def fine_tune(
 ) -> Trained:
     """Train on new cells, from a trained model, which is not changed.
 
-    Parameters
-    ----------
-    trained
-        The model.
-    cells, fields
-        The new training cells, and what their columns mean.
-    run
-        Settings.
-    min_overlap
-        Least share of the model's genes that the cells must have.
+    The cells must have at least a share `min_overlap` of its genes.
 
     Raises
     ------
@@ -90,7 +73,7 @@ def fine_tune(
     design = Design(fields, *parts, trained.features)
     table = checked_table(cells, fields)
     holding = run.checkpoints(cells, design, trained.model_id)
-    with one_at_a_time(), holding as checkpoints, threads(), quiet_lightning():
+    with one_at_a_time, holding as checkpoints, threads(), quiet_lightning():
         matched, match = match_autoencoder(
             autoencoder, cells.genes, cells=cells, min_overlap=min_overlap
         )
@@ -99,38 +82,14 @@ def fine_tune(
             matched.adapt_decoder(cells, run.seed)
             return matched
 
-        part = None if checkpoints is None else checkpoints.part("latent")
-        adapted_autoencoder = kept_autoencoder(part, cells.genes, adapted)
+        adapted_autoencoder = kept_autoencoder(checkpoints, cells.genes, adapted)
 
-        def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
-            prior = fit_prior(z_NKD, table, features=design.features, seed=run.seed)
-            prior = joined(prior, trained.population.prior, run.seed)
-            return with_references(Population.fit(z_NKD, table, prior), trained.population)
-
-        def make_flow(population: Population) -> AnchoredFlow:
-            return copy.deepcopy(trained.flow).train()
-
-        learned = Learner(cells, table, adapted_autoencoder, design, run, checkpoints).learn(
-            estimate,
-            make_flow,
-            {
-                **trained.trained_with,
-                "fine_tuned": {"from": trained.model_id, "genes": str(match), **run.to_dict()},
-            },
-            weight=trained.flow_weight,
-            # The trained flow has seen these; they do not say what it does with others.
-            never_hold_out=trained.population.prior.conditions,
+        fine_tuned = {"from": trained.model_id, "genes": str(match), **run.to_dict()}
+        trained_with = {**trained.trained_with, "fine_tuned": fine_tuned}
+        learned = learn(
+            cells, table, adapted_autoencoder, design, run, checkpoints, trained_with, trained
         )
     return with_what_was_known(learned, trained)
-
-
-def with_references(new: Population, earlier: Population) -> Population:
-    """Simple estimates from new cells, with contexts of before that these do not have."""
-    return replace(
-        new,
-        references={**earlier.references, **new.references},
-        factors={**earlier.factors, **new.factors},
-    )
 
 
 def with_what_was_known(new: Trained, earlier: Trained) -> Trained:

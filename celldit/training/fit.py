@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from celldit.calibration.fit import fit_calibrations
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.stacking import Verdict
 from celldit.compute import one_at_a_time, threads
-from celldit.conditions import Condition, ConditionTable
+from celldit.conditions import ConditionTable
 from celldit.conditions.depth import warn_unequal_depths
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.population import Population
@@ -21,23 +23,24 @@ from celldit.data.fields import Fields
 from celldit.data.store import CellStore
 from celldit.effects.contexts.baseline import warn_without_controls
 from celldit.effects.features.features import warn_uninformative
-from celldit.effects.fit_prior import fit_prior
+from celldit.effects.fit_prior import fit_prior, joined
 from celldit.effects.sharing import check_size
 from celldit.effects.tables.elsewhere import warn_of_tables
-from celldit.flow.anchored import AnchoredFlow, NetworkConfig, needs_views
+from celldit.flow.anchored import AnchoredFlow, NetworkConfig
 from celldit.latent.autoencoder import Autoencoder
+from celldit.latent.config import LatentConfig
 from celldit.latent.views import fit_views
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
-from celldit.training.autoencoder import fit_autoencoder, kept_autoencoder
+from celldit.tokenizers import tokenizer_from_config
 from celldit.training.design import Design, Run
 from celldit.training.devices.cuda import is_large
 from celldit.training.flow_stage import train_flow
 from celldit.training.latents import LatentFile, encoded_once
 from celldit.training.loop.finite import FiniteLoss
-from celldit.training.loop.trainer import quiet_lightning, trainer_defaults
-from celldit.training.noise_stage import fit_states_and_train
+from celldit.training.loop.trainer import listed, quiet_lightning, trainer_defaults
+from celldit.training.noise_stage import train_from_noise
 from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.time_stage import fit_time_course
 from celldit.training.trained import Trained
@@ -57,40 +60,57 @@ def train(cells: CellStore, design: Design, run: Run) -> Trained:
     check_size(table.conditions, design.fields.covariate_keys, bool(design.features))
     start = "new" if design.borrowed is None else design.borrowed.name
     holding = run.checkpoints(cells, design, start)
-    with one_at_a_time(), holding as checkpoints, threads(), quiet_lightning():
+    with one_at_a_time, holding as checkpoints, threads(), quiet_lightning():
         give_back()
         autoencoder = kept_autoencoder(
-            None if checkpoints is None else checkpoints.part("latent"),
-            cells.genes,
-            lambda: fit_autoencoder(cells, design, run.seed),
+            checkpoints, cells.genes, lambda: fit_autoencoder(cells, design, run.seed)
         )
         give_back()
-        views = views_for(design.network, autoencoder, cells, run.seed)
-
-        def estimate(z_NKD: torch.Tensor | LatentFile) -> Population:
-            loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
-            prior = fit_prior(
-                z_NKD,
-                table,
-                features=design.features,
-                tables=design.effects,
-                loadings_FG=loadings_FG,
-                seed=run.seed,
-            )
-            return Population.fit(z_NKD, table, prior)
-
-        def make_flow(population: Population) -> AnchoredFlow:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(run.seed)
-                shape = autoencoder.n_tokens, autoencoder.token_dim
-                return AnchoredFlow(*shape, design.network, views)
-
         trained_with = run.to_dict()
         if design.borrowed is not None:
             trained_with["autoencoder"] = design.borrowed.to_dict(cells.genes)
-        return Learner(cells, table, autoencoder, design, run, checkpoints).learn(
-            estimate, make_flow, trained_with
-        )
+        return learn(cells, table, autoencoder, design, run, checkpoints, trained_with)
+
+
+def fit_autoencoder(cells: CellStore, design: Design, seed: int) -> Autoencoder:
+    """Make the autoencoder of a new model, or take over the one that it borrows."""
+    if design.borrowed is not None:
+        return design.borrowed.fit(cells, seed)
+    autoencoder = Autoencoder.fit(cells, design.tokenizer.fit(cells), design.latent, seed)
+    autoencoder.round_weights()
+    return autoencoder
+
+
+def kept_autoencoder(
+    checkpoints: Checkpoints | None, genes: tuple[str, ...], make: Callable[[], Autoencoder]
+) -> Autoencoder:
+    """The autoencoder that a checkpoint holds, or one that is made and kept there; on the CPU."""
+    part = None if checkpoints is None else checkpoints.part("latent")
+    finished = None if part is None else part.finished()
+    if finished is None:
+        autoencoder = make()
+        if part is not None:
+            part.finish(
+                {
+                    "config": autoencoder.to_config(),
+                    "tokenizer": autoencoder.tokenizer.arrays(),
+                    "weights": autoencoder.state_dict(),
+                    "residual": autoencoder.decoder.hidden,
+                }
+            )
+        return autoencoder.cpu()
+    config = finished["config"]
+    autoencoder = Autoencoder(
+        tokenizer_from_config(config["tokenizer"], finished["tokenizer"]),
+        genes,
+        config["n_tokens"],
+        config["token_dim"],
+        LatentConfig(**config["config"]),
+        finished["residual"],
+    )
+    autoencoder.explained = config["explained"]
+    autoencoder.load_state_dict(finished["weights"])
+    return autoencoder.eval()
 
 
 def checked_table(cells: CellStore, fields: Fields) -> ConditionTable:
@@ -103,120 +123,138 @@ def checked_table(cells: CellStore, fields: Fields) -> ConditionTable:
     return table
 
 
-@dataclass(frozen=True, eq=False)
-class Learner:
-    """What is the same for a new model and one that goes on: all that follows the latent.
+def learn(
+    cells: CellStore,
+    table: ConditionTable,
+    autoencoder: Autoencoder,
+    design: Design,
+    run: Run,
+    checkpoints: Checkpoints | None,
+    trained_with: Mapping[str, Any],
+    earlier: Trained | None = None,
+) -> Trained:
+    """Learn all that follows the latent, for a new model and for one that goes on.
 
-    Attributes
+    Parameters
     ----------
-    cells, table
-        Training cells and their conditions.
-    autoencoder
-        Fitted.
+    cells, table, autoencoder
+        Training cells, their conditions, and the fitted latent.
     design, run
         What is trained, and how.
     checkpoints
         Where training keeps its state, and finds that of an earlier call; None for nowhere.
+    trained_with
+        For the model's record of its training.
+    earlier
+        The model that goes on; what it observed and learned is where the new one starts.
     """
+    weight = {} if earlier is None else earlier.flow_weight
+    if any(weight.values()):
+        # What these cells cannot judge is to use the network, so it learns all it can.
+        run = replace(run, config=replace(run.config, least_gain=0.0))
+    views = None if earlier else views_for(design.network, autoencoder, cells, run.seed)
 
-    cells: CellStore
-    table: ConditionTable
-    autoencoder: Autoencoder
-    design: Design
-    run: Run
-    checkpoints: Checkpoints | None
+    def make_flow() -> AnchoredFlow:
+        if earlier is not None:
+            return copy.deepcopy(earlier.flow).train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            shape = autoencoder.n_tokens, autoencoder.token_dim
+            return AnchoredFlow(*shape, design.network, views)
 
-    def learn(
-        self,
-        estimate: Callable[[torch.Tensor | LatentFile], Population],
-        make_flow: Callable[[Population], AnchoredFlow],
-        trained_with: Mapping[str, Any],
-        weight: Mapping[Extrapolation, float] | None = None,
-        never_hold_out: Sequence[Condition] = (),
-    ) -> Trained:
-        """Learn the rest.
+    watch = FiniteLoss(cells, None if checkpoints is None else checkpoints.folder)
+    callbacks = [*listed(run.trainer_arguments.get("callbacks")), watch]
+    arguments = {**run.trainer_arguments, "callbacks": callbacks}
+    with encoded_once(autoencoder, cells) as z_NKD:
+        watch.latents = z_NKD
+        give_back()
+        population = estimate(z_NKD, table, autoencoder, design, run.seed, earlier)
+        with torch.device("meta"):  # for its size alone
+            half = is_large(make_flow(), run.config.flow_batch)
 
-        Parameters
-        ----------
-        estimate
-            Makes the simple estimates from the latents of all cells.
-        make_flow
-            Makes the flow that training starts from.
-        trained_with
-            For the model's record of its training.
-        weight
-            Share of the network for kinds of extrapolation that trial runs cannot judge.
-        never_hold_out
-            Conditions that trial runs must not judge by.
-        """
-        cells, table, run, autoencoder = self.cells, self.table, self.run, self.autoencoder
-        if weight and any(weight.values()):
-            # What these cells cannot judge is to use the network, so it learns all it can.
-            run = replace(run, config=replace(run.config, least_gain=0.0))
-        folder = None if self.checkpoints is None else self.checkpoints.folder
-        watch = FiniteLoss(cells, folder)
-        arguments = watch.added_to(run.trainer_arguments)
-        with encoded_once(autoencoder, cells) as z_NKD:
-            watch.latents = z_NKD
-            give_back()
-            population = estimate(z_NKD)
-            with torch.device("meta"):  # for its size alone
-                half = is_large(make_flow(population), run.config.flow_batch)
+        def of_flow(stage: str) -> dict[str, Any]:
+            return trainer_defaults(arguments, stage, half=half)
 
-            def of_flow(stage: str) -> dict[str, Any]:
-                return trainer_defaults(arguments, stage, half=half)
-
-            flow, verdict, flow_history = train_flow(
-                lambda: make_flow(population),
-                z_NKD,
-                table,
-                population,
-                autoencoder.scale.detach().cpu(),
-                run,
-                of_flow,
-                checkpoints=self.checkpoints,
-                never_hold_out=never_hold_out,
-            )
-            course = fit_time_course(z_NKD, table, population, autoencoder, run)
-            states, state_N, noise_history = fit_states_and_train(
-                flow, z_NKD, table, population, run, watch, of_flow("noise")
-            )
-        weight = complete_weight(verdict, weight or {})
-        network = NetworkShare(flow, weight)
-        fitted = fit_calibrations(
-            cells,
+        flow, verdict, flow_history = train_flow(
+            make_flow,
+            z_NKD,
             table,
             population,
-            autoencoder,
-            states,
-            state_N,
-            run.seed,
-            network,
-            new_cells=run.config.new_cells,
-            scale=course.scale,
+            autoencoder.scale.detach().cpu(),
+            run,
+            of_flow,
+            checkpoints=checkpoints,
+            # An earlier flow has seen these; they do not say what it does with others.
+            never_hold_out=earlier.population.prior.conditions if earlier else (),
         )
-        warn_uninformative(self.design.features, population.prior.uninformative)
-        warn_of_tables(population.prior.elsewhere)
-        return Trained(
-            self.design.fields,
-            cells.genes,
-            autoencoder,
-            population,
-            flow,
-            weight,
-            dict(zip(table.conditions, table.counts.tolist(), strict=True)),
-            self.design.features,
-            trained_with,
-            {"flow": flow_history, "noise": noise_history},
-            fitted.calibration,
-            states,
-            fitted.new_cell_model,
-            fitted.control_rates,
-            fitted.mean_calibration,
-            fitted.temporal_means,
-            course,
-            model_id="",
+        course = fit_time_course(z_NKD, table, population, autoencoder, run)
+        states, state_N, noise_history = train_from_noise(
+            flow, z_NKD, table, population, run, watch, of_flow("noise")
         )
+    weight = complete_weight(verdict, weight)
+    fitted = fit_calibrations(
+        cells,
+        table,
+        population,
+        autoencoder,
+        states,
+        state_N,
+        run.seed,
+        NetworkShare(flow, weight),
+        new_cells=run.config.new_cells,
+        scale=course.scale,
+    )
+    warn_uninformative(design.features, population.prior.uninformative)
+    warn_of_tables(population.prior.elsewhere)
+    return Trained(
+        design.fields,
+        cells.genes,
+        autoencoder,
+        population,
+        flow,
+        weight,
+        dict(zip(table.conditions, table.counts.tolist(), strict=True)),
+        design.features,
+        trained_with,
+        {"flow": flow_history, "noise": noise_history},
+        fitted.calibration,
+        states,
+        fitted.new_cell_model,
+        fitted.control_rates,
+        fitted.mean_calibration,
+        fitted.temporal_means,
+        course,
+        model_id="",
+    )
+
+
+def estimate(
+    z_NKD: Tensor | LatentFile,
+    table: ConditionTable,
+    autoencoder: Autoencoder,
+    design: Design,
+    seed: int,
+    earlier: Trained | None,
+) -> Population:
+    """Simple estimates from latents of all cells, beside those of an earlier model."""
+    loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
+    prior = fit_prior(
+        z_NKD,
+        table,
+        features=design.features,
+        tables=design.effects,
+        loadings_FG=loadings_FG,
+        seed=seed,
+    )
+    if earlier is None:
+        return Population.fit(z_NKD, table, prior)
+    before = earlier.population
+    own = Population.fit(z_NKD, table, joined(prior, before.prior, seed))
+    return replace(
+        own,
+        references={**before.references, **own.references},
+        factors={**before.factors, **own.factors},
+    )
 
 
 def complete_weight(
@@ -238,7 +276,7 @@ def views_for(
     network: NetworkConfig, autoencoder: Autoencoder, cells: CellStore, seed: int
 ) -> TokenViews | None:
     """What the network's tokens see of the latent; None for a network that reads slices of it."""
-    if not isinstance(network, DiTConfig) or not needs_views(network):
+    if not isinstance(network, DiTConfig) or network.tokens == "latent":
         return None
     if network.tokens == "random":
         n_dims = autoencoder.n_tokens * autoencoder.token_dim

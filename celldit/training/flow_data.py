@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from celldit.flow.anchored import FlowCondition
+from celldit.conditions.embedding import ConditionEmbedding
+from celldit.flow.anchored import FlowCondition, to_device
 from celldit.flow.coupling import resolve_coupling
-from celldit.flow.transfer import to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import rank_and_world
 from celldit.training.latents import LatentFile
@@ -45,7 +45,7 @@ class FlowBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FlowTables:
-    """All that stage two needs: cells by condition, and the prior's estimates, which are in memory.
+    """Cells of C conditions, and the prior's estimates of them, which are in memory.
 
     Attributes
     ----------
@@ -57,17 +57,14 @@ class FlowTables:
         Where each condition's cells begin in that order, and how many there are, shape (C,).
     controls
         Where pairs of each condition start.
-    effects, positions
-        Estimates with the condition's own cells and, second, without: shape (2, C, K, D).
-    sds
-        Their standard deviations in units of the spread between cells, shape (2, C).
+    embedding
+        Estimates of all conditions with their own cells and, in C further rows, without.
     factors
         Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
     unit_K
         Size of each latent token in units of log expression, in which distances are measured.
-    weight
-        How often each condition is drawn, up to a constant, shape (C,); by default the square root
-        of its cells.
+    weight_C
+        How often each condition is drawn, up to a constant.
     offsets
         Where controls of other contexts stand in, from them to where its own would lie, shape
         (C, K, D); None where they do nowhere.
@@ -78,19 +75,12 @@ class FlowTables:
     first: np.ndarray
     size: np.ndarray
     controls: PairedControls
-    effects: Tensor
-    positions: Tensor
-    sds: Tensor
+    embedding: ConditionEmbedding
     factors: Tensor
     factor_row: np.ndarray
     unit_K: Tensor
-    weight: np.ndarray | None = None
+    weight_C: np.ndarray
     offsets: Tensor | None = None
-
-    @property
-    def weight_C(self) -> np.ndarray:
-        """How often each condition is drawn, up to a constant."""
-        return np.sqrt(self.size) if self.weight is None else self.weight
 
     @property
     def is_paired_C(self) -> np.ndarray:
@@ -107,36 +97,15 @@ class FlowTables:
     ) -> FlowCondition:
         """What the network is told of B cells of these conditions.
 
-        Parameters
-        ----------
-        crossed_B
-            Whether by the estimate without the condition's own cells, bool.
-        condition_B, withheld_B
-            The conditions, and whether nothing is told of them (for guidance), bool.
-        from_noise
-            Whether they start at noise, about the estimated position.
+        Crossed cells (bool) have the estimate without the condition's own cells; of withheld ones
+        (bool) nothing is told, for guidance; those from noise start about the estimated position.
         """
-        row_B = torch.from_numpy(condition_B)
-        at = torch.from_numpy(crossed_B.astype(np.int64)), row_B
-        position_BKD = self.positions[at]
-        return FlowCondition(
-            self.effects[at],
-            position_BKD if from_noise else torch.zeros_like(position_BKD),
-            self.sds[at],
-            torch.full((len(row_B),), from_noise),
-            torch.from_numpy(withheld_B),
-        )
+        row_B = condition_B + len(self.size) * crossed_B
+        told = self.embedding.conditioning(row_B, from_noise=from_noise)
+        return replace(told, withheld_B=torch.from_numpy(withheld_B))
 
     def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
-        """The same with a row for each condition and state, for the flow from noise.
-
-        Parameters
-        ----------
-        table, states
-            Conditions of all cells, and the states that cells may be in.
-        state_N
-            State of each cell.
-        """
+        """The same with a row for each condition and state of N cells, for the flow from noise."""
         at = np.argsort(table.index[self.order] * len(states) + state_N[self.order], kind="stable")
         order = self.order[at]
         pairs = np.stack([table.index[order], state_N[order]], axis=1)
@@ -146,16 +115,19 @@ class FlowTables:
         centres_CF = np.stack([states.centre(condition) for condition in table.conditions])
         away_RF = states.offsets_SF[state_R] - centres_CF[of_R]
         away_RKD = torch.from_numpy(away_RF.astype(np.float32)).view(-1, *self.z_NKD.shape[1:])
-        row = torch.from_numpy(of_R)
+        row = torch.from_numpy(np.r_[of_R, of_R + len(self.size)])
+        told = self.embedding
         return FlowTables(
             self.z_NKD,
             order,
             begins,
             size,
             PairedControls((), np.full(len(size), -1)),
-            self.effects[:, row],
-            self.positions[:, row] + away_RKD,
-            self.sds[:, row],
+            ConditionEmbedding(
+                told.effects_QKD[row],
+                told.positions_QKD[row] + away_RKD.repeat(2, 1, 1),
+                told.sds_Q[row],
+            ),
             torch.from_numpy(states.factors_SFF.astype(np.float32)),
             state_R,
             self.unit_K,
@@ -170,18 +142,9 @@ def make_tables(
     population: Population,
     unit_K: Tensor,
 ) -> FlowTables:
-    """Lay out the training rows by condition and look up every estimate once.
+    """Lay out the training rows among N cells by condition and look up every estimate once.
 
-    Parameters
-    ----------
-    z_NKD
-        Latents of N cells.
-    rows
-        Those to train on.
-    table, population
-        Conditions of the N cells, and the simple estimates.
-    unit_K
-        Size of each latent token in units of log expression.
+    `unit_K` is the size of each latent token in units of log expression.
     """
     order = rows[np.argsort(table.index[rows], kind="stable")]
     size = np.bincount(table.index[rows], minlength=len(table))
@@ -199,8 +162,9 @@ def make_tables(
             continue
         crossed[row[condition]] = left_out.mean[i]
         crossed_sd[row[condition]] = left_out.sd[i]
-    effects = torch.from_numpy(np.stack([estimate.effect, crossed])).view(2, -1, *shape)
+    effects = torch.from_numpy(np.concatenate([estimate.effect, crossed])).view(-1, *shape)
     base = torch.from_numpy(estimate.position - estimate.effect).view(-1, *shape)
+    sds = torch.from_numpy(np.concatenate([estimate.sd, crossed_sd]))
     offset_CF = population.offset(table)
     strata = sorted({c.stratum for c in table.conditions}, key=str)
     place = {key: i for i, key in enumerate(strata)}
@@ -211,13 +175,12 @@ def make_tables(
         first,
         size,
         PairedControls.of_table(table, rows),
-        effects,
-        base + effects,
-        torch.from_numpy(np.stack([estimate.sd, crossed_sd])),
+        ConditionEmbedding(effects, base.repeat(2, 1, 1) + effects, sds),
         torch.from_numpy(factors),
         np.array([place[c.stratum] for c in table.conditions]),
         unit_K,
-        offsets=None if offset_CF is None else torch.from_numpy(offset_CF).view(-1, *shape),
+        np.sqrt(size),
+        None if offset_CF is None else torch.from_numpy(offset_CF).view(-1, *shape),
     )
 
 
@@ -230,7 +193,7 @@ class PairedControls:
     of
         For each stratum, positions of the control cells and the cumulative weight of each.
     stratum_C
-        Stratum of each condition; empty for a control.
+        Stratum of each condition; -1 for a control, and where there are none.
     """
 
     of: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -244,19 +207,15 @@ class PairedControls:
         strata = Strata.of_table(table)
         is_row = np.zeros(len(table.index), dtype=bool)
         is_row[rows] = True
-        found: list[tuple[np.ndarray, np.ndarray]] = []
-        place: dict[StratumKey, int] = {}
+        found: dict[StratumKey, tuple[np.ndarray, np.ndarray]] = {}
         for key in strata.of:
             cells, weight = strata.cells(key)
             kept = is_row[cells]
             if kept.any():
-                place[key] = len(found)
-                found.append((cells[kept], np.cumsum(weight[kept]) / weight[kept].sum()))
-        stratum_C = np.full(len(table), -1)
-        for i, condition in enumerate(table.conditions):
-            if not condition.is_control:
-                stratum_C[i] = place.get(condition.stratum, -1)
-        return cls(tuple(found), stratum_C)
+                found[key] = cells[kept], np.cumsum(weight[kept]) / weight[kept].sum()
+        place = {key: i for i, key in enumerate(found)}
+        of_C = [-1 if c.is_control else place.get(c.stratum, -1) for c in table.conditions]
+        return cls(tuple(found.values()), np.array(of_C))
 
     def draw(self, rng: np.random.Generator, condition_B: np.ndarray) -> np.ndarray:
         """Positions of a control of each condition, int64, shape (B,)."""
@@ -319,14 +278,11 @@ class FlowBatches(IterableDataset[FlowBatch]):
         first, self.first = self.first, 0
         self.epoch += 1
         rank, world = rank_and_world() if self.shared_out else (0, 1)
+        draw = self._from_noise if self.at_noise else self._paired
         for i in range(self.config.flow_steps_per_epoch):
-            batch = self.draw(rng, generator)
+            batch = draw(rng, generator)
             if i >= first:
                 yield batch if world == 1 else batch.share(rank, world)
-
-    def draw(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
-        """Draw one batch."""
-        return self._from_noise(rng, generator) if self.at_noise else self._paired(rng, generator)
 
     def _paired(self, rng: np.random.Generator, generator: torch.Generator) -> FlowBatch:
         """Controls moved by the estimated effect, and cells of the condition."""

@@ -22,29 +22,23 @@ from celldit.calibration.stacking import (
     stack,
     stack_courses,
 )
-from celldit.flow import LinearPath, stratified_times, velocity_loss
-from celldit.flow.anchored import AnchoredFlow
+from celldit.flow import on_path, stratified_times, velocity_loss
+from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
-from celldit.training.flow_data import (
-    FlowBatch,
-    FlowBatches,
-    FlowTables,
-    make_tables,
-)
+from celldit.training.flow_data import FlowBatch, FlowBatches, make_tables
 from celldit.training.latents import LatentFile
-from celldit.training.loop.clipping import clip_norm_
 from celldit.training.loop.moving_average import MovingAverage
-from celldit.training.loop.schedule import warm_cosine
-from celldit.training.saving.resume import ResumableLoader, run_stage
+from celldit.training.loop.steps import clip_norm_, warm_cosine
+from celldit.training.saving.resume import run_stage
 from celldit.training.trials import hold_out, make_trials
 
 if TYPE_CHECKING:
     from celldit.conditions import Condition, ConditionTable
     from celldit.conditions.population import Population
     from celldit.training.design import Run
-    from celldit.training.saving.checkpoints import Checkpoints, Part
+    from celldit.training.saving.checkpoints import Checkpoints
 
 
 LEAST_CELLS = 8
@@ -70,7 +64,6 @@ class FlowStage(pl.LightningModule):
         self.flow, self.trials, self.config = flow, trials, config
         self.n_epochs, self.n_steps, self.may_stop = n_epochs, n_steps, may_stop
         self.ema = MovingAverage(flow, config.ema_decay)
-        self.path = LinearPath()
         self.velocity: Callable[..., Tensor] = flow.forward
         self.in_shards = False
         self.course: list[list[TrialError]] = []
@@ -107,10 +100,10 @@ class FlowStage(pl.LightningModule):
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
         # Every process draws the times of the whole batch, so that together they cover [0, 1].
-        t_B = stratified_times(self.config.flow_batch, batch.x0_BKD.device)[rank::world]
-        sample = self.path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
-        velocity = self.velocity(sample.x_t, sample.t, batch.condition)
-        loss = velocity_loss(velocity, sample.velocity)
+        times_B = stratified_times(self.config.flow_batch)
+        t_B = to_device(times_B, batch.x0_BKD.device)[rank::world]
+        x_BKD, target_BKD = on_path(batch.x0_BKD, batch.x1_BKD, t_B)
+        loss = velocity_loss(self.velocity(x_BKD, t_B, batch.condition), target_BKD)
         self.log("velocity_error", loss, prog_bar=True, batch_size=len(t_B))
         if world == 1:
             return loss
@@ -251,9 +244,33 @@ def train_flow(
         return make_flow().eval(), Verdict({}, {}, {}), []
     config = _with_enough_cells(config, table)
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
-    every_cell = np.arange(len(z_NKD))
     known = set(never_hold_out)
     candidates = [c for c in population.prior.conditions if c not in known]
+
+    def run_once(
+        part: str, title: str, rows: np.ndarray, basis: Population, trials: list[Trial], first: bool
+    ) -> dict[str, Any]:
+        """Train on some rows; the first run may stop half way where it promises nothing."""
+        arguments = trainer_arguments(title)
+        steps = -(-config.flow_steps_per_epoch // arguments.get("accumulate_grad_batches", 1))
+        stage = FlowStage(make_flow(), trials, config, n_epochs, n_epochs * steps, may_stop=first)
+        kept = None if checkpoints is None else checkpoints.part(part)
+        run_stage(
+            stage,
+            FlowBatches(make_tables(z_NKD, rows, table, basis, unit_K), config, seed),
+            n_epochs=n_epochs,
+            seed=seed,
+            trainer_arguments=arguments,
+            part=kept,
+        )
+        result = {"course": _written(stage.course), "flow": stage.averaged_weights()}
+        if kept is not None:
+            kept.finish(result)
+        return result
+
+    def finished_before(part: str) -> dict[str, Any] | None:
+        return None if checkpoints is None else checkpoints.part(part).finished()
+
     courses: list[list[list[TrialError]]] = []
     tried: list[Condition] = []
     last: dict[str, Any] = {}
@@ -262,40 +279,18 @@ def train_flow(
         rng = np.random.default_rng([seed, trial])
         held_out = hold_out(candidates, config.held_out_conditions, rng, never_hold_out, tried)
         tried += held_out
-        part = None if checkpoints is None else checkpoints.part(f"flow-trial-{trial + 1}")
-        finished = None if part is None else part.finished()
+        name = f"flow-trial-{trial + 1}"
+        finished = finished_before(name)
         if finished is None:
             of_held_out = np.array([c in set(held_out) for c in table.conditions])[table.index]
             apart = (rng.random(len(z_NKD)) < config.held_out_cells) & ~is_control
             apart |= of_held_out
-            trials = make_trials(
-                z_NKD,
-                table,
-                population,
-                held_out,
-                np.flatnonzero(apart),
-                rng,
-                unit_K,
-            )
+            rows = np.flatnonzero(apart)
+            trials = make_trials(z_NKD, table, population, held_out, rows, rng, unit_K)
             if not trials:
                 break
-            reduced = population.without(held_out)
-            tables = make_tables(z_NKD, every_cell[~apart], table, reduced, unit_K)
-            arguments = trainer_arguments(f"flow, trial {trial + 1}")
-            stage = _run(
-                make_flow(),
-                tables,
-                config,
-                n_epochs,
-                seed,
-                arguments,
-                part,
-                trials,
-                first=not trial,
-            )
-            finished = {"course": _written(stage.course), "flow": stage.averaged_weights()}
-            if part is not None:
-                part.finish(finished)
+            basis, rows = population.without(held_out), np.flatnonzero(~apart)
+            finished = run_once(name, f"flow, trial {trial + 1}", rows, basis, trials, not trial)
         last = finished
         courses.append(_read(finished["course"]))
         hopeless = best_gain([e for run in courses for e in run[-1]]) < config.least_gain
@@ -305,21 +300,12 @@ def train_flow(
     verdict = verdicts[-1] if verdicts else Verdict({}, {}, {})
     if hopeless:
         verdict = verdict.without_network()
-    flow = make_flow()
-    if courses and config.least_gain and not verdict.uses_network:
-        flow.load_state_dict(last["flow"])
-    else:
-        part = None if checkpoints is None else checkpoints.part("flow")
-        finished = None if part is None else part.finished()
-        if finished is None:
-            tables = make_tables(z_NKD, every_cell, table, population, unit_K)
-            arguments = trainer_arguments("flow")
-            stage = _run(flow, tables, config, n_epochs, seed, arguments, part)
-            flow = make_flow()  # what was trained may be in shards
-            finished = {"flow": stage.averaged_weights()}
-            if part is not None:
-                part.finish(finished)
-        flow.load_state_dict(finished["flow"])
+    if not courses or not config.least_gain or verdict.uses_network:
+        last = finished_before("flow") or run_once(
+            "flow", "flow", np.arange(len(z_NKD)), population, [], False
+        )
+    flow = make_flow()  # what was trained may be in shards
+    flow.load_state_dict(last["flow"])
     looks = [e for e in range(1, n_epochs + 1) if e % LOOK_EVERY == 0 or e == n_epochs]
     history = [
         {"epoch": float(epoch), **{str(kind): ratio for kind, ratio in verdict.in_full.items()}}
@@ -341,33 +327,3 @@ def _with_enough_cells(config: TrainingConfig, table: ConditionTable) -> Trainin
         stacklevel=3,
     )
     return replace(config, coupling="independent")
-
-
-def _run(
-    flow: AnchoredFlow,
-    tables: FlowTables,
-    config: TrainingConfig,
-    n_epochs: int,
-    seed: int,
-    trainer_arguments: dict[str, Any],
-    part: Part | None,
-    trials: Sequence[Trial] = (),
-    *,
-    first: bool = False,
-) -> FlowStage:
-    """One run; the first may stop half way where it promises nothing."""
-    accumulated = trainer_arguments.get("accumulate_grad_batches", 1)
-    steps_per_epoch = -(-config.flow_steps_per_epoch // accumulated)
-    n_steps = n_epochs * steps_per_epoch
-    stage = FlowStage(flow, list(trials), config, n_epochs, n_steps, may_stop=first)
-    batches = FlowBatches(tables, config, seed)
-    run_stage(
-        stage,
-        ResumableLoader(batches, batch_size=None),
-        batches,
-        n_epochs=n_epochs,
-        seed=seed,
-        trainer_arguments=trainer_arguments,
-        part=part,
-    )
-    return stage

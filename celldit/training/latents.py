@@ -75,16 +75,9 @@ def _as_numpy(index: np.ndarray | Tensor | slice) -> np.ndarray | slice:
 def encoded_once(
     autoencoder: Autoencoder, cells: CellStore, folder: Path | None = None
 ) -> Iterator[Tensor | LatentFile]:
-    """Encode all cells; those on disk into a temporary file that goes when the context ends.
+    """Encode all N cells; those on disk into a temporary file that goes when the context ends.
 
-    Parameters
-    ----------
-    autoencoder
-        Trained.
-    cells
-        N cells.
-    folder
-        Where the file may lie; None for the system's folder for temporary files (``TMPDIR``).
+    It lies in `folder`, by default the system's for temporary files (``TMPDIR``).
 
     Yields
     ------

@@ -14,8 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,16 +23,15 @@ from torch import Tensor
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.flow import LinearPath, stratified_times, velocity_loss
-from celldit.flow.anchored import AnchoredFlow, matched_velocity
-from celldit.flow.path import PathSample
+from celldit.flow import on_path, stratified_times, velocity_loss
+from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import device_of
-from celldit.training.flow_data import FlowBatch, FlowBatches, FlowTables, make_tables
+from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
-from celldit.training.loop.clipping import clip_norm_
 from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.moving_average import MovingAverage
+from celldit.training.loop.steps import clip_norm_
 from celldit.training.loop.trainer import halves_on_cuda
 
 if TYPE_CHECKING:
@@ -43,10 +41,18 @@ if TYPE_CHECKING:
 MIN_CELLS = 10
 N_JUDGED = 2_048
 EMA_DECAY = 0.99
-CPU = torch.device("cpu")
 
 
-def fit_states_and_train(
+class _Judged(NamedTuple):
+    """Points on the paths to held-out cells and their velocities, the same for every look."""
+
+    x_BKD: Tensor
+    t_B: Tensor
+    condition: FlowCondition
+    velocity_BKD: Tensor
+
+
+def train_from_noise(
     flow: AnchoredFlow,
     z_NKD: Tensor | LatentFile,
     table: ConditionTable,
@@ -59,87 +65,36 @@ def fit_states_and_train(
 
     Parameters
     ----------
-    flow, z_NKD, table, population, watch
-        As for :func:`train_from_noise`.
+    flow
+        Trained from control cells, which is not changed; it learns in place, on weights apart, and
+        comes back to the CPU.
+    z_NKD, table, population
+        Latents of the N training cells, their conditions, and the simple estimates.
     run
-        Settings, bound on the epochs, and seed.
+        Settings, bound on the epochs, and seed of states, held-out cells and pairs. No epochs leave
+        a network that was trained before as it is, and one that was not without a say.
+    watch
+        Stops training at a loss that is not finite.
     trainer_arguments
         Of Lightning's Trainer, of which device and precision are taken.
 
     Returns
     -------
     states, state_N, history
-        States that cells may be in, that of each cell, and what :func:`train_from_noise` returns.
-    """
-    states = States.fit(z_NKD, table, population, run.seed)
-    state_N = states.assign(z_NKD, table, population, run.seed)
-    history = train_from_noise(
-        flow,
-        z_NKD,
-        table,
-        population,
-        states,
-        state_N,
-        run.config,
-        max_epochs=run.max_epochs,
-        seed=run.seed,
-        watch=watch,
-        device=device_of(trainer_arguments),
-        half=halves_on_cuda(trainer_arguments),
-    )
-    return states, state_N, history
-
-
-def train_from_noise(
-    flow: AnchoredFlow,
-    z_NKD: Tensor | LatentFile,
-    table: ConditionTable,
-    population: Population,
-    states: States,
-    state_N: np.ndarray,
-    config: TrainingConfig,
-    *,
-    max_epochs: int | None,
-    seed: int,
-    watch: FiniteLoss,
-    device: torch.device = CPU,
-    half: bool = False,
-) -> list[dict[str, float]]:
-    """Train what starts at noise, in place, on weights apart.
-
-    Parameters
-    ----------
-    flow
-        Trained from both sources; what starts at control cells is not changed.
-    z_NKD, table, population
-        Latents of the N training cells, their conditions, and the simple estimates.
-    states, state_N
-        States that cells may be in, and that of each cell.
-    config
-        Settings; ``noise_epochs`` bounds the epochs. 0 leaves a network that was trained before as
-        it is, and one that was not without a say.
-    max_epochs
-        A further bound.
-    seed
-        Of the held-out cells and the pairs.
-    watch
-        Stops training at a loss that is not finite.
-    device
-        Where to compute; the flow comes back to the CPU.
-    half
-        Whether velocities are computed in bfloat16.
-
-    Returns
-    -------
-    list of dict
-        For each epoch, the velocity error on the held-out cells, and that of the anchor alone.
+        States that cells may be in, and that of each cell; for each epoch, the velocity error on
+        the held-out cells, and that of the anchor alone.
 
     Raises
     ------
     TrainingError
         If a loss is not finite.
     """
-    n_epochs = n_noise_epochs(config, max_epochs)
+    config, seed = run.config, run.seed
+    states = States.fit(z_NKD, table, population, seed)
+    state_N = states.assign(z_NKD, table, population, seed)
+    n_epochs = config.noise_epochs if config.new_cells else 0
+    if run.max_epochs is not None:
+        n_epochs = min(run.max_epochs, n_epochs)
     if flow.from_noise is None:
         flow.part_ways()
         flow.noise_trust.fill_(0.0)
@@ -148,14 +103,16 @@ def train_from_noise(
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
     if n_epochs == 0 or not apart_N.any():
         flow.cpu()
-        return []
-    rows = np.arange(len(z_NKD))
+        return states, state_N, []
     unit_K = torch.ones(z_NKD.shape[1])
     held_out, learned = (
-        make_tables(z_NKD, own, table, population, unit_K).by_state(table, states, state_N)
-        for own in (rows[apart_N], rows[~apart_N])
+        make_tables(z_NKD, np.flatnonzero(own_N), table, population, unit_K).by_state(
+            table, states, state_N
+        )
+        for own_N in (apart_N, ~apart_N)
     )
-    judged = _judged(held_out, config, seed).to(device)
+    device, half = device_of(trainer_arguments), halves_on_cuda(trainer_arguments)
+    judged = _judged(held_out, config, seed, device)
     # Too short to be shared out: of several processes each does all of it, to the same end.
     batches = FlowBatches(learned, config, seed, at_noise=True, shared_out=False)
     flow.to(device)
@@ -186,10 +143,11 @@ def train_from_noise(
     flow.eval()
     flow.noise_trust.fill_(_best_share(flow, judged))
     flow.cpu()
-    return [
+    history = [
         {"epoch": float(i + 1), "held_out_error": error, "before": errors[0]}
         for i, error in enumerate(errors[1:])
     ]
+    return states, state_N, history
 
 
 def _one_epoch(
@@ -201,7 +159,6 @@ def _one_epoch(
     watch: FiniteLoss,
     half: bool,
 ) -> None:
-    path = LinearPath()
     flow.train()
     device = flow.device
     network = flow.from_noise
@@ -209,19 +166,13 @@ def _one_epoch(
     # Of these weights alone: the others may still hold gradients of the stage before.
     weights = list(network.parameters())
     for batch in (batch.to(device) for batch in batches):
-        t_B = stratified_times(len(batch.x0_BKD), device)
-        sample = path.sample(batch.x0_BKD, batch.x1_BKD, t_B)
+        t_B = to_device(stratified_times(len(batch.x0_BKD)), device)
+        x_BKD, target_BKD = on_path(batch.x0_BKD, batch.x1_BKD, t_B)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-            velocity = flow(sample.x_t, sample.t, batch.condition)
-        loss = velocity_loss(velocity.float(), sample.velocity)
+            velocity = flow(x_BKD, t_B, batch.condition)
+        loss = velocity_loss(velocity.float(), target_BKD)
         # One step of the schedule was made for each batch so far.
-        watch.check(
-            loss,
-            "noise",
-            schedule.last_epoch,
-            partial(watch.names_of, batch.x1_BKD),
-            rate="flow_rate",
-        )
+        watch.check(loss, schedule.last_epoch, batch, "noise")
         optimizer.zero_grad()
         loss.backward()
         clip_norm_(weights, 1.0)
@@ -231,41 +182,30 @@ def _one_epoch(
     flow.eval()
 
 
-def _judged(tables: FlowTables, config: TrainingConfig, seed: int) -> FlowBatch:
-    """Pairs of held-out cells with noise, the same for every look."""
+def _judged(tables: FlowTables, config: TrainingConfig, seed: int, device: torch.device) -> _Judged:
+    """Pairs of held-out cells with noise at times spread evenly over (0, 1)."""
     settings = replace(config, flow_batch=N_JUDGED, cross_fit=0.0, drop_condition=0.0)
-    return next(iter(FlowBatches(tables, settings, seed, at_noise=True, shared_out=False)))
-
-
-@torch.no_grad()
-def _error(flow: AnchoredFlow, judged: FlowBatch) -> float:
-    sample, t_B = _sample_at_all_times(judged)
-    velocity = flow(sample.x_t, t_B, judged.condition)
-    return float(velocity_loss(velocity, sample.velocity))
-
-
-@torch.no_grad()
-def _best_share(flow: AnchoredFlow, judged: FlowBatch) -> float:
-    """The share of what was learned beyond the anchor that suits held-out cells best."""
-    sample, t_B = _sample_at_all_times(judged)
-    anchor_BKD = matched_velocity(sample.x_t, t_B, judged.condition.position_BKD)
-    learned_BKD = flow(sample.x_t, t_B, judged.condition) - anchor_BKD
-    lacking_BKD = sample.velocity - anchor_BKD
-    size = float((learned_BKD**2).sum())
-    return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0
-
-
-def _sample_at_all_times(judged: FlowBatch) -> tuple[PathSample, Tensor]:
-    """Points on the paths of the judged pairs, at times spread evenly over (0, 1)."""
+    drawn = next(iter(FlowBatches(tables, settings, seed, at_noise=True, shared_out=False)))
     t_B = (torch.arange(N_JUDGED) + 0.5) / N_JUDGED
     # Times go round the conditions, which are not in random order within a batch.
-    t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))]
-    t_B = t_B.to(judged.x0_BKD.device)
-    return LinearPath().sample(judged.x0_BKD, judged.x1_BKD, t_B), t_B
+    t_B = t_B[torch.randperm(N_JUDGED, generator=torch.Generator().manual_seed(0))].to(device)
+    batch = drawn.to(device)
+    x_BKD, velocity_BKD = on_path(batch.x0_BKD, batch.x1_BKD, t_B)
+    return _Judged(x_BKD, t_B, batch.condition, velocity_BKD)
 
 
-def n_noise_epochs(config: TrainingConfig, max_epochs: int | None) -> int:
-    """Most epochs of this stage."""
-    if not config.new_cells:
-        return 0
-    return config.noise_epochs if max_epochs is None else min(max_epochs, config.noise_epochs)
+@torch.no_grad()
+def _error(flow: AnchoredFlow, judged: _Judged) -> float:
+    velocity_BKD = flow(judged.x_BKD, judged.t_B, judged.condition)
+    return float(velocity_loss(velocity_BKD, judged.velocity_BKD))
+
+
+@torch.no_grad()
+def _best_share(flow: AnchoredFlow, judged: _Judged) -> float:
+    """The share of what was learned beyond the anchor that suits held-out cells best."""
+    x_BKD, t_B, condition, velocity_BKD = judged
+    anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
+    learned_BKD = flow(x_BKD, t_B, condition) - anchor_BKD
+    lacking_BKD = velocity_BKD - anchor_BKD
+    size = float((learned_BKD**2).sum())
+    return min(max(float((learned_BKD * lacking_BKD).sum()) / size, 0.0), 1.0) if size else 0.0

@@ -29,9 +29,8 @@ from celldit.flow.coupling import Coupling, OptimalTransportCoupling, Unbalanced
 from celldit.flow.losses import energy_distance_loss
 from celldit.flow.time import TimeFlow
 from celldit.latent.autoencoder import Autoencoder
-from celldit.progress import speaks
+from celldit.progress import counted, quietly, speaks
 from celldit.training.design import Run
-from celldit.training.loop.progress import steps_shown
 
 log = logging.getLogger("celldit")
 
@@ -151,16 +150,17 @@ def _train(
     optimizer = torch.optim.AdamW(flow.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=n_steps)
     unit_F = size_F / size_F.square().mean().sqrt()
-    for _ in steps_shown("through time", n_steps, shown=shown):
-        batch = [_drawn(step, *own, -(-BATCH // len(steps)), generator)
-                 for step, own in zip(steps, sets, strict=True)]  # fmt: skip
-        y_BF, u_B, context_B, velocity_BF = (torch.cat(x) for x in zip(*batch, strict=True))
-        error_BF = (flow(y_BF, u_B, context_B) - velocity_BF) * unit_F
-        optimizer.zero_grad()
-        error_BF.square().mean().backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    with quietly(not shown):
+        for _ in counted(range(n_steps), "training through time", "steps"):
+            batch = [_drawn(step, *own, -(-BATCH // len(steps)), generator)
+                     for step, own in zip(steps, sets, strict=True)]  # fmt: skip
+            y_BF, u_B, context_B, velocity_BF = (torch.cat(x) for x in zip(*batch, strict=True))
+            error_BF = (flow(y_BF, u_B, context_B) - velocity_BF) * unit_F
+            optimizer.zero_grad()
+            error_BF.square().mean().backward()
+            torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
     return flow.eval()
 
 
@@ -198,37 +198,22 @@ def _drawn(
 
 def _choose_weight(flow: TimeFlow, steps: list[_Step], size_F: Tensor) -> None:
     """Use as much of the network as helps the cells that were held out, to and fro."""
-    error = []
+    errors = []
     for weight in WEIGHTS:
         flow.weight.fill_(weight)
-        error.append(
-            np.mean(
-                [
-                    _distance(flow, step.context, *ends, size_F)
-                    for step in steps
-                    for ends in (
-                        (step.start, step.end, step.early_apart, step.late_apart),
-                        (step.end, step.start, step.late_apart, step.early_apart),
-                    )
-                ]
-            )
-        )
-    least = int(np.argmin(error))
-    worth_it = error[least] < (1 - GAIN) * error[0]
+        both = [_distance(flow, step, size_F, back) for step in steps for back in (False, True)]
+        errors.append(np.mean(both))
+    least = int(np.argmin(errors))
+    worth_it = errors[least] < (1 - GAIN) * errors[0]
     flow.weight.fill_(WEIGHTS[least] if worth_it else 0.0)
 
 
-def _distance(
-    flow: TimeFlow,
-    context: int,
-    start: float,
-    end: float,
-    cells: Tensor,
-    truth: Tensor,
-    size_F: Tensor,
-) -> float:
+def _distance(flow: TimeFlow, step: _Step, size_F: Tensor, back: bool) -> float:
+    """Energy distance of held-out cells, sent from one time of a step to the other, to those."""
+    ends = (step.start, step.early_apart), (step.end, step.late_apart)
+    (start, cells), (end, truth) = ends[::-1] if back else ends
     n = len(cells)
     moved = flow.move(
-        cells, torch.full((n,), start), torch.full((n,), end), torch.full((n,), context)
+        cells, torch.full((n,), start), torch.full((n,), end), torch.full((n,), step.context)
     )
     return float(energy_distance_loss(moved * size_F, truth * size_F))

@@ -92,10 +92,8 @@ def hold_out(
 
     Parameters
     ----------
-    conditions
-        The perturbed conditions of training.
-    share
-        Of the conditions.
+    conditions, share
+        The perturbed conditions of training, and the share of them to hold out.
     rng
         Of the choice.
     always_known

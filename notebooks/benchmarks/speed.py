@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from cost import cost_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from celldit.conditions.embedding import ConditionEmbedding
 from celldit.flow import resolve_solver
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.nn.dit import DiTConfig
-from celldit.nn.sizes import cost_of
 from celldit.nn.views import TokenViews
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network
@@ -143,7 +144,7 @@ def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
     """Conditions and latents as stage two has them."""
     generator = torch.Generator().manual_seed(0)
     size = np.full(N_CONDITIONS, N_CELLS // N_CONDITIONS)
-    effects = torch.randn(2, N_CONDITIONS, n_tokens, token_dim, generator=generator)
+    effects = torch.randn(2 * N_CONDITIONS, n_tokens, token_dim, generator=generator)
     return FlowTables(
         torch.randn(N_CELLS, n_tokens, token_dim, generator=generator),
         np.arange(N_CELLS),
@@ -153,13 +154,13 @@ def make_tables(n_tokens: int, token_dim: int) -> FlowTables:
             ((np.arange(size[0]), np.arange(1, size[0] + 1) / size[0]),),
             np.zeros(N_CONDITIONS, dtype=np.int64),
         ),
-        effects,
-        effects.clone(),
-        torch.rand(2, N_CONDITIONS, generator=generator),
+        ConditionEmbedding(
+            effects, effects.clone(), torch.rand(2 * N_CONDITIONS, generator=generator)
+        ),
         torch.eye(n_tokens * token_dim)[None],
         np.zeros(N_CONDITIONS, dtype=np.int64),
-        torch.zeros(N_CONDITIONS, dtype=torch.int64),
         torch.ones(n_tokens),
+        np.sqrt(size),
     )
 
 

@@ -24,7 +24,7 @@ from speed import (
     write,
 )
 
-from celldit.nn.sizes import SIZES
+from celldit.nn.dit import SIZES
 
 CPU = torch.device("cpu")
 TOKENS = (16, 32, 64, 128, 256)

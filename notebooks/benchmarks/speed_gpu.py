@@ -20,7 +20,7 @@ import torch
 from speed import FlowStep, measure, peak_memory, seconds_of, write
 from torch.profiler import ProfilerActivity
 
-from celldit.nn.sizes import SIZES
+from celldit.nn.dit import SIZES
 from celldit.training.devices.cuda import compile_network
 
 BATCHES = {"celldit-S": 65_536, "celldit-B": 16_384, "celldit-L": 4_096, "celldit-XL": 1_024}

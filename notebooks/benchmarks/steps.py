@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 from held_out import pose, problems
+from second_path import ddpm, on_arc
 from sklearn.decomposition import PCA
 from torch import Tensor
 
@@ -36,21 +37,15 @@ import celldit as cd
 from celldit.evaluation import metrics as measure
 from celldit.flow import (
     CellNoise,
-    LinearPath,
-    Solver,
-    TrigonometricPath,
+    on_path,
     resolve_solver,
     stratified_times,
     uniform_grid,
     velocity_loss,
 )
-from celldit.flow import (
-    Path as FlowPath,
-)
 from celldit.flow.anchored import AnchoredFlow, FlowCondition, NetworkConfig
-from celldit.flow.solvers import EulerMaruyama
+from celldit.nn.comparators import MLPConfig
 from celldit.nn.dit import DiTConfig
-from celldit.nn.mlp import MLPConfig
 
 NETWORKS: dict[str, NetworkConfig] = {"dit": DiTConfig(), "mlp": MLPConfig()}
 ODE_STEPS, SDE_STEPS = (1, 2, 4, 8, 16, 32), (50, 100, 250, 500, 1000)
@@ -98,6 +93,10 @@ def plain(n: int) -> FlowCondition:
     return FlowCondition(zeros, zeros, torch.zeros(n), flags, flags)
 
 
+FlowPath = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``path(x0, x1, t)``: points between the ends at times t, and their velocities."""
+
+
 def fit(flow: AnchoredFlow, path: FlowPath, pairs: Callable[[Tensor], tuple[Tensor, Tensor]],
         n_rows: int, updates: int = UPDATES) -> AnchoredFlow:  # fmt: skip
     """Regress the velocity of a path between the ends that `pairs` gives for random rows."""
@@ -108,8 +107,9 @@ def fit(flow: AnchoredFlow, path: FlowPath, pairs: Callable[[Tensor], tuple[Tens
     flow.train()
     for _ in range(updates):
         x0_BKD, x1_BKD = pairs(torch.randint(n_rows, (BATCH,), generator=draw))
-        sample = path.sample(x0_BKD, x1_BKD, stratified_times(BATCH, generator=draw))
-        loss = velocity_loss(flow(sample.x_t, sample.t, plain(BATCH)), sample.velocity)
+        t_B = stratified_times(BATCH, generator=draw)
+        x_BKD, velocity_BKD = path(x0_BKD, x1_BKD, t_B)
+        loss = velocity_loss(flow(x_BKD, t_B, plain(BATCH)), velocity_BKD)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
@@ -119,14 +119,19 @@ def fit(flow: AnchoredFlow, path: FlowPath, pairs: Callable[[Tensor], tuple[Tens
 
 
 @torch.no_grad()
-def carry(flow: AnchoredFlow, x0_NKD: Tensor, solver: Solver, steps: int) -> Tensor:
+def carry(flow: AnchoredFlow, x0_NKD: Tensor, sampler: str, steps: int) -> Tensor:
     """Follow the flow from its source, 500 cells at a time."""
-    return torch.cat(
-        [
-            solver.solve(lambda x, t: flow(x, t, plain(len(x))), part, uniform_grid(steps))
-            for part in x0_NKD.split(500)
-        ]
-    )
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return flow(x, t, plain(len(x)))
+
+    ends, grid = [], uniform_grid(steps)
+    for part, keys in zip(x0_NKD.split(500), torch.arange(len(x0_NKD)).split(500), strict=True):
+        if sampler == "ddpm":
+            ends.append(ddpm(velocity, part, grid, CellNoise(keys, 0)))
+        else:
+            ends.append(resolve_solver(sampler).solve(velocity, part, grid))
+    return torch.cat(ends)
 
 
 def from_noise() -> list[dict[str, object]]:
@@ -164,32 +169,29 @@ def from_noise() -> list[dict[str, object]]:
 
     def curve(flow: AnchoredFlow, told: dict[str, object], chosen: list[tuple[str, int]]) -> None:
         for sampler, steps in chosen:
-            keys = torch.arange(len(start_NKD))
-            by_sde = EulerMaruyama(CellNoise(keys, 0), path=TrigonometricPath())
-            solver = by_sde if sampler == "ddpm" else resolve_solver(sampler)
             begun = time.perf_counter()
-            made = carry(flow, start_NKD, solver, steps)
+            made = carry(flow, start_NKD, sampler, steps)
             seconds = round(time.perf_counter() - begun, 2)
             score(made.flatten(1).numpy(), **told, sampler=sampler, steps=steps, seconds=seconds)
 
     by_euler = [("euler", n) for n in ODE_STEPS]
     for network, config in NETWORKS.items():
         torch.manual_seed(0)
-        flow = fit(AnchoredFlow(K, D, config), LinearPath(), independent, len(known_NKD))
+        flow = fit(AnchoredFlow(K, D, config), on_path, independent, len(known_NKD))
         told = {"network": network, "path": "linear", "straightened": False}
         curve(flow, told, [*by_euler, ("heun", 8), ("heun", 16)])
         source = torch.randn(N_PAIRS, K, D, generator=torch.Generator().manual_seed(3))
-        target = carry(flow, source, resolve_solver("heun"), 16)
+        target = carry(flow, source, "heun", 16)
         straight = fit(
             copy.deepcopy(flow),
-            LinearPath(),
+            on_path,
             lambda at, a=source, b=target: (a[at], b[at]),  # type: ignore[misc]
             N_PAIRS,
             UPDATES // 2,
         )
         curve(straight, {**told, "straightened": True}, by_euler)
     torch.manual_seed(0)
-    flow = fit(AnchoredFlow(K, D, DiTConfig()), TrigonometricPath(), independent, len(known_NKD))
+    flow = fit(AnchoredFlow(K, D, DiTConfig()), on_arc, independent, len(known_NKD))
     told = {"network": "dit", "path": "trigonometric", "straightened": False}
     curve(flow, told, [*by_euler, *(("ddpm", n) for n in SDE_STEPS)])
     return rows

@@ -6,19 +6,18 @@ import numpy as np
 import pytest
 
 from celldit.conditions import Condition
-from celldit.conditions.between import Between
-from celldit.conditions.time_scale import TimeScale
+from celldit.conditions.time_scale import TimeScale, bracketing
 
 TRAINED = [("a", 10.0), ("a", 12.0), ("a", 11.0), ("b", 10.0), ("b", 14.0)]
 
 
 def about(*times: float, context: str = "a") -> list[tuple[float | None, float | None, float]]:
     asked = [Condition(("STAT1",), context=context, time=time) for time in times]
-    found = Between.of(asked, TRAINED, TimeScale(10, 14))
-    assert all(c.parts == ("STAT1",) for c in (*found.earlier, *found.later))
+    earlier, later, share_Q = bracketing(asked, TRAINED, TimeScale(10, 14))
+    assert all(c.parts == ("STAT1",) for c in (*earlier, *later))
     return [
         (low.time, high.time, share)
-        for low, high, share in zip(found.earlier, found.later, found.share_Q, strict=True)
+        for low, high, share in zip(earlier, later, share_Q, strict=True)
     ]
 
 
@@ -33,9 +32,9 @@ def test_between_times_are_the_neighbours_of_the_context() -> None:
 
 def test_a_response_has_come_further_than_its_time_says() -> None:
     asked = [Condition(context="b", time=12.0)]
-    share = Between.of(asked, TRAINED, TimeScale(10, 14, rate=3.0)).share_Q[0]
+    *_, share_Q = bracketing(asked, TRAINED, TimeScale(10, 14, rate=3.0))
     # 1 - exp(-1.5) of 1 - exp(-3).
-    assert share == pytest.approx(0.8176, abs=1e-4)
+    assert share_Q[0] == pytest.approx(0.8176, abs=1e-4)
 
 
 def test_outside_is_the_nearest() -> None:
@@ -44,6 +43,6 @@ def test_outside_is_the_nearest() -> None:
 
 def test_where_no_time_is_known_conditions_stay() -> None:
     assert about(2, context="new") == [(2, 2, 0)]
-    found = Between.of([Condition(context="a")], [("a", None)], TimeScale())
-    assert found.earlier == found.later == (Condition(context="a"),)
-    assert np.array_equal(found.share_Q, [0])
+    earlier, later, share_Q = bracketing([Condition(context="a")], [("a", None)], TimeScale())
+    assert earlier == later == [Condition(context="a")]
+    assert np.array_equal(share_Q, [0])

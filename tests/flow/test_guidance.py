@@ -5,10 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celldit.errors import InputError
+from celldit.flow.grids import uniform_grid
 from celldit.flow.guidance import GuidedVelocity
 from celldit.flow.solvers import resolve_solver
-from celldit.flow.solvers.grids import uniform_grid
 
 
 def conditional(x, t):
@@ -74,18 +73,3 @@ def test_solver_pays_for_guidance_only_inside_the_interval():
     cond, free, guided = counted(2.0, (0.5, 1.0))
     resolve_solver("euler").solve(guided, X, uniform_grid(10))
     assert (cond.n_evaluations, free.n_evaluations) == (10, 5)
-
-
-def test_scale_one_needs_no_unconditional_velocity():
-    assert torch.equal(GuidedVelocity(conditional, None)(X, T), conditional(X, T))
-
-
-def test_bad_settings_are_refused():
-    with pytest.raises(InputError, match="dropped conditions"):
-        GuidedVelocity(conditional, None, 2.0)
-    for scale in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="scale"):
-            GuidedVelocity(conditional, unconditional, scale)
-    for interval in ((0.5, 0.2), (-0.1, 1.0), (0.0, 1.1)):
-        with pytest.raises(InputError, match="interval"):
-            GuidedVelocity(conditional, unconditional, 2.0, interval)

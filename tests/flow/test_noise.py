@@ -9,8 +9,7 @@ from scipy import stats
 
 from celldit.errors import InputError
 from celldit.flow import noise as noise_module
-from celldit.flow.draws import CellNoise
-from celldit.flow.noise import cell_noise, cell_uniform, philox
+from celldit.flow.noise import CellNoise, cell_noise, cell_uniform, philox
 from celldit.random import EDIT_STREAM, SDE_STREAM, SOURCE_STREAM
 
 KINDS = [cell_noise, cell_uniform]

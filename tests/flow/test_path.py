@@ -1,21 +1,25 @@
 from __future__ import annotations
 
+import math
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError
-from celldit.flow.path import (
-    LinearPath,
-    TrigonometricPath,
-    source_from_velocity,
-)
+from celldit.flow.grids import uniform_grid
+from celldit.flow.path import GaussianSource, on_path, per_row
+from celldit.flow.solvers import resolve_solver
 
-PATHS = [LinearPath(), TrigonometricPath()]
-some_path = st.sampled_from(PATHS)
-some_time = st.floats(0, 1)
-some_seed = st.integers(0, 2**20)
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "benchmarks"))
+
+from second_path import ddpm, on_arc
+
+PATHS = [on_path, on_arc]
+"""The product's, and that of a benchmark."""
 
 
 def pair(seed, shape=(5, 3, 2)):
@@ -23,59 +27,65 @@ def pair(seed, shape=(5, 3, 2)):
     return (torch.randn(2, *shape, generator=generator, dtype=torch.float64)).unbind(0)
 
 
-@given(path=some_path, time=some_time, seed=some_seed)
+@given(path=st.sampled_from(PATHS), time=st.floats(0, 1), seed=st.integers(0, 2**20))
 @settings(deadline=None, max_examples=30)
 def test_velocity_is_the_derivative_of_the_point(path, time, seed):
     x0, x1 = pair(seed)
     t = torch.full((5,), time, dtype=torch.float64)
-
-    point, slope = torch.func.jvp(lambda t: path.sample(x0, x1, t).x_t, (t,), (torch.ones_like(t),))
-
-    sample = path.sample(x0, x1, t)
-    torch.testing.assert_close(sample.x_t, point)
-    torch.testing.assert_close(sample.velocity, slope)
-    assert sample.t is t
+    point, slope = torch.func.jvp(lambda t: path(x0, x1, t)[0], (t,), (torch.ones_like(t),))
+    torch.testing.assert_close(path(x0, x1, t), (point, slope))
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_path_joins_source_to_data_exactly(path, dtype):
+def test_path_joins_source_to_data_exactly(dtype):
     x0, x1 = (x.to(dtype) for x in pair(0))
-    at_0 = path.sample(x0, x1, torch.zeros(5, dtype=dtype)).x_t
-    at_1 = path.sample(x0, x1, torch.ones(5, dtype=dtype)).x_t
-    assert torch.equal(at_0, x0)
-    assert torch.equal(at_1, x1)
+    assert torch.equal(on_path(x0, x1, torch.zeros(5, dtype=dtype))[0], x0)
+    assert torch.equal(on_path(x0, x1, torch.ones(5, dtype=dtype))[0], x1)
 
 
-def test_linear_path_is_the_segment_with_its_constant_velocity():
+def test_it_is_the_segment_with_its_constant_velocity():
     x0, x1 = pair(1)
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
-    sample = LinearPath().sample(x0, x1, t)
-    torch.testing.assert_close(sample.x_t, x0 + t[:, None, None] * (x1 - x0))
-    assert torch.equal(sample.velocity, x1 - x0)
-
-
-@given(time=some_time)
-@settings(deadline=None, max_examples=30)
-def test_trigonometric_path_preserves_variance(time):
-    path, t = TrigonometricPath(), torch.tensor([time], dtype=torch.float64)
-    torch.testing.assert_close(path.alpha(t) ** 2 + path.sigma(t) ** 2, torch.ones_like(t))
-
-
-@given(path=some_path, time=some_time, seed=some_seed)
-@settings(deadline=None, max_examples=30)
-def test_the_source_is_recovered_from_the_velocity(path, time, seed):
-    x0, x1 = pair(seed)
-    t = torch.full((5,), time, dtype=torch.float64)
-    sample = path.sample(x0, x1, t)
-    torch.testing.assert_close(source_from_velocity(path, sample.velocity, sample.x_t, t), x0)
+    point, velocity = on_path(x0, x1, t)
+    torch.testing.assert_close(point, x0 + t[:, None, None] * (x1 - x0))
+    assert torch.equal(velocity, x1 - x0)
 
 
 def test_shapes_that_do_not_fit_are_refused():
     x0, x1 = pair(0)
     with pytest.raises(InputError, match="equal shapes"):
-        LinearPath().sample(x0, x1[:1], torch.zeros(5))
+        on_path(x0, x1[:1], torch.zeros(5))
     with pytest.raises(InputError, match="one time per row"):
-        LinearPath().sample(x0, x1, torch.zeros(1))
+        on_path(x0, x1, torch.zeros(1))
     with pytest.raises(InputError, match="one time per row"):
-        LinearPath().sample(x0, x1, torch.zeros(5, 1))
+        on_path(x0, x1, torch.zeros(5, 1))
+
+
+def test_gaussian_source_has_its_position_and_spread():
+    noise = torch.randn(2000, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert torch.equal(GaussianSource()(noise), noise)
+    x0 = GaussianSource(torch.tensor([1.0, 0.0, -1.0]), 0.5)(noise)
+    torch.testing.assert_close(x0, torch.tensor([1.0, 0.0, -1.0]) + 0.5 * noise)
+
+
+def test_the_benchmark_of_the_second_path_has_the_flow_of_that_path():
+    """Its ODE and its SDE both carry a standard normal to N(1.5, 0.6²)."""
+
+    def field(x, t):
+        angle = 0.5 * math.pi * per_row(t, x)
+        variance = (0.6 * angle.sin()) ** 2 + angle.cos() ** 2
+        half_slope = angle.sin() * angle.cos() * (0.6**2 - 1)
+        moved = 1.5 * angle.cos() + half_slope / variance * (x - 1.5 * angle.sin())
+        return 0.5 * math.pi * moved
+
+    generator = torch.Generator().manual_seed(1)
+    x0 = torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
+    by_ode = resolve_solver("heun").solve(field, x0, uniform_grid(100))
+    torch.testing.assert_close(by_ode, 1.5 + 0.6 * x0, rtol=0, atol=1e-3)
+
+    def noise(draw, like):
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+    by_sde = ddpm(field, x0, uniform_grid(150), noise)
+    assert float(by_sde.mean()) == pytest.approx(1.5, abs=0.03)
+    assert float(by_sde.var()) == pytest.approx(0.36, abs=0.03)

@@ -4,14 +4,12 @@ import pytest
 import torch
 
 from celldit.errors import InputError
-from celldit.flow.draws import CellNoise
-from celldit.flow.path import LinearPath, TrigonometricPath
+from celldit.flow.grids import cosine_grid, uniform_grid
+from celldit.flow.noise import CellNoise
+from celldit.flow.path import GaussianSource
 from celldit.flow.solvers import EulerMaruyama, resolve_solver
-from celldit.flow.solvers.grids import cosine_grid, uniform_grid
-from celldit.flow.source import GaussianSource
 
 N_CELLS = 20_000
-PATHS = [LinearPath(), TrigonometricPath()]
 
 
 def normal(n, seed=0):
@@ -38,22 +36,20 @@ def assert_moments(x, mean, variance, discretisation=0.01):
     )
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("source", [GaussianSource(), GaussianSource(-2.0, 0.3)])
-def test_marginals_are_those_of_the_flow_at_every_time(path, source, gaussian_flow):
-    flow = gaussian_flow(mean=1.5, std=0.6, path=path, source=source)
+def test_marginals_are_those_of_the_flow_at_every_time(source, gaussian_flow):
+    flow = gaussian_flow(mean=1.5, std=0.6, source=source)
     for index in (50, 110, 150):
         times = uniform_grid(150)[: index + 1]
-        states = solver(path=path, source=source).solve(flow, source(normal(N_CELLS)), times)
+        states = solver(source=source).solve(flow, source(normal(N_CELLS)), times)
         mean, variance = flow.moments(torch.tensor(index / 150, dtype=torch.float64))
         assert_moments(states, float(mean), float(variance))
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_marginals_are_kept_backward(path, gaussian_flow):
-    flow = gaussian_flow(mean=1.5, std=0.6, path=path)
+def test_marginals_are_kept_backward(gaussian_flow):
+    flow = gaussian_flow(mean=1.5, std=0.6)
     data = 1.5 + 0.6 * normal(N_CELLS)
-    noise = solver(path=path).solve(flow, data, cosine_grid(150, 1.0, 0.0))
+    noise = solver().solve(flow, data, cosine_grid(150, 1.0, 0.0))
     assert_moments(noise, 0.0, 1.0)
 
 

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.draws import CellNoise
-from celldit.flow.path import LinearPath, TrigonometricPath
+from celldit.flow.grids import cosine_grid, quadratic_grid, uniform_grid
+from celldit.flow.noise import CellNoise
 from celldit.flow.solvers import EulerMaruyama, resolve_solver
-from celldit.flow.solvers.grids import cosine_grid, quadratic_grid, uniform_grid
 
 ORDERS = {"euler": 1, "heun": 2, "rk4": 4}
 GRIDS = [uniform_grid, quadratic_grid, cosine_grid]
@@ -91,10 +90,9 @@ def test_euler_backward_misses_the_start_by_its_own_order():
     assert miss(100) / miss(200) == pytest.approx(2, abs=0.2)
 
 
-@pytest.mark.parametrize("path", [LinearPath(), TrigonometricPath()])
 @pytest.mark.parametrize("name", ORDERS)
-def test_gaussian_flow_maps_source_to_data(name, path, gaussian_flow):
-    flow = gaussian_flow(mean=1.5, std=0.4, path=path)
+def test_gaussian_flow_maps_source_to_data(name, gaussian_flow):
+    flow = gaussian_flow(mean=1.5, std=0.4)
     x0 = torch.linspace(-3, 3, 13, dtype=torch.float64)[:, None]
     solver, n_steps = resolve_solver(name), 1000 if name == "euler" else 100
     x1 = solver.solve(flow, x0, uniform_grid(n_steps))

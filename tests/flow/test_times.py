@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celldit.flow.times import stratified_times
+from celldit.flow.path import stratified_times
 
 
 def seeded(seed=0):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from celldit.flow import LinearPath, resolve_solver, uniform_grid
+from celldit.flow import on_path, resolve_solver, uniform_grid
 from celldit.flow.anchored import matched_velocity
 from celldit.inference.solver import Beside
 
@@ -18,10 +18,10 @@ def test_the_anchor_is_the_best_velocity_between_a_gaussian_and_itself() -> None
     x0, x1 = (mean + scale * torch.randn(40_000, 2, generator=generator) for _ in range(2))
     for time in (0.1, 0.5, 0.8):
         t_B = torch.full((len(x0),), time)
-        sample = LinearPath().sample(x0[:, None], x1[:, None], t_B)
-        away = sample.x_t[:, 0] - mean
-        slope = (away * sample.velocity[:, 0]).sum(0) / (away**2).sum(0)
-        anchor = matched_velocity(sample.x_t, t_B, mean)
+        point, velocity = on_path(x0[:, None], x1[:, None], t_B)
+        away = point[:, 0] - mean
+        slope = (away * velocity[:, 0]).sum(0) / (away**2).sum(0)
+        anchor = matched_velocity(point, t_B, mean)
         expected = (anchor[:, 0] / away).mean(0)
         torch.testing.assert_close(slope, expected, atol=0.02, rtol=0.02)
 

@@ -20,8 +20,7 @@ from celldit.errors import FileError, InputError
 from celldit.io import folders as storage
 from celldit.io import replacing
 from celldit.io.folders import read_folder, write_folder
-from celldit.nn.mlp import MLPConfig
-from celldit.nn.unet import UNetConfig
+from celldit.nn.comparators import MLPConfig, UNetConfig
 
 FILES = ["config.json", "vocab.json", "weights.safetensors"]
 SMALL: tuple[dict, dict, dict] = ({"a": 1}, {"genes": ["g"]}, {"w": np.arange(3.0)})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.nn.dit import DiT, DiTBlock, DiTConfig
-from celldit.nn.embeddings import sinusoid
+from celldit.nn.layers import sinusoid
 
 SMALL = DiTConfig(width=16, depth=2, n_heads=2, dropout=0.1)
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from celldit.nn.dropout import Dropout, kept
-from celldit.nn.norm import RMSNorm
+from celldit.nn.layers import Dropout, RMSNorm, kept
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celldit.nn.per_token import PerTokenLinear
+from celldit.nn.layers import PerTokenLinear
 
 sizes = st.integers(1, 5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -14,9 +15,12 @@ from torch import nn
 from celldit import CellDiT
 from celldit.errors import UnknownNameError
 from celldit.flow.anchored import AnchoredFlow
-from celldit.nn.dit import DiTConfig
-from celldit.nn.sizes import SIZES, cost_of, size_of
+from celldit.nn.dit import SIZES, DiTConfig, size_of
 from celldit.nn.views import TokenViews
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "notebooks" / "benchmarks"))
+
+from cost import cost_of
 
 
 @pytest.mark.parametrize("name", ["celldit-B", "B", "b", "CELLDIT-b"])

@@ -7,9 +7,8 @@ import torch
 
 from celldit.errors import UnknownNameError
 from celldit.flow.anchored import AnchoredFlow, make_network, network_from_dict, network_to_dict
+from celldit.nn.comparators import MLPConfig, UNetConfig
 from celldit.nn.dit import DiTConfig
-from celldit.nn.mlp import MLPConfig
-from celldit.nn.unet import UNetConfig
 
 CONFIGS = [DiTConfig(16, 1, 2, dropout=0.0), MLPConfig(32, 2, dropout=0.0), UNetConfig(8, 2)]
 

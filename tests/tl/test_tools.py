@@ -11,7 +11,7 @@ import pytest
 
 import celldit as cd
 from celldit.errors import InputError, UnknownNameError
-from celldit.nn.mlp import MLPConfig
+from celldit.nn.comparators import MLPConfig
 
 
 def test_embed_gives_the_latent_of_measured_and_predicted_cells(

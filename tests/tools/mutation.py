@@ -37,7 +37,7 @@ MUTATIONS = (
         "flow/test_guidance.py",
     ),
     Mutation(
-        "off by one step", "flow/solvers/fixed.py",
+        "off by one step", "flow/solvers.py",
         "field(x + dt * k1, t + dt)", "field(x + dt * k1, t)", "flow/test_solvers.py",
     ),
     Mutation(
@@ -47,7 +47,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sign", "flow/edit.py",
-        "start_there(eps) - x0", "start_there(eps) + x0", "flow/test_edit.py",
+        "other.source(eps) - x0", "other.source(eps) + x0", "flow/test_edit.py",
     ),
     Mutation(
         "dropped cross-fitting", "effects/posterior.py",

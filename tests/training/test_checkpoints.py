@@ -28,7 +28,7 @@ from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 from celldit.training.saving import state_file as state_file_module
-from celldit.training.saving.checkpoints import Checkpoints
+from celldit.training.saving.checkpoints import Checkpoints, Part
 from celldit.training.saving.state_file import read_state, write_state
 
 #: As in ``tests/robustness/test_kills.py``.
@@ -112,20 +112,19 @@ def test_killed_after_every_single_checkpoint(
     screen: ad.AnnData, uninterrupted: CellDiT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moments in between are covered one by one: each run dies as it has written one file."""
-    from celldit.training.saving.checkpoints import Checkpoints
 
     class Killed(BaseException):
         pass
 
-    write, written = Checkpoints._write, []
+    write, written = Part._write, []
 
-    def write_and_die(self: Checkpoints, part: str, content: Any) -> None:
-        write(self, part, content)
-        written.append((part, content["finished"]))
+    def write_and_die(self: Part, content: Any) -> None:
+        write(self, content)
+        written.append((self.name, content["finished"]))
         if len(written) % 7 == 0:
             raise Killed
 
-    monkeypatch.setattr(Checkpoints, "_write", write_and_die)
+    monkeypatch.setattr(Part, "_write", write_and_die)
     n_killed = 0
     for _ in range(60):
         try:
@@ -165,10 +164,8 @@ def test_what_is_finished_is_not_trained_again(
 def test_without_time_for_one_only_finished_parts_are_kept(
     screen: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from celldit.training.saving.checkpoints import Checkpoints
-
     kept = []
-    monkeypatch.setattr(Checkpoints, "keep", lambda self, part, progress: kept.append(part))
+    monkeypatch.setattr(Part, "keep", lambda self, progress: kept.append(self.name))
     train(screen, tmp_path, checkpoint_minutes=10.0)
     assert not kept
 

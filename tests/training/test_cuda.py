@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
-from celldit.nn.dit import DiTConfig
-from celldit.nn.mlp import MLPConfig
-from celldit.nn.sizes import size_of
+from celldit.nn.comparators import MLPConfig
+from celldit.nn.dit import DiTConfig, size_of
 from celldit.training import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import device_of

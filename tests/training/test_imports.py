@@ -13,7 +13,7 @@ for name in ("anndata", "scanpy", "pandas", "sklearn", "safetensors", "h5py", "t
 
 import celldit.flow
 import celldit.latent.autoencoder
-import celldit.nn.sizes
+import celldit.nn.dit
 import celldit.training.flow_stage
 import celldit.training.saving.resume
 """

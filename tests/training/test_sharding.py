@@ -17,9 +17,8 @@ from torch.distributed.tensor import DTensor
 from celldit import CellDiT
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent import LatentConfig
+from celldit.nn.comparators import MLPConfig, UNetConfig
 from celldit.nn.dit import DiTConfig
-from celldit.nn.mlp import MLPConfig
-from celldit.nn.unet import UNetConfig
 from celldit.training import TrainingConfig
 from celldit.training.flow_stage import FlowStage
 from celldit.training.saving.state_file import read_state, write_state

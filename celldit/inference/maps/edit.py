@@ -10,7 +10,7 @@ from torch import Tensor
 
 from celldit.arguments import check_whole
 from celldit.errors import InputError
-from celldit.flow import FlowEdit, Noise, resolve_grid
+from celldit.flow import FlowEnd, Noise, edit_flow, resolve_grid
 from celldit.flow.anchored import AnchoredFlow
 from celldit.inference.noise import NoiseEnd
 from celldit.inference.solver import SolverConfig, velocity_of
@@ -59,18 +59,18 @@ def flow_edit(
 ) -> Tensor:
     """Move cells by what the flow of another condition does beyond that of their own, (B, K, D).
 
-    :class:`celldit.flow.FlowEdit` with Euler steps, from the noise source of each condition. Equal
-    conditions give the cell back to the last bit. The noise is that of the cell in any batch.
+    :func:`celldit.flow.edit_flow` from the noise source of each condition. Equal conditions give
+    the cell back to the last bit. The noise is that of the cell in any batch.
     """
     flow.eval()
     device = flow.device
-    editor = FlowEdit(int(edit.n_avg), float(edit.t_start), grid=resolve_grid(config.grid))
-    return editor.edit(
-        velocity_of(flow, start.conditioning.to(device), replace(config, guidance=1.0)),
-        velocity_of(flow, end.conditioning.to(device), config),
+    own = velocity_of(flow, start.conditioning.to(device), replace(config, guidance=1.0))
+    other = velocity_of(flow, end.conditioning.to(device), config)
+    return edit_flow(
+        FlowEnd(own, start.source.to(device)),
+        FlowEnd(other, end.source.to(device)),
         z_BKD.to(device),
-        int(config.n_steps),
+        resolve_grid(config.grid)(int(config.n_steps), float(edit.t_start), 1.0),
         noise,
-        start.source.to(device),
-        end.source.to(device),
+        int(edit.n_avg),
     ).cpu()

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.draws import CellNoise
+from celldit.flow import CellNoise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.maps.edit import EditConfig, flow_edit
 from celldit.inference.maps.inversion import invert

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.conditions.between import times_by_context
 from celldit.conditions.embedding import context_numbers
 from celldit.conditions.strata import StratumKey, mean_controls
-from celldit.conditions.time_scale import bracket
+from celldit.conditions.time_scale import bracket, times_by_context
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.noise import uniforms
 from celldit.random import TIME_STREAM

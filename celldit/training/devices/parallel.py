@@ -39,12 +39,7 @@ def device_of(arguments: Mapping[str, Any]) -> torch.device:
 
 
 def check_devices(arguments: Mapping[str, Any]) -> None:
-    """Refuse more devices than there are, before any work.
-
-    Parameters
-    ----------
-    arguments
-        Arguments for Lightning's Trainer.
+    """Refuse arguments of Lightning's Trainer for more devices than there are, before any work.
 
     Raises
     ------

@@ -86,16 +86,9 @@ class ShardedStrategy(ModelParallelStrategy):
 def shard(network: nn.Module, mesh: DeviceMesh, *, by_block: bool = True) -> None:
     """Split the weights of a network over processes, in place; the order of its names stays.
 
-    Parameters
-    ----------
-    network
-        On any device; its weights go to that of the mesh.
-    mesh
-        Of one dimension.
-    by_block
-        Whether each block is gathered when its turn comes. A network that runs other blocks for
-        other rows needs False: processes must gather the same things in the same order, so all is
-        gathered at once.
+    They go to the device of the mesh, which has one dimension. Each block is gathered when its turn
+    comes, unless `by_block` is False, as a network needs it that runs other blocks for other rows:
+    processes must gather the same things in the same order, so all is gathered at once.
     """
     if by_block:
         for part in network.modules():

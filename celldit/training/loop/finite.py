@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +17,6 @@ if TYPE_CHECKING:
     from celldit.data.store import CellStore
 
 __all__ = ["FiniteLoss"]
-
-
-@dataclass(frozen=True)
-class _Suspect:
-    """A loss that nobody has looked at, and where it comes from."""
-
-    loss: Tensor
-    step: int
-    batch: Any
 
 
 class FiniteLoss(pl.Callback):
@@ -53,13 +42,8 @@ class FiniteLoss(pl.Callback):
         self.cells, self.checkpoints = cells, checkpoints
         self.latents: Tensor | LatentFile | None = None
         self._batch: Any = None
-        self._suspect: _Suspect | None = None
-
-    def added_to(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Trainer arguments with this among the callbacks."""
-        callbacks = arguments.get("callbacks") or []
-        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        return {**arguments, "callbacks": [*callbacks, self]}
+        # A loss that nobody has looked at, its step and its batch.
+        self._suspect: tuple[Tensor, int, Any] | None = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -70,13 +54,13 @@ class FiniteLoss(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
         self._settle()
-        suspect = _Suspect(loss.detach(), trainer.global_step, self._batch)
+        suspect = loss.detach(), trainer.global_step, self._batch
         if loss.is_cuda and trainer.world_size == 1:
             # To look at it now would be to wait for it, with nothing else under way. Of several
             # processes all would have taken the step by the time that one finds out.
             self._suspect = suspect
         else:
-            self._judge(suspect)
+            self.check(*suspect)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._settle()
@@ -89,32 +73,10 @@ class FiniteLoss(pl.Callback):
         """Look at the loss of the last step, which is known by now."""
         suspect, self._suspect = self._suspect, None
         if suspect is not None:
-            self._judge(suspect)
+            self.check(*suspect)
 
-    def _judge(self, suspect: _Suspect) -> None:
-        self.check(suspect.loss, "flow", suspect.step, lambda: self.names_of(suspect.batch.x1_BKD))
-
-    def check(
-        self,
-        loss: Tensor,
-        stage: str,
-        step: int,
-        cells: Callable[[], list[str]],
-        *,
-        rate: str | None = None,
-    ) -> None:
-        """Refuse a loss that is not finite.
-
-        Parameters
-        ----------
-        loss
-            Of one batch.
-        stage, step
-            Where training is.
-        cells
-            Finds the names of the batch's cells; asked only if the loss is not finite.
-        rate
-            The setting to lower, if it is not named after the stage.
+    def check(self, loss: Tensor, step: int, batch: Any, stage: str = "flow") -> None:
+        """Refuse a loss of one batch that is not finite.
 
         Raises
         ------
@@ -123,12 +85,12 @@ class FiniteLoss(pl.Callback):
         """
         if torch.isfinite(loss):
             return
-        found = cells()
+        found = self.names_of(batch.x1_BKD)
         raise TrainingError(
             f"The loss of the {stage} stage became {float(loss.detach())} at step {step}, in a "
             f"batch of {len(found)} cells ({examples(found, 5)}); the model is as it was before "
-            f"training, and {self._kept()}. Look at these cells, or lower "
-            f"{rate or f'{stage}_rate'} in config=TrainingConfig(...)."
+            f"training, and {self._kept()}. Look at these cells, or lower flow_rate in "
+            "config=TrainingConfig(...)."
         )
 
     def _kept(self) -> str:

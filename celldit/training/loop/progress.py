@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,13 +16,7 @@ LABELS = {
 
 
 class StageProgress(pl.callbacks.ProgressBar):
-    """A bar over the epochs of a stage with its latest numbers, drawn by rich.
-
-    Parameters
-    ----------
-    stage
-        Name shown at the left.
-    """
+    """A bar over the epochs of a stage, named at the left, with its latest numbers."""
 
     def __init__(self, stage: str) -> None:
         super().__init__()
@@ -81,19 +74,3 @@ class StageProgress(pl.callbacks.ProgressBar):
 def without_widgets() -> bool:
     """Whether this is a notebook that cannot draw a bar, where rich would warn at every step."""
     return get_console().is_jupyter and find_spec("ipywidgets") is None
-
-
-def steps_shown(stage: str, n_steps: int, *, shown: bool) -> Iterator[int]:
-    """Count the steps of a stage that is no Lightning module, with a bar."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("step {task.completed:.0f}/{task.total}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not shown or without_widgets(),
-    ) as progress:
-        task = progress.add_task(f"training {stage}", total=n_steps)
-        for i in range(n_steps):
-            yield i
-            progress.update(task, advance=1)

@@ -95,9 +95,14 @@ def trainer_defaults(
         from celldit.training.devices.sharding import ShardedStrategy
 
         merged["strategy"] = ShardedStrategy()
-    callbacks = merged.get("callbacks") or []
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    merged["callbacks"] = listed(merged.get("callbacks"))
     if merged["enable_progress_bar"]:
-        callbacks.append(StageProgress(stage))
-    merged["callbacks"] = callbacks
+        merged["callbacks"].append(StageProgress(stage))
     return merged
+
+
+def listed(value: Any) -> list[Any]:
+    """What may be given alone, several, or not at all, as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

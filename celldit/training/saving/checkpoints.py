@@ -12,7 +12,6 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,55 +87,50 @@ class Checkpoints:
                 "another checkpoint folder, or delete this one."
             )
 
-    def path(self, part: str) -> Path:
-        """The file of a part of training."""
-        return self.folder / f"{part}{SUFFIX}"
-
     def part(self, name: str) -> Part:
         """One part of training."""
         return Part(self, name)
 
-    def finished(self, part: str) -> dict[str, Any] | None:
-        """What :meth:`finish` kept of a part; None where it is not finished."""
-        state = self._read(part)
+
+class Part:
+    """One part of training in a folder of checkpoints, which has a file of its name."""
+
+    def __init__(self, checkpoints: Checkpoints, name: str) -> None:
+        self.checkpoints, self.name = checkpoints, name
+        self.path = checkpoints.folder / f"{name}{SUFFIX}"
+
+    def finished(self) -> dict[str, Any] | None:
+        """What :meth:`finish` kept; None where the part is not finished."""
+        state = self._read()
         return state["result"] if state is not None and state["finished"] else None
 
-    def in_progress(self, part: str) -> dict[str, Any] | None:
-        """What :meth:`keep` kept of a part; None where there is nothing or it is finished."""
-        state = self._read(part)
+    def in_progress(self) -> dict[str, Any] | None:
+        """What :meth:`keep` kept; None where there is nothing or the part is finished."""
+        state = self._read()
         return None if state is None or state["finished"] else state["progress"]
 
-    def _read(self, part: str) -> dict[str, Any] | None:
-        path = self.path(part)
-        return read_state(path) if path.exists() else None
+    def _read(self) -> dict[str, Any] | None:
+        return read_state(self.path) if self.path.exists() else None
 
-    def keep(self, part: str, progress: Mapping[str, Any]) -> None:
-        """Keep the state of a part in progress, in place of the one before."""
-        self._write(part, {"finished": False, "progress": progress})
+    def keep(self, progress: Mapping[str, Any]) -> None:
+        """Keep the state in progress, in place of the one before; a full disk is a warning."""
+        self._write({"finished": False, "progress": progress})
 
-    def finish(self, part: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of a part, in place of its state in progress."""
-        self._write(part, {"finished": True, "result": result})
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Keep the result, in place of the state in progress; a full disk is a warning."""
+        self._write({"finished": True, "result": result})
 
-    def _write(self, part: str, content: Mapping[str, Any]) -> None:
-        if is_main_process():
-            write_state(self.path(part), {"identity": self.identity, **content})
-
-    def parts(self) -> list[str]:
-        """Parts of which there is a file."""
-        with suppress(OSError):
-            return sorted(path.stem for path in self.folder.glob(f"*{SUFFIX}"))
-        return []
+    def _write(self, content: Mapping[str, Any]) -> None:
+        if not is_main_process():
+            return
+        try:
+            write_state(self.path, {"identity": self.checkpoints.identity, **content})
+        except FileError as error:
+            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=3)
 
 
 def check_minutes(minutes: object) -> None:
-    """Refuse an interval that is no number of at least 0.
-
-    Raises
-    ------
-    InputError
-        Saying what to write instead.
-    """
+    """Refuse an interval that is no number of at least 0, with an InputError."""
     good = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
     if not good or not math.isfinite(float(minutes)) or float(minutes) < 0:  # type: ignore[arg-type]
         raise InputError(
@@ -159,14 +153,8 @@ def identity_of(
 ) -> dict[str, str]:
     """What names a training: version, data and settings, each as a short text.
 
-    Parameters
-    ----------
-    cells
-        Training cells.
-    settings
-        By name, such as ``{"seed": 0}``; nested settings are compared one by one.
-    arrays
-        More data, such as features of perturbations.
+    Settings may be nested, and are compared one by one; arrays are more data, such as features of
+    perturbations.
     """
     per_cell = [cells.size_factors, cells.perturbations, cells.contexts, cells.doses, cells.times]
     identity = {
@@ -209,45 +197,3 @@ def _short(*arrays: Any) -> str:
             digest.update(np.ascontiguousarray(array).data)
         digest.update(b"\n")
     return digest.hexdigest()[:12]
-
-
-class Part:
-    """One part of training in a folder of checkpoints.
-
-    Parameters
-    ----------
-    checkpoints
-        The folder.
-    name
-        Of the part, and of its file.
-    """
-
-    def __init__(self, checkpoints: Checkpoints, name: str) -> None:
-        self.checkpoints, self.name = checkpoints, name
-
-    @property
-    def path(self) -> Path:
-        """Its file."""
-        return self.checkpoints.path(self.name)
-
-    def finished(self) -> dict[str, Any] | None:
-        """See :meth:`Checkpoints.finished`."""
-        return self.checkpoints.finished(self.name)
-
-    def in_progress(self) -> dict[str, Any] | None:
-        """See :meth:`Checkpoints.in_progress`."""
-        return self.checkpoints.in_progress(self.name)
-
-    def keep(self, progress: Mapping[str, Any]) -> None:
-        """See :meth:`Checkpoints.keep`; a disk that is full is a warning, training goes on."""
-        try:
-            self.checkpoints.keep(self.name, progress)
-        except FileError as error:
-            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=2)
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """See :meth:`Checkpoints.finish`; a disk that is full is a warning, training goes on."""
-        try:
-            self.checkpoints.finish(self.name, result)
-        except FileError as error:
-            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=2)

@@ -10,26 +10,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
+from celldit.training.loop.trainer import listed
+
 if TYPE_CHECKING:
+    from celldit.training.flow_data import FlowBatches
     from celldit.training.saving.checkpoints import Part
 
 # Batches between two agreements of several processes on whether it is time for a checkpoint.
 AGREE_EVERY = 8
-
-
-class Source(Protocol):
-    """Batches that can begin in the middle of an epoch."""
-
-    def start_at(self, epoch: int, batch: int) -> None:
-        """Begin the next pass at this batch of this epoch."""
-        ...
 
 
 class StateIO(TorchCheckpointIO):
@@ -76,7 +71,7 @@ class KeepState(pl.Callback):
     whatever was running when the process died is run again as a whole.
     """
 
-    def __init__(self, part: Part, source: Source) -> None:
+    def __init__(self, part: Part, source: FlowBatches) -> None:
         self.part, self.source = part, source
         self.stop_asked: int | None = None
         self._kept_at = time.monotonic()
@@ -176,31 +171,19 @@ def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
 
 def run_stage(
     stage: pl.LightningModule,
-    loader: ResumableLoader,
-    source: Source,
+    source: FlowBatches,
     *,
     n_epochs: int,
     seed: int,
     trainer_arguments: dict[str, Any],
     part: Part | None,
 ) -> None:
-    """Fit a stage, from where a checkpoint left it.
+    """Fit a stage on batches for a number of epochs in all, from where a checkpoint left it.
 
-    Parameters
-    ----------
-    stage
-        What to train.
-    loader, source
-        Its batches, and the object that can begin in their middle.
-    n_epochs
-        Epochs in all.
-    seed
-        Of torch's global stream, from which dropout draws; the caller's stream is left alone.
-    trainer_arguments
-        For :class:`lightning.pytorch.Trainer`.
-    part
-        Where its state is kept; None to keep nothing.
+    The seed is that of torch's global stream, from which dropout draws; the caller's stream is left
+    alone. Without a `part` nothing is kept.
     """
+    loader = ResumableLoader(source, batch_size=None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if part is None:
@@ -211,15 +194,9 @@ def run_stage(
         arguments = {
             **trainer_arguments,
             "callbacks": [*trainer_arguments.get("callbacks", []), keeper],
-            "plugins": [*_listed(trainer_arguments.get("plugins")), StateIO(part)],
+            "plugins": [*listed(trainer_arguments.get("plugins")), StateIO(part)],
         }
         begun = part.in_progress() is not None
         with _stop_between_batches(keeper):
             trainer = pl.Trainer(max_epochs=n_epochs, **arguments)
             trainer.fit(stage, loader, ckpt_path=os.fspath(part.path) if begun else None)
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

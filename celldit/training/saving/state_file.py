@@ -32,12 +32,7 @@ _STATE, _DIGEST = "celldit_state", "celldit_sha256"
 def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write nested dictionaries, lists, numbers, texts, arrays and tensors; whole or not at all.
 
-    Parameters
-    ----------
-    path
-        The file, which is replaced in one step.
-    state
-        What to write. Tensors go to the CPU.
+    A file that is there is replaced in one step. Tensors go to the CPU.
 
     Raises
     ------

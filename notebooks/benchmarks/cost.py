@@ -1,4 +1,4 @@
-"""Named sizes of the diffusion transformer, with what each costs."""
+"""What a velocity network costs, counted without making it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from celldit.errors import UnknownNameError
 from celldit.nn.dit import DiT, DiTConfig
 from celldit.nn.views import TokenViews, ViewedDiT
-
-SIZES: dict[str, DiTConfig] = {
-    "celldit-S": DiTConfig(width=64, depth=2, n_heads=4),
-    "celldit-B": DiTConfig(width=256, depth=8, n_heads=8, mlp_ratio=4.0),
-    "celldit-L": DiTConfig(width=768, depth=12, n_heads=12, mlp_ratio=4.0),
-    "celldit-XL": DiTConfig(width=1152, depth=28, n_heads=16, mlp_ratio=4.0),
-}
-"""``celldit-S`` is the default; each of the others is meant for ten times the cells or more."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +30,8 @@ class Cost:
     flops: int
 
 
-def size_of(name: str) -> DiTConfig:
-    """Look up a size by its name, ``"celldit-B"`` or ``"B"`` for short.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such size; names those that exist.
-    """
-    for full, config in SIZES.items():
-        if name.lower() in (full.lower(), full.removeprefix("celldit-").lower()):
-            return config
-    raise UnknownNameError.among("size", name, SIZES)
-
-
 def cost_of(config: DiTConfig, n_tokens: int = 6, token_dim: int = 8, n_features: int = 4) -> Cost:
-    """Count weights and operations of a DiT without making it.
+    """Count weights and operations of a DiT.
 
     Parameters
     ----------

@@ -13,31 +13,25 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+from torch import Tensor
 
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["Grid", "check_n_steps", "cosine_grid", "quadratic_grid", "resolve_grid", "uniform_grid"]
+__all__ = ["Grid", "cosine_grid", "quadratic_grid", "resolve_grid", "uniform_grid"]
 
-Grid: TypeAlias = Callable[[int, float, float], torch.Tensor]
+Grid: TypeAlias = Callable[[int, float, float], Tensor]
 """``grid(n_steps, t0, t1)``: the n_steps + 1 times from t0 to t1, (T,) float64."""
 
 
-def uniform_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> torch.Tensor:
+def uniform_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> Tensor:
     """Equal steps.
 
     Parameters
     ----------
     n_steps
         Number of steps, positive.
-    t0
-        First time.
-    t1
-        Last time, another than t0; below it to run backward.
-
-    Returns
-    -------
-    torch.Tensor
-        Times, (n_steps + 1,), float64, both ends included.
+    t0, t1
+        First and last time, both included; `t1` below `t0` to run backward.
 
     Raises
     ------
@@ -47,21 +41,17 @@ def uniform_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> torch.Tensor
     return _spread(lambda u: u, n_steps, t0, t1)
 
 
-def quadratic_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> torch.Tensor:
-    """Steps that shrink linearly towards the later time, the data.
+def quadratic_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> Tensor:
+    """Steps that shrink linearly towards the later time, the data; as :func:`uniform_grid`.
 
     There a flow from noise bends most. As the quadratic spacing of DDIM (Song, Meng, Ermon. ICLR
-    2021, appendix D.2), in which data is at time 0. Parameters, result and errors are those of
-    :func:`uniform_grid`.
+    2021, appendix D.2), in which data is at time 0.
     """
     return _spread(lambda u: u * (2 - u), n_steps, t0, t1)
 
 
-def cosine_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> torch.Tensor:
-    """Steps that are small at both ends, as Chebyshev points are.
-
-    Parameters, result and errors are those of :func:`uniform_grid`.
-    """
+def cosine_grid(n_steps: int, t0: float = 0.0, t1: float = 1.0) -> Tensor:
+    """Steps that are small at both ends, as Chebyshev points are; as :func:`uniform_grid`."""
     return _spread(lambda u: torch.sin(0.5 * math.pi * u).square(), n_steps, t0, t1)
 
 
@@ -73,17 +63,7 @@ _GRIDS: dict[str, Grid] = {
 
 
 def resolve_grid(name: str) -> Grid:
-    """Find a grid by name.
-
-    Parameters
-    ----------
-    name
-        ``"uniform"``, ``"quadratic"`` or ``"cosine"``.
-
-    Returns
-    -------
-    Grid
-        The function that makes the grid.
+    """Find a grid by name, ``"uniform"``, ``"quadratic"`` or ``"cosine"``.
 
     Raises
     ------
@@ -95,41 +75,17 @@ def resolve_grid(name: str) -> Grid:
     return _GRIDS[name]
 
 
-def check_n_steps(n_steps: int) -> int:
-    """Check a number of steps.
-
-    Parameters
-    ----------
-    n_steps
-        Any integer type; truth values do not count as one.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    InputError
-        It is not a positive integer.
-    """
+def _spread(shape: Callable[[Tensor], Tensor], n_steps: int, t0: float, t1: float) -> Tensor:
     try:
         number = 0 if isinstance(n_steps, bool) else operator.index(n_steps)
     except TypeError:
         number = 0
     if number < 1:
         raise InputError(f"n_steps must be a positive integer, such as 10, not {n_steps!r}.")
-    return number
-
-
-def _spread(
-    shape: Callable[[torch.Tensor], torch.Tensor], n_steps: int, t0: float, t1: float
-) -> torch.Tensor:
-    n_steps = check_n_steps(n_steps)
     if not (math.isfinite(t0) and math.isfinite(t1)) or t0 == t1:
         raise InputError(f"A grid runs between two different finite times, not {t0} and {t1}.")
     early, late = min(t0, t1), max(t0, t1)
-    u_T = torch.arange(n_steps + 1, dtype=torch.float64) / n_steps
+    u_T = torch.arange(number + 1, dtype=torch.float64) / number
     grid_T = early + (late - early) * shape(u_T)
     # Rounding must not move the ends: backward and forward have to meet.
     grid_T[0], grid_T[-1] = early, late

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from celldit.training.loop.clipping import SMALL, clip_norm_
+from celldit.training.loop.steps import SMALL, clip_norm_
 
 
 def weights(size: float) -> list[nn.Parameter]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.flow.solvers.grids import cosine_grid, quadratic_grid, resolve_grid, uniform_grid
+from celldit.flow.grids import cosine_grid, quadratic_grid, resolve_grid, uniform_grid
 
 GRIDS = [uniform_grid, quadratic_grid, cosine_grid]
 some_grid = st.sampled_from(GRIDS)
