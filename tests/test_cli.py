@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from celldit.cli import app
 from celldit.cli.guard import INTERRUPTED
-from celldit.cli.train_settings import TrainSettings
+from celldit.cli.settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.inference.maps.edit import EditConfig
 

@@ -14,13 +14,6 @@ from celldit.cli.guard import guard, say, say_json
 
 __all__ = ["Answer", "command"]
 
-_SHARED = {
-    "overwrite": options.Overwrite,
-    "quiet": options.Quiet,
-    "as_json": options.Json,
-    "debug": options.Debug,
-}
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -35,60 +28,76 @@ class Answer:
     """
 
     content: Any
-    sentences: Sequence[str]
+    sentences: Sequence[str] = ()
 
 
 def command(
-    *, columns: Iterable[str] = (), kept: Callable[[Mapping[str, Any]], str] | None = None
+    *,
+    columns: Iterable[str] = (),
+    group: options.Group | None = None,
+    shared: Iterable[str] = tuple(options.SHARED),
+    kept: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Make a command of a function that returns an :class:`Answer`, or None if all is said.
 
-    The command has ``--overwrite``, ``--quiet``, ``--json`` and ``--debug`` as well; the function
-    gets those that it names.
+    Lists that are empty were not given, and are None.
 
     Parameters
     ----------
     columns
         Those of :data:`celldit.cli.options.COLUMNS` that it has. What was given of them reaches the
         function as ``columns``, by the arguments of ``setup_anndata``.
+    group
+        Options with their defaults. Those that are not None reach the function as keywords.
+    shared
+        Those of :data:`celldit.cli.options.SHARED` that it has; the function gets those that it
+        names.
     kept
         What to say of the files when the user interrupts, from what was given.
     """
-    asked = {name: options.COLUMNS[name] for name in columns}
+    asked = {name: (options.COLUMNS[name], None) for name in columns}
+    common = {name: (options.SHARED[name], False) for name in shared}
+    some = group or {}
 
     def of(function: Callable[..., Answer | None]) -> Callable[..., None]:
         own = inspect.signature(function, eval_str=True)
-        named = [p for p in own.parameters.values() if p.name not in {*_SHARED, "columns"}]
+        named = [
+            p
+            for p in own.parameters.values()
+            if p.name not in {*common, "columns"} and p.kind is not p.VAR_KEYWORD
+        ]
         # Help shows options as they come: what has to be given, the columns, what may be given.
         named.sort(key=lambda p: p.default is not inspect.Parameter.empty)
         at = sum(p.default is inspect.Parameter.empty for p in named)
-        named[at:at] = _optional(asked, None)
-        named += _optional(_SHARED, False)
+        named[at:at] = _optional(asked)
+        named += _optional({**some, **common})
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in named]
         marks = {p.name: getattr(p.annotation, "__metadata__", ()) for p in parameters}
         written = [name for name, marked in marks.items() if options.WRITTEN in marked]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            shared = {name: given.pop(name) for name in _SHARED}
+            given = {name: None if value == [] else value for name, value in given.items()}
+            told = {name: given.pop(name) for name in common}
             said = {options.ARGUMENTS[name]: given.pop(name) for name in asked}
             if asked:
                 given["columns"] = {name: value for name, value in said.items() if value}
+            given = {n: v for n, v in given.items() if n not in some or v is not None}
             output = given.get("output")
             rest = kept(given) if kept else f"{output} was not written." if output else ""
-            quiet = shared["quiet"] or shared["as_json"]
-            with guard(debug=shared["debug"], quiet=shared["quiet"], kept=rest):
+            quiet = told.get("quiet", False) or told["as_json"]
+            with guard(debug=told["debug"], quiet=told.get("quiet", False), kept=rest):
                 from celldit.io.files import refuse_existing
                 from celldit.progress import quietly
 
                 paths = [given[name] for name in written if given[name] is not None]
-                refuse_existing(paths, overwrite=shared["overwrite"])
+                refuse_existing(paths, overwrite=told.get("overwrite", False))
                 with quietly(quiet):
-                    wanted = {k: v for k, v in shared.items() if k in own.parameters}
+                    wanted = {k: v for k, v in told.items() if k in own.parameters}
                     answer = function(**given, **wanted)
                 if answer is None:
                     return
-                if shared["as_json"]:
+                if told["as_json"]:
                     say_json(answer.content)
                     return
                 for sentence in answer.sentences:
@@ -103,9 +112,9 @@ def command(
     return of
 
 
-def _optional(annotated: Mapping[str, Any], default: object) -> list[inspect.Parameter]:
+def _optional(group: options.Group) -> list[inspect.Parameter]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter(name, keyword, default=default, annotation=option)
-        for name, option in annotated.items()
+        for name, (option, default) in group.items()
     ]

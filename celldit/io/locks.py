@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: a second writer is not noticed there.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["sole_writer"]
+__all__ = ["is_first_process", "sole_writer"]
 
 _held: dict[Path, int] = {}
 _guard = threading.Lock()
@@ -93,3 +93,14 @@ def _acquire(lock: Path, target: Path) -> int:
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return descriptor
         os.close(descriptor)
+
+
+def is_first_process() -> bool:
+    """Whether torchrun, SLURM or Lightning, if any of them, started this as the first process.
+
+    Their variables say so; torch is not needed.
+    """
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"]) == 0
+    names = ("LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("SLURM_PROCID",)
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
