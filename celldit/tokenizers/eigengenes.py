@@ -16,13 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from celldit.data.cells import Cells
 from celldit.errors import InputError
-from celldit.tokenizers.base import stored
+from celldit.tokenizers.base import FittedTokenizer, stored
 from celldit.tokenizers.canonical import SortedExpression
 from celldit.tokenizers.token_set import TokenSet
 
@@ -165,6 +167,57 @@ class Eigengenes:
             center=np.asarray(stored(tokenizer, arrays, "center"), dtype=np.float32),
             scale=np.asarray(stored(tokenizer, arrays, "scale"), dtype=np.float32),
         )
+
+
+class GroupTokenizer(FittedTokenizer):
+    """One token for each group of genes, the same for every cell."""
+
+    same_for_every_cell = True
+    n_values: int
+    _eigengenes: Eigengenes
+
+    @property
+    def eigengenes(self) -> Eigengenes:
+        """The fitted loadings."""
+        assert self.genes
+        return self._eigengenes
+
+    @property
+    def n_identities(self) -> int:
+        """Number of tokens ``T``."""
+        return self.eigengenes.n_groups
+
+    def __call__(self, cells: Cells) -> TokenSet:
+        """Tokenize a mini-batch.
+
+        Returns
+        -------
+        TokenSet
+            Values ``(B, n_identities, n_values)``, every token real.
+
+        Raises
+        ------
+        NotTrainedError
+            If it was not fitted.
+        InputError
+            If the genes are not the fitted ones in their order.
+        """
+        self._check_genes(cells.genes)
+        return self.eigengenes.tokens(cells.log_normalized())
+
+    def genes_of(self, token: int) -> tuple[str, ...]:
+        """Return the names of the genes of a token."""
+        return tuple(self.genes[index] for index in self.eigengenes.genes_of(token))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the fitted loadings; see :class:`Eigengenes`."""
+        return self.eigengenes.arrays()
+
+    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        genes = tuple(stored(self.name, config, "genes"))
+        eigengenes = Eigengenes.from_arrays(self.name, arrays)
+        self._eigengenes = eigengenes.checked(len(genes), self.n_values)
+        self._genes = genes
 
 
 def fit_eigengenes(

@@ -1,23 +1,18 @@
-"""Tokens from single genes."""
+"""Tokens from single genes: their expression, or their rank within a cell."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+from celldit.arguments import refuses_former
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.errors import InputError
-from celldit.tokenizers.base import (
-    check_distinct,
-    check_genes,
-    check_positive,
-    fitted_genes,
-    stored,
-)
+from celldit.tokenizers.base import FittedTokenizer, check_distinct, check_positive, stored
 from celldit.tokenizers.canonical import tie_order
 from celldit.tokenizers.relative import (
     Entries,
@@ -28,21 +23,22 @@ from celldit.tokenizers.relative import (
 )
 from celldit.tokenizers.token_set import TokenSet
 
+_FORMER = {"zeros": "Genes at zero are no tokens, and a model takes them for zero; leave it out."}
 
-class GeneTokenizer:
+
+class GeneTokenizer(FittedTokenizer):
     """What tokenizers have in common whose tokens are single genes."""
 
-    name: str
+    same_for_every_cell = False
     n_values = 1
-    seed: int
-    _genes: tuple[str, ...] | None = None
+    _options = ("n_tokens", "seed")
     _typical: np.ndarray
     _ties: np.ndarray
 
-    @property
-    def genes(self) -> tuple[str, ...]:
-        """The genes it was fitted on."""
-        return fitted_genes(self.name, self._genes)
+    def __init__(self, n_tokens: int | None, *, seed: int) -> None:
+        check_positive(self.name, n_tokens=n_tokens)
+        self.n_tokens = None if n_tokens is None else int(n_tokens)
+        self.seed = int(seed)
 
     @property
     def n_identities(self) -> int:
@@ -63,21 +59,17 @@ class GeneTokenizer:
             If there are no cells, or genes of the same name.
         """
         check_distinct(self.name, cells.genes)
-        return self._fitted(cells.genes, typical_levels(cells, self.seed))
+        self._take(cells.genes, typical_levels(cells, self.seed))
+        return self
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Give the typical level of each gene, ``typical`` ``(G,)`` in counts per 10,000."""
-        fitted_genes(self.name, self._genes)
-        return {"typical": self._typical}
+        return {"typical": self._typical} if self.genes else {}
 
-    def _fitted(self, genes: tuple[str, ...], typical: np.ndarray) -> Self:
-        self._typical = typical
-        self._ties = tie_order(genes, self.seed)
-        self._genes = genes
-        return self
+    def _take(self, genes: tuple[str, ...], typical: np.ndarray) -> None:
+        self._typical, self._ties, self._genes = typical, tie_order(genes, self.seed), genes
 
-    def _restored(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take stored genes and typical levels; InputError unless there is one for each gene."""
+    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         genes = tuple(stored(self.name, config, "genes"))
         typical = np.asarray(stored(self.name, arrays, "typical"), dtype=np.float64)
         if typical.shape != (len(genes),):
@@ -85,59 +77,36 @@ class GeneTokenizer:
                 f"The stored tokenizer {self.name!r} has typical levels of shape {typical.shape} "
                 f"for {len(genes)} genes; give from_config what one fitted tokenizer returned."
             )
-        return self._fitted(genes, typical)
+        self._take(genes, typical)
 
 
+@refuses_former(_FORMER, ("zeros",))
 class Genes(GeneTokenizer):
-    """One token per gene: its identity the gene, its value the log-normalised expression.
+    """One token per expressed gene: its identity the gene, its value the log-normalised expression.
 
-    With ``zeros="drop"`` a cell has a token for each gene that it expresses, so that sets differ in
-    size, and a cell without counts has none. With ``zeros="keep"`` genes at zero are tokens, too.
-
-    Which genes stay when ``n_tokens`` is a bound: those highest relative to their typical level
-    (median over expressing training cells, as in Geneformer); genes at the same relative level, all
-    those at zero included, in the order of a hash of ``seed`` and the gene's name. So the choice
-    depends on the cell alone, not on its batch nor on the order of the genes.
+    Sets differ in size, and a cell without counts has none. Which genes stay when ``n_tokens`` is a
+    bound: those highest relative to their typical level (median over expressing training cells, as
+    in Geneformer); genes at the same relative level in the order of a hash of ``seed`` and the
+    gene's name. So the choice depends on the cell alone, not on its batch nor on the order of the
+    genes.
 
     Parameters
     ----------
     n_tokens
         The most tokens that a cell may have; None for no bound.
-    zeros
-        What becomes of genes at zero, ``"drop"`` or ``"keep"``.
     seed
         Of the order among equals, and of the choice of cells to fit on when there are many.
 
     Raises
     ------
     InputError
-        If an option is not one of the possible.
+        If ``n_tokens`` is not a whole number of at least 1.
     """
 
     name = "genes"
 
-    def __init__(
-        self,
-        n_tokens: int | None = None,
-        *,
-        zeros: Literal["drop", "keep"] = "drop",
-        seed: int = 0,
-    ) -> None:
-        check_positive(self.name, n_tokens=n_tokens)
-        if zeros not in ("drop", "keep"):
-            raise InputError(
-                f"zeros of the tokenizer 'genes' must be 'drop' or 'keep', not {zeros!r}."
-            )
-        self.n_tokens = None if n_tokens is None else int(n_tokens)
-        self.zeros = zeros
-        self.seed = int(seed)
-
-    @property
-    def same_for_every_cell(self) -> bool:
-        """Whether each cell has a token for every gene."""
-        if self.zeros == "drop":
-            return False
-        return self.n_tokens is None or self.n_tokens >= len(self.genes)
+    def __init__(self, n_tokens: int | None = None, *, seed: int = 0) -> None:
+        super().__init__(n_tokens, seed=seed)
 
     def __call__(self, cells: Cells) -> TokenSet:
         """Tokenize a mini-batch.
@@ -154,56 +123,67 @@ class Genes(GeneTokenizer):
         InputError
             If the genes are not the fitted ones in their order.
         """
-        check_genes(self.name, self.genes, cells.genes)
-        if self.zeros == "keep":
-            return self._with_zeros(cells)
+        self._check_genes(cells.genes)
         entries = expressed_entries(cells)
         if self.n_tokens is not None:
             entries = rank_entries(entries, self._typical, self._ties)
             entries = entries.take(entries.positions() < self.n_tokens)
         return entries_to_tokens(entries, np.log1p(levels(entries, cells.size_factors)))
 
-    def to_config(self) -> dict[str, Any]:
-        """Describe the fitted tokenizer by values that JSON can hold."""
-        return {
-            "name": self.name,
-            "genes": list(self.genes),
-            "n_tokens": self.n_tokens,
-            "zeros": self.zeros,
-            "seed": self.seed,
-        }
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
-        tokenizer = cls(
-            stored(cls.name, config, "n_tokens"),
-            zeros=stored(cls.name, config, "zeros"),
-            seed=stored(cls.name, config, "seed"),
-        )
-        return tokenizer._restored(config, arrays)
+class Ranks(GeneTokenizer):
+    """One token per expressed gene: its identity the gene, its value the gene's rank in the cell.
 
-    def _with_zeros(self, cells: Cells) -> TokenSet:
-        log_BG = cells.log_normalized().toarray()
-        n_cells, n_genes = log_BG.shape
-        n_tokens = n_genes if self.n_tokens is None else min(self.n_tokens, n_genes)
-        identities_BT = np.broadcast_to(np.arange(n_genes), log_BG.shape)
-        if n_tokens < n_genes:
-            entries = expressed_entries(cells)
-            relative_BG = np.zeros(log_BG.shape)
-            relative_BG[entries.cells, entries.genes] = (
-                entries.counts / self._typical[entries.genes]
-            )
-            # A stable sort of genes that lie in the order of ties resolves ties in that order.
-            by_ties = np.argsort(self._ties)
-            ranked = np.argsort(-relative_BG[:, by_ties], axis=1, kind="stable")
-            identities_BT = by_ties[ranked[:, :n_tokens]]
-        values_BT = np.take_along_axis(log_BG, identities_BT, axis=1)
-        return TokenSet(
-            torch.from_numpy(values_BT[:, :, None]),
-            torch.from_numpy(np.ascontiguousarray(identities_BT, dtype=np.int64)),
-            torch.ones(n_cells, n_tokens, dtype=torch.bool),
-        )
+    Genes are ordered as Geneformer orders them (Theodoris et al. 2023, Nature 618:616): by
+    expression relative to the gene's typical level, which is the median over expressing training
+    cells. Since a set has no order, the rank is the token's value: the gene at place ``r`` (from 0)
+    of ``n`` expressed genes has ``1 - r / n``, from 1 for the highest down to ``1 / n``. Ranks do
+    not change with a cell's library size. Genes at zero are absent. Genes at the same relative
+    level come in the order of a hash of ``seed`` and their name, so that ranks depend on the cell
+    alone, not on its batch nor on the order of the genes.
+
+    Parameters
+    ----------
+    n_tokens
+        The most tokens that a cell may have, the highest ranks; None for no bound.
+    seed
+        Of the order among equals, and of the choice of cells to fit on when there are many.
+
+    Raises
+    ------
+    InputError
+        If ``n_tokens`` is not a whole number of at least 1.
+    """
+
+    name = "ranks"
+
+    def __init__(self, n_tokens: int | None = 2048, *, seed: int = 0) -> None:
+        super().__init__(n_tokens, seed=seed)
+
+    def __call__(self, cells: Cells) -> TokenSet:
+        """Tokenize a mini-batch.
+
+        Returns
+        -------
+        TokenSet
+            Values ``(B, T, 1)`` in (0, 1], highest first, ``T`` the largest number of tokens of a
+            cell in the batch.
+
+        Raises
+        ------
+        NotTrainedError
+            If it was not fitted.
+        InputError
+            If the genes are not the fitted ones in their order.
+        """
+        self._check_genes(cells.genes)
+        entries = rank_entries(expressed_entries(cells), self._typical, self._ties)
+        places = entries.positions()
+        ranks = 1.0 - places / entries.lengths[entries.cells]
+        if self.n_tokens is not None:
+            kept = places < self.n_tokens
+            entries, ranks = entries.take(kept), ranks[kept]
+        return entries_to_tokens(entries, ranks)
 
 
 def entries_to_tokens(entries: Entries, values: np.ndarray) -> TokenSet:

@@ -12,9 +12,8 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError, outside
 from celldit.tokenizers.base import Tokenizer
 from celldit.tokenizers.gene_sets import GeneSets
-from celldit.tokenizers.genes import Genes
+from celldit.tokenizers.genes import Genes, Ranks
 from celldit.tokenizers.modules import Modules
-from celldit.tokenizers.ranks import Ranks
 
 _KINDS: dict[str, type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]] = {
     kind.name: kind for kind in (GeneSets, Modules, Genes, Ranks)
