@@ -83,14 +83,9 @@ perturbation_sep
     def from_toml(cls, path: Path) -> TrainSettings:
         """Read a file as :meth:`to_toml` writes it; entries may be left out.
 
-        Raises
-        ------
-        FileError
-            If there is no such file, or it is not TOML.
-        UnknownNameError
-            If a table or an entry is not known; names the closest.
-        InputError
-            If an entry has the wrong type, or only earlier versions had it.
+        FileError if there is no such file, or it is not TOML. UnknownNameError if a table or an
+        entry is not known; names the closest. InputError if an entry has the wrong type, or only
+        earlier versions had it.
         """
         entries: dict[str, Any] = {}
         training: dict[str, Any] = {}

@@ -33,12 +33,8 @@ MIN_SIZE = 5.0
 def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     """Verify that an AnnData can be used with these fields; cheap checks come first.
 
-    Raises
-    ------
-    InputError
-        If the counts, the genes or the values of a column cannot be used.
-    UnknownNameError
-        If a column, a layer or the control label does not exist.
+    InputError if the counts, the genes or the values of a column cannot be used. UnknownNameError
+    if a column, a layer or the control label does not exist.
     """
     check_anndata(adata)
     _check_arguments(fields)

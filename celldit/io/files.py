@@ -30,10 +30,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     An error or an interruption leaves what was there before, or nothing. Missing folders are made,
     and the ending is that of `path`.
 
-    Raises
-    ------
-    FileError
-        If the folder or the file cannot be written.
+    FileError if the folder or the file cannot be written.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
@@ -68,10 +65,7 @@ def write_h5ad(path: str | os.PathLike[str], adata: ad.AnnData) -> None:
 def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """Read an ``.h5ad`` file into memory.
 
-    Raises
-    ------
-    FileError
-        If there is no such file, or it does not hold an AnnData.
+    FileError if there is no such file, or it does not hold an AnnData.
     """
     import anndata as ad
 
@@ -111,10 +105,7 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a file of settings.
 
-    Raises
-    ------
-    FileError
-        If there is none, it is no plain file, is too large for settings, or is not TOML.
+    FileError if there is none, it is no plain file, is too large for settings, or is not TOML.
     """
     source = check_path(path)
     if not source.exists():

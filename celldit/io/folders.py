@@ -70,10 +70,8 @@ def write_folder(
 
     Everything goes to a temporary folder beside the target, which then takes its name.
 
-    Raises
-    ------
-    FileError
-        If the folder exists and `overwrite` is False, is no model folder, or cannot be written.
+    FileError if the folder exists and `overwrite` is False, is no model folder, or cannot be
+    written.
     """
     target = check_path(path)
     if target.exists():
@@ -154,11 +152,8 @@ def read_folder(
     given config, vocabulary and the headers of the arrays before any array is read, and raises
     ValueError where they do not belong together.
 
-    Raises
-    ------
-    FileError
-        If a file is missing, damaged or not a plain file, or the format is newer than this version
-        of celldit.
+    FileError if a file is missing, damaged or not a plain file, or the format is newer than this
+    version of celldit.
     """
     folder = check_path(path)
     for _ in range(_READS):
@@ -262,10 +257,7 @@ def _checked(
 def _headers(weights: Path) -> dict[str, Header]:
     """Names, shapes and types in a file of weights.
 
-    Raises
-    ------
-    ValueError
-        If the header is none, or lies about lengths.
+    ValueError if the header is none, or lies about lengths.
     """
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -147,10 +147,8 @@ def to_folder(trained: Trained) -> Folder:
 def load_trained(path: str | os.PathLike[str]) -> Trained:
     """Read the folder of a model, headers first.
 
-    Raises
-    ------
-    FileError
-        If a file is missing, damaged, or of another version, or the parts do not fit together.
+    FileError if a file is missing, damaged, or of another version, or the parts do not fit
+    together.
     """
     folder = read_folder(path, check_header)
     try:
@@ -174,10 +172,7 @@ def check_header(
 ) -> None:
     """Compare names, shapes and types of arrays with the configuration before any is read.
 
-    Raises
-    ------
-    ValueError
-        If an array belongs to no part, or is not one that the configuration makes.
+    ValueError if an array belongs to no part, or is not one that the configuration makes.
     """
     stray = [name for name in headers if not name.startswith(_PARTS)]
     if stray:
@@ -272,10 +267,7 @@ def _time_course(
 ) -> TimeCourse:
     """How cells get from one time to another.
 
-    Raises
-    ------
-    ValueError
-        If its network is not one of this latent.
+    ValueError if its network is not one of this latent.
     """
     stored = config.get("time_course", {})
     times = sorted({float(e[3]) for e in config["frequencies"] if e[3] is not None})
@@ -313,12 +305,8 @@ def _check_kept(stored: Mapping[str, Any], kept: Mapping[str, Any], part: str) -
 def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:
     """The stored weights of the network.
 
-    Raises
-    ------
-    FileError
-        If the model is an earlier one, that had two weights for each kind, which differ.
-    ValueError
-        If a weight is no number between 0 and 1.
+    FileError if the model is an earlier one, that had two weights for each kind, which differ.
+    ValueError if a weight is no number between 0 and 1.
     """
     if "flow_weight" in config:
         stored = config["flow_weight"].items()

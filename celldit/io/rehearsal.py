@@ -33,10 +33,7 @@ _TRIED = 2
 def rehearse(model: CellDiT, name: str) -> None:
     """Write a model, ask it for effects, a prediction and two new cells; `name` is its folder.
 
-    Raises
-    ------
-    FileError
-        If any of it fails.
+    FileError if any of it fails.
     """
     try:
         with warnings.catch_warnings():

@@ -22,10 +22,7 @@ def take_place(finished: Path, target: Path) -> None:
     An old folder ends up under the name of `finished`, for the caller to remove. Where the system
     cannot exchange two names in one step (Linux can), there is a moment between two renames.
 
-    Raises
-    ------
-    OSError
-        If the names cannot be changed; what was at `target` is there still.
+    OSError if the names cannot be changed; what was at `target` is there still.
     """
     if not (target.is_dir() and not target.is_symlink()):
         os.replace(finished, target)

@@ -38,12 +38,8 @@ CHUNK = 1 << 18
 def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
     """Refuse a path that cannot become the output, before any cell is sampled.
 
-    Raises
-    ------
-    InputError
-        If the name ends in anything but ``.h5ad`` and ``.zarr``.
-    FileError
-        If the path exists and may not be replaced, or its folder cannot be written.
+    InputError if the name ends in anything but ``.h5ad`` and ``.zarr``. FileError if the path
+    exists and may not be replaced, or its folder cannot be written.
     """
     if path is None:
         return None
@@ -76,12 +72,8 @@ def stream(sampling: Sampling, target: Path) -> ad.AnnData:
     X and layers are left on disk: rows are read when they are asked for, and ``.to_memory()`` reads
     all.
 
-    Raises
-    ------
-    FileError
-        If the disk cannot take it; nothing is left under the target's name that was not there.
-    CellditError
-        If a prediction is not finite.
+    FileError if the disk cannot take it; nothing is left under the target's name that was not
+    there. CellditError if a prediction is not finite.
     """
     with new_store(target) as root:
         _fill(root, sampling)
@@ -92,10 +84,8 @@ def stream(sampling: Sampling, target: Path) -> ad.AnnData:
 def new_store(target: Path) -> Iterator[Any]:
     """An HDF5 file or zarr group to fill, which takes the target's name when all of it is there.
 
-    Raises
-    ------
-    FileError
-        If the disk cannot take it; nothing is left under the target's name that was not there.
+    FileError if the disk cannot take it; nothing is left under the target's name that was not
+    there.
     """
     try:
         with sole_writer(target), _temporary(target) as partial:

@@ -101,10 +101,7 @@ def to_anndata(
 ) -> ad.AnnData:
     """Write predicted cells.
 
-    Raises
-    ------
-    CellditError
-        If a prediction is not finite; such an output is never written.
+    CellditError if a prediction is not finite; such an output is never written.
     """
     cells.check_finite()
     return ad.AnnData(

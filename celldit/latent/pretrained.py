@@ -50,10 +50,7 @@ class BorrowedAutoencoder:
     def matched(self, genes: Sequence[str]) -> tuple[Autoencoder, GeneMatch]:
         """Match it to other genes by name, and warn of what does not match.
 
-        Raises
-        ------
-        InputError
-            If too few of its genes are among them.
+        InputError if too few of its genes are among them.
         """
         matched, match = match_autoencoder(self.autoencoder, genes, min_overlap=self.min_overlap)
         if match.new or match.missing:

@@ -72,10 +72,7 @@ class GeneMatch:
 def match_genes_of(known: Sequence[str], genes: Sequence[str]) -> GeneMatch:
     """Look up the genes of a data set among the genes of an autoencoder, by name.
 
-    Raises
-    ------
-    InputError
-        If a gene of the data occurs twice.
+    InputError if a gene of the data occurs twice.
     """
     genes = tuple(str(gene) for gene in genes)
     if len(set(genes)) < len(genes):

@@ -62,10 +62,7 @@ def read_gmt(path: str | Path) -> dict[str, tuple[str, ...]]:
 def check_sets(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Copy gene sets that were given as a mapping; a gene listed twice in a set counts once.
 
-    Raises
-    ------
-    InputError
-        If there is no set, or a set is a text instead of a list.
+    InputError if there is no set, or a set is a text instead of a list.
     """
     if not sets:
         raise InputError(

@@ -61,10 +61,7 @@ def opened(path: Path) -> Iterator[Any]:
     A store may have any number of shards, and a process has about a thousand descriptors. To open a
     file takes less than a millisecond.
 
-    Raises
-    ------
-    FileError
-        If there is none, or it cannot be read.
+    FileError if there is none, or it cannot be read.
     """
     check_there(path)
     with reading(path):
@@ -85,10 +82,8 @@ def check_there(path: Path) -> None:
 def check_no_links(path: Path) -> None:
     """Refuse a file or folder that a stranger may have made to point at other files.
 
-    Raises
-    ------
-    FileError
-        If it holds external links, external or virtual data, links out of the folder, or pipes.
+    FileError if it holds external links, external or virtual data, links out of the folder, or
+    pipes.
     """
     check_there(path)
     found: list[str] = []

@@ -118,12 +118,8 @@ class DiskMatrix:
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Read the rows from `start` up to `stop` as they are stored.
 
-        Raises
-        ------
-        FileError
-            If the file changed or vanished since it was opened, or cannot be read.
-        InputError
-            If a column number lies outside the matrix.
+        FileError if the file changed or vanished since it was opened, or cannot be read. InputError
+        if a column number lies outside the matrix.
         """
         self.check_unchanged()
         try:

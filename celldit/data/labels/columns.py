@@ -22,12 +22,7 @@ _SMALLEST_SIZE, _LARGEST_SIZE = 1e-4, 1e9
 def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
     """Take a column of ``adata.obs``; `role` is the argument that named it, for messages.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such column.
-    InputError
-        If several columns have that name.
+    UnknownNameError if there is no such column. InputError if several columns have that name.
     """
     if not isinstance(key, str):
         raise InputError(f"{role} takes the name of a column as text, not {type(key).__name__}.")

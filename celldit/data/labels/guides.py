@@ -150,10 +150,7 @@ class GuideNames:
     def target_of(self, guide: str) -> str:
         """The target of one guide; a name that is not a guide's stays as it is.
 
-        Raises
-        ------
-        InputError
-            If the pattern finds an empty target.
+        InputError if the pattern finds an empty target.
         """
         if len(guide) > _LONGEST:
             return guide

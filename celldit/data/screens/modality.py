@@ -71,10 +71,7 @@ def modality_in_use(
 def set_up_modality(data: Any) -> Any:
     """The modality of a MuData that was set up; anything else as it is.
 
-    Raises
-    ------
-    InputError
-        If none was, or several were.
+    InputError if none was, or several were.
     """
     parts = modalities(data)
     if not parts:
