@@ -252,8 +252,9 @@ def _headers(weights: Path) -> dict[str, Header]:
     with safe_open(weights, framework="numpy") as arrays:
         for name in arrays.keys():  # noqa: SIM118, which is no dict
             array = arrays.get_slice(name)
-            kind, bits = array.get_dtype()[:1], array.get_dtype()[1:]
-            dtype = f"{_KINDS[kind]}{bits}" if kind in _KINDS and bits.isdigit() else array.get_dtype().lower()
+            said = array.get_dtype()
+            known = said[0] in _KINDS and said[1:].isdigit()
+            dtype = f"{_KINDS[said[0]]}{said[1:]}" if known else said.lower()
             found[name] = Header(tuple(array.get_shape()), dtype)
     return found
 
