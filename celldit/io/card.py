@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from celldit import __version__
 from celldit.training.trained import Trained
@@ -86,14 +86,19 @@ def _scores(trained: Trained) -> list[str]:
     """The best of each number that training held out."""
     found = []
     for stage, epochs in trained.history.items():
-        best: dict[str, float] = {}
-        for row in epochs:
-            for name, value in row.items():
-                if name != "epoch":
-                    best[name] = min(value, best.get(name, value))
-        if best:
+        if best := best_of(epochs):
             found.append(f"- {stage}, held out: {_pairs(best)}")
     return found
+
+
+def best_of(epochs: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The least of each number that was measured after epochs."""
+    best: dict[str, float] = {}
+    for row in epochs:
+        for name, value in row.items():
+            if name != "epoch":
+                best[name] = min(value, best.get(name, value))
+    return best
 
 
 def _tables(trained: Trained) -> list[str]:

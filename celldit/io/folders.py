@@ -9,14 +9,12 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +25,7 @@ from safetensors.numpy import load_file, save_file
 
 from celldit.arguments import check_path
 from celldit.errors import FileError, reason_of
-from celldit.io.locks import sole_writer
-from celldit.io.replacing import sync_folder, take_place
+from celldit.io.replacing import made_whole
 
 FORMAT = 2
 READS = (1, 2)
@@ -54,8 +51,6 @@ def write_folder(
 ) -> None:
     """Write a model folder whole or not at all.
 
-    Everything goes to a temporary folder beside the target, which then takes its name.
-
     FileError if the folder exists and `overwrite` is False, is no model folder, or cannot be
     written.
     """
@@ -68,40 +63,17 @@ def write_folder(
                 f"{target} exists and is not a celldit model, so it will not be replaced; choose "
                 "another path."
             )
-    with sole_writer(target):
-        _write(target, config, vocab, arrays)
-
-
-def _write(
-    target: Path,
-    config: Mapping[str, Any],
-    vocab: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
-) -> None:
-    prefix = f".{target.name}.saving-"
-    try:
-        # As the only writer: what killed processes left behind.
-        for left_over in target.parent.glob(f"{glob.escape(prefix)}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    except OSError as error:
-        raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
-    try:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(contiguous, temporary / WEIGHTS)
-        for name, content in ((VOCAB, vocab), (CONFIG, {"format": FORMAT, **config})):
-            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-            (temporary / name).write_text(text + "\n", encoding="utf-8")
-        for name in (WEIGHTS, VOCAB, CONFIG):
-            _sync(temporary / name)
-        temporary.chmod(0o755)
-        sync_folder(temporary)
-        take_place(temporary, target)
-    except (OSError, SafetensorError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"Cannot write {target}: {reason}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    texts = {VOCAB: vocab, CONFIG: {"format": FORMAT, **config}}
+    with made_whole(target) as partial:
+        partial.mkdir()
+        try:
+            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(contiguous, partial / WEIGHTS)
+            for name, content in texts.items():
+                text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+                (partial / name).write_text(text + "\n", encoding="utf-8")
+        except (SafetensorError, ValueError) as error:
+            raise FileError(f"Cannot write {target}: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -196,7 +168,8 @@ def _read_folder(
     try:
         headers = _headers(weights)
         if check is not None:
-            _checked(check, config, vocab, headers, folder)
+            with whole_model(folder):
+                check(config, vocab, headers)
         arrays = load_file(weights)
     except FileError:
         raise
@@ -210,33 +183,24 @@ def _read_folder(
     return config, vocab, arrays
 
 
-def said_of(error: BaseException) -> str:
-    """What an error says of a model that is not whole, in one line."""
-    return f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+@contextmanager
+def whole_model(folder: object, how: str = "") -> Iterator[None]:
+    """Say in one sentence that a folder holds no whole model, whatever its parts lead to.
 
-
-def advice_on(error: BaseException) -> str:
-    """What to do about a model of which reading or using ended in an error."""
-    if isinstance(error, (AttributeError, AssertionError)):
-        # Settings of the wrong kind lead to these, and so do mistakes in celldit.
-        return "copy the model again, or, if it is as it was saved, report this error of celldit's"
-    return "copy the model again"
-
-
-def _checked(
-    check: Check,
-    config: dict[str, Any],
-    vocab: dict[str, Any],
-    headers: dict[str, Header],
-    folder: Path,
-) -> None:
+    FileError in place of any error but mistakes in a program; `how` says how it showed.
+    """
     try:
-        check(config, vocab, headers)
+        yield
     except (FileError, *CODING):
         raise
-    except Exception as error:  # whatever settings of the wrong kind lead to
+    except Exception as error:  # whatever settings that make no sense lead to
+        said = f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+        advice = "copy the model again"
+        if isinstance(error, (AttributeError, AssertionError)):
+            # Settings of the wrong kind lead to these, and so do mistakes in celldit.
+            advice += ", or, if it is as it was saved, report this error of celldit's"
         raise FileError(
-            f"{folder} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
+            f"{folder} does not hold a whole celldit model{how} ({said}); {advice}."
         ) from error
 
 
@@ -306,11 +270,6 @@ def _check_extent(raw: bytes) -> None:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -26,15 +26,14 @@ from celldit.conditions.states import States
 from celldit.data.fields import Fields
 from celldit.effects.features.features import from_arrays as features_from_arrays
 from celldit.effects.features.features import to_arrays as feature_arrays
-from celldit.errors import CellditError, FileError
+from celldit.errors import FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.flow.time import TimeFlow
 from celldit.io.folders import (
     Header,
-    advice_on,
     read_folder,
-    said_of,
     under,
+    whole_model,
     write_folder,
 )
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
@@ -44,13 +43,6 @@ from celldit.nn.views import TokenViews
 from celldit.tokenizers import tokenizer_from_config
 from celldit.training.trained import Trained
 
-# What Python, numpy and torch raise over parts that do not fit together.
-# fmt: off
-_DAMAGE = (
-    KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, ArithmeticError,
-    MemoryError, AssertionError,
-)
-# fmt: on
 #: What the names of arrays begin with.
 _PARTS = (
     "autoencoder.",
@@ -151,15 +143,8 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
     together.
     """
     folder = read_folder(path, check_header)
-    try:
+    with whole_model(check_path(path)):
         return _from_folder(*folder)
-    except FileError:
-        raise
-    except (CellditError, *_DAMAGE) as error:
-        raise FileError(
-            f"{check_path(path)} does not hold a whole celldit model ({said_of(error)}); "
-            f"{advice_on(error)}."
-        ) from error
 
 
 def save_trained(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool) -> None:

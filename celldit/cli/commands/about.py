@@ -7,7 +7,6 @@ from typing import Any
 from celldit.cli.command import Answer, command
 from celldit.cli.files import load_model
 from celldit.cli.options import ModelFolder
-from celldit.errors import CellditError, FileError
 
 LISTED = 30
 # What training learned of a table of effects.
@@ -27,17 +26,11 @@ def summary(model: ModelFolder) -> Answer:
 @command(shared=("as_json", "debug"))
 def info(model: ModelFolder) -> Answer:
     """Say what is in a model: genes, perturbations, contexts, training and scores."""
-    from celldit.io.folders import advice_on, read_folder, said_of
+    from celldit.io.folders import read_folder, whole_model
 
     config, vocab, _ = read_folder(model)
-    try:
+    with whole_model(model):
         facts = _facts(config, vocab)
-    except CellditError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(
-            f"{model} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
-        ) from error
     width = max(map(len, facts))
     return Answer(facts, [f"{name:<{width}}  {_show(value)}" for name, value in facts.items()])
 
@@ -89,11 +82,9 @@ def _times(config: dict[str, Any]) -> list[float]:
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """The best that was reached on what training held out."""
-    best: dict[str, float] = {}
-    for row in history.get("flow", []):
-        for name, value in row.items():
-            if name != "epoch":
-                best[name] = min(value, best.get(name, value))
+    from celldit.io.card import best_of
+
+    best = best_of(history.get("flow", []))
     return {"error_over_prior": best} if best else {}
 
 
