@@ -24,7 +24,7 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.errors import InputError
-from celldit.tokenizers.base import FittedTokenizer, stored
+from celldit.tokenizers.base import Tokenizer, stored
 from celldit.tokenizers.canonical import SortedExpression
 from celldit.tokenizers.token_set import TokenSet
 
@@ -169,7 +169,7 @@ class Eigengenes:
         )
 
 
-class GroupTokenizer(FittedTokenizer):
+class GroupTokenizer(Tokenizer):
     """One token for each group of genes, the same for every cell."""
 
     same_for_every_cell = True
@@ -188,20 +188,6 @@ class GroupTokenizer(FittedTokenizer):
         return self.eigengenes.n_groups
 
     def __call__(self, cells: Cells) -> TokenSet:
-        """Tokenize a mini-batch.
-
-        Returns
-        -------
-        TokenSet
-            Values ``(B, n_identities, n_values)``, every token real.
-
-        Raises
-        ------
-        NotTrainedError
-            If it was not fitted.
-        InputError
-            If the genes are not the fitted ones in their order.
-        """
         self._check_genes(cells.genes)
         return self.eigengenes.tokens(cells.log_normalized())
 

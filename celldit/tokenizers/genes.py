@@ -7,26 +7,21 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from celldit.arguments import refuses_former
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
 from celldit.errors import InputError
-from celldit.tokenizers.base import FittedTokenizer, check_distinct, check_positive, stored
+from celldit.tokenizers.base import Tokenizer, check_distinct, check_positive, stored
 from celldit.tokenizers.canonical import tie_order
-from celldit.tokenizers.relative import (
-    Entries,
-    expressed_entries,
-    levels,
-    rank_entries,
-    typical_levels,
-)
+from celldit.tokenizers.relative import expressed, levels, places, ranked, rows_of, typical_levels
 from celldit.tokenizers.token_set import TokenSet
 
 _FORMER = {"zeros": "Genes at zero are no tokens, and a model takes them for zero; leave it out."}
 
 
-class GeneTokenizer(FittedTokenizer):
+class GeneTokenizer(Tokenizer):
     """What tokenizers have in common whose tokens are single genes."""
 
     same_for_every_cell = False
@@ -109,26 +104,11 @@ class Genes(GeneTokenizer):
         super().__init__(n_tokens, seed=seed)
 
     def __call__(self, cells: Cells) -> TokenSet:
-        """Tokenize a mini-batch.
-
-        Returns
-        -------
-        TokenSet
-            Values ``(B, T, 1)``, ``T`` the largest number of tokens of a cell in the batch.
-
-        Raises
-        ------
-        NotTrainedError
-            If it was not fitted.
-        InputError
-            If the genes are not the fitted ones in their order.
-        """
         self._check_genes(cells.genes)
-        entries = expressed_entries(cells)
+        counts = expressed(cells)
         if self.n_tokens is not None:
-            entries = rank_entries(entries, self._typical, self._ties)
-            entries = entries.take(entries.positions() < self.n_tokens)
-        return entries_to_tokens(entries, np.log1p(levels(entries, cells.size_factors)))
+            counts = ranked(counts, self._typical, self._ties, self.n_tokens)
+        return padded(counts, np.log1p(levels(counts, cells.size_factors)))
 
 
 class Ranks(GeneTokenizer):
@@ -161,38 +141,20 @@ class Ranks(GeneTokenizer):
         super().__init__(n_tokens, seed=seed)
 
     def __call__(self, cells: Cells) -> TokenSet:
-        """Tokenize a mini-batch.
-
-        Returns
-        -------
-        TokenSet
-            Values ``(B, T, 1)`` in (0, 1], highest first, ``T`` the largest number of tokens of a
-            cell in the batch.
-
-        Raises
-        ------
-        NotTrainedError
-            If it was not fitted.
-        InputError
-            If the genes are not the fitted ones in their order.
-        """
         self._check_genes(cells.genes)
-        entries = rank_entries(expressed_entries(cells), self._typical, self._ties)
-        places = entries.positions()
-        ranks = 1.0 - places / entries.lengths[entries.cells]
-        if self.n_tokens is not None:
-            kept = places < self.n_tokens
-            entries, ranks = entries.take(kept), ranks[kept]
-        return entries_to_tokens(entries, ranks)
+        counts = expressed(cells)
+        kept = ranked(counts, self._typical, self._ties, self.n_tokens)
+        return padded(kept, 1.0 - places(kept) / np.diff(counts.indptr)[rows_of(kept)])
 
 
-def entries_to_tokens(entries: Entries, values: np.ndarray) -> TokenSet:
-    """Make a token of each entry, with one value, and pad the cells to the same number."""
+def padded(counts: sparse.csr_matrix, values: np.ndarray) -> TokenSet:
+    """Make a token of each stored count, with one value, and pad the cells to the same number."""
+    lengths = np.diff(counts.indptr)
     # At least one place, so that no array is empty where no cell has a token.
-    shape = len(entries.lengths), max(int(entries.lengths.max(initial=0)), 1)
-    mask_BT = np.arange(shape[1]) < entries.lengths[:, None]
+    shape = counts.shape[0], max(int(lengths.max(initial=0)), 1)
+    mask_BT = np.arange(shape[1]) < lengths[:, None]
     values_BT, identities_BT = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
-    values_BT[mask_BT], identities_BT[mask_BT] = values, entries.genes
+    values_BT[mask_BT], identities_BT[mask_BT] = values, counts.indices
     return TokenSet(
         torch.from_numpy(values_BT[:, :, None]),
         torch.from_numpy(identities_BT),

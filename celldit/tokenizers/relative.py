@@ -9,68 +9,37 @@ the genes has any part in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import sparse
 
-from celldit.data.cells import Cells
+from celldit.data.cells import COUNTS_PER_CELL, Cells
 from celldit.data.store import CellStore
 from celldit.tokenizers.canonical import sample_cells
 
-_COUNTS_PER_CELL = 1e4
+
+def expressed(cells: Cells) -> sparse.csr_matrix:
+    """Counts (B, G) float64 in memory of their own: a stored zero is not an expressed gene."""
+    counts = sparse.csr_matrix(cells.counts, dtype=np.float64, copy=True)
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
+    return counts
 
 
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """The expressed genes of some cells, end to end.
-
-    Parameters
-    ----------
-    cells, genes
-        ``(E,)`` int64, row and column of each entry; rows ascend.
-    counts
-        ``(E,)`` float64, raw counts, above zero.
-    lengths
-        ``(B,)`` int64, number of entries of each cell.
-    """
-
-    cells: np.ndarray
-    genes: np.ndarray
-    counts: np.ndarray
-    lengths: np.ndarray
-
-    def take(self, index: np.ndarray) -> Entries:
-        """Pick entries by a mask or by positions that leave rows ascending."""
-        cells = self.cells[index]
-        lengths = np.bincount(cells, minlength=len(self.lengths))
-        return Entries(cells, self.genes[index], self.counts[index], lengths)
-
-    def positions(self) -> np.ndarray:
-        """Return the place of each entry within its cell, ``(E,)`` from 0."""
-        starts = np.cumsum(self.lengths) - self.lengths
-        return np.arange(len(self.cells)) - starts[self.cells]
+def rows_of(counts: sparse.csr_matrix) -> np.ndarray:
+    """The cell of each stored count, int64, ascending."""
+    return np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
 
 
-def expressed_entries(cells: Cells) -> Entries:
-    """List the genes that each cell expresses, in the order of the genes."""
-    counts: sparse.csr_matrix = cells.counts
-    if not counts.has_canonical_format:
-        counts = counts.copy()
-        counts.sum_duplicates()
-    lengths = np.diff(counts.indptr).astype(np.int64)
-    rows = np.repeat(np.arange(counts.shape[0]), lengths)
-    entries = Entries(
-        rows, counts.indices.astype(np.int64), counts.data.astype(np.float64), lengths
-    )
-    # A stored zero is not an expressed gene.
-    return entries if np.all(counts.data != 0) else entries.take(counts.data != 0)
+def places(counts: sparse.csr_matrix) -> np.ndarray:
+    """The place of each stored count within its cell, from 0."""
+    return np.arange(counts.nnz) - counts.indptr[rows_of(counts)]
 
 
-def levels(entries: Entries, size_factors: np.ndarray) -> np.ndarray:
-    """Counts per 10,000 of each entry, ``(E,)`` float64, from the cells' library sizes ``(B,)``."""
-    scale = _COUNTS_PER_CELL / size_factors.astype(np.float64)
-    return entries.counts * scale[entries.cells]
+def levels(counts: sparse.csr_matrix, size_factors: np.ndarray) -> np.ndarray:
+    """Counts per 10,000, one for each stored count, float64, by the library sizes ``(B,)``."""
+    scale = COUNTS_PER_CELL / size_factors.astype(np.float64)
+    found: np.ndarray = counts.data * scale[rows_of(counts)]
+    return found
 
 
 def typical_levels(cells: CellStore, seed: int) -> np.ndarray:
@@ -80,11 +49,9 @@ def typical_levels(cells: CellStore, seed: int) -> np.ndarray:
     other genes.
     """
     sample = sample_cells(cells, seed)
-    entries = expressed_entries(sample)
-    by_gene = sparse.csc_matrix(
-        (levels(entries, sample.size_factors), (entries.cells, entries.genes)),
-        shape=(sample.n_cells, sample.n_genes),
-    )
+    by_gene = expressed(sample)
+    by_gene.data = levels(by_gene, sample.size_factors)
+    by_gene = by_gene.tocsc()
     typical = np.full(sample.n_genes, np.nan)
     for gene in np.flatnonzero(np.diff(by_gene.indptr)):
         typical[gene] = np.median(by_gene.data[by_gene.indptr[gene] : by_gene.indptr[gene + 1]])
@@ -93,11 +60,19 @@ def typical_levels(cells: CellStore, seed: int) -> np.ndarray:
     return typical
 
 
-def rank_entries(entries: Entries, typical: np.ndarray, ties: np.ndarray) -> Entries:
+def ranked(
+    counts: sparse.csr_matrix, typical: np.ndarray, ties: np.ndarray, n_kept: int | None
+) -> sparse.csr_matrix:
     """Order each cell's genes by their level relative to the typical one, highest first.
 
     Of two genes at the same relative level the one with the smaller number of `ties` comes first.
+    No more than `n_kept` genes of a cell are kept; None for all.
     """
     # Within a cell the library size divides every gene alike, so ranks are taken without it.
-    relative = entries.counts / typical[entries.genes]
-    return entries.take(np.lexsort((ties[entries.genes], -relative, entries.cells)))
+    rows, relative = rows_of(counts), counts.data / typical[counts.indices]
+    order = np.lexsort((ties[counts.indices], -relative, rows))
+    if n_kept is not None:
+        order = order[places(counts) < n_kept]
+    ends = np.cumsum([0, *np.bincount(rows[order], minlength=counts.shape[0])])
+    kept = counts.data[order], counts.indices[order], ends
+    return sparse.csr_matrix(kept, shape=counts.shape)
