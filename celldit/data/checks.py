@@ -80,15 +80,8 @@ def _check_arguments(fields: Fields) -> None:
         raise InputError("perturbation_sep is empty; give the text between two perturbations.")
     if not fields.control:
         raise InputError("control is empty; give the label of unperturbed cells.")
-    keys = {
-        "perturbation_key": fields.perturbation_key,
-        "size_factor_key": fields.size_factor_key,
-        "dose_key": fields.dose_key,
-        "time_key": fields.time_key,
-    }
     roles: dict[str, str] = {}
-    named = [(role, key) for role, key in keys.items() if key is not None]
-    for role, key in named + [("covariate_keys", key) for key in fields.covariate_keys]:
+    for role, key in fields.columns:
         if not isinstance(key, str):
             raise InputError(f"{role} takes names of columns as text, not {key!r}.")
         if key in roles:

@@ -66,6 +66,14 @@ class Fields:
         entries = {k: list(v) if k in _LISTS else v for k, v in asdict(self).items()}
         return {key: value for key, value in entries.items() if value is not None and value != []}
 
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The columns of ``obs`` that are named, each behind the argument that names it."""
+        single = ("perturbation_key", "size_factor_key", "dose_key", "time_key")
+        named = [(role, getattr(self, role)) for role in single]
+        named += [("covariate_keys", key) for key in self.covariate_keys]
+        return [(role, key) for role, key in named if key is not None]
+
     def arguments(self) -> dict[str, Any]:
         """The fields that are set, as arguments of :func:`setup_anndata`."""
         entries = self.to_dict()
@@ -180,8 +188,7 @@ def setup_anndata(
         time_key=time_key,
         perturbation_sep=perturbation_sep,
     )
-    columns = perturbation_key, size_factor_key, dose_key, time_key, *fields.covariate_keys
-    with modality_in_use(adata, mod, columns) as cells:
+    with modality_in_use(adata, mod, [key for _, key in fields.columns]) as cells:
         check_setup(cells, fields)
         if time_key is not None:
             times_N = number_column(cells, time_key, "time_key")

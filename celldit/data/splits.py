@@ -327,14 +327,7 @@ def _check_arguments(
         raise InputError("test is empty; name what to hold out, or leave it out for a draw.")
     if test is None and not 0 < fraction < 1:
         raise InputError(f"fraction must lie between 0 and 1, not {fraction!r}.")
-    used = (
-        fields.perturbation_key,
-        fields.size_factor_key,
-        fields.dose_key,
-        fields.time_key,
-        *fields.covariate_keys,
-    )
-    if key_added in used:
+    if key_added in [key for _, key in fields.columns]:
         raise InputError(
             f"key_added={key_added!r} would overwrite a column that the AnnData was set up with; "
             "choose another name."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,20 @@ def opened(path: Path) -> Iterator[Any]:
     A store may have any number of shards, and a process has about a thousand descriptors. To open a
     file takes less than a millisecond.
 
-    FileError if there is none, or it cannot be read.
+    FileError if there is none, or it cannot be read, within as well.
     """
     check_there(path)
-    with reading(path):
-        if path.is_dir():
-            yield zarr.open_group(path, mode="r")
-            return
-        check_plain(path)
-        with h5py.File(path, "r") as file:
-            yield file
+    with reading(path), file_at(path) as root:
+        yield root
+
+
+def file_at(path: Path) -> AbstractContextManager[Any]:
+    """The same, with errors of h5py and zarr as they are."""
+    if path.is_dir():
+        return nullcontext(zarr.open_group(path, mode="r"))
+    check_plain(path)
+    file: AbstractContextManager[Any] = h5py.File(path, "r")
+    return file
 
 
 def check_there(path: Path) -> None:

@@ -10,9 +10,9 @@ from scipy import sparse
 
 from celldit.data.disk.files import (
     check_no_links,
+    file_at,
     missing_chunks,
     opened,
-    reading,
     refuse_missing_chunks,
 )
 from celldit.data.disk.pointers import check_indices, check_indptr
@@ -63,7 +63,7 @@ class DiskMatrix:
         self.key = "X" if counts_layer is None else f"layers/{counts_layer}"
         self.indptr: np.ndarray | None = None
         check_no_links(path)
-        with reading(path), opened(path) as root:
+        with opened(path) as root:
             if counts_layer is not None and counts_layer not in root.get("layers", {}):
                 known = list(root["layers"].keys()) if "layers" in root else []
                 raise UnknownNameError.among(f"layer in {path}", counts_layer, known)
@@ -123,7 +123,7 @@ class DiskMatrix:
         """
         self.check_unchanged()
         try:
-            with opened(self.path) as root:
+            with file_at(self.path) as root:
                 return self._rows(root[self.key], start, stop)
         except InputError:
             raise

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.labels.labels import with_one_control
+from celldit.data.labels.labels import each_distinct, with_one_control
 from celldit.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def text_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
     """Take a column of ``adata.obs`` as text, object (str), shape (N,); none may be missing."""
     column = obs_column(adata, key, role)
     _refuse_missing(column, key, role)
-    codes, distinct = pd.factorize(column)
-    table = np.empty(len(distinct), dtype=object)
-    table[:] = [as_text(value) for value in distinct]
-    return table[codes] if len(codes) else np.empty(0, dtype=object)
+    return each_distinct(column, as_text)
 
 
 def label_column(adata: ad.AnnData, fields: Fields) -> np.ndarray:

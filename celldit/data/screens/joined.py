@@ -7,6 +7,7 @@ effect model learns how far effects of one hold in another as it does for any tw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import anndata as ad
@@ -71,16 +72,9 @@ def join_screens(screens: Screens) -> ad.AnnData:
         pd.concat([obs for _, obs in parts]),
         pd.DataFrame(index=pd.Index(shared)),
     )
-    setup_anndata(
-        joined,
-        perturbation_key=first.perturbation_key,
-        control=first.control,
-        covariate_keys=(*first.covariate_keys, SCREEN),
-        size_factor_key=first.size_factor_key,
-        dose_key=first.dose_key,
-        time_key=first.time_key,
-        perturbation_sep=first.perturbation_sep,
-    )
+    keys = (*first.covariate_keys, SCREEN)
+    plain = replace(first, covariate_keys=keys, other_controls=(), counts_layer=None)
+    setup_anndata(joined, **plain.arguments())
     return joined
 
 

@@ -22,9 +22,7 @@ def modalities(data: Any) -> dict[str, ad.AnnData]:
 
 
 @contextmanager
-def modality_in_use(
-    data: Any, mod: str | None, columns: Sequence[str | None]
-) -> Iterator[ad.AnnData]:
+def modality_in_use(data: Any, mod: str | None, columns: Sequence[str]) -> Iterator[ad.AnnData]:
     """Give the modality to set up, with the columns of ``data.obs`` that it lacks.
 
     Parameters
