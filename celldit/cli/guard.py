@@ -6,11 +6,11 @@ import json
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import typer
 
@@ -22,6 +22,12 @@ __all__ = ["FAILED", "INTERRUPTED", "guard", "say", "say_json"]
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+# fmt: off
+_TOLD = (
+    CellditError, MemoryError, OSError, ArithmeticError, LookupError, TypeError, ValueError,
+    RuntimeError,
+)
+# fmt: on
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -37,12 +43,7 @@ def say_json(content: Any) -> None:
 
 
 @contextmanager
-def guard(
-    *,
-    debug: bool = False,
-    quiet: bool = False,
-    kept: str | Callable[[], str] = "",
-) -> Iterator[None]:
+def guard(*, debug: bool = False, quiet: bool = False, kept: str = "") -> Iterator[None]:
     """Turn errors into one sentence on standard error and an exit code.
 
     Parameters
@@ -61,32 +62,31 @@ def guard(
                 warnings.simplefilter("ignore")
         try:
             yield
-        except CellditError as error:
-            if debug:
-                raise
-            typer.echo(f"Error: {in_terminal(str(error))}", err=True)
-            raise typer.Exit(FAILED) from None
         except (KeyboardInterrupt, SystemExit):
             # Lightning answers the interruption itself, and exits with 1.
             if not interrupted.is_set():
                 raise
-            typer.echo(f"\nStopped. {kept() if callable(kept) else kept}".rstrip(), err=True)
+            typer.echo(f"\nStopped. {kept}".rstrip(), err=True)
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
+        except (BrokenPipeError, typer.Exit):
             raise
-        except MemoryError:
-            typer.echo("Error: There is not enough memory; use fewer cells or genes.", err=True)
-            raise typer.Exit(FAILED) from None
-        except (OSError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as e:
-            if debug or isinstance(e, typer.Exit):
+        except _TOLD as error:
+            if debug:
                 raise
-            reason = str(e).strip().splitlines()
-            typer.echo(
-                f"Error: {type(e).__name__}: {reason[0] if reason else ''} (unexpected; run again "
-                "with --debug for the traceback, and please report it).",
-                err=True,
-            )
+            typer.echo(f"Error: {_sentence(error)}", err=True)
             raise typer.Exit(FAILED) from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, CellditError):
+        return in_terminal(str(error))
+    if isinstance(error, MemoryError):
+        return "There is not enough memory; use fewer cells or genes."
+    reason = str(error).strip().splitlines()
+    return (
+        f"{type(error).__name__}: {reason[0] if reason else ''} (unexpected; run again with "
+        "--debug for the traceback, and please report it)."
+    )
 
 
 @contextmanager
@@ -108,12 +108,7 @@ def _watch_interrupts() -> Iterator[threading.Event]:
 
 
 def _note(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
 ) -> None:
     """Show celldit's own warnings as a note, and keep other libraries' to themselves."""
     if filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
