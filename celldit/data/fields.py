@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.checks import check_anndata, check_setup
-from celldit.data.labels.columns import as_text, number_column
+from celldit.data.labels.columns import number_column
+from celldit.data.labels.labels import as_text
 from celldit.data.labels.times import find_bins, warn_binned
 from celldit.data.screens.modality import modality_in_use
 from celldit.errors import InputError
@@ -28,22 +29,9 @@ class Fields:
 
     Parameters
     ----------
-    perturbation_key
-        Column of ``obs`` with the perturbation of each cell; None when every cell is a control.
-    control
-        The label of unperturbed cells.
-    covariate_keys
-        Columns of ``obs`` that make up a cell's context (cell type, donor, replicate, ...).
-    size_factor_key
-        Column of ``obs`` with library sizes in counts; None for the sum over the genes present.
-    counts_layer
-        Layer with raw counts; None for ``X``.
-    dose_key
-        Column of ``obs`` with doses.
-    time_key
-        Column of ``obs`` with times.
-    perturbation_sep
-        What stands between two perturbations of one cell.
+    perturbation_key, control, covariate_keys, size_factor_key, counts_layer, dose_key, time_key, \
+perturbation_sep
+        As in :func:`setup_anndata`; of several controls the first.
     other_controls
         Labels that mean the control, too.
     time_bins

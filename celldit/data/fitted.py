@@ -42,16 +42,9 @@ def check_fitted_on_train(train: ad.AnnData, test: ad.AnnData, fields: Fields) -
       on, of one of the matrices there or of what scanpy makes of them.
     - Size factors scaled to a mean or median of 1: over the rows they were scaled on.
 
-    Raises
-    ------
-    InputError
-        If training and test cells together show the mark, and the training cells alone do not.
-
-    Warns
-    -----
-    UserWarning
-        If neither does: then it was fitted on other cells still, or by other means, and nothing can
-        be said.
+    InputError if training and test cells together show the mark, and the training cells alone do
+    not. A warning if neither does: then it was fitted on other cells still, or by other means, and
+    nothing can be said.
     """
     for name, cells in {"train": train, "test": test}.items():
         check_matrices(cells, name)
@@ -63,7 +56,7 @@ def check_fitted_on_train(train: ad.AnnData, test: ad.AnnData, fields: Fields) -
                 _orthogonal(_scores(train, key)),
                 partial(_whole_orthogonal, train, test, key),
             )
-    if CHOICE in train.var and not _choice_is_empty(train):
+    if CHOICE in train.var and np.asarray(train.var[CHOICE], dtype=bool).any():
         _judge(
             f"var[{CHOICE!r}]",
             "highly variable genes were chosen",
@@ -102,17 +95,13 @@ def _scores(adata: ad.AnnData, key: str) -> np.ndarray:
     return np.asarray(adata.obsm[key], dtype=np.float64)
 
 
-def _orthogonality(scores_ND: np.ndarray) -> float:
-    """Largest cosine between two columns; 0 when they are orthogonal."""
+def _orthogonal(scores_ND: np.ndarray) -> bool:
+    """Whether the largest cosine between two columns is next to nothing."""
     lengths_D = np.linalg.norm(scores_ND, axis=0)
     unit_ND = scores_ND[:, lengths_D > 0] / lengths_D[lengths_D > 0]
     gram_DD = np.abs(unit_ND.T @ unit_ND)
     np.fill_diagonal(gram_DD, 0.0)
-    return float(gram_DD.max(initial=0.0))
-
-
-def _orthogonal(scores_ND: np.ndarray) -> bool:
-    return _orthogonality(scores_ND) < ORTHOGONAL
+    return bool(gram_DD.max(initial=0.0) < ORTHOGONAL)
 
 
 def _whole_orthogonal(train: ad.AnnData, test: ad.AnnData, key: str) -> bool:
@@ -120,10 +109,6 @@ def _whole_orthogonal(train: ad.AnnData, test: ad.AnnData, key: str) -> bool:
         return False
     ours, theirs = _scores(train, key), _scores(test, key)
     return ours.shape[1] == theirs.shape[1] and _orthogonal(np.concatenate([ours, theirs]))
-
-
-def _choice_is_empty(adata: ad.AnnData) -> bool:
-    return not np.asarray(adata.var[CHOICE], dtype=bool).any()
 
 
 def _joined(train: ad.AnnData, test: ad.AnnData) -> ad.AnnData:

@@ -62,15 +62,8 @@ def impute(
     whole_cells
         Whether size factors are of whole cells, and not the sum over the genes at hand.
 
-    Raises
-    ------
-    InputError
-        If more than half of the genes are missing, or no rates are known.
-
-    Warns
-    -----
-    UserWarning
-        How many genes were filled in, and their share of a cell's counts.
+    InputError if more than half of the genes are missing, or no rates are known. A warning says how
+    many genes were filled in, and their share of a cell's counts.
     """
     column_of = {gene: column for column, gene in enumerate(cells.genes)}
     missing = np.array([i for i, gene in enumerate(genes) if gene not in column_of], dtype=np.int64)

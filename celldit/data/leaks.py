@@ -7,12 +7,11 @@ import hashlib
 import anndata as ad
 import numpy as np
 
-from celldit.data.cells import read_labels
 from celldit.data.counts import read_counts
 from celldit.data.fields import Fields
 from celldit.data.fitted import check_fitted_on_train
 from celldit.data.genes import match_genes
-from celldit.data.labels.columns import read_size_factors
+from celldit.data.labels.columns import read_labels, read_size_factors
 from celldit.errors import InputError, examples
 
 

@@ -16,8 +16,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.cells import read_labels
 from celldit.data.fields import Fields
+from celldit.data.labels.columns import read_labels
 from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, UnknownNameError
 

@@ -25,10 +25,7 @@ from celldit.errors import CellditError, FileError, reason_of
 def reading(path: Path) -> Iterator[None]:
     """Say in one sentence that a file cannot be read, whatever h5py, zarr or anndata say.
 
-    Raises
-    ------
-    FileError
-        In place of any error that is not celldit's own.
+    FileError in place of any error that is not celldit's own.
     """
     try:
         with warnings.catch_warnings():

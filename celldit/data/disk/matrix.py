@@ -46,14 +46,8 @@ class DiskMatrix:
         Whether parts of a dense matrix are not on disk, which are zeros or lost, and how many genes
         a part has.
 
-    Raises
-    ------
-    FileError
-        If the file cannot be read.
-    InputError
-        If the matrix is missing, is stored by columns, or holds no numbers.
-    UnknownNameError
-        If there is no such layer.
+    FileError if the file cannot be read. InputError if the matrix is missing, is stored by columns,
+    or holds no numbers. UnknownNameError if there is no such layer.
     """
 
     lacks_chunks, chunk_columns = False, 0

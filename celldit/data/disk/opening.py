@@ -14,7 +14,6 @@ import pandas as pd
 from anndata.io import read_elem
 
 from celldit.arguments import check_path
-from celldit.data.cells import read_columns
 from celldit.data.checks import check_fields
 from celldit.data.disk.files import (
     check_no_links,
@@ -27,6 +26,7 @@ from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.disk.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
+from celldit.data.labels.columns import read_columns
 from celldit.data.labels.times import find_bins, warn_binned
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
@@ -231,11 +231,8 @@ def described(
 ) -> tuple[object, list[str], list[str], bool]:
     """What the (first) file says of itself, without reading a column or a count.
 
-    Returns
-    -------
-    setup, columns, layers, has_matrix
-        What ``setup_anndata`` stored or None, names of the columns of ``obs`` and of the layers,
-        and whether there is an ``X``.
+    What ``setup_anndata`` stored or None, names of the columns of ``obs`` and of the layers, and
+    whether there is an ``X``.
     """
     first = shard_paths(path)[0]
     check_no_links(first)

@@ -114,10 +114,7 @@ class GuideNames:
     is_gene
         Whether a name is a gene's, asked where a number may belong to either.
 
-    Raises
-    ------
-    InputError
-        If the pattern is not a regular expression with a group ``target``.
+    InputError if the pattern is not a regular expression with a group ``target``.
     """
 
     pattern: str | None = None
@@ -184,17 +181,12 @@ def merge_guide_labels(
 
     `sep` stands between two guides of one cell; None for what is found to join guides, or "+".
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row for each distinct label, in the order of their first cells: ``guide``, ``target``
-        (several joined by ``"+"``, `control` where nothing is targeted), ``n_cells``, and
-        ``changed``, whether anything was cut off or found to be a control.
+    The table has one row for each distinct label, in the order of their first cells: ``guide``,
+    ``target`` (several joined by ``"+"``, `control` where nothing is targeted), ``n_cells``, and
+    ``changed``, whether anything was cut off or found to be a control.
 
-    Raises
-    ------
-    InputError
-        If a label is empty or missing, another separator joins guides, or a target holds a plus.
+    InputError if a label is empty or missing, another separator joins guides, or a target holds a
+    plus.
     """
     names = GuideNames() if names is None else names
     counts = pd.Series(np.asarray(list(labels), dtype=object)).value_counts(

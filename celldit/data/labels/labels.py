@@ -84,6 +84,13 @@ def with_one_control(
     return each_distinct(labels, lambda label: one(str(label)))
 
 
+def as_text(value: object) -> str:
+    """Write a label as text: 0, 0.0 and "0" are one label, surrounding blanks do not count."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
 def each_distinct(values: Any, change: Callable[[Any], str]) -> np.ndarray:
     """Apply a function to N values, once to each distinct one; object, shape (N,)."""
     codes, distinct = pd.factorize(values)

@@ -32,24 +32,13 @@ def is_several(given: object) -> bool:
 
 
 def join_screens(screens: Screens) -> ad.AnnData:
-    """One set up AnnData of several.
+    """One set up AnnData of several in memory, each set up, in a list or by name.
 
-    Parameters
-    ----------
-    screens
-        AnnData in memory, each set up, in a list or by name. All need the same covariates, and
-        library sizes, doses and times in all or in none.
+    All need the same covariates, and library sizes, doses and times in all or in none. The result
+    has raw counts of the genes that all have, in the order of the first; its ``obs`` holds what the
+    setups name, under the names of the first, and ``screen``.
 
-    Returns
-    -------
-    AnnData
-        Raw counts of the genes that all have, in the order of the first; ``obs`` holds what the
-        setups name, under the names of the first, and ``screen``.
-
-    Raises
-    ------
-    InputError
-        If setups do not fit together, or fewer than ten genes are shared.
+    InputError if setups do not fit together, or fewer than ten genes are shared.
     """
     named = dict(screens) if isinstance(screens, Mapping) else _numbered(screens)
     if len(named) < 2:
