@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 
     from celldit.model import CellDiT
 
-__all__ = [
-    "claim",
-    "load_model",
-    "named_pairs",
-    "named_query",
-    "read_cells",
-    "read_screen",
-    "read_text",
-    "set_up",
-    "write_figure",
-    "write_table",
-]
-
 
 def load_model(folder: Path) -> CellDiT:
     """The model of a folder."""
@@ -48,16 +35,10 @@ def read_cells(data: Path) -> ad.AnnData:
 def read_screen(
     data: Path, columns: Mapping[str, Any], assumed: Mapping[str, Any] | None = None
 ) -> ad.AnnData:
-    """Read a file into memory, and say what its columns mean.
+    """Read an ``.h5ad`` file into memory, and say what its columns mean.
 
-    Parameters
-    ----------
-    data
-        An ``.h5ad`` file.
-    columns
-        Arguments of ``setup_anndata`` that were given; they come first.
-    assumed
-        Arguments for a file that was not set up, such as those of a model or a prediction.
+    Arguments of ``setup_anndata`` that were given, `columns`, come first; `assumed` are those for a
+    file that was not set up, such as those of a model or a prediction.
     """
     adata = read_cells(data)
     set_up(adata, columns, assumed)

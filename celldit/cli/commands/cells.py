@@ -19,21 +19,18 @@ if TYPE_CHECKING:
 @command(group=options.SAMPLING)
 def predict(
     model: options.ModelFolder,
+    perturbation: options.NamedPerturbations,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="File to write (.h5ad, .zarr); with --shard, a folder."
+        ),
+    ],
     data: Annotated[
         Path | None,
         typer.Argument(
             metavar="DATA.h5ad",
             help="Cells to perturb: the controls in it. A model's folder holds no cells.",
-        ),
-    ] = None,
-    perturbation: Annotated[
-        list[str] | None,
-        typer.Option("--perturbation", "-p", metavar="LABEL", help="Label; repeat for several."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="File to write (.h5ad, .zarr); with --shard, a folder."
         ),
     ] = None,
     effects_output: Annotated[
@@ -81,10 +78,6 @@ def predict(
         raise typer.BadParameter(
             "DATA.h5ad is missing: a model's folder holds no cells, so say which to perturb."
         )
-    if not perturbation:
-        raise typer.BadParameter("--perturbation is missing; give at least one.")
-    if output is None:
-        raise typer.BadParameter("--output FILE is missing.")
     if shard is None:
         claim(output, overwrite=overwrite)
     from celldit.inference.maps.edit import EditConfig

@@ -107,12 +107,12 @@ def evaluate(
         warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
         table = score(guess, measured, controls, preset=preset, engine=engine, **chosen)
     if preset is None:
-        table = _predicted_only(table, quiet=quiet)
+        table = _predicted_only(table)
     else:
-        _note_left_out(table.attrs["not_scored"], quiet=quiet)
+        _note_left_out(table.attrs["not_scored"])
     seen = seen_in_training(guess, truth_fields(measured, controls))
-    if seen and not quiet:
-        typer.echo(f"Note: {seen_note(seen)}", err=True)
+    if seen:
+        warnings.warn(seen_note(seen), stacklevel=1)
     write_table(table, output)
     said = [_shown(table)]
     if report is not None:
@@ -196,21 +196,20 @@ def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
         )
 
 
-def _predicted_only(table: pd.DataFrame, *, quiet: bool) -> pd.DataFrame:
+def _predicted_only(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out what was measured but not predicted, and note what was but has no score."""
     reasons = table.attrs["not_scored"]
     left_out = [name for name, reason in reasons.items() if reason.startswith("0 predicted")]
-    _note_left_out({k: why for k, why in reasons.items() if k not in left_out}, quiet=quiet)
+    _note_left_out({k: why for k, why in reasons.items() if k not in left_out})
     contexts = table["context"]
     # As the names of conditions are written.
     names = table["perturbation"] + (" in " + contexts).where(contexts != "", "")
     return table[~names.isin(left_out)].reset_index(drop=True)
 
 
-def _note_left_out(reasons: Mapping[str, str], *, quiet: bool) -> None:
+def _note_left_out(reasons: Mapping[str, str]) -> None:
     for name, reason in reasons.items():
-        if not quiet:
-            typer.echo(f"Note: {name} is not scored: {reason}.", err=True)
+        warnings.warn(f"{name} is not scored: {reason}.", stacklevel=1)
 
 
 def _shown(table: pd.DataFrame) -> str:

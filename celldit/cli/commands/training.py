@@ -205,22 +205,12 @@ def _trained(
 def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str, Any]:
     """Tables of what is known of perturbations, one for each source.
 
-    Parameters
-    ----------
-    sources
-        Names of sources of :func:`celldit.pp.gene_features`, GMT files, or files as
-        :mod:`celldit.effects.features.files` reads them.
-    adata
-        The training cells, set up; None where they stay on disk.
+    Sources are names of those of :func:`celldit.pp.gene_features`, GMT files, or files as
+    :mod:`celldit.effects.features.files` reads them; `adata` are the training cells, set up, or
+    None where they stay on disk.
 
-    Raises
-    ------
-    FileError
-        If a file cannot be read.
-    InputError
-        If co-expression is asked of cells that stay on disk.
-    UnknownNameError
-        If a source is not known.
+    FileError if a file cannot be read. InputError if co-expression is asked of cells that stay on
+    disk. UnknownNameError if a source is not known.
     """
     from celldit.effects.features.files import ENDINGS, table_of
 
