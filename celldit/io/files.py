@@ -126,12 +126,9 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 def refuse_existing(
     paths: Iterable[str | os.PathLike[str]], *, overwrite: bool, how: str = "--overwrite"
 ) -> None:
-    """Refuse outputs that exist already, before any work starts; ``how`` says how to replace them.
+    """Refuse outputs that exist already, before any work starts.
 
-    Raises
-    ------
-    FileError
-        Names them and says how to replace them.
+    FileError names them, and says with `how` to replace them.
     """
     found = [path for path in map(Path, paths) if path.exists()]
     folders = [path for path in found if path.is_dir()]

@@ -250,13 +250,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_extent(raw: bytes) -> None:
-    """Refuse JSON of very many or deep entries before they take memory.
-
-    Raises
-    ------
-    ValueError
-        Saying which.
-    """
+    """Refuse JSON of very many or deep entries before they take memory; ValueError says which."""
     bare = np.frombuffer(_TEXT.sub(b"", raw), dtype=np.uint8)
     steps = np.zeros(len(bare), dtype=np.int8)
     for mark, step in ((b"[{", 1), (b"]}", -1)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,15 +46,12 @@ def push(
         model = Path(folder) / "model"
         save_trained(trained, model, overwrite=False)
         write_text(model / CARD, model_card(trained, licence=licence, data=data))
-
-        def upload() -> str:
+        with _asking(f"{repo_id} could not be written to the hub"):
             api = hub.HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)
             said = f"celldit model {trained.model_id}"
             api.upload_folder(repo_id=repo_id, folder_path=str(model), commit_message=said)
-            return f"https://huggingface.co/{repo_id}"
-
-        return _answer_of(upload, f"{repo_id} could not be written to the hub")
+    return f"https://huggingface.co/{repo_id}"
 
 
 @contextmanager
@@ -66,8 +63,7 @@ def pulled(
     hub = _hub()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
-
-        def download() -> None:
+        with _asking(f"{repo_id} could not be read from the hub"):
             hub.snapshot_download(
                 repo_id,
                 revision=revision,
@@ -75,14 +71,13 @@ def pulled(
                 local_dir=str(folder),
                 allow_patterns=[CONFIG, VOCAB, WEIGHTS],
             )
-
-        _answer_of(download, f"{repo_id} could not be read from the hub")
         yield folder
 
 
-def _answer_of(what: Callable[[], Any], failed: str) -> Any:
+@contextmanager
+def _asking(failed: str) -> Iterator[None]:
     try:
-        return what()
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         raise FileError(
             f"{failed} ({reason_of(error)}); check the name, the connection and the token "

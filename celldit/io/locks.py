@@ -30,13 +30,8 @@ _guard = threading.Lock()
 def sole_writer(target: str | os.PathLike[str], *, inside: bool = False) -> Iterator[None]:
     """Be the only process that writes into a folder or file; again in the same thread is fine.
 
-    Parameters
-    ----------
-    target
-        What will be written. It need not exist yet; its parent folder is made.
-    inside
-        Whether the target is a folder that stays, which then holds the lock: its parent need not
-        be writable. It is made.
+    The target need not exist yet; its parent folder is made. If it is a folder that stays, it can
+    hold the lock itself, `inside`: it is made, and its parent need not be writable.
 
     Raises
     ------

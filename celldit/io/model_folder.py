@@ -272,13 +272,7 @@ def _latent_config(stored: dict[str, Any]) -> LatentConfig:
 
 
 def _check_kept(stored: Mapping[str, Any], kept: Mapping[str, Any], part: str) -> None:
-    """Refuse an earlier model with something that this version does not have.
-
-    Raises
-    ------
-    FileError
-        Saying what to do.
-    """
+    """Refuse an earlier model with what this version does not have; FileError says what to do."""
     for name, left in kept.items():
         if stored.get(name, left) != left:
             raise FileError(

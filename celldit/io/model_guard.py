@@ -77,13 +77,7 @@ def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: st
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse arrays that hold NaN or infinite values.
-
-    Raises
-    ------
-    ValueError
-        Naming the array.
-    """
+    """Refuse arrays that hold NaN or infinite values; ValueError names the array."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"the array {name} holds values that are not finite")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -172,8 +171,9 @@ def missing(folder: str | os.PathLike[str]) -> list[str]:
 def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
     """Write what the folder holds, or refuse when it holds something else."""
     names = hashlib.sha256("\0".join(map(str, sampling.obs.index)).encode()).hexdigest()[:12]
-    made_by = dict(sampling.made_by.get("made_by", {}))
-    own = {"shards": n_shards, "n_cells": sampling.n_cells, "cells": names, **_plain(made_by)}
+    own = {"shards": n_shards, "n_cells": sampling.n_cells, "cells": names}
+    # The same values as JSON gives them back.
+    own |= json.loads(json.dumps(dict(sampling.made_by.get("made_by", {})), default=_plain))
     root = _read(folder / REQUEST)
     if root is None:
         write_text(folder / REQUEST, json.dumps(own, indent=1) + "\n")
@@ -205,12 +205,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _plain(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values as JSON gives them back."""
-
-    def plain(value: object) -> object:
-        return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
-
-    read = json.loads(json.dumps(dict(entries), default=plain))
-    assert isinstance(read, dict)
-    return read
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)

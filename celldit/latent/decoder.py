@@ -64,13 +64,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def fit(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
-        """Improve the linear part and the head by a count regression (see `calibration`).
-
-        Parameters
-        ----------
-        z_NF, counts_NG, size_N
-            Latents, counts and size factors of some cells.
-        """
+        """Regress the counts of some cells on their latents, given size factors (`calibration`)."""
         rate_G = 1e4 * counts_NG.sum(0) / size_N.sum()
         start = LogLinear(
             torch.log(rate_G.clamp_min(1e-3)),
@@ -81,13 +75,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def adapt(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
-        """Fit what was fitted to other cells to these: slopes move only as far as these ask for.
-
-        Parameters
-        ----------
-        z_NF, counts_NG, size_N
-            As in :meth:`fit`.
-        """
+        """Fit what was fitted to other cells to these: slopes move only as far as these ask for."""
         held = LogLinear(self.bias.clone(), self.loadings.clone(), self.head.log_theta.exp())
         beside_NG = None if self.residual is None else self.residual(z_NF)
         prior_FG = held.slopes_FG

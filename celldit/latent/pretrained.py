@@ -26,10 +26,8 @@ class BorrowedAutoencoder:
         As it was trained, with the genes of its own data. It is never changed.
     origin
         Identifier of the model that it is from.
-    min_overlap
-        Least share of its genes that new data must have.
-    train
-        Whether its decoder is fitted to the data; otherwise it stays as it is. Its encoder does.
+    min_overlap, train
+        As in :class:`celldit.Pretrained`.
     """
 
     autoencoder: Autoencoder

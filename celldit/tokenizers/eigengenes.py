@@ -50,10 +50,7 @@ class Eigengenes:
     center, scale
         ``(G,)`` float32, the mean of each gene's log expression, and its standard deviation or one.
 
-    Raises
-    ------
-    InputError
-        If the shapes do not fit together.
+    InputError if the shapes do not fit together.
     """
 
     members: np.ndarray
