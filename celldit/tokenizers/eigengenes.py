@@ -38,6 +38,8 @@ _NO_SIGN = 1e-4
 class Eigengenes:
     """Loadings of ``T`` groups of genes, ``V`` components each.
 
+    InputError if the shapes do not fit together.
+
     Parameters
     ----------
     members
@@ -49,8 +51,6 @@ class Eigengenes:
         small group are zero.
     center, scale
         ``(G,)`` float32, the mean of each gene's log expression, and its standard deviation or one.
-
-    InputError if the shapes do not fit together.
     """
 
     members: np.ndarray

@@ -27,6 +27,9 @@ class DiskMatrix:
 
     A file that changes after it was opened is an error: half of a training would be on other data.
 
+    FileError if the file cannot be read. InputError if the matrix is missing, is stored by columns,
+    or holds no numbers. UnknownNameError if there is no such layer.
+
     Parameters
     ----------
     path
@@ -45,9 +48,6 @@ class DiskMatrix:
     lacks_chunks, chunk_columns
         Whether parts of a dense matrix are not on disk, which are zeros or lost, and how many genes
         a part has.
-
-    FileError if the file cannot be read. InputError if the matrix is missing, is stored by columns,
-    or holds no numbers. UnknownNameError if there is no such layer.
     """
 
     lacks_chunks, chunk_columns = False, 0

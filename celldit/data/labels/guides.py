@@ -104,6 +104,8 @@ def is_control_guide(name: str) -> bool:
 class GuideNames:
     """How guides are named.
 
+    InputError if the pattern is not a regular expression with a group ``target``.
+
     Parameters
     ----------
     pattern
@@ -113,8 +115,6 @@ class GuideNames:
         Names of guides that target nothing.
     is_gene
         Whether a name is a gene's, asked where a number may belong to either.
-
-    InputError if the pattern is not a regular expression with a group ``target``.
     """
 
     pattern: str | None = None
