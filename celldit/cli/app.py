@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from celldit import __version__
+from celldit.cli.command import guard
 from celldit.cli.commands.about import info, summary
 from celldit.cli.commands.cells import embed, generate, interpolate, predict, trajectory
 from celldit.cli.commands.demo import demo
@@ -15,7 +16,6 @@ from celldit.cli.commands.effects import effects, explore, next_perturbations, r
 from celldit.cli.commands.measured import dose_response, effects_table, interactions, responders
 from celldit.cli.commands.scoring import baseline, evaluate, submission
 from celldit.cli.commands.training import fine_tune, train
-from celldit.cli.guard import guard
 from celldit.errors import InputError
 
 __all__ = ["app"]

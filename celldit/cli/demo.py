@@ -99,8 +99,6 @@ class DemoResult:
     ----------
     table
         Method, measures on all cells, and the same with equal numbers of cells (``_equal``).
-    verdicts, verdicts_equal
-        celldit against the best baseline, on all cells and with equal numbers of cells.
     paths
         The files written.
     seconds
@@ -108,10 +106,13 @@ class DemoResult:
     """
 
     table: pd.DataFrame
-    verdicts: list[Verdict]
-    verdicts_equal: list[Verdict]
     paths: list[Path]
     seconds: float
+
+    def verdicts(self, suffix: str = "") -> list[Verdict]:
+        """celldit against the best baseline, on all cells or (``_equal``) with equal numbers."""
+        values = self.table[[f"{m}{suffix}" for m in METRICS]].set_axis(list(METRICS), axis=1)
+        return judge(values.to_dict("index"), METRICS, CELLDIT)
 
 
 def run_demo(
@@ -198,12 +199,7 @@ def run_demo(
     table = both_ways(folder / "report.json")
     with whole_file(folder / "table.csv") as path:
         table.to_csv(path)
-    equal = table[[f"{m}{EQUAL}" for m in METRICS]].set_axis(list(METRICS), axis=1)
-    verdicts, verdicts_equal = (
-        judge(values.to_dict("index"), METRICS, CELLDIT) for values in (table, equal)
-    )
-    seconds = time.perf_counter() - started
-    result = DemoResult(table, verdicts, verdicts_equal, paths, seconds)
+    result = DemoResult(table, paths, time.perf_counter() - started)
     _conclude(result, model.flow_weight, predicted, console)
     return result
 
@@ -283,9 +279,6 @@ def _conclude(
     predicted: ad.AnnData,
     console: Console,
 ) -> None:
-    if console.quiet:
-        return
-
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
@@ -294,22 +287,22 @@ def _conclude(
         "Averages over the held-out conditions. The ceiling is half of the measured cells as a\n"
         "prediction of the other half; with equal cells, every method has as many as it has."
     )
-    for manner, verdicts in (
-        ("all cells", result.verdicts),
-        ("equal cells", result.verdicts_equal),
-    ):
+    for manner, suffix in (("all cells", ""), ("equal cells", EQUAL)):
+        verdicts = result.verdicts(suffix)
         n_wins = sum(verdict.wins for verdict in verdicts)
         say(f"\nOn {manner}, celldit beats every baseline in {n_wins} of {len(verdicts)} measures:")
         for verdict in verdicts:
             say(f"  {verdict}")
     for kind in dict.fromkeys(predicted.obs["extrapolation"].astype(str)):
         found = (
-            "By trials on held-out conditions, "
-            f"{weight[kind]:.0%} of what the\nnetwork adds to the effect model is used."
-            if weight[kind]
-            else "Trials on held-out conditions gave the network no weight "
-            "here, so\nthese predictions are those of the effect model."
+            "Trials on held-out conditions gave the network no weight here, so\nthese predictions "
+            "are those of the effect model."
         )
+        if weight[kind]:
+            found = (
+                f"By trials on held-out conditions, {weight[kind]:.0%} of what the\nnetwork adds "
+                "to the effect model is used."
+            )
         say(f"\nKind of prediction: {kind}. {found}")
     say("\nWritten:")
     for path, about in zip(result.paths, FILES.values(), strict=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celldit.arguments import check_path, check_plain
-from celldit.errors import FileError, examples, reason_of
+from celldit.errors import FileError, examples
 from celldit.io.replacing import sync_folder
 
 if TYPE_CHECKING:
@@ -65,11 +65,12 @@ def write_h5ad(path: str | os.PathLike[str], adata: ad.AnnData) -> None:
 def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """Read an ``.h5ad`` file into memory.
 
-    FileError if there is no such file, or it does not hold an AnnData.
+    FileError if there is no such file, or it does not hold an AnnData; InputError if a matrix in it
+    is damaged.
     """
     import anndata as ad
 
-    from celldit.data.disk.files import check_no_links
+    from celldit.data.disk.files import check_no_links, reading
     from celldit.data.disk.pointers import check_matrices
 
     source = check_path(path)
@@ -78,28 +79,14 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     if source.is_dir():
         raise FileError(f"{source} is a folder, where an .h5ad file is needed.")
     check_plain(source)
-    try:
-        with warnings.catch_warnings():
-            # Names that repeat are refused later where they matter, in celldit's own words.
-            warnings.filterwarnings("ignore", message=".*names are not unique.*")
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
-            check_no_links(source)
-            adata = ad.read_h5ad(source)
-        check_matrices(adata, "adata")
-        return adata
-    except FileError:
-        raise
-    except MemoryError as error:
-        raise FileError(
-            f"{source} needs more memory than there is; train from disk, with its path or "
-            "celldit.open_store(path), or use fewer cells."
-        ) from error
-    except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
-        raise FileError(
-            f"{source} cannot be read as .h5ad ({reason_of(error)}); write it again with "
-            "adata.write_h5ad(path)."
-        ) from error
+    remedy = "train from disk, with its path or celldit.open_store(path), or use fewer cells"
+    with reading(source, remedy):
+        # Names that repeat are refused later where they matter, in celldit's own words.
+        warnings.filterwarnings("ignore", message=".*names are not unique.*")
+        check_no_links(source)
+        adata = ad.read_h5ad(source)
+    check_matrices(adata, "adata")
+    return adata
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from celldit.cli import options
-from celldit.cli.command import Answer, command
+from celldit.cli.command import Answer, command, say
 from celldit.cli.files import load_model, read_cells, read_screen
-from celldit.cli.guard import say
 from celldit.cli.settings import TrainSettings
 from celldit.errors import FileError, InputError
 

@@ -22,10 +22,12 @@ from celldit.errors import CellditError, FileError, reason_of
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(
+    path: Path, remedy: str = "write it with fewer cells or genes, or in smaller shards"
+) -> Iterator[None]:
     """Say in one sentence that a file cannot be read, whatever h5py, zarr or anndata say.
 
-    FileError in place of any error that is not celldit's own.
+    FileError in place of any error that is not celldit's own; `remedy` is what to do about memory.
     """
     try:
         with warnings.catch_warnings():
@@ -35,10 +37,7 @@ def reading(path: Path) -> Iterator[None]:
     except CellditError:
         raise
     except MemoryError as error:
-        raise FileError(
-            f"{path} needs more memory than there is; write it with fewer cells or genes, or in "
-            "smaller shards."
-        ) from error
+        raise FileError(f"{path} needs more memory than there is; {remedy}.") from error
     except Exception as error:  # a damaged file ends in errors of h5py, zarr, numpy and pandas
         raise FileError(
             f"{path} cannot be read as an AnnData ({reason_of(error)}); write it again with "
