@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from celldit.errors import FileError, InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 #: MSigDB as a whole, 35,000 sets, takes 30 MB.
-MAX_BYTES = 100_000_000
+MAX_BYTES, MAX_LINE = 100_000_000, 4_000_000
 
 
 def read_gmt(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -113,13 +114,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise FileError(
             f"Cannot unpack the gene set file {path}; it is a damaged gzip file ({error})."
         ) from error
-    if len(raw) > MAX_BYTES:
-        raise InputError(
-            f"{path} has more than {MAX_BYTES / 1e6:.0f} MB, unpacked, which no gene set file has; "
-            "check what it is, or split it."
-        )
-    lines = raw.removeprefix(b"\xef\xbb\xbf").splitlines()  # without a byte-order mark
+    whole = io.BytesIO(raw.removeprefix(b"\xef\xbb\xbf"))  # without a byte-order mark
+    lines = (line for part in whole for line in part.splitlines())
     for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE or len(raw) > MAX_BYTES:
+            what, most = ("line", MAX_LINE) if len(line) > MAX_LINE else ("file", MAX_BYTES)
+            raise InputError(
+                f"{path}, line {number}: the {what} has more than {most / 1e6:.0f} MB, unpacked, "
+                "which no gene set file has; check what it is, or split it."
+            )
         # Decoded one by one, so that an encoding error can name its line.
         try:
             text = line.decode("utf-8")

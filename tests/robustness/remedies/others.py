@@ -82,6 +82,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("cli/commands/training.py", "looks at control cells"): GIVEN,
     ("cli/commands/scoring.py", "library size"): GIVEN,
     ("cli/commands/scoring.py", "is not scored"): TOLD,
+    ("cli/commands/scoring.py", "…"): TOLD,
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", ""): GIVEN,
     ("report/verdict.py", ""): INNER,
