@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from celldit.errors import InputError
 from celldit.io.model_folder import load_trained
-from celldit.latent.pretrained import BorrowedAutoencoder
+from celldit.latent.transfer import BorrowedAutoencoder
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT

@@ -19,8 +19,8 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from celldit.cli import app
-from celldit.cli.guard import INTERRUPTED
-from celldit.cli.train_settings import TrainSettings
+from celldit.cli.command import INTERRUPTED
+from celldit.cli.settings import TrainSettings
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.inference.maps.edit import EditConfig
 
@@ -411,7 +411,7 @@ def test_demo_tells_its_table_as_json(tmp_path, monkeypatch):
     table = pd.DataFrame({"pearson": [0.5]}, index=["celldit"])
     paths = [tmp_path / name for name in FILES]
     monkeypatch.setattr(
-        "celldit.cli.demo.run_demo", lambda *_, **__: DemoResult(table, [], [], paths, 1.23)
+        "celldit.cli.demo.run_demo", lambda *_, **__: DemoResult(table, paths, 1.23)
     )
     told = json.loads(call("demo", "--json", "--output", tmp_path).stdout)
     assert told["table"] == {"celldit": {"pearson": 0.5}}

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from celldit.cli import app
-from celldit.cli.train_features import read_features
+from celldit.cli.commands.training import read_features
 
 
 def sentence(*arguments: object) -> str:

@@ -61,7 +61,8 @@ def test_the_table_holds_every_method_both_ways(done):
 
 def test_what_it_says_follows_from_the_table(done):
     _, result, printed = done
-    for verdicts, suffix in ((result.verdicts, ""), (result.verdicts_equal, EQUAL)):
+    for suffix in ("", EQUAL):
+        verdicts = result.verdicts(suffix)
         assert [v.metric for v in verdicts] == list(METRICS)
         for verdict in verdicts:
             column = result.table[f"{verdict.metric}{suffix}"].drop(["celldit", CEILING])

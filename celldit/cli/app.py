@@ -8,28 +8,14 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from celldit import __version__
-from celldit.cli.commands.baseline import baseline
-from celldit.cli.commands.cells.embed import embed
-from celldit.cli.commands.cells.generate import generate
-from celldit.cli.commands.cells.interpolate import interpolate
-from celldit.cli.commands.cells.predict import predict
-from celldit.cli.commands.cells.trajectory import trajectory
+from celldit.cli.command import guard
+from celldit.cli.commands.about import info, summary
+from celldit.cli.commands.cells import embed, generate, interpolate, predict, trajectory
 from celldit.cli.commands.demo import demo
-from celldit.cli.commands.effects import effects
-from celldit.cli.commands.effects_table import effects_table
-from celldit.cli.commands.evaluate import evaluate
-from celldit.cli.commands.explore import explore
-from celldit.cli.commands.fine_tune import fine_tune
-from celldit.cli.commands.info import info
-from celldit.cli.commands.measured.dose_response import dose_response
-from celldit.cli.commands.measured.interactions import interactions
-from celldit.cli.commands.measured.responders import responders
-from celldit.cli.commands.next_perturbations import next_perturbations
-from celldit.cli.commands.rank import rank
-from celldit.cli.commands.submission import submission
-from celldit.cli.commands.summary import summary
-from celldit.cli.commands.train import train
-from celldit.cli.guard import guard
+from celldit.cli.commands.effects import effects, explore, next_perturbations, rank
+from celldit.cli.commands.measured import dose_response, effects_table, interactions, responders
+from celldit.cli.commands.scoring import baseline, evaluate, submission
+from celldit.cli.commands.training import fine_tune, train
 from celldit.errors import InputError
 
 __all__ = ["app"]

@@ -1,25 +1,43 @@
-"""What all commands share: four options, outputs refused before work, how a result is told."""
+"""What all commands share: four options, outputs refused before work, and how they end.
+
+A command ends well, with one sentence about an error, or interrupted.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import typer
+
 from celldit.cli import options
-from celldit.cli.guard import guard, say, say_json
+from celldit.cli.wording import in_terminal
+from celldit.errors import CellditError
 
-__all__ = ["Answer", "command"]
+__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "say"]
 
-_SHARED = {
-    "overwrite": options.Overwrite,
-    "quiet": options.Quiet,
-    "as_json": options.Json,
-    "debug": options.Debug,
-}
+
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+# fmt: off
+_TOLD = (
+    CellditError, MemoryError, OSError, ArithmeticError, LookupError, TypeError, ValueError,
+    RuntimeError,
+)
+# fmt: on
+_PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
 @dataclass(frozen=True)
@@ -35,61 +53,77 @@ class Answer:
     """
 
     content: Any
-    sentences: Sequence[str]
+    sentences: Sequence[str] = ()
 
 
 def command(
-    *, columns: Iterable[str] = (), kept: Callable[[Mapping[str, Any]], str] | None = None
+    *,
+    columns: Iterable[str] = (),
+    group: options.Group | None = None,
+    shared: Iterable[str] = tuple(options.SHARED),
+    kept: Callable[[Mapping[str, Any]], str] | None = None,
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Make a command of a function that returns an :class:`Answer`, or None if all is said.
 
-    The command has ``--overwrite``, ``--quiet``, ``--json`` and ``--debug`` as well; the function
-    gets those that it names.
+    Lists that are empty were not given, and are None.
 
     Parameters
     ----------
     columns
         Those of :data:`celldit.cli.options.COLUMNS` that it has. What was given of them reaches the
         function as ``columns``, by the arguments of ``setup_anndata``.
+    group
+        Options with their defaults. Those that are not None reach the function as keywords.
+    shared
+        Those of :data:`celldit.cli.options.SHARED` that it has; the function gets those that it
+        names.
     kept
         What to say of the files when the user interrupts, from what was given.
     """
-    asked = {name: options.COLUMNS[name] for name in columns}
+    asked = {name: (options.COLUMNS[name], None) for name in columns}
+    common = {name: (options.SHARED[name], False) for name in shared}
+    some = group or {}
 
     def of(function: Callable[..., Answer | None]) -> Callable[..., None]:
         own = inspect.signature(function, eval_str=True)
-        named = [p for p in own.parameters.values() if p.name not in {*_SHARED, "columns"}]
+        named = [
+            p
+            for p in own.parameters.values()
+            if p.name not in {*common, "columns"} and p.kind is not p.VAR_KEYWORD
+        ]
         # Help shows options as they come: what has to be given, the columns, what may be given.
         named.sort(key=lambda p: p.default is not inspect.Parameter.empty)
         at = sum(p.default is inspect.Parameter.empty for p in named)
-        named[at:at] = _optional(asked, None)
-        named += _optional(_SHARED, False)
+        named[at:at] = _optional(asked)
+        named += _optional({**some, **common})
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in named]
         marks = {p.name: getattr(p.annotation, "__metadata__", ()) for p in parameters}
         written = [name for name, marked in marks.items() if options.WRITTEN in marked]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            shared = {name: given.pop(name) for name in _SHARED}
+            given = {name: None if value == [] else value for name, value in given.items()}
+            told = {name: given.pop(name) for name in common}
             said = {options.ARGUMENTS[name]: given.pop(name) for name in asked}
             if asked:
                 given["columns"] = {name: value for name, value in said.items() if value}
+            given = {n: v for n, v in given.items() if n not in some or v is not None}
             output = given.get("output")
             rest = kept(given) if kept else f"{output} was not written." if output else ""
-            quiet = shared["quiet"] or shared["as_json"]
-            with guard(debug=shared["debug"], quiet=shared["quiet"], kept=rest):
+            quiet = told.get("quiet", False) or told["as_json"]
+            with guard(debug=told["debug"], quiet=told.get("quiet", False), kept=rest):
                 from celldit.io.files import refuse_existing
                 from celldit.progress import quietly
 
                 paths = [given[name] for name in written if given[name] is not None]
-                refuse_existing(paths, overwrite=shared["overwrite"])
+                refuse_existing(paths, overwrite=told.get("overwrite", False))
                 with quietly(quiet):
-                    wanted = {k: v for k, v in shared.items() if k in own.parameters}
+                    wanted = {k: v for k, v in told.items() if k in own.parameters}
                     answer = function(**given, **wanted)
                 if answer is None:
                     return
-                if shared["as_json"]:
-                    say_json(answer.content)
+                if told["as_json"]:
+                    typer.echo(json.dumps(answer.content, indent=1, ensure_ascii=False))
                     return
                 for sentence in answer.sentences:
                     say(sentence, quiet=quiet)
@@ -103,9 +137,88 @@ def command(
     return of
 
 
-def _optional(annotated: Mapping[str, Any], default: object) -> list[inspect.Parameter]:
+def _optional(group: options.Group) -> list[inspect.Parameter]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     return [
         inspect.Parameter(name, keyword, default=default, annotation=option)
-        for name, option in annotated.items()
+        for name, (option, default) in group.items()
     ]
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print a sentence about what was done."""
+    if not quiet:
+        typer.echo(text)
+
+
+@contextmanager
+def guard(*, debug: bool = False, quiet: bool = False, kept: str = "") -> Iterator[None]:
+    """Turn errors into one sentence on standard error and an exit code.
+
+    Parameters
+    ----------
+    debug
+        Whether errors keep their traceback.
+    quiet
+        Whether celldit's warnings are left out.
+    kept
+        What to say of the files when the user interrupts.
+    """
+    with _watch_interrupts() as interrupted, warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = _note
+            if quiet:
+                warnings.simplefilter("ignore")
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning answers the interruption itself, and exits with 1.
+            if not interrupted.is_set():
+                raise
+            typer.echo(f"\nStopped. {kept}".rstrip(), err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except (BrokenPipeError, typer.Exit):
+            raise
+        except _TOLD as error:
+            if debug:
+                raise
+            typer.echo(f"Error: {_sentence(error)}", err=True)
+            raise typer.Exit(FAILED) from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, CellditError):
+        return in_terminal(str(error))
+    if isinstance(error, MemoryError):
+        return "There is not enough memory; use fewer cells or genes."
+    reason = str(error).strip().splitlines()
+    return (
+        f"{type(error).__name__}: {reason[0] if reason else ''} (unexpected; run again with "
+        "--debug for the traceback, and please report it)."
+    )
+
+
+@contextmanager
+def _watch_interrupts() -> Iterator[threading.Event]:
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _note(
+    message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
+) -> None:
+    """Show celldit's own warnings as a note, and keep other libraries' to themselves."""
+    if filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
+        typer.echo(f"Note: {in_terminal(str(message))}", err=True)

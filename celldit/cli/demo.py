@@ -99,8 +99,6 @@ class DemoResult:
     ----------
     table
         Method, measures on all cells, and the same with equal numbers of cells (``_equal``).
-    verdicts, verdicts_equal
-        celldit against the best baseline, on all cells and with equal numbers of cells.
     paths
         The files written.
     seconds
@@ -108,10 +106,13 @@ class DemoResult:
     """
 
     table: pd.DataFrame
-    verdicts: list[Verdict]
-    verdicts_equal: list[Verdict]
     paths: list[Path]
     seconds: float
+
+    def verdicts(self, suffix: str = "") -> list[Verdict]:
+        """celldit against the best baseline, on all cells or (``_equal``) with equal numbers."""
+        values = self.table[[f"{m}{suffix}" for m in METRICS]].set_axis(list(METRICS), axis=1)
+        return judge(values.to_dict("index"), METRICS, CELLDIT)
 
 
 def run_demo(
@@ -162,9 +163,22 @@ def run_demo(
         raise FileError(f"{folder} is a file, where the demo needs a folder; name another.")
     paths = [folder / name for name in FILES]
     refuse_existing(paths, overwrite=overwrite)
-    sides = Sides.of(_papalexi() if adata is None else adata, held_out)
+    if adata is None:
+        adata = datasets.papalexi()
+        setup_anndata(
+            adata,
+            perturbation_key="perturbation",
+            covariate_keys=["replicate"],
+            size_factor_key="total_umis",
+        )
+    sides = Sides.of(adata, held_out)
     train, controls, labels = sides.train, sides.controls, sides.perturbations
-    _introduce(sides, console)
+    console.print(
+        f"Training on {train.n_obs:,} cells x {train.n_vars} genes. Held out: "
+        f"{', '.join(labels)}, {sides.truth.n_obs:,} cells, to be predicted from "
+        f"{controls.n_obs:,} control cells.",
+        highlight=False,
+    )
     model = CellDiT(train, tokenizer)
     model.train(max_epochs, seed=seed, enable_progress_bar=not console.quiet)
     with working("predicting", console):
@@ -175,18 +189,17 @@ def run_demo(
     predictions[CELLDIT] = predicted
     with working(f"generating {n_cells:,} cells", console):
         generated = model.generate(n_cells, seed=seed)
-    _write(folder, predicted, generated, sides, console)
+    with working("writing", console):
+        write_h5ad(folder / "predicted.h5ad", predicted)
+        write_h5ad(folder / "generated.h5ad", generated)
+        with whole_file(folder / "effects.png") as path:
+            draw_effects(path, sides, predicted)
     with working("comparing, and writing a report", console), quietly():
         _report(folder / "report.html", predictions, sides, seed)
     table = both_ways(folder / "report.json")
     with whole_file(folder / "table.csv") as path:
         table.to_csv(path)
-    equal = table[[f"{metric}{EQUAL}" for metric in METRICS]].set_axis(list(METRICS), axis=1)
-    verdicts, verdicts_equal = (
-        judge(values.to_dict("index"), METRICS, CELLDIT) for values in (table, equal)
-    )
-    seconds = time.perf_counter() - started
-    result = DemoResult(table, verdicts, verdicts_equal, paths, seconds)
+    result = DemoResult(table, paths, time.perf_counter() - started)
     _conclude(result, model.flow_weight, predicted, console)
     return result
 
@@ -203,17 +216,6 @@ def both_ways(report: Path) -> pd.DataFrame:
     return equal.add_suffix(EQUAL).join(whole)[[*METRICS, *(f"{m}{EQUAL}" for m in METRICS)]]
 
 
-def _papalexi() -> ad.AnnData:
-    adata = datasets.papalexi()
-    setup_anndata(
-        adata,
-        perturbation_key="perturbation",
-        covariate_keys=["replicate"],
-        size_factor_key="total_umis",
-    )
-    return adata
-
-
 @contextmanager
 def working(what: str, console: Console) -> Iterator[None]:
     """Show that something goes on, and how long it took."""
@@ -222,30 +224,6 @@ def working(what: str, console: Console) -> Iterator[None]:
         task = progress.add_task(what, total=None)
         yield
         progress.update(task, total=1, completed=1)
-
-
-def _introduce(sides: Sides, console: Console) -> None:
-    train = sides.train
-    console.print(
-        f"Training on {train.n_obs:,} cells x {train.n_vars} genes. Held out: "
-        f"{', '.join(sides.perturbations)}, {sides.truth.n_obs:,} cells, to be predicted from "
-        f"{sides.controls.n_obs:,} control cells.",
-        highlight=False,
-    )
-
-
-def _write(
-    folder: Path,
-    predicted: ad.AnnData,
-    generated: ad.AnnData,
-    sides: Sides,
-    console: Console,
-) -> None:
-    with working("writing", console):
-        write_h5ad(folder / "predicted.h5ad", predicted)
-        write_h5ad(folder / "generated.h5ad", generated)
-        with whole_file(folder / "effects.png") as path:
-            draw_effects(path, sides, predicted)
 
 
 def _report(path: Path, predictions: dict[str, ad.AnnData], sides: Sides, seed: int) -> None:
@@ -301,9 +279,6 @@ def _conclude(
     predicted: ad.AnnData,
     console: Console,
 ) -> None:
-    if console.quiet:
-        return
-
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
@@ -312,32 +287,27 @@ def _conclude(
         "Averages over the held-out conditions. The ceiling is half of the measured cells as a\n"
         "prediction of the other half; with equal cells, every method has as many as it has."
     )
-    for manner, verdicts in (
-        ("all cells", result.verdicts),
-        ("equal cells", result.verdicts_equal),
-    ):
+    for manner, suffix in (("all cells", ""), ("equal cells", EQUAL)):
+        verdicts = result.verdicts(suffix)
         n_wins = sum(verdict.wins for verdict in verdicts)
         say(f"\nOn {manner}, celldit beats every baseline in {n_wins} of {len(verdicts)} measures:")
         for verdict in verdicts:
             say(f"  {verdict}")
     for kind in dict.fromkeys(predicted.obs["extrapolation"].astype(str)):
-        say(f"\n{_say_weight(kind, weight[kind])}")
+        found = (
+            "Trials on held-out conditions gave the network no weight here, so\nthese predictions "
+            "are those of the effect model."
+        )
+        if weight[kind]:
+            found = (
+                f"By trials on held-out conditions, {weight[kind]:.0%} of what the\nnetwork adds "
+                "to the effect model is used."
+            )
+        say(f"\nKind of prediction: {kind}. {found}")
     say("\nWritten:")
     for path, about in zip(result.paths, FILES.values(), strict=True):
         say(f"  {path}  {about}")
     say(f"All in {result.seconds:.0f} s.")
-
-
-def _say_weight(kind: str, weight: float) -> str:
-    if not weight:
-        return (
-            f"Kind of prediction: {kind}. Trials on held-out conditions gave the network no weight "
-            "here, so\nthese predictions are those of the effect model."
-        )
-    return (
-        f"Kind of prediction: {kind}. By trials on held-out conditions, {weight:.0%} of what the\n"
-        "network adds to the effect model is used."
-    )
 
 
 def comparison_table(table: pd.DataFrame) -> Table:

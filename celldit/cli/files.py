@@ -1,11 +1,13 @@
-"""What commands read and write: screens, tables, figures."""
+"""What commands read and write: models, screens, tables, figures."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from celldit.errors import FileError
 
@@ -13,26 +15,32 @@ if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
 
-__all__ = ["claim", "named_query", "read_screen", "set_up", "write_figure", "write_table"]
+    from celldit.model import CellDiT
+
+
+def load_model(folder: Path) -> CellDiT:
+    """The model of a folder."""
+    from celldit.model import CellDiT
+
+    return CellDiT.load(folder)
+
+
+def read_cells(data: Path) -> ad.AnnData:
+    """Read an ``.h5ad`` file into memory."""
+    from celldit.io.files import read_h5ad
+
+    return read_h5ad(data)
 
 
 def read_screen(
     data: Path, columns: Mapping[str, Any], assumed: Mapping[str, Any] | None = None
 ) -> ad.AnnData:
-    """Read a file into memory, and say what its columns mean.
+    """Read an ``.h5ad`` file into memory, and say what its columns mean.
 
-    Parameters
-    ----------
-    data
-        An ``.h5ad`` file.
-    columns
-        Arguments of ``setup_anndata`` that were given; they come first.
-    assumed
-        Arguments for a file that was not set up, such as those of a model or a prediction.
+    Arguments of ``setup_anndata`` that were given, `columns`, come first; `assumed` are those for a
+    file that was not set up, such as those of a model or a prediction.
     """
-    from celldit.io.files import read_h5ad
-
-    adata = read_h5ad(data)
+    adata = read_cells(data)
     set_up(adata, columns, assumed)
     return adata
 
@@ -48,15 +56,22 @@ def set_up(
         setup_anndata(adata, **{**known, **columns})
 
 
+def read_text(path: Path) -> str:
+    """The text of a plain file; FileError if it cannot be read."""
+    from celldit.arguments import check_plain
+
+    check_plain(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read ({error}).") from error
+
+
 def claim(output: Path, *, overwrite: bool) -> None:
     """See that cells can be written to a path, before any is made; its folders are made.
 
-    Raises
-    ------
-    InputError
-        If the path has another ending than ``.h5ad`` or ``.zarr``.
-    FileError
-        If it exists already, or cannot be written.
+    InputError if the path has another ending than ``.h5ad`` or ``.zarr``; FileError if it exists
+    already, or cannot be written.
     """
     from celldit.io.stream import check_out
 
@@ -90,3 +105,17 @@ def named_query(text: str) -> tuple[str, str]:
     """Name and query of ``NAME=QUERY``; a query alone is its own name."""
     found = re.fullmatch(r"\s*([^='\"!<>]*[^='\"!<>\s])\s*=(?!=)(.+)", text, re.DOTALL)
     return (found[1], found[2].strip()) if found else (text.strip(), text.strip())
+
+
+def named_pairs(texts: Sequence[str] | None, refusal: str) -> dict[str, str]:
+    """Values by name, of texts ``NAME=VALUE``; a usage error, with the text in `refusal`, if not.
+
+    A name must not be empty.
+    """
+    pairs = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise typer.BadParameter(refusal.format(repr(text)))
+        pairs[name] = value
+    return pairs

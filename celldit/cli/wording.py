@@ -62,15 +62,8 @@ _VALUE = r"""("[^"]*"|'[^']*'|\.\.\.|\[[^\]]*\]|\([^()]*\)|[\w.+-]*\w)?"""
 def in_terminal(sentence: str) -> str:
     """Say a sentence about Python's arguments with the options of a command.
 
-    Parameters
-    ----------
-    sentence
-        Such as ``pass counts_layer='raw'``.
-
-    Returns
-    -------
-    str
-        Such as ``pass --counts-layer raw``. What names no option stays as it is.
+    ``pass counts_layer='raw'`` becomes ``pass --counts-layer raw``. What names no option stays as
+    it is.
     """
     for pattern, replacement in _CALLS:
         sentence = re.sub(pattern, replacement, sentence)

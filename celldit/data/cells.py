@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -14,17 +13,7 @@ from scipy import sparse
 from celldit.data.counts import read_counts, select_matrix
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
-from celldit.data.labels.columns import (
-    join_contexts,
-    label_column,
-    number_column,
-    obs_column,
-    read_covariates,
-    read_size_factors,
-)
-from celldit.data.labels.doses import canonical_doses
-from celldit.data.labels.labels import canonical_array
-from celldit.data.labels.times import binned
+from celldit.data.labels.columns import read_columns
 from celldit.data.store import PER_CELL, CellStore, Index, digest
 from celldit.errors import InputError
 
@@ -135,44 +124,6 @@ class Cells(CellStore):
         result.data *= np.repeat(scale, np.diff(result.indptr))
         np.log1p(result.data, out=result.data)
         return result
-
-
-def read_labels(adata: ad.AnnData, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
-    """Canonical perturbation and context of each cell, object (str), shape (N,) each."""
-    plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    columns = read_columns(adata, plain)
-    return columns["perturbations"], join_contexts(columns["covariates"])
-
-
-def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
-    """Read what the columns of ``adata.obs`` say of each of N cells, by the names of ``PER_CELL``.
-
-    Library sizes are None without a column of them; the counts are not looked at.
-    """
-    perturbations = np.full(adata.n_obs, fields.control, dtype=object)
-    written = perturbations
-    if fields.perturbation_key is not None:
-        written = label_column(adata, fields)
-        perturbations = canonical_array(written, fields.perturbation_sep, fields.control)
-    doses, times, sizes = None, None, None
-    if fields.dose_key is not None:
-        column = obs_column(adata, fields.dose_key, "dose_key")
-        doses = canonical_doses(
-            np.asarray(column, dtype=object), written, fields.perturbation_sep, fields.control
-        )
-    if fields.time_key is not None:
-        times = number_column(adata, fields.time_key, "time_key")
-        times = binned(times, fields.time_bins)
-    covariates = read_covariates(adata, fields.covariate_keys)
-    if fields.size_factor_key is not None:
-        sizes = read_size_factors(adata, fields.size_factor_key).astype(np.float32)
-    return {
-        "perturbations": perturbations,
-        "covariates": covariates,
-        "doses": doses,
-        "times": times,
-        "size_factors": sizes,
-    }
 
 
 def _totals(counts: sparse.csr_matrix) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -10,16 +11,8 @@ import numpy as np
 
 from celldit.data.counts import check_counts, select_matrix
 from celldit.data.genes import check_are_genes, check_unique_genes
-from celldit.data.labels.columns import (
-    number_column,
-    obs_column,
-    read_covariates,
-    read_size_factors,
-    text_column,
-)
-from celldit.data.labels.doses import canonical_doses
+from celldit.data.labels.columns import read_columns, read_labels, text_column
 from celldit.data.labels.doubtful import check_split, usual_control, warn_doubtful
-from celldit.data.labels.labels import canonical_array, with_one_control
 from celldit.data.screens.modality import modalities
 from celldit.errors import InputError, closest, examples
 
@@ -33,12 +26,8 @@ MIN_SIZE = 5.0
 def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     """Verify that an AnnData can be used with these fields; cheap checks come first.
 
-    Raises
-    ------
-    InputError
-        If the counts, the genes or the values of a column cannot be used.
-    UnknownNameError
-        If a column, a layer or the control label does not exist.
+    InputError if the counts, the genes or the values of a column cannot be used. UnknownNameError
+    if a column, a layer or the control label does not exist.
     """
     check_anndata(adata)
     _check_arguments(fields)
@@ -84,15 +73,8 @@ def _check_arguments(fields: Fields) -> None:
         raise InputError("perturbation_sep is empty; give the text between two perturbations.")
     if not fields.control:
         raise InputError("control is empty; give the label of unperturbed cells.")
-    keys = {
-        "perturbation_key": fields.perturbation_key,
-        "size_factor_key": fields.size_factor_key,
-        "dose_key": fields.dose_key,
-        "time_key": fields.time_key,
-    }
     roles: dict[str, str] = {}
-    named = [(role, key) for role, key in keys.items() if key is not None]
-    for role, key in named + [("covariate_keys", key) for key in fields.covariate_keys]:
+    for role, key in fields.columns:
         if not isinstance(key, str):
             raise InputError(f"{role} takes names of columns as text, not {key!r}.")
         if key in roles:
@@ -112,18 +94,10 @@ def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
         distinct = list(dict.fromkeys(as_found))
         controls = (control, *fields.other_controls)
         check_split([label for label in distinct if label not in controls], sep, control)
-        written = with_one_control(as_found, fields.other_controls, sep, control)
-        labels = canonical_array(written, sep, control)
-        _check_control(labels, fields)
+        _check_control(read_labels(adata, replace(fields, covariate_keys=()))[0], fields)
         warn_doubtful(distinct, sep, controls, fields.perturbation_key)
-        if fields.dose_key is not None:
-            doses = np.asarray(obs_column(adata, fields.dose_key, "dose_key"), dtype=object)
-            canonical_doses(doses, written, sep, control)
-    read_covariates(adata, fields.covariate_keys)
-    if fields.time_key is not None:
-        number_column(adata, fields.time_key, "time_key")
-    if fields.size_factor_key is not None:
-        sizes = read_size_factors(adata, fields.size_factor_key)
+    sizes = read_columns(adata, fields)["size_factors"]
+    if sizes is not None and fields.size_factor_key is not None:
         _warn_relative(sizes, fields.size_factor_key)
 
 

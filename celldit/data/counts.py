@@ -36,13 +36,8 @@ def where(counts_layer: str | None) -> str:
 def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
     """Pick the matrix that should hold the counts, unread if it lies on disk.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such layer.
-    InputError
-        If the matrix is missing, has no cells or no genes, is of a kind that cannot be read, or
-        is sparse and points outside itself.
+    UnknownNameError if there is no such layer. InputError if the matrix is missing, has no cells or
+    no genes, is of a kind that cannot be read, or is sparse and points outside itself.
     """
     if counts_layer is not None and not isinstance(counts_layer, str):
         raise InputError(
@@ -82,12 +77,8 @@ def _matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
 def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
     """Verify that a matrix holds raw counts, and sum each cell, float64, shape (N,).
 
-    Raises
-    ------
-    InputError
-        If values are missing, infinite, negative or not whole numbers.
-    UnknownNameError
-        If there is no such layer.
+    InputError if values are missing, infinite, negative or not whole numbers. UnknownNameError if
+    there is no such layer.
     """
     matrix = select_matrix(adata, counts_layer)
     name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.checks import check_anndata, check_setup
-from celldit.data.labels.columns import as_text, number_column
+from celldit.data.labels.columns import number_column
+from celldit.data.labels.labels import as_text
 from celldit.data.labels.times import find_bins, warn_binned
 from celldit.data.screens.modality import modality_in_use
 from celldit.errors import InputError
@@ -28,22 +29,9 @@ class Fields:
 
     Parameters
     ----------
-    perturbation_key
-        Column of ``obs`` with the perturbation of each cell; None when every cell is a control.
-    control
-        The label of unperturbed cells.
-    covariate_keys
-        Columns of ``obs`` that make up a cell's context (cell type, donor, replicate, ...).
-    size_factor_key
-        Column of ``obs`` with library sizes in counts; None for the sum over the genes present.
-    counts_layer
-        Layer with raw counts; None for ``X``.
-    dose_key
-        Column of ``obs`` with doses.
-    time_key
-        Column of ``obs`` with times.
-    perturbation_sep
-        What stands between two perturbations of one cell.
+    perturbation_key, control, covariate_keys, size_factor_key, counts_layer, dose_key, time_key, \
+perturbation_sep
+        As in :func:`setup_anndata`; of several controls the first.
     other_controls
         Labels that mean the control, too.
     time_bins
@@ -65,6 +53,14 @@ class Fields:
         """Write the fields that are set as text and lists of text, as ``.h5ad`` and JSON keep."""
         entries = {k: list(v) if k in _LISTS else v for k, v in asdict(self).items()}
         return {key: value for key, value in entries.items() if value is not None and value != []}
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The columns of ``obs`` that are named, each behind the argument that names it."""
+        single = ("perturbation_key", "size_factor_key", "dose_key", "time_key")
+        named = [(role, getattr(self, role)) for role in single]
+        named += [("covariate_keys", key) for key in self.covariate_keys]
+        return [(role, key) for role, key in named if key is not None]
 
     def arguments(self) -> dict[str, Any]:
         """The fields that are set, as arguments of :func:`setup_anndata`."""
@@ -180,8 +176,7 @@ def setup_anndata(
         time_key=time_key,
         perturbation_sep=perturbation_sep,
     )
-    columns = perturbation_key, size_factor_key, dose_key, time_key, *fields.covariate_keys
-    with modality_in_use(adata, mod, columns) as cells:
+    with modality_in_use(adata, mod, [key for _, key in fields.columns]) as cells:
         check_setup(cells, fields)
         if time_key is not None:
             times_N = number_column(cells, time_key, "time_key")

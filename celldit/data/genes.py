@@ -96,11 +96,11 @@ def match_genes(available: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
     return positions.to_numpy(dtype=np.int64)
 
 
-_ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
+ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
 #: What names may differ in, and the code that writes two such names alike.
 _SPELLINGS: dict[str, tuple[Callable[[str], str], str]] = {
     "version": (
-        lambda name: name.split(".")[0] if _ENSEMBL.fullmatch(name) else name,
+        lambda name: name.split(".")[0] if ENSEMBL.fullmatch(name) else name,
         "split('.')[0]",
     ),
     "upper and lower case, as of mouse and human genes,": (str.upper, "upper()"),
@@ -119,7 +119,7 @@ def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: pd.I
                 f"spelt = {{gene.{code}: gene for gene in model.genes}}; adata.var_names = "
                 f"[spelt.get(name.{code}, name) for name in adata.var_names]"
             )
-    if _mostly_ensembl(wanted) != _mostly_ensembl(list(available)):
+    if mostly(ENSEMBL, wanted) != mostly(ENSEMBL, list(available)):
         return (
             "One side names genes by Ensembl ids and the other by symbols; put the same into "
             "adata.var_names."
@@ -132,5 +132,6 @@ def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: pd.I
     )
 
 
-def _mostly_ensembl(names: Sequence[str]) -> bool:
-    return 2 * sum(_ENSEMBL.fullmatch(str(name)) is not None for name in names) > len(names)
+def mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:
+    """Whether more than half of some names are of a kind."""
+    return 2 * sum(pattern.fullmatch(str(name)) is not None for name in names) > len(names)

@@ -49,6 +49,9 @@ def impute(
 ) -> tuple[Cells, Imputed]:
     """Fill in genes that were not measured at the rate of control cells of the same context.
 
+    InputError if more than half of the genes are missing, or no rates are known. A warning says how
+    many genes were filled in, and their share of a cell's counts.
+
     Parameters
     ----------
     cells
@@ -61,16 +64,6 @@ def impute(
         A cell's draws belong to it and to its name.
     whole_cells
         Whether size factors are of whole cells, and not the sum over the genes at hand.
-
-    Raises
-    ------
-    InputError
-        If more than half of the genes are missing, or no rates are known.
-
-    Warns
-    -----
-    UserWarning
-        How many genes were filled in, and their share of a cell's counts.
     """
     column_of = {gene: column for column, gene in enumerate(cells.genes)}
     missing = np.array([i for i, gene in enumerate(genes) if gene not in column_of], dtype=np.int64)

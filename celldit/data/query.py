@@ -100,10 +100,7 @@ def _example(obs: pd.DataFrame) -> str:
 def selected(adata: ad.AnnData, selection: Selection, name: str) -> np.ndarray:
     """Read a query of ``adata.obs`` or a mask as a boolean array, shape (N,).
 
-    Raises
-    ------
-    InputError
-        If it is neither, or picks no cell; says so of the argument `name`.
+    InputError if it is neither, or picks no cell; says so of the argument `name`.
     """
     if isinstance(selection, str):
         try:

@@ -42,12 +42,7 @@ def read_any(source: Source, fields: Fields, genes: Sequence[str] | None = None)
 
     With `genes` those alone, in their order.
 
-    Raises
-    ------
-    InputError
-        If `source` is of another kind.
-    OutOfMemoryError
-        If memory does not suffice.
+    InputError if `source` is of another kind. OutOfMemoryError if memory does not suffice.
     """
     with within_memory():
         return _read(source, fields, genes)

@@ -7,26 +7,22 @@ since a prediction starts from them, unless single cells are split.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeVar, get_args
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 
 from celldit.data.fields import Fields
-from celldit.data.holdout import (
-    Conditions,
-    Draw,
-    hold_out_cells,
-    hold_out_combinations,
-    hold_out_contexts,
-    hold_out_pairs,
-    hold_out_perturbations,
-)
+from celldit.data.labels.columns import read_labels
+from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, UnknownNameError
 
 By = Literal["perturbation", "combination", "context", "pair", "cells"]
-_WAYS = ("perturbation", "combination", "context", "pair", "cells")
+Unit = TypeVar("Unit")
 
 
 def split(
@@ -87,17 +83,22 @@ def split(
     """
     fields = Fields.from_anndata(adata)
     _check_arguments(fields, by, test, fraction, n_seen, key_added)
-    conditions = Conditions.from_anndata(adata, fields)
-    draw = Draw(test=None if test is None else tuple(test), fraction=fraction, seed=seed)
+    labels, contexts = read_labels(adata, fields)
+    screen = _Screen(
+        labels,
+        contexts,
+        np.asarray(adata.obs_names.astype(str), dtype=object),
+        (fields.perturbation_sep, fields.control),
+        None if test is None else tuple(test),
+        fraction,
+        seed,
+    )
     if by == "cells":
-        held_out = hold_out_cells(conditions, draw)
+        held_out = screen.cells()
     else:
-        if by == "combination":
-            chosen = hold_out_combinations(conditions, draw, n_seen)
-        else:
-            chosen = _STRATEGIES[by](conditions, draw)
-        held_out = chosen & ~conditions.is_control
-        if not (~conditions.is_control & ~held_out).any():
+        chosen = screen.combination(n_seen) if by == "combination" else getattr(screen, by)()
+        held_out = chosen & ~screen.is_control
+        if not (~screen.is_control & ~held_out).any():
             raise InputError(
                 f"Holding this out by {by!r} leaves no perturbed cell to train on; hold out less."
             )
@@ -108,11 +109,195 @@ def split(
         adata.obs[key_added] = sides
 
 
-_STRATEGIES = {
-    "perturbation": hold_out_perturbations,
-    "context": hold_out_contexts,
-    "pair": hold_out_pairs,
-}
+@dataclass(frozen=True, eq=False)
+class _Screen:
+    """What was done to each of N cells, and what is held out of them.
+
+    Each way to hold out is a method, which says of each cell whether it is, bool, shape (N,).
+
+    Parameters
+    ----------
+    labels
+        Canonical perturbation labels, object (str), shape (N,).
+    contexts, names
+        Names of contexts and of cells, object (str), shape (N,).
+    grammar
+        Separator and control of the labels; see :func:`celldit.data.labels.labels.parts`.
+    test
+        The units to hold out; None for a draw.
+    fraction, seed
+        Share of the units to draw, and the seed of it.
+    """
+
+    labels: np.ndarray
+    contexts: np.ndarray
+    names: np.ndarray
+    grammar: tuple[str, str]
+    test: tuple[Any, ...] | None
+    fraction: float
+    seed: int
+
+    @cached_property
+    def parts_of(self) -> dict[str, tuple[str, ...]]:
+        """The parts of each label."""
+        return {label: parts(label, *self.grammar) for label in set(self.labels)}
+
+    @cached_property
+    def is_control(self) -> np.ndarray:
+        """Whether each cell is unperturbed, bool, shape (N,)."""
+        return np.asarray(self.labels == self.grammar[1], dtype=bool)
+
+    @cached_property
+    def perturbations(self) -> list[str]:
+        """The labels of perturbed cells, sorted."""
+        return sorted(label for label, names in self.parts_of.items() if names)
+
+    def perturbation(self) -> np.ndarray:
+        """Hold out perturbations, alone and in combinations."""
+        if self.test is not None:
+            return self._having(self._labels_among(self.perturbations))
+        names = {name for label in self.perturbations for name in self.parts_of[label]}
+        return self._having(self._drawn(sorted(names)))
+
+    def combination(self, n_seen: int | None) -> np.ndarray:
+        """Hold out combinations, with ``n_seen`` of each one's parts seen singly."""
+        combinations = [p for p in self.perturbations if len(self.parts_of[p]) > 1]
+        if not combinations:
+            raise InputError(
+                f"No label has several parts joined by {self.grammar[0]!r}, so there is no "
+                'combination to hold out; use by="perturbation", or set up another '
+                "perturbation_sep."
+            )
+        if self.test is not None:
+            candidates = self._labels_among(combinations)
+            n_wanted = len(candidates)
+        else:
+            candidates, n_wanted = self._shuffled(combinations), self._number(combinations)
+        if n_seen is None:
+            return self._having(candidates[:n_wanted])
+
+        seen: set[str] = set()
+        unseen: set[str] = set()
+        chosen: list[str] = []
+        for label in candidates:
+            if len(chosen) == n_wanted:
+                break
+            kept = self._parts_to_keep(label, n_seen, seen, unseen)
+            if kept is not None:
+                chosen.append(label)
+                seen |= kept
+                unseen |= set(self.parts_of[label]) - kept
+            elif self.test is not None:
+                raise InputError(
+                    f"{label!r} cannot be held out with {n_seen} of its parts seen singly: too few "
+                    "of them occur as single perturbations, or another combination in test needs "
+                    "them."
+                )
+        if not chosen:
+            raise InputError(
+                f"No combination can be held out with {n_seen} of its parts seen singly: their "
+                "single perturbations are not in the data; choose a smaller n_seen, or None."
+            )
+        return self._having([*chosen, *sorted(unseen)])
+
+    def context(self) -> np.ndarray:
+        """Hold out contexts."""
+        known = sorted(set(self.contexts[~self.is_control]))
+        if self.test is None:
+            chosen = self._drawn(known)
+        else:
+            chosen = [_known(str(context), known, "perturbed context") for context in self.test]
+        return np.isin(self.contexts, np.array(chosen, dtype=object))
+
+    def pair(self) -> np.ndarray:
+        """Hold out pairs of perturbation and context."""
+        keys = list(zip(self.labels, self.contexts, strict=True))
+        known = sorted({key for key, alone in zip(keys, self.is_control, strict=True) if not alone})
+        if self.test is not None:
+            chosen = {self._known_pair(pair, known) for pair in self.test}
+        else:
+            left = {label: sum(pair[0] == label for pair in known) for label in self.perturbations}
+            chosen = set()
+            for pair in self._shuffled(known):
+                if len(chosen) < self._number(known) and left[pair[0]] > 1:
+                    chosen.add(pair)
+                    left[pair[0]] -= 1
+            if not chosen:
+                raise InputError(
+                    "Every perturbation occurs in one context only, so no pair can be held out "
+                    'while its perturbation stays in training; use by="perturbation".'
+                )
+        return np.array([key in chosen for key in keys], dtype=bool)
+
+    def cells(self) -> np.ndarray:
+        """Hold out cells, the same share of every perturbation in every context."""
+        if self.test is not None:
+            known = set(self.names)
+            chosen = [_known(str(name), known, "cell") for name in self.test]
+            return np.isin(self.names, np.array(chosen, dtype=object))
+        rng = np.random.default_rng(self.seed)
+        held_out = np.zeros(len(self.labels), dtype=bool)
+        strata: dict[tuple[str, str], list[int]] = {}
+        for row, key in enumerate(zip(self.labels, self.contexts, strict=True)):
+            strata.setdefault(key, []).append(row)
+        for key in sorted(strata):
+            rows = rng.permutation(strata[key])
+            # Rounded up or down by chance, so that small strata give their share on average.
+            n_test = int(np.floor(self.fraction * len(rows) + rng.random()))
+            held_out[rows[:n_test]] = True
+        if not held_out.any() or held_out.all():
+            raise InputError(
+                f"With fraction={self.fraction} of {len(held_out)} cells one side is empty; choose "
+                "another fraction."
+            )
+        return held_out
+
+    def _having(self, labels: Iterable[str]) -> np.ndarray:
+        """Which cells have all parts of any of some labels, and perhaps others."""
+        wanted = [set(parts(label, *self.grammar)) for label in labels]
+        hits = [n for n, names in self.parts_of.items() if any(w <= set(names) for w in wanted)]
+        return np.isin(self.labels, np.array(hits, dtype=object))
+
+    def _shuffled(self, units: Sequence[Unit]) -> list[Unit]:
+        order = np.random.default_rng(self.seed).permutation(len(units))
+        return [units[position] for position in order]
+
+    def _number(self, units: Sequence[Any]) -> int:
+        """How many of some units to draw: at least one."""
+        return max(1, round(self.fraction * len(units)))
+
+    def _drawn(self, units: Sequence[Unit]) -> list[Unit]:
+        return self._shuffled(units)[: self._number(units)]
+
+    def _parts_to_keep(
+        self, label: str, n_seen: int, seen: set[str], unseen: set[str]
+    ) -> set[str] | None:
+        """Choose the parts of a combination that stay, given what others need; None if none fit."""
+        names = self.parts_of[label]
+        must = [name for name in names if name in seen]
+        may = [n for n in names if n in self.parts_of and n not in unseen and n not in seen]
+        if len(must) > n_seen or len(must) + len(may) < n_seen:
+            return None
+        return {*must, *may[: n_seen - len(must)]}
+
+    def _labels_among(self, known: Sequence[str]) -> list[str]:
+        labels = [canonical(str(label), *self.grammar) for label in self.test or ()]
+        return [_known(label, known, "perturbation") for label in labels]
+
+    def _known_pair(self, pair: Any, known: list[tuple[str, str]]) -> tuple[str, str]:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise InputError(f"Each pair in test is (perturbation, context), not {pair!r}.")
+        found = canonical(str(pair[0]), *self.grammar), str(pair[1])
+        if found not in known:
+            written = [" in ".join(one) for one in known]
+            raise UnknownNameError.among("pair", " in ".join(found), written)
+        return found
+
+
+def _known(name: str, known: Iterable[str], kind: str) -> str:
+    if name not in known:
+        raise UnknownNameError.among(kind, name, known)
+    return name
 
 
 def _check_arguments(
@@ -123,8 +308,8 @@ def _check_arguments(
     n_seen: int | None,
     key_added: str,
 ) -> None:
-    if by not in _WAYS:
-        raise UnknownNameError.among("way to split", by, _WAYS)
+    if by not in get_args(By):
+        raise UnknownNameError.among("way to split", by, get_args(By))
     if by != "cells" and fields.perturbation_key is None:
         raise InputError(
             f"Splitting by {by!r} needs perturbed cells, but the AnnData was set up without a "
@@ -142,14 +327,7 @@ def _check_arguments(
         raise InputError("test is empty; name what to hold out, or leave it out for a draw.")
     if test is None and not 0 < fraction < 1:
         raise InputError(f"fraction must lie between 0 and 1, not {fraction!r}.")
-    used = (
-        fields.perturbation_key,
-        fields.size_factor_key,
-        fields.dose_key,
-        fields.time_key,
-        *fields.covariate_keys,
-    )
-    if key_added in used:
+    if key_added in [key for _, key in fields.columns]:
         raise InputError(
             f"key_added={key_added!r} would overwrite a column that the AnnData was set up with; "
             "choose another name."

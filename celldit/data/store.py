@@ -1,10 +1,9 @@
 """One interface over cells in memory and cells on disk.
 
-What is small (labels, covariates, library sizes) is in memory in both. Counts are asked for in
-three ways, all of which give :class:`celldit.data.Cells`, that is cells in memory: some rows
-(:meth:`CellStore.take`), all rows in blocks (:meth:`CellStore.blocks`), or all rows in a shuffled
-order (:meth:`CellStore.shuffled` and :meth:`CellStore.reader`). Whoever uses only these never holds
-more than a block, however many cells there are.
+What is small (labels, covariates, library sizes) is in memory in both. Counts are asked for as
+:class:`celldit.data.Cells`, that is cells in memory: some rows (:meth:`CellStore.take`), or all in
+blocks (:meth:`CellStore.blocks`). Whoever uses only these never holds more than a block, however
+many cells there are.
 """
 
 from __future__ import annotations

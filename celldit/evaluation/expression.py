@@ -13,10 +13,11 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.conditions.extrapolation import Extrapolation
-from celldit.data.cells import Cells, read_labels
+from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
+from celldit.data.labels.columns import read_labels
 from celldit.data.query import query_fields
 from celldit.errors import InputError, UnknownNameError, examples
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from celldit.latent.likelihoods import CountDistribution
+from celldit.latent.likelihoods import CountModel
 from celldit.random import COUNTS_STREAM, cell_generator
 
 
-def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
+def draw_counts(model: CountModel, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
     """Draw the counts of B cells with keys of their own, int32 CSR, shape (B, G)."""
     drawn_BG = np.empty(tuple(model.mean_BG.shape), dtype=np.int32)
     for i, key in enumerate(keys):
@@ -19,7 +19,7 @@ def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse
 
 
 def draw_counterfactual_counts(
-    model: CountDistribution,
+    model: CountModel,
     counts: sparse.csr_matrix,
     new_mean_BG: np.ndarray,
     keys: np.ndarray,

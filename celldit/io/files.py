@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celldit.arguments import check_path, check_plain
-from celldit.errors import FileError, examples, reason_of
+from celldit.errors import FileError, examples
 from celldit.io.replacing import sync_folder
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     An error or an interruption leaves what was there before, or nothing. Missing folders are made,
     and the ending is that of `path`.
 
-    Raises
-    ------
-    FileError
-        If the folder or the file cannot be written.
+    FileError if the folder or the file cannot be written.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
@@ -68,14 +65,12 @@ def write_h5ad(path: str | os.PathLike[str], adata: ad.AnnData) -> None:
 def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """Read an ``.h5ad`` file into memory.
 
-    Raises
-    ------
-    FileError
-        If there is no such file, or it does not hold an AnnData.
+    FileError if there is no such file, or it does not hold an AnnData; InputError if a matrix in it
+    is damaged.
     """
     import anndata as ad
 
-    from celldit.data.disk.files import check_no_links
+    from celldit.data.disk.files import check_no_links, reading
     from celldit.data.disk.pointers import check_matrices
 
     source = check_path(path)
@@ -84,37 +79,20 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     if source.is_dir():
         raise FileError(f"{source} is a folder, where an .h5ad file is needed.")
     check_plain(source)
-    try:
-        with warnings.catch_warnings():
-            # Names that repeat are refused later where they matter, in celldit's own words.
-            warnings.filterwarnings("ignore", message=".*names are not unique.*")
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=ad.OldFormatWarning)
-            check_no_links(source)
-            adata = ad.read_h5ad(source)
-        check_matrices(adata, "adata")
-        return adata
-    except FileError:
-        raise
-    except MemoryError as error:
-        raise FileError(
-            f"{source} needs more memory than there is; train from disk, with its path or "
-            "celldit.open_store(path), or use fewer cells."
-        ) from error
-    except Exception as error:  # a damaged file ends in errors of anndata, h5py, numpy and pandas
-        raise FileError(
-            f"{source} cannot be read as .h5ad ({reason_of(error)}); write it again with "
-            "adata.write_h5ad(path)."
-        ) from error
+    remedy = "train from disk, with its path or celldit.open_store(path), or use fewer cells"
+    with reading(source, remedy):
+        # Names that repeat are refused later where they matter, in celldit's own words.
+        warnings.filterwarnings("ignore", message=".*names are not unique.*")
+        check_no_links(source)
+        adata = ad.read_h5ad(source)
+    check_matrices(adata, "adata")
+    return adata
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a file of settings.
 
-    Raises
-    ------
-    FileError
-        If there is none, it is no plain file, is too large for settings, or is not TOML.
+    FileError if there is none, it is no plain file, is too large for settings, or is not TOML.
     """
     source = check_path(path)
     if not source.exists():
@@ -135,12 +113,9 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 def refuse_existing(
     paths: Iterable[str | os.PathLike[str]], *, overwrite: bool, how: str = "--overwrite"
 ) -> None:
-    """Refuse outputs that exist already, before any work starts; ``how`` says how to replace them.
+    """Refuse outputs that exist already, before any work starts.
 
-    Raises
-    ------
-    FileError
-        Names them and says how to replace them.
+    FileError names them, and says with `how` to replace them.
     """
     found = [path for path in map(Path, paths) if path.exists()]
     folders = [path for path in found if path.is_dir()]

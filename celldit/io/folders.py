@@ -9,26 +9,23 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import math
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from celldit.arguments import check_path
 from celldit.errors import FileError, reason_of
-from celldit.io.locks import sole_writer
-from celldit.io.replacing import sync_folder, take_place
+from celldit.io.replacing import made_whole
 
 FORMAT = 2
 READS = (1, 2)
@@ -39,22 +36,8 @@ _READS = 20
 CODING = (NameError, ImportError)
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _MAX_HEADER = 10_000_000
-#: Types of safetensors: numpy's name and the bytes of a value.
-_DTYPES = {
-    "BOOL": ("bool", 1),
-    "U8": ("uint8", 1),
-    "I8": ("int8", 1),
-    "I16": ("int16", 2),
-    "U16": ("uint16", 2),
-    "F16": ("float16", 2),
-    "BF16": ("bfloat16", 2),
-    "I32": ("int32", 4),
-    "U32": ("uint32", 4),
-    "F32": ("float32", 4),
-    "I64": ("int64", 8),
-    "U64": ("uint64", 8),
-    "F64": ("float64", 8),
-}
+#: What safetensors calls F32, I64 or U8, numpy calls by a word and the same bits.
+_KINDS = {"F": "float", "I": "int", "U": "uint"}
 CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "weights.safetensors"
 
 
@@ -68,12 +51,8 @@ def write_folder(
 ) -> None:
     """Write a model folder whole or not at all.
 
-    Everything goes to a temporary folder beside the target, which then takes its name.
-
-    Raises
-    ------
-    FileError
-        If the folder exists and `overwrite` is False, is no model folder, or cannot be written.
+    FileError if the folder exists and `overwrite` is False, is no model folder, or cannot be
+    written.
     """
     target = check_path(path)
     if target.exists():
@@ -84,40 +63,17 @@ def write_folder(
                 f"{target} exists and is not a celldit model, so it will not be replaced; choose "
                 "another path."
             )
-    with sole_writer(target):
-        _write(target, config, vocab, arrays)
-
-
-def _write(
-    target: Path,
-    config: Mapping[str, Any],
-    vocab: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
-) -> None:
-    prefix = f".{target.name}.saving-"
-    try:
-        # As the only writer: what killed processes left behind.
-        for left_over in target.parent.glob(f"{glob.escape(prefix)}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    except OSError as error:
-        raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
-    try:
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        save_file(contiguous, temporary / WEIGHTS)
-        for name, content in ((VOCAB, vocab), (CONFIG, {"format": FORMAT, **config})):
-            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-            (temporary / name).write_text(text + "\n", encoding="utf-8")
-        for name in (WEIGHTS, VOCAB, CONFIG):
-            _sync(temporary / name)
-        temporary.chmod(0o755)
-        sync_folder(temporary)
-        take_place(temporary, target)
-    except (OSError, SafetensorError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"Cannot write {target}: {reason}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    texts = {VOCAB: vocab, CONFIG: {"format": FORMAT, **config}}
+    with made_whole(target) as partial:
+        partial.mkdir()
+        try:
+            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(contiguous, partial / WEIGHTS)
+            for name, content in texts.items():
+                text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+                (partial / name).write_text(text + "\n", encoding="utf-8")
+        except (SafetensorError, ValueError) as error:
+            raise FileError(f"Cannot write {target}: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -154,11 +110,8 @@ def read_folder(
     given config, vocabulary and the headers of the arrays before any array is read, and raises
     ValueError where they do not belong together.
 
-    Raises
-    ------
-    FileError
-        If a file is missing, damaged or not a plain file, or the format is newer than this version
-        of celldit.
+    FileError if a file is missing, damaged or not a plain file, or the format is newer than this
+    version of celldit.
     """
     folder = check_path(path)
     for _ in range(_READS):
@@ -215,7 +168,8 @@ def _read_folder(
     try:
         headers = _headers(weights)
         if check is not None:
-            _checked(check, config, vocab, headers, folder)
+            with whole_model(folder):
+                check(config, vocab, headers)
         arrays = load_file(weights)
     except FileError:
         raise
@@ -229,61 +183,43 @@ def _read_folder(
     return config, vocab, arrays
 
 
-def said_of(error: BaseException) -> str:
-    """What an error says of a model that is not whole, in one line."""
-    return f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+@contextmanager
+def whole_model(folder: object, how: str = "") -> Iterator[None]:
+    """Say in one sentence that a folder holds no whole model, whatever its parts lead to.
 
-
-def advice_on(error: BaseException) -> str:
-    """What to do about a model of which reading or using ended in an error."""
-    if isinstance(error, (AttributeError, AssertionError)):
-        # Settings of the wrong kind lead to these, and so do mistakes in celldit.
-        return "copy the model again, or, if it is as it was saved, report this error of celldit's"
-    return "copy the model again"
-
-
-def _checked(
-    check: Check,
-    config: dict[str, Any],
-    vocab: dict[str, Any],
-    headers: dict[str, Header],
-    folder: Path,
-) -> None:
+    FileError in place of any error but mistakes in a program; `how` says how it showed.
+    """
     try:
-        check(config, vocab, headers)
+        yield
     except (FileError, *CODING):
         raise
-    except Exception as error:  # whatever settings of the wrong kind lead to
+    except Exception as error:  # whatever settings that make no sense lead to
+        said = f"no {error}" if isinstance(error, KeyError) else reason_of(error)
+        advice = "copy the model again"
+        if isinstance(error, (AttributeError, AssertionError)):
+            # Settings of the wrong kind lead to these, and so do mistakes in celldit.
+            advice += ", or, if it is as it was saved, report this error of celldit's"
         raise FileError(
-            f"{folder} does not hold a whole celldit model ({said_of(error)}); {advice_on(error)}."
+            f"{folder} does not hold a whole celldit model{how} ({said}); {advice}."
         ) from error
 
 
 def _headers(weights: Path) -> dict[str, Header]:
     """Names, shapes and types in a file of weights.
 
-    Raises
-    ------
-    ValueError
-        If the header is none, or lies about lengths.
+    ValueError or SafetensorError if the header is none, or lies about lengths.
     """
     with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(_MAX_HEADER, weights.stat().st_size - 8):
-            raise ValueError("its header is longer than the file")
-        raw = file.read(length)
-    _check_extent(raw)
+        if int.from_bytes(file.read(8), "little") > _MAX_HEADER:
+            raise ValueError("its header is longer than a model's can be")
     found = {}
-    for name, entry in json.loads(raw.decode("utf-8")).items():
-        if name == "__metadata__":
-            continue
-        shape, (start, stop) = tuple(entry["shape"]), entry["data_offsets"]
-        dtype, width = _DTYPES[entry["dtype"]]
-        if any(type(n) is not int or n < 0 for n in (*shape, start, stop)):
-            raise ValueError(f"the shape of {name} is no list of whole numbers")
-        if math.prod(shape) * width != stop - start:
-            raise ValueError(f"the shape of {name} does not fit its length")
-        found[name] = Header(shape, dtype)
+    with safe_open(weights, framework="numpy") as arrays:
+        for name in arrays.keys():  # noqa: SIM118, which is no dict
+            array = arrays.get_slice(name)
+            said = array.get_dtype()
+            known = said[0] in _KINDS and said[1:].isdigit()
+            dtype = f"{_KINDS[said[0]]}{said[1:]}" if known else said.lower()
+            found[name] = Header(tuple(array.get_shape()), dtype)
     return found
 
 
@@ -314,13 +250,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_extent(raw: bytes) -> None:
-    """Refuse JSON of very many or deep entries before they take memory.
-
-    Raises
-    ------
-    ValueError
-        Saying which.
-    """
+    """Refuse JSON of very many or deep entries before they take memory; ValueError says which."""
     bare = np.frombuffer(_TEXT.sub(b"", raw), dtype=np.uint8)
     steps = np.zeros(len(bare), dtype=np.int8)
     for mark, step in ((b"[{", 1), (b"]}", -1)):
@@ -334,11 +264,6 @@ def _check_extent(raw: bytes) -> None:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

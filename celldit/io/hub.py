@@ -1,22 +1,27 @@
-"""Models on the Hugging Face hub: the folder of a model and a card, up and down."""
+"""Models on the Hugging Face hub: the folder of a model and its card, up and down.
+
+The card says what a model was trained on, what it can do, how well, and what it cannot.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from celldit import __version__
 from celldit.errors import FileError, InputError, reason_of
-from celldit.io.card import model_card
 from celldit.io.files import write_text
 from celldit.io.folders import CONFIG, VOCAB, WEIGHTS
 from celldit.io.model_folder import save_trained
 from celldit.training.trained import Trained
 
 CARD = "README.md"
+LISTED = 40
 
 
 def _hub() -> Any:
@@ -46,15 +51,12 @@ def push(
         model = Path(folder) / "model"
         save_trained(trained, model, overwrite=False)
         write_text(model / CARD, model_card(trained, licence=licence, data=data))
-
-        def upload() -> str:
+        with _asking(f"{repo_id} could not be written to the hub"):
             api = hub.HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)
             said = f"celldit model {trained.model_id}"
             api.upload_folder(repo_id=repo_id, folder_path=str(model), commit_message=said)
-            return f"https://huggingface.co/{repo_id}"
-
-        return _answer_of(upload, f"{repo_id} could not be written to the hub")
+    return f"https://huggingface.co/{repo_id}"
 
 
 @contextmanager
@@ -66,8 +68,7 @@ def pulled(
     hub = _hub()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
-
-        def download() -> None:
+        with _asking(f"{repo_id} could not be read from the hub"):
             hub.snapshot_download(
                 repo_id,
                 revision=revision,
@@ -75,14 +76,13 @@ def pulled(
                 local_dir=str(folder),
                 allow_patterns=[CONFIG, VOCAB, WEIGHTS],
             )
-
-        _answer_of(download, f"{repo_id} could not be read from the hub")
         yield folder
 
 
-def _answer_of(what: Callable[[], Any], failed: str) -> Any:
+@contextmanager
+def _asking(failed: str) -> Iterator[None]:
     try:
-        return what()
+        yield
     except (OSError, ValueError, RuntimeError) as error:
         raise FileError(
             f"{failed} ({reason_of(error)}); check the name, the connection and the token "
@@ -97,3 +97,105 @@ def _check_repo(repo_id: object) -> None:
         raise InputError(
             f"repo_id={repo_id!r} names no repository of the hub; write it as 'owner/name'."
         )
+
+
+def model_card(trained: Trained, *, licence: str = "", data: str = "") -> str:
+    """Markdown with the front matter that hubs read.
+
+    `licence` is that of the model, ``other`` where nothing is said; `data` a sentence on what it
+    was trained on.
+    """
+    contexts = sorted({c.context for c in trained.frequencies} - {""})
+    n_cells = sum(trained.frequencies.values())
+    weight = {str(kind): round(w, 3) for kind, w in trained.flow_weight.items() if w}
+    lines = [
+        "---",
+        "library_name: celldit",
+        f"license: {json.dumps(licence or 'other')}",
+        "tags: [biology, single-cell, perturbation]",
+        "---",
+        "",
+        "# A celldit model",
+        "",
+        "Predicts what single cells would do if they were perturbed, and says how sure it is.",
+        "",
+        "```python",
+        "import celldit as cd",
+        "",
+        "model = cd.CellDiT.from_hub(...)  # this repository",
+        "predicted = model.predict(adata, perturbations=[...])",
+        "```",
+        "",
+        "## Data",
+        "",
+        *([data, ""] if data else []),
+        f"- {n_cells:,} cells, {len(trained.genes):,} genes ({_some(trained.genes, 8)})",
+        f"- {len(trained.perturbations)} perturbations: {_some(trained.perturbations)}",
+        f"- {max(len(contexts), 1)} contexts{': ' + _some(contexts) if contexts else ''}",
+        f"- features: {_some(sorted(trained.features)) or 'none'}",
+        *_tables(trained),
+        "",
+        "## Scores",
+        "",
+        *_scores(trained),
+        "- share of the network beside the effect model, by how far a prediction reaches: "
+        + (_pairs(weight) or "none, it is the effect model alone"),
+        "",
+        "## Limits",
+        "",
+        '- Predictions are extrapolations where `obs["extrapolation"]` is not `seen`; use the `sd` '
+        "of `predict_effects`.",
+        "- It knows the genes above alone, and cells like those it was trained on.",
+        "- For research, not for clinical decisions.",
+        "",
+        f"Model {trained.model_id}, celldit {__version__}, "
+        f"seed {trained.trained_with.get('seed', 'unknown')}. JSON and safetensors; nothing is "
+        "executed when it is loaded.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _some(names: Sequence[str], limit: int = LISTED) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(_plain(name) for name in names[:limit]) + more
+
+
+def _plain(name: str) -> str:
+    """A name in which Markdown and HTML mean nothing."""
+    flat = " ".join(str(name).split())
+    return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in flat)
+
+
+def _pairs(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+
+
+def _scores(trained: Trained) -> list[str]:
+    """The best of each number that training held out."""
+    found = []
+    for stage, epochs in trained.history.items():
+        if best := best_of(epochs):
+            found.append(f"- {stage}, held out: {_pairs(best)}")
+    return found
+
+
+def best_of(epochs: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The least of each number that was measured after epochs."""
+    best: dict[str, float] = {}
+    for row in epochs:
+        for name, value in row.items():
+            if name != "epoch":
+                best[name] = min(value, best.get(name, value))
+    return best
+
+
+def _tables(trained: Trained) -> list[str]:
+    """Effects that others measured, with their licences."""
+    lines = []
+    for name, said in trained.elsewhere.provenance.items():
+        source, licence = (_plain(said[what]) or "not told" for what in ("source", "licence"))
+        lines.append(
+            f"- effects measured elsewhere: {_plain(name)} (source: {source}, licence: {licence}), "
+            f"reliability {said['reliability']:.2f}"
+        )
+    return lines

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows: a second writer is not noticed there.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["sole_writer"]
+__all__ = ["is_first_process", "sole_writer"]
 
 _held: dict[Path, int] = {}
 _guard = threading.Lock()
@@ -30,13 +30,8 @@ _guard = threading.Lock()
 def sole_writer(target: str | os.PathLike[str], *, inside: bool = False) -> Iterator[None]:
     """Be the only process that writes into a folder or file; again in the same thread is fine.
 
-    Parameters
-    ----------
-    target
-        What will be written. It need not exist yet; its parent folder is made.
-    inside
-        Whether the target is a folder that stays, which then holds the lock: its parent need not
-        be writable. It is made.
+    The target need not exist yet; its parent folder is made. If it is a folder that stays, it can
+    hold the lock itself, `inside`: it is made, and its parent need not be writable.
 
     Raises
     ------
@@ -93,3 +88,14 @@ def _acquire(lock: Path, target: Path) -> int:
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return descriptor
         os.close(descriptor)
+
+
+def is_first_process() -> bool:
+    """Whether torchrun, SLURM or Lightning, if any of them, started this as the first process.
+
+    Their variables say so; torch is not needed.
+    """
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"]) == 0
+    names = ("LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("SLURM_PROCID",)
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)

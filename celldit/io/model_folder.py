@@ -26,15 +26,14 @@ from celldit.conditions.states import States
 from celldit.data.fields import Fields
 from celldit.effects.features.features import from_arrays as features_from_arrays
 from celldit.effects.features.features import to_arrays as feature_arrays
-from celldit.errors import CellditError, FileError
+from celldit.errors import FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
 from celldit.flow.time import TimeFlow
 from celldit.io.folders import (
     Header,
-    advice_on,
     read_folder,
-    said_of,
     under,
+    whole_model,
     write_folder,
 )
 from celldit.io.model_guard import SizedArray, build, check_arrays, check_finite, check_sizes
@@ -44,13 +43,6 @@ from celldit.nn.views import TokenViews
 from celldit.tokenizers import tokenizer_from_config
 from celldit.training.trained import Trained
 
-# What Python, numpy and torch raise over parts that do not fit together.
-# fmt: off
-_DAMAGE = (
-    KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError, ArithmeticError,
-    MemoryError, AssertionError,
-)
-# fmt: on
 #: What the names of arrays begin with.
 _PARTS = (
     "autoencoder.",
@@ -147,21 +139,12 @@ def to_folder(trained: Trained) -> Folder:
 def load_trained(path: str | os.PathLike[str]) -> Trained:
     """Read the folder of a model, headers first.
 
-    Raises
-    ------
-    FileError
-        If a file is missing, damaged, or of another version, or the parts do not fit together.
+    FileError if a file is missing, damaged, or of another version, or the parts do not fit
+    together.
     """
     folder = read_folder(path, check_header)
-    try:
+    with whole_model(check_path(path)):
         return _from_folder(*folder)
-    except FileError:
-        raise
-    except (CellditError, *_DAMAGE) as error:
-        raise FileError(
-            f"{check_path(path)} does not hold a whole celldit model ({said_of(error)}); "
-            f"{advice_on(error)}."
-        ) from error
 
 
 def save_trained(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -174,10 +157,7 @@ def check_header(
 ) -> None:
     """Compare names, shapes and types of arrays with the configuration before any is read.
 
-    Raises
-    ------
-    ValueError
-        If an array belongs to no part, or is not one that the configuration makes.
+    ValueError if an array belongs to no part, or is not one that the configuration makes.
     """
     stray = [name for name in headers if not name.startswith(_PARTS)]
     if stray:
@@ -272,10 +252,7 @@ def _time_course(
 ) -> TimeCourse:
     """How cells get from one time to another.
 
-    Raises
-    ------
-    ValueError
-        If its network is not one of this latent.
+    ValueError if its network is not one of this latent.
     """
     stored = config.get("time_course", {})
     times = sorted({float(e[3]) for e in config["frequencies"] if e[3] is not None})
@@ -295,13 +272,7 @@ def _latent_config(stored: dict[str, Any]) -> LatentConfig:
 
 
 def _check_kept(stored: Mapping[str, Any], kept: Mapping[str, Any], part: str) -> None:
-    """Refuse an earlier model with something that this version does not have.
-
-    Raises
-    ------
-    FileError
-        Saying what to do.
-    """
+    """Refuse an earlier model with what this version does not have; FileError says what to do."""
     for name, left in kept.items():
         if stored.get(name, left) != left:
             raise FileError(
@@ -313,12 +284,8 @@ def _check_kept(stored: Mapping[str, Any], kept: Mapping[str, Any], part: str) -
 def _flow_weight(config: dict[str, Any]) -> dict[Extrapolation, float]:
     """The stored weights of the network.
 
-    Raises
-    ------
-    FileError
-        If the model is an earlier one, that had two weights for each kind, which differ.
-    ValueError
-        If a weight is no number between 0 and 1.
+    FileError if the model is an earlier one, that had two weights for each kind, which differ.
+    ValueError if a weight is no number between 0 and 1.
     """
     if "flow_weight" in config:
         stored = config["flow_weight"].items()

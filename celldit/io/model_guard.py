@@ -32,10 +32,7 @@ _LAYERS = ("depth", "levels")
 def check_sizes(settings: Mapping[str, Any], arrays: Mapping[str, SizedArray], where: str) -> None:
     """Refuse settings of a network that its arrays cannot have come from.
 
-    Raises
-    ------
-    ValueError
-        If a number is negative, not finite, or larger than the arrays allow.
+    ValueError if a number is negative, not finite, or larger than the arrays allow.
     """
     n_values = sum(array.size for array in arrays.values())
     for name, value in settings.items():
@@ -51,10 +48,7 @@ def check_arrays(
 ) -> None:
     """Compare arrays with those of a module, which is made without memory.
 
-    Raises
-    ------
-    ValueError
-        If arrays are missing, left over, or of another shape or type.
+    ValueError if arrays are missing, left over, or of another shape or type.
     """
     with torch.device("meta"):
         rehearsal = make().state_dict()
@@ -74,10 +68,7 @@ def check_arrays(
 def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: str) -> Module:
     """Make a module and fill it, after a rehearsal without memory has shown that the arrays fit.
 
-    Raises
-    ------
-    ValueError
-        If arrays are missing, left over, or of another shape or type.
+    ValueError if arrays are missing, left over, or of another shape or type.
     """
     check_arrays(make, state, where)
     module = make()
@@ -86,13 +77,7 @@ def build(make: Callable[[], Module], state: Mapping[str, np.ndarray], where: st
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse arrays that hold NaN or infinite values.
-
-    Raises
-    ------
-    ValueError
-        Naming the array.
-    """
+    """Refuse arrays that hold NaN or infinite values; ValueError names the array."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"the array {name} holds values that are not finite")

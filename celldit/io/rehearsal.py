@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.labels.columns import CONTEXT_SEP
-from celldit.errors import FileError
-from celldit.io.folders import CODING, advice_on, said_of
+from celldit.io.folders import whole_model
 from celldit.io.model_folder import to_folder
 
 if TYPE_CHECKING:
@@ -33,30 +32,19 @@ _TRIED = 2
 def rehearse(model: CellDiT, name: str) -> None:
     """Write a model, ask it for effects, a prediction and two new cells; `name` is its folder.
 
-    Raises
-    ------
-    FileError
-        If any of it fails.
+    FileError if any of it fails.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            config, vocab, _ = to_folder(model.trained)
-            json.dumps([config, vocab], allow_nan=False)
-            repr(model)
-            for condition in _some(model):
-                request = _request(model, condition)
-                model.predict_effects(**request)
-                model.predict(_cells(model, condition), n_steps=1, solver="euler", **request)
-            if model.trained.new_cell_model.learned:
-                model.generate(2, n_steps=1, solver="euler")
-    except CODING:
-        raise
-    except Exception as error:  # whatever a setting that makes no sense leads to
-        raise FileError(
-            f"{name} does not hold a whole celldit model: it cannot be used "
-            f"({said_of(error)}); {advice_on(error)}."
-        ) from error
+    with whole_model(name, ": it cannot be used"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config, vocab, _ = to_folder(model.trained)
+        json.dumps([config, vocab], allow_nan=False)
+        repr(model)
+        for condition in _some(model):
+            request = _request(model, condition)
+            model.predict_effects(**request)
+            model.predict(_cells(model, condition), n_steps=1, solver="euler", **request)
+        if model.trained.new_cell_model.learned:
+            model.generate(2, n_steps=1, solver="euler")
 
 
 def _some(model: CellDiT) -> list[Condition]:

@@ -1,19 +1,61 @@
-"""Put a finished file or folder in the place of an old one, in one step."""
+"""Files and folders that appear when they are whole, in the place of old ones, in one step.
+
+What a killed process leaves behind is a hidden folder ``.NAME.writing-…``, which the next writer
+removes.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
+import shutil
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sync_folder", "take_place"]
+from celldit.errors import FileError
+from celldit.io.locks import sole_writer
+
+__all__ = ["made_whole", "sync_folder", "take_place"]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@contextmanager
+def made_whole(target: Path) -> Iterator[Path]:
+    """Give a temporary name for a file or folder, which takes its place when all went well.
+
+    The temporary one has the ending of `target`, and lies beside it in a folder of its own. No
+    other process writes there meanwhile. FileError if the disk cannot take it; what was at `target`
+    is there still.
+    """
+    prefix = f".{target.name}.writing-"
+    try:
+        with sole_writer(target):
+            # As the only writer: what killed processes left behind.
+            for left_over in target.parent.glob(f"{glob.escape(prefix)}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            except OSError as error:
+                raise FileError(f"Cannot write into {target.parent}: {error.strerror}.") from error
+            try:
+                partial = folder / f"partial{target.suffix}"
+                yield partial
+                _sync(partial)
+                take_place(partial, target)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
 
 
 def take_place(finished: Path, target: Path) -> None:
@@ -22,10 +64,7 @@ def take_place(finished: Path, target: Path) -> None:
     An old folder ends up under the name of `finished`, for the caller to remove. Where the system
     cannot exchange two names in one step (Linux can), there is a moment between two renames.
 
-    Raises
-    ------
-    OSError
-        If the names cannot be changed; what was at `target` is there still.
+    OSError if the names cannot be changed; what was at `target` is there still.
     """
     if not (target.is_dir() and not target.is_symlink()):
         os.replace(finished, target)
@@ -40,6 +79,16 @@ def take_place(finished: Path, target: Path) -> None:
         with suppress(OSError):
             aside.rename(finished)
     sync_folder(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Ask the disk to keep a file, or all in a folder."""
+    for one in [path, *sorted(path.rglob("*"))]:
+        if one.is_file():
+            with one.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            sync_folder(one)
 
 
 def sync_folder(folder: Path) -> None:

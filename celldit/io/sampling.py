@@ -83,10 +83,7 @@ def flagged(sampling: Sampling, imputed: Imputed, chosen_N: np.ndarray) -> Sampl
 def collect(sampling: Sampling) -> ad.AnnData:
     """Sample all cells into memory.
 
-    Raises
-    ------
-    CellditError
-        If a prediction is not finite.
+    CellditError if a prediction is not finite.
     """
     cells = concatenate(list(sampling.batches()))
     return to_anndata(cells, sampling.genes, sampling.obs, sampling.made_by)

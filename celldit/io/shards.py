@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +50,7 @@ class Shard:
     def parse(cls, text: str | tuple[int, int]) -> Shard:
         """Read ``"2/8"`` or ``(2, 8)``.
 
-        Raises
-        ------
-        InputError
-            If it is neither.
+        InputError if it is neither.
         """
         if isinstance(text, tuple) and len(text) == 2:
             return cls(*text)
@@ -71,10 +67,7 @@ class Shard:
     def rows(self, n_cells: int) -> range:
         """Positions of its cells; shards differ by a tile at most.
 
-        Raises
-        ------
-        InputError
-            If there are fewer tiles than shards.
+        InputError if there are fewer tiles than shards.
         """
         n_tiles = -(-n_cells // TILE)
         if self.of > n_tiles:
@@ -126,12 +119,7 @@ class Output:
 def check_folder(path: str | os.PathLike[str] | None) -> Path:
     """Make the folder for shards, before any cell is sampled.
 
-    Raises
-    ------
-    InputError
-        If no folder is named.
-    FileError
-        If it cannot be made or written.
+    InputError if no folder is named. FileError if it cannot be made or written.
     """
     if path is None:
         raise InputError('shard= needs a folder to write to, out="predicted/".')
@@ -148,12 +136,8 @@ def check_folder(path: str | os.PathLike[str] | None) -> Path:
 def deliver_shard(sampling: Sampling, folder: Path, shard: Shard) -> ad.AnnData:
     """Sample one shard of a request into its file, unless it exists; X and layers are left on disk.
 
-    Raises
-    ------
-    InputError
-        If there are fewer tiles than shards.
-    FileError
-        If the folder holds another request, or the disk cannot take the file.
+    InputError if there are fewer tiles than shards. FileError if the folder holds another request,
+    or the disk cannot take the file.
     """
     rows = shard.rows(sampling.n_cells)
     _claim(folder, sampling, shard.of)
@@ -174,10 +158,7 @@ def cut(sampling: Sampling, rows: range) -> Sampling:
 def missing(folder: str | os.PathLike[str]) -> list[str]:
     """Names of the shards that a folder still lacks.
 
-    Raises
-    ------
-    FileError
-        If it holds no request.
+    FileError if it holds no request.
     """
     root = Path(folder)
     request = _read(root / REQUEST)
@@ -190,8 +171,9 @@ def missing(folder: str | os.PathLike[str]) -> list[str]:
 def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
     """Write what the folder holds, or refuse when it holds something else."""
     names = hashlib.sha256("\0".join(map(str, sampling.obs.index)).encode()).hexdigest()[:12]
-    made_by = dict(sampling.made_by.get("made_by", {}))
-    own = {"shards": n_shards, "n_cells": sampling.n_cells, "cells": names, **_plain(made_by)}
+    own = {"shards": n_shards, "n_cells": sampling.n_cells, "cells": names}
+    # The same values as JSON gives them back.
+    own |= json.loads(json.dumps(dict(sampling.made_by.get("made_by", {})), default=_plain))
     root = _read(folder / REQUEST)
     if root is None:
         write_text(folder / REQUEST, json.dumps(own, indent=1) + "\n")
@@ -223,12 +205,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _plain(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values as JSON gives them back."""
-
-    def plain(value: object) -> object:
-        return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
-
-    read = json.loads(json.dumps(dict(entries), default=plain))
-    assert isinstance(read, dict)
-    return read
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)

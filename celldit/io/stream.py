@@ -1,15 +1,12 @@
 """Predicted cells straight to disk: a batch in memory at a time, and a file only when it is whole.
 
-Everything goes to a temporary folder beside the target and takes the target's name when all cells
-are written and synced. What a killed process leaves behind is a hidden folder
-``.NAME.writing-….partial``, which the next writer removes.
+Everything goes to a temporary place beside the target and takes the target's name when all cells
+are written and synced (:mod:`celldit.io.replacing`).
 """
 
 from __future__ import annotations
 
-import glob
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,9 +22,9 @@ from anndata.io import read_elem, sparse_dataset, write_elem
 from scipy import sparse
 
 from celldit.arguments import check_path
+from celldit.data.disk.files import is_zarr
 from celldit.errors import FileError, InputError
-from celldit.io.locks import sole_writer
-from celldit.io.replacing import take_place
+from celldit.io.replacing import made_whole
 from celldit.io.sampling import Sampling
 from celldit.io.write import var_of
 
@@ -38,12 +35,8 @@ CHUNK = 1 << 18
 def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | None:
     """Refuse a path that cannot become the output, before any cell is sampled.
 
-    Raises
-    ------
-    InputError
-        If the name ends in anything but ``.h5ad`` and ``.zarr``.
-    FileError
-        If the path exists and may not be replaced, or its folder cannot be written.
+    InputError if the name ends in anything but ``.h5ad`` and ``.zarr``. FileError if the path
+    exists and may not be replaced, or its folder cannot be written.
     """
     if path is None:
         return None
@@ -55,7 +48,7 @@ def check_out(path: str | os.PathLike[str] | None, overwrite: bool) -> Path | No
     if target.exists() and target.is_dir() != (target.suffix == ".zarr"):
         kind = "a folder" if target.is_dir() else "a file"
         raise FileError(f"{target} is {kind}, so it will not be replaced; choose another path.")
-    if target.is_dir() and any(target.iterdir()) and not _is_zarr(target):
+    if target.is_dir() and any(target.iterdir()) and not is_zarr(target):
         raise FileError(
             f"{target} exists and is no zarr store, so it will not be replaced; choose another "
             "path."
@@ -76,12 +69,8 @@ def stream(sampling: Sampling, target: Path) -> ad.AnnData:
     X and layers are left on disk: rows are read when they are asked for, and ``.to_memory()`` reads
     all.
 
-    Raises
-    ------
-    FileError
-        If the disk cannot take it; nothing is left under the target's name that was not there.
-    CellditError
-        If a prediction is not finite.
+    FileError if the disk cannot take it; nothing is left under the target's name that was not
+    there. CellditError if a prediction is not finite.
     """
     with new_store(target) as root:
         _fill(root, sampling)
@@ -92,23 +81,13 @@ def stream(sampling: Sampling, target: Path) -> ad.AnnData:
 def new_store(target: Path) -> Iterator[Any]:
     """An HDF5 file or zarr group to fill, which takes the target's name when all of it is there.
 
-    Raises
-    ------
-    FileError
-        If the disk cannot take it; nothing is left under the target's name that was not there.
+    FileError if the disk cannot take it; nothing is left under the target's name that was not
+    there.
     """
-    try:
-        with sole_writer(target), _temporary(target) as partial:
-            with _created(partial) as root:
-                for name in ("layers", "obsm", "obsp", "varm", "varp"):
-                    write_elem(root, name, {})
-                yield root
-            _sync(partial)
-            take_place(partial, target)
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
+    with made_whole(target) as partial, _created(partial) as root:
+        for name in ("layers", "obsm", "obsp", "varm", "varp"):
+            write_elem(root, name, {})
+        yield root
 
 
 def open_on_disk(path: Path) -> ad.AnnData:
@@ -219,27 +198,3 @@ def _created(path: Path) -> Iterator[Any]:
             yield file
     else:
         yield zarr.open_group(path, mode="w", zarr_format=ad.settings.zarr_write_format)
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    prefix, suffix = f".{target.name}.writing-", ".partial"
-    # As the only writer: what killed processes left behind.
-    for left_over in target.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target.parent))
-    try:
-        yield folder / f"partial{target.suffix}"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).exists() for name in (".zgroup", "zarr.json"))

@@ -65,13 +65,7 @@ class PredictedCells:
         return expression
 
     def check_finite(self) -> None:
-        """Refuse what is not finite or negative.
-
-        Raises
-        ------
-        CellditError
-            Such an output is never written.
-        """
+        """Refuse what is not finite or negative: CellditError, since it is never written."""
         finite = all(np.isfinite(a).all() for a in (self.mean.data, self.z, self.size_factors))
         positive = (self.size_factors > 0).all()
         negative = any((matrix.data < 0).any() for matrix in (self.mean, self.counts))
@@ -101,10 +95,7 @@ def to_anndata(
 ) -> ad.AnnData:
     """Write predicted cells.
 
-    Raises
-    ------
-    CellditError
-        If a prediction is not finite; such an output is never written.
+    CellditError if a prediction is not finite; such an output is never written.
     """
     cells.check_finite()
     return ad.AnnData(

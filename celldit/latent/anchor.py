@@ -64,44 +64,12 @@ def fit_anchor(
     rows = anchor_rows(features.shape[0], seed)
     if rows is not None:
         features = features[rows]
-    found = principal_components(features, n_tokens * token_dim, seed)
-    n_cells = features.shape[0]
-    return assemble(
-        found.directions_FR,
-        found.squares_R / n_cells,
-        found.mean_F,
-        n_tokens,
-        token_dim,
-        max(found.total / n_cells, 1e-12),
-    )
-
-
-def assemble(
-    directions_FR: np.ndarray,
-    variances_R: np.ndarray,
-    mean_F: np.ndarray,
-    n_tokens: int,
-    token_dim: int,
-    total: float,
-) -> Anchor:
-    """Scale each token to unit root mean square, and fix signs that no solver decides.
-
-    Parameters
-    ----------
-    directions_FR
-        Up to K·D directions in the features, of falling importance.
-    variances_R
-        Variance of the cells along each.
-    mean_F
-        The mean cell's features.
-    n_tokens, token_dim
-        K and D.
-    total
-        Variance of which `variances_R` explain a share.
-    """
-    n_features, rank = directions_FR.shape
+    n_cells, n_features = features.shape
     n_dims = n_tokens * token_dim
-    variances_R = np.maximum(variances_R, 0)
+    found = principal_components(features, n_dims, seed)
+    directions_FR, variances_R = found.directions_FR, np.maximum(found.squares_R / n_cells, 0)
+    rank = len(variances_R)
+    # Signs that no solver decides.
     strongest = np.abs(directions_FR).argmax(axis=0)
     directions_FR = directions_FR * np.sign(directions_FR[strongest, np.arange(rank)])
     loadings = np.zeros((n_features, n_dims))
@@ -110,15 +78,15 @@ def assemble(
     padded[:rank] = variances_R
     scale = np.sqrt(padded.reshape(n_tokens, token_dim).mean(axis=1))
     # What varies by less than single precision shows of the mean is rounding.
-    least = max(1e-8, 1e-6 * float(np.linalg.norm(mean_F)))
+    least = max(1e-8, 1e-6 * float(np.linalg.norm(found.mean_F)))
     scale = np.where(scale > least, scale, 1.0)
     loadings /= np.repeat(scale, token_dim)[None]
     return Anchor(
         loadings.astype(np.float32),
-        mean_F.astype(np.float32),
-        (mean_F @ loadings).astype(np.float32),
+        found.mean_F.astype(np.float32),
+        (found.mean_F @ loadings).astype(np.float32),
         scale.astype(np.float32),
-        float(variances_R.sum() / max(total, 1e-12)),
+        float(variances_R.sum() / max(found.total / n_cells, 1e-12)),
     )
 
 

@@ -164,12 +164,7 @@ class Autoencoder(nn.Module):
     def adapt_decoder(self, cells: CellStore, seed: int) -> None:
         """Fit the decoder to cells of other data with the same genes; latents stay what they are.
 
-        Parameters
-        ----------
-        cells
-            Of these a bounded sample is used.
-        seed
-            Of the sample.
+        Of the cells a bounded sample is used, drawn with `seed`.
         """
         some = cells.take(thin(cells.n_cells, cells.n_genes, seed))
         self.decoder.adapt(

@@ -67,12 +67,8 @@ def calibrate(
 
     Parameters
     ----------
-    z_NF
-        Latent of N cells.
-    counts_NG
-        Their counts, dense float32.
-    size_N
-        Their size factors, in counts.
+    z_NF, counts_NG, size_N
+        Latent of N cells, their counts, dense float32, and size factors, in counts.
     start
         Where to start.
     around
@@ -81,10 +77,6 @@ def calibrate(
         What else the log expectation holds; None for nothing.
     n_steps
         Newton steps; each costs about N·G·F² operations.
-
-    Returns
-    -------
-    LogLinear
     """
     n_dims, n_genes = start.slopes_FG.shape
     design_NP = torch.cat([z_NF, torch.ones(len(z_NF), 1)], dim=1)

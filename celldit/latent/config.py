@@ -43,10 +43,7 @@ class LatentConfig:
 def latent_config(latent: str | LatentConfig) -> LatentConfig:
     """Settings of a latent, which may be called by the name ``"pca"``.
 
-    Raises
-    ------
-    InputError
-        If it is something else; of what earlier versions had it says what to do instead.
+    InputError if it is something else; of what earlier versions had it says what to do instead.
     """
     if isinstance(latent, str):
         if latent == "pca":

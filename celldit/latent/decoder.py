@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from celldit.latent.calibration import LogLinear, calibrate
-from celldit.latent.heads import NegativeBinomialHead
 from celldit.latent.likelihoods import MAX_LOG_RATE, CountModel
 
 # Regression slopes of sparse counts overshoot; Newton steps mend them faster from below.
 SLOPE_SHARE = 0.3
+MIN_LOG_THETA, MAX_LOG_THETA = -5.0, 8.0
 
 
 class Decoder(nn.Module):
@@ -51,7 +51,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def start_at_ridge(self, moments: RidgeMoments) -> None:
-        """Set the linear part from a regression of log expression on the latent.
+        """Set loadings and ceilings from a regression of log expression on the latent.
 
         The mean of log(1 + y) of a rarely seen gene is proportional to its rate, that of a highly
         expressed gene is its log rate; between the two, d log rate ≈ d E[log(1+y)] / (1 - exp(-m))
@@ -59,23 +59,12 @@ class Decoder(nn.Module):
         """
         # exp() of a far extrapolation explodes; no gene has more than twice its highest rate seen.
         self.log_ceiling.copy_(torch.log(2 * moments.peak.clamp_min(1)))
-        slopes = moments.slopes()
-        m = moments.mean_log.clamp_min(1e-3)
-        self.loadings.copy_((slopes / (1 - torch.exp(-m))).clamp(-3, 3))
-        self.bias.copy_(torch.log(moments.rate.clamp_min(1e-3)))
-        # Half the variance of the linear predictor is what exp() adds to the mean.
-        spread_G = ((self.loadings.T @ moments.covariance) * self.loadings.T).sum(1)
-        self.bias.sub_(0.5 * spread_G.clamp_max(4))
+        m = (moments.y / moments.n).float().clamp_min(1e-3)
+        self.loadings.copy_((moments.slopes() / (1 - torch.exp(-m))).clamp(-3, 3))
 
     @torch.no_grad()
     def fit(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
-        """Improve the linear part and the head by a count regression (see `calibration`).
-
-        Parameters
-        ----------
-        z_NF, counts_NG, size_N
-            Latents, counts and size factors of some cells.
-        """
+        """Regress the counts of some cells on their latents, given size factors (`calibration`)."""
         rate_G = 1e4 * counts_NG.sum(0) / size_N.sum()
         start = LogLinear(
             torch.log(rate_G.clamp_min(1e-3)),
@@ -86,13 +75,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def adapt(self, z_NF: Tensor, counts_NG: Tensor, size_N: Tensor) -> None:
-        """Fit what was fitted to other cells to these: slopes move only as far as these ask for.
-
-        Parameters
-        ----------
-        z_NF, counts_NG, size_N
-            As in :meth:`fit`.
-        """
+        """Fit what was fitted to other cells to these: slopes move only as far as these ask for."""
         held = LogLinear(self.bias.clone(), self.loadings.clone(), self.head.log_theta.exp())
         beside_NG = None if self.residual is None else self.residual(z_NF)
         prior_FG = held.slopes_FG
@@ -103,7 +86,7 @@ class Decoder(nn.Module):
     def _take(self, fitted: LogLinear) -> None:
         self.loadings.copy_(fitted.slopes_FG)
         self.bias.copy_(fitted.bias_G)
-        self.head.start(fitted.theta_G)
+        self.head.log_theta.copy_(fitted.theta_G.log())
 
     def log_rate(self, z_BF: Tensor) -> Tensor:
         """Log expected counts per 10,000, shape (B, G)."""
@@ -115,8 +98,7 @@ class Decoder(nn.Module):
     def forward(self, z_BF: Tensor, size_B: Tensor) -> CountModel:
         """Expected counts at the given size factors (in counts)."""
         mean_BG = torch.exp(self.log_rate(z_BF)) * (size_B[:, None] / 1e4)
-        counts: CountModel = self.head(mean_BG)
-        return counts
+        return CountModel(mean_BG, self.head.theta_G)
 
     @torch.no_grad()
     def rescale(self, scale_K: Tensor) -> None:
@@ -125,6 +107,19 @@ class Decoder(nn.Module):
         self.loadings.mul_(scale_F[:, None])
         if self.residual is not None:
             cast(nn.Linear, self.residual[0]).weight.mul_(scale_F)
+
+
+class NegativeBinomialHead(nn.Module):
+    """Gene-wise dispersion of counts about their expectation."""
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__()
+        self.log_theta = nn.Parameter(torch.zeros(n_genes))
+
+    @property
+    def theta_G(self) -> Tensor:
+        """Inverse dispersion."""
+        return torch.exp(self.log_theta.clamp(MIN_LOG_THETA, MAX_LOG_THETA))
 
 
 class RidgeMoments:
@@ -137,8 +132,6 @@ class RidgeMoments:
         self.zy = torch.zeros(n_dims, n_genes, dtype=torch.float64)
         self.z = torch.zeros(n_dims, dtype=torch.float64)
         self.y = torch.zeros(n_genes, dtype=torch.float64)
-        self.counts = torch.zeros(n_genes, dtype=torch.float64)
-        self.size = 0.0
 
     def add(self, z_BF: Tensor, log_BG: Tensor, counts_BG: Tensor, size_B: Tensor) -> None:
         """Add a batch of latents, log expression, counts and size factors."""
@@ -150,29 +143,11 @@ class RidgeMoments:
         self.y += y.sum(0)
         rate_BG = counts_BG * (1e4 / size_B[:, None])
         self.peak = torch.maximum(self.peak, rate_BG.amax(0))
-        self.counts += counts_BG.double().sum(0)
-        self.size += float(size_B.double().sum())
 
-    @property
-    def mean_log(self) -> Tensor:
-        """Mean log expression of each gene."""
-        return (self.y / self.n).float()
-
-    @property
-    def rate(self) -> Tensor:
-        """Counts per 10,000 of each gene over all cells."""
-        return (1e4 * self.counts / self.size).float()
-
-    @property
-    def covariance(self) -> Tensor:
-        """Covariance of the latent, shape (F, F)."""
-        mean = self.z / self.n
-        return (self.zz / self.n - mean[:, None] * mean[None]).float()
-
-    def slopes(self, strength: float = 1.0) -> Tensor:
-        """Ridge slopes of log expression on the centred latent, shape (F, G)."""
+    def slopes(self) -> Tensor:
+        """Ridge slopes of log expression on the centred latent, strength 1, shape (F, G)."""
         mean_z, mean_y = self.z / self.n, self.y / self.n
         cross = self.zy - self.n * mean_z[:, None] * mean_y[None]
         scatter = self.zz - self.n * mean_z[:, None] * mean_z[None]
-        scatter = scatter + strength * torch.eye(len(scatter), dtype=torch.float64)
+        scatter = scatter + torch.eye(len(scatter), dtype=torch.float64)
         return torch.linalg.solve(scatter, cross).float()

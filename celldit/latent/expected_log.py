@@ -39,23 +39,14 @@ GRID = np.arange(-7.0, math.log(1e4) + STEP, STEP)
 def expected_log(
     counts_BG: Tensor, mean_BG: Tensor, new_mean_BG: Tensor, theta_G: Tensor, size_B: Tensor
 ) -> Tensor:
-    """Expected log(1 + 10,000 Y / size) of edited counts Y.
+    """Expected log(1 + 10,000 Y / size) of edited counts Y, shape (B, G).
 
     Parameters
     ----------
-    counts_BG
-        Counts seen.
-    mean_BG, new_mean_BG
-        Their expectation, and that under the counterfactual.
-    theta_G
-        Inverse dispersion.
-    size_B
-        Library sizes.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, G).
+    counts_BG, mean_BG, new_mean_BG
+        Counts seen, their expectation, and that under the counterfactual.
+    theta_G, size_B
+        Inverse dispersions and library sizes.
     """
     scale_B1 = (1e4 / size_B)[:, None].to(mean_BG)
     kept_BG = (new_mean_BG / mean_BG.clamp_min(1e-12)).clamp_max(1)

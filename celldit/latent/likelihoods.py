@@ -7,7 +7,6 @@ has g ~ Gamma(θ, θ) per gene, and its count is Poisson(μ g); the variance is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -15,38 +14,6 @@ from torch import Tensor
 MAX_LOG_RATE = 12.0
 # Rates beyond what 32-bit counts hold are bounded.
 MAX_RATE = 1e9
-
-
-class CountDistribution(Protocol):
-    """Counts of B cells and G genes, whatever their law."""
-
-    @property
-    def mean_BG(self) -> Tensor:
-        """Expected counts."""
-        ...
-
-    @property
-    def theta_G(self) -> Tensor:
-        """Inverse dispersion of the negative binomial that is closest; large is Poisson."""
-        ...
-
-    def counterfactual_mean(self, counts_BG: Tensor, new_mean_BG: Tensor) -> Tensor:
-        """Expected counts of the same cells had their expectation been another, shape (B, G)."""
-        ...
-
-    def draw(self, cell: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw the counts of one of the cells, int64, shape (G,)."""
-        ...
-
-    def draw_counterfactual(
-        self, cell: int, seen_G: np.ndarray, new_mean_G: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Draw what a cell with counts `seen_G` would have had under another expectation.
-
-        The expectation of the draw is :meth:`counterfactual_mean`; an unchanged expectation gives
-        the observed counts back exactly.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +64,11 @@ class CountModel:
     def draw_counterfactual(
         self, cell: int, seen_G: np.ndarray, new_mean_G: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw counterfactual counts of one cell, int64, shape (G,); see the class's mean."""
+        """Draw what a cell with counts `seen_G` would have had under another expectation.
+
+        int64, shape (G,). The expectation of the draw is :meth:`counterfactual_mean`; an unchanged
+        expectation gives the observed counts back exactly.
+        """
         mean_G, theta_G = as_array(self.mean_BG[cell]), as_array(self.theta_G)
         drawn_G = seen_G.astype(np.int64)
         falls = np.flatnonzero((drawn_G > 0) & (new_mean_G < mean_G))

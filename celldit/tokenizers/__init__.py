@@ -14,10 +14,9 @@ from celldit.lazy import members_of
 if TYPE_CHECKING:
     from celldit.tokenizers.base import Tokenizer
     from celldit.tokenizers.gene_sets import GeneSets
-    from celldit.tokenizers.genes import Genes
+    from celldit.tokenizers.genes import Genes, Ranks
     from celldit.tokenizers.gmt import read_gmt
     from celldit.tokenizers.modules import Modules
-    from celldit.tokenizers.ranks import Ranks
     from celldit.tokenizers.registry import default_tokenizer, resolve, tokenizer_from_config
     from celldit.tokenizers.token_set import TokenSet
 
@@ -40,7 +39,7 @@ __getattr__, __dir__ = members_of(
         "GeneSets": "gene_sets",
         "Genes": "genes",
         "Modules": "modules",
-        "Ranks": "ranks",
+        "Ranks": "genes",
         "TokenSet": "token_set",
         "Tokenizer": "base",
         "default_tokenizer": "registry",

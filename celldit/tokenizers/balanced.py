@@ -1,10 +1,9 @@
 """Cutting genes into modules of equal size whose eigengenes carry the data.
 
-Why this algorithm. A token should carry as much as it can of the expression of its genes, and
-tokens should be of equal size, so that none is idle and none a bottleneck. Plain k-means leaves
-modules of one gene beside modules of hundreds, since most genes correlate with little; grouping by
-correlation crowds the genes of large variance into the same few components. So the modules maximise
-what their tokens hold: the variance that the leading eigengenes of each capture, at fixed sizes.
+A token should carry as much as it can of the expression of its genes, and tokens should be of
+equal size, so that none is idle and none a bottleneck. So the modules maximise the variance that
+the leading eigengenes of each capture, at fixed sizes. (k-means leaves modules of one gene beside
+modules of hundreds; grouping by correlation crowds genes of large variance into few components.)
 Where coherent programmes matter more than reconstruction, use known gene sets.
 
 Each gene is a point whose inner products approximate covariances: the leading right singular

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from celldit.errors import InputError, NotTrainedError, examples
 from celldit.tokenizers.token_set import TokenSet
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     """Turns the expression of cells into sets of tokens.
 
     ``fit`` once on the training cells, then call on mini-batches. ``to_config`` and ``arrays``
@@ -25,84 +26,104 @@ class Tokenizer(Protocol):
     ----------
     name
         The name by which ``CellDiT(adata, tokenizer=...)`` knows this kind of tokenizer.
+    n_values
+        Number of values ``V`` of each token.
+    same_for_every_cell
+        Whether each cell has every token, in the order of the identities.
     """
 
     name: str
+    n_values: int
+    same_for_every_cell: bool
+    _options: ClassVar[tuple[str, ...]]
+    _genes: tuple[str, ...] | None = None
+
+    @property
+    @abstractmethod
+    def n_identities(self) -> int:
+        """Number of different tokens there are."""
+
+    @property
+    @abstractmethod
+    def token_names(self) -> tuple[str, ...]:
+        """What each identity stands for, length ``n_identities``."""
+
+    @abstractmethod
+    def fit(self, cells: CellStore) -> Self:
+        """Learn from training cells; changes this object and returns it."""
+
+    @abstractmethod
+    def __call__(self, cells: Cells) -> TokenSet:
+        """Tokenize a mini-batch of B cells.
+
+        Returns
+        -------
+        TokenSet
+            Values ``(B, T, n_values)``, ``T`` the largest number of tokens of a cell in the batch.
+
+        Raises
+        ------
+        NotTrainedError
+            If it was not fitted.
+        InputError
+            If the genes are not the fitted ones in their order.
+        """
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the numbers that were fitted."""
+
+    @abstractmethod
+    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Take what was fitted; InputError if it does not belong together."""
 
     @property
     def genes(self) -> tuple[str, ...]:
         """The genes it was fitted on, in their order."""
-        ...
-
-    @property
-    def n_identities(self) -> int:
-        """Number of different tokens there are."""
-        ...
-
-    @property
-    def n_values(self) -> int:
-        """Number of values ``V`` of each token."""
-        ...
-
-    @property
-    def same_for_every_cell(self) -> bool:
-        """Whether each cell has every token, in the order of the identities."""
-        ...
-
-    @property
-    def token_names(self) -> tuple[str, ...]:
-        """What each identity stands for, length ``n_identities``."""
-        ...
-
-    def fit(self, cells: CellStore) -> Self:
-        """Learn from training cells; changes this object and returns it."""
-        ...
-
-    def __call__(self, cells: Cells) -> TokenSet:
-        """Tokenize a mini-batch of cells that have exactly the fitted genes, in their order."""
-        ...
+        if self._genes is None:
+            raise NotTrainedError(
+                f"The tokenizer {self.name!r} has not been fitted; call .fit(cells)."
+            )
+        return self._genes
 
     def to_config(self) -> dict[str, Any]:
-        """Describe a fitted tokenizer by values that JSON can hold."""
-        ...
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Give the numbers that were fitted."""
-        ...
+        """Describe the fitted tokenizer by values that JSON can hold."""
+        options = {name: getattr(self, name) for name in self._options}
+        return {"name": self.name, "genes": list(self.genes), **options}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
-        ...
+        tokenizer = cls(**{name: stored(cls.name, config, name) for name in cls._options})
+        tokenizer._restore(config, arrays)
+        return tokenizer
 
+    def _check_genes(self, given: tuple[str, ...]) -> None:
+        """Refuse cells whose genes are not those it was fitted on.
 
-def check_genes(tokenizer: str, fitted: tuple[str, ...], given: tuple[str, ...]) -> None:
-    """Refuse cells whose genes are not those the tokenizer was fitted on.
-
-    Raises
-    ------
-    InputError
-        If genes are missing, extra, or in another order; the text says which and how to align them.
-    """
-    if fitted == given:
-        return
-    remedy = "read the cells with Cells.from_anndata(adata, fields, genes=tokenizer.genes)"
-    present, expected = set(given), set(fitted)
-    missing = [gene for gene in fitted if gene not in present]
-    extra = [gene for gene in given if gene not in expected]
-    if missing:
+        InputError if genes are missing, extra, or in another order; the text says which and how to
+        align them.
+        """
+        fitted = self.genes
+        if fitted == given:
+            return
+        remedy = "read the cells with Cells.from_anndata(adata, fields, genes=tokenizer.genes)"
+        present, expected = set(given), set(fitted)
+        missing = [gene for gene in fitted if gene not in present]
+        extra = [gene for gene in given if gene not in expected]
+        if missing:
+            raise InputError(
+                f"The tokenizer {self.name!r} was fitted on {len(fitted)} genes, of which these "
+                f"cells lack {len(missing)} ({examples(missing)}); give cells that have them all."
+            )
+        if extra:
+            raise InputError(
+                f"These cells have {len(extra)} genes that the tokenizer {self.name!r} was not "
+                f"fitted on ({examples(extra)}); {remedy}."
+            )
         raise InputError(
-            f"The tokenizer {tokenizer!r} was fitted on {len(fitted)} genes, of which these cells "
-            f"lack {len(missing)} ({examples(missing)}); give cells that have them all."
+            f"These cells have the genes of the tokenizer {self.name!r} in another order; {remedy}."
         )
-    if extra:
-        raise InputError(
-            f"These cells have {len(extra)} genes that the tokenizer {tokenizer!r} was not fitted "
-            f"on ({examples(extra)}); {remedy}."
-        )
-    raise InputError(
-        f"These cells have the genes of the tokenizer {tokenizer!r} in another order; {remedy}."
-    )
 
 
 def check_distinct(tokenizer: str, genes: tuple[str, ...]) -> None:
@@ -114,13 +135,6 @@ def check_distinct(tokenizer: str, genes: tuple[str, ...]) -> None:
         f"The tokenizer {tokenizer!r} needs distinct gene names, but {len(doubled)} occur more "
         f"than once ({examples(doubled)}); call adata.var_names_make_unique() first."
     )
-
-
-def fitted_genes(tokenizer: str, genes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the genes of a fitted tokenizer, or raise NotTrainedError when it was never fitted."""
-    if genes is None:
-        raise NotTrainedError(f"The tokenizer {tokenizer!r} has not been fitted; call .fit(cells).")
-    return genes
 
 
 def check_positive(tokenizer: str, **numbers: int | None) -> None:

@@ -37,10 +37,7 @@ class SortedExpression:
 def sample_cells(cells: CellStore, seed: int) -> Cells:
     """Draw at most :data:`MAX_FIT_CELLS` cells without replacement, kept in their order.
 
-    Raises
-    ------
-    InputError
-        If there is no cell or no gene.
+    InputError if there is no cell or no gene.
     """
     if cells.n_cells == 0 or cells.n_genes == 0:
         raise InputError(

@@ -16,13 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from celldit.data.cells import Cells
 from celldit.errors import InputError
-from celldit.tokenizers.base import stored
+from celldit.tokenizers.base import Tokenizer, stored
 from celldit.tokenizers.canonical import SortedExpression
 from celldit.tokenizers.token_set import TokenSet
 
@@ -36,6 +38,8 @@ _NO_SIGN = 1e-4
 class Eigengenes:
     """Loadings of ``T`` groups of genes, ``V`` components each.
 
+    InputError if the shapes do not fit together.
+
     Parameters
     ----------
     members
@@ -47,11 +51,6 @@ class Eigengenes:
         small group are zero.
     center, scale
         ``(G,)`` float32, the mean of each gene's log expression, and its standard deviation or one.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit together.
     """
 
     members: np.ndarray
@@ -165,6 +164,43 @@ class Eigengenes:
             center=np.asarray(stored(tokenizer, arrays, "center"), dtype=np.float32),
             scale=np.asarray(stored(tokenizer, arrays, "scale"), dtype=np.float32),
         )
+
+
+class GroupTokenizer(Tokenizer):
+    """One token for each group of genes, the same for every cell."""
+
+    same_for_every_cell = True
+    n_values: int
+    _eigengenes: Eigengenes
+
+    @property
+    def eigengenes(self) -> Eigengenes:
+        """The fitted loadings."""
+        assert self.genes
+        return self._eigengenes
+
+    @property
+    def n_identities(self) -> int:
+        """Number of tokens ``T``."""
+        return self.eigengenes.n_groups
+
+    def __call__(self, cells: Cells) -> TokenSet:
+        self._check_genes(cells.genes)
+        return self.eigengenes.tokens(cells.log_normalized())
+
+    def genes_of(self, token: int) -> tuple[str, ...]:
+        """Return the names of the genes of a token."""
+        return tuple(self.genes[index] for index in self.eigengenes.genes_of(token))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the fitted loadings; see :class:`Eigengenes`."""
+        return self.eigengenes.arrays()
+
+    def _restore(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        genes = tuple(stored(self.name, config, "genes"))
+        eigengenes = Eigengenes.from_arrays(self.name, arrays)
+        self._eigengenes = eigengenes.checked(len(genes), self.n_values)
+        self._genes = genes
 
 
 def fit_eigengenes(

@@ -15,18 +15,11 @@ from celldit.data.store import CellStore
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import check_distinct, check_positive, fitted_genes, stored
+from celldit.tokenizers.base import check_distinct, check_positive, stored
 from celldit.tokenizers.canonical import SortedExpression, sorted_expression
-from celldit.tokenizers.eigengenes import fit_eigengenes
+from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 from celldit.tokenizers.gmt import check_sets, read_gmt
-from celldit.tokenizers.groups import GroupTokenizer
 from celldit.tokenizers.matching import SetMatch, explain_mismatch, match_sets
-
-#: What it is made with beside the sets.
-_OPTIONS = (
-    "min_size", "max_size", "min_overlap", "n_values", "remainder_size", "scale", "ignore_case",
-    "seed",
-)  # fmt: skip
 
 
 class GeneSets(GroupTokenizer):
@@ -65,6 +58,10 @@ class GeneSets(GroupTokenizer):
     """
 
     name = "gene_sets"
+    _options = (
+        "min_size", "max_size", "min_overlap", "n_values", "remainder_size", "scale",
+        "ignore_case", "seed",
+    )  # fmt: skip
     _token_names: tuple[str, ...] = ()
 
     def __init__(
@@ -80,33 +77,32 @@ class GeneSets(GroupTokenizer):
         ignore_case: bool = False,
         seed: int = 0,
     ) -> None:
-        options = {
-            "min_size": min_size,
-            "max_size": max_size,
-            "min_overlap": min_overlap,
-            "n_values": n_values,
-            "remainder_size": remainder_size,
-        }
-        check_positive(self.name, **options)
+        check_positive(
+            self.name,
+            min_size=min_size,
+            max_size=max_size,
+            min_overlap=min_overlap,
+            n_values=n_values,
+            remainder_size=remainder_size,
+        )
         if min_size > max_size:
             raise InputError(
                 f"min_size={min_size} is above max_size={max_size}; no set has such a size."
             )
-        self._options = {option: int(number) for option, number in options.items()}
+        self.min_size, self.max_size = int(min_size), int(max_size)
+        self.min_overlap, self.n_values = int(min_overlap), int(n_values)
+        self.remainder_size = int(remainder_size)
         self.scale, self.ignore_case, self.seed = bool(scale), bool(ignore_case), int(seed)
-        self.sets = _read_sets(gmt)
         self._are_given = gmt is not None
-
-    @property
-    def n_values(self) -> int:
-        """Number of eigengenes ``V`` of each token."""
-        return int(self._options["n_values"])
+        if gmt is None:
+            self.sets = read_gmt(gene_set_file("hallmark"))
+        else:
+            self.sets = check_sets(gmt) if isinstance(gmt, Mapping) else read_gmt(gmt)
 
     @property
     def token_names(self) -> tuple[str, ...]:
         """Names of the sets that were kept, then ``remainder_1`` and so on."""
-        fitted_genes(self.name, self._genes)
-        return self._token_names
+        return self._token_names if self.genes else ()
 
     def fit(self, cells: CellStore) -> Self:
         """Find the sets' genes and their eigengenes; changes this object and returns it.
@@ -162,24 +158,16 @@ class GeneSets(GroupTokenizer):
 
     def to_config(self) -> dict[str, Any]:
         """Describe the fitted tokenizer, its gene sets included, by values that JSON can hold."""
-        return {
-            "name": self.name,
-            "genes": list(self.genes),
-            "token_names": list(self.token_names),
-            "sets": {name: list(genes) for name, genes in self.sets.items()},
-            **self._options,
-            "scale": self.scale,
-            "ignore_case": self.ignore_case,
-            "seed": self.seed,
-        }
+        sets = {name: list(genes) for name, genes in self.sets.items()}
+        return {**super().to_config(), "token_names": list(self.token_names), "sets": sets}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
-        sets, *options = (stored(cls.name, config, key) for key in ("sets", *_OPTIONS))
-        tokenizer = cls(sets, **dict(zip(_OPTIONS, options, strict=True)))
+        sets = stored(cls.name, config, "sets")
+        tokenizer = cls(sets, **{name: stored(cls.name, config, name) for name in cls._options})
         token_names = tuple(stored(cls.name, config, "token_names"))
-        tokenizer._restore(config, arrays, tokenizer.n_values)
+        tokenizer._restore(config, arrays)
         if len(token_names) != tokenizer.n_identities:
             raise InputError(
                 f"The stored tokenizer {cls.name!r} names {len(token_names)} tokens but has arrays "
@@ -190,11 +178,11 @@ class GeneSets(GroupTokenizer):
         return tokenizer
 
     def _status(self, match: SetMatch) -> str:
-        if match.n_listed < self._options["min_size"]:
+        if match.n_listed < self.min_size:
             return "too small"
-        if match.n_listed > self._options["max_size"]:
+        if match.n_listed > self.max_size:
             return "too large"
-        if len(match.found) < self._options["min_overlap"]:
+        if len(match.found) < self.min_overlap:
             return "too few genes in the data"
         return "token"
 
@@ -205,7 +193,7 @@ class GeneSets(GroupTokenizer):
         rest = np.setdiff1d(np.arange(expression.log_SG.shape[1]), np.concatenate(groups))
         if len(rest) == 0:
             return []
-        n_modules = ceil(len(rest) / self._options["remainder_size"])
+        n_modules = ceil(len(rest) / self.remainder_size)
         modules = balanced_modules(expression.log_SG[:, rest], n_modules, self.n_values, self.seed)
         return [rest[module] for module in modules]
 
@@ -215,30 +203,18 @@ class GeneSets(GroupTokenizer):
         if not fitting:
             return (
                 f"None of the {len(matches)} gene sets lists between min_size="
-                f"{self._options['min_size']} and max_size={self._options['max_size']} genes; "
+                f"{self.min_size} and max_size={self.max_size} genes; "
                 "widen these bounds."
             )
         most = max(len(match.found) for match in fitting)
-        overlap = (
-            "any gene" if most == 0 else f"{self._options['min_overlap']} genes (at most {most})"
-        )
+        overlap = "any gene" if most == 0 else f"{self.min_overlap} genes (at most {most})"
         listed = (gene for members in self.sets.values() for gene in members)
-        lower = f", lower min_overlap={self._options['min_overlap']}" if most else ""
+        lower = f", lower min_overlap={self.min_overlap}" if most else ""
         return (
             f"None of the {len(fitting)} gene sets has {overlap} in common with the data: "
             f"{explain_mismatch(listed, genes)}; or give other gene sets{lower}, or choose "
             'tokenizer="modules", which needs no gene sets.'
         )
-
-
-def _read_sets(
-    gmt: str | Path | Mapping[str, Sequence[str]] | None,
-) -> dict[str, tuple[str, ...]]:
-    if gmt is None:
-        return read_gmt(gene_set_file("hallmark"))
-    if not isinstance(gmt, Mapping):
-        return read_gmt(gmt)
-    return check_sets(gmt)
 
 
 def _warn_of_coverage(n_covered: int, n_genes: int) -> None:

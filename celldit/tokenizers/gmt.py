@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, cast
 
 from celldit.arguments import check_path, check_plain
 from celldit.errors import FileError, InputError
@@ -62,10 +62,7 @@ def read_gmt(path: str | Path) -> dict[str, tuple[str, ...]]:
 def check_sets(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Copy gene sets that were given as a mapping; a gene listed twice in a set counts once.
 
-    Raises
-    ------
-    InputError
-        If there is no set, or a set is a text instead of a list.
+    InputError if there is no set, or a set is a text instead of a list.
     """
     if not sets:
         raise InputError(
@@ -99,52 +96,40 @@ def _parse(line: str, path: Path, number: int) -> tuple[str, tuple[str, ...]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers, read one after the other."""
-    kept = number = 0
-    try:
-        with _opened(path) as file:
-            while raw := file.readline(MAX_LINE + 1):
-                kept += len(raw)
-                if len(raw) > MAX_LINE or kept > MAX_BYTES:
-                    what, most = ("line", MAX_LINE) if len(raw) > MAX_LINE else ("file", MAX_BYTES)
-                    raise InputError(
-                        f"{path}, line {number + 1}: the {what} has more than {most / 1e6:.0f} MB, "
-                        "unpacked, which no gene set file has; check what it is, or split it."
-                    )
-                raw = raw if number else raw.removeprefix(b"\xef\xbb\xbf")  # a byte-order mark
-                for line in raw.splitlines():
-                    number += 1
-                    # Decoded one by one, so that an encoding error can name its line.
-                    text = _decoded(line, path, number)
-                    if text.strip():
-                        yield number, text
-    except FileError:
-        raise
-    except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise FileError(f"Cannot read the gene set file {path}: {error.strerror}.") from error
-        raise FileError(
-            f"Cannot unpack the gene set file {path}; it is a damaged gzip file ({error})."
-        ) from error
-
-
-def _opened(path: Path) -> IO[bytes]:
+    """The lines that are not blank, with their numbers."""
     if not path.exists():
         raise FileError(
             f"There is no gene set file {path}; check the path, or see "
             "celldit.datasets.gene_set_file for those that come with the package."
         )
     check_plain(path)
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return cast("IO[bytes]", gzip.open(path, "rb")) if packed else path.open("rb")
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}, line {number}: the text is not UTF-8 "
-            f"(byte {error.start + 1} of the line); save the file as UTF-8."
-        ) from None
+        with path.open("rb") as file:
+            packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FileError(f"Cannot read the gene set file {path}: {error.strerror}.") from error
+        raise FileError(
+            f"Cannot unpack the gene set file {path}; it is a damaged gzip file ({error})."
+        ) from error
+    whole = io.BytesIO(raw.removeprefix(b"\xef\xbb\xbf"))  # without a byte-order mark
+    lines = (line for part in whole for line in part.splitlines())
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE or len(raw) > MAX_BYTES:
+            what, most = ("line", MAX_LINE) if len(line) > MAX_LINE else ("file", MAX_BYTES)
+            raise InputError(
+                f"{path}, line {number}: the {what} has more than {most / 1e6:.0f} MB, unpacked, "
+                "which no gene set file has; check what it is, or split it."
+            )
+        # Decoded one by one, so that an encoding error can name its line.
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number}: the text is not UTF-8 "
+                f"(byte {error.start + 1} of the line); save the file as UTF-8."
+            ) from None
+        if text.strip():
+            yield number, text

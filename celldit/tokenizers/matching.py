@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from celldit.data.genes import ENSEMBL, mostly
 from celldit.errors import examples
 
-_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?", re.IGNORECASE)
 _ENTREZ = re.compile(r"\d+")
 
 
@@ -69,7 +69,7 @@ def explain_mismatch(set_genes: Iterable[str], genes: Sequence[str]) -> str:
 
 
 def _guess(listed: Sequence[str], genes: Sequence[str]) -> str:
-    data_is_ensembl, sets_are_ensembl = _mostly(_ENSEMBL, genes), _mostly(_ENSEMBL, listed)
+    data_is_ensembl, sets_are_ensembl = mostly(ENSEMBL, genes), mostly(ENSEMBL, listed)
     if data_is_ensembl and not sets_are_ensembl:
         return (
             ": this looks like Ensembl ids against gene symbols, so put symbols into "
@@ -81,7 +81,7 @@ def _guess(listed: Sequence[str], genes: Sequence[str]) -> str:
         if {g.split(".")[0] for g in listed} & {g.split(".")[0] for g in genes}:
             return ": the Ensembl ids differ in their version suffix, so cut it off adata.var_names"
         return ""
-    if _mostly(_ENTREZ, listed) != _mostly(_ENTREZ, genes):
+    if mostly(_ENTREZ, listed) != mostly(_ENTREZ, genes):
         return ": this looks like Entrez ids against gene symbols, so use symbols on both sides"
     folded = {gene.upper() for gene in listed} & {gene.upper() for gene in genes}
     exact = set(listed) & set(genes)
@@ -91,7 +91,3 @@ def _guess(listed: Sequence[str], genes: Sequence[str]) -> str:
             "when case is ignored), so pass GeneSets(ignore_case=True)"
         )
     return ""
-
-
-def _mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:
-    return 2 * sum(pattern.fullmatch(name) is not None for name in names) > len(names)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil, sqrt
-from typing import Any, Self
-
-import numpy as np
+from typing import Self
 
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import check_distinct, check_positive, stored
+from celldit.tokenizers.base import check_distinct, check_positive
 from celldit.tokenizers.canonical import sorted_expression
-from celldit.tokenizers.eigengenes import fit_eigengenes
-from celldit.tokenizers.groups import GroupTokenizer
+from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 
 
 class Modules(GroupTokenizer):
@@ -43,6 +39,7 @@ class Modules(GroupTokenizer):
     """
 
     name = "modules"
+    _options = ("n_modules", "n_values", "scale", "seed")
 
     def __init__(
         self,
@@ -53,7 +50,7 @@ class Modules(GroupTokenizer):
         seed: int = 0,
     ) -> None:
         check_positive(self.name, n_modules=n_modules, n_values=n_values)
-        self.n_modules = n_modules
+        self.n_modules = None if n_modules is None else int(n_modules)
         self.n_values = int(n_values)
         self.scale = bool(scale)
         self.seed = int(seed)
@@ -83,26 +80,3 @@ class Modules(GroupTokenizer):
         self._eigengenes = fit_eigengenes(expression, groups, self.n_values, scale=self.scale)
         self._genes = cells.genes
         return self
-
-    def to_config(self) -> dict[str, Any]:
-        """Describe the fitted tokenizer by values that JSON can hold."""
-        return {
-            "name": self.name,
-            "genes": list(self.genes),
-            "n_modules": None if self.n_modules is None else int(self.n_modules),
-            "n_values": self.n_values,
-            "scale": self.scale,
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Make the fitted tokenizer from what ``to_config`` and ``arrays`` gave."""
-        tokenizer = cls(
-            stored(cls.name, config, "n_modules"),
-            n_values=stored(cls.name, config, "n_values"),
-            scale=stored(cls.name, config, "scale"),
-            seed=stored(cls.name, config, "seed"),
-        )
-        tokenizer._restore(config, arrays, tokenizer.n_values)
-        return tokenizer

@@ -12,13 +12,10 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError, UnknownNameError, outside
 from celldit.tokenizers.base import Tokenizer
 from celldit.tokenizers.gene_sets import GeneSets
-from celldit.tokenizers.genes import Genes
+from celldit.tokenizers.genes import Genes, Ranks
 from celldit.tokenizers.modules import Modules
-from celldit.tokenizers.ranks import Ranks
 
-_KINDS: dict[str, type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]] = {
-    kind.name: kind for kind in (GeneSets, Modules, Genes, Ranks)
-}
+_KINDS: dict[str, type[Tokenizer]] = {kind.name: kind for kind in (GeneSets, Modules, Genes, Ranks)}
 
 
 def resolve(tokenizer: str | Tokenizer) -> Tokenizer:
@@ -52,17 +49,8 @@ def resolve(tokenizer: str | Tokenizer) -> Tokenizer:
 def default_tokenizer(cells: CellStore) -> Tokenizer:
     """Choose a tokenizer for data: Hallmark gene sets, or modules where the genes are not in them.
 
-    Case is ignored, so that mouse symbols find their human namesakes.
-
-    Parameters
-    ----------
-    cells
-        The data; a few of them are looked at.
-
-    Returns
-    -------
-    Tokenizer
-        Not fitted yet.
+    Case is ignored, so that mouse symbols find their human namesakes. A few of the cells are looked
+    at; the tokenizer is not fitted yet.
 
     Warns
     -----
@@ -96,7 +84,7 @@ def tokenizer_from_config(config: Mapping[str, Any], arrays: Mapping[str, np.nda
     return _kind(str(config.get("name"))).from_config(config, arrays)
 
 
-def _kind(name: str) -> type[GeneSets] | type[Modules] | type[Genes] | type[Ranks]:
+def _kind(name: str) -> type[Tokenizer]:
     if name not in _KINDS:
         raise UnknownNameError(f"There is no tokenizer {name!r}; use one of {_names()}.")
     return _KINDS[name]

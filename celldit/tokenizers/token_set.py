@@ -49,12 +49,13 @@ class TokenSet:
                     f"The {name} of a TokenSet must have the shape {tuple(self.values.shape[:2])} "
                     f"like its values, not {shape}."
                 )
-        if self.values.dtype != torch.float32:
-            raise InputError(f"Token values must be float32, not {self.values.dtype}.")
-        if self.identities.dtype != torch.int64:
-            raise InputError(f"Token identities must be long (int64), not {self.identities.dtype}.")
-        if self.mask.dtype != torch.bool:
-            raise InputError(f"The mask of a TokenSet must be bool, not {self.mask.dtype}.")
+        for what, tensor, dtype, kind in (
+            ("Token values", self.values, torch.float32, "float32"),
+            ("Token identities", self.identities, torch.int64, "long (int64)"),
+            ("The mask of a TokenSet", self.mask, torch.bool, "bool"),
+        ):
+            if tensor.dtype != dtype:
+                raise InputError(f"{what} must be {kind}, not {tensor.dtype}.")
         if len({self.values.device, self.identities.device, self.mask.device}) > 1:
             raise InputError("The tensors of a TokenSet must be on one device; use .to(device).")
 
@@ -80,8 +81,5 @@ class TokenSet:
 
     def to(self, device: torch.device | str) -> TokenSet:
         """Move to a device."""
-        return TokenSet(
-            self.values.to(device, non_blocking=True),
-            self.identities.to(device, non_blocking=True),
-            self.mask.to(device, non_blocking=True),
-        )
+        parts = (self.values, self.identities, self.mask)
+        return TokenSet(*(part.to(device, non_blocking=True) for part in parts))

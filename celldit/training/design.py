@@ -16,7 +16,7 @@ from celldit.effects.tables.matching import MatchedTable
 from celldit.flow.anchored import NetworkConfig, network_to_dict
 from celldit.io.locks import sole_writer
 from celldit.latent.config import LatentConfig
-from celldit.latent.pretrained import BorrowedAutoencoder
+from celldit.latent.transfer import BorrowedAutoencoder
 from celldit.tokenizers import Tokenizer
 from celldit.training.config import TrainingConfig
 from celldit.training.loop.trainer import check_trainer_arguments

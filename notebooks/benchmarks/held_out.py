@@ -19,7 +19,7 @@ import numpy as np
 import celldit as cd
 from celldit.data import check_no_leak
 from celldit.data.fields import Fields
-from celldit.data.holdout import Conditions
+from celldit.data.labels.columns import read_labels
 from celldit.data.splits import By
 from celldit.errors import InputError
 
@@ -141,9 +141,10 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> HeldOut:
     train, truth = adata[sides == "train"].copy(), adata[sides == "test"].copy()
     check_no_leak(train, truth)
     fields = Fields.from_anndata(adata)
-    known, requested = (Conditions.from_anndata(cells, fields) for cells in (train, truth))
-    rows = known.is_control & np.isin(known.contexts, requested.contexts)
-    lacking = sorted(set(requested.contexts) - set(known.contexts[rows]))
+    known, at = read_labels(train, fields)
+    requested, wanted = read_labels(truth, fields)
+    rows = (known == fields.control) & np.isin(at, wanted)
+    lacking = sorted(set(wanted) - set(at[rows]))
     if lacking:
         raise InputError(f"There are no control cells in {lacking[0]!r}, which is to be held out.")
     assert fields.perturbation_key is not None
@@ -152,7 +153,7 @@ def pose(problem: Problem, adata: ad.AnnData | None = None) -> HeldOut:
         train,
         truth,
         train[rows].copy(),
-        tuple(requested.perturbations),
+        tuple(sorted(set(requested) - {fields.control})),
         fields.perturbation_key,
     )
 

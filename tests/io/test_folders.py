@@ -234,7 +234,7 @@ def test_failed_writes_leave_nothing_behind(
     target = tmp_path / "model"
     if overwrite:
         write_folder(target, *SMALL, overwrite=False)
-    monkeypatch.setattr(storage, where, fail)
+    monkeypatch.setattr(storage if where == "save_file" else replacing, where, fail)
     with pytest.raises(FileError, match="No space left on device"):
         write_folder(target, {"a": 2}, {}, {}, overwrite=overwrite)
     monkeypatch.undo()
@@ -269,7 +269,7 @@ def test_an_interruption_leaves_nothing_behind(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage, "_sync", interrupt)
+    monkeypatch.setattr(replacing, "_sync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_folder(tmp_path / "model", *SMALL, overwrite=False)
     assert os.listdir(tmp_path) == []
@@ -333,7 +333,7 @@ def test_where_nothing_can_be_written(
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(storage.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(replacing.tempfile, "mkdtemp", refuse)
     with pytest.raises(FileError, match=r"Cannot write into .*Permission denied"):
         tiny_model.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from celldit import CellDiT
 from celldit.errors import FileError, InputError, NotTrainedError
-from celldit.io.card import model_card
+from celldit.io.hub import model_card
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_card_tells_data_scores_and_limits(tiny_model: CellDiT) -> None:
 
 
 def test_names_mean_nothing_in_the_card(tiny_model: CellDiT) -> None:
-    from celldit.io.card import _some
+    from celldit.io.hub import _some
 
     assert _some(["<b>x</b>", "a\n---\nb"]) == r"\<b\>x\</b\>, a --- b"
 

@@ -11,7 +11,8 @@ from scipy import sparse
 
 from celldit.data.cells import Cells
 from celldit.errors import InputError
-from celldit.latent import Autoencoder, LatentConfig, match_autoencoder
+from celldit.latent import Autoencoder, LatentConfig
+from celldit.latent.transfer import match_autoencoder
 from celldit.tokenizers import resolve
 
 TOKENIZERS = ["modules", "genes", "ranks"]

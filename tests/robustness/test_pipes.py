@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import celldit as cd
 from celldit import CellDiT
 from celldit.cli.app import app
-from celldit.cli.train_settings import TrainSettings
+from celldit.cli.settings import TrainSettings
 from celldit.errors import CellditError
 from celldit.io.files import read_h5ad
 from celldit.pretrained import Pretrained

@@ -31,8 +31,6 @@ MAKERS: dict[str, Callable[[], Tokenizer]] = {
     "modules": lambda: Modules(3),
     "genes": Genes,
     "genes, bound": lambda: Genes(4),
-    "genes, zeros": lambda: Genes(zeros="keep"),
-    "genes, zeros, bound": lambda: Genes(4, zeros="keep"),
     "ranks": lambda: Ranks(5),
 }
 every_tokenizer = pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)

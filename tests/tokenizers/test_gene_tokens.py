@@ -38,21 +38,8 @@ def test_genes_are_the_expressed_ones_with_their_log_expression(papalexi: Cells)
     assert len(set(tokens.lengths.tolist())) > 1
 
 
-def test_kept_zeros_give_every_gene(papalexi: Cells) -> None:
-    tokenizer = Genes(zeros="keep").fit(papalexi)
-    batch = papalexi.take(slice(0, 5))
-    tokens = tokenizer(batch)
-    assert tokenizer.same_for_every_cell
-    assert tokens.mask.all()
-    assert torch.equal(tokens.identities, torch.arange(299).expand(5, -1))
-    assert np.array_equal(tokens.values[:, :, 0].numpy(), batch.log_normalized().toarray())
-
-
-@pytest.mark.parametrize("zeros", ["drop", "keep"])
-def test_the_bound_keeps_genes_highest_above_their_typical_level(
-    papalexi: Cells, zeros: str
-) -> None:
-    tokenizer = Genes(20, zeros=zeros).fit(papalexi)
+def test_the_bound_keeps_genes_highest_above_their_typical_level(papalexi: Cells) -> None:
+    tokenizer = Genes(20).fit(papalexi)
     batch = papalexi.take(slice(0, 30))
     tokens = tokenizer(batch)
     assert not tokenizer.same_for_every_cell
@@ -62,19 +49,9 @@ def test_the_bound_keeps_genes_highest_above_their_typical_level(
         kept = list(as_dict(tokens, cell))
         assert len(kept) <= 20
         left_out = np.setdiff1d(np.arange(299), kept)
-        assert relative[cell, kept].min() >= relative[cell, left_out].max() * (1 - 1e-5) or (
-            zeros == "drop" and len(kept) < 20
-        )
+        least, most = relative[cell, kept].min(), relative[cell, left_out].max()
+        assert least >= most * (1 - 1e-5) or len(kept) < 20
     assert tokens.n_tokens == 20
-
-
-def test_kept_zeros_fill_the_bound_in_the_seeds_order() -> None:
-    names = [f"g{i}" for i in range(10)]
-    cells = cells_of(np.eye(2, 10), names, np.ones(2))
-    first, other = (Genes(4, zeros="keep", seed=seed).fit(cells)(cells) for seed in (0, 1))
-    assert first.mask.all()
-    assert all(cell in as_dict(first, cell) for cell in range(2))
-    assert set(as_dict(first, 0)) != set(as_dict(other, 0))
 
 
 def test_typical_levels_are_medians_of_what_is_expressed() -> None:
@@ -119,7 +96,7 @@ def test_a_bound_on_ranks_leaves_the_values_of_the_rest(papalexi: Cells) -> None
     assert torch.equal(cut.identities, whole.identities[:, :7])
 
 
-@pytest.mark.parametrize("tokenizer", [Genes(), Genes(3), Genes(3, zeros="keep"), Ranks(4)])
+@pytest.mark.parametrize("tokenizer", [Genes(), Genes(3), Ranks(4)])
 def test_a_cell_does_not_depend_on_its_batch(
     make_cells: Callable, tokenizer: Genes | Ranks
 ) -> None:
@@ -142,8 +119,15 @@ def test_empty_cells_and_stored_zeros_have_no_tokens(kind: type) -> None:
 
 
 def test_options_that_cannot_be() -> None:
-    with pytest.raises(InputError, match="'drop' or 'keep'"):
-        Genes(zeros="fill")  # type: ignore[arg-type]
     for kind in (Genes, Ranks):
         with pytest.raises(InputError, match="n_tokens"):
             kind(0)
+
+
+def test_zeros_are_an_option_no_more(make_cells: Callable) -> None:
+    """Older calls and older models have it; a model took zeros and absent genes for the same."""
+    cells = make_cells()
+    with pytest.warns(FutureWarning, match="zeros= has no effect any more"):
+        tokenizer = Genes(4, zeros="keep").fit(cells)  # type: ignore[call-arg]
+    again = Genes.from_config({**tokenizer.to_config(), "zeros": "keep"}, tokenizer.arrays())
+    assert torch.equal(again(cells).values, tokenizer(cells).values)

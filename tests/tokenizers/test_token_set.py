@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from celldit.errors import InputError
 from celldit.tokenizers import TokenSet
-from celldit.tokenizers.genes import entries_to_tokens
-from celldit.tokenizers.relative import Entries
+from celldit.tokenizers.genes import padded
 
 
 @given(st.lists(st.lists(st.integers(0, 8), unique=True), max_size=6), st.integers(0, 1000))
@@ -18,16 +18,16 @@ def test_cells_of_any_number_of_tokens_are_padded(sets: list[list[int]], seed: i
     lengths = np.array([len(s) for s in sets], dtype=np.int64)
     values = np.random.default_rng(seed).normal(size=lengths.sum())
     genes = np.array([g for s in sets for g in s], dtype=np.int64)
-    cells = np.repeat(np.arange(len(sets)), lengths)
-    tokens = entries_to_tokens(Entries(cells, genes, np.ones(len(genes)), lengths), values)
+    ends = np.cumsum([0, *lengths])
+    counts = sparse.csr_matrix((np.ones(len(genes)), genes, ends), shape=(len(sets), 9))
+    tokens = padded(counts, values)
     assert tokens.values.shape == (len(sets), max([1, *lengths]), 1)
     assert tokens.lengths.tolist() == lengths.tolist()
-    ends = np.cumsum(lengths)
     for i, own in enumerate(sets):
         n = len(own)
         assert tokens.mask[i].tolist() == [j < n for j in range(tokens.n_tokens)]
         assert tokens.identities[i, :n].tolist() == own
-        expected = values[ends[i] - n : ends[i]].astype(np.float32)
+        expected = values[ends[i] : ends[i + 1]].astype(np.float32)
         np.testing.assert_array_equal(tokens.values[i, :n, 0], expected)
     assert not tokens.values[~tokens.mask].any()
     assert not tokens.identities[~tokens.mask].any()

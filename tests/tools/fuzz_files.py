@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import sparse
 
 import celldit as cd
-from celldit.cli.train_settings import TrainSettings
+from celldit.cli.settings import TrainSettings
 from celldit.errors import CellditError
 from celldit.io.files import read_h5ad
 from celldit.io.folders import read_folder

@@ -35,7 +35,7 @@ from celldit.calibration.new_cells.counts import NewCounts
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles
 from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.likelihoods import CountDistribution
+from celldit.latent.likelihoods import CountModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class NewCellModel:
         size_B: Tensor,
         row_B: np.ndarray,
         offset_BG: Tensor | None = None,
-    ) -> CountDistribution:
+    ) -> CountModel:
         """Distribution of the counts of new cells, from their latents, sizes and states.
 
         Parameters

@@ -1,1 +1,1 @@
-"""One file for each command."""
+"""The commands, those of one kind in a file."""

@@ -1,16 +1,16 @@
-"""``celldit effects``."""
+"""Commands that ask a model which perturbation does what: effects, rank, next, explore."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from celldit.cli import options
 from celldit.cli.command import Answer, command
-from celldit.cli.files import write_figure, write_table
+from celldit.cli.files import load_model, named_query, read_cells, write_figure, write_table
 
 
 @command()
@@ -33,17 +33,15 @@ def effects(
 
     Example: celldit effects model screen.h5ad -p STAT1 -o effects.csv --figure volcano.pdf
     """
-    from celldit.io.files import read_h5ad
-    from celldit.model import CellDiT
     from celldit.pl.effects.volcano import volcano
     from celldit.tl.effects import effects as table_of
 
     table = table_of(
-        read_h5ad(data),
-        CellDiT.load(model),
-        perturbation or None,
-        contexts=context or None,
-        dose=options.read_dose(dose),
+        read_cells(data),
+        load_model(model),
+        perturbation,
+        contexts=context,
+        dose=dose,
         time=time,
         min_change=min_change,
     )
@@ -58,3 +56,146 @@ def effects(
     if figure is not None:
         said.append(f"The volcano plots are in {figure}.")
     return Answer({"output": str(output), "rows": len(table), "changed": counts}, said)
+
+
+@command()
+def rank(
+    model: options.ModelFolder,
+    data: options.Screen,
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="QUERY", help="Cells to move: the controls of this query."),
+    ],
+    target: Annotated[str, options.Target],
+    perturbation: options.Perturbations = None,
+    dose: options.Dose = None,
+    time: options.Time = None,
+    output: options.Table = None,
+    max_cells: options.MaxCells = 200,
+    batch_size: options.BatchSize = 512,
+    seed: options.Seed = 0,
+) -> Answer:
+    """Rank perturbations by how far they move some cells towards others.
+
+    Example: celldit rank model screen.h5ad --from "cell_type == 'CD4 T'"
+    --target "cell_type == 'Treg'" -o ranking.csv
+    """
+    from celldit.tl.rank_perturbations import rank_perturbations
+
+    table = rank_perturbations(
+        read_cells(data),
+        load_model(model),
+        source=source,
+        target=named_query(target)[1],
+        perturbations=perturbation,
+        dose=dose,
+        time=time,
+        max_cells=max_cells,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    write_table(table, output)
+    said = [
+        f"{row.perturbation}: {row.score:.0%} ± {row.sd:.0%} of the way ({row.extrapolation})"
+        for row in table.head(10).itertuples()
+    ]
+    where = f"; all are in {output}." if output else "; keep them with --output FILE."
+    return Answer(table.to_dict("records"), [*said, f"{len(table)} perturbations{where}"])
+
+
+@command()
+def next_perturbations(
+    model: options.ModelFolder,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--candidate", "-c", help="Label; repeat; by default all with features, not measured."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="How many to choose.")] = 5,
+    context: options.Contexts = None,
+    gene: Annotated[
+        list[str] | None,
+        typer.Option("--gene", help="Gene to learn about; repeat; all by default."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Screen, .h5ad, in which --target picks cells.")
+    ] = None,
+    target: Annotated[str | None, options.Target] = None,
+    about: Annotated[
+        Literal["others", "target", "both"] | None,
+        typer.Option(help="What to learn.", show_default="both with --target, else others"),
+    ] = None,
+    n_cells: Annotated[int, typer.Option(help="Cells for each perturbation and context.")] = 100,
+    output: options.Table = None,
+) -> Answer:
+    """Choose a batch of perturbations from which most would be learned about the others.
+
+    Example: celldit next model -c A+B -c A+C -c B+C -n 2
+    """
+    import anndata as ad
+
+    from celldit.errors import InputError
+    from celldit.tl.next_perturbations import next_perturbations as choose
+
+    if (data is None) != (target is None):
+        raise InputError("--target picks cells of --data; give both, or neither.")
+    table = choose(
+        ad.AnnData() if data is None else read_cells(data),
+        load_model(model),
+        candidate,
+        n=n,
+        contexts=context,
+        genes=gene,
+        target=None if target is None else named_query(target)[1],
+        about=about,
+        n_cells=n_cells,
+    )
+    write_table(table, output)
+    said = [
+        f"{row.perturbation}: {row.left:.1%} is unknown of the others after it"
+        for row in table.itertuples()
+    ]
+    return Answer(table.to_dict("records"), said)
+
+
+@command()
+def explore(
+    model: options.ModelFolder,
+    data: options.Screen,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write (.html)."), options.WRITTEN
+    ],
+    perturbation: options.Perturbations = None,
+    context: options.Contexts = None,
+    target: Annotated[list[str] | None, options.Target] = None,
+    dose: options.Dose = None,
+    time: options.Time = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    max_cells: options.MaxCells = 150,
+    seed: options.Seed = 0,
+    overwrite: bool = False,
+) -> Answer:
+    """Write a page in which the effects of perturbations can be explored, in one file.
+
+    Example: celldit explore model screen.h5ad -o explore.html --target "B cells=cell_type == 'B'"
+    """
+    from celldit.report import explore as write
+
+    page = write(
+        read_cells(data),
+        load_model(model),
+        output,
+        perturbation,
+        contexts=context,
+        targets=dict(map(named_query, target or ())),
+        dose=dose,
+        time=time,
+        title=title,
+        max_cells=max_cells,
+        overwrite=overwrite,
+        seed=seed,
+    )
+    size = page.stat().st_size
+    said = f"The page is in {page} ({size / 1e6:.1f} MB); any browser opens it."
+    return Answer({"output": str(page), "bytes": size}, [said])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,12 @@ from celldit.errors import CellditError, FileError, reason_of
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(
+    path: Path, remedy: str = "write it with fewer cells or genes, or in smaller shards"
+) -> Iterator[None]:
     """Say in one sentence that a file cannot be read, whatever h5py, zarr or anndata say.
 
-    Raises
-    ------
-    FileError
-        In place of any error that is not celldit's own.
+    FileError in place of any error that is not celldit's own; `remedy` is what to do about memory.
     """
     try:
         with warnings.catch_warnings():
@@ -38,10 +37,7 @@ def reading(path: Path) -> Iterator[None]:
     except CellditError:
         raise
     except MemoryError as error:
-        raise FileError(
-            f"{path} needs more memory than there is; write it with fewer cells or genes, or in "
-            "smaller shards."
-        ) from error
+        raise FileError(f"{path} needs more memory than there is; {remedy}.") from error
     except Exception as error:  # a damaged file ends in errors of h5py, zarr, numpy and pandas
         raise FileError(
             f"{path} cannot be read as an AnnData ({reason_of(error)}); write it again with "
@@ -61,19 +57,20 @@ def opened(path: Path) -> Iterator[Any]:
     A store may have any number of shards, and a process has about a thousand descriptors. To open a
     file takes less than a millisecond.
 
-    Raises
-    ------
-    FileError
-        If there is none, or it cannot be read.
+    FileError if there is none, or it cannot be read, within as well.
     """
     check_there(path)
-    with reading(path):
-        if path.is_dir():
-            yield zarr.open_group(path, mode="r")
-            return
-        check_plain(path)
-        with h5py.File(path, "r") as file:
-            yield file
+    with reading(path), file_at(path) as root:
+        yield root
+
+
+def file_at(path: Path) -> AbstractContextManager[Any]:
+    """The same, with errors of h5py and zarr as they are."""
+    if path.is_dir():
+        return nullcontext(zarr.open_group(path, mode="r"))
+    check_plain(path)
+    file: AbstractContextManager[Any] = h5py.File(path, "r")
+    return file
 
 
 def check_there(path: Path) -> None:
@@ -85,10 +82,8 @@ def check_there(path: Path) -> None:
 def check_no_links(path: Path) -> None:
     """Refuse a file or folder that a stranger may have made to point at other files.
 
-    Raises
-    ------
-    FileError
-        If it holds external links, external or virtual data, links out of the folder, or pipes.
+    FileError if it holds external links, external or virtual data, links out of the folder, or
+    pipes.
     """
     check_there(path)
     found: list[str] = []

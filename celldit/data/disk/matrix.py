@@ -10,9 +10,9 @@ from scipy import sparse
 
 from celldit.data.disk.files import (
     check_no_links,
+    file_at,
     missing_chunks,
     opened,
-    reading,
     refuse_missing_chunks,
 )
 from celldit.data.disk.pointers import check_indices, check_indptr
@@ -26,6 +26,9 @@ class DiskMatrix:
     """A count matrix on disk, read by ranges of rows.
 
     A file that changes after it was opened is an error: half of a training would be on other data.
+
+    FileError if the file cannot be read. InputError if the matrix is missing, is stored by columns,
+    or holds no numbers. UnknownNameError if there is no such layer.
 
     Parameters
     ----------
@@ -45,15 +48,6 @@ class DiskMatrix:
     lacks_chunks, chunk_columns
         Whether parts of a dense matrix are not on disk, which are zeros or lost, and how many genes
         a part has.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be read.
-    InputError
-        If the matrix is missing, is stored by columns, or holds no numbers.
-    UnknownNameError
-        If there is no such layer.
     """
 
     lacks_chunks, chunk_columns = False, 0
@@ -63,7 +57,7 @@ class DiskMatrix:
         self.key = "X" if counts_layer is None else f"layers/{counts_layer}"
         self.indptr: np.ndarray | None = None
         check_no_links(path)
-        with reading(path), opened(path) as root:
+        with opened(path) as root:
             if counts_layer is not None and counts_layer not in root.get("layers", {}):
                 known = list(root["layers"].keys()) if "layers" in root else []
                 raise UnknownNameError.among(f"layer in {path}", counts_layer, known)
@@ -118,16 +112,12 @@ class DiskMatrix:
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Read the rows from `start` up to `stop` as they are stored.
 
-        Raises
-        ------
-        FileError
-            If the file changed or vanished since it was opened, or cannot be read.
-        InputError
-            If a column number lies outside the matrix.
+        FileError if the file changed or vanished since it was opened, or cannot be read. InputError
+        if a column number lies outside the matrix.
         """
         self.check_unchanged()
         try:
-            with opened(self.path) as root:
+            with file_at(self.path) as root:
                 return self._rows(root[self.key], start, stop)
         except InputError:
             raise

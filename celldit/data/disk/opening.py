@@ -14,20 +14,19 @@ import pandas as pd
 from anndata.io import read_elem
 
 from celldit.arguments import check_path
-from celldit.data.cells import read_columns
 from celldit.data.checks import check_fields
 from celldit.data.disk.files import (
     check_no_links,
     column_names,
     is_zarr,
     opened,
-    reading,
     table_of,
 )
 from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.disk.stored import StoredCells, pack_names, read_totals, refuse_empty
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
+from celldit.data.labels.columns import read_columns
 from celldit.data.labels.times import find_bins, warn_binned
 from celldit.errors import FileError, InputError, UnknownNameError, examples
 from celldit.memory import give_back
@@ -116,7 +115,7 @@ def open_fields(
     frames, names = [], []
     for shard_path in paths:
         check_no_links(shard_path)
-        with reading(shard_path), opened(shard_path) as root:
+        with opened(shard_path) as root:
             frames.append(_obs(root, fields, shard_path))
             kinds = [c for c in FEATURE_COLUMNS if c in column_names(root, "var", shard_path)]
             table = table_of(root, "var", kinds, shard_path)
@@ -124,13 +123,10 @@ def open_fields(
         if genes is None:
             check_are_genes(table)
     _check_same_genes(paths, names)
-    shards = tuple(DiskMatrix(source, fields.counts_layer) for source in paths)
-    for shard, frame, index in zip(shards, frames, names, strict=True):
-        if shard.shape != (len(frame), len(index)):
-            raise FileError(
-                f"{shard.path} has {shard.shape[0]} x {shard.shape[1]} counts for {len(frame)} "
-                f"cells and {len(index)} genes; write it again."
-            )
+    shards = tuple(
+        _matrix(path, fields.counts_layer, (len(frame), len(index)))
+        for path, frame, index in zip(paths, frames, names, strict=True)
+    )
     obs = frames[0] if len(frames) == 1 else pd.concat([_as_objects(frame) for frame in frames])
     return _open(shards, obs, names[0], fields, genes)
 
@@ -146,17 +142,23 @@ def open_backed(
     if not backed or adata.filename is None:
         return None
     path = Path(adata.filename)
-    with reading(path), opened(path) as root:
+    with opened(path) as root:
         attributes = root["X"].attrs
         if "csc" in str(attributes.get("encoding-type", attributes.get("h5sparse_format", ""))):
             return None
-    shard = DiskMatrix(path, None)
-    if shard.shape != adata.shape:
-        raise FileError(
-            f"{path} has {shard.shape[0]} x {shard.shape[1]} counts for {adata.n_obs} cells and "
-            f"{adata.n_vars} genes; write it again."
-        )
+    shard = _matrix(path, None, adata.shape)
     return _open((shard,), adata.obs, [str(g) for g in adata.var_names], fields, genes)
+
+
+def _matrix(path: Path, counts_layer: str | None, shape: tuple[int, int]) -> DiskMatrix:
+    """The counts of a file, of which there must be as many as cells and genes."""
+    shard = DiskMatrix(path, counts_layer)
+    if shard.shape != shape:
+        raise FileError(
+            f"{path} has {shard.shape[0]} x {shard.shape[1]} counts for {shape[0]} cells and "
+            f"{shape[1]} genes; write it again."
+        )
+    return shard
 
 
 def shard_paths(path: str | os.PathLike[str]) -> list[Path]:
@@ -229,15 +231,12 @@ def described(
 ) -> tuple[object, list[str], list[str], bool]:
     """What the (first) file says of itself, without reading a column or a count.
 
-    Returns
-    -------
-    setup, columns, layers, has_matrix
-        What ``setup_anndata`` stored or None, names of the columns of ``obs`` and of the layers,
-        and whether there is an ``X``.
+    What ``setup_anndata`` stored or None, names of the columns of ``obs`` and of the layers, and
+    whether there is an ``X``.
     """
     first = shard_paths(path)[0]
     check_no_links(first)
-    with reading(first), opened(first) as root:
+    with opened(first) as root:
         setup = read_elem(root["uns/celldit/setup"]) if "uns/celldit/setup" in root else None
         layers = [str(name) for name in root["layers"]] if "layers" in root else []
         return setup, column_names(root, "obs", first), layers, "X" in root
@@ -246,18 +245,10 @@ def described(
 def _obs(root: Any, fields: Fields, path: Path) -> pd.DataFrame:
     """The columns of ``obs`` that matter, and the names of the cells."""
     known = column_names(root, "obs", path)
-    wanted = {
-        "perturbation_key": fields.perturbation_key,
-        "dose_key": fields.dose_key,
-        "time_key": fields.time_key,
-        "size_factor_key": fields.size_factor_key,
-        **{f"covariate_keys[{i}]": key for i, key in enumerate(fields.covariate_keys)},
-    }
-    for role, key in wanted.items():
-        if key is not None and key not in known:
+    for role, key in fields.columns:
+        if key not in known:
             raise UnknownNameError.among(f"column for {role} in obs of {path.name}", key, known)
-    keys = dict.fromkeys(key for key in wanted.values() if key is not None)
-    return table_of(root, "obs", list(keys), path)
+    return table_of(root, "obs", list(dict.fromkeys(key for _, key in fields.columns)), path)
 
 
 def _as_objects(frame: pd.DataFrame) -> pd.DataFrame:

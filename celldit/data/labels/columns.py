@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.labels.labels import with_one_control
+from celldit.data.labels.doses import canonical_doses
+from celldit.data.labels.labels import (
+    as_text,
+    canonical_array,
+    each_distinct,
+    with_one_control,
+)
+from celldit.data.labels.times import binned
 from celldit.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -22,12 +30,7 @@ _SMALLEST_SIZE, _LARGEST_SIZE = 1e-4, 1e9
 def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
     """Take a column of ``adata.obs``; `role` is the argument that named it, for messages.
 
-    Raises
-    ------
-    UnknownNameError
-        If there is no such column.
-    InputError
-        If several columns have that name.
+    UnknownNameError if there is no such column. InputError if several columns have that name.
     """
     if not isinstance(key, str):
         raise InputError(f"{role} takes the name of a column as text, not {type(key).__name__}.")
@@ -45,10 +48,7 @@ def text_column(adata: ad.AnnData, key: str, role: str) -> np.ndarray:
     """Take a column of ``adata.obs`` as text, object (str), shape (N,); none may be missing."""
     column = obs_column(adata, key, role)
     _refuse_missing(column, key, role)
-    codes, distinct = pd.factorize(column)
-    table = np.empty(len(distinct), dtype=object)
-    table[:] = [as_text(value) for value in distinct]
-    return table[codes] if len(codes) else np.empty(0, dtype=object)
+    return each_distinct(column, as_text)
 
 
 def label_column(adata: ad.AnnData, fields: Fields) -> np.ndarray:
@@ -85,13 +85,6 @@ def _are_dates(column: pd.Series) -> bool:
         or kinds.is_timedelta64_dtype(column.dtype)
         or isinstance(column.dtype, pd.PeriodDtype)
     )
-
-
-def as_text(value: object) -> str:
-    """Write a label as text: 0, 0.0 and "0" are one label, surrounding blanks do not count."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 def read_size_factors(adata: ad.AnnData, key: str) -> np.ndarray:
@@ -145,3 +138,41 @@ def _refuse_missing(column: pd.Series, key: str, role: str) -> None:
             f"adata.obs[{key!r}], named by {role}, has {n_missing} missing values; fill them, or "
             f"drop those cells: adata = adata[adata.obs[{key!r}].notna()].copy()"
         )
+
+
+def read_labels(adata: ad.AnnData, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical perturbation and context of each cell, object (str), shape (N,) each."""
+    plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
+    columns = read_columns(adata, plain)
+    return columns["perturbations"], join_contexts(columns["covariates"])
+
+
+def read_columns(adata: ad.AnnData, fields: Fields) -> dict[str, Any]:
+    """Read what the columns of ``adata.obs`` say of each of N cells, by the names of ``PER_CELL``.
+
+    Library sizes are None without a column of them; the counts are not looked at.
+    """
+    perturbations = np.full(adata.n_obs, fields.control, dtype=object)
+    written = perturbations
+    if fields.perturbation_key is not None:
+        written = label_column(adata, fields)
+        perturbations = canonical_array(written, fields.perturbation_sep, fields.control)
+    doses, times, sizes = None, None, None
+    if fields.dose_key is not None:
+        column = obs_column(adata, fields.dose_key, "dose_key")
+        doses = canonical_doses(
+            np.asarray(column, dtype=object), written, fields.perturbation_sep, fields.control
+        )
+    if fields.time_key is not None:
+        times = number_column(adata, fields.time_key, "time_key")
+        times = binned(times, fields.time_bins)
+    covariates = read_covariates(adata, fields.covariate_keys)
+    if fields.size_factor_key is not None:
+        sizes = read_size_factors(adata, fields.size_factor_key).astype(np.float32)
+    return {
+        "perturbations": perturbations,
+        "covariates": covariates,
+        "doses": doses,
+        "times": times,
+        "size_factors": sizes,
+    }

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from celldit.data.labels.columns import as_text
-from celldit.data.labels.labels import split_label
+from celldit.data.labels.labels import as_text, split_label
 from celldit.errors import InputError
 
 
@@ -35,17 +34,10 @@ def canonical_doses(
     """Bring the doses of N labels as written into the order of the canonical labels.
 
     ``"B+A"`` with ``"1+0.5"`` is ``"A+B"`` with ``"0.5+1"``. Numbers that belong to the control are
-    dropped, and a control without a dose has dose 0.
+    dropped, and a control without a dose has dose 0. Shape (N,), float64 when every cell has a
+    single number, object (str) otherwise.
 
-    Returns
-    -------
-    numpy.ndarray, shape (N,)
-        float64 when every cell has a single number, object (str) otherwise.
-
-    Raises
-    ------
-    InputError
-        If a dose cannot be read, or one perturbation is named twice with different doses.
+    InputError if a dose cannot be read, or one perturbation is named twice with different doses.
     """
     pairs = pd.MultiIndex.from_arrays(
         [np.asarray(list(labels), dtype=object), np.asarray(list(doses), dtype=object)]

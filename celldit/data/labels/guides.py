@@ -104,6 +104,8 @@ def is_control_guide(name: str) -> bool:
 class GuideNames:
     """How guides are named.
 
+    InputError if the pattern is not a regular expression with a group ``target``.
+
     Parameters
     ----------
     pattern
@@ -113,11 +115,6 @@ class GuideNames:
         Names of guides that target nothing.
     is_gene
         Whether a name is a gene's, asked where a number may belong to either.
-
-    Raises
-    ------
-    InputError
-        If the pattern is not a regular expression with a group ``target``.
     """
 
     pattern: str | None = None
@@ -150,10 +147,7 @@ class GuideNames:
     def target_of(self, guide: str) -> str:
         """The target of one guide; a name that is not a guide's stays as it is.
 
-        Raises
-        ------
-        InputError
-            If the pattern finds an empty target.
+        InputError if the pattern finds an empty target.
         """
         if len(guide) > _LONGEST:
             return guide
@@ -187,17 +181,12 @@ def merge_guide_labels(
 
     `sep` stands between two guides of one cell; None for what is found to join guides, or "+".
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row for each distinct label, in the order of their first cells: ``guide``, ``target``
-        (several joined by ``"+"``, `control` where nothing is targeted), ``n_cells``, and
-        ``changed``, whether anything was cut off or found to be a control.
+    The table has one row for each distinct label, in the order of their first cells: ``guide``,
+    ``target`` (several joined by ``"+"``, `control` where nothing is targeted), ``n_cells``, and
+    ``changed``, whether anything was cut off or found to be a control.
 
-    Raises
-    ------
-    InputError
-        If a label is empty or missing, another separator joins guides, or a target holds a plus.
+    InputError if a label is empty or missing, another separator joins guides, or a target holds a
+    plus.
     """
     names = GuideNames() if names is None else names
     counts = pd.Series(np.asarray(list(labels), dtype=object)).value_counts(

@@ -6,7 +6,8 @@ no meaning, so each set of perturbations has one canonical label: its parts, sor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,10 +58,8 @@ def canonical(label: str, sep: str = "+", control: str = "control") -> str:
 
 def canonical_array(labels: Iterable[str], sep: str = "+", control: str = "control") -> np.ndarray:
     """Rewrite N labels in canonical form, object, parsing each distinct label once."""
-    codes, distinct = pd.factorize(np.asarray(list(labels), dtype=object))
-    table = np.empty(len(distinct), dtype=object)
-    table[:] = [canonical(str(label), sep, control) for label in distinct]
-    return table[codes] if len(codes) else np.empty(0, dtype=object)
+    values = np.asarray(list(labels), dtype=object)
+    return each_distinct(values, lambda label: canonical(str(label), sep, control))
 
 
 def with_one_control(
@@ -82,7 +81,19 @@ def with_one_control(
             return label
         return sep.join(control if piece in also else piece for piece in pieces)
 
-    codes, distinct = pd.factorize(labels)
+    return each_distinct(labels, lambda label: one(str(label)))
+
+
+def as_text(value: object) -> str:
+    """Write a label as text: 0, 0.0 and "0" are one label, surrounding blanks do not count."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def each_distinct(values: Any, change: Callable[[Any], str]) -> np.ndarray:
+    """Apply a function to N values, once to each distinct one; object, shape (N,)."""
+    codes, distinct = pd.factorize(values)
     table = np.empty(len(distinct), dtype=object)
-    table[:] = [one(str(label)) for label in distinct]
+    table[:] = [change(value) for value in distinct]
     return table[codes] if len(codes) else np.empty(0, dtype=object)

@@ -32,13 +32,7 @@ class _Bin(NamedTuple):
 
 
 def find_bins(times_N: np.ndarray) -> tuple[str, ...]:
-    """Bins of times as text, ``"200 to 231 as 214.6"``; none where every time can stay.
-
-    Parameters
-    ----------
-    times_N
-        Time of each cell, finite.
-    """
+    """Bins of the cells' times as text, ``"200 to 231 as 214.6"``; none where all can stay."""
     times, counts = np.unique(times_N, return_counts=True)
     if len(times) <= MAX_TIMES or np.median(counts) >= MIN_CELLS:
         return ()

@@ -7,6 +7,7 @@ effect model learns how far effects of one hold in another as it does for any tw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import anndata as ad
@@ -31,24 +32,13 @@ def is_several(given: object) -> bool:
 
 
 def join_screens(screens: Screens) -> ad.AnnData:
-    """One set up AnnData of several.
+    """One set up AnnData of several in memory, each set up, in a list or by name.
 
-    Parameters
-    ----------
-    screens
-        AnnData in memory, each set up, in a list or by name. All need the same covariates, and
-        library sizes, doses and times in all or in none.
+    All need the same covariates, and library sizes, doses and times in all or in none. The result
+    has raw counts of the genes that all have, in the order of the first; its ``obs`` holds what the
+    setups name, under the names of the first, and ``screen``.
 
-    Returns
-    -------
-    AnnData
-        Raw counts of the genes that all have, in the order of the first; ``obs`` holds what the
-        setups name, under the names of the first, and ``screen``.
-
-    Raises
-    ------
-    InputError
-        If setups do not fit together, or fewer than ten genes are shared.
+    InputError if setups do not fit together, or fewer than ten genes are shared.
     """
     named = dict(screens) if isinstance(screens, Mapping) else _numbered(screens)
     if len(named) < 2:
@@ -71,16 +61,9 @@ def join_screens(screens: Screens) -> ad.AnnData:
         pd.concat([obs for _, obs in parts]),
         pd.DataFrame(index=pd.Index(shared)),
     )
-    setup_anndata(
-        joined,
-        perturbation_key=first.perturbation_key,
-        control=first.control,
-        covariate_keys=(*first.covariate_keys, SCREEN),
-        size_factor_key=first.size_factor_key,
-        dose_key=first.dose_key,
-        time_key=first.time_key,
-        perturbation_sep=first.perturbation_sep,
-    )
+    keys = (*first.covariate_keys, SCREEN)
+    plain = replace(first, covariate_keys=keys, other_controls=(), counts_layer=None)
+    setup_anndata(joined, **plain.arguments())
     return joined
 
 

@@ -22,26 +22,14 @@ def modalities(data: Any) -> dict[str, ad.AnnData]:
 
 
 @contextmanager
-def modality_in_use(
-    data: Any, mod: str | None, columns: Sequence[str | None]
-) -> Iterator[ad.AnnData]:
-    """Give the modality to set up, with the columns of ``data.obs`` that it lacks.
+def modality_in_use(data: Any, mod: str | None, columns: Sequence[str]) -> Iterator[ad.AnnData]:
+    """Give the modality `mod` of a MuData, with the columns of ``data.obs`` that it lacks.
 
-    Parameters
-    ----------
-    data
-        A MuData, or an AnnData, which is given as it is.
-    mod
-        Name of the modality.
-    columns
-        Names of columns that are needed. If what is done within fails, they are taken back.
+    An AnnData is given as it is. `columns` are those that are needed. If what is done within fails,
+    they are taken back.
 
-    Raises
-    ------
-    InputError
-        If `mod` is missing, or given with an AnnData.
-    UnknownNameError
-        If there is no such modality.
+    InputError if `mod` is missing, or given with an AnnData. UnknownNameError if there is no such
+    modality.
     """
     parts = modalities(data)
     if not parts:
@@ -71,10 +59,7 @@ def modality_in_use(
 def set_up_modality(data: Any) -> Any:
     """The modality of a MuData that was set up; anything else as it is.
 
-    Raises
-    ------
-    InputError
-        If none was, or several were.
+    InputError if none was, or several were.
     """
     parts = modalities(data)
     if not parts:

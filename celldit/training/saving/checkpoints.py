@@ -20,7 +20,7 @@ import torch
 
 from celldit import __version__
 from celldit.errors import FileError, InputError, examples
-from celldit.io.launched import is_first_process
+from celldit.io.locks import is_first_process
 from celldit.training.saving.state_file import read_state, write_state
 
 if TYPE_CHECKING:

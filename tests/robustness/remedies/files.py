@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 
 import celldit as cd
-from celldit.cli.train_settings import TrainSettings
+from celldit.cli.settings import TrainSettings
 from celldit.io.files import read_h5ad, refuse_existing, write_h5ad
 from celldit.tokenizers import GeneSets, read_gmt
 from celldit.training import TrainingConfig

@@ -19,7 +19,7 @@ from celldit.data import check_no_leak
 from celldit.evaluation.challenge.submission import check_submission, submission
 from celldit.io.locks import sole_writer
 from celldit.io.shards import missing
-from celldit.tokenizers import Genes, GeneSets, Modules
+from celldit.tokenizers import GeneSets, Modules
 from celldit.training.saving.checkpoints import SUFFIX
 
 from .case import Case, Scope, dense
@@ -213,9 +213,6 @@ CASES: dict[str, Case] = {
     "a tokenizer of no value": Case(
         lambda s: Modules(n_values=0), "whole number of at least 1",
         lambda s, m: Modules(n_values=1)),
-    "zeros that are neither": Case(
-        lambda s: Genes(zeros="both"), "must be '(?P<value>drop)' or 'keep'",
-        lambda s, m: Genes(zeros=m["value"])),
     "gene sets that cover little": Case(
         lambda s: fitted(s, lambda: GeneSets(GIVEN, min_size=1, min_overlap=1)),
         "Give sets that cover more",

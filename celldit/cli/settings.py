@@ -14,31 +14,15 @@ from celldit.io.files import read_toml
 
 __all__ = ["TrainSettings"]
 
-_TABLES: dict[str, tuple[str, ...]] = {
-    "data": (
-        "perturbation_key",
-        "control",
-        "covariate_keys",
-        "size_factor_key",
-        "counts_layer",
-        "dose_key",
-        "time_key",
-        "perturbation_sep",
-    ),
-    "model": (
-        "tokenizer",
-        "latent",
-        "autoencoder",
-        "min_overlap",
-        "train_autoencoder",
-        "features",
-        "effects",
-        "dit",
-    ),
-    "train": ("max_epochs", "seed", "accelerator", "devices", "strategy", "nodes"),
+#: By the type of a setting: what a file may hold, and how an error names it.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "tuple[str, ...]": ((str, list), "texts"),
+    "bool": ((bool,), "true or false"),
+    "float": ((int, float), "a number"),
+    "int": ((int,), "a whole number"),
+    "str | int": ((str, int), "a number"),
+    "str": ((str,), "a text"),
 }
-_NUMBERS = ("max_epochs", "seed", "nodes")
-_LISTS = ("control", "covariate_keys", "features", "effects")
 
 
 @dataclass(frozen=True)
@@ -55,7 +39,7 @@ perturbation_sep
     autoencoder, min_overlap, train_autoencoder
         Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
     features
-        Sources, as :func:`celldit.cli.train_features.read_features` takes them.
+        Sources, as :func:`celldit.cli.commands.training.read_features` takes them.
     effects
         Files of effects that others measured, as in :class:`celldit.CellDiT`.
     max_epochs, seed
@@ -99,55 +83,46 @@ perturbation_sep
     def from_toml(cls, path: Path) -> TrainSettings:
         """Read a file as :meth:`to_toml` writes it; entries may be left out.
 
-        Raises
-        ------
-        FileError
-            If there is no such file, or it is not TOML.
-        UnknownNameError
-            If a table or an entry is not known; names the closest.
-        InputError
-            If an entry has the wrong type, or only earlier versions had it.
+        FileError if there is no such file, or it is not TOML. UnknownNameError if a table or an
+        entry is not known; names the closest. InputError if an entry has the wrong type, or only
+        earlier versions had it.
         """
-        content = read_toml(path)
         entries: dict[str, Any] = {}
         training: dict[str, Any] = {}
-        for table, values in content.items():
+        for table, values in read_toml(path).items():
             if table not in _TABLES:
                 raise UnknownNameError.among(f"table in {path}:", table, _TABLES)
             if not isinstance(values, Mapping):
                 raise InputError(f"{table!r} in {path} must be a table, [{table}].")
+            more = {}
             if table == "train":
-                check_former(values, former_options())
+                from celldit.training.config import FORMER
+
+                check_former(values, FORMER)
+                more = _training_defaults()
             for name, value in values.items():
-                more = training_defaults() if table == "train" else {}
                 if name not in _TABLES[table] and name not in more:
                     known = [*_TABLES[table], *more]
                     raise UnknownNameError.among(f"entry of [{table}] in {path}:", name, known)
-                _check_type(name, value, more, path)
+                wanted = _wanted(name, value, more)
+                if wanted is not None:
+                    raise InputError(f"{name} in {path} must be {wanted}, not {value!r}.")
                 (training if name in more else entries)[name] = value
-        for name in _LISTS:
-            listed = entries.get(name, getattr(cls, name, ()))
-            entries[name] = (listed,) if isinstance(listed, str) else tuple(listed)
-        return cls(**entries, training=training)
+        return replace(cls(training=training), **_as_tuples(entries))
 
     def updated(self, given: Mapping[str, Any]) -> TrainSettings:
-        """What was given on the command line comes first; None and empty were not given."""
-        said: dict[str, Any] = {
-            name: tuple(value) if name in _LISTS else value
-            for name, value in given.items()
-            if value is not None
-        }
-        return replace(self, **{name: value for name, value in said.items() if value != ()})
+        """What was given on the command line comes first; empty lists were not given."""
+        return replace(self, **{n: v for n, v in _as_tuples(given).items() if v not in (None, ())})
 
     def to_toml(self) -> str:
         """Write all settings; those that are not set as comments."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
         lines = ["# celldit train --config FILE; options of the command line come first"]
         for table, names in _TABLES.items():
             lines += ["", f"[{table}]"]
-            more = {**training_defaults(), **self.training} if table == "train" else {}
-            for name, value in {**{n: values[n] for n in names}, **more}.items():
-                lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+            more = {**_training_defaults(), **self.training} if table == "train" else {}
+            for name, value in {**{n: getattr(self, n) for n in names}, **more}.items():
+                # JSON writes texts, lists, numbers and truth values as TOML does.
+                lines.append(f"# {name} =" if value is None else f"{name} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
 
     def setup_arguments(self) -> dict[str, Any]:
@@ -166,55 +141,52 @@ perturbation_sep
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of Lightning's Trainer that were given."""
-        named: dict[str, Any] = {
-            n: getattr(self, n) for n in ("accelerator", "devices", "strategy")
+        devices = self.devices
+        if isinstance(devices, str) and devices.isdigit():
+            devices = int(devices)
+        named = {
+            "accelerator": self.accelerator,
+            "devices": devices,
+            "strategy": self.strategy,
+            "num_nodes": self.nodes,
         }
-        if isinstance(self.devices, str) and self.devices.isdigit():
-            named["devices"] = int(self.devices)
-        named["num_nodes"] = self.nodes
         return {name: value for name, value in named.items() if value is not None}
 
 
-def training_defaults() -> dict[str, Any]:
+#: The type of each setting as it is written above, None aside.
+_TYPES = {f.name: str(f.type).removesuffix(" | None") for f in fields(TrainSettings)}
+_NAMES = [name for name in _TYPES if name != "training"]
+#: Settings by table, in their order.
+_TABLES = {
+    "data": _NAMES[: _NAMES.index("tokenizer")],
+    "model": _NAMES[_NAMES.index("tokenizer") : _NAMES.index("max_epochs")],
+    "train": _NAMES[_NAMES.index("max_epochs") :],
+}
+
+
+def _training_defaults() -> dict[str, Any]:
     """The entries of the training configuration and their defaults."""
     from celldit.training.config import TrainingConfig
 
     return asdict(TrainingConfig())
 
 
-def former_options() -> dict[str, str]:
-    """Entries that the training configuration had, and what to do instead."""
-    from celldit.training.config import FORMER
+def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they are kept, where lists are tuples and one text is a list of one."""
+    lists = {n for n in values if _TYPES[n] == "tuple[str, ...]" and values[n] is not None}
+    listed = {n: (v,) if isinstance(v, str) else tuple(v) for n, v in values.items() if n in lists}
+    return {**values, **listed}
 
-    return FORMER
 
-
-def _check_type(name: str, value: Any, more: Mapping[str, Any], path: Path) -> None:
-    if name in _LISTS:
-        listed = [value] if isinstance(value, str) else value
-        good, wanted = isinstance(listed, list) and all(isinstance(k, str) for k in listed), "texts"
-    elif name == "train_autoencoder":
-        good, wanted = isinstance(value, bool), "true or false"
-    elif name == "min_overlap":
-        good, wanted = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
-    elif name in _NUMBERS:
-        good, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
-    elif name in more:
-        kind = type(more[name])
-        whole = (int,) if more[name] is None or kind is int else ()
-        kinds: tuple[type, ...] = whole or ((int, float) if kind is float else (kind,))
-        good = isinstance(value, kinds) and (kind is bool or not isinstance(value, bool))
-        wanted = "a whole number" if whole else f"of type {kind.__name__}"
-    elif name == "devices":
-        good, wanted = isinstance(value, (int, str)) and not isinstance(value, bool), "a number"
+def _wanted(name: str, value: Any, more: Mapping[str, Any]) -> str | None:
+    """What a setting must be, if it is something else; `more` are defaults of training."""
+    if name in more:
+        kind = int if more[name] is None else type(more[name])
+        kinds: tuple[type, ...] = (int, float) if kind is float else (kind,)
+        wanted = "a whole number" if kind is int else f"of type {kind.__name__}"
     else:
-        good, wanted = isinstance(value, str), "a text"
-    if not good:
-        raise InputError(f"{name} in {path} must be {wanted}, not {value!r}.")
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    # JSON writes texts, numbers and truth values as TOML does.
-    return json.dumps(value, ensure_ascii=True)
+        kinds, wanted = _KINDS[_TYPES[name]]
+    good = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if isinstance(value, list):
+        good = good and all(isinstance(item, str) for item in value)
+    return None if good else wanted

@@ -1,4 +1,4 @@
-"""``celldit evaluate``."""
+"""Commands that compare predictions with cells: evaluate, baseline, submission."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import typer
 
 from celldit.cli import options
 from celldit.cli.command import Answer, command
-from celldit.cli.files import set_up, write_table
+from celldit.cli.files import (
+    named_pairs,
+    read_cells,
+    read_screen,
+    read_text,
+    set_up,
+    write_table,
+)
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,9 +28,7 @@ if TYPE_CHECKING:
 
 @command(columns=options.SCREEN)
 def evaluate(
-    predicted: Annotated[
-        Path, typer.Argument(metavar="PREDICTED.h5ad", help="What celldit predict wrote.")
-    ],
+    predicted: options.Predicted,
     truth: Annotated[
         Path, typer.Argument(metavar="TRUTH.h5ad", help="Measured cells, raw counts.")
     ],
@@ -77,10 +82,10 @@ def evaluate(
         raise typer.BadParameter(
             "--baseline, --baselines and --predicted-effects belong to --report FILE.html."
         )
-    others = _named(baseline or [])
+    others = named_pairs(baseline, "--baseline {} must be NAME=FILE.h5ad.")
     from celldit.evaluation import evaluate as score
     from celldit.evaluation.expression import seen_in_training, seen_note, truth_fields
-    from celldit.io.files import read_h5ad, refuse_existing
+    from celldit.io.files import refuse_existing
 
     if report is not None:
         if report.suffix.lower() not in (".html", ".htm"):
@@ -88,10 +93,10 @@ def evaluate(
         pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
         refuse_existing(pages, overwrite=overwrite)
     table_of_effects = _read_effects(predicted_effects)
-    guess, measured = read_h5ad(predicted), read_h5ad(truth)
+    guess, measured = read_cells(predicted), read_cells(truth)
     set_up(measured, columns, _assumed(guess, measured))
-    controls = measured if control_cells is None else read_h5ad(control_cells)
-    given_baselines = {name: read_h5ad(path) for name, path in others.items()}
+    controls = measured if control_cells is None else read_cells(control_cells)
+    given_baselines = {name: read_cells(Path(path)) for name, path in others.items()}
     if baselines:
         given_baselines |= _simple(guess, measured, controls, {predicted.stem}, seed)
     _check_library_sizes(measured, guess)
@@ -102,12 +107,12 @@ def evaluate(
         warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
         table = score(guess, measured, controls, preset=preset, engine=engine, **chosen)
     if preset is None:
-        table = _predicted_only(table, quiet=quiet)
+        table = _predicted_only(table)
     else:
-        _note_left_out(table.attrs["not_scored"], quiet=quiet)
+        _note_left_out(table.attrs["not_scored"])
     seen = seen_in_training(guess, truth_fields(measured, controls))
-    if seen and not quiet:
-        typer.echo(f"Note: {seen_note(seen)}", err=True)
+    if seen:
+        warnings.warn(seen_note(seen), stacklevel=1)
     write_table(table, output)
     said = [_shown(table)]
     if report is not None:
@@ -140,16 +145,6 @@ def _simple(
     return {key: one for key, one in found.items() if key not in {*names, "no change"}}
 
 
-def _named(pairs: list[str]) -> dict[str, Path]:
-    found = {}
-    for pair in pairs:
-        name, sign, path = pair.partition("=")
-        if not (name and sign and path):
-            raise typer.BadParameter(f"--baseline {pair!r} must be NAME=FILE.h5ad.")
-        found[name] = Path(path)
-    return found
-
-
 def _read_effects(path: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
@@ -161,10 +156,9 @@ def _read_effects(path: Path | None) -> pd.DataFrame | None:
     check_plain(path)
     try:
         # A gene named NA is a gene.
-        table = pd.read_csv(path, keep_default_na=False, na_values={"sd": [""]})
+        return pd.read_csv(path, keep_default_na=False, na_values={"sd": [""]})
     except (OSError, ValueError) as error:
         raise FileError(f"The effects cannot be read from {path} ({error}).") from error
-    return table
 
 
 def _assumed(guess: ad.AnnData, measured: ad.AnnData) -> dict[str, Any]:
@@ -202,27 +196,20 @@ def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
         )
 
 
-def _predicted_only(table: pd.DataFrame, *, quiet: bool) -> pd.DataFrame:
+def _predicted_only(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out what was measured but not predicted, and note what was but has no score."""
-    left_out = {}
-    for name, reason in table.attrs["not_scored"].items():
-        if reason.startswith("0 predicted"):
-            left_out[name] = reason
-    not_scored = {k: why for k, why in table.attrs["not_scored"].items() if k not in left_out}
-    _note_left_out(not_scored, quiet=quiet)
-    names = table["perturbation"] + _in_context(table["context"])
+    reasons = table.attrs["not_scored"]
+    left_out = [name for name, reason in reasons.items() if reason.startswith("0 predicted")]
+    _note_left_out({k: why for k, why in reasons.items() if k not in left_out})
+    contexts = table["context"]
+    # As the names of conditions are written.
+    names = table["perturbation"] + (" in " + contexts).where(contexts != "", "")
     return table[~names.isin(left_out)].reset_index(drop=True)
 
 
-def _note_left_out(reasons: Mapping[str, str], *, quiet: bool) -> None:
+def _note_left_out(reasons: Mapping[str, str]) -> None:
     for name, reason in reasons.items():
-        if not quiet:
-            typer.echo(f"Note: {name} is not scored: {reason}.", err=True)
-
-
-def _in_context(contexts: pd.Series) -> pd.Series:
-    """The context as it stands in the name of a condition."""
-    return (" in " + contexts).where(contexts != "", "")
+        warnings.warn(f"{name} is not scored: {reason}.", stacklevel=1)
 
 
 def _shown(table: pd.DataFrame) -> str:
@@ -232,3 +219,97 @@ def _shown(table: pd.DataFrame) -> str:
     wide = table.pivot(index=["perturbation", "context"], columns="metric", values="value")
     wide = wide[list(dict.fromkeys(table["metric"]))]
     return str(wide.T.to_string(float_format=lambda v: f"{v:.4g}", na_rep="-"))
+
+
+@command(columns=options.SCREEN)
+def baseline(
+    train: Annotated[
+        Path, typer.Argument(metavar="TRAIN.h5ad", help="Cells to learn from, raw counts.")
+    ],
+    perturbation: options.NamedPerturbations,
+    output: options.AnnDataOutput,
+    columns: dict[str, Any],
+    name: Annotated[
+        str,
+        typer.Option(
+            help="no change, mean shift, majority vote, additive ridge, nearest, "
+            "latent arithmetic or covariance of controls."
+        ),
+    ] = "additive ridge",
+    control_cells: options.ControlCells = None,
+    seed: options.Seed = 0,
+) -> Answer:
+    """Predict with a simple baseline, in the layout of celldit predict.
+
+    Example: celldit baseline screen.h5ad -p STAT1 --name nearest --perturbation-key perturbation
+    -o nearest.h5ad
+    """
+    from celldit.evaluation.baselines import predict_baseline
+    from celldit.io.files import write_h5ad
+
+    screen = read_screen(train, columns)
+    base = screen if control_cells is None else read_cells(control_cells)
+    predicted = predict_baseline(name, screen, base, perturbation, seed=seed)
+    write_h5ad(output, predicted)
+    return Answer(
+        {"output": str(output), "baseline": name, "n_cells": predicted.n_obs},
+        [f"{predicted.n_obs:,} cells predicted by {name!r} are in {output}."],
+    )
+
+
+@command(columns=("perturbation_key", "control"))
+def submission(
+    predicted: options.Predicted,
+    controls: Annotated[
+        Path, typer.Argument(metavar="CONTROL.h5ad", help="Measured control cells, raw counts.")
+    ],
+    output: options.AnnDataOutput,
+    columns: dict[str, Any],
+    panel: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Genes of the panel in order, one a line."),
+    ] = None,
+    perturbations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Perturbations asked for, one a line."),
+    ] = None,
+) -> Answer:
+    """Write the file of Arc's challenge of 2026, and check it.
+
+    Raw counts, genes in the order of the panel (that of CONTROL.h5ad by default), and
+    obs["target"], with control cells as non-targeting. The prediction says which column holds
+    labels, and what the control's is.
+
+    Example: celldit submission predicted.h5ad controls.h5ad --panel panel.txt -o submission.h5ad
+    """
+    from celldit.data.fields import Fields, is_set_up
+    from celldit.evaluation.challenge.submission import submission as make
+    from celldit.io.files import write_h5ad
+
+    guess, base = read_cells(predicted), read_cells(controls)
+    known = Fields.from_anndata(guess) if is_set_up(guess) else Fields()
+    made = make(
+        guess,
+        list(base.var_names.astype(str)) if panel is None else _lines(panel),
+        base,
+        perturbation_key=columns.get("perturbation_key")
+        or known.perturbation_key
+        or "perturbation",
+        control_label=columns.get("control", [known.control])[0],
+        perturbations=None if perturbations is None else _lines(perturbations),
+    )
+    write_h5ad(output, made)
+    n_labels = made.obs["target"].nunique() - 1
+    said = {"output": str(output), "n_cells": made.n_obs, "n_perturbations": n_labels}
+    return Answer(
+        {**said, "n_genes": made.n_vars},
+        [
+            f"{made.n_obs:,} cells of {n_labels} perturbations and controls, {made.n_vars:,} "
+            f"genes, are in {output}; counts, order of genes and labels are as the challenge wants "
+            "them."
+        ],
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

@@ -1,41 +1,38 @@
-"""``celldit info``."""
+"""Commands that say what is in a model: info, summary."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import typer
-
-from celldit.cli.guard import guard, say_json
-from celldit.cli.options import Debug, Json, ModelFolder
-from celldit.errors import CellditError, FileError
+from celldit.cli.command import Answer, command
+from celldit.cli.files import load_model
+from celldit.cli.options import ModelFolder
 
 LISTED = 30
 # What training learned of a table of effects.
 _LEARNED = ("amplitude", "reliability")
 
 
-def info(model: ModelFolder, as_json: Json = False, debug: Debug = False) -> None:
-    """Say what is in a model: genes, perturbations, contexts, training and scores."""
-    with guard(debug=debug):
-        from celldit.io.folders import advice_on, read_folder, said_of
+@command(shared=("as_json", "debug"))
+def summary(model: ModelFolder) -> Answer:
+    """Say in four sentences what a model learned, what to trust, and what would help.
 
-        config, vocab, _ = read_folder(model)
-        try:
-            facts = _facts(config, vocab)
-        except CellditError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileError(
-                f"{model} does not hold a whole celldit model ({said_of(error)}); "
-                f"{advice_on(error)}."
-            ) from error
-        if as_json:
-            say_json(facts)
-            return
-        width = max(map(len, facts))
-        for name, value in facts.items():
-            typer.echo(f"{name:<{width}}  {_show(value)}")
+    Example: celldit summary model
+    """
+    sentences = load_model(model).summary().splitlines()
+    return Answer({"model": str(model), "summary": sentences}, sentences)
+
+
+@command(shared=("as_json", "debug"))
+def info(model: ModelFolder) -> Answer:
+    """Say what is in a model: genes, perturbations, contexts, training and scores."""
+    from celldit.io.folders import read_folder, whole_model
+
+    config, vocab, _ = read_folder(model)
+    with whole_model(model):
+        facts = _facts(config, vocab)
+    width = max(map(len, facts))
+    return Answer(facts, [f"{name:<{width}}  {_show(value)}" for name, value in facts.items()])
 
 
 def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
@@ -85,11 +82,9 @@ def _times(config: dict[str, Any]) -> list[float]:
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """The best that was reached on what training held out."""
-    best: dict[str, float] = {}
-    for row in history.get("flow", []):
-        for name, value in row.items():
-            if name != "epoch":
-                best[name] = min(value, best.get(name, value))
+    from celldit.io.hub import best_of
+
+    best = best_of(history.get("flow", []))
     return {"error_over_prior": best} if best else {}
 
 

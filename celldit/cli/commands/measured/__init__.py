@@ -1,1 +1,0 @@
-"""Commands that ask measured cells, without a model."""
