@@ -12,7 +12,7 @@ import pandas as pd
 
 from celldit.data.fields import is_set_up, setup_anndata
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.evaluation.baselines.fitted import SIMPLE, predict_all
+from celldit.evaluation.baselines import SIMPLE, predict_all
 from celldit.evaluation.catalogue import COUNTS, resolve
 from celldit.evaluation.ceiling import average_tables, score
 from celldit.evaluation.challenge.methods import compare_panels
