@@ -87,6 +87,9 @@ COUNTS = ("n_predicted", "n_measured")
 #: Called genes, which stand beside measures that rest on them.
 DE_COUNTS = ("n_called_predicted", "n_called_measured")
 
+#: The row of the split halves among methods.
+CEILING = "ceiling"
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (

@@ -25,14 +25,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
-from celldit.evaluation.challenge.anchors import mean_response, replicate
-from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.measures import (
     Reference,
     Side,
     aggregate,
     measure_panel,
 )
+from celldit.evaluation.challenge.panel import CountGroups
 from celldit.evaluation.challenge.rank_tests import (
     ControlRanks,
     _columns,
@@ -40,6 +39,7 @@ from celldit.evaluation.challenge.rank_tests import (
     _totals,
     rank_tests,
 )
+from celldit.evaluation.challenge.scores import mean_response, replicate
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "challenge_speed.csv"
 

@@ -15,9 +15,8 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.errors import InputError
-from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.measures import MEASURES
-from celldit.evaluation.challenge.panel import Panel
+from celldit.evaluation.challenge.panel import CountGroups, Panel
 
 _LABEL = "perturbation"
 

@@ -38,7 +38,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("training/saving/checkpoints.py", "Training goes on"): TOLD,
     ("evaluation/compare.py", "scores are missing"): TOLD,
     ("evaluation/evaluate.py", "A replicate of"): TOLD,
-    ("evaluation/challenge/methods.py", ""): TOLD,
+    ("evaluation/challenge/scores.py", ""): TOLD,
     ("io/write.py", ""): TOLD,
     # --- the machine
     ("memory.py", ""): MACHINE,
