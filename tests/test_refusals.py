@@ -223,7 +223,7 @@ def test_a_truth_without_perturbations(tiny_screen: ad.AnnData) -> None:
 
 
 def test_exact_transport_needs_pot(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celldit.evaluation.metrics.transport import wasserstein
+    from celldit.evaluation.metrics.distances import wasserstein
 
     monkeypatch.setitem(__import__("sys").modules, "ot", None)
     with pytest.raises(InputError, match=r"needs POT; install it with pip install 'celldit.eval"):

@@ -17,7 +17,7 @@ from celldit.evaluation.catalogue import COUNTS, resolve
 from celldit.evaluation.ceiling import average_tables, score
 from celldit.evaluation.challenge.scores import compare_panels
 from celldit.evaluation.expression import Expression, conditions_of, match_to, truth_fields
-from celldit.evaluation.metrics.classifiers import thin
+from celldit.evaluation.metrics.cells import thin
 from celldit.evaluation.task import Task
 from celldit.progress import counted
 

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from celldit.errors import InputError
-from celldit.evaluation.metrics.classifiers import thin
+from celldit.evaluation.metrics.cells import thin
 from celldit.evaluation.task import Task
 
 

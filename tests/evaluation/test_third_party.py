@@ -21,7 +21,7 @@ from celldit.evaluation import METRICS
 from celldit.evaluation.catalogue import CENTROID, DISCRIMINATION, FUNCTIONS
 from celldit.evaluation.condition import Condition
 from celldit.evaluation.metrics import differential_expression
-from celldit.evaluation.metrics.transport import projections
+from celldit.evaluation.metrics.distances import projections
 from celldit.evaluation.task import Task
 
 Both = tuple[np.ndarray, np.ndarray]

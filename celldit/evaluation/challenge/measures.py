@@ -13,7 +13,7 @@ import numpy as np
 
 from celldit.evaluation.challenge.panel import CountGroups
 from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
-from celldit.evaluation.metrics.discrimination import discrimination_scores
+from celldit.evaluation.metrics.shift import discrimination_scores
 
 #: Names of the measures, and what cell-eval2 calls them.
 MEASURES: dict[str, str] = {

@@ -63,7 +63,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("io/hub.py", "needs huggingface_hub"): PACKAGE,
     ("io/hub.py", ""): "asks for a name, a token or the network of the hub; see io/test_hub.py",
     ("effects/features/files.py", "cannot be read"): RARE,
-    ("evaluation/metrics/transport.py", "needs POT"): PACKAGE,
+    ("evaluation/metrics/distances.py", "needs POT"): PACKAGE,
     ("evaluation/challenge/package.py", ""): PACKAGE,
     ("report/explore/", "drawn with plotly"): PACKAGE,
     ("report/explore/", "The page would hold"): MACHINE,
