@@ -22,7 +22,7 @@ from celldit.data import check_no_leak, setup_anndata, split
 from celldit.data.fields import Fields
 from celldit.errors import FileError
 from celldit.evaluation.baselines import predict_baseline
-from celldit.evaluation.compare import CEILING
+from celldit.evaluation.catalogue import CEILING
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
 from celldit.progress import quietly

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -13,15 +12,11 @@ import pandas as pd
 from celldit.data.fields import is_set_up, setup_anndata
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.baselines import SIMPLE, predict_all
-from celldit.evaluation.catalogue import COUNTS, resolve
-from celldit.evaluation.ceiling import average_tables, score
+from celldit.evaluation.catalogue import CEILING, COUNTS, resolve
+from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels
-from celldit.evaluation.expression import Expression, conditions_of, match_to, truth_fields
-from celldit.evaluation.metrics.cells import thin
+from celldit.evaluation.expression import conditions_of, truth_fields
 from celldit.evaluation.task import Task
-from celldit.progress import counted
-
-CEILING = "ceiling"
 
 
 def compare(
@@ -105,7 +100,6 @@ def compare(
         table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
         table.attrs["skipped"] = skipped
         return table
-    predictions = {m: match_to(adata, truth, "predicted") for m, adata in predictions.items()}
     task = Task.prepare(truth, control, seed=seed)
     cells = {method: task.read(adata) for method, adata in predictions.items()}
     on_halves = cells if equal_cells or baseline is not None else {}
@@ -191,32 +185,6 @@ def _check(
         raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     if n_repeats < 1 or not names:
         raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
-
-
-def score_halves(
-    task: Task,
-    cells: Mapping[str, Expression],
-    names: Sequence[str],
-    n_repeats: int,
-    min_cells: int,
-    seed: int,
-) -> dict[str, pd.DataFrame]:
-    """Score replicate and methods against halves of the truth, averaged over splits."""
-    runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
-    for repeat in counted(range(n_repeats), "scoring halves", "repeats"):
-        half, first = task.halved(seed + repeat)
-        sizes = {key: len(rows) for key, rows in first.conditions().items()}
-        for method, predicted in cells.items():
-            thinned = _thin_to(predicted, sizes, seed + repeat)
-            whole = {key: float(len(rows)) for key, rows in predicted.conditions().items()}
-            runs[method].append(half.score(thinned, names, min_cells=min_cells, drawn_from=whole))
-        whole = dict.fromkeys(sizes, math.inf)
-        runs[CEILING].append(half.score(first, names, min_cells=min_cells, drawn_from=whole))
-    return {method: average_tables(repeats) for method, repeats in runs.items()}
-
-
-def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:
-    return cells.of_conditions(lambda key, rows: rows[thin(len(rows), sizes.get(key, 0), seed)])
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
 from celldit.data.query import query_fields
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, UnknownNameError, examples, outside
 
 Key = tuple[str, str]
 COUNTS_LAYER = "counts"
@@ -77,6 +77,22 @@ class Expression:
         """Some cells of every condition, picked from their positions; the order stays."""
         kept = [pick(key, rows) for key, rows in self.conditions().items()]
         return self.take(np.sort(np.concatenate(kept)))
+
+    def halves(self, seed: int = 0) -> tuple[Expression, Expression]:
+        """Split the cells of each condition into two random halves of one size.
+
+        Of an odd number, one cell is left out. A condition with a single cell stays in both parts
+        as it is, too small to be scored.
+        """
+        rng = np.random.default_rng(seed)
+        first, second = [], []
+        for rows in self.conditions().values():
+            shuffled = rng.permutation(rows)
+            half = max(len(rows) // 2, 1)
+            first.append(shuffled[:half])
+            second.append(shuffled[half : 2 * half] if len(rows) > 1 else shuffled)
+        one, other = (self.take(np.sort(np.concatenate(part))) for part in (first, second))
+        return one, other
 
 
 def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields:
@@ -161,8 +177,8 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
     return Expression(log, *read_labels(adata, fields), tuple(str(g) for g in adata.var_names))
 
 
-def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
-    """Refuse genes that are not the truth's genes in the truth's order.
+def match_genes(adata: ad.AnnData, genes: Iterable[str], name: str) -> ad.AnnData:
+    """Give the genes the order of the truth's, with a note; refuse other genes.
 
     Raises
     ------
@@ -170,42 +186,30 @@ def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
         How many differ, which, and how to align.
     """
     check_anndata(adata, name)
-    check_anndata(truth, "truth")
-    theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
+    theirs, ours = adata.var_names.astype(str), pd.Index(genes).astype(str)
     if theirs.equals(ours):
-        return
+        return adata
     lacking, extra = ours.difference(theirs), theirs.difference(ours)
     if len(lacking) == 0 and theirs.is_unique:
-        what = f"has {len(extra)} more genes ({examples(extra)})" if len(extra) else "orders them"
-        what += "" if len(extra) else " differently"
-        raise InputError(
-            f"The genes of {name} are not those of truth: {name} {what}; align it with "
-            f"{name} = {name}[:, truth.var_names].copy()."
+        if len(extra):
+            raise InputError(
+                f"The genes of {name} are not those of truth: {name} has {len(extra)} more genes "
+                f"({examples(extra)}); align it with {name} = {name}[:, truth.var_names].copy()."
+            )
+        warnings.warn(
+            f"The genes of {name} are in another order than those of truth; they are matched by "
+            "name.",
+            UserWarning,
+            stacklevel=outside(),
         )
+        whole = adata.to_memory() if adata.isbacked else adata
+        return whole[:, theirs.get_indexer(ours)]
     raise InputError(
         f"The genes of {name} are not those of truth: it lacks {len(lacking)} of {len(ours)} "
         f"({examples(lacking)}) and has {len(extra)} others ({examples(extra)}); restrict all "
         "three AnnData to shared = truth.var_names.intersection(predicted.var_names), with "
         "[:, shared].copy() and a size_factor_key, or predict the truth's genes."
     )
-
-
-def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
-    """Give the genes the order of the truth, with a note; refuse other genes."""
-    check_anndata(adata, name)
-    check_anndata(truth, "truth")
-    theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
-    reordered = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
-    if not reordered:
-        check_genes(adata, truth, name)
-        return adata
-    warnings.warn(
-        f"The genes of {name} are in another order than those of truth; they are matched by name.",
-        UserWarning,
-        stacklevel=3,
-    )
-    whole = adata.to_memory() if adata.isbacked else adata
-    return whole[:, whole.var_names.get_indexer(truth.var_names)]
 
 
 def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
@@ -221,7 +225,12 @@ def seen_in_training(adata: ad.AnnData, fields: Fields) -> list[str]:
         return []
     seen = adata[(adata.obs["extrapolation"].astype(str) == Extrapolation.SEEN).to_numpy()]
     treated = [pair for pair in sorted(conditions_of(seen, fields)) if pair[0] != fields.control]
-    return [f"{label} in {context}" if context else label for label, context in treated]
+    return [condition_name(*pair) for pair in treated]
+
+
+def condition_name(perturbation: str, context: str) -> str:
+    """A condition as people read it."""
+    return f"{perturbation} in {context}" if context else perturbation
 
 
 def seen_note(names: Sequence[str]) -> str:

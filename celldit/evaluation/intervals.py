@@ -12,7 +12,7 @@ import pandas as pd
 from celldit.errors import InputError
 from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
 from celldit.evaluation.evaluate import warn_not_scored
-from celldit.evaluation.expression import Expression, match_to
+from celldit.evaluation.expression import Expression
 from celldit.evaluation.task import Task
 
 #: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
@@ -75,7 +75,6 @@ def intervals(
             "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
             f"n_resamples={n_resamples} and level={level}."
         )
-    predicted = match_to(predicted, truth, "predicted")
     task = Task.prepare(truth, control, seed=seed)
     cells = task.read(predicted)
     table = task.score(cells, names, min_cells=min_cells)

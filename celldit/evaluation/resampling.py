@@ -14,9 +14,8 @@ import pandas as pd
 
 from celldit.arguments import check_kind
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import METRICS
+from celldit.evaluation.catalogue import CEILING, METRICS
 
-CEILING = "ceiling"
 N_RESAMPLES = 2000
 #: Classes of :func:`headroom`, in the order in which they are told apart.
 CLASSES = ("undetectable", "solved by the baseline", "in reach", "out of reach")

@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.expression import Expression, check_genes, read_predicted
+from celldit.evaluation.expression import Expression, match_genes, read_predicted
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.measured import Pair, read_pair
 from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, style
@@ -89,7 +89,7 @@ def embedding(
     pair = read_pair(adata, predicted)
     groups = _groups(pair, pair.chosen(perturbation))
     if generated is not None:
-        check_genes(generated, adata, "generated")
+        generated = match_genes(generated, pair.genes, "generated")
         largest = float(pair.measured.log.max())
         cells = read_predicted(generated, pair.fields, largest)
         groups["generated"] = cells.log

@@ -13,7 +13,7 @@ from celldit.arguments import text_list
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.evaluation.expression import Expression, check_genes, read_measured, read_predicted
+from celldit.evaluation.expression import Expression, match_genes, read_measured, read_predicted
 
 __all__ = ["Pair", "read_pair", "shifts"]
 
@@ -109,7 +109,7 @@ def read_pair(adata: ad.AnnData, predicted: ad.AnnData) -> Pair:
             "compare with; call CellDiT.setup_anndata(adata, perturbation_key=...)."
         )
     measured = read_measured(adata, fields, "adata")
-    check_genes(predicted, adata, "predicted")
+    predicted = match_genes(predicted, measured.genes, "predicted")
     largest = float(measured.log.max()) if measured.n_cells else 0.0
     return Pair(measured, read_predicted(predicted, fields, largest), fields)
 

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import METRICS
+from celldit.evaluation.catalogue import CEILING, METRICS
 from celldit.evaluation.challenge import COMPOSITE
-from celldit.evaluation.compare import CEILING
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 

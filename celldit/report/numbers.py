@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anndata as ad
@@ -13,11 +13,16 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError
-from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
-from celldit.evaluation.ceiling import score
-from celldit.evaluation.compare import CEILING, averages, score_halves
+from celldit.evaluation.catalogue import CEILING, COUNTS, METRICS, resolve
+from celldit.evaluation.ceiling import score, score_halves
+from celldit.evaluation.compare import averages
 from celldit.evaluation.dynamic_range import unchanged
-from celldit.evaluation.expression import Expression, match_to, seen_in_training, truth_fields
+from celldit.evaluation.expression import (
+    Expression,
+    condition_name,
+    seen_in_training,
+    truth_fields,
+)
 from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
@@ -122,11 +127,8 @@ def measure(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
             f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
         )
-    predicted = match_to(predicted, truth, name)
-    baselines = {key: match_to(adata, truth, key) for key, adata in baselines.items()}
     whole = Task.prepare(truth, control, seed=seed)
-    cells = {name: whole.read(predicted)}
-    cells.update({key: whole.read(adata) for key, adata in baselines.items()})
+    cells = {key: whole.read(adata) for key, adata in {name: predicted, **baselines}.items()}
     requested = cells[name].conditions()
     measured = whole.truth.conditions()
     rows = [rows for key, rows in measured.items() if key in requested]
@@ -135,7 +137,7 @@ def measure(
             "Nothing that was predicted was measured in the same context, so there is nothing to "
             "report; compare obs of predicted and of truth."
         )
-    task = whole.against(whole.truth.take(np.sort(np.concatenate(rows))))
+    task = replace(whole, truth=whole.truth.take(np.sort(np.concatenate(rows))))
     cells = {key: one if key == name else _among(one, requested) for key, one in cells.items()}
     cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, requested), **cells}
 
@@ -177,7 +179,7 @@ def measure(
         closed=_progress(halves, names, seed),
         worse=_worse(own, effects),
         not_scored=dict(own.attrs["not_scored"]),
-        not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in requested],
+        not_predicted=[condition_name(*key) for key in measured if key not in requested],
         in_training=seen_in_training(predicted, truth_fields(truth, control)),
         made_by=_made_by(predicted),
     )
@@ -200,7 +202,7 @@ def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
     rows = own[(own["metric"] == "nmse") & (own["value"] > 1)]
     rows = rows.sort_values("value", ascending=False)
     found = zip(map(str, rows["perturbation"]), map(str, rows["context"]), strict=True)
-    return [f"{p} in {c}" if c else p for p, c in found if (p, c) in keys]
+    return [condition_name(*key) for key in found if key in keys]
 
 
 def _closed(found: Progress) -> dict[str, Any]:

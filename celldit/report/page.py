@@ -9,9 +9,8 @@ from string import Template
 import numpy as np
 import pandas as pd
 
-from celldit.evaluation.catalogue import METRICS
-from celldit.evaluation.compare import CEILING
-from celldit.evaluation.expression import seen_note
+from celldit.evaluation.catalogue import CEILING, METRICS
+from celldit.evaluation.expression import condition_name, seen_note
 from celldit.report.markup import figures, ideal, measure_name, number, table
 from celldit.report.numbers import MAIN, Numbers
 from celldit.report.pictures import Picture
@@ -206,7 +205,7 @@ def _conditions(numbers: Numbers) -> str:
             cells.append(_with_ends(values.loc[(numbers.name, *key, metric)]))
             cells.append(_best(values["value"], others, key, metric))
             cells.append(number(values["value"].get((CEILING, *key, metric), float("nan"))))
-        rows.append((f"{key[0]} in {key[1]}" if key[1] else str(key[0]), cells))
+        rows.append((condition_name(*key), cells))
     return (
         "<p class='soft'>Brackets: 90% interval over cells. Effect: whether there is one at "
         "all, by the test above. The ceiling has half the cells on either side. Scroll "

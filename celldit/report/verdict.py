@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.errors import UnknownNameError
+from celldit.evaluation.catalogue import CEILING
 from celldit.evaluation.catalogue import METRICS as KNOWN
-from celldit.evaluation.compare import CEILING
 
 #: How the measures are called in tables.
 LABELS = {"pearson": "Pearson r", "nmse": "squared error", "energy": "energy distance"}

@@ -14,7 +14,7 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.expression import check_labels, match_to, truth_fields
+from celldit.evaluation.expression import check_labels, condition_name, match_genes, truth_fields
 
 #: Layers of a prediction that hold counts, the first that is there is read; else ``X``.
 COUNT_LAYERS = ("counts", "edited_counts")
@@ -202,7 +202,7 @@ def _scored(
         if min(n, m) >= MIN_CELLS:
             kept.append(label)
         else:
-            where = f"{label} in {context}" if context else label
+            where = condition_name(label, context)
             reasons[where] = f"{n} predicted and {m} measured cells, fewer than {MIN_CELLS}"
     return tuple(kept), reasons
 
@@ -210,7 +210,7 @@ def _scored(
 def _read(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: str) -> Cells:
     # Doses and times do not make conditions, and counts are scaled to their own sum.
     plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    return Cells.from_anndata(match_to(adata, truth, name), plain)
+    return Cells.from_anndata(match_genes(adata, truth.var_names, name), plain)
 
 
 def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields) -> Cells:
