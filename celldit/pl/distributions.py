@@ -16,8 +16,6 @@ from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.measured import Pair, columns_of, read_pair, shifts
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 
-__all__ = ["distributions"]
-
 KINDS = ("control", "measured", "predicted")
 
 

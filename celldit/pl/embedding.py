@@ -19,8 +19,6 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.measured import Pair, read_pair
 from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, style
 
-__all__ = ["embedding"]
-
 MAX_CELLS = 3000
 COLORS = (CONTROL, MEASURED, PREDICTED, GENERATED)
 KINDS = ("control", "measured", "predicted", "generated")

@@ -14,8 +14,6 @@ from celldit.errors import InputError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["fate_map"]
-
 GAP, WIDTH = 0.03, 0.06
 
 

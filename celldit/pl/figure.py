@@ -24,8 +24,6 @@ from matplotlib.figure import Figure
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.pl.style import style
 
-__all__ = ["Canvas", "FigureOptions", "Palette", "figure"]
-
 Palette = str | Sequence[Any] | Mapping[str, Any] | Cycler
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 

@@ -12,8 +12,6 @@ import pandas as pd
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["GeneNames", "GeneSymbols"]
-
 GeneSymbols: TypeAlias = str | pd.Series | Mapping[str, str]
 
 #: Columns that hold symbols beside Ensembl ids, as Cell Ranger, CELLxGENE and others call them.

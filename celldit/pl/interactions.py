@@ -19,8 +19,6 @@ from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED, style
 
-__all__ = ["interactions"]
-
 COLORS = {
     Kind.ADDITIVE: "#000000",
     Kind.SYNERGY: CYCLE[1],

@@ -12,8 +12,6 @@ from matplotlib.transforms import Bbox
 
 from celldit.pl.style import INK
 
-__all__ = ["place_labels"]
-
 DISTANCES = (7, 13, 20, 29, 40, 53, 68)
 ANGLES = np.deg2rad([0, 180, 30, 150, -30, -150, 60, 120, -60, -120, 90, -90])
 

@@ -15,8 +15,6 @@ from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.expression import Expression, match_genes, read_measured, read_predicted
 
-__all__ = ["Pair", "read_pair", "shifts"]
-
 
 @dataclass(frozen=True, eq=False)
 class Pair:

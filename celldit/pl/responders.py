@@ -19,8 +19,6 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CONTROL, MEASURED, PREDICTED, style
 
-__all__ = ["responders"]
-
 N_BINS = 40
 
 

@@ -16,8 +16,6 @@ from celldit.evaluation.challenge import COMPOSITE
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 
-__all__ = ["scores"]
-
 #: Ends of the interval of a composite.
 ENDS = ("low", "high")
 ARROWS = {"higher": "higher is better", "lower": "lower is better", "nearer": "nearer to {ideal:g}"}

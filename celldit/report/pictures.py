@@ -27,14 +27,6 @@ from celldit.pl.embedding import embedding
 from celldit.pl.style import CONTROL, CYCLE, INK, MEASURED, PREDICTED, STYLE
 from celldit.report.numbers import NO_CHANGE, Numbers
 
-__all__ = [
-    "Picture",
-    "calibration_picture",
-    "condition_pictures",
-    "effect_pictures",
-    "overview_picture",
-]
-
 #: More conditions than this make a picture nobody reads; the table has them all.
 MOST_CONDITIONS = 30
 _DISTRIBUTION_GENES = 4

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import pandas as pd
 
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
@@ -16,8 +17,6 @@ from celldit.errors import InputError
 if TYPE_CHECKING:
     from celldit.model import CellDiT
     from celldit.training.trained import Trained
-
-__all__ = ["measured_cells", "read_cells", "trained_parts", "writable"]
 
 
 def trained_parts(model: CellDiT) -> Trained:
@@ -40,11 +39,6 @@ def trained_parts(model: CellDiT) -> Trained:
     return model.trained
 
 
-def fields_for(adata: ad.AnnData, trained: Trained) -> Fields:
-    """What the columns of `adata` mean; see :func:`celldit.data.query.query_fields`."""
-    return query_fields(adata, trained.fields)
-
-
 def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
     """Read measured or predicted cells with the model's genes in the model's order.
 
@@ -55,7 +49,7 @@ def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
     UnknownNameError
         If a column or layer does not exist.
     """
-    return Cells.from_anndata(adata, fields_for(adata, trained), genes=trained.genes)
+    return Cells.from_anndata(adata, query_fields(adata, trained.fields), genes=trained.genes)
 
 
 def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
@@ -94,6 +88,12 @@ def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
             "it into memory with adata = adata.to_memory()."
         )
     return adata
+
+
+def text_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Name rows by text from the start, since a file keeps their names as text."""
+    table.index = table.index.astype(str)
+    return table
 
 
 def store(adata: ad.AnnData, key: str, entries: Mapping[str, Any]) -> None:

@@ -18,9 +18,7 @@ from celldit.conditions import ConditionTable
 from celldit.conditions.strata import Strata, StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
-from celldit.tl.cells import measured_cells, writable
-
-__all__ = ["dose_response"]
+from celldit.tl.cells import measured_cells, text_rows, writable
 
 #: Two doses do not tell an EC50 from a size.
 MIN_DOSES = 3
@@ -126,9 +124,8 @@ def dose_response(
             )
     found, every = pd.concat(curves), pd.concat(points, ignore_index=True)
     found = found.sort_values("lfsr", kind="stable", ignore_index=True)
-    for frame in (found, every):
-        frame.index = frame.index.astype(str)
-    target.uns[key_added], target.uns[f"{key_added}_points"] = found, every
+    target.uns[key_added] = text_rows(found)
+    target.uns[f"{key_added}_points"] = text_rows(every)
     return found
 
 

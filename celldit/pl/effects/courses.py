@@ -16,8 +16,6 @@ from celldit.pl.figure import Canvas
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["chosen_genes", "draw_courses"]
-
 
 def draw_courses(
     effects: pd.DataFrame,

@@ -18,8 +18,6 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["dose_response"]
-
 POINTS = {"perturbation", "context", "gene", "dose", "log_fold_change", "sd", "fitted", "low"}
 CURVES = {"perturbation", "context", "gene", "ec50", "ec50_low", "ec50_high", "lfsr"}
 

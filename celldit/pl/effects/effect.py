@@ -17,8 +17,6 @@ from celldit.pl.labels import place_labels
 from celldit.pl.measured import read_pair, shifts
 from celldit.pl.style import INK, MEASURED, style
 
-__all__ = ["effect"]
-
 
 @figure
 def effect(

@@ -15,8 +15,6 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import style
 
-__all__ = ["GENES", "check_effects", "effect_heatmap", "effect_names"]
-
 GENES = "gene in effects"
 
 FEW_ROWS = 5

@@ -18,8 +18,6 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["trajectory"]
-
 
 @figure
 def trajectory(

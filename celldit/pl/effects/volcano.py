@@ -17,8 +17,6 @@ from celldit.pl.gene_names import GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
 
-__all__ = ["volcano"]
-
 #: Surer than this is drawn at the top, since the shape of the far tail is not known.
 MOST_SURE = 1e-4
 

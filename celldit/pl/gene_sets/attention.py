@@ -12,8 +12,6 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import style
 
-__all__ = ["attention", "short_name", "wide_attention"]
-
 COLUMNS = ("perturbation", "context", "reader", "token", "attention", "difference")
 
 

@@ -17,8 +17,6 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_sets.attention import short_name, wide_attention
 from celldit.pl.style import INK, style
 
-__all__ = ["attention_network"]
-
 # Room around the ring for the names, in radii.
 MARGIN = 2.3
 LONGEST_NAME = 26

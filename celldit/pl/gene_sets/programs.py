@@ -13,8 +13,6 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_sets.attention import short_name
 from celldit.pl.style import INK, MEASURED, PREDICTED, style
 
-__all__ = ["programs"]
-
 COLUMNS = {"perturbation", "context", "program", "share", "effect_model", "network"}
 
 

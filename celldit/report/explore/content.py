@@ -25,10 +25,8 @@ from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.io.shards import Output
 from celldit.pl.gene_sets.attention import short_name
-from celldit.report.explore.packing import packed, packed_rates, packed_shares
+from celldit.report.explore.page import packed, packed_rates, packed_shares
 from celldit.training.trained import Trained
-
-__all__ = ["content"]
 
 #: Fewer cells are mostly noise.
 MIN_CELLS = 20

@@ -82,7 +82,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("cli/commands/evaluate.py", "library size"): GIVEN,
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", ""): GIVEN,
-    ("report/verdict.py", ""): INNER,
+    ("report/numbers.py", "Unknown method"): INNER,
     ("cli/app.py", "any more"): "names a way of several steps; test_cli.py calls it",
     ("evaluation/challenge/panel.py", ""): GIVEN,
     ("evaluation/expression.py", "not in truth"): GIVEN,
@@ -91,7 +91,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("pl/gene_sets/attention_network.py", "at least 3 tokens"): GIVEN,
     ("pl/embedding.py", "no effect to draw along"): GIVEN,
     ("report/numbers.py", "Nothing that was predicted"): GIVEN,
-    ("tl/gene_loadings.py", "more than once"): GIVEN,
+    ("tl/latent.py", "more than once"): GIVEN,
     # --- again
     ("io/folders.py", "again and again"): RARE,
     ("io/model_folder.py", "celldit 0.1"): RARE,

@@ -194,7 +194,7 @@ CASES: dict[str, Case] = {
                           target="donor == 'd2'", max_cells=10)),
     "a ranking of no cell": Case(
         lambda s: tool("rank_perturbations", s, source="donor == 'd1'", target="donor == 'd2'",
-                       max_cells=0), "must be at least 1",
+                       max_cells=0), "must be a whole number of at least 1",
         lambda s, m: tool("rank_perturbations", s, source="donor == 'd1'",
                           target="donor == 'd2'", max_cells=10)),
     "a ranking of nothing": Case(

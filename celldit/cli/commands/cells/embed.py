@@ -23,7 +23,7 @@ def embed(
     """
     from celldit.io.files import read_h5ad, write_h5ad
     from celldit.model import CellDiT
-    from celldit.tl.embed import embed as put
+    from celldit.tl.latent import embed as put
 
     adata = read_h5ad(data)
     put(adata, CellDiT.load(model), key_added=key_added)
