@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError
 from celldit.evaluation.metrics.shift import largest
 from celldit.pl.figure import Canvas, FigureOptions, figure
@@ -101,8 +102,7 @@ def _columns(
     n_genes: int,
 ) -> np.ndarray:
     if genes is None:
-        if n_genes < 1:
-            raise InputError(f"n_genes={n_genes!r} must be at least 1.")
+        check_whole(n_genes, "n_genes")
         return largest(shifts(pair, label)[0], n_genes)
     position = {gene: i for i, gene in enumerate(pair.genes)}
     requested = names.genes(genes, "gene")

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgba_array
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.expression import Expression, match_genes, read_predicted
 from celldit.pl.figure import Canvas, FigureOptions, figure
@@ -82,8 +83,7 @@ def embedding(
     canvas = Canvas.of("embedding", options)
     if basis not in ("pca", "umap", "effect"):
         raise UnknownNameError.among("basis", basis, ["pca", "umap", "effect"])
-    if max_cells < 2:
-        raise InputError(f"max_cells={max_cells!r} must be at least 2.")
+    check_whole(max_cells, "max_cells", 2)
     pair = read_pair(adata, predicted)
     groups = _groups(pair, pair.chosen(perturbation))
     if generated is not None:

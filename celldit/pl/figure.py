@@ -289,6 +289,14 @@ class Canvas:
         return path
 
 
+def color_bar(ax: Axes, drawn: Any, label: str, **place: Any) -> None:
+    """Put a bar without a frame beside axes; `place` as matplotlib's ``colorbar`` takes it."""
+    bar = ax.figure.colorbar(drawn, ax=ax, **place)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+
+
 def _read_palette(palette: object) -> Any:
     """A colour map, a mapping to colours, or a list of colours.
 

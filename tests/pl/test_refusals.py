@@ -60,7 +60,7 @@ ATTENTION = pd.DataFrame(
 def test_attention_without_controls_has_no_difference() -> None:
     with pytest.raises(InputError, match=r"no control cells in the contexts of 'A'.*difference="):
         cd.pl.attention(ATTENTION, "A", difference=True)
-    with pytest.raises(InputError, match="n_tokens=0 must be at least 1"):
+    with pytest.raises(InputError, match="n_tokens=0 must be a whole number of at least 1"):
         cd.pl.attention(ATTENTION, n_tokens=0)
 
 
@@ -69,7 +69,7 @@ def test_effects_of_other_cells(tiny_screen: ad.AnnData, effects: pd.DataFrame) 
         cd.pl.calibration(tiny_screen, effects.assign(context="elsewhere"))
     with pytest.raises(InputError, match=r"effects has no row; pass what cd\.tl\.effects"):
         cd.pl.effect_heatmap(effects.iloc[:0])
-    with pytest.raises(InputError, match="n_genes=0 must be at least 1"):
+    with pytest.raises(InputError, match="n_genes=0 must be a whole number of at least 1"):
         cd.pl.effect_heatmap(effects, n_genes=0)
 
 
@@ -95,9 +95,9 @@ def test_doses_that_are_words(effects: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("draw", "options", "said"),
     [
-        (cd.pl.distributions, {"n_genes": 0}, "n_genes=0 must be at least 1"),
-        (cd.pl.effect, {"n_genes": -1}, "n_genes=-1 must be at least 0"),
-        (cd.pl.embedding, {"max_cells": 1}, "max_cells=1 must be at least 2"),
+        (cd.pl.distributions, {"n_genes": 0}, "n_genes=0 must be a whole number of at least 1"),
+        (cd.pl.effect, {"n_genes": -1}, "n_genes=-1 must be a whole number of at least 0"),
+        (cd.pl.embedding, {"max_cells": 1}, "max_cells=1 must be a whole number of at least 2"),
     ],
 )
 def test_numbers(

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
-from celldit.pl.effects.courses import chosen_genes, draw_courses
+from celldit.pl.effects.dose_response import chosen_genes, draw_courses
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style

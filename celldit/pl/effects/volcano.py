@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import check_number, text_list
+from celldit.arguments import check_number, check_whole, text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
 from celldit.pl.figure import Canvas, FigureOptions, figure
@@ -79,8 +79,7 @@ def volcano(
             "cd.tl.effects(adata, model, ...)."
         )
     check_number(max_lfsr, "max_lfsr")
-    if n_genes < 0:
-        raise InputError(f"n_genes={n_genes!r} must be at least 0.")
+    check_whole(n_genes, "n_genes", 0)
     table = _of_context(effects, context)
     known = list(dict.fromkeys(table["perturbation"]))
     labels = known if perturbation is None else text_list(perturbation, "perturbation")

@@ -88,7 +88,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/expression.py", "not in truth"): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
     ("latent/config.py", "…"): "said by FORMER, whose entries are cases of models",
-    ("pl/gene_sets/attention_network.py", "at least 3 tokens"): GIVEN,
+    ("pl/gene_sets/attention.py", "at least 3 tokens"): GIVEN,
     ("pl/embedding.py", "no effect to draw along"): GIVEN,
     ("report/numbers.py", "Nothing that was predicted"): GIVEN,
     ("tl/latent.py", "more than once"): GIVEN,
