@@ -65,18 +65,10 @@ def fit_curves(
     control_variance_G: np.ndarray,
     rng: np.random.Generator,
 ) -> DoseCurves:
-    """Fit a curve to each gene.
+    """Fit a curve to each gene, from log fold changes at D doses above 0, increasing.
 
-    Parameters
-    ----------
-    dose_D
-        Doses above 0, increasing.
-    change_DG, variance_DG
-        Log fold changes from the controls, and sampling variances of the treated cells.
-    control_variance_G
-        Those of the controls.
-    rng
-        Of the draws that bands are made of.
+    Sampling variances are those of the treated cells and of the controls; `rng` draws what bands
+    are made of.
     """
     log_ec50_C = np.linspace(np.log(dose_D[0] / 10), np.log(dose_D[-1] * 10), N_EC50)
     log_ec50_R, slope_R = (each.ravel() for each in np.meshgrid(log_ec50_C, SLOPES, indexing="ij"))

@@ -154,17 +154,7 @@ def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int)
 def denoise(cells: Expression, control: Expression) -> Expression:
     """Shrink the shift of every condition towards the mean shift of its context.
 
-    Parameters
-    ----------
-    cells
-        Perturbed cells, all with a context that has control cells.
-    control
-        Control cells.
-
-    Returns
-    -------
-    Expression
-        The same cells, each condition moved as a whole; dense, values below 0 may occur.
+    Perturbed cells come back, each condition moved as a whole; dense, values below 0 may occur.
 
     References
     ----------

@@ -90,12 +90,15 @@ def compare(
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
     names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
-    known = {*SIMPLE} if baselines is not False else set()
-    _check(predictions, None if baseline in known else baseline, n_repeats, names)
+    _check(predictions, n_repeats, names)
     skipped: dict[str, str] = {}
+    simple = {*SIMPLE} if baselines is not False else set()
+    if baseline is not None and baseline not in {*predictions, *simple}:
+        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     if baselines is not False:
         predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
-        _check(predictions, baseline, n_repeats, names)
+    if baseline is not None and baseline not in predictions:
+        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     if of_panel:
         table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
         table.attrs["skipped"] = skipped
@@ -165,12 +168,7 @@ def with_baselines(
     return {**predictions, **found}, skipped
 
 
-def _check(
-    predictions: Mapping[str, ad.AnnData],
-    baseline: str | None,
-    n_repeats: int,
-    names: Sequence[str],
-) -> None:
+def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequence[str]) -> None:
     if not isinstance(predictions, Mapping):
         raise InputError(
             "predictions must hold predictions by the name of their method, as "
@@ -181,8 +179,6 @@ def _check(
             f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "
             "the row of the split halves."
         )
-    if baseline is not None and baseline not in predictions:
-        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     if n_repeats < 1 or not names:
         raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
 
@@ -192,20 +188,15 @@ def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.Dat
     wide = pd.DataFrame(index=pd.Index(list(tables), name="method"), columns=list(names))
     n_conditions = {}
     for name in names:
-        values = _values(tables, name).dropna(axis=0)
+        columns = {
+            method: table[table["metric"] == name].set_index(["perturbation", "context"])["value"]
+            for method, table in tables.items()
+        }
+        values = pd.DataFrame(columns).dropna(axis=0)
         wide[name] = values.mean(axis=0).reindex(wide.index).astype(np.float64)
         n_conditions[name] = len(values)
     wide.attrs["n_conditions"] = n_conditions
     return wide
-
-
-def _values(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
-    """One measure: conditions in rows, methods in columns."""
-    columns = {
-        method: table[table["metric"] == name].set_index(["perturbation", "context"])["value"]
-        for method, table in tables.items()
-    }
-    return pd.DataFrame(columns)
 
 
 def _warn_left_out(tables: Mapping[str, pd.DataFrame]) -> None:

@@ -155,7 +155,17 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
     if adata.isbacked:
         adata = adata.to_memory()
     matrix = adata.layers.get(COUNTS_LAYER, adata.X)
-    _check_finite(matrix, f"predicted.{where}")
+    if matrix is None:
+        raise InputError(
+            f"predicted.{where} is empty; store log expression in it, or counts in a layer."
+        )
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    n_holes = int((~np.isfinite(values)).sum())
+    if n_holes:
+        raise InputError(
+            f"predicted.{where} has {n_holes} values that are NaN or infinite; a prediction "
+            "with holes is not scored, so find out where they come from."
+        )
     if COUNTS_LAYER in adata.layers:
         key = SIZE_FACTOR if SIZE_FACTOR in adata.obs else fields.size_factor_key
         if key is not None and key not in adata.obs:
@@ -168,7 +178,7 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         )
         cells = Cells.from_anndata(adata, layout)
         return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
-    _check_log(matrix, largest_log)
+    _check_log(values, largest_log)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)
@@ -266,20 +276,7 @@ def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:
         )
 
 
-def _check_finite(matrix: Any, where: str) -> None:
-    if matrix is None:
-        raise InputError(f"{where} is empty; store log expression in it, or counts in a layer.")
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise InputError(
-            f"{where} has {int((~finite).sum())} values that are NaN or infinite; a prediction "
-            "with holes is not scored, so find out where they come from."
-        )
-
-
-def _check_log(matrix: Any, largest_log: float) -> None:
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+def _check_log(values: np.ndarray, largest_log: float) -> None:
     top = float(values.max()) if values.size else 0.0
     # Shifting a measured cell by an effect may exceed what was measured, but not by a factor.
     limit = 1.5 * max(largest_log, 1.0)

@@ -139,21 +139,10 @@ class Canvas:
         return cls(name, **options)
 
     def panels(self, n: int, *, size: tuple[float, float], columns: int = 4) -> list[Axes]:
-        """Begin a figure with n panels, or take the user's axes.
+        """Begin a figure with n panels, so many side by side at most, or take the user's axes.
 
-        Parameters
-        ----------
-        n
-            Number of panels.
-        size
-            Width and height of a panel in inches.
-        columns
-            Most panels side by side.
-
-        Raises
-        ------
-        InputError
-            If the number of the user's axes is not the number of panels.
+        `size` is the width and height of a panel in inches. InputError if the number of the user's
+        axes is not the number of panels.
         """
         if self.ax is not None:
             ax = self.ax
@@ -182,14 +171,8 @@ class Canvas:
     ) -> list[Any]:
         """Colours of what is drawn, one for each name; the default ones repeat where they are few.
 
-        `others` are names that other panels draw.
-
-        Raises
-        ------
-        InputError
-            If the user gave fewer colours than there are names.
-        UnknownNameError
-            If the user gave a colour to a name that is not drawn.
+        `others` are names that other panels draw. InputError if the user gave fewer colours than
+        there are names, UnknownNameError if to a name that is not drawn.
         """
         palette = self.palette
         usual = [default[i % len(default)] for i in range(len(names))]
@@ -214,13 +197,7 @@ class Canvas:
         return given[: len(names)]
 
     def colormap(self, default: str) -> Colormap:
-        """Colours of numbers: the user's colour map, or one through the user's colours.
-
-        Raises
-        ------
-        InputError
-            If the user's colours have names.
-        """
+        """The user's colour map, or one through the colours; InputError if these have names."""
         palette = self.palette
         if palette is None or isinstance(palette, Colormap):
             return palette if palette is not None else mpl.colormaps[default]
@@ -233,22 +210,9 @@ class Canvas:
         return LinearSegmentedColormap.from_list("palette", given * 2 if len(given) == 1 else given)
 
     def finish(self, drawn: Any) -> Any:
-        """Save and show the figure as the options say.
+        """Save and show the figure of axes as the options say; FileError if it cannot be written.
 
-        Parameters
-        ----------
-        drawn
-            Its axes, or a list of them.
-
-        Returns
-        -------
-        matplotlib.axes.Axes, list of them, or matplotlib.figure.Figure
-            The axes as they came, or their figure.
-
-        Raises
-        ------
-        FileError
-            If the file cannot be written.
+        The axes are returned as they came, or their figure.
         """
         first = drawn if isinstance(drawn, Axes) else drawn[0]
         whole = first.get_figure(root=True)
@@ -300,12 +264,7 @@ def color_bar(ax: Axes, drawn: Any, label: str, **place: Any) -> None:
 def _read_palette(palette: object) -> Any:
     """A colour map, a mapping to colours, or a list of colours.
 
-    Raises
-    ------
-    InputError
-        If one is no colour.
-    UnknownNameError
-        If there is no colour map of that name.
+    InputError if one is no colour, UnknownNameError if there is no colour map of that name.
     """
     if isinstance(palette, Cycler):
         palette = list(palette.by_key().get("color", []))

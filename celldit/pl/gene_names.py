@@ -41,22 +41,11 @@ class GeneNames:
 
     @classmethod
     def of(cls, table: pd.DataFrame, gene_symbols: GeneSymbols | None) -> GeneNames:
-        """Read the symbols of genes.
+        """Read the symbols of genes from ``adata.var``, or another table with genes as its index.
 
-        Parameters
-        ----------
-        table
-            ``adata.var``, or another table with genes as its index.
-        gene_symbols
-            Name of a column of it, or symbols by gene; None for a column of symbols where the genes
-            are Ensembl ids.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such column.
-        InputError
-            If `gene_symbols` is something else.
+        `gene_symbols` is the name of a column of it, or symbols by gene; None for a column of
+        symbols where the genes are Ensembl ids. UnknownNameError if there is no such column,
+        InputError if it is something else.
         """
         genes = [str(gene) for gene in table.index]
         if gene_symbols is None:

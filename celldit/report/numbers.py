@@ -23,10 +23,9 @@ from celldit.evaluation.expression import (
     seen_in_training,
     truth_fields,
 )
-from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
-from celldit.evaluation.uncertainty import detectable
+from celldit.evaluation.uncertainty import detectable, intervals
 
 NO_CHANGE = "no change"
 #: These get intervals and stand in the table of conditions.
@@ -220,12 +219,8 @@ def judge(
     """Compare a method with the best of the others, measure by measure.
 
     `values` holds for each method the value of each measure; a row named ``"ceiling"`` is no
-    method. There is a verdict for each measure with a value and something to compare it with.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such method.
+    method. There is a verdict for each measure with a value and something to compare it with;
+    UnknownNameError if there is no such method.
     """
     if ours not in values:
         raise UnknownNameError.among("method", ours, values)

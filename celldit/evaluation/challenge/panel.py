@@ -126,12 +126,7 @@ def read_panels(
 ) -> tuple[dict[str, Panel], dict[str, str]]:
     """Read the counts of every context that has `least` perturbations.
 
-    Returns
-    -------
-    panels
-        By context.
-    left_out
-        Reason of each condition that is not scored.
+    Panels come by context; beside them the reason of each condition that is not scored.
 
     Raises
     ------
