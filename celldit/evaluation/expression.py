@@ -238,6 +238,12 @@ def seen_in_training(adata: ad.AnnData, fields: Fields) -> list[str]:
     return [condition_name(*pair) for pair in treated]
 
 
+def some_of(names: Sequence[str], most: int) -> str:
+    """Names in a sentence, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def condition_name(perturbation: str, context: str) -> str:
     """A condition as people read it."""
     return f"{perturbation} in {context}" if context else perturbation
@@ -245,10 +251,9 @@ def condition_name(perturbation: str, context: str) -> str:
 
 def seen_note(names: Sequence[str]) -> str:
     """What a score of conditions that were in training is worth."""
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
-        f"In training: {shown}. Unless the cells that judge were held out, these scores say how "
-        "well they were fitted, not how well they are predicted."
+        f"In training: {some_of(names, 3)}. Unless the cells that judge were held out, these "
+        "scores say how well they were fitted, not how well they are predicted."
     )
 
 

@@ -50,10 +50,6 @@ def calibration(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError

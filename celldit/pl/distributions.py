@@ -55,11 +55,6 @@ def distributions(
     **options
         See :mod:`celldit.pl`; one axes for each gene.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one gene.
-
     Raises
     ------
     InputError

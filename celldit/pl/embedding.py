@@ -64,10 +64,6 @@ def embedding(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError

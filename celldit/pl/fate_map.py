@@ -30,10 +30,6 @@ def fate_map(fates: pd.DataFrame, **options: Unpack[FigureOptions]) -> Axes:
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError

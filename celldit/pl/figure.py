@@ -63,7 +63,8 @@ def figure(draw: Draw) -> Draw:
     """Show the options of every figure in the signature and docstring of a function that draws.
 
     The function takes them as ``**options`` and begins with ``Canvas.of("name", options)``. Its
-    docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are."
+    docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are." What it returns is
+    said after them, unless its docstring says it.
     """
     signature = inspect.signature(draw)
     kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -72,15 +73,26 @@ def figure(draw: Draw) -> Draw:
     draw.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
     draw.__annotations__.pop("options", None)
     draw.__annotations__.update(FigureOptions.__annotations__)
-    draw.__doc__ = re.sub(
-        r"^\*\*options\n((?:    .*\n?)*)", _described, inspect.cleandoc(draw.__doc__ or ""),
-        flags=re.MULTILINE,
-    )  # fmt: skip
+    text = inspect.cleandoc(draw.__doc__ or "")
+    found = re.search(r"^\*\*options\n((?:    .*\n?)*)", text, flags=re.MULTILINE)
+    if found is not None:
+        own = " ".join(found[1].split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
+        returned = "" if "\nReturns\n" in text else _returned(bool(own))
+        text = text[: found.start()] + _described(own) + returned + text[found.end() :]
+    draw.__doc__ = text
     return draw
 
 
-def _described(found: re.Match[str]) -> str:
-    own = " ".join(found.group(1).split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
+def _returned(many: bool) -> str:
+    kind, whose = ("matplotlib.axes.Axes or list of them", "their") if many else (
+        "matplotlib.axes.Axes", "its"
+    )  # fmt: skip
+    single = "A single one where there is one panel. " if many else ""
+    figure = f"With ``return_fig`` {whose} matplotlib.figure.Figure."
+    return f"\nReturns\n-------\n{kind}\n    {single}{figure}\n"
+
+
+def _described(own: str) -> str:
     axes = f"{_ABOUT['ax']} {own[:1].upper()}{own[1:]}." if own else _ABOUT["ax"]
     texts = {**_ABOUT, "ax": axes}
     return "".join(f"{name}\n    {text}\n" for name, text in texts.items())

@@ -64,11 +64,6 @@ def interactions(
     **options
         See :mod:`celldit.pl`; one axes for each pair that is named, and one for totals.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for the totals alone.
-
     Raises
     ------
     InputError

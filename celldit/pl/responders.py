@@ -47,11 +47,6 @@ def responders(
     **options
         See :mod:`celldit.pl`; one axes for each perturbation that is named, and one for shares.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for the shares alone.
-
     Raises
     ------
     InputError

@@ -45,11 +45,6 @@ def scores(
     **options
         See :mod:`celldit.pl`; one axes for each metric.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one metric.
-
     Raises
     ------
     UnknownNameError

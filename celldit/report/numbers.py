@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import anndata as ad
@@ -121,8 +121,8 @@ class Numbers:
             "name": self.name,
             "summary": _records(self.summary.reset_index()),
             "equal_cells": _records(self.equal.reset_index()),
-            "scores": {k: _number(v) for k, v in self.scores.items()},
-            "closed": {k: _closed(v) for k, v in self.closed.items()},
+            "scores": _numbers(self.scores),
+            "closed": {k: _numbers(asdict(v)) for k, v in self.closed.items()},
             "worse_than_no_change": self.worse,
             "detectable": _records(self.effects),
             "not_scored": self.not_scored,
@@ -260,16 +260,6 @@ def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
     return [condition_name(*key) for key in found if key in keys]
 
 
-def _closed(found: Progress) -> dict[str, Any]:
-    return {
-        "share": _number(found.share),
-        "low": _number(found.low),
-        "high": _number(found.high),
-        "n_perturbations": found.n_perturbations,
-        "metrics": list(found.metrics),
-    }
-
-
 def _among(cells: Expression, requested: Mapping[tuple[str, str], Any]) -> Expression:
     kept = [rows for key, rows in cells.conditions().items() if key in requested]
     return cells.take(np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64))
@@ -321,7 +311,11 @@ def _made_by(predicted: ad.AnnData) -> dict[str, str]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): _number(v) for k, v in row.items()} for row in table.to_dict("records")]
+    return [_numbers(row) for row in table.to_dict("records")]
+
+
+def _numbers(named: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(k): _number(v) for k, v in named.items()}
 
 
 def _number(value: Any) -> Any:

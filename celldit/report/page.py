@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.evaluation.catalogue import CEILING, METRICS
-from celldit.evaluation.expression import condition_name, seen_note
+from celldit.evaluation.expression import condition_name, seen_note, some_of
 from celldit.report.numbers import MAIN, Numbers
 from celldit.report.pictures import Picture
 
@@ -76,10 +76,8 @@ def verdict(numbers: Numbers) -> str:
         best = max(others, key=lambda m: others[m])
         than = "ahead of" if own.share > others[best] else "behind"
         said += f", {than} the best of the others, {best} ({_percent(others[best])})"
-    n = len(numbers.worse)
-    if n:
-        shown = ", ".join(numbers.worse[:3]) + (f" and {n - 3} more" if n > 3 else "")
-        said += f"; worse than no change for {shown}"
+    if numbers.worse:
+        said += f"; worse than no change for {some_of(numbers.worse, 3)}"
     return f"{said}."
 
 
@@ -215,8 +213,7 @@ def _left_out(numbers: Numbers) -> str:
     if items:
         blocks += ["<h2>Not scored</h2>", "<ul>", *(f"<li>{i}</li>" for i in items), "</ul>"]
     if numbers.not_predicted:
-        names = [escape(name) for name in numbers.not_predicted]
-        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        shown = escape(some_of(numbers.not_predicted, 20))
         blocks.append(f"<p class='soft'>Measured but not predicted: {shown}.</p>")
     return "\n".join(blocks)
 

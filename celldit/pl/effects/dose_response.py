@@ -53,11 +53,6 @@ def dose_response(
     **options
         See :mod:`celldit.pl`; one axes for each perturbation, with `curves` for each context, too.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
     Raises
     ------
     InputError

@@ -48,11 +48,6 @@ def effect(
     **options
         See :mod:`celldit.pl`; one axes for each perturbation.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
     Raises
     ------
     InputError

@@ -52,11 +52,6 @@ def trajectory(
     **options
         See :mod:`celldit.pl`; of effects one axes for each perturbation.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A list for the effects of several perturbations.
-
     Raises
     ------
     InputError

@@ -53,11 +53,6 @@ def volcano(
     **options
         See :mod:`celldit.pl`; one axes for each perturbation.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
     Raises
     ------
     InputError

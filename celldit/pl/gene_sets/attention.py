@@ -47,10 +47,6 @@ def attention(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError
@@ -114,10 +110,6 @@ def attention_network(
         Most lines to draw.
     **options
         See :mod:`celldit.pl`.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
 
     Raises
     ------

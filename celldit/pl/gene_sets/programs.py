@@ -42,10 +42,6 @@ def programs(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError
