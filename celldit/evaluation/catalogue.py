@@ -140,14 +140,8 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
     """Expand what a user asks for into names of measures.
 
     None and ``"default"`` stand for the default table with the numbers of cells, ``"all"`` for
-    everything; else names, in the order wanted.
-
-    Raises
-    ------
-    UnknownNameError
-        If a measure does not exist.
-    InputError
-        If no name is given.
+    everything; else names, in the order wanted. UnknownNameError if a measure does not exist;
+    InputError if no name is given.
     """
     if names is None or names == "default":
         return (*COUNTS, *DEFAULT)

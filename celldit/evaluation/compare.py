@@ -137,12 +137,8 @@ def with_baselines(
 
     They learn from the other conditions of `train`, or where it is True of `control`; where there
     are none, from cells of the same conditions that `truth` does not hold. Those that know nothing
-    of what is asked are in the second dictionary, with the reason.
-
-    Raises
-    ------
-    InputError
-        If names collide, or nothing is left to learn from.
+    of what is asked are in the second dictionary, with the reason. InputError if names collide, or
+    nothing is left to learn from.
     """
     taken = sorted({*predictions} & {*SIMPLE})
     if taken:

@@ -99,11 +99,7 @@ def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields
     """What the columns of measured cells mean: as they were set up, or else as their controls were.
 
     Cells of held-out conditions alone have no controls, without which nothing can be set up.
-
-    Raises
-    ------
-    InputError
-        If neither was set up, or without a column of perturbations.
+    InputError if neither was set up, or without a column of perturbations.
     """
     sides = [truth] if control is None else [truth, control]
     fields = Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
@@ -121,14 +117,8 @@ def read_measured(
     """Read measured cells: raw counts, divided by their size factors.
 
     `name` is for messages, ``"truth"`` or ``"control"``; without `counts_layer` the layer is what
-    the cells' own setup, then `fields` say.
-
-    Raises
-    ------
-    InputError
-        If the counts or columns cannot be used.
-    UnknownNameError
-        If a column or layer does not exist.
+    the cells' own setup, then `fields` say. InputError if the counts or columns cannot be used;
+    UnknownNameError if a column or layer does not exist.
     """
     _check_columns(adata, fields, name)
     fields = replace(fields, counts_layer=query_fields(adata, fields, counts_layer).counts_layer)
@@ -140,14 +130,9 @@ def read_measured(
 def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Expression:
     """Read predicted cells: sampled counts when there are any, else log expression in ``X``.
 
-    By the largest log expression measured ``X`` is judged to be log expression at all.
-
-    Raises
-    ------
-    InputError
-        If values are missing or infinite, or ``X`` is not log expression.
-    UnknownNameError
-        If a column does not exist.
+    By the largest log expression measured ``X`` is judged to be log expression at all. InputError
+    if values are missing or infinite, or ``X`` is not log expression; UnknownNameError if a column
+    does not exist.
     """
     _check_columns(adata, fields, "predicted")
     where = f"layers[{COUNTS_LAYER!r}]" if COUNTS_LAYER in adata.layers else "X"

@@ -78,12 +78,7 @@ class GeneNames:
     def genes(self, chosen: Sequence[str] | str, where: str) -> list[str]:
         """Genes that a user chose, by their names or symbols.
 
-        Raises
-        ------
-        InputError
-            If none is chosen.
-        UnknownNameError
-            If one is not known.
+        InputError if none is chosen; UnknownNameError if one is not known.
         """
         requested = text_list(chosen, "genes")
         if not requested:

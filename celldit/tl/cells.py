@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 def trained_parts(model: CellDiT) -> Trained:
     """Return the trained parts of a model.
 
-    Raises
-    ------
-    InputError
-        If `model` is something else, most often because the arguments were exchanged.
-    NotTrainedError
-        If it was not trained.
+    InputError if `model` is something else, most often because the arguments were exchanged;
+    NotTrainedError if it was not trained.
     """
     from celldit.model import CellDiT
 
@@ -42,12 +38,8 @@ def trained_parts(model: CellDiT) -> Trained:
 def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
     """Read measured or predicted cells with the model's genes in the model's order.
 
-    Raises
-    ------
-    InputError
-        If genes are missing, or counts or columns cannot be used.
-    UnknownNameError
-        If a column or layer does not exist.
+    InputError if genes are missing, or counts or columns cannot be used; UnknownNameError if a
+    column or layer does not exist.
     """
     return Cells.from_anndata(adata, query_fields(adata, trained.fields), genes=trained.genes)
 
@@ -55,12 +47,8 @@ def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
 def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
     """Read perturbed and control cells, and what their columns mean, for tools without a model.
 
-    Raises
-    ------
-    InputError
-        If `adata` was not set up with perturbations, or counts or columns cannot be used.
-    UnknownNameError
-        If a column or layer does not exist.
+    InputError if `adata` was not set up with perturbations, or counts or columns cannot be used;
+    UnknownNameError if a column or layer does not exist.
     """
     fields = Fields.from_anndata(adata)
     if fields.perturbation_key is None:
@@ -74,10 +62,7 @@ def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
 def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
     """The AnnData to write to: a copy in memory, or `adata` itself.
 
-    Raises
-    ------
-    InputError
-        If `adata` is no AnnData, or is backed by a file and no copy is asked for.
+    InputError if `adata` is no AnnData, or is backed by a file and no copy is asked for.
     """
     check_anndata(adata, "adata")
     if copy:

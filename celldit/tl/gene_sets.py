@@ -278,13 +278,7 @@ def token_activity(
 
 
 def controls_of(cells: Cells, control: str, max_cells: int, seed: int) -> Cells:
-    """The control cells, at most so many of a context.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
+    """The control cells, at most so many of a context. InputError if there are none."""
     if not cells.is_control.any():
         raise InputError(
             f"No cell of adata is labelled {control!r}; predictions start from control cells."

@@ -126,15 +126,9 @@ def read_panels(
 ) -> tuple[dict[str, Panel], dict[str, str]]:
     """Read the counts of every context that has `least` perturbations.
 
-    Panels come by context; beside them the reason of each condition that is not scored.
-
-    Raises
-    ------
-    InputError
-        If counts are missing or not counts, a context has no control cells, or no context has
-        enough perturbations.
-    UnknownNameError
-        If a column or a perturbation is not known.
+    Panels come by context; beside them the reason of each condition that is not scored. InputError
+    if counts are missing or not counts, a context has no control cells, or no context has enough
+    perturbations; UnknownNameError if a column or a perturbation is not known.
     """
     for adata, name in ((predicted, "predicted"), (truth, "truth")):
         check_anndata(adata, name)

@@ -170,12 +170,8 @@ def chosen_genes(
 ) -> list[str] | None:
     """The genes asked for, as a list; None stays None, for those of the largest changes.
 
-    Raises
-    ------
-    InputError
-        If there are more than colours can tell apart.
-    UnknownNameError
-        If a gene is not among the known ones.
+    InputError if there are more than colours can tell apart; UnknownNameError if a gene is not
+    among the known ones.
     """
     if not 1 <= n_genes <= len(CYCLE):
         raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")

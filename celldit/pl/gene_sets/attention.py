@@ -219,12 +219,8 @@ def wide_attention(
 ) -> tuple[pd.DataFrame, str]:
     """Attention, or its difference, of the strongest tokens: tokens x readers, and what of.
 
-    Raises
-    ------
-    InputError
-        If the table was made by something else, or holds no difference.
-    UnknownNameError
-        If the perturbation is not in it.
+    InputError if the table was made by something else, or holds no difference; UnknownNameError if
+    the perturbation is not in it.
     """
     if not isinstance(table, pd.DataFrame) or not set(COLUMNS) <= set(table.columns):
         raise InputError("table must be what cd.tl.attention returns.")
