@@ -112,6 +112,19 @@ def test_a_single_gene_has_no_plane(tiny_screen: ad.AnnData, predicted: ad.AnnDa
         cd.pl.embedding(tiny_screen[:, :1].copy(), predicted[:, :1].copy(), perturbation="A")
 
 
+def test_genes_in_another_order_are_matched(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
+    as_it_is, turned = predicted, predicted[:, ::-1].copy()
+    points = [cd.pl.effect(tiny_screen, as_it_is, "A").collections[0].get_offsets()]
+    with pytest.warns(UserWarning, match="another order.*matched by name"):
+        points.append(cd.pl.effect(tiny_screen, turned, "A").collections[0].get_offsets())
+    plt.close("all")
+    assert (points[0] == points[1]).all()
+    more = predicted.copy()[:, [*range(predicted.n_vars), 0]].copy()
+    more.var_names = [*predicted.var_names, "new"]
+    with pytest.raises(InputError, match="has 1 more genes"):
+        cd.pl.effect(tiny_screen, more, "A")
+
+
 def test_what_was_not_measured(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
     label = tiny_screen.obs["perturbation"].astype(str)
     others = tiny_screen[~label.isin(["A", "A+B"])].copy()
