@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import anndata as ad
 import numpy as np
@@ -92,13 +92,10 @@ def compare(
     names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
     _check(predictions, n_repeats, names)
     skipped: dict[str, str] = {}
-    simple = {*SIMPLE} if baselines is not False else set()
-    if baseline is not None and baseline not in {*predictions, *simple}:
-        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     if baselines is not False:
+        _check_baseline(baseline, {*predictions, *SIMPLE})
         predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
-    if baseline is not None and baseline not in predictions:
-        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
+    _check_baseline(baseline, predictions)
     if of_panel:
         table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
         table.attrs["skipped"] = skipped
@@ -162,6 +159,11 @@ def with_baselines(
         prepared, base, requested, truth=set(truth.obs_names.astype(str)), seed=seed
     )
     return {**predictions, **found}, skipped
+
+
+def _check_baseline(baseline: str | None, known: Collection[str]) -> None:
+    if baseline is not None and baseline not in known:
+        raise UnknownNameError.among("baseline among the predictions", baseline, known)
 
 
 def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequence[str]) -> None:
