@@ -93,7 +93,7 @@ def compare(
     _check(predictions, n_repeats, names)
     skipped: dict[str, str] = {}
     if baselines is not False:
-        _check_baseline(baseline, {*predictions, *SIMPLE})
+        _check_baseline(baseline, [*predictions, *SIMPLE])
         predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
     _check_baseline(baseline, predictions)
     if of_panel:

@@ -109,14 +109,10 @@ def compare_panels(
 
     Raises
     ------
-    UnknownNameError
-        If the baseline is not among the predictions.
     InputError
         As :func:`read_panels`, if no context has perturbations that all methods predicted, or if no
         measure can tell a replicate from the baseline.
     """
-    if baseline is not None and baseline not in predictions:
-        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     # The mean response needs two perturbations in a context.
     least = 2 if baseline is None else 1
     read = {m: read_panels(x, truth, control, least=least)[0] for m, x in predictions.items()}
