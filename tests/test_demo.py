@@ -11,7 +11,7 @@ from rich.console import Console
 
 from celldit.cli.demo import EQUAL, FILES, METRICS, run_demo
 from celldit.errors import FileError
-from celldit.evaluation.compare import CEILING
+from celldit.evaluation.catalogue import CEILING
 
 HELD_OUT = (("A", "d3"), ("B", "d3"))
 

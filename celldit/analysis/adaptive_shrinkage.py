@@ -42,14 +42,7 @@ def shrink(estimate_G: np.ndarray, error_G: np.ndarray) -> Shrunken:
     scale_K = np.concatenate([[0.0], np.geomspace(least, largest, n_scales)])
     variance_GK = error_G[:, None] ** 2 + scale_K**2
     log_GK = -0.5 * (estimate_G[:, None] ** 2 / variance_GK + np.log(variance_GK))
-    likelihood_GK = np.exp(log_GK - log_GK.max(axis=1, keepdims=True))
-    share_K = np.full(len(scale_K), 1 / len(scale_K))
-    penalty_K = np.where(scale_K == 0, NULL_PENALTY - 1, 0.0)
-    for _ in range(ROUNDS):
-        of_GK = likelihood_GK * share_K
-        share_K = (of_GK / of_GK.sum(axis=1, keepdims=True)).sum(axis=0) + penalty_K
-        share_K /= share_K.sum()
-    of_GK = likelihood_GK * share_K
+    of_GK = np.exp(log_GK - log_GK.max(axis=1, keepdims=True)) * fit_shares(log_GK, scale_K)
     of_GK /= of_GK.sum(axis=1, keepdims=True)
     mean_GK = estimate_G[:, None] * scale_K**2 / variance_GK
     sd_GK = error_G[:, None] * scale_K / np.sqrt(variance_GK)
@@ -59,3 +52,18 @@ def shrink(estimate_G: np.ndarray, error_G: np.ndarray) -> Shrunken:
     side_GK[:, 0] = 0.0
     lfsr_G = 1 - (of_GK * side_GK).sum(axis=1)
     return Shrunken(mean_G, np.sqrt(np.maximum(second_G - mean_G**2, 0)), lfsr_G)
+
+
+def fit_shares(log_GK: np.ndarray, scale_K: np.ndarray, rounds: int = ROUNDS) -> np.ndarray:
+    """Share of each of K components among G estimates, by their log likelihoods, shape (K,).
+
+    The component of scale 0 has a prior that holds its share high.
+    """
+    likelihood_GK = np.exp(log_GK - log_GK.max(axis=1, keepdims=True))
+    share_K = np.full(len(scale_K), 1 / len(scale_K))
+    penalty_K = np.where(scale_K == 0, NULL_PENALTY - 1, 0.0)
+    for _ in range(rounds):
+        of_GK = likelihood_GK * share_K
+        share_K = (of_GK / of_GK.sum(axis=1, keepdims=True)).sum(axis=0) + penalty_K
+        share_K /= share_K.sum()
+    return share_K

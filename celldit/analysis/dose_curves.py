@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
-from celldit.analysis.adaptive_shrinkage import NULL_PENALTY
+from celldit.analysis.adaptive_shrinkage import fit_shares
 
 N_EC50, SLOPES = 61, np.geomspace(0.5, 4.0, 7)
 #: Standard deviations of e, the first for genes that do not respond.
@@ -65,18 +65,10 @@ def fit_curves(
     control_variance_G: np.ndarray,
     rng: np.random.Generator,
 ) -> DoseCurves:
-    """Fit a curve to each gene.
+    """Fit a curve to each gene, from log fold changes at D doses above 0, increasing.
 
-    Parameters
-    ----------
-    dose_D
-        Doses above 0, increasing.
-    change_DG, variance_DG
-        Log fold changes from the controls, and sampling variances of the treated cells.
-    control_variance_G
-        Those of the controls.
-    rng
-        Of the draws that bands are made of.
+    Sampling variances are those of the treated cells and of the controls; `rng` draws what bands
+    are made of.
     """
     log_ec50_C = np.linspace(np.log(dose_D[0] / 10), np.log(dose_D[-1] * 10), N_EC50)
     log_ec50_R, slope_R = (each.ravel() for each in np.meshgrid(log_ec50_C, SLOPES, indexing="ij"))
@@ -84,7 +76,7 @@ def fit_curves(
     squares_GR, products_GR = _moments(shape_RD, change_DG, variance_DG, control_variance_G)
     evidence_GK = np.stack([_evidence(squares_GR, products_GR, size) for size in SIZES], axis=-1)
     log_GK = logsumexp(evidence_GK, axis=1) - np.log(len(shape_RD))
-    share_K = _shares(log_GK)
+    share_K = fit_shares(log_GK, SIZES, ROUNDS)
     n_genes = change_DG.shape[1]
     found: list[tuple[np.ndarray, ...]] = []
     for start in range(0, n_genes, BLOCK):
@@ -122,18 +114,6 @@ def _evidence(squares: np.ndarray, products: np.ndarray, size: float) -> np.ndar
     grown = 1 + size**2 * squares
     result: np.ndarray = 0.5 * (size**2 * products**2 / grown - np.log(grown))
     return result
-
-
-def _shares(log_GK: np.ndarray) -> np.ndarray:
-    """Share of each size among genes, with a penalty that holds that of none high."""
-    likelihood_GK = np.exp(log_GK - log_GK.max(axis=1, keepdims=True))
-    share_K = np.full(len(SIZES), 1 / len(SIZES))
-    penalty_K = np.where(SIZES == 0, NULL_PENALTY - 1, 0.0)
-    for _ in range(ROUNDS):
-        of_GK = likelihood_GK * share_K
-        share_K = (of_GK / of_GK.sum(axis=1, keepdims=True)).sum(axis=0) + penalty_K
-        share_K /= share_K.sum()
-    return share_K
 
 
 def _posterior(

@@ -108,19 +108,7 @@ class PairFit:
 def fit_pairs(
     cells: Cells, condition_N: np.ndarray, pairs: Sequence[Group], rng: np.random.Generator
 ) -> list[PairFit]:
-    """Compare pairs with their parts.
-
-    Parameters
-    ----------
-    cells
-        N cells.
-    condition_N
-        Condition of each.
-    pairs
-        Of each pair the conditions of the controls, the first, the second and both.
-    rng
-        Deals cells into folds, and folds into halves.
-    """
+    """Compare pairs of conditions of N cells with their parts; `rng` deals cells into folds."""
     wanted = np.unique(np.array(pairs))
     rates = mean_rates(cells, condition_N, wanted.tolist())
     sums_CKG, n_CK = _fold_sums(cells, condition_N, wanted, rng)

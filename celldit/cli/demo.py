@@ -22,13 +22,12 @@ from celldit.data import check_no_leak, setup_anndata, split
 from celldit.data.fields import Fields
 from celldit.errors import FileError
 from celldit.evaluation.baselines import predict_baseline
-from celldit.evaluation.compare import CEILING
+from celldit.evaluation.catalogue import CEILING
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
 from celldit.progress import quietly
-from celldit.report.numbers import NO_CHANGE
+from celldit.report.numbers import LABELS, NO_CHANGE, Verdict, judge
 from celldit.report.report import report
-from celldit.report.verdict import LABELS, Verdict, judge
 
 __all__ = ["FILES", "DemoResult", "run_demo"]
 

@@ -8,9 +8,8 @@ from celldit.evaluation.ceiling import ceiling, score
 from celldit.evaluation.compare import compare
 from celldit.evaluation.dynamic_range import dynamic_range
 from celldit.evaluation.evaluate import evaluate
-from celldit.evaluation.intervals import intervals
 from celldit.evaluation.resampling import headroom, paired
-from celldit.evaluation.uncertainty import detectable
+from celldit.evaluation.uncertainty import detectable, intervals
 
 __all__ = [
     "DEFAULT",

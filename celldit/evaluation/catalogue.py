@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import metrics as m
 from celldit.evaluation.condition import Condition
@@ -72,20 +74,24 @@ FUNCTIONS: dict[str, Callable[[Condition], float]] = {
     "classifier_auc": lambda c: m.classifier_auc(c.predicted_NG, c.true_MG, seed=c.seed),
 }
 
-#: Measures of all conditions of a context together, and the distance each ranks by.
-DISCRIMINATION: dict[str, Literal["cosine", "l1"]] = {
-    "discrimination": "cosine",
-    "discrimination_l1": "l1",
+#: Measures of all conditions of a context together, from predicted and true shifts and the
+#: positions of the genes that any of them acts on.
+OF_PANELS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "pearson_centroid": lambda u, v, targets: m.centroid_correlations(u, v),
+    "discrimination": lambda u, v, targets: m.discrimination_scores(u, v, left_out=targets),
+    "discrimination_l1": lambda u, v, targets: m.discrimination_scores(
+        u, v, metric="l1", left_out=targets
+    ),
 }
-
-#: Measures of all conditions of a context together, from the centroid of their perturbed cells.
-CENTROID = ("pearson_centroid",)
 
 #: Not measures of quality, but what the others rest on.
 COUNTS = ("n_predicted", "n_measured")
 
 #: Called genes, which stand beside measures that rest on them.
 DE_COUNTS = ("n_called_predicted", "n_called_measured")
+
+#: The row of the split halves among methods.
+CEILING = "ceiling"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -134,14 +140,8 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
     """Expand what a user asks for into names of measures.
 
     None and ``"default"`` stand for the default table with the numbers of cells, ``"all"`` for
-    everything; else names, in the order wanted.
-
-    Raises
-    ------
-    UnknownNameError
-        If a measure does not exist.
-    InputError
-        If no name is given.
+    everything; else names, in the order wanted. UnknownNameError if a measure does not exist;
+    InputError if no name is given.
     """
     if names is None or names == "default":
         return (*COUNTS, *DEFAULT)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import METRICS, resolve
-from celldit.evaluation.denoise import denoise
+from celldit.evaluation.catalogue import CEILING, METRICS, resolve
 from celldit.evaluation.evaluate import warn_not_scored
+from celldit.evaluation.expression import Expression
+from celldit.evaluation.metrics.cells import thin
 from celldit.evaluation.task import Task
+from celldit.progress import counted
 
 
 def ceiling(
@@ -67,18 +70,9 @@ def ceiling(
     if n_repeats < 1:
         raise InputError(f"n_repeats must be above 0, but is {n_repeats}.")
     task = Task.prepare(truth, control, seed=seed)
-    tables = []
-    for repeat in range(n_repeats):
-        half, first = task.halved(seed + repeat)
-        assert half.predicted_control is not None
-        if denoised:
-            first = denoise(first, half.predicted_control)
-        # Drawn towards the mean, a half's noise is part of the prediction and no longer known.
-        drawn = None if denoised else dict.fromkeys(first.conditions(), math.inf)
-        tables.append(half.score(first, names, min_cells=min_cells, drawn_from=drawn))
-    table = average_tables(tables)
-    warn_not_scored(table)
-    return table
+    found = score_halves(task, {}, names, n_repeats, min_cells, seed, denoised=denoised)
+    warn_not_scored(found[CEILING])
+    return found[CEILING]
 
 
 def average_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -121,3 +115,75 @@ def score(value: float, baseline: float, replicate: float, metric: str) -> float
         raise UnknownNameError.among("metric", metric, METRICS)
     u, b, r = (METRICS[metric].loss(float(v)) for v in (value, baseline, replicate))
     return (u - b) / (r - b) if r < b else float("nan")
+
+
+def score_halves(
+    task: Task,
+    cells: Mapping[str, Expression],
+    names: Sequence[str],
+    n_repeats: int,
+    min_cells: int,
+    seed: int,
+    *,
+    denoised: bool = False,
+) -> dict[str, pd.DataFrame]:
+    """Score replicate and methods against halves of the truth, averaged over splits.
+
+    With ``denoised`` the replicate is drawn towards the mean effect.
+    """
+    runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
+    for repeat in counted(range(n_repeats), "scoring halves", "repeats"):
+        half, first = task.halved(seed + repeat)
+        sizes = {key: len(rows) for key, rows in first.conditions().items()}
+        for method, predicted in cells.items():
+            thinned = _thin_to(predicted, sizes, seed + repeat)
+            whole = {key: float(len(rows)) for key, rows in predicted.conditions().items()}
+            runs[method].append(half.score(thinned, names, min_cells=min_cells, drawn_from=whole))
+        if denoised and half.predicted_control is not None:
+            first = denoise(first, half.predicted_control)
+        # Drawn towards the mean, a half's noise is part of the prediction and no longer known.
+        whole = {} if denoised else dict.fromkeys(sizes, math.inf)
+        runs[CEILING].append(half.score(first, names, min_cells=min_cells, drawn_from=whole))
+    return {method: average_tables(repeats) for method, repeats in runs.items()}
+
+
+def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:
+    return cells.of_conditions(lambda key, rows: rows[thin(len(rows), sizes.get(key, 0), seed)])
+
+
+def denoise(cells: Expression, control: Expression) -> Expression:
+    """Shrink the shift of every condition towards the mean shift of its context.
+
+    Perturbed cells come back, each condition moved as a whole; dense, values below 0 may occur.
+
+    References
+    ----------
+    Efron & Morris (1973), Stein's estimation rule and its competitors: the weight of a measurement
+    is the share of its squared distance from the mean that is not noise.
+    """
+    bases = {
+        context: control.dense(rows).mean(axis=0, dtype=np.float64)
+        for context, rows in control.by_context().items()
+    }
+    moved_NG = cells.dense(np.arange(cells.n_cells))
+    conditions = cells.conditions()
+    for context in dict.fromkeys(key[1] for key in conditions):
+        if context not in bases:
+            continue
+        keys = [key for key in conditions if key[1] == context]
+        means_PG = np.stack(
+            [moved_NG[conditions[key]].mean(axis=0, dtype=np.float64) for key in keys]
+        )
+        centroid_G = means_PG.mean(axis=0) if len(keys) > 1 else bases[context]
+        for key, mean_G in zip(keys, means_PG, strict=True):
+            rows = conditions[key]
+            away_G = mean_G - centroid_G
+            square = float(away_G @ away_G)
+            noise = (
+                float(moved_NG[rows].var(axis=0, ddof=1, dtype=np.float64).sum()) / len(rows)
+                if len(rows) > 1
+                else square
+            )
+            kept = max(1.0 - noise / square, 0.0) if square > 0 else 0.0
+            moved_NG[rows] += ((kept - 1.0) * away_G).astype(np.float32)
+    return replace(cells, log=moved_NG)

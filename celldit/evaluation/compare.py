@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import anndata as ad
 import numpy as np
@@ -12,16 +11,12 @@ import pandas as pd
 
 from celldit.data.fields import is_set_up, setup_anndata
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.evaluation.baselines.fitted import SIMPLE, predict_all
-from celldit.evaluation.catalogue import COUNTS, resolve
-from celldit.evaluation.ceiling import average_tables, score
-from celldit.evaluation.challenge.methods import compare_panels
-from celldit.evaluation.expression import Expression, conditions_of, match_to, truth_fields
-from celldit.evaluation.metrics.classifiers import thin
+from celldit.evaluation.baselines import SIMPLE, predict_all
+from celldit.evaluation.catalogue import CEILING, COUNTS, resolve
+from celldit.evaluation.ceiling import score, score_halves
+from celldit.evaluation.challenge.scores import compare_panels
+from celldit.evaluation.expression import conditions_of, truth_fields
 from celldit.evaluation.task import Task
-from celldit.progress import counted
-
-CEILING = "ceiling"
 
 
 def compare(
@@ -95,17 +90,16 @@ def compare(
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
     names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
-    known = {*SIMPLE} if baselines is not False else set()
-    _check(predictions, None if baseline in known else baseline, n_repeats, names)
+    _check(predictions, n_repeats, names)
     skipped: dict[str, str] = {}
     if baselines is not False:
+        _check_baseline(baseline, [*predictions, *SIMPLE])
         predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
-        _check(predictions, baseline, n_repeats, names)
+    _check_baseline(baseline, predictions)
     if of_panel:
         table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
         table.attrs["skipped"] = skipped
         return table
-    predictions = {m: match_to(adata, truth, "predicted") for m, adata in predictions.items()}
     task = Task.prepare(truth, control, seed=seed)
     cells = {method: task.read(adata) for method, adata in predictions.items()}
     on_halves = cells if equal_cells or baseline is not None else {}
@@ -140,12 +134,8 @@ def with_baselines(
 
     They learn from the other conditions of `train`, or where it is True of `control`; where there
     are none, from cells of the same conditions that `truth` does not hold. Those that know nothing
-    of what is asked are in the second dictionary, with the reason.
-
-    Raises
-    ------
-    InputError
-        If names collide, or nothing is left to learn from.
+    of what is asked are in the second dictionary, with the reason. InputError if names collide, or
+    nothing is left to learn from.
     """
     taken = sorted({*predictions} & {*SIMPLE})
     if taken:
@@ -171,12 +161,12 @@ def with_baselines(
     return {**predictions, **found}, skipped
 
 
-def _check(
-    predictions: Mapping[str, ad.AnnData],
-    baseline: str | None,
-    n_repeats: int,
-    names: Sequence[str],
-) -> None:
+def _check_baseline(baseline: str | None, known: Collection[str]) -> None:
+    if baseline is not None and baseline not in known:
+        raise UnknownNameError.among("baseline among the predictions", baseline, known)
+
+
+def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequence[str]) -> None:
     if not isinstance(predictions, Mapping):
         raise InputError(
             "predictions must hold predictions by the name of their method, as "
@@ -187,36 +177,8 @@ def _check(
             f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "
             "the row of the split halves."
         )
-    if baseline is not None and baseline not in predictions:
-        raise UnknownNameError.among("baseline among the predictions", baseline, predictions)
     if n_repeats < 1 or not names:
         raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
-
-
-def score_halves(
-    task: Task,
-    cells: Mapping[str, Expression],
-    names: Sequence[str],
-    n_repeats: int,
-    min_cells: int,
-    seed: int,
-) -> dict[str, pd.DataFrame]:
-    """Score replicate and methods against halves of the truth, averaged over splits."""
-    runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
-    for repeat in counted(range(n_repeats), "scoring halves", "repeats"):
-        half, first = task.halved(seed + repeat)
-        sizes = {key: len(rows) for key, rows in first.conditions().items()}
-        for method, predicted in cells.items():
-            thinned = _thin_to(predicted, sizes, seed + repeat)
-            whole = {key: float(len(rows)) for key, rows in predicted.conditions().items()}
-            runs[method].append(half.score(thinned, names, min_cells=min_cells, drawn_from=whole))
-        whole = dict.fromkeys(sizes, math.inf)
-        runs[CEILING].append(half.score(first, names, min_cells=min_cells, drawn_from=whole))
-    return {method: average_tables(repeats) for method, repeats in runs.items()}
-
-
-def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:
-    return cells.of_conditions(lambda key, rows: rows[thin(len(rows), sizes.get(key, 0), seed)])
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
@@ -224,20 +186,15 @@ def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.Dat
     wide = pd.DataFrame(index=pd.Index(list(tables), name="method"), columns=list(names))
     n_conditions = {}
     for name in names:
-        values = _values(tables, name).dropna(axis=0)
+        columns = {
+            method: table[table["metric"] == name].set_index(["perturbation", "context"])["value"]
+            for method, table in tables.items()
+        }
+        values = pd.DataFrame(columns).dropna(axis=0)
         wide[name] = values.mean(axis=0).reindex(wide.index).astype(np.float64)
         n_conditions[name] = len(values)
     wide.attrs["n_conditions"] = n_conditions
     return wide
-
-
-def _values(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
-    """One measure: conditions in rows, methods in columns."""
-    columns = {
-        method: table[table["metric"] == name].set_index(["perturbation", "context"])["value"]
-        for method, table in tables.items()
-    }
-    return pd.DataFrame(columns)
 
 
 def _warn_left_out(tables: Mapping[str, pd.DataFrame]) -> None:

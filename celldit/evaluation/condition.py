@@ -7,12 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from celldit.evaluation.metrics.classifiers import thin
+from celldit.evaluation.metrics.cells import thin
 from celldit.evaluation.metrics.differential import (
     DifferentialExpression,
     differential_expression,
 )
-from celldit.evaluation.metrics.kernel import median_distance
+from celldit.evaluation.metrics.distances import median_distance
 from celldit.evaluation.metrics.shift import largest
 from celldit.evaluation.representation import PrincipalComponents
 

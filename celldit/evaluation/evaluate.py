@@ -13,7 +13,6 @@ from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.catalogue import resolve
 from celldit.evaluation.challenge import COMPOSITE, check_engine, read_panels, score_panels
 from celldit.evaluation.challenge.scores import Engine
-from celldit.evaluation.expression import match_to
 from celldit.evaluation.task import Task
 
 
@@ -98,7 +97,6 @@ def evaluate(
     if preset is not None:
         return _score_preset(predicted, truth, control, metrics, preset, engine, seed)
     names = resolve(metrics)
-    predicted = match_to(predicted, truth, "predicted")
     task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
     table = task.score(task.read(predicted), names, min_cells=min_cells)
     warn_not_scored(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
 from celldit.data.labels.columns import read_labels
 from celldit.data.query import query_fields
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, UnknownNameError, examples, outside
 
 Key = tuple[str, str]
 COUNTS_LAYER = "counts"
@@ -79,16 +79,28 @@ class Expression:
         kept = [pick(key, rows) for key, rows in self.conditions().items()]
         return self.take(np.sort(np.concatenate(kept)))
 
+    def halves(self, seed: int = 0) -> tuple[Expression, Expression]:
+        """Split the cells of each condition into two random halves of one size.
+
+        Of an odd number, one cell is left out. A condition with a single cell stays in both parts
+        as it is, too small to be scored.
+        """
+        rng = np.random.default_rng(seed)
+        first, second = [], []
+        for rows in self.conditions().values():
+            shuffled = rng.permutation(rows)
+            half = max(len(rows) // 2, 1)
+            first.append(shuffled[:half])
+            second.append(shuffled[half : 2 * half] if len(rows) > 1 else shuffled)
+        one, other = (self.take(np.sort(np.concatenate(part))) for part in (first, second))
+        return one, other
+
 
 def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields:
     """What the columns of measured cells mean: as they were set up, or else as their controls were.
 
     Cells of held-out conditions alone have no controls, without which nothing can be set up.
-
-    Raises
-    ------
-    InputError
-        If neither was set up, or without a column of perturbations.
+    InputError if neither was set up, or without a column of perturbations.
     """
     sides = [truth] if control is None else [truth, control]
     fields = Fields.from_anndata(next((side for side in sides if is_set_up(side)), truth))
@@ -106,14 +118,8 @@ def read_measured(
     """Read measured cells: raw counts, divided by their size factors.
 
     `name` is for messages, ``"truth"`` or ``"control"``; without `counts_layer` the layer is what
-    the cells' own setup, then `fields` say.
-
-    Raises
-    ------
-    InputError
-        If the counts or columns cannot be used.
-    UnknownNameError
-        If a column or layer does not exist.
+    the cells' own setup, then `fields` say. InputError if the counts or columns cannot be used;
+    UnknownNameError if a column or layer does not exist.
     """
     _check_columns(adata, fields, name)
     fields = replace(fields, counts_layer=query_fields(adata, fields, counts_layer).counts_layer)
@@ -125,14 +131,9 @@ def read_measured(
 def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Expression:
     """Read predicted cells: sampled counts when there are any, else log expression in ``X``.
 
-    By the largest log expression measured ``X`` is judged to be log expression at all.
-
-    Raises
-    ------
-    InputError
-        If values are missing or infinite, or ``X`` is not log expression.
-    UnknownNameError
-        If a column does not exist.
+    By the largest log expression measured ``X`` is judged to be log expression at all. InputError
+    if values are missing or infinite, or ``X`` is not log expression; UnknownNameError if a column
+    does not exist.
     """
     _check_columns(adata, fields, "predicted")
     where = f"layers[{COUNTS_LAYER!r}]" if COUNTS_LAYER in adata.layers else "X"
@@ -140,7 +141,17 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
     if adata.isbacked:
         adata = adata.to_memory()
     matrix = adata.layers.get(COUNTS_LAYER, adata.X)
-    _check_finite(matrix, f"predicted.{where}")
+    if matrix is None:
+        raise InputError(
+            f"predicted.{where} is empty; store log expression in it, or counts in a layer."
+        )
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    n_holes = int((~np.isfinite(values)).sum())
+    if n_holes:
+        raise InputError(
+            f"predicted.{where} has {n_holes} values that are NaN or infinite; a prediction "
+            "with holes is not scored, so find out where they come from."
+        )
     if COUNTS_LAYER in adata.layers:
         key = SIZE_FACTOR if SIZE_FACTOR in adata.obs else fields.size_factor_key
         if key is not None and key not in adata.obs:
@@ -153,7 +164,7 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
         )
         cells = Cells.from_anndata(adata, layout)
         return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
-    _check_log(matrix, largest_log)
+    _check_log(values, largest_log)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)
@@ -162,8 +173,8 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
     return Expression(log, *read_labels(adata, fields), tuple(str(g) for g in adata.var_names))
 
 
-def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
-    """Refuse genes that are not the truth's genes in the truth's order.
+def match_genes(adata: ad.AnnData, genes: Iterable[str], name: str) -> ad.AnnData:
+    """Give the genes the order of the truth's, with a note; refuse other genes.
 
     Raises
     ------
@@ -171,42 +182,30 @@ def check_genes(adata: ad.AnnData, truth: ad.AnnData, name: str) -> None:
         How many differ, which, and how to align.
     """
     check_anndata(adata, name)
-    check_anndata(truth, "truth")
-    theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
+    theirs, ours = adata.var_names.astype(str), pd.Index(genes).astype(str)
     if theirs.equals(ours):
-        return
+        return adata
     lacking, extra = ours.difference(theirs), theirs.difference(ours)
     if len(lacking) == 0 and theirs.is_unique:
-        what = f"has {len(extra)} more genes ({examples(extra)})" if len(extra) else "orders them"
-        what += "" if len(extra) else " differently"
-        raise InputError(
-            f"The genes of {name} are not those of truth: {name} {what}; align it with "
-            f"{name} = {name}[:, truth.var_names].copy()."
+        if len(extra):
+            raise InputError(
+                f"The genes of {name} are not those of truth: {name} has {len(extra)} more genes "
+                f"({examples(extra)}); align it with {name} = {name}[:, truth.var_names].copy()."
+            )
+        warnings.warn(
+            f"The genes of {name} are in another order than those of truth; they are matched by "
+            "name.",
+            UserWarning,
+            stacklevel=outside(),
         )
+        whole = adata.to_memory() if adata.isbacked else adata
+        return whole[:, theirs.get_indexer(ours)]
     raise InputError(
         f"The genes of {name} are not those of truth: it lacks {len(lacking)} of {len(ours)} "
         f"({examples(lacking)}) and has {len(extra)} others ({examples(extra)}); restrict all "
         "three AnnData to shared = truth.var_names.intersection(predicted.var_names), with "
         "[:, shared].copy() and a size_factor_key, or predict the truth's genes."
     )
-
-
-def match_to(adata: ad.AnnData, truth: ad.AnnData, name: str) -> ad.AnnData:
-    """Give the genes the order of the truth, with a note; refuse other genes."""
-    check_anndata(adata, name)
-    check_anndata(truth, "truth")
-    theirs, ours = adata.var_names.astype(str), truth.var_names.astype(str)
-    reordered = not theirs.equals(ours) and theirs.is_unique and set(theirs) == set(ours)
-    if not reordered:
-        check_genes(adata, truth, name)
-        return adata
-    warnings.warn(
-        f"The genes of {name} are in another order than those of truth; they are matched by name.",
-        UserWarning,
-        stacklevel=3,
-    )
-    whole = adata.to_memory() if adata.isbacked else adata
-    return whole[:, whole.var_names.get_indexer(truth.var_names)]
 
 
 def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
@@ -222,15 +221,25 @@ def seen_in_training(adata: ad.AnnData, fields: Fields) -> list[str]:
         return []
     seen = adata[(adata.obs["extrapolation"].astype(str) == Extrapolation.SEEN).to_numpy()]
     treated = [pair for pair in sorted(conditions_of(seen, fields)) if pair[0] != fields.control]
-    return [f"{label} in {context}" if context else label for label, context in treated]
+    return [condition_name(*pair) for pair in treated]
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """Names in a sentence, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def condition_name(perturbation: str, context: str) -> str:
+    """A condition as people read it."""
+    return f"{perturbation} in {context}" if context else perturbation
 
 
 def seen_note(names: Sequence[str]) -> str:
     """What a score of conditions that were in training is worth."""
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
-        f"In training: {shown}. Unless the cells that judge were held out, these scores say how "
-        "well they were fitted, not how well they are predicted."
+        f"In training: {some_of(names, 3)}. Unless the cells that judge were held out, these "
+        "scores say how well they were fitted, not how well they are predicted."
     )
 
 
@@ -258,20 +267,7 @@ def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:
         )
 
 
-def _check_finite(matrix: Any, where: str) -> None:
-    if matrix is None:
-        raise InputError(f"{where} is empty; store log expression in it, or counts in a layer.")
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise InputError(
-            f"{where} has {int((~finite).sum())} values that are NaN or infinite; a prediction "
-            "with holes is not scored, so find out where they come from."
-        )
-
-
-def _check_log(matrix: Any, largest_log: float) -> None:
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+def _check_log(values: np.ndarray, largest_log: float) -> None:
     top = float(values.max()) if values.size else 0.0
     # Shifting a measured cell by an effect may exceed what was measured, but not by a factor.
     limit = 1.5 * max(largest_log, 1.0)

@@ -14,9 +14,8 @@ import pandas as pd
 
 from celldit.arguments import check_kind
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import METRICS
+from celldit.evaluation.catalogue import CEILING, METRICS
 
-CEILING = "ceiling"
 N_RESAMPLES = 2000
 #: Classes of :func:`headroom`, in the order in which they are told apart.
 CLASSES = ("undetectable", "solved by the baseline", "in reach", "out of reach")
@@ -55,23 +54,9 @@ def progress(
 ) -> Progress:
     """Average ``(u - b) / (r - b)`` over measures, with a 90% interval over perturbations.
 
-    Parameters
-    ----------
-    table
-        ``method``, ``perturbation``, ``context``, ``metric``, ``value``, every method on equal
-        numbers of cells, as the records that ``compare(..., equal_cells=True)`` leaves in
-        ``attrs``.
-    method, baseline
-        Names in the column ``method``; the replicate is the ceiling.
-    metrics
-        Measures to average.
-    seed
-        Of the draws.
-
-    Raises
-    ------
-    UnknownNameError
-        If a method is not in the table.
+    The table has ``method``, ``perturbation``, ``context``, ``metric``, ``value``, every method on
+    equal numbers of cells, as the records that ``compare(..., equal_cells=True)`` leaves in
+    ``attrs``; the replicate is the ceiling. UnknownNameError if a method is not in it.
     """
     names = [method, baseline, CEILING]
     sums, counts = [], []

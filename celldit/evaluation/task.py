@@ -14,19 +14,18 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.catalogue import CENTROID, DE_COUNTS, DISCRIMINATION, FUNCTIONS
+from celldit.evaluation.catalogue import DE_COUNTS, FUNCTIONS, OF_PANELS
 from celldit.evaluation.condition import Condition
 from celldit.evaluation.expression import (
     Expression,
     Key,
     check_labels,
-    match_to,
+    condition_name,
+    match_genes,
     read_measured,
     read_predicted,
     truth_fields,
 )
-from celldit.evaluation.halves import split_halves
-from celldit.evaluation.metrics import centroid_correlations, discrimination_scores
 from celldit.evaluation.representation import PrincipalComponents
 from celldit.progress import counted
 
@@ -71,7 +70,7 @@ class Task:
         control = truth if control is None else control
         check_anndata(control, "control")
         fields = truth_fields(truth, None if own else control)
-        control = match_to(control, truth, "control")
+        control = match_genes(control, truth.var_names, "control")
         measured = read_measured(truth, fields, "truth", counts_layer)
         measured = measured.take(measured.perturbations != fields.control)
         controls = read_measured(control, fields, "control", counts_layer)
@@ -91,10 +90,9 @@ class Task:
 
     def read(self, predicted: ad.AnnData) -> Expression:
         """Read and check a prediction, control cells left out."""
+        predicted = match_genes(predicted, self.truth.genes, "predicted")
         largest = max(float(side.log.max()) for side in (self.truth, self.control))
         cells = read_predicted(predicted, self.fields, largest)
-        if cells.genes != self.truth.genes:
-            raise InputError("The genes of predicted are not those of truth.")
         check_labels(cells.perturbations, self.truth.perturbations, self.fields.control)
         perturbed = cells.take(cells.perturbations != self.fields.control)
         if perturbed.n_cells == 0:
@@ -103,10 +101,6 @@ class Task:
                 "the cells that were predicted for the truth's perturbations."
             )
         return perturbed
-
-    def against(self, truth: Expression) -> Task:
-        """Score against some of the measured cells; the principal components stay."""
-        return replace(self, truth=truth)
 
     def halved(self, seed: int) -> tuple[Task, Expression]:
         """Split the measured cells, controls included, in two.
@@ -120,8 +114,8 @@ class Task:
         first
             The perturbed cells of the first half.
         """
-        first, second = split_halves(self.truth, seed=seed)
-        theirs, ours = split_halves(self.control, seed=seed)
+        first, second = self.truth.halves(seed)
+        theirs, ours = self.control.halves(seed)
         return replace(self, truth=second, control=ours, predicted_control=theirs), first
 
     def score(
@@ -168,16 +162,17 @@ class Task:
                 )
                 values[key].update({n: FUNCTIONS[n](condition) for n in names if n in FUNCTIONS})
                 shifts.append((condition.predicted_shift, condition.true_shift))
-            for name in names:
-                if name in DISCRIMINATION or name in CENTROID:
-                    for key, value in zip(keys, self._of_panel(keys, shifts, name), strict=True):
-                        values[key][name] = float(value)
+            u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
+            for name in [name for name in names if name in OF_PANELS]:
+                found_P = OF_PANELS[name](u_PG, v_PG, self._targets(keys))
+                for key, value in zip(keys, found_P, strict=True):
+                    values[key][name] = float(value)
         table = pd.DataFrame(
             [(*key, n, values[key].get(n, float("nan"))) for key in counts for n in names],
             columns=["perturbation", "context", "metric", "value"],
         ).astype({"value": np.float64})
         table.attrs["not_scored"] = {
-            f"{p} in {c}" if c else p: why for (p, c), why in reasons.items() if why
+            condition_name(*key): why for key, why in reasons.items() if why
         }
         return table
 
@@ -190,17 +185,11 @@ class Task:
                 f"{', '.join(self.fields.covariate_keys) or 'experiment'} as control."
             )
 
-    def _of_panel(
-        self, keys: Sequence[Key], shifts: Sequence[tuple[np.ndarray, np.ndarray]], name: str
-    ) -> np.ndarray:
-        """A measure of all perturbations of a context together, shape (P,)."""
-        u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
-        if name in CENTROID:
-            return centroid_correlations(u_PG, v_PG)
+    def _targets(self, keys: Sequence[Key]) -> np.ndarray:
+        """Positions of the genes that any of the conditions acts on."""
         sep, control = self.fields.perturbation_sep, self.fields.control
         named = {part for label, _ in keys for part in parts(label, sep, control)}
-        targets = np.flatnonzero([gene in named for gene in self.truth.genes])
-        return discrimination_scores(u_PG, v_PG, metric=DISCRIMINATION[name], left_out=targets)
+        return np.flatnonzero([gene in named for gene in self.truth.genes])
 
 
 def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:

@@ -51,8 +51,17 @@ class Counterfactuals:
         return cls(labels_of(trained, perturbations), dose, time)
 
 
-def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]:
-    """:func:`check_perturbations` for a model."""
+def labels_of(trained: Trained, perturbations: Sequence[str] | str | None) -> list[str]:
+    """:func:`check_perturbations` for a model; None stands for all of training."""
+    if perturbations is None:
+        fields = trained.fields
+        seen = (c for c in trained.frequencies if not c.is_control)
+        perturbations = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
+        if not perturbations:
+            raise InputError(
+                "The model was trained without perturbations; give perturbations= that it has "
+                "features of, or train it on perturbed cells."
+            )
     known = trained.perturbations, trained.featured, trained.elsewhere
     return check_perturbations(perturbations, trained.fields, *known)
 

@@ -20,8 +20,7 @@ from celldit.pl.effects.trajectory import trajectory
 from celldit.pl.effects.volcano import volcano
 from celldit.pl.embedding import embedding
 from celldit.pl.fate_map import fate_map
-from celldit.pl.gene_sets.attention import attention
-from celldit.pl.gene_sets.attention_network import attention_network
+from celldit.pl.gene_sets.attention import attention, attention_network
 from celldit.pl.gene_sets.programs import programs
 from celldit.pl.interactions import interactions
 from celldit.pl.responders import responders

@@ -19,8 +19,6 @@ from celldit.pl.effects.effect_heatmap import check_effects
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["calibration"]
-
 LEVELS = np.linspace(0.05, 0.95, 19)
 MIN_CELLS = 10
 
@@ -51,10 +49,6 @@ def calibration(
         them too little is measured to say anything.
     **options
         See :mod:`celldit.pl`.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
 
     Raises
     ------

@@ -9,14 +9,13 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError
 from celldit.evaluation.metrics.shift import largest
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.measured import Pair, columns_of, read_pair, shifts
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
-
-__all__ = ["distributions"]
 
 KINDS = ("control", "measured", "predicted")
 
@@ -55,11 +54,6 @@ def distributions(
         of symbols where genes are Ensembl ids. `genes` may be given by them, too.
     **options
         See :mod:`celldit.pl`; one axes for each gene.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one gene.
 
     Raises
     ------
@@ -103,8 +97,7 @@ def _columns(
     n_genes: int,
 ) -> np.ndarray:
     if genes is None:
-        if n_genes < 1:
-            raise InputError(f"n_genes={n_genes!r} must be at least 1.")
+        check_whole(n_genes, "n_genes")
         return largest(shifts(pair, label)[0], n_genes)
     position = {gene: i for i, gene in enumerate(pair.genes)}
     requested = names.genes(genes, "gene")

@@ -10,16 +10,14 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
-from scipy import sparse
 from sklearn.decomposition import PCA
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.expression import Expression, check_genes, read_predicted
+from celldit.evaluation.expression import Expression, match_genes, read_predicted
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.measured import Pair, read_pair
 from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, style
-
-__all__ = ["embedding"]
 
 MAX_CELLS = 3000
 COLORS = (CONTROL, MEASURED, PREDICTED, GENERATED)
@@ -66,10 +64,6 @@ def embedding(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError
@@ -84,17 +78,19 @@ def embedding(
     canvas = Canvas.of("embedding", options)
     if basis not in ("pca", "umap", "effect"):
         raise UnknownNameError.among("basis", basis, ["pca", "umap", "effect"])
-    if max_cells < 2:
-        raise InputError(f"max_cells={max_cells!r} must be at least 2.")
+    check_whole(max_cells, "max_cells", 2)
     pair = read_pair(adata, predicted)
     groups = _groups(pair, pair.chosen(perturbation))
     if generated is not None:
-        check_genes(generated, adata, "generated")
-        largest = float(pair.measured.log.max())
-        cells = read_predicted(generated, pair.fields, largest)
-        groups["generated"] = cells.log
+        generated = match_genes(generated, pair.genes, "generated")
+        cells = read_predicted(generated, pair.fields, float(pair.measured.log.max()))
+        groups["generated"] = cells, np.arange(cells.n_cells)
     rng = np.random.default_rng(seed)
-    thinned = {name: _thin(log, max_cells, rng) for name, log in groups.items() if log.shape[0]}
+    thinned = {
+        name: cells.dense(_thin(rows, max_cells, rng))
+        for name, (cells, rows) in groups.items()
+        if len(rows)
+    }
     points = _plane(thinned, basis, seed)
     with style():
         shown = canvas.colors(KINDS[: len(points)], COLORS)
@@ -111,14 +107,13 @@ def embedding(
     return canvas.finish(axes[0])
 
 
-def _groups(pair: Pair, labels: Sequence[str]) -> dict[str, Any]:
-    """Log expression of control, measured and predicted cells, in the predicted contexts."""
+def _groups(pair: Pair, labels: Sequence[str]) -> dict[str, tuple[Expression, np.ndarray]]:
+    """Control, measured and predicted cells, in the predicted contexts, and their positions."""
 
-    def rows(cells: Expression, wanted: Sequence[str]) -> Any:
+    def rows(cells: Expression, wanted: Sequence[str]) -> tuple[Expression, np.ndarray]:
         found = cells.conditions()
-        keys = [(w, c) for w in wanted for c in contexts if (w, c) in found]
-        picked = [found[key] for key in keys]
-        return cells.log[np.sort(np.concatenate(picked)) if picked else []]
+        picked = [found[w, c] for w in wanted for c in contexts if (w, c) in found]
+        return cells, np.sort(np.concatenate(picked)) if picked else np.arange(0)
 
     contexts = sorted({c for label in labels for c in pair.contexts(label)})
     what = labels[0] if len(labels) == 1 else "perturbed"
@@ -129,15 +124,12 @@ def _groups(pair: Pair, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _thin(log: Any, n: int, rng: np.random.Generator) -> Any:
-    if log.shape[0] <= n:
-        return log
-    return log[np.sort(rng.choice(log.shape[0], n, replace=False))]
+def _thin(rows: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= n else rows[np.sort(rng.choice(len(rows), n, replace=False))]
 
 
-def _plane(groups: dict[str, Any], basis: str, seed: int) -> dict[str, np.ndarray]:
-    names = list(groups)
-    dense = {k: _dense(v) for k, v in groups.items()}
+def _plane(dense: dict[str, np.ndarray], basis: str, seed: int) -> dict[str, np.ndarray]:
+    names = list(dense)
     measured = np.concatenate([dense[name] for name in names[:2]])
     if basis == "effect":
         return _along_effect(dense, seed)
@@ -172,10 +164,6 @@ def _along_effect(groups: dict[str, np.ndarray], seed: int) -> dict[str, np.ndar
         away = cells - start_G
         points[name] = np.stack([away @ effect_G / length, away @ second_G], axis=1)
     return points
-
-
-def _dense(log: Any) -> np.ndarray:
-    return np.asarray(log.toarray() if sparse.issparse(log) else log, dtype=np.float32)
 
 
 def _umap(points_ND: np.ndarray, seed: int) -> np.ndarray:

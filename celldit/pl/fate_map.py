@@ -14,8 +14,6 @@ from celldit.errors import InputError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CYCLE, INK, style
 
-__all__ = ["fate_map"]
-
 GAP, WIDTH = 0.03, 0.06
 
 
@@ -31,10 +29,6 @@ def fate_map(fates: pd.DataFrame, **options: Unpack[FigureOptions]) -> Axes:
         What :func:`celldit.tl.fate_map` returns.
     **options
         See :mod:`celldit.pl`.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
 
     Raises
     ------

@@ -24,8 +24,6 @@ from matplotlib.figure import Figure
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.pl.style import style
 
-__all__ = ["Canvas", "FigureOptions", "Palette", "figure"]
-
 Palette = str | Sequence[Any] | Mapping[str, Any] | Cycler
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 
@@ -65,7 +63,8 @@ def figure(draw: Draw) -> Draw:
     """Show the options of every figure in the signature and docstring of a function that draws.
 
     The function takes them as ``**options`` and begins with ``Canvas.of("name", options)``. Its
-    docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are."
+    docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are." What it returns is
+    said after them, unless its docstring says it.
     """
     signature = inspect.signature(draw)
     kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -74,15 +73,26 @@ def figure(draw: Draw) -> Draw:
     draw.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
     draw.__annotations__.pop("options", None)
     draw.__annotations__.update(FigureOptions.__annotations__)
-    draw.__doc__ = re.sub(
-        r"^\*\*options\n((?:    .*\n?)*)", _described, inspect.cleandoc(draw.__doc__ or ""),
-        flags=re.MULTILINE,
-    )  # fmt: skip
+    text = inspect.cleandoc(draw.__doc__ or "")
+    found = re.search(r"^\*\*options\n((?:    .*\n?)*)", text, flags=re.MULTILINE)
+    if found is not None:
+        own = " ".join(found[1].split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
+        returned = "" if "\nReturns\n" in text else _returned(bool(own))
+        text = text[: found.start()] + _described(own) + returned + text[found.end() :]
+    draw.__doc__ = text
     return draw
 
 
-def _described(found: re.Match[str]) -> str:
-    own = " ".join(found.group(1).split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
+def _returned(many: bool) -> str:
+    kind, whose = ("matplotlib.axes.Axes or list of them", "their") if many else (
+        "matplotlib.axes.Axes", "its"
+    )  # fmt: skip
+    single = "A single one where there is one panel. " if many else ""
+    figure = f"With ``return_fig`` {whose} matplotlib.figure.Figure."
+    return f"\nReturns\n-------\n{kind}\n    {single}{figure}\n"
+
+
+def _described(own: str) -> str:
     axes = f"{_ABOUT['ax']} {own[:1].upper()}{own[1:]}." if own else _ABOUT["ax"]
     texts = {**_ABOUT, "ax": axes}
     return "".join(f"{name}\n    {text}\n" for name, text in texts.items())
@@ -141,21 +151,10 @@ class Canvas:
         return cls(name, **options)
 
     def panels(self, n: int, *, size: tuple[float, float], columns: int = 4) -> list[Axes]:
-        """Begin a figure with n panels, or take the user's axes.
+        """Begin a figure with n panels, so many side by side at most, or take the user's axes.
 
-        Parameters
-        ----------
-        n
-            Number of panels.
-        size
-            Width and height of a panel in inches.
-        columns
-            Most panels side by side.
-
-        Raises
-        ------
-        InputError
-            If the number of the user's axes is not the number of panels.
+        `size` is the width and height of a panel in inches. InputError if the number of the user's
+        axes is not the number of panels.
         """
         if self.ax is not None:
             ax = self.ax
@@ -184,14 +183,8 @@ class Canvas:
     ) -> list[Any]:
         """Colours of what is drawn, one for each name; the default ones repeat where they are few.
 
-        `others` are names that other panels draw.
-
-        Raises
-        ------
-        InputError
-            If the user gave fewer colours than there are names.
-        UnknownNameError
-            If the user gave a colour to a name that is not drawn.
+        `others` are names that other panels draw. InputError if the user gave fewer colours than
+        there are names, UnknownNameError if to a name that is not drawn.
         """
         palette = self.palette
         usual = [default[i % len(default)] for i in range(len(names))]
@@ -216,13 +209,7 @@ class Canvas:
         return given[: len(names)]
 
     def colormap(self, default: str) -> Colormap:
-        """Colours of numbers: the user's colour map, or one through the user's colours.
-
-        Raises
-        ------
-        InputError
-            If the user's colours have names.
-        """
+        """The user's colour map, or one through the colours; InputError if these have names."""
         palette = self.palette
         if palette is None or isinstance(palette, Colormap):
             return palette if palette is not None else mpl.colormaps[default]
@@ -235,22 +222,9 @@ class Canvas:
         return LinearSegmentedColormap.from_list("palette", given * 2 if len(given) == 1 else given)
 
     def finish(self, drawn: Any) -> Any:
-        """Save and show the figure as the options say.
+        """Save and show the figure of axes as the options say; FileError if it cannot be written.
 
-        Parameters
-        ----------
-        drawn
-            Its axes, or a list of them.
-
-        Returns
-        -------
-        matplotlib.axes.Axes, list of them, or matplotlib.figure.Figure
-            The axes as they came, or their figure.
-
-        Raises
-        ------
-        FileError
-            If the file cannot be written.
+        The axes are returned as they came, or their figure.
         """
         first = drawn if isinstance(drawn, Axes) else drawn[0]
         whole = first.get_figure(root=True)
@@ -291,15 +265,18 @@ class Canvas:
         return path
 
 
+def color_bar(ax: Axes, drawn: Any, label: str, **place: Any) -> None:
+    """Put a bar without a frame beside axes; `place` as matplotlib's ``colorbar`` takes it."""
+    bar = ax.figure.colorbar(drawn, ax=ax, **place)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+
+
 def _read_palette(palette: object) -> Any:
     """A colour map, a mapping to colours, or a list of colours.
 
-    Raises
-    ------
-    InputError
-        If one is no colour.
-    UnknownNameError
-        If there is no colour map of that name.
+    InputError if one is no colour, UnknownNameError if there is no colour map of that name.
     """
     if isinstance(palette, Cycler):
         palette = list(palette.by_key().get("color", []))

@@ -12,8 +12,6 @@ import pandas as pd
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["GeneNames", "GeneSymbols"]
-
 GeneSymbols: TypeAlias = str | pd.Series | Mapping[str, str]
 
 #: Columns that hold symbols beside Ensembl ids, as Cell Ranger, CELLxGENE and others call them.
@@ -43,22 +41,11 @@ class GeneNames:
 
     @classmethod
     def of(cls, table: pd.DataFrame, gene_symbols: GeneSymbols | None) -> GeneNames:
-        """Read the symbols of genes.
+        """Read the symbols of genes from ``adata.var``, or another table with genes as its index.
 
-        Parameters
-        ----------
-        table
-            ``adata.var``, or another table with genes as its index.
-        gene_symbols
-            Name of a column of it, or symbols by gene; None for a column of symbols where the genes
-            are Ensembl ids.
-
-        Raises
-        ------
-        UnknownNameError
-            If there is no such column.
-        InputError
-            If `gene_symbols` is something else.
+        `gene_symbols` is the name of a column of it, or symbols by gene; None for a column of
+        symbols where the genes are Ensembl ids. UnknownNameError if there is no such column,
+        InputError if it is something else.
         """
         genes = [str(gene) for gene in table.index]
         if gene_symbols is None:
@@ -91,12 +78,7 @@ class GeneNames:
     def genes(self, chosen: Sequence[str] | str, where: str) -> list[str]:
         """Genes that a user chose, by their names or symbols.
 
-        Raises
-        ------
-        InputError
-            If none is chosen.
-        UnknownNameError
-            If one is not known.
+        InputError if none is chosen; UnknownNameError if one is not known.
         """
         requested = text_list(chosen, "genes")
         if not requested:

@@ -19,8 +19,6 @@ from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED, style
 
-__all__ = ["interactions"]
-
 COLORS = {
     Kind.ADDITIVE: "#000000",
     Kind.SYNERGY: CYCLE[1],
@@ -65,11 +63,6 @@ def interactions(
         As for :func:`celldit.pl.distributions`.
     **options
         See :mod:`celldit.pl`; one axes for each pair that is named, and one for totals.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for the totals alone.
 
     Raises
     ------

@@ -12,8 +12,6 @@ from matplotlib.transforms import Bbox
 
 from celldit.pl.style import INK
 
-__all__ = ["place_labels"]
-
 DISTANCES = (7, 13, 20, 29, 40, 53, 68)
 ANGLES = np.deg2rad([0, 180, 30, 150, -30, -150, 60, 120, -60, -120, 90, -90])
 
@@ -29,25 +27,10 @@ def place_labels(
 ) -> list[str]:
     """Write each name at the nearest free place around its point, with a thin line to it.
 
-    The limits of the axes must not change afterwards. A name that fits nowhere is left out.
-
-    Parameters
-    ----------
-    ax
-        Where to write.
-    x, y
-        Points in data coordinates, the most important first.
-    names
-        One for each point.
-    avoid
-        Further points that names should not cover, shape (n, 2), in data coordinates.
-    size
-        Font size in points.
-
-    Returns
-    -------
-    list of str
-        The names that were written.
+    Points come the most important first, a name for each; `avoid` are further points that names
+    should not cover, shape (n, 2), all in data coordinates; `size` is that of the font in points.
+    The limits of the axes must not change afterwards. A name that fits nowhere is left out; those
+    that were written are returned.
     """
     figure = ax.get_figure(root=True)
     assert figure is not None

@@ -13,9 +13,7 @@ from celldit.arguments import text_list
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.evaluation.expression import Expression, check_genes, read_measured, read_predicted
-
-__all__ = ["Pair", "read_pair", "shifts"]
+from celldit.evaluation.expression import Expression, match_genes, read_measured, read_predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +40,8 @@ class Pair:
     def chosen(self, perturbation: str | Sequence[str] | None) -> list[str]:
         """Perturbations to draw: the given one, or those both measured and predicted.
 
-        Raises
-        ------
-        UnknownNameError
-            If one is not predicted.
-        InputError
-            If no perturbation is both measured and predicted.
+        UnknownNameError if one is not predicted; InputError if no perturbation is both measured and
+        predicted.
         """
         fields = self.fields
         available = sorted(set(self.predicted.perturbations) - {fields.control})
@@ -71,13 +65,7 @@ class Pair:
         return labels
 
     def contexts(self, perturbation: str) -> list[str]:
-        """Contexts with predicted, measured and control cells.
-
-        Raises
-        ------
-        InputError
-            If there is none.
-        """
+        """Contexts with predicted, measured and control cells. InputError if there is none."""
         found = set(self.measured.conditions()), set(self.predicted.conditions())
         of_label = [
             context
@@ -97,10 +85,7 @@ class Pair:
 def read_pair(adata: ad.AnnData, predicted: ad.AnnData) -> Pair:
     """Read measured cells and a prediction of the same genes; genes are brought to one order.
 
-    Raises
-    ------
-    InputError
-        If `adata` was not set up, or the genes differ.
+    InputError if `adata` was not set up, or the genes differ.
     """
     fields = Fields.from_anndata(adata)
     if fields.perturbation_key is None:
@@ -109,7 +94,7 @@ def read_pair(adata: ad.AnnData, predicted: ad.AnnData) -> Pair:
             "compare with; call CellDiT.setup_anndata(adata, perturbation_key=...)."
         )
     measured = read_measured(adata, fields, "adata")
-    check_genes(predicted, adata, "predicted")
+    predicted = match_genes(predicted, measured.genes, "predicted")
     largest = float(measured.log.max()) if measured.n_cells else 0.0
     return Pair(measured, read_predicted(predicted, fields, largest), fields)
 

@@ -19,8 +19,6 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CONTROL, MEASURED, PREDICTED, style
 
-__all__ = ["responders"]
-
 N_BINS = 40
 
 
@@ -48,11 +46,6 @@ def responders(
         Key in ``uns``.
     **options
         See :mod:`celldit.pl`; one axes for each perturbation that is named, and one for shares.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for the shares alone.
 
     Raises
     ------

@@ -11,13 +11,10 @@ from matplotlib.axes import Axes
 
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import METRICS
+from celldit.evaluation.catalogue import CEILING, METRICS
 from celldit.evaluation.challenge import COMPOSITE
-from celldit.evaluation.compare import CEILING
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
-
-__all__ = ["scores"]
 
 #: Ends of the interval of a composite.
 ENDS = ("low", "high")
@@ -47,11 +44,6 @@ def scores(
         Method to set apart by colour; None for ``"celldit"`` if it is there.
     **options
         See :mod:`celldit.pl`; one axes for each metric.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one metric.
 
     Raises
     ------

@@ -8,8 +8,6 @@ from typing import Any
 
 import matplotlib as mpl
 
-__all__ = ["CONTROL", "CYCLE", "GENERATED", "INK", "MEASURED", "PREDICTED", "style"]
-
 # Okabe & Ito (2008), Color Universal Design.
 CONTROL = "#999999"
 MEASURED = "#0072B2"

@@ -15,7 +15,6 @@ from celldit.pl.style import CYCLE, INK, style
 if TYPE_CHECKING:
     from celldit.model import CellDiT
 
-__all__ = ["training_curves"]
 
 LABELS = {
     "latent": ("Latent space", "held-out nats per gene"),  # of models of earlier versions

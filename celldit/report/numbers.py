@@ -5,30 +5,63 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError
-from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
-from celldit.evaluation.ceiling import score
-from celldit.evaluation.compare import CEILING, averages, score_halves
+from celldit.errors import InputError, UnknownNameError
+from celldit.evaluation.catalogue import CEILING, COUNTS, METRICS, resolve
+from celldit.evaluation.ceiling import score, score_halves
+from celldit.evaluation.compare import averages
 from celldit.evaluation.dynamic_range import unchanged
-from celldit.evaluation.expression import Expression, match_to, seen_in_training, truth_fields
-from celldit.evaluation.intervals import intervals
+from celldit.evaluation.expression import (
+    Expression,
+    condition_name,
+    seen_in_training,
+    truth_fields,
+)
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
-from celldit.evaluation.uncertainty import detectable
-from celldit.report.verdict import Verdict, judge
-
-__all__ = ["NO_CHANGE", "Numbers", "measure"]
+from celldit.evaluation.uncertainty import detectable, intervals
 
 NO_CHANGE = "no change"
 #: These get intervals and stand in the table of conditions.
 MAIN = ("pearson", "nmse", "energy")
+#: How these are called in sentences.
+LABELS = {"pearson": "Pearson r", "nmse": "squared error", "energy": "energy distance"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a method stands in one measure.
+
+    Parameters
+    ----------
+    metric
+        The measure.
+    value
+        Of the method.
+    best, best_value
+        The best of the others, the ceiling left out, and its value.
+    wins
+        Whether the method is better; equal is not.
+    """
+
+    metric: str
+    value: float
+    best: str
+    best_value: float
+    wins: bool
+
+    def __str__(self) -> str:
+        sign = "better than" if self.wins else "not better than"
+        return (
+            f"{LABELS.get(self.metric, self.metric)} {self.value:.3f}, {sign} the best baseline, "
+            f"{self.best} ({self.best_value:.3f})"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +121,8 @@ class Numbers:
             "name": self.name,
             "summary": _records(self.summary.reset_index()),
             "equal_cells": _records(self.equal.reset_index()),
-            "scores": {k: _number(v) for k, v in self.scores.items()},
-            "closed": {k: _closed(v) for k, v in self.closed.items()},
+            "scores": _numbers(self.scores),
+            "closed": {k: _numbers(asdict(v)) for k, v in self.closed.items()},
             "worse_than_no_change": self.worse,
             "detectable": _records(self.effects),
             "not_scored": self.not_scored,
@@ -122,11 +155,8 @@ def measure(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
             f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
         )
-    predicted = match_to(predicted, truth, name)
-    baselines = {key: match_to(adata, truth, key) for key, adata in baselines.items()}
     whole = Task.prepare(truth, control, seed=seed)
-    cells = {name: whole.read(predicted)}
-    cells.update({key: whole.read(adata) for key, adata in baselines.items()})
+    cells = {key: whole.read(adata) for key, adata in {name: predicted, **baselines}.items()}
     requested = cells[name].conditions()
     measured = whole.truth.conditions()
     rows = [rows for key, rows in measured.items() if key in requested]
@@ -135,7 +165,7 @@ def measure(
             "Nothing that was predicted was measured in the same context, so there is nothing to "
             "report; compare obs of predicted and of truth."
         )
-    task = whole.against(whole.truth.take(np.sort(np.concatenate(rows))))
+    task = replace(whole, truth=whole.truth.take(np.sort(np.concatenate(rows))))
     cells = {key: one if key == name else _among(one, requested) for key, one in cells.items()}
     cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, requested), **cells}
 
@@ -177,10 +207,37 @@ def measure(
         closed=_progress(halves, names, seed),
         worse=_worse(own, effects),
         not_scored=dict(own.attrs["not_scored"]),
-        not_predicted=[f"{p} in {c}" if c else p for p, c in measured if (p, c) not in requested],
+        not_predicted=[condition_name(*key) for key in measured if key not in requested],
         in_training=seen_in_training(predicted, truth_fields(truth, control)),
         made_by=_made_by(predicted),
     )
+
+
+def judge(
+    values: Mapping[str, Mapping[str, float]], metrics: tuple[str, ...], ours: str
+) -> list[Verdict]:
+    """Compare a method with the best of the others, measure by measure.
+
+    `values` holds for each method the value of each measure; a row named ``"ceiling"`` is no
+    method. There is a verdict for each measure with a value and something to compare it with;
+    UnknownNameError if there is no such method.
+    """
+    if ours not in values:
+        raise UnknownNameError.among("method", ours, values)
+    verdicts = []
+    for metric in metrics:
+        losses = {
+            name: METRICS[metric].loss(float(row[metric]))
+            for name, row in values.items()
+            if name not in (ours, CEILING) and np.isfinite(row[metric])
+        }
+        own = float(values[ours][metric])
+        if not losses or not np.isfinite(own):
+            continue
+        best = min(losses, key=lambda name: losses[name])
+        wins = METRICS[metric].loss(own) < losses[best]
+        verdicts.append(Verdict(metric, own, best, float(values[best][metric]), wins))
+    return verdicts
 
 
 def _progress(
@@ -200,17 +257,7 @@ def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
     rows = own[(own["metric"] == "nmse") & (own["value"] > 1)]
     rows = rows.sort_values("value", ascending=False)
     found = zip(map(str, rows["perturbation"]), map(str, rows["context"]), strict=True)
-    return [f"{p} in {c}" if c else p for p, c in found if (p, c) in keys]
-
-
-def _closed(found: Progress) -> dict[str, Any]:
-    return {
-        "share": _number(found.share),
-        "low": _number(found.low),
-        "high": _number(found.high),
-        "n_perturbations": found.n_perturbations,
-        "metrics": list(found.metrics),
-    }
+    return [condition_name(*key) for key in found if key in keys]
 
 
 def _among(cells: Expression, requested: Mapping[tuple[str, str], Any]) -> Expression:
@@ -264,7 +311,11 @@ def _made_by(predicted: ad.AnnData) -> dict[str, str]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): _number(v) for k, v in row.items()} for row in table.to_dict("records")]
+    return [_numbers(row) for row in table.to_dict("records")]
+
+
+def _numbers(named: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(k): _number(v) for k, v in named.items()}
 
 
 def _number(value: Any) -> Any:

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from string import Template
 
 import numpy as np
 import pandas as pd
 
-from celldit.evaluation.catalogue import METRICS
-from celldit.evaluation.compare import CEILING
-from celldit.evaluation.expression import seen_note
-from celldit.report.markup import figures, ideal, measure_name, number, table
+from celldit.evaluation.catalogue import CEILING, METRICS
+from celldit.evaluation.expression import condition_name, seen_note, some_of
 from celldit.report.numbers import MAIN, Numbers
 from celldit.report.pictures import Picture
-from celldit.report.style import CSS
 
-__all__ = ["render", "verdict"]
-
-_PAGE = Template(
-    """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>$title</title>
-<style>$css</style>
-</head>
-<body>
-<main>
-$body
-</main>
-</body>
-</html>
-"""
-)
+#: The style sheet of all pages: light and dark, wide and narrow, nothing fetched.
+CSS = files("celldit.report").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def render(
@@ -73,7 +52,8 @@ def render(
         ]
     blocks += [_left_out(numbers), _definitions(numbers), _made_by(numbers, made)]
     body = "\n".join(block for block in blocks if block)
-    return _PAGE.substitute(title=escape(title), css=CSS, body=body)
+    page = Template(files("celldit.report").joinpath("page.html").read_text(encoding="utf-8"))
+    return page.substitute(title=escape(title), css=CSS, body=body)
 
 
 def verdict(numbers: Numbers) -> str:
@@ -96,10 +76,8 @@ def verdict(numbers: Numbers) -> str:
         best = max(others, key=lambda m: others[m])
         than = "ahead of" if own.share > others[best] else "behind"
         said += f", {than} the best of the others, {best} ({_percent(others[best])})"
-    n = len(numbers.worse)
-    if n:
-        shown = ", ".join(numbers.worse[:3]) + (f" and {n - 3} more" if n > 3 else "")
-        said += f"; worse than no change for {shown}"
+    if numbers.worse:
+        said += f"; worse than no change for {some_of(numbers.worse, 3)}"
     return f"{said}."
 
 
@@ -206,7 +184,7 @@ def _conditions(numbers: Numbers) -> str:
             cells.append(_with_ends(values.loc[(numbers.name, *key, metric)]))
             cells.append(_best(values["value"], others, key, metric))
             cells.append(number(values["value"].get((CEILING, *key, metric), float("nan"))))
-        rows.append((f"{key[0]} in {key[1]}" if key[1] else str(key[0]), cells))
+        rows.append((condition_name(*key), cells))
     return (
         "<p class='soft'>Brackets: 90% interval over cells. Effect: whether there is one at "
         "all, by the test above. The ceiling has half the cells on either side. Scroll "
@@ -235,8 +213,7 @@ def _left_out(numbers: Numbers) -> str:
     if items:
         blocks += ["<h2>Not scored</h2>", "<ul>", *(f"<li>{i}</li>" for i in items), "</ul>"]
     if numbers.not_predicted:
-        names = [escape(name) for name in numbers.not_predicted]
-        shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        shown = escape(some_of(numbers.not_predicted, 20))
         blocks.append(f"<p class='soft'>Measured but not predicted: {shown}.</p>")
     return "\n".join(blocks)
 
@@ -279,3 +256,59 @@ def _best(values: pd.Series, others: Sequence[str], key: tuple[str, str], metric
         return "-"
     best = min(found, key=lambda m: METRICS[metric].loss(found[m]))
     return f"{number(found[best])} <span class='soft'>{escape(best)}</span>"
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[str]]],
+    *,
+    own: int | None = None,
+    kind: str = "",
+) -> str:
+    """A table that scrolls by itself when the page is narrower.
+
+    `rows` are names, text, with their cells, HTML; `own` is the position of a column to mark;
+    `kind` "tall" scrolls up and down, too, and "text" holds sentences, not numbers.
+    """
+    marks = [" class='own'" if i == own else "" for i in range(len(head))]
+    first, *others = (
+        f"<th scope='col'{mark} title='{escape(name)}'>{escape(name)}</th>"
+        for name, mark in zip(head, marks, strict=True)
+    )
+    body = []
+    for name, cells in rows:
+        row = "".join(f"<td{mark}>{cell}</td>" for cell, mark in zip(cells, marks[1:], strict=True))
+        body.append(f"<tr><th scope='row' title='{escape(name)}'>{escape(name)}</th>{row}</tr>")
+    return (
+        f"<div class='scroll {kind}' tabindex='0'><table class='{kind}'>"
+        f"<thead><tr>{first}{''.join(others)}</tr></thead><tbody>{''.join(body)}</tbody>"
+        "</table></div>"
+    )
+
+
+def figures(pictures: Sequence[Picture]) -> str:
+    """Pictures side by side, as many as fit."""
+    shown = (
+        f"<figure role='img' aria-label='{escape(p.about)}'>{p.svg}</figure>" for p in pictures
+    )
+    return f"<div class='pictures'>{''.join(shown)}</div>"
+
+
+def measure_name(metric: str) -> str:
+    """Name of a measure for people."""
+    return metric.replace("_", " ")
+
+
+def ideal(metric: str) -> str:
+    """Value of a perfect prediction, and whether it is reached from below, above or both sides."""
+    known = METRICS[metric]
+    arrow = {"higher": "↑", "lower": "↓", "nearer": "→"}[known.better]
+    return f"{arrow} {known.ideal:g}"
+
+
+def number(value: float) -> str:
+    """Three digits after the point; a dash for what is not there."""
+    if not np.isfinite(value):
+        return "-"
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text.replace("-", "\u2212")

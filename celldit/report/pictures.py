@@ -18,22 +18,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection
 
-from celldit.evaluation.catalogue import METRICS
-from celldit.evaluation.compare import CEILING
+from celldit.evaluation.catalogue import CEILING, METRICS
+from celldit.evaluation.expression import condition_name
 from celldit.pl.calibration import calibration
 from celldit.pl.distributions import distributions
 from celldit.pl.effects.effect import effect
 from celldit.pl.embedding import embedding
 from celldit.pl.style import CONTROL, CYCLE, INK, MEASURED, PREDICTED, STYLE
 from celldit.report.numbers import NO_CHANGE, Numbers
-
-__all__ = [
-    "Picture",
-    "calibration_picture",
-    "condition_pictures",
-    "effect_pictures",
-    "overview_picture",
-]
 
 #: More conditions than this make a picture nobody reads; the table has them all.
 MOST_CONDITIONS = 30
@@ -187,7 +179,7 @@ def _rows_figure(numbers: Numbers, metric: str, rows: pd.DataFrame) -> Any:
     if np.isfinite(ends).any():
         ax.hlines(y, ends[:, 0], ends[:, 1], color=PREDICTED, lw=2, alpha=0.5, zorder=3)
     ax.scatter(x, y, s=36, color=PREDICTED, label=_short(numbers.name, 22), zorder=5)
-    ax.set_yticks(y, [_short(f"{p} in {c}" if c else p) for p, c in keys])
+    ax.set_yticks(y, [_short(condition_name(*key)) for key in keys])
     ax.set_ylim(-0.6, len(keys) - 0.4)
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.06)

@@ -29,8 +29,6 @@ from celldit.report.pictures import (
     overview_picture,
 )
 
-__all__ = ["report"]
-
 
 def report(
     predicted: ad.AnnData,

@@ -17,19 +17,16 @@ from celldit.evaluation import (
     paired,
 )
 from celldit.report import report
-from celldit.tl.attention import attention
 from celldit.tl.counterfactual import counterfactual
 from celldit.tl.dose_response import dose_response
 from celldit.tl.effects import effects, ranked_genes
-from celldit.tl.embed import embed
 from celldit.tl.fate_map import fate_map
-from celldit.tl.gene_loadings import gene_loadings
+from celldit.tl.gene_sets import attention, programs, token_activity
 from celldit.tl.interactions import interactions
+from celldit.tl.latent import embed, gene_loadings
 from celldit.tl.next_perturbations import next_perturbations
-from celldit.tl.programs import programs
 from celldit.tl.rank_perturbations import rank_perturbations
 from celldit.tl.responders import responders
-from celldit.tl.token_activity import token_activity
 
 __all__ = [
     "attention",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import pandas as pd
 
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
@@ -17,18 +18,12 @@ if TYPE_CHECKING:
     from celldit.model import CellDiT
     from celldit.training.trained import Trained
 
-__all__ = ["measured_cells", "read_cells", "trained_parts", "writable"]
-
 
 def trained_parts(model: CellDiT) -> Trained:
     """Return the trained parts of a model.
 
-    Raises
-    ------
-    InputError
-        If `model` is something else, most often because the arguments were exchanged.
-    NotTrainedError
-        If it was not trained.
+    InputError if `model` is something else, most often because the arguments were exchanged;
+    NotTrainedError if it was not trained.
     """
     from celldit.model import CellDiT
 
@@ -40,33 +35,20 @@ def trained_parts(model: CellDiT) -> Trained:
     return model.trained
 
 
-def fields_for(adata: ad.AnnData, trained: Trained) -> Fields:
-    """What the columns of `adata` mean; see :func:`celldit.data.query.query_fields`."""
-    return query_fields(adata, trained.fields)
-
-
 def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
     """Read measured or predicted cells with the model's genes in the model's order.
 
-    Raises
-    ------
-    InputError
-        If genes are missing, or counts or columns cannot be used.
-    UnknownNameError
-        If a column or layer does not exist.
+    InputError if genes are missing, or counts or columns cannot be used; UnknownNameError if a
+    column or layer does not exist.
     """
-    return Cells.from_anndata(adata, fields_for(adata, trained), genes=trained.genes)
+    return Cells.from_anndata(adata, query_fields(adata, trained.fields), genes=trained.genes)
 
 
 def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
     """Read perturbed and control cells, and what their columns mean, for tools without a model.
 
-    Raises
-    ------
-    InputError
-        If `adata` was not set up with perturbations, or counts or columns cannot be used.
-    UnknownNameError
-        If a column or layer does not exist.
+    InputError if `adata` was not set up with perturbations, or counts or columns cannot be used;
+    UnknownNameError if a column or layer does not exist.
     """
     fields = Fields.from_anndata(adata)
     if fields.perturbation_key is None:
@@ -80,10 +62,7 @@ def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
 def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
     """The AnnData to write to: a copy in memory, or `adata` itself.
 
-    Raises
-    ------
-    InputError
-        If `adata` is no AnnData, or is backed by a file and no copy is asked for.
+    InputError if `adata` is no AnnData, or is backed by a file and no copy is asked for.
     """
     check_anndata(adata, "adata")
     if copy:
@@ -94,6 +73,12 @@ def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
             "it into memory with adata = adata.to_memory()."
         )
     return adata
+
+
+def text_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Name rows by text from the start, since a file keeps their names as text."""
+    table.index = table.index.astype(str)
+    return table
 
 
 def store(adata: ad.AnnData, key: str, entries: Mapping[str, Any]) -> None:

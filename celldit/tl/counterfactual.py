@@ -11,14 +11,13 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.counts import read_counts
+from celldit.data.query import query_fields
 from celldit.errors import InputError, examples
-from celldit.tl.cells import fields_for, read_cells, store, trained_parts, writable
+from celldit.tl.cells import read_cells, store, trained_parts, writable
 
 if TYPE_CHECKING:
     from celldit.inference.maps.edit import EditConfig
     from celldit.model import CellDiT
-
-__all__ = ["counterfactual"]
 
 
 def counterfactual(
@@ -108,12 +107,12 @@ def counterfactual(
             f"No cell of adata is labelled {trained.fields.control!r}; predictions start from "
             "control cells."
         )
-    fields = fields_for(adata, trained)
-    observed = read_counts(adata, fields.counts_layer, None)
+    observed = read_counts(adata, query_fields(adata, trained.fields).counts_layer, None)
     position = pd.Index(adata.var_names.astype(str)).get_indexer(list(trained.genes))
     _warn_unknown_genes(adata, position)
+    controls = adata[cells.is_control]
     predicted = model.predict(
-        _controls(adata, cells.is_control),
+        controls.to_memory() if adata.isbacked else controls,
         perturbations=[perturbation],
         dose=dose,
         time=time,
@@ -127,8 +126,10 @@ def counterfactual(
         seed=seed,
         batch_size=batch_size,
     )
-    merge = _Merge(observed, cells.is_control, position)
-    layers = {name: merge(predicted.layers[name]) for name in ("mean", "counts")}
+    layers = {
+        name: _merged(predicted.layers[name], observed, cells.is_control, position)
+        for name in ("mean", "counts")
+    }
     latent = trained.autoencoder.at_own_size(trained.autoencoder.encode(cells))
     latent[cells.is_control] = predicted.obsm["X_celldit"]
     target.layers[f"{key_added}_mean"] = layers["mean"].astype(np.float32)
@@ -141,42 +142,22 @@ def counterfactual(
     return target if copy else None
 
 
-class _Merge:
-    """Put predicted rows and columns into the observed matrix.
-
-    Parameters
-    ----------
-    observed
-        Shape (N, G), CSR.
-    is_predicted
-        Rows to replace, bool, shape (N,).
-    position
-        Column of each predicted gene among the G genes.
-    """
-
-    def __init__(
-        self, observed: sparse.csr_matrix, is_predicted: np.ndarray, position: np.ndarray
-    ) -> None:
-        n_genes = observed.shape[1]
-        ones = np.ones(len(position), dtype=np.float32)
-        at = (ones, (np.arange(len(position)), position))
-        self.to_columns = sparse.csr_matrix(at, shape=(len(position), n_genes))
-        kept = np.ones(n_genes, dtype=np.float32)
-        kept[position] = 0
-        self.kept = observed[is_predicted] @ sparse.diags(kept)
-        self.rest = observed[~is_predicted]
-        self.order = np.argsort(np.argsort(is_predicted, kind="stable"), kind="stable")
-
-    def __call__(self, predicted: sparse.csr_matrix) -> sparse.csr_matrix:
-        rows = predicted @ self.to_columns + self.kept
-        merged = sparse.vstack([self.rest, rows], format="csr")[self.order]
-        merged.eliminate_zeros()
-        return merged
-
-
-def _controls(adata: ad.AnnData, is_control: np.ndarray) -> ad.AnnData:
-    controls = adata[is_control]
-    return controls.to_memory() if adata.isbacked else controls
+def _merged(
+    predicted: sparse.csr_matrix,
+    observed: sparse.csr_matrix,
+    is_predicted: np.ndarray,
+    position: np.ndarray,
+) -> sparse.csr_matrix:
+    """The observed matrix (N, G) with some rows predicted, in the genes at some positions."""
+    at = (np.ones(len(position), dtype=np.float32), (np.arange(len(position)), position))
+    to_columns = sparse.csr_matrix(at, shape=(len(position), observed.shape[1]))
+    kept = np.ones(observed.shape[1], dtype=np.float32)
+    kept[position] = 0
+    rows = predicted @ to_columns + observed[is_predicted] @ sparse.diags(kept)
+    order = np.argsort(np.argsort(is_predicted, kind="stable"), kind="stable")
+    merged = sparse.vstack([observed[~is_predicted], rows], format="csr")[order]
+    merged.eliminate_zeros()
+    return merged
 
 
 def _warn_unknown_genes(adata: ad.AnnData, position: np.ndarray) -> None:

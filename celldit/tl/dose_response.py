@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from celldit.analysis.dose_curves import DoseCurves, fit_curves
+from celldit.analysis.dose_curves import fit_curves
 from celldit.arguments import check_kind, check_seed, check_whole, text_list
 from celldit.calibration.rates.means import MeanRates, mean_rates
 from celldit.compute import threads
@@ -18,9 +18,7 @@ from celldit.conditions import ConditionTable
 from celldit.conditions.strata import Strata, StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
-from celldit.tl.cells import measured_cells, writable
-
-__all__ = ["dose_response"]
+from celldit.tl.cells import measured_cells, text_rows, writable
 
 #: Two doses do not tell an EC50 from a size.
 MIN_DOSES = 3
@@ -119,16 +117,14 @@ def dose_response(
             said: dict[str, object] = {"perturbation": label, "context": context}
             said |= {} if time is None else {"time": time}
             doses = np.array([dose for row in rows for dose in table.conditions[row].doses or ()])
-            fit, measured = _fit(rates, control, rows, doses, seed)
-            curves.append(pd.DataFrame({**said, **_curve_table(fit, cells.genes)}))
-            points.append(
-                pd.DataFrame({**said, **_point_table(fit, cells.genes, doses, *measured)})
-            )
+            curve, point = _fit(rates, control, rows, doses, seed)
+            curves.append(pd.DataFrame({**said, "gene": list(cells.genes), **curve}))
+            genes = np.tile(np.array(cells.genes, dtype=object), len(doses))
+            points.append(pd.DataFrame({**said, "gene": genes, **point}))
     found, every = pd.concat(curves), pd.concat(points, ignore_index=True)
     found = found.sort_values("lfsr", kind="stable", ignore_index=True)
-    for frame in (found, every):
-        frame.index = frame.index.astype(str)
-    target.uns[key_added], target.uns[f"{key_added}_points"] = found, every
+    target.uns[key_added] = text_rows(found)
+    target.uns[f"{key_added}_points"] = text_rows(every)
     return found
 
 
@@ -173,45 +169,30 @@ def _of_programs(cells: Cells, programs: Mapping[str, Sequence[str]]) -> Cells:
 
 def _fit(
     rates: Mapping[int, MeanRates], control: int, rows: Sequence[int], doses: np.ndarray, seed: int
-) -> tuple[DoseCurves, tuple[np.ndarray, np.ndarray]]:
-    """The curves, and measured log fold changes with their standard errors, each (D, G)."""
-    before = rates[control]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Columns of the curves, a row for each gene, and of the points, for each dose and gene."""
+    before, log_2 = rates[control], np.log(2)
     change_DG = np.log([rates[row].mean_G for row in rows]) - np.log(before.mean_G)
     variance_DG = np.array([rates[row].log_variance_G for row in rows])
-    fit = fit_curves(
-        doses, change_DG, variance_DG, before.log_variance_G, np.random.default_rng(seed)
-    )
-    return fit, (change_DG, np.sqrt(variance_DG + before.log_variance_G))
-
-
-def _curve_table(fit: DoseCurves, genes: Sequence[str]) -> dict[str, object]:
-    return {
-        "gene": list(genes),
+    rng = np.random.default_rng(seed)
+    fit = fit_curves(doses, change_DG, variance_DG, before.log_variance_G, rng)
+    curves = {
         "ec50": fit.ec50_3G[1],
         "ec50_low": fit.ec50_3G[0],
         "ec50_high": fit.ec50_3G[2],
         "in_range": fit.in_range_G,
         "slope": fit.slope_G,
-        "log2_fold_change": fit.largest_G / np.log(2),
-        "log2_sd": fit.largest_sd_G / np.log(2),
+        "log2_fold_change": fit.largest_G / log_2,
+        "log2_sd": fit.largest_sd_G / log_2,
         "lfsr": fit.lfsr_G,
     }
-
-
-def _point_table(
-    fit: DoseCurves,
-    genes: Sequence[str],
-    doses: np.ndarray,
-    change_DG: np.ndarray,
-    sd_DG: np.ndarray,
-) -> dict[str, object]:
     low_DG, fitted_DG, high_DG = fit.fitted_3DG
-    return {
-        "gene": np.tile(np.array(genes, dtype=object), len(doses)),
-        "dose": np.repeat(doses, len(genes)),
+    points = {
+        "dose": np.repeat(doses, change_DG.shape[1]),
         "log_fold_change": change_DG.ravel(),
-        "sd": sd_DG.ravel(),
+        "sd": np.sqrt(variance_DG + before.log_variance_G).ravel(),
         "fitted": fitted_DG.ravel(),
         "low": low_DG.ravel(),
         "high": high_DG.ravel(),
     }
+    return curves, points

@@ -21,13 +21,11 @@ from celldit.inference.effects.table import (
     full_effect_table,
 )
 from celldit.pl.effects.effect_heatmap import check_effects
-from celldit.tl.cells import read_cells, trained_parts, writable
-from celldit.training.trained import Trained
+from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
 
-__all__ = ["effects", "ranked_genes"]
 
 STATISTICS = ("z", "confidence", "log2_fold_change")
 
@@ -105,9 +103,7 @@ def effects(
     target = writable(adata, copy=False)
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
-    labels = request.labels_of(
-        trained, _all_of(trained) if perturbations is None else perturbations
-    )
+    labels = request.labels_of(trained, perturbations)
     with threads():
         controls = new_controls(trained, cells)
         strata = effect_strata(trained, set(map(str, cells.contexts)), contexts, controls)
@@ -123,11 +119,8 @@ def effects(
                 if one_time is not None:
                     table["time"] = float(one_time)
                 tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
-    # A file keeps row names as text, so they are text from the start.
-    table.index = table.index.astype(str)
-    target.uns[key_added] = table
-    return table
+    target.uns[key_added] = text_rows(pd.concat(tables, ignore_index=True))
+    return target.uns[key_added]
 
 
 def ranked_genes(
@@ -185,18 +178,6 @@ def ranked_genes(
     wide = long.pivot_table(index="condition", columns="gene", values="value", sort=False)
     wide.index.name = wide.columns.name = None
     return wide
-
-
-def _all_of(trained: Trained) -> list[str]:
-    fields = trained.fields
-    seen = (c for c in trained.frequencies if not c.is_control)
-    labels = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
-    if not labels:
-        raise InputError(
-            "The model was trained without perturbations; give perturbations= that it has features "
-            "of, or train it on perturbed cells."
-        )
-    return labels
 
 
 def _listed(value: object) -> list:

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.tl.cells import read_cells, trained_parts, writable
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
 
-__all__ = ["fate_map"]
 
 N_NEIGHBORS = 15
 
@@ -83,8 +83,7 @@ def fate_map(
         raise InputError("fate_map() needs a model that was set up with time_key=.")
     if groupby not in adata.obs:
         raise UnknownNameError.among("column for groupby in adata.obs", groupby, adata.obs.columns)
-    if max_cells < 1:
-        raise InputError(f"max_cells={max_cells!r} must be at least 1.")
+    check_whole(max_cells, "max_cells")
     times = read_cells(adata, trained).times
     assert times is not None
     rng = np.random.default_rng(seed)

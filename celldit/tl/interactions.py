@@ -13,9 +13,7 @@ from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.strata import Strata
 from celldit.errors import InputError
-from celldit.tl.cells import measured_cells, writable
-
-__all__ = ["interactions"]
+from celldit.tl.cells import measured_cells, text_rows, writable
 
 
 def interactions(
@@ -108,9 +106,8 @@ def interactions(
         rows.append({**said, **_pair_row(condition, fit), "n_genes": n_genes})
         genes.append(pd.DataFrame({**said, **of_genes}))
     pairs, every = pd.DataFrame(rows), pd.concat(genes, ignore_index=True)
-    for frame in (pairs, every):
-        frame.index = frame.index.astype(str)
-    target.uns[key_added], target.uns[f"{key_added}_genes"] = pairs, every
+    target.uns[key_added] = text_rows(pairs)
+    target.uns[f"{key_added}_genes"] = text_rows(every)
     return pairs
 
 

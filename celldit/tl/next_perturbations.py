@@ -19,13 +19,12 @@ from celldit.effects.experiments.design import greedy_design
 from celldit.effects.experiments.joint import evenly_described, joint_covariance
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
-from celldit.tl.cells import read_cells, trained_parts, writable
+from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
 
-__all__ = ["next_perturbations"]
 
 #: A batch that takes away less than this share of the variance teaches nothing of the others.
 LEAST_GAIN = 1e-4
@@ -156,8 +155,7 @@ def next_perturbations(
             "n_cells": [int(n_cells * len(rows[pick.candidate])) for pick in picks],
         }
     )
-    table.index = table.index.astype(str)
-    adata.uns[key_added] = table
+    adata.uns[key_added] = text_rows(table)
     return table
 
 

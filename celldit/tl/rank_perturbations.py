@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
+from celldit.arguments import check_whole
 from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
@@ -20,13 +20,11 @@ from celldit.data.query import Selection, selected
 from celldit.errors import InputError
 from celldit.inference.request import counterfactual_conditions, labels_of
 from celldit.progress import counted
-from celldit.tl.cells import read_cells, trained_parts, writable
+from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
-
-__all__ = ["rank_perturbations"]
 
 
 def rank_perturbations(
@@ -114,9 +112,8 @@ def rank_perturbations(
             f"No source cell is labelled {trained.fields.control!r}; predictions start from "
             "control cells, so let source= select some."
         )
-    if max_cells < 1:
-        raise InputError(f"max_cells={max_cells!r} must be at least 1.")
-    labels = _labels(trained, perturbations)
+    check_whole(max_cells, "max_cells")
+    labels = labels_of(trained, perturbations)
     rows = np.flatnonzero(is_source)
     if len(rows) > max_cells:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))
@@ -134,47 +131,23 @@ def rank_perturbations(
             seed=seed,
             batch_size=batch_size,
         )
-        approach, slope_G = _measure(label, predicted, before_G, way_G)
+        score, slope_G, rest = _measure(predicted, before_G, way_G)
         conditions = counterfactual_conditions(start, label, trained.fields, dose, time)
         with threads():
             sd = _sd_along(trained, start, conditions, slope_G)
-        found.append(replace(approach, sd=sd))
-    table = pd.DataFrame([approach.row() for approach in found])
+        p_closer = float(stats.norm.cdf(score / sd)) if sd > 0 else float(score > 0)
+        said = {"perturbation": label, "score": score, "sd": sd, "p_closer": p_closer}
+        found.append({**said, **rest})
+    table = pd.DataFrame(found)
     table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    table.index = table.index.astype(str)
-    adata.uns[key_added] = table
+    adata.uns[key_added] = text_rows(table)
     return table
 
 
-@dataclass(frozen=True)
-class _Approach:
-    """How one perturbation moves the source."""
-
-    perturbation: str
-    score: float
-    sd: float
-    progress: float
-    alignment: float
-    extrapolation: str
-
-    def row(self) -> dict[str, Any]:
-        certain = float(self.score > 0)
-        p_closer = float(stats.norm.cdf(self.score / self.sd)) if self.sd > 0 else certain
-        return {
-            "perturbation": self.perturbation,
-            "score": self.score,
-            "sd": self.sd,
-            "p_closer": p_closer,
-            "progress": self.progress,
-            "alignment": self.alignment,
-            "extrapolation": self.extrapolation,
-        }
-
-
 def _measure(
-    label: str, predicted: ad.AnnData, before_G: np.ndarray, way_G: np.ndarray
-) -> tuple[_Approach, np.ndarray]:
-    """Compare the predicted step with the way; also the score's slope in each log rate, (G,)."""
+    predicted: ad.AnnData, before_G: np.ndarray, way_G: np.ndarray
+) -> tuple[float, np.ndarray, dict[str, object]]:
+    """Compare the predicted step with the way: score, its slope in each log rate (G,), the rest."""
     counts = sparse.csr_matrix(predicted.layers["counts"], dtype=np.float32)
     scale = (1e4 / predicted.obs["size_factor"].to_numpy(np.float64)).astype(np.float32)
     rates = sparse.csr_matrix(sparse.diags(scale) @ counts)
@@ -184,15 +157,15 @@ def _measure(
     # A change of the log rate changes log(1 + rate) by rate / (1 + rate) of it.
     rate_G = np.asarray(rates.mean(axis=0), dtype=np.float64).ravel()
     slope_G = 2 * left_G / squared * rate_G / (1 + rate_G)
-    approach = _Approach(
-        perturbation=label,
-        score=1 - float(left_G @ left_G) / squared,
-        sd=float("nan"),
-        progress=float(step_G @ way_G) / squared,
-        alignment=float(step_G @ way_G) / (length * squared**0.5) if length > 0 else 0.0,
-        extrapolation=str(predicted.obs["extrapolation"].astype(str).mode()[0]),
+    return (
+        1 - float(left_G @ left_G) / squared,
+        slope_G,
+        {
+            "progress": float(step_G @ way_G) / squared,
+            "alignment": float(step_G @ way_G) / (length * squared**0.5) if length > 0 else 0.0,
+            "extrapolation": str(predicted.obs["extrapolation"].astype(str).mode()[0]),
+        },
     )
-    return approach, slope_G
 
 
 def _sd_along(
@@ -209,17 +182,6 @@ def _sd_along(
     loadings_FG = trained.autoencoder.decoder.loadings.detach().double().cpu().numpy()
     _, sd_Q1 = estimate.project((loadings_FG @ slope_G)[:, None])
     return float(np.average(sd_Q1[:, 0], weights=list(share.values())))
-
-
-def _labels(trained: Trained, perturbations: Sequence[str] | None) -> list[str]:
-    fields = trained.fields
-    if perturbations is None:
-        seen = (c for c in trained.frequencies if not c.is_control)
-        labels = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
-        if not labels:
-            raise InputError("The model was trained without perturbations; there is none to rank.")
-        return labels
-    return labels_of(trained, perturbations)
 
 
 def _mean_log(log: sparse.csr_matrix) -> np.ndarray:

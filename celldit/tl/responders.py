@@ -17,9 +17,7 @@ from celldit.conditions import ConditionTable
 from celldit.data.labels.columns import obs_column
 from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.tl.cells import measured_cells, writable
-
-__all__ = ["responders"]
+from celldit.tl.cells import measured_cells, text_rows, writable
 
 
 def responders(
@@ -142,7 +140,6 @@ def responders(
     result = pd.concat(frames, ignore_index=True)
     if guide_key is None:
         del result["guide"]
-    result.index = result.index.astype(str)
     target.obs["p_responded"], target.obs["response_score"] = p_N, score_N
-    target.uns[key_added] = result
+    target.uns[key_added] = text_rows(result)
     return result

@@ -25,14 +25,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 
-from celldit.evaluation.challenge.anchors import mean_response, replicate
-from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.measures import (
     Reference,
     Side,
     aggregate,
     measure_panel,
 )
+from celldit.evaluation.challenge.panel import CountGroups, Panel
 from celldit.evaluation.challenge.rank_tests import (
     ControlRanks,
     _columns,
@@ -40,6 +39,7 @@ from celldit.evaluation.challenge.rank_tests import (
     _totals,
     rank_tests,
 )
+from celldit.evaluation.challenge.scores import mean_response, replicate
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "challenge_speed.csv"
 
@@ -108,10 +108,12 @@ def main() -> None:
     )
     print({name: round(value, 4) for name, value in found.items()}, flush=True)
     if asked.ends:
-        base = mean_response(real, control, targets)
+        genes = tuple(f"g{i}" for i in range(asked.genes))
+        panel = Panel(predicted, real, control, targets, genes, "control")
+        base = mean_response(panel)
         aggregate(measure_panel(Side.of(base, reference), side, targets))
         rows.append(("six measures and mean response", time.perf_counter() - started, peak()))
-        replicate(real, control, targets, side)
+        replicate(panel, side)
         rows.append(("six measures and both ends", time.perf_counter() - started, peak()))
         print(rows[-1], flush=True)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ import pandas as pd
 from held_out import set_up
 
 from celldit.data.labels.labels import parts
-from celldit.evaluation.halves import split_halves
 from celldit.evaluation.metrics import discrimination_scores
 from celldit.evaluation.task import Task
 
@@ -41,9 +41,9 @@ def halves(name: str, task: Task) -> list[dict]:
     """Means over conditions and halvings, with shared and with separate control cells."""
     found: dict[str, list[pd.Series]] = {"shared": [], "separate": []}
     for seed in range(REPEATS):
-        first, second = split_halves(task.truth, seed=seed)
+        first, second = task.truth.halves(seed)
         drawn = dict.fromkeys(first.conditions(), math.inf)
-        shared = task.against(second).score(first, METRICS, drawn_from=drawn)
+        shared = replace(task, truth=second).score(first, METRICS, drawn_from=drawn)
         half, first = task.halved(seed)
         separate = half.score(first, METRICS, drawn_from=drawn)
         for key, table in (("shared", shared), ("separate", separate)):

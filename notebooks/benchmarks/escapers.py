@@ -38,7 +38,7 @@ from scipy import stats
 from scores import Scorer, log_expression_of, shift_scores
 
 import celldit as cd
-from celldit.evaluation.metrics.classifiers import classifier_auc
+from celldit.evaluation.metrics.cells import classifier_auc
 
 N_TOP, N_NEW, N_SEEDS, MIN_CELLS = 20, 1_000, 2, 25
 

@@ -38,7 +38,7 @@ import celldit as cd
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import CellditError
-from celldit.evaluation.challenge.methods import compare_panels
+from celldit.evaluation.challenge.scores import compare_panels
 from celldit.evaluation.resampling import progress
 from celldit.training import TrainingConfig
 

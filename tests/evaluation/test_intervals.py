@@ -7,8 +7,8 @@ import pytest
 
 from celldit.errors import InputError
 from celldit.evaluation import evaluate, intervals
-from celldit.evaluation.intervals import _around, _rows
 from celldit.evaluation.metrics import energy_distance
+from celldit.evaluation.uncertainty import _around, _rows
 
 
 def half_sample_interval(statistic, samples, n_resamples, seed=0):

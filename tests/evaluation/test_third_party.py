@@ -18,10 +18,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Binarizer
 
 from celldit.evaluation import METRICS
-from celldit.evaluation.catalogue import CENTROID, DISCRIMINATION, FUNCTIONS
+from celldit.evaluation.catalogue import FUNCTIONS, OF_PANELS
 from celldit.evaluation.condition import Condition
 from celldit.evaluation.metrics import differential_expression
-from celldit.evaluation.metrics.transport import projections
+from celldit.evaluation.metrics.distances import projections
 from celldit.evaluation.task import Task
 
 Both = tuple[np.ndarray, np.ndarray]
@@ -229,7 +229,7 @@ def conditions(papalexi: Any, norman: Any) -> list[Condition]:
 
 
 def test_every_measure_has_a_reference() -> None:
-    assert {*REFERENCES, *DISCRIMINATION, *CENTROID} == set(METRICS)
+    assert {*REFERENCES, *OF_PANELS} == set(METRICS)
 
 
 @pytest.mark.parametrize(

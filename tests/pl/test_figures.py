@@ -316,7 +316,7 @@ def test_programs_refuse_other_tables() -> None:
         cd.pl.programs(two, "C")
     with pytest.raises(UnknownNameError, match="'d3'"):
         cd.pl.programs(two, "B", context="d3")
-    with pytest.raises(InputError, match="n_programs=0 must be at least 1"):
+    with pytest.raises(InputError, match="n_programs=0 must be a whole number of at least 1"):
         cd.pl.programs(programs_table(), n_programs=0)
 
 

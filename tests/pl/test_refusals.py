@@ -60,7 +60,7 @@ ATTENTION = pd.DataFrame(
 def test_attention_without_controls_has_no_difference() -> None:
     with pytest.raises(InputError, match=r"no control cells in the contexts of 'A'.*difference="):
         cd.pl.attention(ATTENTION, "A", difference=True)
-    with pytest.raises(InputError, match="n_tokens=0 must be at least 1"):
+    with pytest.raises(InputError, match="n_tokens=0 must be a whole number of at least 1"):
         cd.pl.attention(ATTENTION, n_tokens=0)
 
 
@@ -69,7 +69,7 @@ def test_effects_of_other_cells(tiny_screen: ad.AnnData, effects: pd.DataFrame) 
         cd.pl.calibration(tiny_screen, effects.assign(context="elsewhere"))
     with pytest.raises(InputError, match=r"effects has no row; pass what cd\.tl\.effects"):
         cd.pl.effect_heatmap(effects.iloc[:0])
-    with pytest.raises(InputError, match="n_genes=0 must be at least 1"):
+    with pytest.raises(InputError, match="n_genes=0 must be a whole number of at least 1"):
         cd.pl.effect_heatmap(effects, n_genes=0)
 
 
@@ -95,9 +95,9 @@ def test_doses_that_are_words(effects: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("draw", "options", "said"),
     [
-        (cd.pl.distributions, {"n_genes": 0}, "n_genes=0 must be at least 1"),
-        (cd.pl.effect, {"n_genes": -1}, "n_genes=-1 must be at least 0"),
-        (cd.pl.embedding, {"max_cells": 1}, "max_cells=1 must be at least 2"),
+        (cd.pl.distributions, {"n_genes": 0}, "n_genes=0 must be a whole number of at least 1"),
+        (cd.pl.effect, {"n_genes": -1}, "n_genes=-1 must be a whole number of at least 0"),
+        (cd.pl.embedding, {"max_cells": 1}, "max_cells=1 must be a whole number of at least 2"),
     ],
 )
 def test_numbers(
@@ -110,6 +110,19 @@ def test_numbers(
 def test_a_single_gene_has_no_plane(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
     with pytest.raises(InputError, match="at least two measured cells and two genes"):
         cd.pl.embedding(tiny_screen[:, :1].copy(), predicted[:, :1].copy(), perturbation="A")
+
+
+def test_genes_in_another_order_are_matched(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
+    as_it_is, turned = predicted, predicted[:, ::-1].copy()
+    points = [cd.pl.effect(tiny_screen, as_it_is, "A").collections[0].get_offsets()]
+    with pytest.warns(UserWarning, match="another order.*matched by name"):
+        points.append(cd.pl.effect(tiny_screen, turned, "A").collections[0].get_offsets())
+    plt.close("all")
+    assert (points[0] == points[1]).all()
+    more = predicted.copy()[:, [*range(predicted.n_vars), 0]].copy()
+    more.var_names = [*predicted.var_names, "new"]
+    with pytest.raises(InputError, match="has 1 more genes"):
+        cd.pl.effect(tiny_screen, more, "A")
 
 
 def test_what_was_not_measured(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:

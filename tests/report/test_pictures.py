@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import celldit as cd
 from celldit import datasets
 from celldit.evaluation import DEFAULT
-from celldit.report import markup, pictures
+from celldit.report import page, pictures
 
 LONG = "a perturbation of several genes with a long name"
 
@@ -87,7 +87,7 @@ def test_labels_under_violins_do_not_touch(drawn: list[Figure]) -> None:
 
 def test_a_table_marks_one_column_and_says_whole_names() -> None:
     head = ["", "ideal", "score", LONG]
-    text = markup.table(head, [("a & b", ["1", "2", "3"])], own=2)
+    text = page.table(head, [("a & b", ["1", "2", "3"])], own=2)
     cells = re.findall(r"<(?:th|td)[^>]*class='own'[^>]*>([^<]*)<", text)
     assert cells == ["score", "2"]
     assert f"title='{LONG}'" in text
@@ -95,15 +95,13 @@ def test_a_table_marks_one_column_and_says_whole_names() -> None:
 
 
 def test_every_default_measure_is_a_row_of_the_summary() -> None:
-    from celldit.report.page import _summary
-
     values = pd.DataFrame(
         np.arange(2.0 * len(DEFAULT)).reshape(2, -1), ["ideal", "no change"], list(DEFAULT)
     )
     numbers: Any = SimpleNamespace(name="ideal", summary=values, equal=values, scores={})
-    text = _summary(numbers)
+    text = page._summary(numbers)
     rows = re.findall(r"<th scope='row' title='([^']*)'", text)
-    assert rows == [markup.measure_name(m) for m in DEFAULT] * 2
+    assert rows == [page.measure_name(m) for m in DEFAULT] * 2
     # A method may be called as a column is.
     assert text.count("<th scope='col' class='own' title='ideal'>") == 2
     assert text.count("<th scope='col' title='ideal'>") == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celldit.errors import UnknownNameError
-from celldit.report.verdict import judge
+from celldit.report.numbers import judge
 
 
 def test_judging_leaves_the_ceiling_out_and_calls_a_tie_a_tie():

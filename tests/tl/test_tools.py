@@ -178,7 +178,7 @@ def test_selections_that_cannot_be_used_are_refused(
         rank("perturbation == 'A'", "donor == 'd1'")
     with pytest.raises(UnknownNameError, match="'Z'"):
         rank("donor == 'd1'", "donor == 'd2'", perturbations=["Z"])
-    with pytest.raises(InputError, match="max_cells=0 must be at least 1"):
+    with pytest.raises(InputError, match="max_cells=0 must be a whole number of at least 1"):
         rank("donor == 'd1'", "donor == 'd2'", max_cells=0)
     assert "rank_perturbations" not in tiny_screen.uns
 
@@ -213,7 +213,7 @@ def test_what_the_network_says_needs_a_network_over_tokens(
     other = train_tiny(tiny_screen, dit=MLPConfig(width=16, depth=1), max_epochs=0)
     with pytest.raises(InputError, match="does not attend to gene sets"):
         tool(tiny_screen, other, "A")
-    with pytest.raises(InputError, match="max_cells=0 must be at least 1"):
+    with pytest.raises(InputError, match="max_cells=0 must be a whole number of at least 1"):
         tool(tiny_screen, tiny_model, "A", max_cells=0)
     with pytest.raises(UnknownNameError, match="Q"):
         tool(tiny_screen, tiny_model, "Q")
@@ -267,7 +267,7 @@ def test_without_perturbations_none_is_ranked(
 ) -> None:
     controls = tiny_screen[tiny_screen.obs["perturbation"] == "control"].copy()
     model = train_tiny(controls)
-    with pytest.raises(InputError, match="trained without perturbations; there is none to rank"):
+    with pytest.raises(InputError, match="trained without perturbations; give perturbations="):
         cd.tl.rank_perturbations(controls, model, source="donor == 'd1'", target="donor == 'd2'")
 
 

@@ -255,7 +255,7 @@ def embed(
     Example: celldit embed model screen.h5ad -o embedded.h5ad
     """
     from celldit.io.files import write_h5ad
-    from celldit.tl.embed import embed as put
+    from celldit.tl.latent import embed as put
 
     adata = read_cells(data)
     put(adata, load_model(model), key_added=key_added)

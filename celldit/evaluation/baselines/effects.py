@@ -37,14 +37,10 @@ class Effects:
 
     def find(self, perturbation: str, context: str | None = None) -> np.ndarray:
         """Positions of a perturbation's conditions, in one context or in all."""
-        return np.array(
-            [
-                i
-                for i, (p, c) in enumerate(zip(self.perturbations, self.contexts, strict=True))
-                if p == perturbation and context in (None, c)
-            ],
-            dtype=np.int64,
-        )
+        own = np.array(self.perturbations, dtype=object) == perturbation
+        if context is not None:
+            own &= np.array(self.contexts, dtype=object) == context
+        return np.flatnonzero(own)
 
     def average(self, rows: np.ndarray) -> np.ndarray:
         """Mean shift of some conditions, weighted by their numbers of cells, shape (G,)."""

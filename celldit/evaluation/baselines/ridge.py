@@ -1,4 +1,4 @@
-"""Weighted ridge regression whose strength is chosen by leaving groups of conditions out."""
+"""Weighted ridge regression whose strength is chosen by leaving conditions out."""
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ def fit_ridge(
     design_EP: np.ndarray,
     shifts_EG: np.ndarray,
     weights_E: np.ndarray,
-    groups_E: Sequence[object],
     strengths: Sequence[float] = STRENGTHS,
 ) -> RidgeFit:
     """Minimise ``sum_e w_e |y_e - x_e B|^2 + strength |B|^2``, weights scaled to mean 1.
 
-    E conditions with equal entries of `groups_E` are left out together to choose among the
-    strengths, ascending, above 0. The error without a group g needs no refit: the residuals of the
-    full fit, taken through ``(I - H_gg)^-1`` with H the hat matrix, are those of the fit without g.
-    Among equal errors the smallest strength wins: where leaving out says nothing, nothing is
-    shrunk.
+    E conditions are left out one by one to choose among the strengths, ascending, above 0. The
+    error without a condition e needs no refit: the residual of the full fit over ``1 - H_ee``, with
+    H the hat matrix, is that of the fit without e. Among equal errors the smallest strength wins:
+    where leaving out says nothing, nothing is shrunk.
 
     References
     ----------
@@ -46,18 +44,12 @@ def fit_ridge(
     left_ER, singular_R, right_RP = np.linalg.svd(scale_E[:, None] * design_EP, full_matrices=False)
     target_EG = scale_E[:, None] * shifts_EG
     projected_RG = left_ER.T @ target_EG
-    labels = list(dict.fromkeys(groups_E))
-    groups = [np.array([i for i, g in enumerate(groups_E) if g == label]) for label in labels]
     errors = []
     for strength in strengths:
         kept_R = singular_R**2 / (singular_R**2 + strength)
         residual_EG = target_EG - left_ER @ (kept_R[:, None] * projected_RG)
-        error = 0.0
-        for rows in groups:
-            hat = (left_ER[rows] * kept_R) @ left_ER[rows].T
-            left_out = np.linalg.solve(np.eye(len(rows)) - hat, residual_EG[rows])
-            error += float(np.sum(np.square(left_out)))
-        errors.append(error)
+        free_E = 1.0 - (left_ER**2) @ kept_R
+        errors.append(float(np.sum(np.square(residual_EG / free_E[:, None]))))
     floor = min(errors) * (1.0 + 1e-6) + 1e-12 * float(np.sum(np.square(target_EG)))
     best = next(i for i, error in enumerate(errors) if error <= floor)
     shrink_R = singular_R / (singular_R**2 + strengths[best])

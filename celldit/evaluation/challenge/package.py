@@ -15,9 +15,8 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.errors import InputError
-from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.measures import MEASURES
-from celldit.evaluation.challenge.panel import Panel
+from celldit.evaluation.challenge.panel import CountGroups, Panel
 
 _LABEL = "perturbation"
 
@@ -38,12 +37,8 @@ def package_values(panel: Panel, seed: int = 0) -> pd.DataFrame:
 
     One row for each of :data:`MEASURES`: ``value``, ``mean_response``, ``replicate``. The package
     knows one target gene for each perturbation. Of a combination it gets the first part that is
-    among the genes; celldit's own engine leaves out all parts.
-
-    Raises
-    ------
-    InputError
-        If the package refuses the data.
+    among the genes; celldit's own engine leaves out all parts. InputError if the package refuses
+    the data.
     """
     from cell_eval2 import EvalConfig, aggregate_metrics, build_generic_baseline, compute_metrics
     from cell_eval2.anchor import compute_replicate_anchor

@@ -1,9 +1,8 @@
-"""What the challenge's measures are computed on: counts of one context."""
+"""What the challenge's measures are computed on: counts of one context, grouped by perturbation."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import anndata as ad
@@ -15,13 +14,81 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.challenge.groups import CountGroups
-from celldit.evaluation.expression import check_labels, match_to, truth_fields
+from celldit.evaluation.expression import check_labels, condition_name, match_genes, truth_fields
 
 #: Layers of a prediction that hold counts, the first that is there is read; else ``X``.
 COUNT_LAYERS = ("counts", "edited_counts")
 #: Fewer cells of a perturbation are not scored.
 MIN_CELLS = 10
+# Rows of a sparse matrix that are held in float64 at a time.
+CHUNK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class CountGroups:
+    """N cells in P groups.
+
+    Parameters
+    ----------
+    counts
+        Counts, 0 or above, shape (N, G), CSR.
+    codes
+        Group of each cell, shape (N,).
+    labels
+        Names of the P groups, sorted.
+    """
+
+    counts: sparse.csr_matrix
+    codes: np.ndarray
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, counts: sparse.csr_matrix, labels_N: np.ndarray) -> CountGroups:
+        """Group cells by their labels."""
+        names, codes = np.unique(np.asarray(labels_N, dtype=str), return_inverse=True)
+        return cls(counts, codes, tuple(map(str, names)))
+
+    @classmethod
+    def single(cls, counts: sparse.csr_matrix, label: str = "control") -> CountGroups:
+        """All cells as one group."""
+        return cls(counts, np.zeros(counts.shape[0], dtype=np.int64), (label,))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Cells of each group, shape (P,)."""
+        return np.bincount(self.codes, minlength=len(self.labels))
+
+    def rows(self) -> list[np.ndarray]:
+        """Positions of the cells of each group, in the order of the labels."""
+        order = np.argsort(self.codes, kind="stable")
+        return np.split(order, np.cumsum(self.sizes)[:-1])
+
+    def take(self, rows: np.ndarray) -> CountGroups:
+        """Some cells; the groups stay."""
+        return CountGroups(self.counts[rows], self.codes[rows], self.labels)
+
+    def only(self, labels: tuple[str, ...]) -> CountGroups:
+        """Some groups."""
+        if labels == self.labels:
+            return self
+        names_N = np.asarray(self.labels)[self.codes]
+        rows = np.flatnonzero(np.isin(names_N, labels))
+        return CountGroups.of(self.counts[rows], names_N[rows])
+
+    def sums(self) -> np.ndarray:
+        """Sum of the counts of each group, float64, shape (P, G)."""
+        total_PG = np.zeros((len(self.labels), self.counts.shape[1]))
+        for start in range(0, self.counts.shape[0], CHUNK):
+            some = slice(start, start + CHUNK)
+            picks = indicator(self.codes[some], len(self.labels))
+            total_PG += (picks @ self.counts[some].astype(np.float64)).toarray()
+        return total_PG
+
+
+def indicator(codes_N: np.ndarray, n_groups: int) -> sparse.csr_matrix:
+    """Which cells are of which group, shape (P, N): its product with cells is the groups' sums."""
+    n = len(codes_N)
+    return sparse.csr_matrix((np.ones(n), (codes_N, np.arange(n))), shape=(n_groups, n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +126,9 @@ def read_panels(
 ) -> tuple[dict[str, Panel], dict[str, str]]:
     """Read the counts of every context that has `least` perturbations.
 
-    Returns
-    -------
-    panels
-        By context.
-    left_out
-        Reason of each condition that is not scored.
-
-    Raises
-    ------
-    InputError
-        If counts are missing or not counts, a context has no control cells, or no context has
-        enough perturbations.
-    UnknownNameError
-        If a column or a perturbation is not known.
+    Panels come by context; beside them the reason of each condition that is not scored. InputError
+    if counts are missing or not counts, a context has no control cells, or no context has enough
+    perturbations; UnknownNameError if a column or a perturbation is not known.
     """
     for adata, name in ((predicted, "predicted"), (truth, "truth")):
         check_anndata(adata, name)
@@ -135,7 +191,7 @@ def _scored(
         if min(n, m) >= MIN_CELLS:
             kept.append(label)
         else:
-            where = f"{label} in {context}" if context else label
+            where = condition_name(label, context)
             reasons[where] = f"{n} predicted and {m} measured cells, fewer than {MIN_CELLS}"
     return tuple(kept), reasons
 
@@ -143,7 +199,7 @@ def _scored(
 def _read(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: str) -> Cells:
     # Doses and times do not make conditions, and counts are scaled to their own sum.
     plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    return Cells.from_anndata(match_to(adata, truth, name), plain)
+    return Cells.from_anndata(match_genes(adata, truth.var_names, name), plain)
 
 
 def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields) -> Cells:
@@ -159,16 +215,8 @@ def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields) -> Cel
     return _read(adata, truth, replace(fields, counts_layer=layer), "predicted")
 
 
-def _targets(labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields) -> dict:
-    position: Mapping[str, int] = {gene: i for i, gene in enumerate(genes)}
-    return {
-        label: np.array(
-            sorted(
-                position[part]
-                for part in parts(label, fields.perturbation_sep, fields.control)
-                if part in position
-            ),
-            dtype=np.int64,
-        )
-        for label in labels
-    }
+def _targets(
+    labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields
+) -> dict[str, np.ndarray]:
+    sep, control = fields.perturbation_sep, fields.control
+    return {label: np.flatnonzero(np.isin(genes, parts(label, sep, control))) for label in labels}

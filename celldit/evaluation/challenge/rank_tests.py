@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse, stats
 
-from celldit.evaluation.challenge.groups import CountGroups
+from celldit.evaluation.challenge.panel import CountGroups, indicator
 
 #: False discovery rate below which a gene is called.
 ALPHA = 0.05
@@ -111,10 +111,7 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> RankTests:
     """
     n_groups, n_genes = len(groups.labels), groups.counts.shape[1]
     sizes_P = groups.sizes.astype(np.float64)
-    picks = sparse.csr_matrix(
-        (np.ones(len(groups.codes)), (groups.codes, np.arange(len(groups.codes)))),
-        shape=(n_groups, len(groups.codes)),
-    )
+    picks = indicator(groups.codes, n_groups)
     per_million = _totals(groups.counts)
     means_PG, p_PG = np.zeros((n_groups, n_genes)), np.full((n_groups, n_genes), np.nan)
     tested = np.flatnonzero(control.tested)

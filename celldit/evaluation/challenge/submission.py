@@ -36,14 +36,9 @@ def submission(
 
     Counts are those of ``layers["counts"]``, or of ``X``. ``obs["target"]`` is the label of each
     cell, control cells being ``"non-targeting"``; `genes` are those of the panel, in its order, and
-    `perturbations` those that it asks for, None for all that were predicted.
-
-    Raises
-    ------
-    InputError
-        As :func:`check_submission`, or if genes or counts are missing.
-    UnknownNameError
-        If a column does not exist.
+    `perturbations` those that it asks for, None for all that were predicted. InputError as
+    :func:`check_submission`, or if genes or counts are missing; UnknownNameError if a column does
+    not exist.
     """
     for adata, name in ((predicted, "predicted"), (control, "control")):
         check_anndata(adata, name)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from celldit.evaluation.metrics.centroid import centroid_correlations
-from celldit.evaluation.metrics.classifiers import classifier_auc, nearest_neighbor_accuracy
+from celldit.evaluation.metrics.cells import (
+    classifier_auc,
+    correlation_error,
+    nearest_neighbor_accuracy,
+    variance_ratio,
+    zero_fraction_error,
+)
 from celldit.evaluation.metrics.differential import (
     DifferentialExpression,
     de_direction,
@@ -11,21 +16,21 @@ from celldit.evaluation.metrics.differential import (
     differential_expression,
     lfc_error,
 )
-from celldit.evaluation.metrics.discrimination import discrimination_scores
-from celldit.evaluation.metrics.energy import energy_distance
-from celldit.evaluation.metrics.kernel import median_distance, mmd
+from celldit.evaluation.metrics.distances import (
+    energy_distance,
+    median_distance,
+    mmd,
+    sliced_wasserstein,
+    wasserstein,
+)
 from celldit.evaluation.metrics.shift import (
+    centroid_correlations,
     cosine_shift,
+    discrimination_scores,
     largest,
     normalized_squared_error,
     pearson_shift,
 )
-from celldit.evaluation.metrics.structure import (
-    correlation_error,
-    variance_ratio,
-    zero_fraction_error,
-)
-from celldit.evaluation.metrics.transport import sliced_wasserstein, wasserstein
 
 __all__ = [
     "DifferentialExpression",

@@ -1,4 +1,4 @@
-"""Changes along the dose: predicted ones, or measured ones with their curves."""
+"""Changes along the dose, or time: predicted ones, or measured ones with their curves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from scipy.interpolate import PchipInterpolator
 
 from celldit.errors import InputError
-from celldit.pl.effects.courses import chosen_genes, draw_courses
-from celldit.pl.effects.effect_heatmap import GENES, effect_names
+from celldit.pl.effects.effect_heatmap import GENES, check_effects, effect_names
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style
-
-__all__ = ["dose_response"]
 
 POINTS = {"perturbation", "context", "gene", "dose", "log_fold_change", "sd", "fitted", "low"}
 CURVES = {"perturbation", "context", "gene", "ec50", "ec50_low", "ec50_high", "lfsr"}
@@ -55,11 +52,6 @@ def dose_response(
         As for :func:`celldit.pl.effect_heatmap`.
     **options
         See :mod:`celldit.pl`; one axes for each perturbation, with `curves` for each context, too.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
 
     Raises
     ------
@@ -136,9 +128,93 @@ def _draw(
         if dose[0] <= row.ec50 <= dose[-1]:
             at = float(smooth("fitted")(np.log(row.ec50)))
             ax.plot(row.ec50, at, marker="D", color=color, markersize=6, markeredgecolor="white")
-    ax.axhline(0, color=INK, lw=0.8, ls="--", zorder=0)
+    _scale_by_logarithm(ax)
+    _finish(ax, "dose")
+
+
+def draw_courses(
+    effects: pd.DataFrame,
+    along: str,
+    genes: Sequence[str] | str | None,
+    n_genes: int,
+    gene_symbols: GeneSymbols | None,
+    canvas: Canvas,
+) -> Any:
+    """Draw effects along one of their columns, a panel for each perturbation."""
+    check_effects(effects)
+    if along not in effects.columns or effects[along].nunique() < 2:
+        raise InputError(
+            f"effects needs at least two values of {along}; make it with "
+            f"cd.tl.effects(adata, model, 'NAME', {along}=[...])."
+        )
+    try:
+        effects = effects.assign(**{along: effects[along].astype(float)})
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The column {along!r} of effects holds values that are not numbers."
+        ) from (error)
+    written = effect_names(effects, gene_symbols)
+    requested = chosen_genes(genes, n_genes, written, GENES)
+    names = list(dict.fromkeys(effects["perturbation"]))
+    with style():
+        axes = canvas.panels(len(names), size=(4.2, 3.0))
+        for one, name in zip(axes, names, strict=True):
+            own = effects[effects["perturbation"] == name]
+            _draw_course(one, own, along, requested or n_genes, written, canvas)
+            one.set_title(str(name))
+    return canvas.finish(axes if len(axes) > 1 else axes[0])
+
+
+def chosen_genes(
+    genes: Sequence[str] | str | None, n_genes: int, written: GeneNames, where: str
+) -> list[str] | None:
+    """The genes asked for, as a list; None stays None, for those of the largest changes.
+
+    InputError if there are more than colours can tell apart; UnknownNameError if a gene is not
+    among the known ones.
+    """
+    if not 1 <= n_genes <= len(CYCLE):
+        raise InputError(f"n_genes={n_genes!r} must be between 1 and {len(CYCLE)}.")
+    if genes is None:
+        return None
+    requested = written.genes(genes, where)
+    if len(requested) > len(CYCLE):
+        raise InputError(f"{len(requested)} genes cannot be told apart; draw at most {len(CYCLE)}.")
+    return requested
+
+
+def _draw_course(
+    ax: Axes,
+    table: pd.DataFrame,
+    along: str,
+    genes: Sequence[str] | int,
+    written: GeneNames,
+    canvas: Canvas,
+) -> None:
+    # Contexts share what is not known of the perturbation, so their variances do not average out.
+    wide = table.pivot_table(index=along, columns="gene", values=["log_fold_change", "sd"])
+    wide = wide.sort_index() / np.log(2)
+    mean, sd = wide["log_fold_change"], wide["sd"]
+    if isinstance(genes, int):
+        genes = list(mean.abs().max().sort_values(ascending=False, kind="stable").index[:genes])
+    labels = [written.shown(gene) for gene in genes]
+    x = mean.index.to_numpy(dtype=np.float64)
+    for gene, label, color in zip(genes, labels, canvas.colors(labels, CYCLE), strict=True):
+        y, width = mean[gene].to_numpy(), sd[gene].to_numpy()
+        ax.fill_between(x, y - width, y + width, color=color, alpha=0.15, lw=0)
+        ax.plot(x, y, color=color, marker="o", markersize=4, lw=1.4, label=label)
+    if along == "dose" and (x > 0).all() and x.max() > 20 * x.min():
+        _scale_by_logarithm(ax)
+    _finish(ax, along)
+
+
+def _scale_by_logarithm(ax: Axes) -> None:
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel="dose", ylabel="log2 fold change")
+
+
+def _finish(ax: Axes, along: str) -> None:
+    ax.axhline(0, color=INK, lw=0.8, ls="--", zorder=0)
+    ax.set(xlabel=along, ylabel="log2 fold change")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=1.4)

@@ -9,15 +9,13 @@ import anndata as ad
 import numpy as np
 from matplotlib.axes import Axes
 
-from celldit.errors import InputError
+from celldit.arguments import check_whole
 from celldit.evaluation.metrics.shift import largest, pearson_shift
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.measured import read_pair, shifts
 from celldit.pl.style import INK, MEASURED, style
-
-__all__ = ["effect"]
 
 
 @figure
@@ -50,11 +48,6 @@ def effect(
     **options
         See :mod:`celldit.pl`; one axes for each perturbation.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
     Raises
     ------
     InputError
@@ -67,8 +60,7 @@ def effect(
     >>> ax = cd.pl.effect(adata, predicted, "STAT1")
     """
     canvas = Canvas.of("effect", options)
-    if n_genes < 0:
-        raise InputError(f"n_genes={n_genes!r} must be at least 0.")
+    check_whole(n_genes, "n_genes", 0)
     pair = read_pair(adata, predicted)
     labels = pair.chosen(perturbation)
     names = GeneNames.of(adata.var, gene_symbols)

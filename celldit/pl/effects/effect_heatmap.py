@@ -10,12 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.cluster.hierarchy import leaves_list, linkage
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, examples
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.figure import Canvas, FigureOptions, color_bar, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import style
-
-__all__ = ["GENES", "check_effects", "effect_heatmap", "effect_names"]
 
 GENES = "gene in effects"
 
@@ -53,10 +52,6 @@ def effect_heatmap(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError
@@ -71,8 +66,7 @@ def effect_heatmap(
     """
     canvas = Canvas.of("effect_heatmap", options)
     check_effects(effects)
-    if n_genes < 1:
-        raise InputError(f"n_genes={n_genes!r} must be at least 1.")
+    check_whole(n_genes, "n_genes")
     several = effects["context"].nunique() > 1
     rows = effects["perturbation"].astype(str)
     if several:
@@ -160,8 +154,5 @@ def _draw(ax: Axes, change: pd.DataFrame, sd: pd.DataFrame, canvas: Canvas) -> N
         # As thin beside forty rows as beside nine.
         height = 72 * ax.get_position().height * ax.figure.get_figure(root=True).get_figheight()
         place = {"shrink": 0.9, "aspect": max(14, height / 11), "pad": 0.02}
-    bar = ax.figure.colorbar(image, ax=ax, extend="both", extendfrac=0.03, **place)
-    bar.set_label("log2 fold change", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    bar.outline.set_visible(False)
+    color_bar(ax, image, "log2 fold change", extend="both", extendfrac=0.03, **place)
     ax.set_title("dot: more than 2 sd from 0", fontsize=8)

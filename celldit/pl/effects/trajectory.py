@@ -13,12 +13,10 @@ from matplotlib.axes import Axes
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.errors import InputError
-from celldit.pl.effects.courses import chosen_genes, draw_courses
+from celldit.pl.effects.dose_response import chosen_genes, draw_courses
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.style import CYCLE, INK, style
-
-__all__ = ["trajectory"]
 
 
 @figure
@@ -53,11 +51,6 @@ def trajectory(
         ``var`` of `measured` or `path`.
     **options
         See :mod:`celldit.pl`; of effects one axes for each perturbation.
-
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A list for the effects of several perturbations.
 
     Raises
     ------

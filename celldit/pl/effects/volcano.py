@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import check_number, text_list
+from celldit.arguments import check_number, check_whole, text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
-
-__all__ = ["volcano"]
 
 #: Surer than this is drawn at the top, since the shape of the far tail is not known.
 MOST_SURE = 1e-4
@@ -55,11 +53,6 @@ def volcano(
     **options
         See :mod:`celldit.pl`; one axes for each perturbation.
 
-    Returns
-    -------
-    matplotlib.axes.Axes or list of them
-        A single one for one perturbation.
-
     Raises
     ------
     InputError
@@ -81,8 +74,7 @@ def volcano(
             "cd.tl.effects(adata, model, ...)."
         )
     check_number(max_lfsr, "max_lfsr")
-    if n_genes < 0:
-        raise InputError(f"n_genes={n_genes!r} must be at least 0.")
+    check_whole(n_genes, "n_genes", 0)
     table = _of_context(effects, context)
     known = list(dict.fromkeys(table["perturbation"]))
     labels = known if perturbation is None else text_list(perturbation, "perturbation")

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_sets.attention import short_name
 from celldit.pl.style import INK, MEASURED, PREDICTED, style
-
-__all__ = ["programs"]
 
 COLUMNS = {"perturbation", "context", "program", "share", "effect_model", "network"}
 
@@ -43,10 +42,6 @@ def programs(
     **options
         See :mod:`celldit.pl`.
 
-    Returns
-    -------
-    matplotlib.axes.Axes
-
     Raises
     ------
     InputError
@@ -62,8 +57,7 @@ def programs(
     canvas = Canvas.of("programs", options)
     if not isinstance(table, pd.DataFrame) or not set(table.columns) >= COLUMNS:
         raise InputError("table must be what cd.tl.programs returns.")
-    if n_programs < 1:
-        raise InputError(f"n_programs={n_programs!r} must be at least 1.")
+    check_whole(n_programs, "n_programs")
     label = _one_of(table, "perturbation", perturbation)
     own = table[table["perturbation"] == label]
     where = ""

@@ -1,7 +1,1 @@
 """A page to explore predicted effects with, in one file that needs no network."""
-
-from __future__ import annotations
-
-from celldit.report.explore.explore import explore
-
-__all__ = ["explore"]

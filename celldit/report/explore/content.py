@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,8 @@ from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.io.shards import Output
 from celldit.pl.gene_sets.attention import short_name
-from celldit.report.explore.packing import packed, packed_rates, packed_shares
+from celldit.report.explore.page import packed, packed_rates, packed_shares
 from celldit.training.trained import Trained
-
-__all__ = ["content"]
 
 #: Fewer cells are mostly noise.
 MIN_CELLS = 20
@@ -37,12 +34,8 @@ MOST_BACKGROUND = 2000
 N_PROGRAMS = 12
 
 
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """Measured log fold changes of conditions and targets, by name and context."""
-
-    changes: dict[tuple[str, str], np.ndarray]
-    n_cells: dict[tuple[str, str], int]
+Keys = tuple[str, str]
+"""Name of a perturbation or target, and context."""
 
 
 def content(
@@ -58,18 +51,9 @@ def content(
 ) -> dict[str, Any]:
     """What the page shows, as JSON takes it.
 
-    Parameters
-    ----------
-    trained, cells
-        The model, and the measured cells with its genes.
-    labels, dose
-        Canonical labels of perturbations, and their dose where the data have doses.
-    contexts
-        Contexts and times, each with control cells among `cells`.
-    targets
-        Masks of cells to be reached, by name.
-    max_cells, seed
-        Most control cells of a context to show before and after, and the seed of their choice.
+    Of measured cells with the model's genes, perturbations by their canonical labels, contexts and
+    times, each with control cells, and masks of cells to be reached, by name. At most `max_cells`
+    control cells of a context, chosen by the seed, are shown before and after.
     """
     fields = trained.fields
     sep, control = fields.perturbation_sep, fields.control
@@ -81,10 +65,11 @@ def content(
         for where in contexts
     ]
     effects = list(effects_of(trained, conditions, controls))
-    measured = _measured(cells, targets, sep)
+    measured, n_cells = _measured(cells, targets, sep)
     shown = [context for context, _ in contexts]
     nothing = np.full(len(trained.genes), np.nan)
     cards = [(label, where) for label in labels for where in shown]
+    start = _start(cells, shown, max_cells, seed)
     base = {effect.condition.context: effect.base_G for effect in effects}
     return {
         "summary": summary(trained).splitlines(),
@@ -93,18 +78,16 @@ def content(
         "contexts": shown,
         "changed": CHANGED,
         "kinds": [str(effect.kind) for effect in effects],
-        "cells": [measured.n_cells.get(key, 0) for key in cards],
+        "cells": [n_cells.get(key, 0) for key in cards],
         "effect": packed(_rows(effects, lambda e: e.spread.mean_G / np.log(2))),
         "sd": packed_rates(_rows(effects, lambda e: e.spread.sd_G / np.log(2)), 100.0),
         "lfsr": packed_rates(_rows(effects, lambda e: e.spread.false_sign_G)),
         "p_changed": packed_shares(_rows(effects, lambda e: e.spread.exceeds(CHANGED * np.log(2)))),
-        "measured": packed(
-            np.stack([measured.changes.get(key, nothing) for key in cards]) / np.log(2)
-        ),
+        "measured": packed(np.stack([measured.get(key, nothing) for key in cards]) / np.log(2)),
         "base": [[float(f"{x:.3g}") for x in base[where]] for where in shown],
         "targets": _targets(measured, targets, shown),
-        "plane": _plane(trained, cells, labels, shown, dose, max_cells, seed),
-        "programs": _programs(trained, cells, labels, shown, dose, max_cells, seed),
+        "plane": _plane(trained, cells, start, labels, shown, dose, seed),
+        "programs": _programs(trained, start, labels, dose),
     }
 
 
@@ -112,43 +95,43 @@ def _rows(effects: Sequence[Any], of: Any) -> np.ndarray:
     return np.stack([of(effect) for effect in effects])
 
 
-def _measured(cells: Cells, targets: Mapping[str, np.ndarray], sep: str) -> _Measured:
-    """Log fold changes of what was measured, against the controls of the same context."""
+def _measured(
+    cells: Cells, targets: Mapping[str, np.ndarray], sep: str
+) -> tuple[dict[Keys, np.ndarray], dict[Keys, int]]:
+    """Log fold changes against the controls of the same context, and numbers of cells."""
     labels = np.array([canonical(str(p), sep, cells.control) for p in cells.perturbations])
     contexts = cells.contexts.astype(str)
-    kinds = {("perturbation", name): labels == name for name in np.unique(labels)}
-    kinds |= {("target", name): mask for name, mask in targets.items()}
-    changes: dict[tuple[str, str], np.ndarray] = {}
-    n_cells: dict[tuple[str, str], int] = {}
+    masks = {str(name): labels == name for name in np.unique(labels)}
+    masks |= {f"target:{name}": mask for name, mask in targets.items()}
+    changes: dict[Keys, np.ndarray] = {}
+    n_cells: dict[Keys, int] = {}
     for where in np.unique(contexts):
         is_here, is_control = contexts == where, (contexts == where) & cells.is_control
         if is_control.sum() < MIN_CELLS:
             continue
         before = mean_rates(cells, np.where(is_control, 0, 1), {0})[0]
-        for (kind, name), mask in kinds.items():
-            chosen = is_here & mask
-            key = (name if kind == "perturbation" else f"target:{name}", str(where))
+        for name, mask in masks.items():
+            chosen, key = is_here & mask, (name, str(where))
             n_cells[key] = int(chosen.sum())
             if chosen.sum() >= MIN_CELLS and name != cells.control:
                 after = mean_rates(cells, np.where(chosen, 0, 1), {0})[0]
                 changes[key] = measured_fold_change(before, after)[0]
-    return _Measured(changes, n_cells)
+    return changes, n_cells
 
 
 def _targets(
-    measured: _Measured, targets: Mapping[str, np.ndarray], shown: Sequence[str]
+    measured: Mapping[Keys, np.ndarray], targets: Iterable[str], shown: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Changes that lead from the controls of a context to the target cells of it."""
     found = []
     for name in targets:
-        rows = [measured.changes.get((f"target:{name}", where)) for where in shown]
-        places = [where for where, row in zip(shown, rows, strict=True) if row is not None]
+        places = [where for where in shown if (f"target:{name}", where) in measured]
         if not places:
             raise InputError(
                 f"The target {name!r} has fewer than {MIN_CELLS} cells in every context shown; "
                 "choose a wider query, or leave it out of targets=."
             )
-        values = np.stack([row for row in rows if row is not None]) / np.log(2)
+        values = np.stack([measured[f"target:{name}", where] for where in places]) / np.log(2)
         found.append({"name": name, "contexts": places, "effect": packed(values)})
     return found
 
@@ -164,8 +147,8 @@ def _start(cells: Cells, shown: Sequence[str], max_cells: int, seed: int) -> Cel
 
 
 def _plane(
-    trained: Trained, cells: Cells, labels: Sequence[str], shown: Sequence[str], dose: object,
-    max_cells: int, seed: int,
+    trained: Trained, cells: Cells, start: Cells, labels: Sequence[str], shown: Sequence[str],
+    dose: object, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Measured cells, and control cells before and after, in two principal components."""
     encode = trained.autoencoder
@@ -175,7 +158,6 @@ def _plane(
     some = cells.take(np.sort(rng.permutation(rows)[:MOST_BACKGROUND]))
     background_NF = encode.at_own_size(encode.encode(some))
     plane = PCA(2, random_state=seed).fit(background_NF)
-    start = _start(cells, shown, max_cells, seed)
     before_NF = encode.at_own_size(encode.encode(start))
     requested = request.Counterfactuals(labels, dose)
     options = SamplingOptions(seed=seed)
@@ -196,13 +178,13 @@ def _plane(
 
 
 def _programs(
-    trained: Trained, cells: Cells, labels: Sequence[str], shown: Sequence[str], dose: object,
-    max_cells: int, seed: int,
-) -> list[dict[str, Any]]:  # fmt: skip
+    trained: Trained, start: Cells, labels: Sequence[str], dose: object
+) -> list[dict[str, Any]]:
     """The gene sets that carry the shift of each perturbation and context; none without tokens."""
-    if not _has_views(trained):
+    try:
+        trained.flow.views  # noqa: B018 - networks of other kinds have none
+    except InputError:
         return []
-    start = _start(cells, shown, max_cells, seed)
     z_NKD = trained.autoencoder.encode(start)
     means = counterfactual.control_means(start, z_NKD)
     found = []
@@ -228,11 +210,3 @@ def _programs(
                 }
             )
     return found
-
-
-def _has_views(trained: Trained) -> bool:
-    try:
-        trained.flow.views  # noqa: B018 - networks of other kinds have none
-    except InputError:
-        return False
-    return True

@@ -27,7 +27,6 @@ from celldit.training.trained import Trained
 if TYPE_CHECKING:
     from celldit.model import CellDiT
 
-__all__ = ["explore"]
 
 #: Above this a page opens slowly, and mail servers refuse it.
 MOST_BYTES = 10_000_000
@@ -124,7 +123,8 @@ def explore(
     refuse_existing([out], overwrite=overwrite)
     fields = query_fields(adata, trained.fields)
     cells = Cells.from_anndata(adata, fields, genes=trained.genes)
-    labels = _labels(trained, perturbations)
+    control = trained.fields.control
+    labels = [name for name in request.labels_of(trained, perturbations) if name != control]
     shown = _contexts(trained, cells, contexts, time)
     if targets is not None and not isinstance(targets, Mapping):
         raise InputError("targets must be a dict of names and queries, such as {'B cells': ...}.")
@@ -146,20 +146,6 @@ def explore(
     with whole_file(out) as place:
         Path(place).write_bytes(page)
     return out
-
-
-def _labels(trained: Trained, perturbations: Sequence[str] | str | None) -> list[str]:
-    fields = trained.fields
-    if perturbations is None:
-        seen = (c for c in trained.frequencies if not c.is_control)
-        perturbations = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
-        if not perturbations:
-            raise InputError(
-                "The model was trained without perturbations, so there is nothing to explore; "
-                "train it on perturbed cells."
-            )
-    labels = request.labels_of(trained, perturbations)
-    return [label for label in dict.fromkeys(labels) if label != fields.control]
 
 
 def _contexts(

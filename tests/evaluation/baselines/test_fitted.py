@@ -18,7 +18,7 @@ from celldit.evaluation.baselines import (
     predict_anndata,
     predict_baseline,
 )
-from celldit.evaluation.baselines.counts import edit_counts
+from celldit.evaluation.baselines.prediction import edit_counts
 
 
 @pytest.fixture(scope="module")

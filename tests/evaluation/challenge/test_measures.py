@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from celldit.evaluation.challenge.anchors import mean_response, replicate
-from celldit.evaluation.challenge.groups import CountGroups
 from celldit.evaluation.challenge.measures import (
     MEASURES,
+    TARGET_SUM,
+    Profiles,
     Reference,
     Side,
     aggregate,
     measure_panel,
 )
-from celldit.evaluation.challenge.panel import Panel
-from celldit.evaluation.challenge.profiles import TARGET_SUM, Profiles
-from celldit.evaluation.challenge.scores import place
+from celldit.evaluation.challenge.panel import CountGroups, Panel
+from celldit.evaluation.challenge.scores import mean_response, place, replicate
 
 LABELS = ("A", "B", "C", "D")
 TARGETS = {label: np.array([p]) for p, label in enumerate(LABELS)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
-from celldit.evaluation.challenge.groups import CountGroups
+from celldit.evaluation.challenge.panel import CountGroups
 from celldit.evaluation.challenge.rank_tests import ControlRanks, rank_tests
 
 

@@ -19,8 +19,7 @@ from celldit.evaluation.metrics import (
     sliced_wasserstein,
     wasserstein,
 )
-from celldit.evaluation.metrics.pairwise import mean_over_pairs
-from celldit.evaluation.metrics.transport import projections
+from celldit.evaluation.metrics.distances import mean_over_pairs, projections
 
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.integers(2, 40)

@@ -15,8 +15,7 @@ import pytest
 
 import celldit as cd
 from celldit.errors import FileError, InputError, UnknownNameError
-from celldit.report.explore.packing import packed, packed_rates, packed_shares
-from celldit.report.explore.page import render
+from celldit.report.explore.page import packed, packed_rates, packed_shares, render
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

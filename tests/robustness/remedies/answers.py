@@ -78,7 +78,7 @@ CASES: dict[str, Case] = {
         lambda s, m: draw("volcano", s.effects, m["name"], context="d1")),
     "a volcano with fewer than no name": Case(
         lambda s: draw("volcano", s.effects, context="d1", n_genes=-1),
-        "must be at least (?P<n>0)",
+        "of at least (?P<n>0)",
         lambda s, m: draw("volcano", s.effects, context="d1", n_genes=int(m["n"]))),
     "a volcano of several doses": Case(
         lambda s: draw("volcano", dosed_effects(s, [1, 2]), context="d1"),

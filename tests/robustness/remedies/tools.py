@@ -156,10 +156,10 @@ CASES: dict[str, Case] = {
         lambda s: tool("gene_loadings", s, adata=s.adata[:, 3:].copy()),
         "pass an AnnData with the genes", lambda s, m: tool("gene_loadings", s)),
     "attention to no cell": Case(
-        lambda s: tool("attention", s, "A", max_cells=0), "must be at least (?P<n>1)",
+        lambda s: tool("attention", s, "A", max_cells=0), "of at least (?P<n>1)",
         lambda s, m: tool("attention", s, "A", max_cells=int(m["n"]))),
     "programmes of no cell": Case(
-        lambda s: tool("programs", s, "A", max_cells=0), "must be at least (?P<n>1)",
+        lambda s: tool("programs", s, "A", max_cells=0), "of at least (?P<n>1)",
         lambda s, m: tool("programs", s, "A", max_cells=int(m["n"]))),
     "programmes by a column that is none": Case(
         lambda s: tool("programs", s, "A", groupby="doner"), "Did you mean '(?P<name>[^']+)'",
@@ -194,12 +194,12 @@ CASES: dict[str, Case] = {
                           target="donor == 'd2'", max_cells=10)),
     "a ranking of no cell": Case(
         lambda s: tool("rank_perturbations", s, source="donor == 'd1'", target="donor == 'd2'",
-                       max_cells=0), "must be at least 1",
+                       max_cells=0), "must be a whole number of at least 1",
         lambda s, m: tool("rank_perturbations", s, source="donor == 'd1'",
                           target="donor == 'd2'", max_cells=10)),
     "a ranking of nothing": Case(
         lambda s: tool("rank_perturbations", s, source="donor == 'd1'", target="donor == 'd2'",
-                       model=controls_only(s)), "there is none to rank",
+                       model=controls_only(s)), "train it on perturbed cells",
         lambda s, m: tool("rank_perturbations", s, source="donor == 'd1'",
                           target="donor == 'd2'", max_cells=10)),
     # --- scores
@@ -331,7 +331,7 @@ CASES: dict[str, Case] = {
         lambda s: draw("attention", pd.DataFrame()), r"must be what cd\.tl\.attention returns",
         lambda s, m: draw("attention", attention(s))),
     "attention to no token": Case(
-        lambda s: draw("attention", attention(s), n_tokens=0), "must be at least (?P<n>1)",
+        lambda s: draw("attention", attention(s), n_tokens=0), "of at least (?P<n>1)",
         lambda s, m: draw("attention", attention(s), n_tokens=int(m["n"]))),
     "attention of several": Case(
         lambda s: draw("attention", attention(s, ["A", "B"])), "such as " + ARGUMENTS,
@@ -350,7 +350,7 @@ CASES: dict[str, Case] = {
         lambda s: draw("programs", pd.DataFrame()), r"must be what cd\.tl\.programs returns",
         lambda s, m: draw("programs", programs(s))),
     "no programmes": Case(
-        lambda s: draw("programs", programs(s), n_programs=0), "must be at least (?P<n>1)",
+        lambda s: draw("programs", programs(s), n_programs=0), "of at least (?P<n>1)",
         lambda s, m: draw("programs", programs(s), n_programs=int(m["n"]))),
     "programmes of several": Case(
         lambda s: draw("programs", programs(s, ["A", "B"])), "such as " + ARGUMENTS,
@@ -386,7 +386,7 @@ CASES: dict[str, Case] = {
         lambda s, m: draw("distributions", *pair(s), perturbation="A")),
     "distributions of too few genes": Case(
         lambda s: draw("distributions", *pair(s), None, "A", n_genes=0),
-        "must be at least (?P<n>1)",
+        "of at least (?P<n>1)",
         lambda s, m: draw("distributions", *pair(s), None, "A", n_genes=int(m["n"]))),
     "distributions of a gene that is none": Case(
         lambda s: draw("distributions", *pair(s), "gene99", "A"), "Did you mean '(?P<name>[^']+)'",
@@ -412,7 +412,7 @@ CASES: dict[str, Case] = {
         r"call CellDiT\.setup_anndata\(adata, perturbation_key=",
         lambda s, m: draw("effect", s.setup(), s.predicted)),
     "effects of fewer than no gene": Case(
-        lambda s: draw("effect", *pair(s), n_genes=-1), "must be at least (?P<n>0)",
+        lambda s: draw("effect", *pair(s), n_genes=-1), "of at least (?P<n>0)",
         lambda s, m: draw("effect", *pair(s), n_genes=int(m["n"]))),
     "a heatmap of something else": Case(
         lambda s: draw("effect_heatmap", 3), r"the table that cd\.tl\.effects returns",
@@ -432,7 +432,7 @@ CASES: dict[str, Case] = {
         lambda s: draw("effect_heatmap", s.effects, []), "leave it out",
         lambda s, m: draw("effect_heatmap", s.effects)),
     "a heatmap of too few genes": Case(
-        lambda s: draw("effect_heatmap", s.effects, n_genes=0), "must be at least (?P<n>1)",
+        lambda s: draw("effect_heatmap", s.effects, n_genes=0), "of at least (?P<n>1)",
         lambda s, m: draw("effect_heatmap", s.effects, n_genes=int(m["n"]))),
     "a heatmap of a gene that is none": Case(
         lambda s: draw("effect_heatmap", s.effects, ["gene99"]), "Did you mean '(?P<name>[^']+)'",
@@ -441,7 +441,7 @@ CASES: dict[str, Case] = {
         lambda s: draw("embedding", *pair(s), basis="pcaa"), "Did you mean '(?P<name>[^']+)'",
         lambda s, m: draw("embedding", *pair(s), basis=m["name"])),
     "an embedding of one cell": Case(
-        lambda s: draw("embedding", *pair(s), max_cells=1), "must be at least (?P<n>2)",
+        lambda s: draw("embedding", *pair(s), max_cells=1), "of at least (?P<n>2)",
         lambda s, m: draw("embedding", *pair(s), max_cells=30)),
     "a calibration of nothing": Case(
         lambda s: draw("calibration", only(s, "control"), s.effects),
@@ -492,7 +492,7 @@ CASES: dict[str, Case] = {
     "fates of no column": Case(
         lambda s: _fates(s, groupby="kind"), "Did you mean|known", lambda s, m: _fates(s)),
     "fates of no cells": Case(
-        lambda s: _fates(s, max_cells=0), "must be at least (?P<n>1)",
+        lambda s: _fates(s, max_cells=0), "of at least (?P<n>1)",
         lambda s, m: _fates(s, max_cells=int(m["n"]))),
     "fates of another time": Case(
         lambda s: _fates(s, end=9), r"its times are 1, (?P<end>3)\.",

@@ -1,32 +1,32 @@
-"""Which gene sets carry a predicted shift."""
+"""Gene sets: what carries a shift, what the network reads together, what cells express."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
 
+from celldit.arguments import check_whole
 from celldit.conditions import Condition
 from celldit.data.cells import Cells
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
-from celldit.inference.attribution import Attribution, attribute
+from celldit.inference.attribution import Attribution, attribute, read_by_tokens, view_names
 from celldit.inference.counterfactual import control_means
 from celldit.inference.solver import SolverConfig
-from celldit.tl.cells import read_cells, store, trained_parts, writable
+from celldit.tl.cells import read_cells, store, text_rows, trained_parts, writable
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
     from celldit.training.trained import Trained
 
-__all__ = ["programs"]
-
 REST = "outside the tokens"
 N_GENES = 5
+BATCH = 2048
 
 
 def programs(
@@ -96,8 +96,7 @@ def programs(
     """
     trained = trained_parts(model)
     trained.flow.views  # noqa: B018 - refuses other networks before anything is read
-    if max_cells < 1:
-        raise InputError(f"max_cells={max_cells!r} must be at least 1.")
+    check_whole(max_cells, "max_cells")
     target = writable(adata, copy=False)
     labels = request.labels_of(trained, perturbation)
     if groupby is not None and groupby not in adata.obs:
@@ -120,7 +119,7 @@ def programs(
         "|".join(part for part in (_label(c, trained), c.context, group) if part)
         for c, group in zip(found.conditions, found.groups, strict=True)
     ]
-    entries: dict[str, Any] = {
+    entries = {
         "table": table,
         "asked": np.array(asked, dtype=object),
         "programs": np.array([*found.names, REST], dtype=object),
@@ -131,14 +130,155 @@ def programs(
     return table
 
 
-def controls_of(cells: Cells, control: str, max_cells: int, seed: int) -> Cells:
-    """The control cells, at most so many of a context.
+def attention(
+    adata: ad.AnnData,
+    model: CellDiT,
+    perturbation: str | Sequence[str],
+    *,
+    dose: object = None,
+    time: float | None = None,
+    key_added: str = "celldit_attention",
+    max_cells: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Show the attention of the network that makes the prediction, token by token.
+
+    For the control cells of each context on their way to a perturbation: how much each token (a
+    gene set, module or gene) reads from each other, mean over cells, blocks, heads and the steps of
+    the solver. Attention says where the network looks, not what causes what; what each gene set
+    carries of the shift says :func:`celldit.tl.programs`.
+
+    Parameters
+    ----------
+    adata
+        Cells of which the controls are asked; with the model's genes.
+    model
+        A trained model whose network attends to gene sets, which is the default.
+    perturbation
+        One or several perturbations.
+    dose, time
+        As for :meth:`celldit.CellDiT.predict`.
+    key_added
+        Key in ``uns``.
+    max_cells
+        Most control cells of a context; more are thinned.
+    seed
+        Of the thinning.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Also written to ``uns[key_added]``. Columns ``perturbation``, ``context``, ``reader``,
+        ``token``, ``attention`` (sums to 1 over the tokens that a reader reads) and ``difference``
+        (minus that of the same cells when nothing is done to them).
 
     Raises
     ------
     InputError
-        If there are none.
+        If the network has no tokens of that kind, or no cell is a control.
+    UnknownNameError
+        If the model does not know a perturbation.
+    NotTrainedError
+        If the model was not trained.
+
+    Examples
+    --------
+    >>> table = cd.tl.attention(adata, model, "STAT1")
+    >>> sums = table.groupby(["context", "reader"])["attention"].sum()
+    >>> bool(sums.round(5).eq(1).all())
+    True
     """
+    trained = trained_parts(model)
+    names = np.array(view_names(trained), dtype=object)
+    check_whole(max_cells, "max_cells")
+    target = writable(adata, copy=False)
+    labels = request.labels_of(trained, perturbation)
+    cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
+    z_NKD = trained.autoencoder.encode(cells)
+    means, fields = control_means(cells, z_NKD), trained.fields
+    before: dict[Condition, np.ndarray] = {}
+    frames = []
+    for label in labels:
+        asked = request.counterfactual_conditions(cells, label, fields, dose, time)
+        for condition in dict.fromkeys(asked):
+            own_NKD = z_NKD[[other == condition for other in asked]]
+            control = condition.control()
+            if control not in before:
+                before[control] = read_by_tokens(trained, own_NKD, control, SolverConfig(), means)
+            read_TT = read_by_tokens(trained, own_NKD, condition, SolverConfig(), means)
+            said = {
+                "perturbation": label,
+                "context": condition.context,
+                "reader": np.repeat(names, len(names)),
+                "token": np.tile(names, len(names)),
+                "attention": read_TT.ravel(),
+                "difference": (read_TT - before[control]).ravel(),
+            }
+            frames.append(pd.DataFrame(said))
+    table = text_rows(pd.concat(frames, ignore_index=True))
+    store(target, key_added, {"table": table})
+    return table
+
+
+def token_activity(
+    adata: ad.AnnData, model: CellDiT, *, key_added: str = "token_activity", copy: bool = False
+) -> ad.AnnData | None:
+    """Write the first eigengene of each gene set or module that the model was fitted with.
+
+    An eigengene is the first principal component of the genes of a set, fitted on the training
+    cells, signed so that a high value means that the set is expressed (Langfelder & Horvath 2007,
+    BMC Systems Biology 1:54; Tomfohr, Lu & Kepler 2005, BMC Bioinformatics 6:225).
+
+    Parameters
+    ----------
+    adata
+        N measured or predicted cells with the model's genes.
+    model
+        A trained model with the tokenizer ``"gene_sets"`` or ``"modules"``.
+    key_added
+        Key in ``obsm`` and ``uns``.
+    copy
+        Return a changed copy instead of changing `adata`.
+
+    Returns
+    -------
+    AnnData or None
+        With ``copy=True`` the changed copy. Written: ``obsm[key_added]``, float32, shape (N, T),
+        and ``uns[key_added]["names"]``, the names of the T sets.
+
+    Raises
+    ------
+    InputError
+        If the model's tokens are single genes, or genes are missing.
+    NotTrainedError
+        If the model was not trained.
+
+    Examples
+    --------
+    >>> cd.tl.token_activity(adata, model)
+    >>> "HALLMARK_INTERFERON_GAMMA_RESPONSE" in adata.uns["token_activity"]["names"]
+    True
+    """
+    trained = trained_parts(model)
+    tokenizer = trained.autoencoder.tokenizer
+    if not (tokenizer.same_for_every_cell and tokenizer.name in ("gene_sets", "modules")):
+        raise InputError(
+            f"This model has the tokenizer {tokenizer.name!r}, whose tokens are single genes; "
+            'token_activity needs one with tokenizer="gene_sets" or "modules".'
+        )
+    target = writable(adata, copy)
+    cells = read_cells(adata, trained)
+    activity_NT = np.zeros((cells.n_cells, tokenizer.n_identities), dtype=np.float32)
+    for start in range(0, cells.n_cells, BATCH):
+        rows = slice(start, start + BATCH)
+        activity_NT[rows] = tokenizer(cells.take(rows)).values[:, :, 0].numpy()
+    target.obsm[key_added] = activity_NT
+    store(target, key_added, {"names": np.array(tokenizer.token_names, dtype=object)})
+    return target if copy else None
+
+
+def controls_of(cells: Cells, control: str, max_cells: int, seed: int) -> Cells:
+    """The control cells, at most so many of a context. InputError if there are none."""
     if not cells.is_control.any():
         raise InputError(
             f"No cell of adata is labelled {control!r}; predictions start from control cells."
@@ -153,9 +293,9 @@ def controls_of(cells: Cells, control: str, max_cells: int, seed: int) -> Cells:
 
 def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.DataFrame:
     names = np.array([*found.names, REST], dtype=object)
-    none_QF = np.zeros_like(found.rest_QF)
-    effect_QRF = np.concatenate([found.effect_QTF, found.rest_QF[:, None]], axis=1)
-    network_QRF = np.concatenate([found.network_QTF, none_QF[:, None]], axis=1)
+    rest_QRF = found.rest_QF[:, None]
+    effect_QRF = np.concatenate([found.effect_QTF, rest_QRF], axis=1)
+    network_QRF = np.concatenate([found.network_QTF, np.zeros_like(rest_QRF)], axis=1)
     changes_QRG = found.genes_QRG
     frames = []
     for q, condition in enumerate(found.conditions):
@@ -163,7 +303,6 @@ def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.Data
         square = float(shift_F @ shift_F)
         along_F = shift_F / square if square > 0 else shift_F
         effect_R, network_R = effect_QRF[q] @ along_F, network_QRF[q] @ along_F
-        size_R = np.linalg.norm(effect_QRF[q] + network_QRF[q], axis=1)
         order = np.argsort(-(effect_R + network_R), kind="stable")
         frame = pd.DataFrame(
             {
@@ -174,14 +313,12 @@ def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.Data
                 "share": effect_R + network_R,
                 "effect_model": effect_R,
                 "network": network_R,
-                "size": size_R,
+                "size": np.linalg.norm(effect_QRF[q] + network_QRF[q], axis=1),
                 "genes": [_most_moved(row, trained.genes) for row in changes_QRG[q]],
             }
         )
         frames.append(frame.iloc[order])
-    table = pd.concat(frames, ignore_index=True)
-    table.index = table.index.astype(str)
-    return table
+    return text_rows(pd.concat(frames, ignore_index=True))
 
 
 def _label(condition: Condition, trained: Trained) -> str:
