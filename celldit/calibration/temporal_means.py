@@ -1,7 +1,7 @@
 """What the controls of a context look like at each time of training, and between these times.
 
 A cell that is sent to another time is held to the mean log expression of that time; see
-:mod:`celldit.inference.offsets.course`. At a time of training that was measured. Between two it
+:mod:`celldit.inference.offsets`. At a time of training that was measured. Between two it
 lies on the straight line from the one to the other, in the progress of the course. From four times
 on it lies on the posterior mean of a Gaussian process through all of them: a line and a deviation,
 with the sampling noise of every mean. The deviation is once differentiable (Matérn 3/2; Rasmussen &

@@ -19,7 +19,7 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import edit
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
-from celldit.inference.offsets.route import route_offsets
+from celldit.inference.offsets import route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap

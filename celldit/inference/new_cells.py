@@ -18,7 +18,7 @@ from celldit.flow import cell_noise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.counts import draw_counts
 from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
-from celldit.inference.offsets.condition import condition_offsets
+from celldit.inference.offsets import condition_offsets
 from celldit.inference.solver import SolverConfig, carry
 from celldit.io.sampling import TILE
 from celldit.io.write import PredictedCells, concatenate
