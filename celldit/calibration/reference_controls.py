@@ -211,7 +211,7 @@ class ReferenceControls:
         sizes: SizeModel,
     ) -> None:
         self.autoencoder, self.population, self.responses = autoencoder, population, responses
-        self._states, self._sizes = states, sizes
+        self.states, self.sizes = states, sizes
         self._known: dict[tuple[StratumKey, bytes], References] = {}
         self._of_rates: dict[float, LogExpression] = {}
 
@@ -241,14 +241,14 @@ class ReferenceControls:
         shape = (n_tokens * token_dim,)
         noise_NF = cell_noise(torch.arange(N_CELLS), shape, 0, CONTROLS_STREAM).double().numpy()
         of_rates = None
-        if self._states is None:
+        if self.states is None:
             drawn_NF = mean_F + noise_NF @ self.population.factor(stratum).T
         else:
-            state_N = _states_of(self._states, stratum)
-            drawn_NF = self._states.offsets_SF[state_N].astype(np.float64)
+            state_N = _states_of(self.states, stratum)
+            drawn_NF = self.states.offsets_SF[state_N].astype(np.float64)
             for state in np.unique(state_N):
                 own = state_N == state
-                drawn_NF[own] += noise_NF[own] @ self._states.factors_SFF[state].T
+                drawn_NF[own] += noise_NF[own] @ self.states.factors_SFF[state].T
             drawn_NF += mean_F - drawn_NF.mean(0)
             of_rates = self._table(state_N)
         z_NKD = torch.from_numpy(drawn_NF.astype(np.float32)).view(-1, n_tokens, token_dim)
@@ -258,7 +258,7 @@ class ReferenceControls:
         return References(self.autoencoder, z_NKD, curve_PG, of_rates)
 
     def _table(self, state_N: np.ndarray) -> LogExpression:
-        sizes = self._sizes
+        sizes = self.sizes
         mean = round(float(sizes.mean_S[state_N].mean()) / ROUNDED) * ROUNDED
         if mean not in self._of_rates:
             grid = np.linspace(0, 1, len(sizes.quantiles))

@@ -18,12 +18,8 @@ from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.new_cells.quantiles import CountQuantiles
-from celldit.calibration.new_cells.sample import DrawnCells, OffsetsOf, TrainingSample
-from celldit.conditions import ConditionTable
-from celldit.conditions.population import Population
+from celldit.calibration.new_cells.sample import DrawnCells, TrainingSample
 from celldit.conditions.states import States
-from celldit.data.store import CellStore
-from celldit.latent.autoencoder import Autoencoder
 
 N_ROUNDS, N_LAST_ROUNDS = 6, 2
 # How often training cells are drawn from noise for the distributions of their counts.
@@ -35,35 +31,20 @@ LEAST, MOST = 0.0, 1.0
 
 @torch.no_grad()
 def fit_new_cells(
-    cells: CellStore,
-    table: ConditionTable,
-    population: Population,
-    autoencoder: Autoencoder,
-    states: States,
-    state_N: np.ndarray,
-    seed: int,
-    offsets_of: OffsetsOf,
+    again: TrainingSample, states: States, sizes: SizeModel, size_factors: np.ndarray
 ) -> NewCellModel:
     """Find maps, shifts, offsets, dispersions and distributions.
 
     Parameters
     ----------
-    cells, table
-        Training cells and their conditions.
-    population, autoencoder
-        The trained parts.
-    states, state_N
-        States that cells may be in, and that of each cell.
-    seed
-        Of the cells chosen where there are very many, and of the draws.
-    offsets_of
-        What brings conditions to their mean, which new cells get, too.
+    again
+        The training cells that are drawn again.
+    states
+        States that cells may be in.
+    sizes, size_factors
+        Library sizes of training cells, as a model and themselves.
     """
-    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
-    again = TrainingSample.of(
-        cells, table, population, autoencoder, states, state_N, seed, offsets_of, sizes
-    )
-    search = MomentMatching(again, states.factors_SFF, cells.size_factors)
+    search = MomentMatching(again, states.factors_SFF, size_factors)
     for round_ in range(N_ROUNDS):
         step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
         search.update_rates()
@@ -77,18 +58,6 @@ def fit_new_cells(
     search.update_rates()
     search.measure_margins(N_ROUNDS + N_LAST_ROUNDS)
     return search.found(sizes)
-
-
-def decoded_as_they_are(
-    cells: CellStore,
-    table: ConditionTable,
-    autoencoder: Autoencoder,
-    states: States,
-    state_N: np.ndarray,
-) -> NewCellModel:
-    """Latents and counts as flow and decoder have them, with library sizes as measured."""
-    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
-    return NewCellModel.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
 
 
 class MomentMatching:

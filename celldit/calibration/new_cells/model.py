@@ -33,9 +33,8 @@ from torch import Tensor
 from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.counts import NewCounts
 from celldit.calibration.new_cells.library_sizes import SizeModel
-from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.likelihoods import CountDistribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +46,8 @@ class NewCellModel:
     maps_XFF, shifts_XF
         S and shift of each of X states.
     offset_G, theta_G
-        What is added to each gene's log rate, and its inverse dispersion. Without entries the
-        decoder's own distribution is drawn from.
+        What is added to each gene's log rate, and its inverse dispersion; without entries where
+        nothing was learned.
     total_X, share
         Usual log total of rates per 10,000 in each state, and the share of a cell's deviation
         from it that stays (see :class:`~celldit.calibration.new_cells.counts.NewCounts`).
@@ -89,7 +88,7 @@ class NewCellModel:
         size_B: Tensor,
         row_B: np.ndarray,
         offset_BG: Tensor | None = None,
-    ) -> CountDistribution:
+    ) -> NewCounts:
         """Distribution of the counts of new cells, from their latents, sizes and states.
 
         Parameters
@@ -101,51 +100,31 @@ class NewCellModel:
         offset_BG
             What brings their conditions to their mean, as for counterfactuals; None for nothing.
         """
-        if len(self.theta_G) == 0:
-            return autoencoder.decode(z_BKD, size_B)
-        return self._counts(autoencoder, z_BKD, size_B, row_B, offset_BG)
-
-    def _counts(
-        self,
-        autoencoder: Autoencoder,
-        z_BKD: Tensor,
-        size_B: Tensor,
-        row_B: np.ndarray,
-        offset_BG: Tensor | None,
-    ) -> NewCounts:
-        mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B, offset_BG)
-        theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
-        theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
-        total_B = torch.from_numpy(self.total_X[row_B])
-        count_quantiles = CellQuantiles(
-            self.count_quantiles, self.count_quantiles.groups(size_B.numpy(), row_B)
-        )
-        return NewCounts.held(mean_BG, theta, size_B, total_B, self.share, count_quantiles)
-
-    def _expected(
-        self,
-        autoencoder: Autoencoder,
-        z_BKD: Tensor,
-        size_B: Tensor,
-        row_B: np.ndarray,
-        offset_BG: Tensor | None,
-    ) -> Tensor:
-        """Expected counts of independent genes, (B, G)."""
         log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
         own_BG = torch.from_numpy(self.offset_G + self.by_state.offset_XG[row_B])
         log_rate_BG = log_rate_BG + own_BG.to(log_rate_BG.dtype)
         if offset_BG is not None:
             log_rate_BG = log_rate_BG + offset_BG
         log_rate_BG = torch.minimum(log_rate_BG, autoencoder.decoder.log_ceiling)
-        return log_rate_BG.exp() * (size_B[:, None] / 1e4)
+        mean_BG = log_rate_BG.exp() * (size_B[:, None] / 1e4)
+        theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
+        return NewCounts.held(
+            mean_BG,
+            torch.from_numpy(theta_BG).to(mean_BG.dtype),
+            size_B,
+            torch.from_numpy(self.total_X[row_B]),
+            self.share,
+            self.count_quantiles,
+            row_B,
+        )
 
     @classmethod
-    def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> NewCellModel:
-        """Latents and counts as flow and decoder have them."""
+    def not_learned(cls, n_states: int, sizes: SizeModel, n_dims: int) -> NewCellModel:
+        """Nothing but the library sizes: no new cells are to be drawn."""
         maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
-        shifts_XF = np.zeros((n_states, n_dims))
-        alike = ByState.none(n_states, 0)
-        return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes, alike)
+        shifts_XF, alike = np.zeros((n_states, n_dims)), ByState.none(n_states, 0)
+        totals = np.zeros(n_states), 1.0
+        return cls(maps_XFF, shifts_XF, none, none, *totals, sizes, alike, learned=False)
 
     def with_earlier(self, earlier: NewCellModel, kept: np.ndarray) -> NewCellModel:
         """Together with some states of an earlier training; genes are as in this one."""

@@ -14,6 +14,7 @@ import torch
 from celldit import CellDiT
 from celldit.calibration.new_cells.counts import NewCounts, held_total
 from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.latent.likelihoods import CountModel
 
 
@@ -34,7 +35,8 @@ def test_held_counts_have_the_scatter_of_totals_that_was_asked() -> None:
     usual_B = torch.full((n_cells,), float(np.log(1500.0)))
     spread = {}
     for share in (0.0, 0.5, 1.0):
-        model = NewCounts.held(mean_BG, theta_G, size_B, usual_B, share)
+        as_drawn = CountQuantiles.none(), np.zeros(n_cells, dtype=np.int64)
+        model = NewCounts.held(mean_BG, theta_G, size_B, usual_B, share, *as_drawn)
         drawn = np.stack([model.draw(i, np.random.default_rng(i)) for i in range(n_cells)])
         spread[share] = np.log(drawn.sum(1)).std()
         assert abs(drawn.mean() / 50 - 1) < 0.03
@@ -45,7 +47,8 @@ def test_held_counts_have_the_scatter_of_totals_that_was_asked() -> None:
 def test_with_all_of_the_deviation_genes_are_independent_negative_binomials() -> None:
     mean_BG, theta_G = torch.rand(3, 5) * 9, torch.rand(5) + 0.5
     size_B = torch.full((3,), 1e4)
-    held = NewCounts.held(mean_BG, theta_G, size_B, torch.zeros(3), 1.0)
+    as_drawn = CountQuantiles.none(), np.zeros(3, dtype=np.int64)
+    held = NewCounts.held(mean_BG, theta_G, size_B, torch.zeros(3), 1.0, *as_drawn)
     plain = CountModel(mean_BG, theta_G)
     torch.testing.assert_close(held.mean_BG, plain.mean_BG)
     for i in range(3):
