@@ -20,12 +20,13 @@ from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.calibration.fit_residual_genes import fit_residual_genes, share_beyond
+from celldit.calibration.left_out import left_out
 from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.on_target import fit_on_target
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.store import CellStore
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import anchor_rows
@@ -33,9 +34,6 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.decoder import RidgeMoments
 
 BLOCK = 4_096
-MIN_CELLS = 20
-# With fewer conditions of so many cells, those of fewer cells tell, too.
-MIN_CONDITIONS = 8
 MAX_CONDITIONS = 200
 # How many conditions of mean strength the weights at the start count as.
 START_CONDITIONS = 1.0
@@ -52,7 +50,7 @@ def fit_means(
     table: ConditionTable,
     references: ReferenceControls,
     seed: int,
-    network: NetworkShare | None = None,
+    network: NetworkShare,
 ) -> MeanCalibration:
     """Learn the line and the weights from training cells.
 
@@ -65,7 +63,7 @@ def fit_means(
     seed
         Of the choice of cells and conditions where there are very many.
     network
-        What predictions hold of the network; None for the effect model alone.
+        What predictions hold of the network.
     """
     prior, autoencoder = references.population.prior, references.autoencoder
     untried = all(c.is_control for c in table.conditions)
@@ -166,40 +164,21 @@ def _weights(
     references: ReferenceControls,
     mean_CG: np.ndarray,
     seed: int,
-    network: NetworkShare | None,
+    network: NetworkShare,
 ) -> dict[Extrapolation | None, Weights]:
     """a, b and c of each kind of extrapolation that training conditions can be tried for."""
-    prior = references.population.prior
-    index = {c: i for i, c in enumerate(table.conditions)}
-    controls = {c.stratum: i for c, i in index.items() if c.is_control}
-    counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
-    many = {c for c, n in counts.items() if n >= MIN_CELLS}
-    measured = {c.stratum for c in many if c.is_control}
-    if sum(not c.is_control for c in many) < MIN_CONDITIONS:
-        many = {c for c, n in counts.items() if n}
-    # A tuned prior knows conditions of an earlier training, too.
-    enough = [i for i, c in enumerate(prior.conditions) if c in many and c.stratum in measured]
-    enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())
-    known = frozenset(part for c in prior.conditions for part in c.parts)
-    left_out = prior.leave_one_out()
-    genes = references.autoencoder.genes
-    rest = mean_calibration.beyond_without(prior, genes, [prior.conditions[i] for i in enough])
+    prior, genes = references.population.prior, references.autoencoder.genes
+    tried, without = left_out(table, prior, MAX_CONDITIONS, seed), prior.leave_one_out()
+    rest = mean_calibration.beyond_without(prior, genes, [one.condition for one in tried])
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
-    for beyond, i in zip(rest, enough, strict=True):
-        condition = prior.conditions[i]
-        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
+    for beyond, one in zip(rest, tried, strict=True):
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
-        reach = None if kind is Extrapolation.SEEN else kind
-        own, effect_F, sd = references.of(condition.stratum), left_out.mean[i], left_out.sd[i]
-        if network is None:
-            shape = own.z_NKD.shape[1:]
-            moved_NKD = own.z_NKD + torch.from_numpy(effect_F.astype(np.float32)).view(shape)
-        else:
-            moved_NKD = network.moved(own.z_NKD, effect_F, float(sd), reach)
+        reach = None if one.kind is Extrapolation.SEEN else one.kind
+        own, effect_F = references.of(one.condition.stratum), without.mean[one.row]
+        moved_NKD = network.moved(own.z_NKD, effect_F, float(without.sd[one.row]), reach)
         change = own.change(moved_NKD)
         straight_G = change.shift_F @ mean_calibration.slopes_FG
-        measured_G = mean_CG[index[condition]] - mean_CG[controls[condition.stratum]]
+        measured_G = mean_CG[one.treated] - mean_CG[one.control]
         each_4G = np.stack([change.decoded_G, straight_G, beyond.residual_G, measured_G])
         product_44 = each_4G @ each_4G.T
         if reach in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
