@@ -19,7 +19,7 @@ import torch
 from scipy import sparse
 from scipy.optimize import nnls
 
-from celldit.calibration.fit_residual_genes import fit_residual_genes, share_beyond
+from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.calibration.left_out import left_out
 from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights
 from celldit.calibration.network_share import NetworkShare
@@ -70,13 +70,12 @@ def fit_means(
     responses = references.responses
     if (untried and not prior.elsewhere) or not responses.curves:
         return MeanCalibration.none(cells.n_genes, responses)
-    slopes_FG = _line(cells, autoencoder, seed)
+    slopes_FG, share_G = _line(cells, autoencoder, seed)
     if untried:
         # What tables say of perturbations is read with the weights before anything is known.
         none = ResidualGenes.none(cells.n_genes)
         return MeanCalibration(slopes_FG, responses, none, np.zeros(cells.n_genes, np.float32))
     mean_CG, sd_G = log_expression(cells, table)
-    share_G = share_beyond(cells, table, autoencoder, slopes_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
     residual_genes = fit_residual_genes(table, prior, slopes_FG, mean_CG, scatter_G)
     on_target = fit_on_target(table, autoencoder.genes, mean_CG, sd_G, responses)
@@ -120,20 +119,37 @@ def seen_offsets(
     return offset_CG
 
 
-def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
-    """Ridge slopes of log expression on the latent, over a bounded sample, shape (F, G)."""
+def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log expression on the latent, over a bounded sample of cells.
+
+    Returns
+    -------
+    slopes_FG, share_G
+        Ridge slopes, and the share of each gene's variance that they leave over; a gene without a
+        count in the sample has all of it.
+    """
     rows = anchor_rows(cells.n_cells, seed)
     sample = cells if rows is None else cells.take(rows)
     moments = RidgeMoments(autoencoder.n_tokens * autoencoder.token_dim, cells.n_genes)
+    square_G = np.zeros(cells.n_genes)
     for batch in sample.blocks(autoencoder.batch_size):
+        log_BG = batch.log_normalized()
+        square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
         moments.add(
             autoencoder.encode(batch).flatten(1),
-            torch.from_numpy(batch.log_normalized().toarray()),
+            torch.from_numpy(log_BG.toarray()),
             torch.from_numpy(batch.counts.toarray()),
             torch.from_numpy(batch.size_factors),
         )
     # As it is stored; the effect that it carries is known to some percent.
-    return moments.slopes().numpy().astype(np.float16).astype(np.float32)
+    slopes_FG = moments.slopes().numpy().astype(np.float16).astype(np.float32)
+    mean_F, mean_G = (sums.numpy() / moments.n for sums in (moments.z, moments.y))
+    cross_FG = moments.zy.numpy() / moments.n - mean_F[:, None] * mean_G
+    scatter_FF = moments.zz.numpy() / moments.n - mean_F[:, None] * mean_F
+    whole_G = square_G / moments.n - mean_G**2
+    left_G = whole_G + (slopes_FG * (scatter_FF @ slopes_FG - 2 * cross_FG)).sum(axis=0)
+    share_G = np.divide(left_G, whole_G, out=np.ones_like(whole_G), where=whole_G > 0)
+    return slopes_FG, share_G.clip(0, 1)
 
 
 def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
