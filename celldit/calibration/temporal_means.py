@@ -169,24 +169,14 @@ class TemporalMeans:
                 likelihood += [_likelihood(*own, c) for c in candidates]
         return candidates[int(likelihood.argmax())] if known else Curve()
 
-    def with_earlier(
-        self, genes: Sequence[str], earlier: TemporalMeans, earlier_genes: Sequence[str]
-    ) -> TemporalMeans:
-        """Together with the contexts that only an earlier training knew, if it knew every gene.
+    def with_earlier(self, earlier: TemporalMeans, column_G: np.ndarray) -> TemporalMeans:
+        """Together with the contexts that only an earlier training knew.
 
-        Parameters
-        ----------
-        genes, earlier_genes
-            Of this course, and of the other.
-        earlier
-            The other.
+        `column_G` are the columns of these genes among the earlier ones.
         """
-        place = {gene: i for i, gene in enumerate(earlier_genes)}
-        if not all(gene in place for gene in genes):
-            return self
-        columns, own = [place[gene] for gene in genes], {context for context, _ in self.means}
+        own = {context for context, _ in self.means}
         kept, noise = (
-            {key: x_G[columns] for key, x_G in each.items() if key[0] not in own}
+            {key: x_G[column_G] for key, x_G in each.items() if key[0] not in own}
             for each in (earlier.means, earlier.noise)
         )
         curve = self.curve if self.means else earlier.curve
