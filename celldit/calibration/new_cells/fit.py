@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from celldit.calibration.new_cells.by_state import ByState
+from celldit.calibration.new_cells.by_state import towards
 from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
@@ -89,7 +89,8 @@ class MomentMatching:
         self.ceiling_G = decoder.log_ceiling.double().numpy()
         self.shares_XFF = np.tile(np.eye(n_dims), (n_states, 1, 1))
         self.shifts_XF = np.zeros((n_states, n_dims))
-        self.offset_G, self.by_state = np.zeros(n_genes), ByState.none(n_states, n_genes)
+        self.offset_G = np.zeros(n_genes)
+        self.offset_XG, self.log_factor_XG = np.zeros((2, n_states, n_genes), dtype=np.float32)
         self.total_X, self.share = self.measured_X.copy(), 1.0
         self.count_quantiles = CountQuantiles.none()
 
@@ -102,13 +103,13 @@ class MomentMatching:
     def rates(self, cells: TrainingSample) -> np.ndarray:
         """Expected counts per 10,000 of cells, (N, G)."""
         log_NG = cells.log_rates(self.maps_XFF, self.shifts_XF)
-        log_NG = self.offset_G + (log_NG + self.by_state.offset_XG[cells.row_N])
+        log_NG = self.offset_G + (log_NG + self.offset_XG[cells.row_N])
         return np.asarray(np.exp(np.minimum(log_NG, self.ceiling_G)))
 
     @property
     def theta_XG(self) -> np.ndarray:
         """Inverse dispersions by state."""
-        return np.asarray(self.theta_G * np.exp(self.by_state.log_factor_XG))
+        return np.asarray(self.theta_G * np.exp(self.log_factor_XG))
 
     def draw(self, round_: int) -> DrawnCells:
         """Draw the training cells again, and encode them."""
@@ -142,7 +143,8 @@ class MomentMatching:
         answer_G = 1 - np.exp(-measured.mean_G.clip(0.02))
         missing_G = measured.mean_G - drawn.moments.mean_G
         self.offset_G += (step * missing_G / answer_G).clip(-1, 1)
-        self.by_state = self.by_state.towards(measured, drawn.moments, step)
+        own = self.offset_XG, self.log_factor_XG
+        self.offset_XG, self.log_factor_XG = towards(*own, measured, drawn.moments, step)
 
     def measure_margins(self, round_: int) -> None:
         """Compare counts of cells that are drawn from noise with those measured."""
@@ -168,9 +170,10 @@ class MomentMatching:
             self.offset_G,
             self.theta_G,
             self.total_X,
+            self.offset_XG,
+            self.log_factor_XG,
             self.share,
             sizes,
-            self.by_state,
             self.count_quantiles,
         )
 

@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.counts import NewCounts
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.quantiles import CountQuantiles
@@ -51,10 +50,11 @@ class NewCellModel:
     total_X, share
         Usual log total of rates per 10,000 in each state, and the share of a cell's deviation
         from it that stays (see :class:`~celldit.calibration.new_cells.counts.NewCounts`).
+    offset_XG, log_factor_XG
+        What is added to log rates, and to the log of inverse dispersions, in each state; 0 in
+        models that know no such thing.
     sizes
         Library sizes of each state and condition.
-    by_state
-        What is added in each state; nothing in models that know no such thing.
     count_quantiles
         Distributions of counts, and those that drawn counts have before.
     learned
@@ -66,9 +66,10 @@ class NewCellModel:
     offset_G: np.ndarray
     theta_G: np.ndarray
     total_X: np.ndarray
+    offset_XG: np.ndarray
+    log_factor_XG: np.ndarray
     share: float
     sizes: SizeModel
-    by_state: ByState
     count_quantiles: CountQuantiles = field(default_factory=CountQuantiles.none)
     learned: bool = True
 
@@ -101,13 +102,13 @@ class NewCellModel:
             What brings their conditions to their mean, as for counterfactuals; None for nothing.
         """
         log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
-        own_BG = torch.from_numpy(self.offset_G + self.by_state.offset_XG[row_B])
+        own_BG = torch.from_numpy(self.offset_G + self.offset_XG[row_B])
         log_rate_BG = log_rate_BG + own_BG.to(log_rate_BG.dtype)
         if offset_BG is not None:
             log_rate_BG = log_rate_BG + offset_BG
         log_rate_BG = torch.minimum(log_rate_BG, autoencoder.decoder.log_ceiling)
         mean_BG = log_rate_BG.exp() * (size_B[:, None] / 1e4)
-        theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
+        theta_BG = self.theta_G * np.exp(self.log_factor_XG[row_B])
         return NewCounts.held(
             mean_BG,
             torch.from_numpy(theta_BG).to(mean_BG.dtype),
@@ -122,19 +123,21 @@ class NewCellModel:
     def not_learned(cls, n_states: int, sizes: SizeModel, n_dims: int) -> NewCellModel:
         """Nothing but the library sizes: no new cells are to be drawn."""
         maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
-        shifts_XF, alike = np.zeros((n_states, n_dims)), ByState.none(n_states, 0)
-        totals = np.zeros(n_states), 1.0
-        return cls(maps_XFF, shifts_XF, none, none, *totals, sizes, alike, learned=False)
+        shifts_XF, alike = np.zeros((n_states, n_dims)), np.zeros((n_states, 0), dtype=np.float32)
+        own = maps_XFF, shifts_XF, none, none, np.zeros(n_states), alike, alike
+        return cls(*own, 1.0, sizes, learned=False)
 
     def with_earlier(self, earlier: NewCellModel, kept: np.ndarray) -> NewCellModel:
         """Together with some states of an earlier training; genes are as in this one."""
+        alike = np.zeros((len(kept), self.offset_XG.shape[1]), dtype=np.float32)
         return replace(
             self,
             maps_XFF=np.concatenate([self.maps_XFF, earlier.maps_XFF[kept]]),
             shifts_XF=np.concatenate([self.shifts_XF, earlier.shifts_XF[kept]]),
             total_X=np.concatenate([self.total_X, earlier.total_X[kept]]),
             sizes=self.sizes.with_earlier(earlier.sizes, kept),
-            by_state=self.by_state.with_none(len(kept)),
+            offset_XG=np.concatenate([self.offset_XG, alike]),
+            log_factor_XG=np.concatenate([self.log_factor_XG, alike]),
             learned=self.learned and (earlier.learned or len(kept) == 0),
         )
 
@@ -150,27 +153,36 @@ class NewCellModel:
         count_quantiles = {
             f"margins.{name}": array for name, array in self.count_quantiles.arrays().items()
         }
-        return {**own, **sizes, **self.by_state.arrays(), **count_quantiles}
+        return {**own, **sizes, **count_quantiles}
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> NewCellModel:
-        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
-        own = {name: arrays[name] for name in ARRAYS}
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
+
+        Raises
+        ------
+        ValueError
+            If arrays do not fit X states and G genes.
+        """
+        shape = len(arrays["maps_XFF"]), len(arrays["offset_G"])
+        alike = dict.fromkeys(BY_STATE, np.zeros(shape, dtype=np.float32))
+        own = {name: {**alike, **arrays}[name] for name in ARRAYS}
+        if any(own[name].shape != shape for name in BY_STATE):
+            raise ValueError("what genes do by state fits neither its states nor its genes")
 
         def under(start: str) -> dict[str, np.ndarray]:
             return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
 
-        n_genes = len(own["offset_G"])
         return cls(
             share=float(config["share"]),
             learned=bool(config.get("learned", True)),
             sizes=SizeModel.from_config(config.get("sizes", {}), under("sizes.")),
-            by_state=ByState.from_arrays(arrays, (len(own["maps_XFF"]), n_genes)),
-            count_quantiles=CountQuantiles.from_arrays(under("margins."), n_genes),
+            count_quantiles=CountQuantiles.from_arrays(under("margins."), shape[1]),
             **own,
         )
 
 
-ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
+BY_STATE = ("offset_XG", "log_factor_XG")
+ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X", *BY_STATE)

@@ -116,6 +116,25 @@ def test_states_of_an_earlier_training_are_beyond_the_margins(tiny_model: CellDi
     size = np.exp(new_cell_model.count_quantiles.log_size_L.mean(keepdims=True))
     assert joined.count_quantiles.groups(size, np.array([n_states - 1])) >= 0
     assert joined.count_quantiles.groups(size, np.array([n_states])) == -1
+    # Nor do they deviate from what genes do in all states.
+    for now, before in (
+        (joined.offset_XG, new_cell_model.offset_XG),
+        (joined.log_factor_XG, new_cell_model.log_factor_XG),
+    ):
+        np.testing.assert_array_equal(now[:n_states], before)
+        assert now.shape == (n_states + 1, before.shape[1])
+        assert not now[n_states:].any()
+
+
+def test_what_genes_do_by_state_is_read_where_it_was_written(tiny_model: CellDiT) -> None:
+    model = tiny_model.trained.new_cell_model
+    arrays = model.arrays()
+    older = {n: a for n, a in arrays.items() if n not in ("offset_XG", "log_factor_XG")}
+    assert not NewCellModel.from_config(model.to_config(), older).offset_XG.any()
+    with pytest.raises(ValueError, match="states"):
+        NewCellModel.from_config(
+            model.to_config(), {**arrays, "offset_XG": arrays["offset_XG"][:, 1:]}
+        )
 
 
 def test_a_knocked_out_gene_is_as_silent_in_new_cells_as_measured(
