@@ -17,10 +17,10 @@ from torch import Tensor
 
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
-from celldit.inference.counts import draw_counterfactual_counts
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
-from celldit.random import COUNTS_STREAM
+from celldit.latent.likelihoods import CountDistribution
+from celldit.random import COUNTS_STREAM, cell_generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +97,35 @@ def edit(
         cells.size_factors,
         autoencoder.at_own_size(moved_BKD),
     )
+
+
+def draw_counts(model: CountDistribution, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
+    """Draw the counts of B cells with keys of their own, int32 CSR, shape (B, G)."""
+    drawn_BG = np.empty(tuple(model.mean_BG.shape), dtype=np.int32)
+    for i, key in enumerate(keys):
+        drawn_BG[i] = model.draw(i, cell_generator(seed, int(key)))
+    return sparse.csr_matrix(drawn_BG)
+
+
+def draw_counterfactual_counts(
+    model: CountDistribution,
+    counts: sparse.csr_matrix,
+    new_mean_BG: np.ndarray,
+    keys: np.ndarray,
+    seed: int,
+    stream: int = COUNTS_STREAM,
+) -> sparse.csr_matrix:
+    """Draw the counts that B observed cells would have had under another expectation.
+
+    The expectation of the draw is the distribution's ``counterfactual_mean``: transcripts that were
+    seen stay with probability new / old where the expectation falls; where it rises, new ones come
+    at the cell's own rate. An unchanged expectation gives the observed counts back exactly. `keys`,
+    `seed` and `stream` are of the random numbers; the result is int32 CSR, shape (B, G).
+    """
+    seen_BG = counts.toarray().astype(np.int64)
+    drawn_BG = np.empty(seen_BG.shape, dtype=np.int32)
+    for i, key in enumerate(keys):
+        rng = cell_generator(seed, int(key), stream)
+        new_mean_G = new_mean_BG[i].astype(np.float64)
+        drawn_BG[i] = model.draw_counterfactual(i, seen_BG[i], new_mean_G, rng)
+    return sparse.csr_matrix(drawn_BG)

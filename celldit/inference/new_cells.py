@@ -16,7 +16,7 @@ from celldit.conditions import Condition
 from celldit.data.cells import Cells
 from celldit.flow import cell_noise
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counts import draw_counts
+from celldit.inference.edits import draw_counts
 from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
 from celldit.inference.offsets import condition_offsets
 from celldit.inference.solver import SolverConfig, carry

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import nbinom
 
-from celldit.inference.counts import draw_counterfactual_counts, draw_counts
+from celldit.inference.edits import draw_counterfactual_counts, draw_counts
 from celldit.latent.likelihoods import CountModel
 
 THETA = np.array([0.5, 2.0, 10.0, 1e4])
