@@ -13,9 +13,10 @@ from celldit.calibration.effects.fit import calibrate_effects
 from celldit.calibration.fit_means import fit_means, seen_offsets
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.network_share import NetworkShare
-from celldit.calibration.new_cells.fit import decoded_as_they_are, fit_new_cells
+from celldit.calibration.new_cells.fit import fit_new_cells
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.new_cells.sample import TrainingSample
 from celldit.calibration.rates.control import measure_control_rates
 from celldit.calibration.rates.fold_change import ControlRates
 from celldit.calibration.reference_controls import ReferenceControls
@@ -78,10 +79,9 @@ def fit_calibrations(
     scale
         Progress of the course through time, where the data have times.
     """
-    parts = cells, table, population, autoencoder
     sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
     responses = measure_responses(cells, table, autoencoder, seed)
-    references = ReferenceControls(autoencoder, population, responses, states, sizes)
+    references = ReferenceControls(autoencoder, population, responses, states)
     control_rates = measure_control_rates(cells, table, references)
     mean_calibration = fit_means(cells, table, references, seed, network)
     # A network that is used moves each cell its own way already.
@@ -91,10 +91,12 @@ def fit_calibrations(
     calibration = calibrate_effects(cells, table, references, control_rates, mean_calibration, seed)
     if new_cells:
         offsets_of = partial(seen_offsets, mean_calibration, references, network)
-        new_cell_model = fit_new_cells(*parts, states, state_N, seed, offsets_of)
+        again = TrainingSample.of(
+            cells, table, references, states, state_N, sizes, seed, offsets_of
+        )
+        new_cell_model = fit_new_cells(again, states, sizes, cells.size_factors)
     else:
-        unlearned = decoded_as_they_are(cells, table, autoencoder, states, state_N)
-        new_cell_model = replace(unlearned, learned=False)
+        new_cell_model = NewCellModel.not_learned(len(states), sizes, states.offsets_SF.shape[1])
     temporal_means = TemporalMeans.fit(cells, table, scale)
     return Calibrations(
         control_rates, mean_calibration, calibration, new_cell_model, temporal_means

@@ -19,13 +19,14 @@ import torch
 from scipy import sparse
 from scipy.optimize import nnls
 
-from celldit.calibration.fit_residual_genes import fit_residual_genes, share_beyond
+from celldit.calibration.fit_residual_genes import fit_residual_genes
+from celldit.calibration.left_out import left_out
 from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.on_target import fit_on_target
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.store import CellStore
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import anchor_rows
@@ -33,9 +34,6 @@ from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.decoder import RidgeMoments
 
 BLOCK = 4_096
-MIN_CELLS = 20
-# With fewer conditions of so many cells, those of fewer cells tell, too.
-MIN_CONDITIONS = 8
 MAX_CONDITIONS = 200
 # How many conditions of mean strength the weights at the start count as.
 START_CONDITIONS = 1.0
@@ -52,7 +50,7 @@ def fit_means(
     table: ConditionTable,
     references: ReferenceControls,
     seed: int,
-    network: NetworkShare | None = None,
+    network: NetworkShare,
 ) -> MeanCalibration:
     """Learn the line and the weights from training cells.
 
@@ -65,20 +63,19 @@ def fit_means(
     seed
         Of the choice of cells and conditions where there are very many.
     network
-        What predictions hold of the network; None for the effect model alone.
+        What predictions hold of the network.
     """
     prior, autoencoder = references.population.prior, references.autoencoder
     untried = all(c.is_control for c in table.conditions)
     responses = references.responses
     if (untried and not prior.elsewhere) or not responses.curves:
         return MeanCalibration.none(cells.n_genes, responses)
-    slopes_FG = _line(cells, autoencoder, seed)
+    slopes_FG, share_G = _line(cells, autoencoder, seed)
     if untried:
         # What tables say of perturbations is read with the weights before anything is known.
         none = ResidualGenes.none(cells.n_genes)
         return MeanCalibration(slopes_FG, responses, none, np.zeros(cells.n_genes, np.float32))
     mean_CG, sd_G = log_expression(cells, table)
-    share_G = share_beyond(cells, table, autoencoder, slopes_FG, seed)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
     residual_genes = fit_residual_genes(table, prior, slopes_FG, mean_CG, scatter_G)
     on_target = fit_on_target(table, autoencoder.genes, mean_CG, sd_G, responses)
@@ -122,20 +119,37 @@ def seen_offsets(
     return offset_CG
 
 
-def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> np.ndarray:
-    """Ridge slopes of log expression on the latent, over a bounded sample, shape (F, G)."""
+def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log expression on the latent, over a bounded sample of cells.
+
+    Returns
+    -------
+    slopes_FG, share_G
+        Ridge slopes, and the share of each gene's variance that they leave over; a gene without a
+        count in the sample has all of it.
+    """
     rows = anchor_rows(cells.n_cells, seed)
     sample = cells if rows is None else cells.take(rows)
     moments = RidgeMoments(autoencoder.n_tokens * autoencoder.token_dim, cells.n_genes)
+    square_G = np.zeros(cells.n_genes)
     for batch in sample.blocks(autoencoder.batch_size):
+        log_BG = batch.log_normalized()
+        square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
         moments.add(
             autoencoder.encode(batch).flatten(1),
-            torch.from_numpy(batch.log_normalized().toarray()),
+            torch.from_numpy(log_BG.toarray()),
             torch.from_numpy(batch.counts.toarray()),
             torch.from_numpy(batch.size_factors),
         )
     # As it is stored; the effect that it carries is known to some percent.
-    return moments.slopes().numpy().astype(np.float16).astype(np.float32)
+    slopes_FG = moments.slopes().numpy().astype(np.float16).astype(np.float32)
+    mean_F, mean_G = (sums.numpy() / moments.n for sums in (moments.z, moments.y))
+    cross_FG = moments.zy.numpy() / moments.n - mean_F[:, None] * mean_G
+    scatter_FF = moments.zz.numpy() / moments.n - mean_F[:, None] * mean_F
+    whole_G = square_G / moments.n - mean_G**2
+    left_G = whole_G + (slopes_FG * (scatter_FF @ slopes_FG - 2 * cross_FG)).sum(axis=0)
+    share_G = np.divide(left_G, whole_G, out=np.ones_like(whole_G), where=whole_G > 0)
+    return slopes_FG, share_G.clip(0, 1)
 
 
 def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
@@ -166,40 +180,21 @@ def _weights(
     references: ReferenceControls,
     mean_CG: np.ndarray,
     seed: int,
-    network: NetworkShare | None,
+    network: NetworkShare,
 ) -> dict[Extrapolation | None, Weights]:
     """a, b and c of each kind of extrapolation that training conditions can be tried for."""
-    prior = references.population.prior
-    index = {c: i for i, c in enumerate(table.conditions)}
-    controls = {c.stratum: i for c, i in index.items() if c.is_control}
-    counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
-    many = {c for c, n in counts.items() if n >= MIN_CELLS}
-    measured = {c.stratum for c in many if c.is_control}
-    if sum(not c.is_control for c in many) < MIN_CONDITIONS:
-        many = {c for c, n in counts.items() if n}
-    # A tuned prior knows conditions of an earlier training, too.
-    enough = [i for i, c in enumerate(prior.conditions) if c in many and c.stratum in measured]
-    enough = sorted(np.random.default_rng(seed).permutation(enough)[:MAX_CONDITIONS].tolist())
-    known = frozenset(part for c in prior.conditions for part in c.parts)
-    left_out = prior.leave_one_out()
-    genes = references.autoencoder.genes
-    rest = mean_calibration.beyond_without(prior, genes, [prior.conditions[i] for i in enough])
+    prior, genes = references.population.prior, references.autoencoder.genes
+    tried, without = left_out(table, prior, MAX_CONDITIONS, seed), prior.leave_one_out()
+    rest = mean_calibration.beyond_without(prior, genes, [one.condition for one in tried])
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
-    for beyond, i in zip(rest, enough, strict=True):
-        condition = prior.conditions[i]
-        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
+    for beyond, one in zip(rest, tried, strict=True):
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
-        reach = None if kind is Extrapolation.SEEN else kind
-        own, effect_F, sd = references.of(condition.stratum), left_out.mean[i], left_out.sd[i]
-        if network is None:
-            shape = own.z_NKD.shape[1:]
-            moved_NKD = own.z_NKD + torch.from_numpy(effect_F.astype(np.float32)).view(shape)
-        else:
-            moved_NKD = network.moved(own.z_NKD, effect_F, float(sd), reach)
+        reach = None if one.kind is Extrapolation.SEEN else one.kind
+        own, effect_F = references.of(one.condition.stratum), without.mean[one.row]
+        moved_NKD = network.moved(own.z_NKD, effect_F, float(without.sd[one.row]), reach)
         change = own.change(moved_NKD)
         straight_G = change.shift_F @ mean_calibration.slopes_FG
-        measured_G = mean_CG[index[condition]] - mean_CG[controls[condition.stratum]]
+        measured_G = mean_CG[one.treated] - mean_CG[one.control]
         each_4G = np.stack([change.decoded_G, straight_G, beyond.residual_G, measured_G])
         product_44 = each_4G @ each_4G.T
         if reach in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):

@@ -12,19 +12,15 @@ from itertools import product
 import numpy as np
 
 from celldit.conditions import ConditionTable
-from celldit.data.store import CellStore
 from celldit.effects.other_outputs import OtherOutputs
 from celldit.effects.prior import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes, in_steps
-from celldit.latent.autoencoder import Autoencoder
 
 SIGNALS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 COMMONS = (0.0, 0.01, 0.1, 1.0)
 ROUNDS = 30
 # Means over fewer cells are too far from Gaussian.
 MIN_CELLS = 10
-# Cells that the share of variance beyond the latent is measured on.
-SAMPLE = 5_000
 # Of conditions times genes; beyond it the genes that need it most are kept.
 MAX_ENTRIES = 5_000_000
 CHUNK = 1_000
@@ -121,46 +117,3 @@ def _pick(likelihood_LG: np.ndarray) -> np.ndarray:
         share_L = posterior_LG.mean(1)
     best_G: np.ndarray = posterior_LG.argmax(0)
     return best_G
-
-
-def share_beyond(
-    cells: CellStore,
-    table: ConditionTable,
-    autoencoder: Autoencoder,
-    slopes_FG: np.ndarray,
-    seed: int,
-) -> np.ndarray:
-    """Share of the variance within conditions that a line from the latent leaves over, (G,).
-
-    A gene without a count in the sample of cells that it is measured on has all of it.
-
-    Parameters
-    ----------
-    cells, table
-        Training cells and their conditions.
-    autoencoder
-        The trained one.
-    slopes_FG
-        The line.
-    seed
-        Of the sample.
-    """
-    n = min(cells.n_cells, max(SAMPLE, 4 * len(table)))
-    rows = np.sort(np.random.default_rng(seed).choice(cells.n_cells, n, replace=False))
-    of_row, sample = table.index[rows], cells.take(rows)
-    in_C = np.maximum(np.bincount(of_row, minlength=len(table)), 1)
-    # Of log expression itself, and of what is left.
-    sum_2CG = np.zeros((2, len(table), cells.n_genes), dtype=np.float32)
-    square_2G = np.zeros((2, cells.n_genes))
-    start = 0
-    for batch in sample.blocks(autoencoder.batch_size):
-        latent_BF = autoencoder.encode(batch).flatten(1).double().numpy()
-        log_BG = batch.log_normalized().toarray()
-        of_cell = of_row[start : start + batch.n_cells]
-        start += batch.n_cells
-        for which, values_BG in enumerate((log_BG, log_BG - latent_BF @ slopes_FG)):
-            np.add.at(sum_2CG[which], of_cell, values_BG)
-            square_2G[which] += (values_BG**2).sum(0)
-    square_2G -= (sum_2CG.astype(np.float64) ** 2 / in_C[:, None]).sum(1)
-    whole_G, left_G = square_2G.clip(0)
-    return np.divide(left_G, whole_G, out=np.ones_like(whole_G), where=whole_G > 0)

@@ -218,41 +218,26 @@ class MeanCalibration:
         usual = self.weights.get(Extrapolation.SEEN, START_WEIGHTS)
         return self.weights.get(kind, self.weights.get(None, usual))
 
-    def with_earlier(
-        self, genes: Sequence[str], earlier: MeanCalibration, earlier_genes: Sequence[str]
-    ) -> MeanCalibration:
+    def with_earlier(self, earlier: MeanCalibration, column_G: np.ndarray) -> MeanCalibration:
         """Together with what an earlier training learned in the same latent.
 
         Contexts of both keep their responses, conditions of both their residual effects; weights
         and the change of the own gene stay where the later training could not try them. The line is
-        the later training's, unless that had no perturbed cells. One for other genes is of no use.
-
-        Parameters
-        ----------
-        genes, earlier_genes
-            Of this calibration, and of the other.
-        earlier
-            The other.
+        the later training's, unless that had no perturbed cells. `column_G` are the columns of
+        these genes among the earlier ones.
         """
-        place = {gene: i for i, gene in enumerate(earlier_genes)}
-        if earlier.is_none or not all(gene in place for gene in genes):
+        if earlier.is_none:
             return self
-        columns = [place[gene] for gene in genes]
-        curves = {key: curve[:, columns] for key, curve in earlier.responses.curves.items()}
+        curves = {key: curve[:, column_G] for key, curve in earlier.responses.curves.items()}
         responses = Responses({**curves, **self.responses.curves})
-        residual_genes = self.residual_genes.with_earlier(
-            genes, earlier.residual_genes, earlier_genes
-        )
+        residual_genes = self.residual_genes.with_earlier(earlier.residual_genes, column_G)
         if self.is_none:
-            variance_G = None if earlier.variance_G is None else earlier.variance_G[columns]
-            return MeanCalibration(
-                earlier.slopes_FG[:, columns],
-                responses,
-                residual_genes,
-                variance_G,
-                earlier.on_target,
-                earlier.weights,
-                earlier.shares,
+            return replace(
+                earlier,
+                slopes_FG=earlier.slopes_FG[:, column_G],
+                responses=responses,
+                residual_genes=residual_genes,
+                variance_G=None if earlier.variance_G is None else earlier.variance_G[column_G],
             )
         on_target = earlier.on_target if self.on_target == OnTarget() else self.on_target
         return replace(

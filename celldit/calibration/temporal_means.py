@@ -1,7 +1,7 @@
 """What the controls of a context look like at each time of training, and between these times.
 
 A cell that is sent to another time is held to the mean log expression of that time; see
-:mod:`celldit.inference.offsets.course`. At a time of training that was measured. Between two it
+:mod:`celldit.inference.offsets`. At a time of training that was measured. Between two it
 lies on the straight line from the one to the other, in the progress of the course. From four times
 on it lies on the posterior mean of a Gaussian process through all of them: a line and a deviation,
 with the sampling noise of every mean. The deviation is once differentiable (Matérn 3/2; Rasmussen &
@@ -168,24 +168,14 @@ class TemporalMeans:
                 likelihood += [_likelihood(*own, c) for c in candidates]
         return candidates[int(likelihood.argmax())] if known else Curve()
 
-    def with_earlier(
-        self, genes: Sequence[str], earlier: TemporalMeans, earlier_genes: Sequence[str]
-    ) -> TemporalMeans:
-        """Together with the contexts that only an earlier training knew, if it knew every gene.
+    def with_earlier(self, earlier: TemporalMeans, column_G: np.ndarray) -> TemporalMeans:
+        """Together with the contexts that only an earlier training knew.
 
-        Parameters
-        ----------
-        genes, earlier_genes
-            Of this course, and of the other.
-        earlier
-            The other.
+        `column_G` are the columns of these genes among the earlier ones.
         """
-        place = {gene: i for i, gene in enumerate(earlier_genes)}
-        if not all(gene in place for gene in genes):
-            return self
-        columns, own = [place[gene] for gene in genes], {context for context, _ in self.means}
+        own = {context for context, _ in self.means}
         kept, noise = (
-            {key: x_G[columns] for key, x_G in each.items() if key[0] not in own}
+            {key: x_G[column_G] for key, x_G in each.items() if key[0] not in own}
             for each in (earlier.means, earlier.noise)
         )
         curve = self.curve if self.means else earlier.curve

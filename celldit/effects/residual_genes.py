@@ -100,17 +100,14 @@ class ResidualGenes:
         told_QG[at] = self._in_all_genes(self._observed(prior).observed.leave_one_out()[0][rows])
         return told_QG
 
-    def with_earlier(
-        self, genes: Sequence[str], earlier: ResidualGenes, earlier_genes: Sequence[str]
-    ) -> ResidualGenes:
+    def with_earlier(self, earlier: ResidualGenes, column_G: np.ndarray) -> ResidualGenes:
         """Together with conditions that only an earlier training in the same latent observed.
 
-        The earlier genes hold all of these.
+        `column_G` are the columns of these genes among the earlier ones.
         """
         if earlier.is_none:
             return self
-        place = {gene: i for i, gene in enumerate(earlier_genes)}
-        aligned = earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
+        aligned = earlier._of_genes(column_G)
         if self.is_none:
             return aligned
         new = [i for i, c in enumerate(aligned.conditions) if c not in set(self.conditions)]

@@ -19,7 +19,7 @@ from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
-from celldit.inference.offsets.route import Offset, by_position, route_offsets
+from celldit.inference.offsets import Offset, by_position, route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.responders import Responders
 from celldit.io.sampling import Sampling, flagged

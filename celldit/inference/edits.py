@@ -17,10 +17,10 @@ from torch import Tensor
 
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
-from celldit.inference.counts import draw_counterfactual_counts, unlike
 from celldit.io.write import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
-from celldit.random import COUNTS_STREAM
+from celldit.latent.likelihoods import CountModel
+from celldit.random import COUNTS_STREAM, cell_generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class CellEdits:
         z_BKD = self.z_NKD[torch.from_numpy(cell_B)]
         moved_BKD = self.move(z_BKD, at_B)
         offset_BG = None if self.offset is None else self.offset(at_B)
-        cells, keys_B = self.cells.take(cell_B), self.keys_P[at_B[: unlike(at_B)]]
+        cells, keys_B = self.cells.take(cell_B), self.keys_P[at_B[: n_unlike(at_B)]]
         return edit(self.autoencoder, cells, (z_BKD, moved_BKD), offset_BG, keys_B, self.seed)
 
 
@@ -98,3 +98,45 @@ def edit(
         cells.size_factors,
         autoencoder.at_own_size(moved_BKD),
     )
+
+
+def draw_counts(model: CountModel, keys: np.ndarray, seed: int) -> sparse.csr_matrix:
+    """Draw the counts of B cells with keys of their own, int32 CSR, shape (B, G)."""
+    drawn_BG = np.empty(tuple(model.mean_BG.shape), dtype=np.int32)
+    for i, key in enumerate(keys):
+        drawn_BG[i] = model.draw(i, cell_generator(seed, int(key)))
+    drawn_BG[len(keys) :] = drawn_BG[len(keys) - 1]
+    return sparse.csr_matrix(drawn_BG)
+
+
+def draw_counterfactual_counts(
+    model: CountModel,
+    counts: sparse.csr_matrix,
+    new_mean_BG: np.ndarray,
+    keys: np.ndarray,
+    seed: int,
+    stream: int = COUNTS_STREAM,
+) -> sparse.csr_matrix:
+    """Draw the counts that B observed cells would have had under another expectation.
+
+    The expectation of the draw is the distribution's ``counterfactual_mean``: transcripts that were
+    seen stay with probability new / old where the expectation falls; where it rises, new ones come
+    at the cell's own rate. An unchanged expectation gives the observed counts back exactly. `keys`,
+    `seed` and `stream` are of the random numbers; the result is int32 CSR, shape (B, G).
+    """
+    seen_BG = counts.toarray().astype(np.int64)
+    drawn_BG = np.empty(seen_BG.shape, dtype=np.int32)
+    for i, key in enumerate(keys):
+        rng = cell_generator(seed, int(key), stream)
+        new_mean_G = new_mean_BG[i].astype(np.float64)
+        drawn_BG[i] = model.draw_counterfactual(i, seen_BG[i], new_mean_G, rng)
+    drawn_BG[len(keys) :] = drawn_BG[len(keys) - 1]
+    return sparse.csr_matrix(drawn_BG)
+
+
+def n_unlike(at_B: np.ndarray) -> int:
+    """How many cells of a tile there are before the last of them fills it up.
+
+    Only these need keys, in the two functions above: cells beyond the keys repeat the last.
+    """
+    return 1 + int(np.argmax(at_B == at_B[-1]))

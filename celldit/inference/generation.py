@@ -16,11 +16,10 @@ from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counts import unlike
-from celldit.inference.edits import edit
+from celldit.inference.edits import edit, n_unlike
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
-from celldit.inference.offsets.route import route_offsets
+from celldit.inference.offsets import route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
@@ -159,7 +158,7 @@ def _between(
         z_BKD = autoencoder.encode(cells)
         ends = z_BKD, course(z_BKD, start_B, end_B, keys_B)
         offset_BG = None if offset is None else offset(start_B, end_B)
-        own_B = keys_B[: unlike(at_B)]
+        own_B = keys_B[: n_unlike(at_B)]
         moved = edit(autoencoder, cells, ends, offset_BG, own_B, seed, MOVED_STREAM)
         place_B = np.arange(len(moves_B))
         return concatenate([moved, drawn])[np.where(moves_B, place_B, len(moves_B) + place_B)]

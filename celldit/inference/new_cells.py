@@ -16,9 +16,9 @@ from celldit.conditions import Condition
 from celldit.data.cells import Cells
 from celldit.flow import cell_noise
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.counts import draw_counts, unlike
+from celldit.inference.edits import draw_counts, n_unlike
 from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
-from celldit.inference.offsets.condition import condition_offsets
+from celldit.inference.offsets import condition_offsets
 from celldit.inference.solver import SolverConfig, carry
 from celldit.io.sampling import TILE
 from celldit.io.write import PredictedCells, concatenate
@@ -92,7 +92,7 @@ class NewCells:
         )
         return PredictedCells(
             sparse.csr_matrix(counts.mean_BG.numpy()),
-            draw_counts(counts, keys_B[: unlike(at_B)], seed),
+            draw_counts(counts, keys_B[: n_unlike(at_B)], seed),
             sizes_B,
             trained.autoencoder.at_own_size(z_BKD),
         )

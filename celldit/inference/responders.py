@@ -17,7 +17,7 @@ from torch import Tensor
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.maps.transport import TransportMap
 from celldit.inference.noise import uniforms
-from celldit.inference.offsets.route import Offset
+from celldit.inference.offsets import Offset
 from celldit.random import RESPONSE_STREAM
 from celldit.training.trained import Trained
 

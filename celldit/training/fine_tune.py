@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from celldit.calibration.rates.control import with_earlier
+import numpy as np
+
 from celldit.compute import one_at_a_time, threads
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
@@ -97,18 +98,20 @@ def with_what_was_known(new: Trained, earlier: Trained) -> Trained:
     frequencies = Counter(dict(earlier.frequencies))
     frequencies.update(dict(new.frequencies))
     kept = new.states.only_in(earlier.states)
-    by_gene: dict[str, Any] = {
-        name: getattr(new, name).with_earlier(new.genes, getattr(earlier, name), earlier.genes)
-        for name in ("calibration", "mean_calibration", "temporal_means")
-    }
+    place = {gene: i for i, gene in enumerate(earlier.genes)}
+    by_gene: dict[str, Any] = {}
+    # What is known of single genes is of use if it is known of all.
+    if all(gene in place for gene in new.genes):
+        column_G = np.array([place[gene] for gene in new.genes], dtype=np.int64)
+        rates = {key: rate_G[column_G] for key, rate_G in earlier.control_rates.items()}
+        by_gene["control_rates"] = {**rates, **new.control_rates}
+        for name in ("calibration", "mean_calibration", "temporal_means"):
+            by_gene[name] = getattr(new, name).with_earlier(getattr(earlier, name), column_G)
     return replace(
         new,
         frequencies=dict(frequencies),
         states=new.states.with_earlier(earlier.states),
         new_cell_model=new.new_cell_model.with_earlier(earlier.new_cell_model, kept),
-        control_rates=with_earlier(
-            new.control_rates, new.genes, earlier.control_rates, earlier.genes
-        ),
         # Of data without times nothing is learned of time, and contexts have other numbers now.
         time_course=new.time_course
         if new.temporal_means.means

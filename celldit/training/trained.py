@@ -98,9 +98,7 @@ class Trained:
         """What stands in for the control cells of each context and time."""
         means = self.mean_calibration
         states = None if means.variance_G is None else self.states
-        return ReferenceControls(
-            self.autoencoder, self.population, means.responses, states, self.new_cell_model.sizes
-        )
+        return ReferenceControls(self.autoencoder, self.population, means.responses, states)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -62,10 +62,9 @@ from sklearn.metrics import balanced_accuracy_score
 
 import celldit as cd
 from celldit.calibration.means import MeanCalibration
-from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.evaluation import metrics as measure
-from celldit.inference.counts import draw_counts
+from celldit.inference.edits import draw_counts
 from celldit.training.trained import Trained
 
 GROUPS = {"baron": "cell_type", "papalexi": "perturbation"}
@@ -284,7 +283,9 @@ def without_steps(trained: Trained) -> dict[str, Trained]:
     still = np.broadcast_to(np.eye(own.maps_XFF.shape[1]), own.maps_XFF.shape)
     off = {
         "without quantiles": replace(own, count_quantiles=CountQuantiles.none()),
-        "without states' own": replace(own, by_state=ByState.none(*own.by_state.offset_XG.shape)),
+        "without states' own": replace(
+            own, offset_XG=0 * own.offset_XG, log_factor_XG=0 * own.log_factor_XG
+        ),
         "without held totals": replace(own, share=1.0),
         "without deconvolution": replace(own, maps_XFF=still, shifts_XF=0 * own.shifts_XF),
     }

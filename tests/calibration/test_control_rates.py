@@ -56,15 +56,6 @@ def test_they_are_saved(tiny_model: CellDiT, tmp_path: Path) -> None:
         np.testing.assert_array_equal(loaded[key], rate_G)
 
 
-def test_earlier_contexts_stay_where_all_genes_were_known() -> None:
-    earlier = {("a", None): np.array([1.0, 2.0, 3.0]), ("b", None): np.array([4.0, 5.0, 6.0])}
-    own = {("b", None): np.array([7.0, 8.0])}
-    both = control_rates.with_earlier(own, ["z", "x"], earlier, ["x", "y", "z"])
-    np.testing.assert_array_equal(both["a", None], [3, 1])
-    np.testing.assert_array_equal(both["b", None], [7, 8])
-    assert control_rates.with_earlier(own, ["z", "new"], earlier, ["x", "y", "z"]) == own
-
-
 def test_arrays_that_do_not_fit_are_refused() -> None:
     rates = {"rates": np.ones((2, 3), dtype=np.float32)}
     assert control_rates.from_arrays([], {}, 3) == {}

@@ -179,7 +179,7 @@ def test_what_was_learned_earlier_is_kept() -> None:
     responses, variance_G = Responses({("a", None): curve, None: curve}), np.array([1.0, 2, 3])
     weights = {None: (0.9, 0.2, 0.8)}
     earlier = MeanCalibration(line, responses, nothing, variance_G, on_target, weights)
-    tuned = MeanCalibration.none(2).with_earlier(["z", "x"], earlier, ["x", "y", "z"])
+    tuned = MeanCalibration.none(2).with_earlier(earlier, np.array([2, 0]))
     assert (tuned.weights, tuned.on_target) == (earlier.weights, on_target)
     np.testing.assert_array_equal(tuned.slopes_FG, [[3, 1]])
     np.testing.assert_array_equal(tuned.responses.curves["a", None], curve[:, [2, 0]])
@@ -187,17 +187,16 @@ def test_what_was_learned_earlier_is_kept() -> None:
     responses = Responses({("b", None): curve, None: 0 * curve})
     weights = {None: (0.5, 0.5, 1.0)}
     own = MeanCalibration(2 * line, responses, nothing, variance_G, OnTarget(), weights)
-    both = own.with_earlier(["x", "y", "z"], earlier, ["x", "y", "z"])
+    both = own.with_earlier(earlier, np.arange(3))
     assert both.on_target == on_target
     tried = replace(earlier, weights={**earlier.weights, Extrapolation.COMBINATION: (0.8, 0.2, 1)})
-    assert own.with_earlier(["x", "y", "z"], tried, ["x", "y", "z"]).weights == {
+    assert own.with_earlier(tried, np.arange(3)).weights == {
         **own.weights,
         Extrapolation.COMBINATION: (0.8, 0.2, 1),
     }
     assert list(both.responses.curves) == [("a", None), None, ("b", None)]
     assert (both.responses.curves[None] == 0).all()
     assert both.weights == own.weights
-    assert own.with_earlier(["x", "y", "new"], earlier, ["x", "y", "z"]) is own
 
 
 def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:

@@ -103,15 +103,13 @@ def test_it_is_saved_and_refused_where_it_does_not_fit() -> None:
 
 def test_an_earlier_training_is_kept() -> None:
     residual_genes, prior, _ = posed(-1.5)
-    names = [f"g{i}" for i in range(N_GENES)]
-    turned = names[::-1]
-    nothing = ResidualGenes.none(N_GENES)
-    moved = nothing.with_earlier(turned, residual_genes, names)
+    nothing, same = ResidualGenes.none(N_GENES), np.arange(N_GENES)
+    moved = nothing.with_earlier(residual_genes, same[::-1])
     asked = [Condition(("A",), None, "d2")]
     expected_QG = residual_genes.estimate(prior, asked)[:, ::-1]
     # Strengths, scatters and observations move with their genes.
     np.testing.assert_allclose(moved.estimate(prior, asked), expected_QG, atol=1e-12)
-    assert residual_genes.with_earlier(names, nothing, names) is residual_genes
+    assert residual_genes.with_earlier(nothing, same) is residual_genes
     half = [i for i, c in enumerate(residual_genes.conditions) if c.context == "d1"]
     own = ResidualGenes(
         tuple(residual_genes.conditions[i] for i in half),
@@ -123,7 +121,7 @@ def test_an_earlier_training_is_kept() -> None:
         residual_genes.signal_H,
         residual_genes.common_H,
     )
-    both = own.with_earlier(names, residual_genes, names)
+    both = own.with_earlier(residual_genes, same)
     assert set(both.conditions) == set(residual_genes.conditions)
     np.testing.assert_allclose(
         both.estimate(prior, asked), residual_genes.estimate(prior, asked), atol=1e-6
@@ -158,7 +156,6 @@ def test_a_knocked_out_gene_is_silenced_in_predicted_cells(
 
 def test_a_training_that_found_nothing_in_a_gene_does_not_deny_it() -> None:
     residual_genes, prior, _ = posed(-1.5)
-    names = [f"g{i}" for i in range(N_GENES)]
     # The same conditions again, in which only another gene stood out.
     place = {int(g): h for h, g in enumerate(residual_genes.gene_H)}
     other = np.array([place[1]])
@@ -172,7 +169,7 @@ def test_a_training_that_found_nothing_in_a_gene_does_not_deny_it() -> None:
         residual_genes.signal_H[other],
         residual_genes.common_H[other],
     )
-    both = later.with_earlier(names, residual_genes, names)
+    both = later.with_earlier(residual_genes, np.arange(N_GENES))
     asked = [Condition(("A",), None, "d2")]
     np.testing.assert_allclose(
         both.estimate(prior, asked)[0, 0], residual_genes.estimate(prior, asked)[0, 0], atol=1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.latent import LatentConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
+from celldit.training.fine_tune import with_what_was_known
 
 CONFIG = TrainingConfig(flow_steps_per_epoch=4, n_trials=1, flow_batch=32)
 QUICK: dict[str, Any] = {"config": CONFIG, "enable_progress_bar": False}
@@ -293,3 +295,15 @@ def test_without_epochs_the_flow_from_noise_stays(
     assert float(after.noise_trust) == 1
     kept = before.from_noise.state_dict()
     assert all(torch.equal(t, kept[n]) for n, t in after.from_noise.state_dict().items())
+
+
+def test_what_is_known_of_single_genes_is_kept_if_it_is_known_of_all(tiny_model: CellDiT) -> None:
+    earlier = tiny_model.trained
+    turned = replace(earlier, genes=earlier.genes[::-1], control_rates={})
+    rates = with_what_was_known(turned, earlier).control_rates
+    assert list(rates) == list(earlier.control_rates)
+    for key, rate_G in earlier.control_rates.items():
+        np.testing.assert_array_equal(rates[key], rate_G[::-1])
+    other = replace(turned, genes=("new", *earlier.genes[1:]))
+    assert with_what_was_known(other, earlier).control_rates == {}
+    assert with_what_was_known(other, earlier).mean_calibration is other.mean_calibration

@@ -29,7 +29,7 @@ What the variance is of is a distribution with a shape of its own
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -142,22 +142,12 @@ class EffectCalibration:
         variance_G: np.ndarray = (poisson_G + self.control_scatter * rate_G**2) / n
         return variance_G / (rate_G + PSEUDO_RATE) ** 2
 
-    def with_earlier(
-        self, genes: Sequence[str], earlier: EffectCalibration, earlier_genes: Sequence[str]
-    ) -> EffectCalibration:
+    def with_earlier(self, earlier: EffectCalibration, column_G: np.ndarray) -> EffectCalibration:
         """What an earlier training learned, where this one had nothing to learn from.
 
-        Parameters
-        ----------
-        genes, earlier_genes
-            Of this calibration, and of the other; without all of these the other is of no use.
-        earlier
-            The other.
+        `column_G` are the columns of these genes among the earlier ones.
         """
-        place = {gene: i for i, gene in enumerate(earlier_genes)}
-        if self.n_responding or self.by_kind or not all(gene in place for gene in genes):
-            return self
-        return earlier._of_genes(np.array([place[gene] for gene in genes], dtype=np.int64))
+        return self if self.n_responding or self.by_kind else earlier._of_genes(column_G)
 
     def _of_genes(self, column_G: np.ndarray) -> EffectCalibration:
         def chosen(each: np.ndarray | float) -> np.ndarray | float:

@@ -21,20 +21,18 @@ import numpy as np
 from celldit.calibration.effects.calibration import EffectCalibration
 from celldit.calibration.effects.fit_shape import fit_shape
 from celldit.calibration.effects.intervals import HELD_SEEN, Compared, fit_widths, with_followed
+from celldit.calibration.left_out import MIN_CELLS, left_out
 from celldit.calibration.means import MeanCalibration
 from celldit.calibration.rates.control import ControlRates
 from celldit.calibration.rates.fold_change import PSEUDO_RATE, FoldChanges
 from celldit.calibration.rates.means import MeanRates, mean_rates, measured_fold_change
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.store import CellStore
 from celldit.effects.tables.projection import LEAST_ERROR
 
 MAX_CONDITIONS = 48
-MIN_CELLS = 20
-# With fewer conditions of so many cells, those of fewer cells tell, too.
-MIN_CONDITIONS = 8
 # The scatter of a condition's cells counts, beside that of the controls, as if it were of so many
 # cells less than there are.
 FEW = 2.0
@@ -65,35 +63,18 @@ def calibrate_effects(
     if not prior.conditions and prior.elsewhere:
         # Nothing here tells how far tables are off: at least by what decoders are.
         return EffectCalibration(constant=LEAST_ERROR**2)
-    counts = dict(zip(table.conditions, table.counts.tolist(), strict=True))
-    rows = [i for i, c in enumerate(prior.conditions) if counts.get(c, 0) >= MIN_CELLS]
-    if len(rows) < MIN_CONDITIONS:
-        rows = [i for i, c in enumerate(prior.conditions) if counts.get(c, 0)]
-    rng = np.random.default_rng(seed)
-    rows = sorted(rng.permutation(rows)[:MAX_CONDITIONS].tolist())
-    index = {c: i for i, c in enumerate(table.conditions)}
-    # By what they share, since a control has no dose where its perturbed cells have one.
-    controls = {c.stratum: i for c, i in index.items() if c.is_control}
-    pairs = {}
-    for i in rows:
-        control = controls.get(prior.conditions[i].stratum)
-        if control is not None and table.counts[control] >= MIN_CELLS:
-            pairs[i] = control, index[prior.conditions[i]]
-    rates = mean_rates(cells, table.index, {c for pair in pairs.values() for c in pair})
-    known = frozenset(part for c in prior.conditions for part in c.parts)
-    left_out = prior.leave_one_out(), prior.estimate(prior.conditions)
+    tried = left_out(table, prior, MAX_CONDITIONS, seed)
+    rates = mean_rates(cells, table.index, {row for o in tried for row in (o.treated, o.control)})
+    estimates = prior.leave_one_out(), prior.estimate(prior.conditions)
     loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
-    sd_CG, seen_sd_CG = (estimate.project(loadings_FG)[1] for estimate in left_out)
-    compared = [prior.conditions[i] for i in pairs]
+    sd_CG, seen_sd_CG = (estimate.project(loadings_FG)[1] for estimate in estimates)
+    compared = [one.condition for one in tried]
     rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
     seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
     changes = FoldChanges(references, control_rates, mean_calibration)
     unseen: list[Compared] = []
     seen: list[Compared] = []
-    for q, (i, (control, treated)) in enumerate(pairs.items()):
-        condition = prior.conditions[i]
-        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
+    for q, (condition, kind, i, treated, control) in enumerate(tried):
         measured_G, noise_G = measured_fold_change(rates[control], rates[treated])
         of_treated_G = rates[treated].log_variance_G
         if table.counts[treated] < MIN_CELLS:
@@ -103,8 +84,8 @@ def calibrate_effects(
             helped_G = FEW / (FEW + n - 1) * lacking_G.clip(min=0)
             noise_G, of_treated_G = noise_G + helped_G, of_treated_G + helped_G
         for found, reach, estimate, sd, beyond in (
-            (unseen, kind, left_out[0], sd_CG, rest),
-            (seen, Extrapolation.SEEN, left_out[1], seen_sd_CG, seen_rest),
+            (unseen, kind, estimates[0], sd_CG, rest),
+            (seen, Extrapolation.SEEN, estimates[1], seen_sd_CG, seen_rest),
         ):
             calibrated_G, decoded_G = changes.of(
                 condition.stratum, reach, beyond[q], estimate.mean[i]
@@ -128,7 +109,7 @@ def calibrate_effects(
     by_kind[Extrapolation.SEEN] = fit_widths(followed, held=HELD_SEEN)
     by_kind = {kind: own for kind, own in by_kind.items() if own.n_responding}
     scatter_G, one_count = control_scatter(
-        [(rates[i], int(table.counts[i])) for i in dict.fromkeys(c for c, _ in pairs.values())]
+        [(rates[i], int(table.counts[i])) for i in dict.fromkeys(one.control for one in tried)]
     )
     whole = replace(
         fit_widths(unseen), by_kind=by_kind, control_scatter=scatter_G, one_count=one_count

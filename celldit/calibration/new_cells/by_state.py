@@ -11,7 +11,6 @@ count, for the variance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,73 +63,39 @@ class Moments:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class ByState:
-    """Deviations of X states from what genes do in all of them.
+def towards(
+    offset_XG: np.ndarray,
+    log_factor_XG: np.ndarray,
+    measured: Moments,
+    drawn: Moments,
+    step: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move both deviations by what drawn cells differ in from those measured, float32.
 
-    Attributes
+    What all states have in common is left to the offset that they share.
+
+    Parameters
     ----------
-    offset_XG
-        Added to log rates, float32.
-    log_factor_XG
-        Added to the log of inverse dispersions, float32.
+    offset_XG, log_factor_XG
+        What is added to log rates, and to the log of inverse dispersions.
+    measured, drawn
+        Log expression of both.
+    step
+        Share of the way to go.
     """
-
-    offset_XG: np.ndarray
-    log_factor_XG: np.ndarray
-
-    @classmethod
-    def none(cls, n_states: int, n_genes: int) -> ByState:
-        """All states alike."""
-        zero_XG = np.zeros((n_states, n_genes), dtype=np.float32)
-        return cls(zero_XG, zero_XG)
-
-    def towards(self, measured: Moments, drawn: Moments, step: float) -> ByState:
-        """Moved by what drawn cells differ in from those measured.
-
-        What all states have in common is left to the offset that they share.
-        """
-        known_X1 = (measured.cells_X / (measured.cells_X + PRIOR_CELLS))[:, None]
-        missing_XG = measured.mean_XG - drawn.mean_XG - (measured.mean_G - drawn.mean_G)
-        # How log expression answers to a log rate: little where a gene is hardly seen.
-        missing_XG = missing_XG / (1 - np.exp(-measured.mean_XG.clip(0.1)))
-        move_XG = known_X1 * missing_XG - (1 - known_X1) * self.offset_XG
-        offset_XG = self.offset_XG + (step * move_XG).clip(-1, 1)
-        known_XG = measured.present_XG / (measured.present_XG + PRIOR_CELLS)
-        wider_XG = np.log(
-            (drawn.variance_XG + LEAST_VARIANCE) / (measured.variance_XG + LEAST_VARIANCE)
-        )
-        move_XG = known_XG * GAIN * wider_XG - (1 - known_XG) * self.log_factor_XG
-        log_factor_XG = self.log_factor_XG + (step * move_XG).clip(-1, 1)
-        return ByState(
-            offset_XG.clip(-MOST_OFFSET, MOST_OFFSET).astype(np.float32),
-            log_factor_XG.clip(-MOST_LOG_FACTOR, MOST_LOG_FACTOR).astype(np.float32),
-        )
-
-    def with_none(self, n_states: int) -> ByState:
-        """Together with as many further states that do not deviate."""
-        further = ByState.none(n_states, self.offset_XG.shape[1])
-        return ByState(
-            np.concatenate([self.offset_XG, further.offset_XG]),
-            np.concatenate([self.log_factor_XG, further.log_factor_XG]),
-        )
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays, for safetensors."""
-        return {"offset_XG": self.offset_XG, "log_factor_XG": self.log_factor_XG}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> ByState:
-        """Rebuild what :meth:`arrays` wrote; in older models all states are alike.
-
-        Raises
-        ------
-        ValueError
-            If the arrays do not fit X states and G genes.
-        """
-        if "offset_XG" not in arrays:
-            return cls.none(*shape)
-        found = arrays["offset_XG"], arrays["log_factor_XG"]
-        if any(array.shape != shape for array in found):
-            raise ValueError("what genes do by state fits neither its states nor its genes")
-        return cls(*found)
+    known_X1 = (measured.cells_X / (measured.cells_X + PRIOR_CELLS))[:, None]
+    missing_XG = measured.mean_XG - drawn.mean_XG - (measured.mean_G - drawn.mean_G)
+    # How log expression answers to a log rate: little where a gene is hardly seen.
+    missing_XG = missing_XG / (1 - np.exp(-measured.mean_XG.clip(0.1)))
+    move_XG = known_X1 * missing_XG - (1 - known_X1) * offset_XG
+    offset_XG = offset_XG + (step * move_XG).clip(-1, 1)
+    known_XG = measured.present_XG / (measured.present_XG + PRIOR_CELLS)
+    wider_XG = np.log(
+        (drawn.variance_XG + LEAST_VARIANCE) / (measured.variance_XG + LEAST_VARIANCE)
+    )
+    move_XG = known_XG * GAIN * wider_XG - (1 - known_XG) * log_factor_XG
+    log_factor_XG = log_factor_XG + (step * move_XG).clip(-1, 1)
+    return (
+        offset_XG.clip(-MOST_OFFSET, MOST_OFFSET).astype(np.float32),
+        log_factor_XG.clip(-MOST_LOG_FACTOR, MOST_LOG_FACTOR).astype(np.float32),
+    )

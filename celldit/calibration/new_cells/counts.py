@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.calibration.new_cells.quantiles import CellQuantiles
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.latent.likelihoods import MAX_RATE, CountModel, as_array
 
 MAX_LOG_FACTOR = 5.0
@@ -36,29 +36,30 @@ class NewCounts(CountModel):
         How much of a deviation from it stays; 1 leaves the genes independent.
     before_BG
         Expected counts before they are brought to other distributions; what they are drawn from.
-    count_quantiles
-        These distributions; None where counts stay as they are drawn.
+    count_quantiles, group_B
+        These distributions, and that of each cell; -1 for cells whose counts stay as drawn.
     """
 
     size_B: Tensor
     total_B: Tensor
     share: float
     before_BG: Tensor
-    count_quantiles: CellQuantiles | None = None
+    count_quantiles: CountQuantiles
+    group_B: np.ndarray
 
     def draw(self, cell: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the counts of one cell, int64, shape (G,)."""
-        mean_G = as_array(self.before_BG[cell])
-        theta_G = as_array(self.theta_G if self.theta_G.ndim == 1 else self.theta_G[cell])
+        own = slice(cell, cell + 1)
+        mean_1G = as_array(self.before_BG[own])
+        theta_1G = as_array(self.theta_G if self.theta_G.ndim == 1 else self.theta_G[own])
         depth = float(self.size_B[cell]) / 1e4
-        rate_G = mean_G / depth * rng.standard_gamma(theta_G) / theta_G
-        total_1 = self.total_B[cell : cell + 1].double().numpy()
-        rate_G *= held_total(rate_G[None], total_1, self.share)[0]
-        expected_G = np.minimum(rate_G * depth, MAX_RATE)
-        counts_G = rng.poisson(expected_G)
-        if self.count_quantiles is None:
-            return counts_G
-        return self.count_quantiles.moved(cell, counts_G, expected_G, rng)
+        rate_1G = mean_1G / depth * rng.standard_gamma(theta_1G, mean_1G.shape) / theta_1G
+        rate_1G *= held_total(rate_1G, as_array(self.total_B[own]), self.share)[:, None]
+        expected_1G = np.minimum(rate_1G * depth, MAX_RATE)
+        counts_1G = rng.poisson(expected_1G)
+        uniform_1G = rng.random(counts_1G.shape)
+        moved = self.count_quantiles.moved(counts_1G, expected_1G, self.group_B[own], uniform_1G)
+        return moved[0]
 
     @classmethod
     def held(
@@ -68,7 +69,8 @@ class NewCounts(CountModel):
         size_B: Tensor,
         total_B: Tensor,
         share: float,
-        count_quantiles: CellQuantiles | None = None,
+        count_quantiles: CountQuantiles,
+        row_B: np.ndarray,
     ) -> NewCounts:
         """From expectations of independent genes, whose totals are held to a share, too.
 
@@ -80,18 +82,17 @@ class NewCounts(CountModel):
             Usual log total of rates per 10,000 in each cell's context.
         share
             How much of a deviation from it stays.
-        count_quantiles
-            As in the class.
+        count_quantiles, row_B
+            Distributions of counts, and the state of each cell.
         """
         rate_BG = as_array(mean_BG) / (as_array(size_B) / 1e4)[:, None]
         factor_B = torch.from_numpy(held_total(rate_BG, as_array(total_B), share))
-        mean_BG = mean_BG * factor_B.to(mean_BG.dtype)[:, None]
+        before_BG = mean_BG * factor_B.to(mean_BG.dtype)[:, None]
         # The gamma factors move the total from here, and only a share of that stays, too.
-        reached_B = torch.log((mean_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
-        before_BG = mean_BG
-        if count_quantiles is not None:
-            mean_BG = torch.from_numpy(count_quantiles.means(before_BG.numpy()))
-        return cls(mean_BG, theta_G, size_B, reached_B, share, before_BG, count_quantiles)
+        reached_B = torch.log((before_BG.sum(1) * 1e4 / size_B).clamp_min(1e-12))
+        group_B = count_quantiles.groups(size_B.numpy(), row_B)
+        mean_BG = torch.from_numpy(before_BG.numpy() * count_quantiles.factors(group_B))
+        return cls(mean_BG, theta_G, size_B, reached_B, share, before_BG, count_quantiles, group_B)
 
 
 def held_total(rate_BG: np.ndarray, total_B: np.ndarray, share: float) -> np.ndarray:

@@ -13,17 +13,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from celldit.calibration.new_cells.by_state import ByState
+from celldit.calibration.new_cells.by_state import towards
 from celldit.calibration.new_cells.fit_quantiles import Drawn, fit_quantiles
 from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.new_cells.model import NewCellModel
 from celldit.calibration.new_cells.quantiles import CountQuantiles
-from celldit.calibration.new_cells.sample import DrawnCells, OffsetsOf, TrainingSample
-from celldit.conditions import ConditionTable
-from celldit.conditions.population import Population
+from celldit.calibration.new_cells.sample import DrawnCells, TrainingSample
 from celldit.conditions.states import States
-from celldit.data.store import CellStore
-from celldit.latent.autoencoder import Autoencoder
 
 N_ROUNDS, N_LAST_ROUNDS = 6, 2
 # How often training cells are drawn from noise for the distributions of their counts.
@@ -35,35 +31,20 @@ LEAST, MOST = 0.0, 1.0
 
 @torch.no_grad()
 def fit_new_cells(
-    cells: CellStore,
-    table: ConditionTable,
-    population: Population,
-    autoencoder: Autoencoder,
-    states: States,
-    state_N: np.ndarray,
-    seed: int,
-    offsets_of: OffsetsOf,
+    again: TrainingSample, states: States, sizes: SizeModel, size_factors: np.ndarray
 ) -> NewCellModel:
     """Find maps, shifts, offsets, dispersions and distributions.
 
     Parameters
     ----------
-    cells, table
-        Training cells and their conditions.
-    population, autoencoder
-        The trained parts.
-    states, state_N
-        States that cells may be in, and that of each cell.
-    seed
-        Of the cells chosen where there are very many, and of the draws.
-    offsets_of
-        What brings conditions to their mean, which new cells get, too.
+    again
+        The training cells that are drawn again.
+    states
+        States that cells may be in.
+    sizes, size_factors
+        Library sizes of training cells, as a model and themselves.
     """
-    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
-    again = TrainingSample.of(
-        cells, table, population, autoencoder, states, state_N, seed, offsets_of, sizes
-    )
-    search = MomentMatching(again, states.factors_SFF, cells.size_factors)
+    search = MomentMatching(again, states.factors_SFF, size_factors)
     for round_ in range(N_ROUNDS):
         step = STEP * min(1.0, WHOLE_STEPS / max(round_, 1))
         search.update_rates()
@@ -77,18 +58,6 @@ def fit_new_cells(
     search.update_rates()
     search.measure_margins(N_ROUNDS + N_LAST_ROUNDS)
     return search.found(sizes)
-
-
-def decoded_as_they_are(
-    cells: CellStore,
-    table: ConditionTable,
-    autoencoder: Autoencoder,
-    states: States,
-    state_N: np.ndarray,
-) -> NewCellModel:
-    """Latents and counts as flow and decoder have them, with library sizes as measured."""
-    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
-    return NewCellModel.neutral(len(states), sizes, autoencoder.n_tokens * autoencoder.token_dim)
 
 
 class MomentMatching:
@@ -120,7 +89,8 @@ class MomentMatching:
         self.ceiling_G = decoder.log_ceiling.double().numpy()
         self.shares_XFF = np.tile(np.eye(n_dims), (n_states, 1, 1))
         self.shifts_XF = np.zeros((n_states, n_dims))
-        self.offset_G, self.by_state = np.zeros(n_genes), ByState.none(n_states, n_genes)
+        self.offset_G = np.zeros(n_genes)
+        self.offset_XG, self.log_factor_XG = np.zeros((2, n_states, n_genes), dtype=np.float32)
         self.total_X, self.share = self.measured_X.copy(), 1.0
         self.count_quantiles = CountQuantiles.none()
 
@@ -133,13 +103,13 @@ class MomentMatching:
     def rates(self, cells: TrainingSample) -> np.ndarray:
         """Expected counts per 10,000 of cells, (N, G)."""
         log_NG = cells.log_rates(self.maps_XFF, self.shifts_XF)
-        log_NG = self.offset_G + (log_NG + self.by_state.offset_XG[cells.row_N])
+        log_NG = self.offset_G + (log_NG + self.offset_XG[cells.row_N])
         return np.asarray(np.exp(np.minimum(log_NG, self.ceiling_G)))
 
     @property
     def theta_XG(self) -> np.ndarray:
         """Inverse dispersions by state."""
-        return np.asarray(self.theta_G * np.exp(self.by_state.log_factor_XG))
+        return np.asarray(self.theta_G * np.exp(self.log_factor_XG))
 
     def draw(self, round_: int) -> DrawnCells:
         """Draw the training cells again, and encode them."""
@@ -173,7 +143,8 @@ class MomentMatching:
         answer_G = 1 - np.exp(-measured.mean_G.clip(0.02))
         missing_G = measured.mean_G - drawn.moments.mean_G
         self.offset_G += (step * missing_G / answer_G).clip(-1, 1)
-        self.by_state = self.by_state.towards(measured, drawn.moments, step)
+        own = self.offset_XG, self.log_factor_XG
+        self.offset_XG, self.log_factor_XG = towards(*own, measured, drawn.moments, step)
 
     def measure_margins(self, round_: int) -> None:
         """Compare counts of cells that are drawn from noise with those measured."""
@@ -199,9 +170,10 @@ class MomentMatching:
             self.offset_G,
             self.theta_G,
             self.total_X,
+            self.offset_XG,
+            self.log_factor_XG,
             self.share,
             sizes,
-            self.by_state,
             self.count_quantiles,
         )
 

@@ -30,12 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from celldit.calibration.new_cells.by_state import ByState
 from celldit.calibration.new_cells.counts import NewCounts
 from celldit.calibration.new_cells.library_sizes import SizeModel
-from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.latent.autoencoder import Autoencoder
-from celldit.latent.likelihoods import CountModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +45,16 @@ class NewCellModel:
     maps_XFF, shifts_XF
         S and shift of each of X states.
     offset_G, theta_G
-        What is added to each gene's log rate, and its inverse dispersion. Without entries the
-        decoder's own distribution is drawn from.
+        What is added to each gene's log rate, and its inverse dispersion; without entries where
+        nothing was learned.
     total_X, share
         Usual log total of rates per 10,000 in each state, and the share of a cell's deviation
         from it that stays (see :class:`~celldit.calibration.new_cells.counts.NewCounts`).
+    offset_XG, log_factor_XG
+        What is added to log rates, and to the log of inverse dispersions, in each state; 0 in
+        models that know no such thing.
     sizes
         Library sizes of each state and condition.
-    by_state
-        What is added in each state; nothing in models that know no such thing.
     count_quantiles
         Distributions of counts, and those that drawn counts have before.
     learned
@@ -67,9 +66,10 @@ class NewCellModel:
     offset_G: np.ndarray
     theta_G: np.ndarray
     total_X: np.ndarray
+    offset_XG: np.ndarray
+    log_factor_XG: np.ndarray
     share: float
     sizes: SizeModel
-    by_state: ByState
     count_quantiles: CountQuantiles = field(default_factory=CountQuantiles.none)
     learned: bool = True
 
@@ -89,7 +89,7 @@ class NewCellModel:
         size_B: Tensor,
         row_B: np.ndarray,
         offset_BG: Tensor | None = None,
-    ) -> CountModel:
+    ) -> NewCounts:
         """Distribution of the counts of new cells, from their latents, sizes and states.
 
         Parameters
@@ -101,61 +101,43 @@ class NewCellModel:
         offset_BG
             What brings their conditions to their mean, as for counterfactuals; None for nothing.
         """
-        if len(self.theta_G) == 0:
-            return autoencoder.decode(z_BKD, size_B)
-        return self._counts(autoencoder, z_BKD, size_B, row_B, offset_BG)
-
-    def _counts(
-        self,
-        autoencoder: Autoencoder,
-        z_BKD: Tensor,
-        size_B: Tensor,
-        row_B: np.ndarray,
-        offset_BG: Tensor | None,
-    ) -> NewCounts:
-        mean_BG = self._expected(autoencoder, z_BKD, size_B, row_B, offset_BG)
-        theta_BG = self.theta_G * np.exp(self.by_state.log_factor_XG[row_B])
-        theta = torch.from_numpy(theta_BG).to(mean_BG.dtype)
-        total_B = torch.from_numpy(self.total_X[row_B])
-        count_quantiles = CellQuantiles(
-            self.count_quantiles, self.count_quantiles.groups(size_B.numpy(), row_B)
-        )
-        return NewCounts.held(mean_BG, theta, size_B, total_B, self.share, count_quantiles)
-
-    def _expected(
-        self,
-        autoencoder: Autoencoder,
-        z_BKD: Tensor,
-        size_B: Tensor,
-        row_B: np.ndarray,
-        offset_BG: Tensor | None,
-    ) -> Tensor:
-        """Expected counts of independent genes, (B, G)."""
         log_rate_BG = autoencoder.decoder.log_rate(z_BKD.flatten(1))
-        own_BG = torch.from_numpy(self.offset_G + self.by_state.offset_XG[row_B])
+        own_BG = torch.from_numpy(self.offset_G + self.offset_XG[row_B])
         log_rate_BG = log_rate_BG + own_BG.to(log_rate_BG.dtype)
         if offset_BG is not None:
             log_rate_BG = log_rate_BG + offset_BG
         log_rate_BG = torch.minimum(log_rate_BG, autoencoder.decoder.log_ceiling)
-        return log_rate_BG.exp() * (size_B[:, None] / 1e4)
+        mean_BG = log_rate_BG.exp() * (size_B[:, None] / 1e4)
+        theta_BG = self.theta_G * np.exp(self.log_factor_XG[row_B])
+        return NewCounts.held(
+            mean_BG,
+            torch.from_numpy(theta_BG).to(mean_BG.dtype),
+            size_B,
+            torch.from_numpy(self.total_X[row_B]),
+            self.share,
+            self.count_quantiles,
+            row_B,
+        )
 
     @classmethod
-    def neutral(cls, n_states: int, sizes: SizeModel, n_dims: int) -> NewCellModel:
-        """Latents and counts as flow and decoder have them."""
+    def not_learned(cls, n_states: int, sizes: SizeModel, n_dims: int) -> NewCellModel:
+        """Nothing but the library sizes: no new cells are to be drawn."""
         maps_XFF, none = np.tile(np.eye(n_dims), (n_states, 1, 1)), np.zeros(0)
-        shifts_XF = np.zeros((n_states, n_dims))
-        alike = ByState.none(n_states, 0)
-        return cls(maps_XFF, shifts_XF, none, none, np.zeros(n_states), 1.0, sizes, alike)
+        shifts_XF, alike = np.zeros((n_states, n_dims)), np.zeros((n_states, 0), dtype=np.float32)
+        own = maps_XFF, shifts_XF, none, none, np.zeros(n_states), alike, alike
+        return cls(*own, 1.0, sizes, learned=False)
 
     def with_earlier(self, earlier: NewCellModel, kept: np.ndarray) -> NewCellModel:
         """Together with some states of an earlier training; genes are as in this one."""
+        alike = np.zeros((len(kept), self.offset_XG.shape[1]), dtype=np.float32)
         return replace(
             self,
             maps_XFF=np.concatenate([self.maps_XFF, earlier.maps_XFF[kept]]),
             shifts_XF=np.concatenate([self.shifts_XF, earlier.shifts_XF[kept]]),
             total_X=np.concatenate([self.total_X, earlier.total_X[kept]]),
             sizes=self.sizes.with_earlier(earlier.sizes, kept),
-            by_state=self.by_state.with_none(len(kept)),
+            offset_XG=np.concatenate([self.offset_XG, alike]),
+            log_factor_XG=np.concatenate([self.log_factor_XG, alike]),
             learned=self.learned and (earlier.learned or len(kept) == 0),
         )
 
@@ -171,27 +153,36 @@ class NewCellModel:
         count_quantiles = {
             f"margins.{name}": array for name, array in self.count_quantiles.arrays().items()
         }
-        return {**own, **sizes, **self.by_state.arrays(), **count_quantiles}
+        return {**own, **sizes, **count_quantiles}
 
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> NewCellModel:
-        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote."""
-        own = {name: arrays[name] for name in ARRAYS}
+        """Rebuild what :meth:`to_config` and :meth:`arrays` wrote.
+
+        Raises
+        ------
+        ValueError
+            If arrays do not fit X states and G genes.
+        """
+        shape = len(arrays["maps_XFF"]), len(arrays["offset_G"])
+        alike = dict.fromkeys(BY_STATE, np.zeros(shape, dtype=np.float32))
+        own = {name: {**alike, **arrays}[name] for name in ARRAYS}
+        if any(own[name].shape != shape for name in BY_STATE):
+            raise ValueError("what genes do by state fits neither its states nor its genes")
 
         def under(start: str) -> dict[str, np.ndarray]:
             return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
 
-        n_genes = len(own["offset_G"])
         return cls(
             share=float(config["share"]),
             learned=bool(config.get("learned", True)),
             sizes=SizeModel.from_config(config.get("sizes", {}), under("sizes.")),
-            by_state=ByState.from_arrays(arrays, (len(own["maps_XFF"]), n_genes)),
-            count_quantiles=CountQuantiles.from_arrays(under("margins."), n_genes),
+            count_quantiles=CountQuantiles.from_arrays(under("margins."), shape[1]),
             **own,
         )
 
 
-ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X")
+BY_STATE = ("offset_XG", "log_factor_XG")
+ARRAYS = ("maps_XFF", "shifts_XF", "offset_G", "theta_G", "total_X", *BY_STATE)

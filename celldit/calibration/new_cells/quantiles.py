@@ -233,23 +233,3 @@ def unpacked(steps: np.ndarray, ends_LG: np.ndarray, n_edges: int) -> np.ndarray
     steps_LGK[:, :, 0] = 0
     steps_LGK[inner_LGK] = steps
     return (steps_LGK / STEPS).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class CellQuantiles:
-    """The quantiles of B cells, looked up by their groups of size."""
-
-    count_quantiles: CountQuantiles
-    group_B: np.ndarray
-
-    def means(self, mean_BG: np.ndarray) -> np.ndarray:
-        """Expected counts with what the step changes of them on average, (B, G)."""
-        return mean_BG * self.count_quantiles.factors(self.group_B)
-
-    def moved(
-        self, cell: int, counts_G: np.ndarray, expected_G: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Counts of one of the cells, int64, (G,), from those drawn and their expectation."""
-        group_1 = self.group_B[cell : cell + 1]
-        uniform_1G = rng.random((1, len(counts_G)))
-        return self.count_quantiles.moved(counts_G[None], expected_G[None], group_1, uniform_1G)[0]

@@ -13,8 +13,8 @@ from scipy import sparse
 from celldit.calibration.new_cells.by_state import Moments
 from celldit.calibration.new_cells.counts import held_total
 from celldit.calibration.new_cells.library_sizes import SizeModel
+from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
@@ -70,21 +70,37 @@ class TrainingSample:
         cls,
         cells: CellStore,
         table: ConditionTable,
-        population: Population,
-        autoencoder: Autoencoder,
+        references: ReferenceControls,
         states: States,
         state_N: np.ndarray,
+        sizes: SizeModel,
         seed: int,
         offsets_of: OffsetsOf,
-        sizes: SizeModel,
     ) -> TrainingSample:
-        """Take as many training cells as keep the work within seconds."""
+        """Take as many training cells as keep the work within seconds.
+
+        Parameters
+        ----------
+        cells, table
+            Training cells and their conditions.
+        references
+            The trained parts.
+        states, state_N
+            States that cells may be in, and that of each cell.
+        sizes
+            Library sizes of training cells.
+        seed
+            Of the cells chosen where there are very many, and of the draws.
+        offsets_of
+            What brings conditions to their mean, which new cells get, too.
+        """
+        autoencoder = references.autoencoder
         rng = np.random.default_rng(seed)
         most = max(MIN_CELLS, MAX_ENTRIES // max(1, cells.n_genes))
         rows = np.sort(rng.permutation(cells.n_cells)[:most])
         some, index = cells.take(rows), table.index[rows]
         row_N = state_N[rows]
-        means_CF = population.estimate(table.conditions).position.astype(np.float64)
+        means_CF = references.population.estimate(table.conditions).position.astype(np.float64)
         position_NF = states.positions(table.conditions, means_CF, index, row_N)
         away_NF = autoencoder.encode(some).flatten(1).double().numpy() - position_NF
         counts_NG = some.counts.toarray().astype(np.float32)

@@ -13,7 +13,7 @@ from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
 
-__all__ = ["from_arrays", "measure_control_rates", "to_arrays", "with_earlier"]
+__all__ = ["from_arrays", "measure_control_rates", "to_arrays"]
 
 
 def measure_control_rates(
@@ -43,17 +43,6 @@ def measure_control_rates(
         total_G = measured.mean_G - PSEUDO_RATE + measured.of_one
         rates[controls[i]] = (total_G / (1 + measured.of_one / expected_G)).astype(np.float32)
     return rates
-
-
-def with_earlier(
-    rates: ControlRates, genes: Sequence[str], earlier: ControlRates, earlier_genes: Sequence[str]
-) -> ControlRates:
-    """Add contexts that only an earlier training knew, where it knew every gene."""
-    place = {gene: i for i, gene in enumerate(earlier_genes)}
-    if not all(gene in place for gene in genes):
-        return rates
-    columns = [place[gene] for gene in genes]
-    return {**{key: rate_G[columns] for key, rate_G in earlier.items()}, **rates}
 
 
 def to_arrays(rates: ControlRates) -> dict[str, np.ndarray]:

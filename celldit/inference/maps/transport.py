@@ -26,8 +26,7 @@ from torch import Tensor
 from celldit.errors import InputError, UnknownNameError
 from celldit.flow import CellNoise
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.maps.edit import EditConfig, flow_edit
-from celldit.inference.maps.inversion import invert
+from celldit.inference.maps.edit import EditConfig, flow_edit, invert
 from celldit.inference.solver import SolverConfig, carry
 from celldit.inference.time.course_map import CourseMap
 from celldit.random import EDIT_STREAM

@@ -14,6 +14,7 @@ import torch
 from celldit import CellDiT
 from celldit.calibration.new_cells.counts import NewCounts, held_total
 from celldit.calibration.new_cells.model import NewCellModel
+from celldit.calibration.new_cells.quantiles import CountQuantiles
 from celldit.latent.likelihoods import CountModel
 
 
@@ -34,7 +35,8 @@ def test_held_counts_have_the_scatter_of_totals_that_was_asked() -> None:
     usual_B = torch.full((n_cells,), float(np.log(1500.0)))
     spread = {}
     for share in (0.0, 0.5, 1.0):
-        model = NewCounts.held(mean_BG, theta_G, size_B, usual_B, share)
+        as_drawn = CountQuantiles.none(), np.zeros(n_cells, dtype=np.int64)
+        model = NewCounts.held(mean_BG, theta_G, size_B, usual_B, share, *as_drawn)
         drawn = np.stack([model.draw(i, np.random.default_rng(i)) for i in range(n_cells)])
         spread[share] = np.log(drawn.sum(1)).std()
         assert abs(drawn.mean() / 50 - 1) < 0.03
@@ -45,7 +47,8 @@ def test_held_counts_have_the_scatter_of_totals_that_was_asked() -> None:
 def test_with_all_of_the_deviation_genes_are_independent_negative_binomials() -> None:
     mean_BG, theta_G = torch.rand(3, 5) * 9, torch.rand(5) + 0.5
     size_B = torch.full((3,), 1e4)
-    held = NewCounts.held(mean_BG, theta_G, size_B, torch.zeros(3), 1.0)
+    as_drawn = CountQuantiles.none(), np.zeros(3, dtype=np.int64)
+    held = NewCounts.held(mean_BG, theta_G, size_B, torch.zeros(3), 1.0, *as_drawn)
     plain = CountModel(mean_BG, theta_G)
     torch.testing.assert_close(held.mean_BG, plain.mean_BG)
     for i in range(3):
@@ -113,6 +116,25 @@ def test_states_of_an_earlier_training_are_beyond_the_margins(tiny_model: CellDi
     size = np.exp(new_cell_model.count_quantiles.log_size_L.mean(keepdims=True))
     assert joined.count_quantiles.groups(size, np.array([n_states - 1])) >= 0
     assert joined.count_quantiles.groups(size, np.array([n_states])) == -1
+    # Nor do they deviate from what genes do in all states.
+    for now, before in (
+        (joined.offset_XG, new_cell_model.offset_XG),
+        (joined.log_factor_XG, new_cell_model.log_factor_XG),
+    ):
+        np.testing.assert_array_equal(now[:n_states], before)
+        assert now.shape == (n_states + 1, before.shape[1])
+        assert not now[n_states:].any()
+
+
+def test_what_genes_do_by_state_is_read_where_it_was_written(tiny_model: CellDiT) -> None:
+    model = tiny_model.trained.new_cell_model
+    arrays = model.arrays()
+    older = {n: a for n, a in arrays.items() if n not in ("offset_XG", "log_factor_XG")}
+    assert not NewCellModel.from_config(model.to_config(), older).offset_XG.any()
+    with pytest.raises(ValueError, match="states"):
+        NewCellModel.from_config(
+            model.to_config(), {**arrays, "offset_XG": arrays["offset_XG"][:, 1:]}
+        )
 
 
 def test_a_knocked_out_gene_is_as_silent_in_new_cells_as_measured(

@@ -18,7 +18,7 @@ from celldit.calibration.new_cells.fit_quantiles import (
     Drawn,
     fit_quantiles,
 )
-from celldit.calibration.new_cells.quantiles import CellQuantiles, CountQuantiles, in_steps
+from celldit.calibration.new_cells.quantiles import CountQuantiles, in_steps
 
 
 def on_and_off(rng: np.random.Generator, size_N: np.ndarray) -> np.ndarray:
@@ -172,10 +172,9 @@ def test_a_cell_does_not_depend_on_who_else_is_drawn(count_quantiles: CountQuant
     rng = np.random.default_rng(7)
     drawn = drawn_as(rng, sizes(rng, 40))
     group = count_quantiles.groups(drawn.size_M, np.zeros(40, dtype=np.int64))
-    of_cell = drawn.counts_MG[7], drawn.expected_MG[7]
-    alone = CellQuantiles(count_quantiles, group[7:8]).moved(0, *of_cell, np.random.default_rng(1))
-    among = CellQuantiles(count_quantiles, group).moved(7, *of_cell, np.random.default_rng(1))
-    np.testing.assert_array_equal(among, alone)
+    of_cells = drawn.counts_MG, drawn.expected_MG, group, rng.random((40, 2))
+    alone = count_quantiles.moved(*(each[7:8] for each in of_cells))
+    np.testing.assert_array_equal(count_quantiles.moved(*of_cells)[7:8], alone)
 
 
 def test_expectations_follow_the_counts(count_quantiles: CountQuantiles) -> None:
@@ -183,7 +182,7 @@ def test_expectations_follow_the_counts(count_quantiles: CountQuantiles) -> None
     drawn = drawn_as(rng, sizes(rng, 20_000))
     found = moved(count_quantiles, drawn)
     group = count_quantiles.groups(drawn.size_M, np.zeros(20_000, dtype=np.int64))
-    means = CellQuantiles(count_quantiles, group).means(drawn.expected_MG)
+    means = drawn.expected_MG * count_quantiles.factors(group)
     np.testing.assert_allclose(means.mean(0), found.mean(0), rtol=0.03)
     assert abs(drawn.expected_MG.mean(0) / found.mean(0) - 1).max() > 0.05
 
@@ -192,7 +191,6 @@ def test_expected_counts_of_new_cells_are_those_of_their_draws(
     count_quantiles: CountQuantiles,
 ) -> None:
     size = sizes(np.random.default_rng(12), 4_000)
-    group = count_quantiles.groups(size, np.zeros(4_000, dtype=np.int64))
     size_B = torch.from_numpy(size).float()
     before_BG = torch.tensor([4.0, 2.0]) * size_B[:, None] / 1e4
     model = NewCounts.held(
@@ -201,7 +199,8 @@ def test_expected_counts_of_new_cells_are_those_of_their_draws(
         size_B,
         0 * size_B,
         1.0,
-        CellQuantiles(count_quantiles, group),
+        count_quantiles,
+        np.zeros(4_000, dtype=np.int64),
     )
     drawn = np.stack([model.draw(i, np.random.default_rng(i)) for i in range(4_000)]).mean(0)
     np.testing.assert_allclose(model.mean_BG.mean(0), drawn, rtol=0.05)

@@ -10,7 +10,7 @@ import torch
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference.batch import ConditionBatch
-from celldit.inference.maps.inversion import invert
+from celldit.inference.maps.edit import invert
 from celldit.inference.solver import SolverConfig, carry
 
 

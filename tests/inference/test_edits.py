@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import nbinom
 
-from celldit.inference.counts import draw_counterfactual_counts, draw_counts, unlike
+from celldit.inference.edits import draw_counterfactual_counts, draw_counts, n_unlike
 from celldit.latent.likelihoods import CountModel
 
 THETA = np.array([0.5, 2.0, 10.0, 1e4])
@@ -103,10 +103,10 @@ def test_a_cell_is_the_same_in_any_company() -> None:
 
 def test_what_fills_a_tile_repeats_its_last_cell() -> None:
     whole = draw_counts(model(OLD, 6), np.array([3, 17, 5, 5, 5, 5]), seed=9).toarray()
-    keys = np.array([3, 17, 5])[: unlike(np.array([7, 8, 9, 9, 9, 9]))]
+    keys = np.array([3, 17, 5])[: n_unlike(np.array([7, 8, 9, 9, 9, 9]))]
     assert np.array_equal(draw_counts(model(OLD, 6), keys, seed=9).toarray(), whole)
-    assert unlike(np.arange(4)) == 4
-    assert unlike(np.zeros(4, int)) == 1
+    assert n_unlike(np.arange(4)) == 4
+    assert n_unlike(np.zeros(4, int)) == 1
 
 
 def test_form_of_the_result() -> None:

@@ -1,0 +1,65 @@
+"""Training conditions that are predicted from all the others: what every fit of means tries."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.effects import EffectPrior
+
+MIN_CELLS = 20
+# With fewer conditions of so many cells, those of fewer cells tell, too.
+MIN_CONDITIONS = 8
+
+
+class LeftOut(NamedTuple):
+    """A perturbed condition of training, and how far it is from the others.
+
+    Attributes
+    ----------
+    condition, kind
+        The condition, and what it is to the others, apart from its time.
+    row
+        Of the effect model's conditions.
+    treated, control
+        Rows of the table of conditions, its own and that of its controls.
+    """
+
+    condition: Condition
+    kind: Extrapolation
+    row: int
+    treated: int
+    control: int
+
+
+def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) -> list[LeftOut]:
+    """Those with enough cells and controls.
+
+    Parameters
+    ----------
+    table, prior
+        Conditions of the training cells, and the effect model, which may know conditions of an
+        earlier training, too.
+    most, seed
+        How many, and of the choice where there are more.
+    """
+    index = {c: i for i, c in enumerate(table.conditions)}
+    # By what they share, since a control has no dose where its perturbed cells have one.
+    controls = {
+        c.stratum: i for c, i in index.items() if c.is_control and table.counts[i] >= MIN_CELLS
+    }
+    tried = [i for i, c in enumerate(prior.conditions) if c in index and c.stratum in controls]
+    cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
+    least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1
+    enough = [i for i in tried if cells[i] >= least]
+    known = frozenset(part for c in prior.conditions for part in c.parts)
+    found = []
+    for i in sorted(np.random.default_rng(seed).permutation(enough)[:most].astype(int).tolist()):
+        condition = prior.conditions[i]
+        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
+        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
+        found.append(LeftOut(condition, kind, i, index[condition], controls[condition.stratum]))
+    return found
