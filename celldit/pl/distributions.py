@@ -34,8 +34,7 @@ def distributions(
     """Draw how single genes are distributed over control, measured and predicted cells.
 
     Each panel is a gene, each violin the log expression, ln(1 + counts per 10,000), of a kind of
-    cell, with its mean. The share
-    of cells without a count of the gene stands below.
+    cell, with its mean. The share of cells without a count of the gene stands below.
 
     Parameters
     ----------

@@ -79,10 +79,9 @@ def gene_loadings(
     Returns
     -------
     AnnData or None
-        With ``copy=True`` the changed copy. Written: ``varm[key_added]``, float32, shape
-        (n_vars, K·D), its columns in the order of ``obsm["X_celldit"]``; NaN for genes that the
-        model does not know. ``uns[key_added]["names"]``, the names ``token.dimension`` of the
-        columns.
+        With ``copy=True`` the changed copy. Written: ``varm[key_added]``, float32, shape (n_vars,
+        K·D), its columns in the order of ``obsm["X_celldit"]``; NaN for genes that the model does
+        not know. ``uns[key_added]["names"]``, the names ``token.dimension`` of the columns.
 
     Raises
     ------

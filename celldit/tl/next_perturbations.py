@@ -85,11 +85,10 @@ def next_perturbations(
     Returns
     -------
     pandas.DataFrame
-        Also written to ``uns[key_added]``. One row for each pick, the best first:
-        ``perturbation``; ``gain``, the share of what is not known of the candidates that it takes
-        away, given the picks before; ``of_others``, the part of it that it teaches about others;
-        ``left``, the share that is left in those not picked; ``n_cells``, in all contexts
-        together.
+        Also written to ``uns[key_added]``. One row for each pick, the best first: ``perturbation``;
+        ``gain``, the share of what is not known of the candidates that it takes away, given the
+        picks before; ``of_others``, the part of it that it teaches about others; ``left``, the
+        share that is left in those not picked; ``n_cells``, in all contexts together.
 
     Raises
     ------
