@@ -25,7 +25,6 @@ from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.conditions.time_scale import TimeScale
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 
@@ -57,7 +56,6 @@ def fit_calibrations(
     network: NetworkShare,
     *,
     new_cells: bool = True,
-    scale: TimeScale | None = None,
 ) -> Calibrations:
     """Learn them from the training cells.
 
@@ -75,8 +73,6 @@ def fit_calibrations(
         The network and its weight, which predictions of training conditions hold, too.
     new_cells
         Whether to learn how new cells are drawn.
-    scale
-        Progress of the course through time, where the data have times.
     """
     parts = cells, table, population, autoencoder
     sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
@@ -95,7 +91,7 @@ def fit_calibrations(
     else:
         unlearned = decoded_as_they_are(cells, table, autoencoder, states, state_N)
         new_cell_model = replace(unlearned, learned=False)
-    temporal_means = TemporalMeans.fit(cells, table, scale)
+    temporal_means = TemporalMeans.fit(cells, table)
     return Calibrations(
         control_rates, mean_calibration, calibration, new_cell_model, temporal_means
     )

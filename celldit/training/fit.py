@@ -193,7 +193,6 @@ class Learner:
             run.seed,
             network,
             new_cells=run.config.new_cells,
-            scale=course.scale,
         )
         warn_uninformative(self.design.features, population.prior.uninformative)
         warn_of_tables(population.prior.elsewhere)

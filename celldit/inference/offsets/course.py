@@ -75,8 +75,5 @@ def _change(trained: Trained, start: StratumKey, end: StratumKey, *, from_end: b
     """
     course, means = trained.time_course, trained.temporal_means
     change_G = means.mean(end, course.scale) - means.mean(start, course.scale)
-    if not from_end or course.displacement == 1:
-        return np.asarray(change_G, dtype=np.float32)
-    line_G: np.ndarray = means.line(end, course.scale) - means.mean(start, course.scale)
-    away_G = course.displacement * line_G + (change_G - line_G)
-    return np.asarray(away_G, dtype=np.float32)
+    share = course.displacement if from_end else 1.0
+    return np.asarray(share * change_G, dtype=np.float32)
