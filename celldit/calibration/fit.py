@@ -26,7 +26,6 @@ from celldit.calibration.temporal_means import TemporalMeans
 from celldit.conditions import ConditionTable
 from celldit.conditions.population import Population
 from celldit.conditions.states import States
-from celldit.conditions.time_scale import TimeScale
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
 
@@ -58,7 +57,6 @@ def fit_calibrations(
     network: NetworkShare,
     *,
     new_cells: bool = True,
-    scale: TimeScale | None = None,
 ) -> Calibrations:
     """Learn them from the training cells.
 
@@ -76,8 +74,6 @@ def fit_calibrations(
         The network and its weight, which predictions of training conditions hold, too.
     new_cells
         Whether to learn how new cells are drawn.
-    scale
-        Progress of the course through time, where the data have times.
     """
     sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
     responses = measure_responses(cells, table, autoencoder, seed)
@@ -97,7 +93,7 @@ def fit_calibrations(
         new_cell_model = fit_new_cells(again, states, sizes, cells.size_factors)
     else:
         new_cell_model = NewCellModel.not_learned(len(states), sizes, states.offsets_SF.shape[1])
-    temporal_means = TemporalMeans.fit(cells, table, scale)
+    temporal_means = TemporalMeans.fit(cells, table)
     return Calibrations(
         control_rates, mean_calibration, calibration, new_cell_model, temporal_means
     )

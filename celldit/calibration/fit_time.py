@@ -5,8 +5,7 @@ the cells of these two: matched by exact optimal transport, each moves a share o
 of the cells about it (a mean over neighbours, since the displacement of one cell is mostly noise),
 the rest of the way being left to the mixture. The pace is the one whose means on the line between
 the neighbours are nearest to those measured; the share the one whose cells scatter about their mean
-as those measured do, by energy distance (the mean has a curve of its own,
-:mod:`celldit.calibration.temporal_means`). The default stays unless another pace lowers the sum of
+as those measured do, by energy distance. The default stays unless another pace lowers the sum of
 squared errors by a twentieth, or another share the energy by half a hundredth of that between the
 neighbours.
 

@@ -2,20 +2,17 @@
 
 A cell that is sent to another time is held to the mean log expression of that time; see
 :mod:`celldit.inference.offsets`. At a time of training that was measured. Between two it
-lies on the straight line from the one to the other, in the progress of the course. From four times
-on it lies on the posterior mean of a Gaussian process through all of them: a line and a deviation,
-with the sampling noise of every mean. The deviation is once differentiable (Matérn 3/2; Rasmussen &
-Williams 2006, section 4.2.1) or, where every time has something of its own, rough (Matérn 1/2),
-which keeps close to straight lines between neighbours. Which, how far courses deviate, and over
-which length, has the largest restricted likelihood over the genes whose means tell times apart;
-fewer times cannot tell.
+is the posterior mean of a Gaussian process through the means of all times, with the sampling noise
+of each: a line that is left open, a rough part that wanders from time to time (Wiener) and a smooth
+one that bends (Matérn 3/2; Rasmussen & Williams 2006, sections 2.7 and 4.2.1). Where many cells
+were measured and the course turns at every time, that is close to the straight line between
+neighbours; where few were, more times are averaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
-from itertools import product
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,40 +25,11 @@ from celldit.data.store import CellStore
 
 # Fewer controls say too little about the mean of a gene.
 MIN_CELLS = 20
-# Beyond a straight line three times have one number to tell, which is not enough.
-MIN_TIMES = 4
-# The many silent genes, with more noise than this share of what times differ by, would decide.
-MOST_NOISE = 0.25
+# Variances of the rough part, at the end of the course, and of the smooth one, in units of each
+# gene's own over its times, and the progress over which the smooth one bends: a compromise between
+# courses of cell lines, of an embryo and of a made-up process (docs/generation.md).
+ROUGH, SMOOTH, LENGTH = 3.0, 3.0, 0.5
 JITTER = 1e-9
-LENGTHS = (0.25, 0.5, 1.0, 2.0)
-AMPLITUDES = (0.1, 0.3, 1.0, 3.0, 10.0)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """How the mean course deviates from a line.
-
-    Attributes
-    ----------
-    amplitude
-        Variance of the deviation, in units of each gene's variance over times; 0 for the straight
-        line between neighbouring times.
-    length
-        Over which it changes, in progress of the course.
-    smooth
-        Whether it has a slope everywhere.
-    """
-
-    amplitude: float = 0.0
-    length: float = 1.0
-    smooth: bool = True
-
-    def covariance(self, u_T: np.ndarray, v_S: np.ndarray) -> np.ndarray:
-        """Of the deviations at two sets of progress, (T, S)."""
-        away_TS = np.abs(u_T[:, None] - v_S) / self.length
-        if self.smooth:
-            away_TS = np.sqrt(3) * away_TS
-        return np.asarray(self.amplitude * (1 + away_TS * self.smooth) * np.exp(-away_TS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,28 +41,15 @@ class TemporalMeans:
     means
         Of each context and time, shape (G,); only of contexts that were seen at several times.
     noise
-        Variance of each of these means; none in models that know no curve.
-    curve
-        How the course bends.
+        Variance of each of these means; none in models that know none.
     """
 
     means: Mapping[StratumKey, np.ndarray]
     noise: Mapping[StratumKey, np.ndarray] = field(default_factory=dict)
-    curve: Curve = field(default_factory=Curve)
 
     @classmethod
-    def fit(
-        cls, cells: CellStore, table: ConditionTable, scale: TimeScale | None = None
-    ) -> TemporalMeans:
-        """Measure training cells.
-
-        Parameters
-        ----------
-        cells, table
-            Training cells and their conditions.
-        scale
-            Progress of the course; None for even steps.
-        """
+    def fit(cls, cells: CellStore, table: ConditionTable) -> TemporalMeans:
+        """Measure training cells, given their conditions."""
         rows: dict[StratumKey, int] = {}
         for i, condition in enumerate(table.conditions):
             timed = condition.is_control and condition.time is not None
@@ -107,10 +62,7 @@ class TemporalMeans:
         mean_CG, sd_G = log_expression(cells, table)
         means = {key: mean_CG[i].astype(np.float32) for key, i in several.items()}
         noise = {k: (sd_G**2 / table.counts[i]).astype(np.float32) for k, i in several.items()}
-        times = [time for _, time in several if time is not None]
-        scale = TimeScale(min(times), max(times)) if scale is None else scale
-        measured = cls(means, noise)
-        return replace(measured, curve=measured._choose_curve(scale))
+        return cls(means, noise)
 
     def knows(self, start: StratumKey, end: StratumKey) -> bool:
         """Whether these are two times of one context, the first of which was measured."""
@@ -122,51 +74,22 @@ class TemporalMeans:
         Outside the times of its context it is that of the nearest.
         """
         context, time = key
-        own, line_G = self._of(context), self.line(key, scale)
+        times = times_by_context(self.means)[context]
+        low, _, share = bracket(times, time, scale)
+        if share == 0 or (context, low) not in self.noise:
+            return self.line(key, scale)
         assert time is not None
-        inside = min(own) < time < max(own) and time not in own
-        if not inside or self.curve.amplitude == 0 or len(own) < MIN_TIMES:
-            return line_G
-        times = sorted(own)
-        mean_GT, noise_GT, unit_G = self._measured(context, times)
+        mean_TG, noise_TG = (
+            np.stack([of[context, t] for t in times]) for of in (self.means, self.noise)
+        )
         u_T = np.array([scale.progress(t) for t in times])
-        weight_GT = curve_weights(u_T, noise_GT, scale.progress(time), self.curve)
-        return np.asarray(unit_G * (weight_GT * mean_GT).sum(1))
+        weight_GT = _weights(mean_TG, noise_TG, u_T, scale.progress(time))
+        return np.asarray((weight_GT.T * mean_TG).sum(0))
 
     def line(self, key: StratumKey, scale: TimeScale) -> np.ndarray:
         """The same on the straight line between the times before and after, (G,)."""
-        own = self._of(key[0])
-        low, high, share = bracket(sorted(own), key[1], scale)
-        assert low is not None
-        assert high is not None
-        return np.asarray((1 - share) * own[low] + share * own[high])
-
-    def _of(self, context: str) -> dict[float, np.ndarray]:
-        return {t: m for (c, t), m in self.means.items() if c == context and t is not None}
-
-    def _measured(
-        self, context: str, times: Sequence[float]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Means at some times and their variances, (G, T), in each gene's own unit, (G,)."""
-        mean_GT = np.stack([self.means[context, t] for t in times], axis=1).astype(np.float64)
-        noise_GT = np.stack([self.noise[context, t] for t in times], axis=1).astype(np.float64)
-        unit_G1 = np.maximum(mean_GT.var(1, ddof=1), noise_GT.mean(1))[:, None] + 1e-9
-        return mean_GT / np.sqrt(unit_G1), noise_GT / unit_G1, np.sqrt(unit_G1[:, 0])
-
-    def _choose_curve(self, scale: TimeScale) -> Curve:
-        """The likeliest curve, over all contexts of four times or more; else the line."""
-        candidates = [Curve(*each) for each in product(AMPLITUDES, LENGTHS, (True, False))]
-        likelihood, known = np.zeros(len(candidates)), False
-        for context, times in times_by_context(self.means).items():
-            if len(times) < MIN_TIMES:
-                continue
-            mean_GT, noise_GT, _ = self._measured(context, times)
-            if (clear_G := noise_GT.mean(1) < MOST_NOISE).any():
-                known = True
-                u_T = np.array([scale.progress(t) for t in times])
-                own = mean_GT[clear_G], noise_GT[clear_G], u_T
-                likelihood += [_likelihood(*own, c) for c in candidates]
-        return candidates[int(likelihood.argmax())] if known else Curve()
+        low, high, share = bracket(times_by_context(self.means)[key[0]], key[1], scale)
+        return np.asarray((1 - share) * self.means[key[0], low] + share * self.means[key[0], high])
 
     def with_earlier(self, earlier: TemporalMeans, column_G: np.ndarray) -> TemporalMeans:
         """Together with the contexts that only an earlier training knew.
@@ -178,11 +101,7 @@ class TemporalMeans:
             {key: x_G[column_G] for key, x_G in each.items() if key[0] not in own}
             for each in (earlier.means, earlier.noise)
         )
-        curve = self.curve if self.means else earlier.curve
-        if len(kept) != len(noise):
-            # The line needs no noise; a curve does, for every context.
-            curve = Curve()
-        return TemporalMeans({**kept, **self.means}, {**noise, **self.noise}, curve)
+        return TemporalMeans({**kept, **self.means}, {**noise, **self.noise})
 
     def to_config(self) -> list[list[Any]]:
         """What the rows of :meth:`arrays` are of."""
@@ -193,9 +112,8 @@ class TemporalMeans:
         if not self.means:
             return {}
         found = {"means": np.stack(list(self.means.values()))}
-        if len(self.noise) == len(self.means):
+        if self.noise.keys() == self.means.keys():
             found["noise"] = np.stack([self.noise[key] for key in self.means])
-            found["curve"] = np.array(astuple(self.curve), dtype=np.float64)
         return found
 
     @classmethod
@@ -210,54 +128,34 @@ class TemporalMeans:
             If the arrays do not fit the contexts or the genes.
         """
         means_SG = arrays.get("means", np.empty((0, n_genes), dtype=np.float32))
-        strata = [(str(context), time) for context, time in keys]
-        if means_SG.shape != (len(keys), n_genes):
+        noise_SG = arrays.get("noise", means_SG)
+        if not means_SG.shape == noise_SG.shape == (len(keys), n_genes):
             raise ValueError("its course fits neither its contexts nor its genes")
+        strata = [(str(context), time) for context, time in keys]
         means = dict(zip(strata, means_SG, strict=True))
-        if "noise" not in arrays:
-            return cls(means)
-        # Of older models every curve is smooth.
-        if arrays["noise"].shape != means_SG.shape or arrays["curve"].shape not in ((2,), (3,)):
-            raise ValueError("the noise of its course fits neither its contexts nor its genes")
-        noise = dict(zip(strata, arrays["noise"], strict=True))
-        amplitude, length, *smooth = arrays["curve"].tolist()
-        return cls(means, noise, Curve(amplitude, length, *map(bool, smooth)))
+        return cls(means, dict(zip(strata, noise_SG, strict=True)) if "noise" in arrays else {})
 
 
-def curve_weights(u_T: np.ndarray, noise_GT: np.ndarray, u: float, curve: Curve) -> np.ndarray:
-    """Weights of T values in the value of a curve at u, (G, T).
+def _weights(mean_TG: np.ndarray, noise_TG: np.ndarray, u_T: np.ndarray, u: float) -> np.ndarray:
+    """Weights of the means of T times, at progress `u_T`, in the mean at u, (G, T).
 
-    Parameters
-    ----------
-    u_T
-        Where the values are.
-    noise_GT
-        Their variances.
-    u
-        Where to read the curve.
-    curve
-        How it deviates from a line, which is not shrunken.
+    They keep every straight line.
     """
-    n_times = len(u_T)
+    n_times, n_genes = mean_TG.shape
+    unit_G = np.maximum(mean_TG.var(0, ddof=1), noise_TG.mean(0)) + JITTER
     basis_T2 = np.stack([np.ones(n_times), u_T], axis=1)
-    system = np.zeros((len(noise_GT), n_times + 2, n_times + 2))
-    system[:, :n_times, :n_times] = curve.covariance(u_T, u_T)
-    system[:, np.arange(n_times), np.arange(n_times)] += noise_GT + JITTER
+    system = np.zeros((n_genes, n_times + 2, n_times + 2))
+    system[:, :n_times, :n_times] = _covariance(u_T, u_T)
+    system[:, np.arange(n_times), np.arange(n_times)] += (noise_TG / unit_G).T + JITTER
     system[:, :n_times, n_times:] = basis_T2
     system[:, n_times:, :n_times] = basis_T2.T
-    wanted = np.concatenate([curve.covariance(u_T, np.array([u]))[:, 0], [1.0, u]])
+    wanted = np.concatenate([_covariance(u_T, np.array([u]))[:, 0], [1.0, u]])
     found = np.linalg.solve(system, np.broadcast_to(wanted[:, None], (*system.shape[:2], 1)))
     return np.asarray(found[:, :n_times, 0])
 
 
-def _likelihood(mean_GT: np.ndarray, noise_GT: np.ndarray, u_T: np.ndarray, curve: Curve) -> float:
-    """Log likelihood of what does not lie on a line, summed over genes."""
-    basis_T2 = np.stack([np.ones(len(u_T)), u_T], axis=1)
-    # Contrasts that no line changes.
-    rest_TR = np.linalg.svd(basis_T2)[0][:, 2:]
-    rest_GR = mean_GT @ rest_TR
-    noise_GRR = np.einsum("tr,gt,ts->grs", rest_TR, noise_GT + JITTER, rest_TR)
-    total_GRR = noise_GRR + rest_TR.T @ curve.covariance(u_T, u_T) @ rest_TR
-    solved_GR = np.linalg.solve(total_GRR, rest_GR[:, :, None])[:, :, 0]
-    log_size_G = np.linalg.slogdet(total_GRR)[1]
-    return float(-0.5 * (log_size_G.sum() + (rest_GR * solved_GR).sum()))
+def _covariance(u_T: np.ndarray, v_S: np.ndarray) -> np.ndarray:
+    """Of the deviation from a line at two sets of progress, (T, S)."""
+    away_TS = np.sqrt(3) * np.abs(u_T[:, None] - v_S) / LENGTH
+    rough_TS = ROUGH * np.minimum(u_T[:, None], v_S)
+    return np.asarray(rough_TS + SMOOTH * (1 + away_TS) * np.exp(-away_TS))

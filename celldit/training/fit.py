@@ -202,7 +202,6 @@ def learn(
         run.seed,
         NetworkShare(flow, weight),
         new_cells=run.config.new_cells,
-        scale=course.scale,
     )
     warn_uninformative(design.features, population.prior.uninformative)
     warn_of_tables(population.prior.elsewhere)
