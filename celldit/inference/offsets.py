@@ -117,9 +117,6 @@ def condition_offsets(
         stratum = conditions[q].stratum
         own = references.of(stratum, target.references.get(stratum))
         moved_NKD = by_transport(own.z_NKD, np.full(len(own.z_NKD), q))
-        share, further = shares.get(conditions[q].parts, 1.0), None
-        if share < 1:
-            further = own.change(own.z_NKD + (moved_NKD - own.z_NKD) / share)
         block, at = place[q]
         found_G = trained.mean_calibration.offset(
             extrapolations[q],
@@ -127,8 +124,7 @@ def condition_offsets(
             effects_QF[q],
             beyond(block)[at],
             known=references.responses.knows(stratum),
-            share=share,
-            further=further,
+            share=shares.get(conditions[q].parts, 1.0),
         )
         return torch.from_numpy(found_G.astype(np.float32))
 
