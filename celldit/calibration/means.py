@@ -172,6 +172,7 @@ class MeanCalibration:
         *,
         known: bool = True,
         share: float = 1.0,
+        further: Change | None = None,
     ) -> np.ndarray:
         """What is added to the log rate of each gene, shape (G,).
 
@@ -187,9 +188,10 @@ class MeanCalibration:
             What is known of the condition beyond the latent.
         known
             Whether training knew the context.
-        share
-            Of the cells that respond, and go so much further that the mean of all is the same; the
-            result is for them.
+        share, further
+            Where a share of the cells responds, and goes so much further that the mean of all is
+            the same: that share, and what the move of these makes of theirs. Then the result is
+            for them.
         """
         nothing_more = not len(beyond.new_genes) and not beyond.residual_G.any()
         if self.is_none or (nothing_more and not change.shift_F.any()):
@@ -201,9 +203,11 @@ class MeanCalibration:
         straight_G = shift_F @ self.slopes_FG
         wanted_G = a * change.decoded_G + b * straight_G + c * beyond.residual_G
         most = MAX_OFFSET if known else MOST_STAND_IN
-        noise_G = None if noise_G is None else noise_G / share**2
-        further = replace(change, log_factor_G=change.log_factor_G / share)
-        offset_G = further.offset(wanted_G / share, noise_G, most)
+        if further is None:
+            offset_G = change.offset(wanted_G, noise_G, most)
+        else:
+            noise_G = None if noise_G is None else noise_G / share**2
+            offset_G = further.offset(wanted_G / share, noise_G, most)
         offset_G[beyond.new_genes] += self.on_target.log_factor
         return offset_G + beyond.further.log_factor_G
 

@@ -117,6 +117,9 @@ def condition_offsets(
         stratum = conditions[q].stratum
         own = references.of(stratum, target.references.get(stratum))
         moved_NKD = by_transport(own.z_NKD, np.full(len(own.z_NKD), q))
+        share, further = shares.get(conditions[q].parts, 1.0), None
+        if share < 1:
+            further = own.change(own.z_NKD + (moved_NKD - own.z_NKD) / share)
         block, at = place[q]
         found_G = trained.mean_calibration.offset(
             extrapolations[q],
@@ -124,7 +127,8 @@ def condition_offsets(
             effects_QF[q],
             beyond(block)[at],
             known=references.responses.knows(stratum),
-            share=shares.get(conditions[q].parts, 1.0),
+            share=share,
+            further=further,
         )
         return torch.from_numpy(found_G.astype(np.float32))
 
