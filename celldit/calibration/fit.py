@@ -77,7 +77,7 @@ def fit_calibrations(
     """
     sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
     responses = measure_responses(cells, table, autoencoder, seed)
-    references = ReferenceControls(autoencoder, population, responses, states)
+    references = ReferenceControls(autoencoder, population, responses, states, sizes)
     control_rates = measure_control_rates(cells, table, references)
     mean_calibration = fit_means(cells, table, references, seed, network)
     # A network that is used moves each cell its own way already.
@@ -87,9 +87,7 @@ def fit_calibrations(
     calibration = calibrate_effects(cells, table, references, control_rates, mean_calibration, seed)
     if new_cells:
         offsets_of = partial(seen_offsets, mean_calibration, references, network)
-        again = TrainingSample.of(
-            cells, table, references, states, state_N, sizes, seed, offsets_of
-        )
+        again = TrainingSample.of(cells, table, references, states, state_N, seed, offsets_of)
         new_cell_model = fit_new_cells(again, states, sizes, cells.size_factors)
     else:
         new_cell_model = NewCellModel.not_learned(len(states), sizes, states.offsets_SF.shape[1])

@@ -137,20 +137,17 @@ class NoiseSources:
     def end(
         self, embedding: ConditionEmbedding, row_B: np.ndarray, state_B: np.ndarray
     ) -> NoiseEnd:
-        """The source of each of B cells, and what the network knows of cells that start there."""
-        source = self.rows(row_B, state_B)
-        conditioning = embedding.conditioning(row_B, from_noise=True)
-        position_BKD = torch.as_tensor(source.position)
-        return NoiseEnd(replace(conditioning, position_BKD=position_BKD), source)
+        """The source of each of B cells in the conditions `row_B` and the states `state_B`.
 
-    def rows(self, row_B: np.ndarray, state_B: np.ndarray) -> NoiseSource:
-        """The source of each of B cells in the conditions `row_B` and the states `state_B`."""
+        With it what the network knows of cells that start there.
+        """
         position_BF = self.places_QF[row_B] + self.states.offsets_SF[state_B]
-        position_BKD = torch.from_numpy(position_BF.astype(np.float32))
+        shape = -1, *self.positions_QKD.shape[1:]
+        position_BKD = torch.from_numpy(position_BF.astype(np.float32)).view(shape)
         factors_BFF = torch.from_numpy(self.states.factors_SFF[state_B].astype(np.float64))
-        return NoiseSource(
-            position=position_BKD.view(-1, *self.positions_QKD.shape[1:]), factors_BFF=factors_BFF
-        )
+        conditioning = embedding.conditioning(row_B, from_noise=True)
+        source = NoiseSource(position=position_BKD, factors_BFF=factors_BFF)
+        return NoiseEnd(replace(conditioning, position_BKD=position_BKD), source)
 
 
 @dataclass(frozen=True, eq=False)

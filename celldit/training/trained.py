@@ -98,7 +98,9 @@ class Trained:
         """What stands in for the control cells of each context and time."""
         means = self.mean_calibration
         states = None if means.variance_G is None else self.states
-        return ReferenceControls(self.autoencoder, self.population, means.responses, states)
+        return ReferenceControls(
+            self.autoencoder, self.population, means.responses, states, self.new_cell_model.sizes
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

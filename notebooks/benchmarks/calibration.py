@@ -27,8 +27,8 @@ import torch
 from prior import problems
 
 import celldit as cd
-from celldit.calibration.effects.fit import MIN_CELLS
 from celldit.calibration.effects.intervals import RESPONDS, Z_90
+from celldit.calibration.left_out import MIN_CELLS
 from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.data import Cells

@@ -1,4 +1,4 @@
-"""What stands in for controls lies where they do, and answers as they do."""
+"""What stands in for controls lies where they do, and answers cell by cell."""
 
 from __future__ import annotations
 
@@ -38,13 +38,28 @@ def test_one_factor_for_all_is_read_from_what_was_measured(controls: ReferenceCo
     np.testing.assert_allclose(change.log_factor_G, 0.1 * loadings_G, atol=1e-4)
 
 
-def test_where_some_cells_respond_each_gene_changes_by_its_mean_log_rate(
+def test_cells_that_move_alike_and_almost_alike_change_alike(controls: ReferenceControls) -> None:
+    own = controls.of(HERE)
+    moved_NKD = own.z_NKD + 0.3
+    together = own.change(moved_NKD)
+    noise_NKD = 2e-4 * torch.randn(moved_NKD.shape, generator=torch.Generator().manual_seed(0))
+    singly = own.change(moved_NKD + noise_NKD)
+    assert not singly.log_factor_G.any()
+    np.testing.assert_allclose(singly.decoded_G, together.decoded_G, atol=0.01)
+
+
+def test_where_half_of_the_cells_respond_one_factor_does_as_much(
     controls: ReferenceControls,
 ) -> None:
     own = controls.of(HERE)
     half_N11 = (torch.arange(N_CELLS) % 2 == 0).float()[:, None, None]
-    change, whole = (own.change(own.z_NKD + 0.1 * each) for each in (half_N11, 1.0))
-    np.testing.assert_allclose(change.log_factor_G, whole.log_factor_G / 2, atol=1e-3)
+    change = own.change(own.z_NKD + half_N11)
+    # A mean over cells: half of them at the new level, half at the old one.
+    whole = own.change(own.z_NKD + 1.0)
+    ratio_G = change.decoded_G / whole.decoded_G
+    plain = np.abs(whole.decoded_G) > 0.1
+    assert plain.sum() > 5
+    assert (np.abs(ratio_G[plain] - 0.5) < 0.2).all()
     factor_G = change.rate_G / own.rate_G
     assert (np.sign(factor_G - 1) == np.sign(whole.rate_G - own.rate_G)).mean() > 0.9
 

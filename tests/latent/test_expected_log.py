@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from celldit.latent.expected_log import expected_log
+from celldit.latent.expected_log import GRID, STEP, LogExpression, expected_log
 from celldit.latent.likelihoods import CountModel
 
 
@@ -51,7 +51,29 @@ def test_an_unseen_count_is_negative_binomial() -> None:
     mean, size = 2.0, 1_000.0
     draws = rng.poisson(rng.gamma(THETA_G.numpy(), mean / THETA_G.numpy(), (40_000, 5)))
     logs = np.log1p(draws * 10.0)
-    none_15, mean_15 = torch.zeros(1, 5), torch.full((1, 5), mean)
-    found = expected_log(none_15, none_15, mean_15, THETA_G, torch.tensor([size]))
+    table = LogExpression.of(THETA_G, np.array([size]))
+    shares_PG = table.shares(torch.full((1, 5), float(np.log(mean * 10.0))))
     error_G = 4 * logs.std(0) / np.sqrt(len(logs)) + 0.01 * logs.mean(0)
-    assert (np.abs(found[0].numpy() - logs.mean(0)) < error_G).all()
+    assert (np.abs(table.means(shares_PG, [0])[0].numpy() - logs.mean(0)) < error_G).all()
+
+
+def test_the_mean_of_a_population_is_the_mean_over_its_cells() -> None:
+    rng = np.random.default_rng(0)
+    log_NG = torch.from_numpy(rng.normal(0.5, 2.0, (300, 5))).float()
+    size = 3_000.0
+    table = LogExpression.of(THETA_G, np.array([size]))
+    shares_PG = table.shares(log_NG)
+    torch.testing.assert_close(shares_PG.sum(0), torch.ones(5))
+    none_NG, size_N = torch.zeros(300, 5), torch.full((300,), size)
+    for step, row in zip([0, 4, -3], table.means(shares_PG, [0, 4, -3]), strict=True):
+        mean_NG = (log_NG + step * STEP).exp() * (size / 1e4)
+        exact_G = expected_log(none_NG, none_NG, mean_NG, THETA_G, size_N).mean(0)
+        torch.testing.assert_close(row, exact_G, rtol=0.01, atol=0.01)
+
+
+def test_rates_beyond_the_grid_count_as_those_at_its_ends() -> None:
+    table = LogExpression.of(torch.ones(1), np.array([1_000.0]))
+    ends = torch.tensor([[GRID[0] - 50.0], [GRID[-1] + 50.0]]).float()
+    at_ends = table.means(table.shares(ends), [0, 1_000])
+    torch.testing.assert_close(at_ends[0], table.table_PG[[0, -1]].mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(at_ends[1], table.table_PG[-1], rtol=1e-3, atol=1e-3)

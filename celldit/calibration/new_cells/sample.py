@@ -12,7 +12,6 @@ from scipy import sparse
 
 from celldit.calibration.new_cells.by_state import Moments
 from celldit.calibration.new_cells.counts import held_total
-from celldit.calibration.new_cells.library_sizes import SizeModel
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.states import States
@@ -73,7 +72,6 @@ class TrainingSample:
         references: ReferenceControls,
         states: States,
         state_N: np.ndarray,
-        sizes: SizeModel,
         seed: int,
         offsets_of: OffsetsOf,
     ) -> TrainingSample:
@@ -87,8 +85,6 @@ class TrainingSample:
             The trained parts.
         states, state_N
             States that cells may be in, and that of each cell.
-        sizes
-            Library sizes of training cells.
         seed
             Of the cells chosen where there are very many, and of the draws.
         offsets_of
@@ -108,7 +104,7 @@ class TrainingSample:
         offset_CG = offsets_of([table.conditions[i] for i in used])
         moments = Moments.of(counts_NG, some.size_factors, row_N, len(states))
         # What a condition adds to sizes stays with its cells.
-        factor_N = np.exp(sizes.shifts(table.conditions)[index]).astype(np.float32)
+        factor_N = np.exp(references.sizes.shifts(table.conditions)[index]).astype(np.float32)
         size_N = some.size_factors / factor_N
         for x in range(len(states)):
             own = np.flatnonzero(row_N == x)
