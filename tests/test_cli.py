@@ -388,6 +388,23 @@ def test_predict_passes_on_how_to_sample(folder, tmp_path, tiny_model, tiny_scre
     assert "t_start=1.0 must be in [0, 1)" in said.replace("--t-start 1.0", "t_start=1.0")
 
 
+@pytest.mark.parametrize(("typed", "given"), [("2", 2.0), ("1+0.5", "1+0.5")])
+def test_a_dose_is_a_number_where_it_can_be(folder, tmp_path, monkeypatch, typed, given):
+    asked = {}
+
+    def record(self, *arguments, **named):
+        if "out" in named:  # a model that is loaded is tried without
+            asked.update(named)
+            raise InputError("Enough.")
+
+    monkeypatch.setattr("celldit.model.CellDiT.generate", record)
+    said = sentence("generate", folder / "model", 5, "-o", tmp_path / "x.h5ad", "--dose", typed)
+    assert "Enough." in said
+    assert asked["dose"] == given
+    assert type(asked["dose"]) is type(given)
+    assert "solver" not in asked, "what was not given is left to the model"
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("pre", {"predict"}), ("", {"train", "predict", "info"}), ("predict --gui", {"--guidance"})],

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from celldit.errors import InputError
-
 
 @dataclass(frozen=True, eq=False)
 class TokenSet:
@@ -25,39 +23,11 @@ class TokenSet:
         False.
     mask
         ``(B, T)`` bool, True for a real token. A cell may have no real token at all.
-
-    Raises
-    ------
-    InputError
-        If shapes, types or devices do not fit together.
     """
 
     values: Tensor
     identities: Tensor
     mask: Tensor
-
-    def __post_init__(self) -> None:
-        if self.values.ndim != 3:
-            raise InputError(
-                "The values of a TokenSet must have the shape (cells, tokens, values per token), "
-                f"not {tuple(self.values.shape)}."
-            )
-        for name in ("identities", "mask"):
-            shape = tuple(getattr(self, name).shape)
-            if shape != tuple(self.values.shape[:2]):
-                raise InputError(
-                    f"The {name} of a TokenSet must have the shape {tuple(self.values.shape[:2])} "
-                    f"like its values, not {shape}."
-                )
-        for what, tensor, dtype, kind in (
-            ("Token values", self.values, torch.float32, "float32"),
-            ("Token identities", self.identities, torch.int64, "long (int64)"),
-            ("The mask of a TokenSet", self.mask, torch.bool, "bool"),
-        ):
-            if tensor.dtype != dtype:
-                raise InputError(f"{what} must be {kind}, not {tensor.dtype}.")
-        if len({self.values.device, self.identities.device, self.mask.device}) > 1:
-            raise InputError("The tensors of a TokenSet must be on one device; use .to(device).")
 
     @property
     def n_cells(self) -> int:
