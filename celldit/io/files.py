@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celldit.arguments import check_path, check_plain
-from celldit.errors import FileError, examples
+from celldit.errors import FileError, InputError, examples
 from celldit.io.replacing import sync_folder
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def write_h5ad(path: str | os.PathLike[str], adata: ad.AnnData) -> None:
 def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     """Read an ``.h5ad`` file into memory.
 
-    FileError if there is no such file, or it does not hold an AnnData; InputError if a matrix in it
-    is damaged.
+    FileError if there is no such file, it does not hold an AnnData, or a matrix in it is damaged.
     """
     import anndata as ad
 
@@ -85,7 +84,10 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
         warnings.filterwarnings("ignore", message=".*names are not unique.*")
         check_no_links(source)
         adata = ad.read_h5ad(source)
-    check_matrices(adata, "adata")
+    try:
+        check_matrices(adata, "adata")
+    except InputError as error:
+        raise FileError(f"{source}: {error}") from error
     return adata
 
 
