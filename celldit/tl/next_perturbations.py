@@ -15,8 +15,7 @@ from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.data.labels.labels import parts
 from celldit.data.query import Selection, selected
-from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import evenly_described, joint_covariance
+from celldit.effects.experiments import evenly_described, greedy_design, joint_covariance
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.inference import request
 from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
@@ -50,7 +49,7 @@ def next_perturbations(
     What the model does not know of the candidates is their posterior covariance. Each pick is the
     one whose measurement would take away most of the variance that is left, its own and that of all
     others, so that a batch does not measure the same thing twice
-    (:mod:`celldit.effects.experiments.design`).
+    (:mod:`celldit.effects.experiments`).
     Perturbations teach about each other as far as the model finds that they are alike: by features,
     by shared parts of combinations, by the effect that all have in common, and between contexts.
 

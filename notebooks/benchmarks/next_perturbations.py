@@ -36,8 +36,7 @@ from scipy import sparse, stats
 
 import celldit as cd
 from celldit.conditions import ConditionTable
-from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import evenly_described, joint_covariance
+from celldit.effects.experiments import evenly_described, greedy_design, joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.prior import EffectPrior
 from celldit.training import TrainingConfig

@@ -13,7 +13,7 @@ import pytest
 import celldit as cd
 from celldit.conditions import Condition
 from celldit.data import Cells
-from celldit.effects.experiments.joint import evenly_described, joint_covariance
+from celldit.effects.experiments import evenly_described, joint_covariance
 from celldit.errors import InputError, UnknownNameError
 
 

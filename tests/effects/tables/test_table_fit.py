@@ -9,7 +9,7 @@ import pytest
 
 from celldit.conditions import Condition
 from celldit.effects import EffectPrior
-from celldit.effects.experiments.joint import joint_covariance
+from celldit.effects.experiments import joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.tables.elsewhere import UNLEARNED, Elsewhere, TableEffects, warn_of_tables
 from celldit.effects.tables.fit import believed, left_out

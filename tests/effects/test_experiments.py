@@ -11,8 +11,7 @@ import pytest
 from scipy import sparse
 
 from celldit.conditions import Condition
-from celldit.effects.experiments.design import greedy_design
-from celldit.effects.experiments.joint import evenly_described, joint_covariance
+from celldit.effects.experiments import evenly_described, greedy_design, joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.prior import EffectPrior
 

@@ -1,1 +1,0 @@
-"""What to measure next: how conditions err together, and which of them teach most."""
