@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from celldit.lazy import members_of
 
 if TYPE_CHECKING:
-    from celldit.effects.estimate import EffectEstimate
     from celldit.effects.kernel import ConditionKernel
-    from celldit.effects.prior import EffectPrior
+    from celldit.effects.prior import EffectEstimate, EffectPrior
 
 __all__ = ["ConditionKernel", "EffectEstimate", "EffectPrior"]
 
 __getattr__, __dir__ = members_of(
     __name__,
-    {"ConditionKernel": "kernel", "EffectEstimate": "estimate", "EffectPrior": "prior"},
+    {"ConditionKernel": "kernel", "EffectEstimate": "prior", "EffectPrior": "prior"},
 )

@@ -34,7 +34,6 @@ from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.effects.contexts.baseline import Baselines
 from celldit.effects.contexts.level import Level
-from celldit.effects.estimate import EffectEstimate
 from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.posterior import Observed
@@ -45,6 +44,35 @@ BLOCK = 64
 
 Moments: TypeAlias = tuple[np.ndarray, np.ndarray]
 """Mean and variance of rotated effects, each (Q, F)."""
+
+
+@dataclass(frozen=True, eq=False)
+class EffectEstimate:
+    """Effects of Q conditions in a latent of F dimensions.
+
+    Attributes
+    ----------
+    mean
+        Posterior mean shift, float64, shape (Q, F).
+    variance
+        Posterior variance along the rows of `basis`, shape (Q, F).
+    basis
+        The independent directions in the latent, shape (F, F).
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    basis: np.ndarray
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Root mean square of the standard deviations, in units of the spread between cells."""
+        return np.sqrt(self.variance.mean(axis=1))
+
+    def project(self, loadings_FG: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation after a linear map, each of shape (Q, G)."""
+        directions_FG = self.basis @ loadings_FG
+        return self.mean @ loadings_FG, np.sqrt(self.variance @ directions_FG**2)
 
 
 @dataclass(frozen=True, eq=False)
