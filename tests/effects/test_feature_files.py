@@ -13,8 +13,7 @@ import pytest
 from scipy import sparse
 
 from celldit.effects.features.features import read_features
-from celldit.effects.features.files import table_of
-from celldit.effects.features.graph import graph_table
+from celldit.effects.features.files import graph_table, table_of
 from celldit.errors import FileError, InputError
 
 NAMES = ["STAT1", "JAK2", "NA"]

@@ -21,9 +21,9 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from celldit.arguments import check_path
-from celldit.effects.features.graph import graph_table
 from celldit.errors import FileError, InputError, reason_of
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".h5ad")
@@ -78,7 +78,7 @@ def table_of(given: Any) -> pd.DataFrame | dict[str, Any]:
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".npy": _of_npy,
         ".npz": _of_npz,
-        ".h5ad": _of_h5ad,
+        ".h5ad": lambda path: _of_anndata(ad.read_h5ad(path)),
     }
     try:
         return readers.get(path.suffix.lower(), _of_rows)(path)
@@ -101,7 +101,8 @@ def _of_rows(path: Path) -> pd.DataFrame | dict[str, Any]:
     elif path.suffix.lower() in (".csv", ".tsv"):
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
         # A gene named NA is a gene.
-        first = {0: str, 1: str} if _has_edges(path, separator) else {0: str}
+        start = pd.read_csv(path, sep=separator, nrows=200, keep_default_na=False)
+        first = {0: str, 1: str} if is_edges(start) else {0: str}
         frame = pd.read_csv(path, sep=separator, dtype=first, keep_default_na=False)
     else:
         raise FileError(
@@ -113,16 +114,57 @@ def _of_rows(path: Path) -> pd.DataFrame | dict[str, Any]:
     return frame.set_index(frame.columns[0]).rename_axis(None)
 
 
-def _has_edges(path: Path, separator: str) -> bool:
-    return is_edges(pd.read_csv(path, sep=separator, nrows=200, keep_default_na=False))
-
-
 def is_edges(frame: pd.DataFrame) -> bool:
     """Whether a table lists edges: two columns of names, and at most one of numbers."""
     if frame.shape[1] not in (2, 3):
         return False
     numbers = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
     return numbers[:2] == [False, False] and all(numbers[2:])
+
+
+def graph_table(edges: pd.DataFrame) -> dict[str, Any]:
+    """Memberships in neighbourhoods, in the form that ``uns`` holds of a sparse table.
+
+    With Ã the adjacency of a network, weighed by the inverse square roots of the degrees, two genes
+    are as alike as two steps of a lazy random walk on it say (the p-step random walk kernel with
+    p = 2; Smola & Kondor 2003),
+
+        K = B Bᵀ,   B = (I + Ã) / 2.
+
+    B is as sparse as the network: each gene is a member of its own neighbourhood and of those of
+    its neighbours, as others are of gene sets.
+
+    Parameters
+    ----------
+    edges
+        Two columns of names, in either direction, and a weight above 0 where there is a third.
+
+    Raises
+    ------
+    InputError
+        If a weight is missing, not above 0, or there is no edge.
+    """
+    first, second = (edges.iloc[:, i].astype(str).to_numpy() for i in (0, 1))
+    weight = np.ones(len(edges))
+    if edges.shape[1] > 2:
+        weight = edges.iloc[:, 2].to_numpy(dtype=np.float64)
+    if not len(edges) or not np.isfinite(weight).all() or (weight <= 0).any():
+        raise InputError(
+            "A network needs edges with weights above 0: two columns of names, and a third of "
+            "weights or none; drop the edges that have none."
+        )
+    names, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    row, column = np.split(place, 2)
+    apart = row != column
+    one_way = sparse.csr_matrix(
+        (weight[apart], (row[apart], column[apart])), shape=(len(names), len(names))
+    )
+    # An edge that is listed both ways is one edge.
+    both = one_way.maximum(one_way.T)
+    degree = np.asarray(both.sum(axis=1)).ravel()
+    scale = sparse.diags(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+    walk = 0.5 * (sparse.identity(len(names)) + scale @ both @ scale)
+    return {"genes": names.astype(object), "sets": names, "weights": sparse.csr_matrix(walk)}
 
 
 def _load(path: Path) -> np.ndarray:
@@ -170,10 +212,6 @@ def _of_npz(path: Path) -> pd.DataFrame:
         f"{path} must hold one matrix and one list of names, or one vector by each name; save it "
         "with numpy.savez(path, names=names, vectors=matrix)."
     )
-
-
-def _of_h5ad(path: Path) -> pd.DataFrame:
-    return _of_anndata(ad.read_h5ad(path))
 
 
 def _of_anndata(adata: ad.AnnData) -> pd.DataFrame:
