@@ -106,10 +106,6 @@ def match_tables(
     return found
 
 
-def _plain(name: str) -> str:
-    return name.strip()
-
-
 def _upper(name: str) -> str:
     bare = name.strip().upper()
     return bare.split(".")[0] if _ENSEMBL.fullmatch(bare) else bare
@@ -133,17 +129,13 @@ def match_genes(
     UserWarning
         If the table is of another species, or shares less than half of the model's genes.
     """
-    namings = {"": table.genes, **table.aliases}
-    spellings: tuple[Callable[[str], str], ...] = (_plain, _upper)
-    best: tuple[int, str, Callable[[str], str], dict[str, int]] | None = None
-    for kind, names in namings.items():
+    spellings: tuple[Callable[[str], str], ...] = (str.strip, _upper)
+    tried = []
+    for names in (table.genes, *table.aliases.values()):
         for spell in spellings:
             place = _unambiguous([spell(n) for n in names])
-            found = sum(spell(gene) in place for gene in genes)
-            if best is None or found > best[0]:
-                best = found, kind, spell, place
-    assert best is not None
-    n_found, _, spelt, place = best
+            tried.append((sum(spell(gene) in place for gene in genes), spell, place))
+    n_found, spelt, place = max(tried, key=lambda each: each[0])
     if n_found < LEAST_GENES and n_found < len(genes):
         own = {_upper(gene) for gene in genes}
         swapped = sum(_upper(label) in own for label in set(table.perturbations))

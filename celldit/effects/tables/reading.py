@@ -252,27 +252,25 @@ def _of_rows(frame: pd.DataFrame, source: str) -> EffectTable:
             "The table of effects gives several values for one perturbation, context and gene; "
             "drop or average the duplicates."
         )
-    shape = len(first), len(genes)
-    effects = np.full(shape, np.nan, dtype=np.float32)
-    effects[row_N, gene_N] = values
-    matrix = None
-    if errors is not None:
-        matrix = np.full(shape, np.nan, dtype=np.float32)
-        matrix[row_N, gene_N] = errors
+
+    def spread(values_N: np.ndarray) -> np.ndarray:
+        matrix = np.full((len(first), len(genes)), np.nan, dtype=np.float32)
+        matrix[row_N, gene_N] = values_N
+        return matrix
+
     obs = pd.DataFrame(list(first), columns=["perturbation", "context", "direction"], dtype=object)
     for name in ("n_cells", "n_control"):
         if name in columns:
             obs[name] = columns[name].groupby(row_N).max().to_numpy(np.float64)
     in_two = str(found["log_fold_change"]).lower() in _IN_TWO
-    provenance = {name: str(frame.attrs.get(name, "")) for name in ("licence", "species")}
     table = EffectTable(
         obs,
         tuple(str(gene) for gene in genes),
-        effects,
-        matrix,
+        spread(values),
+        None if errors is None else spread(errors),
         str(frame.attrs.get("source", "")) or source,
-        provenance["licence"],
-        provenance["species"],
+        str(frame.attrs.get("licence", "")),
+        str(frame.attrs.get("species", "")),
         log="2" if in_two else str(frame.attrs.get("log", "")),
     )
     check_table(table)
