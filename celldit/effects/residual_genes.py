@@ -15,8 +15,8 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -137,16 +137,8 @@ class ResidualGenes:
         row_of = {int(gene): h for h, gene in enumerate(self.gene_H)}
         kept = [(g, row_of[c]) for g, c in enumerate(column_G.tolist()) if c in row_of]
         gene_H, row_H = np.array(kept, dtype=np.int64).reshape(-1, 2).T
-        return ResidualGenes(
-            self.conditions,
-            len(column_G),
-            gene_H,
-            self.shifts_CH[:, row_H],
-            self.noise_C,
-            self.scatter_H[row_H],
-            self.signal_H[row_H],
-            self.common_H[row_H],
-        )
+        aligned = self._each_gene(lambda values: values[..., row_H])
+        return replace(aligned, n_genes=len(column_G), gene_H=gene_H)
 
     def _at(self, gene_H: np.ndarray) -> ResidualGenes:
         """The same with zeros in further genes."""
@@ -157,23 +149,22 @@ class ResidualGenes:
             wide[..., at] = values
             return wide
 
-        return ResidualGenes(
-            self.conditions,
-            self.n_genes,
-            gene_H,
-            spread(self.shifts_CH),
-            self.noise_C,
-            spread(self.scatter_H),
-            spread(self.signal_H),
-            spread(self.common_H),
+        return replace(self._each_gene(spread), gene_H=gene_H)
+
+    def _each_gene(self, of: Callable[[np.ndarray], np.ndarray]) -> ResidualGenes:
+        """The same with all that is kept by gene, its last axis, changed alike."""
+        return replace(
+            self,
+            shifts_CH=of(self.shifts_CH),
+            scatter_H=of(self.scatter_H),
+            signal_H=of(self.signal_H),
+            common_H=of(self.common_H),
         )
 
     def _observed(self, prior: EffectPrior) -> OtherOutputs:
         if not any(known is prior for known, _ in self._decomposed):
-            shifts_CH = self.shifts_CH.astype(np.float64)
-            strengths = self.signal_H, self.common_H
-            seen = self.conditions, self.noise_C, shifts_CH
-            observed = OtherOutputs.of(prior.of_unseen, *seen, *strengths)
+            seen = self.conditions, self.noise_C, self.shifts_CH.astype(np.float64)
+            observed = OtherOutputs.of(prior.of_unseen, *seen, self.signal_H, self.common_H)
             self._decomposed[:] = [(prior, observed)]
         return self._decomposed[0][1]
 
@@ -223,10 +214,8 @@ class ResidualGenes:
         if not arrays:
             return cls.none(n_genes)
         gene_H = arrays["genes"]
-        if "shifts" in arrays:
-            shifts_CH = arrays["shifts"]
-        else:
-            shifts_CH = _of_steps(arrays["steps"], arrays["step"])
+        stored = "shifts" in arrays
+        shifts_CH = arrays["shifts"] if stored else _of_steps(arrays["steps"], arrays["step"])
         per_gene = [arrays[name] for name in ("scatter", "signal", "common")]
         if (
             shifts_CH.shape != (len(conditions), len(gene_H))
