@@ -232,7 +232,7 @@ def main() -> None:
     methods[OURS[0]] = ours
     if asked.methods:
         methods = {name: m for name, m in methods.items() if name in {BASE, FLOOR, *asked.methods}}
-    done = pd.read_csv(RESULTS) if RESULTS.is_file() and not asked.again else pd.DataFrame()
+    done = pd.read_csv(RESULTS) if RESULTS.is_file() else pd.DataFrame()
     for problem, posed in posed_problems(asked.problems, asked.data, asked.quick):
         if asked.only not in (None, problem.name):
             continue
@@ -241,7 +241,11 @@ def main() -> None:
             there = set()
             if len(done):
                 same = done["dataset"].eq(problem.dataset) & done["problem"].eq(problem.name)
-                there = set(done.loc[same & done["seed"].eq(seed), "method"])
+                same &= done["seed"].eq(seed)
+                if asked.again:
+                    done = done[~(same & done["method"].isin(methods))]
+                else:
+                    there = set(done.loc[same, "method"])
             missing = {n: m for n, m in methods.items() if n in (BASE, FLOOR) or n not in there}
             if set(missing) <= {BASE, FLOOR} and {BASE, FLOOR} <= there:
                 continue
