@@ -38,6 +38,10 @@ def written(s: Scope, change: Callable[[h5py.File], Any] = lambda file: None) ->
     return path
 
 
+def outside(file: h5py.File) -> None:
+    file["X/indices"][3] = 10**6
+
+
 def as_columns(file: h5py.File) -> None:
     file["X"].attrs["encoding-type"] = "csc_matrix"
 
@@ -204,6 +208,9 @@ CASES: dict[str, Case] = {
                             lambda s, m: (written(s), opened(s.folder))),
     "no h5ad": Case(lambda s: read_h5ad(s.folder / "gone"), "check the path",
                     lambda s, m: read_h5ad(written(s))),
+    "an h5ad whose entries lie outside": Case(
+        lambda s: read_h5ad(written(s, outside)), "h5ad: .* write it again from the data",
+        lambda s, m: read_h5ad(written(s))),
     "a folder as h5ad": Case(lambda s: read_h5ad(s.folder), "where an .h5ad file is needed",
                              lambda s, m: read_h5ad(written(s))),
     "an h5ad of something else": Case(
