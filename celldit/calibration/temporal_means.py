@@ -1,12 +1,13 @@
 """What the controls of a context look like at each time of training, and between these times.
 
 A cell that is sent to another time is held to the mean log expression of that time; see
-:mod:`celldit.inference.offsets`. At a time of training that was measured. Between two it
-is the posterior mean of a Gaussian process through the means of all times, with the sampling noise
-of each: a line that is left open, a rough part that wanders from time to time (Wiener) and a smooth
-one that bends (Matérn 3/2; Rasmussen & Williams 2006, sections 2.7 and 4.2.1). Where many cells
-were measured and the course turns at every time, that is close to the straight line between
-neighbours; where few were, more times are averaged.
+:mod:`celldit.inference.offsets`. At a time of training that was measured. Between two it lies on
+the straight line from the one to the other. From four times on it is the posterior mean of a
+Gaussian process through the means of all times, with the sampling noise of each: a line
+that is left open, a rough part that wanders from time to time (Wiener) and a smooth one that bends
+(Matérn 3/2; Rasmussen & Williams 2006, sections 2.7 and 4.2.1). Where many cells were measured and
+the course turns at every time, that is close to the straight line between neighbours; where few
+were, more times are averaged.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from celldit.data.store import CellStore
 
 # Fewer controls say too little about the mean of a gene.
 MIN_CELLS = 20
+# Beyond a straight line three times have one number to tell, which is not enough.
+MIN_TIMES = 4
 # Variances of the rough part, at the end of the course, and of the smooth one, in units of each
 # gene's own over its times, and the progress over which the smooth one bends: a compromise between
 # courses of cell lines, of an embryo and of a made-up process (docs/generation.md).
@@ -76,7 +79,7 @@ class TemporalMeans:
         context, time = key
         times = times_by_context(self.means)[context]
         low, _, share = bracket(times, time, scale)
-        if share == 0 or (context, low) not in self.noise:
+        if share == 0 or len(times) < MIN_TIMES or (context, low) not in self.noise:
             return self.line(key, scale)
         assert time is not None
         mean_TG, noise_TG = (

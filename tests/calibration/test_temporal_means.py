@@ -116,3 +116,10 @@ def test_genes_that_never_change_stay_what_they_are() -> None:
     noise = {key: np.array([0.0, 0.3], np.float32) for key in means}
     found = TemporalMeans(means, noise).mean(("", 1.3), TimeScale(0, 4))
     np.testing.assert_allclose(found, [0, 2.5], rtol=1e-6)
+
+
+def test_three_times_lie_on_the_line() -> None:
+    means = {("", float(t)): np.full(3, t**2, np.float32) for t in (0, 1, 3)}
+    noise = {key: np.full(3, 0.5, np.float32) for key in means}
+    found = TemporalMeans(means, noise).mean(("", 2.0), TimeScale(0, 3))
+    np.testing.assert_allclose(found, 5.0, rtol=1e-6)
