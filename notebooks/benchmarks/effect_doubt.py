@@ -14,7 +14,9 @@ controls. ``responding`` genes are measured more than four standard errors from 
 those of them that are called with the right sign. ``in_50`` ... ``in_95``: share of measured
 changes inside the intervals, widened by the measurement's noise; ``responding_in_90`` likewise.
 ``score_90`` is the mean interval score (Gneiting & Raftery 2007) of 90% intervals so widened.
-``order`` is the average precision with which genes measured to change (false discovery rate 5%)
+``changed`` is the share of
+genes that have probably (above .8) changed by more than a quarter of a doubling, ``sd`` the median
+standard deviation in logarithms to the base 2. ``order`` is the average precision with which genes measured to change (false discovery rate 5%)
 come first by the table's order (local false sign rate), ``order_by_size`` by absolute log fold
 change, means over conditions with five such genes.
 
@@ -54,9 +56,10 @@ from celldit.conditions import ConditionTable
 from celldit.data import Cells
 from celldit.data.fields import Fields
 from celldit.inference.effects.changes import effects_of
+from celldit.inference.effects.table import CHANGED
 from celldit.training import TrainingConfig
 
-SURE, RESPONDS, EXPRESSED, MIN_CELLS = 0.05, 4.0, 0.5, 20
+SURE, RESPONDS, EXPRESSED, MIN_CELLS, PROBABLY = 0.05, 4.0, 0.5, 20, 0.8
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 SETUP = {
     "kang": {"perturbation_key": "condition", "covariate_keys": ["cell_type"]},
@@ -209,6 +212,8 @@ def genes_of(problem: Problem, seed: int) -> pd.DataFrame:
                         "expressed": control.mean_G - PSEUDO_RATE >= EXPRESSED,
                         "at": at_G,
                         "score": interval_score(spread, measured_G, noise_G),
+                        "changed": spread.exceeds(CHANGED * np.log(2)) > PROBABLY,
+                        "sd": spread.sd_G / np.log(2),
                     }
                 )
             )
@@ -264,6 +269,8 @@ def summary(own: pd.DataFrame) -> dict[str, object]:
         **{f"in_{100 * level:.0f}": (centred < level).mean() for level in LEVELS},
         "responding_in_90": (centred[responds] < 0.9).mean(),
         "score_90": own["score"].mean(),
+        "changed": own["changed"].mean(),
+        "sd": own["sd"].median(),
         "order": np.mean(order) if order else np.nan,
         "order_by_size": np.mean(by_size) if by_size else np.nan,
     }

@@ -25,11 +25,15 @@ its own: where it has six a quarter of what is fitted on is theirs, where it has
 A condition that training has seen has shaped its prediction. Where that follows a share w of the
 noise σ² of the measurement,
 
-    E (measured - predicted)² = error² + (1 - 2 w) σ²
+    E (measured - predicted)² = error² + (1 - 2 w) σ² + (1 - f)² k²
 
 (Mallows 1973; Efron 2004), and not error² + σ². The share of a gene is what its left-out
 predictions move towards the measurement when the condition joins. To subtract the noise as a whole
-left next to nothing of the error, and a large scale to make up for it.
+left next to nothing of the error, and a large scale to make up for it. The last term, k², is the
+noise of the controls, from which all conditions of a stratum are counted: f is how far predictions
+follow what these conditions have in common. It is added whole to the variance of a seen condition
+(:mod:`celldit.calibration.effects.calibration`), so it must not be among the errors, too: with few
+controls it is larger than any of them.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from scipy.optimize import minimize, nnls
 
 from celldit.calibration.effects.calibration import EffectCalibration
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.strata import StratumKey
 
 MIN_RESPONDING = 30
 Z_90 = 1.645
@@ -77,12 +82,18 @@ class Compared:
     prior_variance_G
         Of the effect prior.
     noise_G
-        Sampling variance of the perturbed cells; that of the controls is in the prediction, too,
-        since it is counted from their rates.
+        Sampling variance of the perturbed cells.
     strength_G
         Squared measurement over its sampling variance.
+    stratum
+        Whose controls the measurement is counted from.
+    control_noise_G
+        Sampling variance of these.
     followed_G
-        Share of the noise that the prediction follows; none where the condition was left out.
+        Share of the noise of perturbed cells that the prediction follows; none where the condition
+        was left out.
+    control_followed_G
+        Share of the controls' noise that it follows; all of it where that is no matter.
     """
 
     kind: Extrapolation
@@ -92,7 +103,17 @@ class Compared:
     prior_variance_G: np.ndarray
     noise_G: np.ndarray
     strength_G: np.ndarray
+    stratum: StratumKey = ("", None)
+    control_noise_G: np.ndarray | float = 0.0
     followed_G: np.ndarray | float = 0.0
+    control_followed_G: np.ndarray | float = 1.0
+
+    @property
+    def beside_G(self) -> np.ndarray:
+        """What squared errors hold beside the error of the prediction."""
+        of_controls_G = (1 - self.control_followed_G) ** 2 * self.control_noise_G
+        beside_G: np.ndarray = self.noise_G * (1 - 2 * self.followed_G) + of_controls_G
+        return beside_G
 
 
 class _Trials:
@@ -104,8 +125,8 @@ class _Trials:
         measured_CG = np.stack([one.measured_G for one in compared])
         self.noise_CG = np.stack([one.noise_G for one in compared])
         self.squared_CG = (measured_CG - self.predicted_CG) ** 2
-        # What squared errors hold beside the error of the prediction; below 0 what they lack of it.
-        self.beside_CG = np.stack([one.noise_G * (1 - 2 * one.followed_G) for one in compared])
+        # Below 0 it is what they lack of the error.
+        self.beside_CG = np.stack([one.beside_G for one in compared])
         self.prior_CG = np.stack([one.prior_variance_G for one in compared])
         self.strength_CG = np.stack([one.strength_G for one in compared])
 
@@ -192,7 +213,30 @@ def with_followed(seen: Sequence[Compared], left_out: Sequence[Compared]) -> lis
     prior = PRIOR_CONDITIONS * whole_CG.mean()
     followed_G = moved_CG.sum(axis=0) + prior * moved_CG.sum() / whole_CG.sum()
     followed_G /= whole_CG.sum(axis=0) + prior
-    return [replace(one, followed_G=followed_G.clip(0, 1)) for one in seen]
+    control_followed_G = _of_controls_followed(seen, with_CG)
+    return [
+        replace(one, followed_G=followed_G.clip(0, 1), control_followed_G=control_followed_G)
+        for one in seen
+    ]
+
+
+def _of_controls_followed(seen: Sequence[Compared], predicted_CG: np.ndarray) -> np.ndarray:
+    """Share of what the conditions of a stratum have in common that predictions follow, (G,).
+
+    The noise of the controls is part of that.
+    """
+    place = {key: i for i, key in enumerate(dict.fromkeys(one.stratum for one in seen))}
+    row_C = np.array([place[one.stratum] for one in seen])
+    mean_SC = (np.arange(len(place))[:, None] == row_C) / np.bincount(row_C)[:, None]
+    measured_SG = mean_SC @ np.stack([one.measured_G for one in seen])
+    predicted_SG = mean_SC @ predicted_CG
+    noise_SG = mean_SC @ np.stack([one.noise_G + one.control_noise_G for one in seen])
+    weight_SG = 1 / (noise_SG + np.median(noise_SG))
+    both_SG, whole_SG = weight_SG * measured_SG * predicted_SG, weight_SG * measured_SG**2 + 1e-12
+    prior = PRIOR_CONDITIONS * whole_SG.mean()
+    share_G = both_SG.sum(axis=0) + prior * both_SG.sum() / whole_SG.sum()
+    share_G /= whole_SG.sum(axis=0) + prior
+    return np.clip(share_G, 0, 1)
 
 
 def _predicted(compared: Sequence[Compared], calibrated: float, decoded: float) -> np.ndarray:

@@ -162,3 +162,34 @@ def test_errors_of_seen_conditions_are_those_against_other_cells(follows: float)
     responds_CG = rng.normal(truth_CG, noise**0.5) ** 2 > RESPONDS**2 * noise
     assert 0.85 < (off_CG < 1.645 * sd_CG)[responds_CG].mean() < 0.99
     assert sd_CG[responds_CG].mean() < 2.5 * np.sqrt((off_CG[responds_CG] ** 2).mean())
+
+
+def test_noise_of_controls_that_predictions_do_not_follow_is_no_error() -> None:
+    # All conditions are counted from the same few controls; nothing else is wrong.
+    rng = np.random.default_rng(0)
+    n_conditions, n_genes, of_controls, of_cells, error = 30, 400, 1.0, 0.04, 0.15
+    controls_G = rng.normal(0, of_controls**0.5, n_genes)
+    compared = []
+    for _ in range(n_conditions):
+        predicted_G = rng.normal(0, 1.0, n_genes)
+        true_G = predicted_G + rng.normal(0, error, n_genes)
+        measured_G = true_G - controls_G + rng.normal(0, of_cells**0.5, n_genes)
+        strength_G = measured_G**2 / (of_cells + of_controls)
+        compared.append(
+            Compared(
+                Extrapolation.SEEN, predicted_G, predicted_G, measured_G, np.full(n_genes, 1e-4),
+                np.full(n_genes, of_cells), strength_G, ("", None), np.full(n_genes, of_controls),
+            )
+        )  # fmt: skip
+    followed = with_followed(compared, compared)
+    assert np.mean(followed[0].control_followed_G) < 0.2
+    sd_G = fit_widths(followed).scale(np.full(n_genes, 0.01), np.zeros(n_genes), None)
+    assert np.median(sd_G) < 0.4 * of_controls**0.5
+    # Those that follow them have to be as unsure as these are: the noise is added to their widths.
+    same = [
+        replace(
+            one, calibrated_G=one.calibrated_G - controls_G, decoded_G=one.decoded_G - controls_G
+        )
+        for one in compared
+    ]
+    assert np.mean(with_followed(same, same)[0].control_followed_G) > 0.7
