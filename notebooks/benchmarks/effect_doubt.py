@@ -8,17 +8,17 @@ taken that do nothing (T cells that are not stimulated).
 
 Columns: ``called``, genes with a local false sign rate below 5%; ``wrong``, share of these whose
 measured change has the other sign, ``by_noise``, how many would have it if every sign were right
-and the measured change noisy, and ``wrong_free``, the share free of that, (wrong - by_noise) / (1
-- 2 by_noise); ``wrong_expressed`` is the last among genes with at least 0.5 counts per 10,000 in
+and the measured change noisy, and ``wrong_free``, the share free of that, (wrong - by_noise) / (1 -
+2 by_noise); ``wrong_expressed`` is the last among genes with at least 0.5 counts per 10,000 in
 controls. ``responding`` genes are measured more than four standard errors from 0, ``found`` are
 those of them that are called with the right sign. ``in_50`` ... ``in_95``: share of measured
 changes inside the intervals, widened by the measurement's noise; ``responding_in_90`` likewise.
 ``score_90`` is the mean interval score (Gneiting & Raftery 2007) of 90% intervals so widened.
-``changed`` is the share of
-genes that have probably (above .8) changed by more than a quarter of a doubling, ``sd`` the median
-standard deviation in logarithms to the base 2. ``order`` is the average precision with which genes measured to change (false discovery rate 5%)
-come first by the table's order (local false sign rate), ``order_by_size`` by absolute log fold
-change, means over conditions with five such genes.
+``changed`` is the share of genes that have probably (above .8) changed by more than a quarter of a
+doubling, ``sd`` the median standard deviation in logarithms to the base 2. ``order`` is the average
+precision with which genes measured to change (false discovery rate 5%) come first by the table's
+order (local false sign rate), ``order_by_size`` by absolute log fold change, means over conditions
+with five such genes.
 
 Methods: "table", what cd.tl.effects says; "one normal", normal intervals with the standard
 deviation of the release before, which has neither the shape of errors nor the noise of controls.
