@@ -56,8 +56,9 @@ class EffectCalibration:
     constant
         c, of each gene, shape (G,), or of all.
     n_responding
-        Genes (over conditions) that it was fitted on, borrowed ones among them; 0 where there were
-        too few, and the prior's standard deviation stands as it is.
+        Responding genes (over conditions) that it was fitted on, borrowed ones among them, and 1
+        where none responds; 0 where there were too few genes, and the prior's standard deviation
+        stands as it is.
     by_kind
         Those of kinds of extrapolation that have their own.
     rough

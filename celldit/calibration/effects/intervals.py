@@ -17,7 +17,8 @@ leave-one-out predictions in place of a split), since a new condition is less li
 those left out one by one are; and 95% of those of conditions seen in training, which have shaped
 all that was learned from them and not only the effect prior. A condition counts by the square root
 of how many of its genes respond, between each condition and each gene the same: one odd gene of a
-condition where nothing else responds does not decide, nor does the strongest condition.
+condition where nothing else responds does not decide, nor does the strongest condition. Where fewer
+than thirty respond they count for so much less, and all genes for more.
 
 A kind of extrapolation with few trials borrows from the others, which count as two conditions of
 its own: where it has six a quarter of what is fitted on is theirs, where it has forty next to none.
@@ -156,9 +157,9 @@ def fit_widths(
         np.concatenate([getattr(each, name) for each in trials])
         for name in ("predicted_CG", "squared_CG", "beside_CG", "prior_CG", "strength_CG")
     )
-    # Where few respond, those that come nearest are taken; their noise is accounted for.
-    least = min(RESPONDS**2, np.sort(strength_CG, axis=None)[-MIN_RESPONDING])
-    responds_CG = strength_CG >= least
+    responds_CG = strength_CG >= RESPONDS**2
+    # Where few respond, they count for less: the next in line are there by their noise.
+    trusted = min(1.0, responds_CG.sum() / MIN_RESPONDING)
     whole_CG, noise_CG = squared_CG + (-beside_CG).clip(0), beside_CG.clip(0)
     own_CG, own_G = error_of_genes(whole_CG, noise_CG, weight_C1)
     noise_sd_G = np.sqrt(np.median(own_trials.noise_CG, axis=0))
@@ -169,18 +170,21 @@ def fit_widths(
     for rows in (slice(len(own)), slice(len(own), None)):
         in_all = (weight_C1[rows, 0] * responds_CG[rows].any(axis=1)).sum()
         share_CG[rows] *= in_all / max(share_CG[rows].sum(), 1e-12)
-    share_CG /= share_CG.sum()
+    share_CG *= trusted / max(share_CG.sum(), 1e-12)
     all_CG = weight_C1 * constant_CG / (weight_C1.sum() * prior_CG.shape[1])
     coefficients = _most_likely(
         design_CG5.reshape(-1, 5),
         whole_CG.ravel(),
         noise_CG.ravel(),
-        ((share_CG + all_CG) / 2).ravel(),
+        ((share_CG + (2 - trusted) * all_CG) / 2).ravel(),
     )
     # Scale until 90% intervals, with the measurement's own noise, hold the share wanted.
     expected_R = design_CG5[responds_CG] @ coefficients
     excess_R = squared_CG[responds_CG] / Z_90**2 - beside_CG[responds_CG]
-    scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
+    scale = 1.0
+    if trusted:
+        found = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
+        scale = float(found**trusted)
     a, b, c, d, e = (coefficients * scale).tolist()
     return EffectCalibration(
         own_trials.calibrated,
@@ -189,7 +193,7 @@ def fit_widths(
         max(a, 1.0),
         b,
         np.maximum(c + d * own_G, LEAST_SD**2).astype(np.float32),
-        int(responds_CG.sum()),
+        max(int(responds_CG.sum()), 1),
         rough=(e * noise_sd_G).astype(np.float32),
     )
 

@@ -99,8 +99,9 @@ def test_a_condition_does_not_vouch_for_itself() -> None:
 
 
 def test_one_condition_is_enough() -> None:
-    fitted = fit_widths(made_up(np.full(200, 0.5), 1, 1))
-    assert fitted.n_responding >= 30
+    (compared,) = made_up(np.full(200, 0.5), 1, 1)
+    fitted = fit_widths([compared])
+    assert fitted.n_responding == (compared.strength_G > RESPONDS**2).sum()
     found_G = fitted.scale(np.full(200, 0.01), np.zeros(200), None)
     assert np.isfinite(found_G).all()
     assert 0.4 < np.median(found_G) < 1.5
@@ -193,3 +194,19 @@ def test_noise_of_controls_that_predictions_do_not_follow_is_no_error() -> None:
         for one in compared
     ]
     assert np.mean(with_followed(same, same)[0].control_followed_G) > 0.7
+
+
+def test_where_nothing_responds_the_next_in_line_do_not_decide() -> None:
+    # Of 6,000 measurements of nothing thirty are far out, by their noise.
+    rng = np.random.default_rng(0)
+    compared = []
+    for _ in range(10):
+        measured_G, nothing_G = rng.normal(0, 1.0, 600), np.zeros(600)
+        compared.append(
+            Compared(
+                Extrapolation.UNSEEN, nothing_G, nothing_G, measured_G, np.full(600, 1e-4),
+                np.ones(600), measured_G**2,
+            )
+        )  # fmt: skip
+    sd_G = fit_widths(compared).scale(np.full(600, 0.01), nothing_G, None)
+    assert np.median(sd_G) < 0.25
