@@ -114,7 +114,11 @@ def calibrate_effects(
         [(rates[i], int(table.counts[i])) for i in dict.fromkeys(one.control for one in tried)]
     )
     whole = replace(
-        fit_widths(unseen), by_kind=by_kind, control_scatter=scatter_G, one_count=one_count
+        fit_widths(unseen),
+        by_kind=by_kind,
+        control_scatter=scatter_G,
+        one_count=one_count,
+        control_followed=followed[0].control_followed if followed else 1.0,
     )
     compared_of = {**of_kind, Extrapolation.SEEN: followed}
     shaped = {

@@ -32,9 +32,9 @@ noise σ² of the measurement,
 predictions move towards the measurement when the condition joins. To subtract the noise as a whole
 left next to nothing of the error, and a large scale to make up for it. The last term, k², is the
 noise of the controls, from which all conditions of a stratum are counted: f is how far predictions
-follow what these conditions have in common. It is added whole to the variance of a seen condition
-(:mod:`celldit.calibration.effects.calibration`), so it must not be among the errors, too: with few
-controls it is larger than any of them.
+follow what these conditions have in common. What they follow is error, and stands in the variance
+of a seen condition by itself (:mod:`celldit.calibration.effects.calibration`); the rest must not be
+among the errors, since with few controls it is larger than any of them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Compared:
     followed_G
         Share of the noise of perturbed cells that the prediction follows; none where the condition
         was left out.
-    control_followed_G
+    control_followed
         Share of the controls' noise that it follows; all of it where that is no matter.
     """
 
@@ -107,12 +107,12 @@ class Compared:
     stratum: StratumKey = ("", None)
     control_noise_G: np.ndarray | float = 0.0
     followed_G: np.ndarray | float = 0.0
-    control_followed_G: np.ndarray | float = 1.0
+    control_followed: float = 1.0
 
     @property
     def beside_G(self) -> np.ndarray:
         """What squared errors hold beside the error of the prediction."""
-        of_controls_G = (1 - self.control_followed_G) ** 2 * self.control_noise_G
+        of_controls_G = (1 - self.control_followed) ** 2 * self.control_noise_G
         beside_G: np.ndarray = self.noise_G * (1 - 2 * self.followed_G) + of_controls_G
         return beside_G
 
@@ -217,15 +217,15 @@ def with_followed(seen: Sequence[Compared], left_out: Sequence[Compared]) -> lis
     prior = PRIOR_CONDITIONS * whole_CG.mean()
     followed_G = moved_CG.sum(axis=0) + prior * moved_CG.sum() / whole_CG.sum()
     followed_G /= whole_CG.sum(axis=0) + prior
-    control_followed_G = _of_controls_followed(seen, with_CG)
+    control_followed = _of_controls_followed(seen, with_CG)
     return [
-        replace(one, followed_G=followed_G.clip(0, 1), control_followed_G=control_followed_G)
+        replace(one, followed_G=followed_G.clip(0, 1), control_followed=control_followed)
         for one in seen
     ]
 
 
-def _of_controls_followed(seen: Sequence[Compared], predicted_CG: np.ndarray) -> np.ndarray:
-    """Share of what the conditions of a stratum have in common that predictions follow, (G,).
+def _of_controls_followed(seen: Sequence[Compared], predicted_CG: np.ndarray) -> float:
+    """Share of what the conditions of a stratum have in common that predictions follow.
 
     The noise of the controls is part of that.
     """
@@ -233,14 +233,10 @@ def _of_controls_followed(seen: Sequence[Compared], predicted_CG: np.ndarray) ->
     row_C = np.array([place[one.stratum] for one in seen])
     mean_SC = (np.arange(len(place))[:, None] == row_C) / np.bincount(row_C)[:, None]
     measured_SG = mean_SC @ np.stack([one.measured_G for one in seen])
-    predicted_SG = mean_SC @ predicted_CG
     noise_SG = mean_SC @ np.stack([one.noise_G + one.control_noise_G for one in seen])
     weight_SG = 1 / (noise_SG + np.median(noise_SG))
-    both_SG, whole_SG = weight_SG * measured_SG * predicted_SG, weight_SG * measured_SG**2 + 1e-12
-    prior = PRIOR_CONDITIONS * whole_SG.mean()
-    share_G = both_SG.sum(axis=0) + prior * both_SG.sum() / whole_SG.sum()
-    share_G /= whole_SG.sum(axis=0) + prior
-    return np.clip(share_G, 0, 1)
+    both = float((weight_SG * measured_SG * (mean_SC @ predicted_CG)).sum())
+    return float(np.clip(both / ((weight_SG * measured_SG**2).sum() + 1e-12), 0, 1))
 
 
 def _predicted(compared: Sequence[Compared], calibrated: float, decoded: float) -> np.ndarray:

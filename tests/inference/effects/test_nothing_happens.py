@@ -45,6 +45,8 @@ def test_hardly_a_gene_has_probably_changed(screen: ad.AnnData, model: cd.CellDi
     table = cd.tl.effects(screen, model)
     assert (table["p_changed"] > 0.8).mean() < 0.05
     assert (table["lfsr"] < 0.05).mean() < 0.01
+    # Sixty controls with a count in twenty cells know less than this by themselves.
+    assert table["log2_sd"].median() < 1
     # Nor is that for want of any doubt: no change lies within the intervals.
     assert ((table["low"] <= 0) & (table["high"] >= 0)).mean() > 0.9
 
