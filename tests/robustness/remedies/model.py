@@ -405,6 +405,13 @@ CASES: dict[str, Case] = {
     "times that are none": Case(
         lambda s: s.timed.trajectory(times=[]), r"such as (?P<times>\[[^\]]+\])",
         lambda s, m: quietly(lambda: path(s, eval(m["times"])))),
+    "an interpolation between several": Case(
+        lambda s: s.model.interpolate(start=["A", "B"], end="B"),
+        "start must be the label of one condition",
+        lambda s, m: s.model.interpolate(start="A", end="B")),
+    "a prediction of None": Case(
+        lambda s: predict(s, perturbations=None), "must be a name, or a list of names",
+        lambda s, m: predict(s, perturbations="A")),
     "shares that are none": Case(
         lambda s: s.model.interpolate(start="A", end="B", shares=[2]),
         r"such as (?P<shares>\[[^\]]+\])",
