@@ -7,6 +7,11 @@ means of all times, with the sampling noise of each: a line that is left open, a
 wanders from time to time (Wiener) and a smooth one that bends (Matérn 3/2; Rasmussen & Williams
 2006, sections 2.7 and 4.2.1). Where many cells were measured and the course turns at every time,
 that is close to the straight line between neighbours; where few were, more times are averaged.
+
+At a time of training the measured mean is kept, noisy as it is, so that cells sent there agree
+with those measured there. The process does not go through noisy means: from four times on there is
+a small jump between a time of training and one beside it, as large as what the process takes for
+noise.
 """
 
 from __future__ import annotations
