@@ -106,8 +106,7 @@ class FlowTables:
 
     def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
         """The same with a row for each condition and state of N cells, for the flow from noise."""
-        at = np.argsort(table.index[self.order] * len(states) + state_N[self.order], kind="stable")
-        order = self.order[at]
+        order = self.order[np.lexsort((state_N[self.order], table.index[self.order]))]
         pairs = np.stack([table.index[order], state_N[order]], axis=1)
         begins = np.flatnonzero(np.r_[True, (np.diff(pairs, axis=0) != 0).any(1)])
         size = np.diff(np.r_[begins, len(order)])
