@@ -110,11 +110,11 @@ def seen_offsets(
         return offset_CG
     some = [conditions[i] for i in treated]
     estimate, every = prior.estimate(some), mean_calibration.beyond(prior, genes, some)
-    for q, (i, beyond) in enumerate(zip(treated, every, strict=True)):
+    for q, (i, residual) in enumerate(zip(treated, every, strict=True)):
         own, effect_F = references.of(some[q].stratum), estimate.mean[q]
         moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[q]), Extrapolation.SEEN)
         offset_CG[i] = mean_calibration.offset(
-            Extrapolation.SEEN, own.change(moved_NKD), effect_F, beyond._replace(noise=0.0)
+            Extrapolation.SEEN, own.change(moved_NKD), effect_F, residual._replace(noise=0.0)
         )
     return offset_CG
 
@@ -200,7 +200,7 @@ def _weights(
     tried, without = left_out(table, prior, MAX_CONDITIONS, seed), prior.leave_one_out()
     rest = mean_calibration.beyond_without(prior, genes, [one.condition for one in tried])
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
-    for beyond, one in zip(rest, tried, strict=True):
+    for residual, one in zip(rest, tried, strict=True):
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
         reach = None if one.kind is Extrapolation.SEEN else one.kind
         own, effect_F = references.of(one.condition.stratum), without.mean[one.row]
@@ -208,7 +208,7 @@ def _weights(
         change = own.change(moved_NKD)
         straight_G = change.shift_F @ mean_calibration.slopes_FG
         measured_G = mean_CG[one.treated] - mean_CG[one.control]
-        each_4G = np.stack([change.decoded_G, straight_G, beyond.residual_G, measured_G])
+        each_4G = np.stack([change.decoded_G, straight_G, residual.residual_G, measured_G])
         product_44 = each_4G @ each_4G.T
         if reach in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
             products.setdefault(None, []).append(product_44)

@@ -200,7 +200,7 @@ def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) 
     """Warn of times and doses outside those of training."""
     ranges = Ranges.of(trained)
     _check_course(conditions, ranges)
-    found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.beyond(c))
+    found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.outside(c))
     for text in found:
         assumed = (
             "the effect there is taken to be that at the nearest trained time"
