@@ -163,11 +163,12 @@ class FlowStage(pl.LightningModule):
         if self.may_stop and half_way and best_gain(decided) < self.config.least_gain:
             self.trainer.should_stop = True
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["celldit"] = {"course": _written(self.course)}
+    # Goes with the weights: into checkpoints, and back from processes that Lightning starts.
+    def get_extra_state(self) -> list[list[dict[str, Any]]]:
+        return _written(self.course)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.course = _read(checkpoint["celldit"]["course"])
+    def set_extra_state(self, state: list[list[dict[str, Any]]]) -> None:
+        self.course = _read(state)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # Gradients scaled for float16, and those in shards, are left to the plain optimiser.
