@@ -27,6 +27,7 @@ from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
+from celldit.training.devices.sharding import ShardedStrategy, shard, whole
 from celldit.training.flow_data import FlowBatch, FlowBatches, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.loop.moving_average import MovingAverage
@@ -69,8 +70,6 @@ class FlowStage(pl.LightningModule):
         self.course: list[list[TrialError]] = []
 
     def configure_model(self) -> None:
-        from celldit.training.devices.sharding import ShardedStrategy, shard
-
         strategy = self.trainer.strategy
         if self.in_shards or not isinstance(strategy, ShardedStrategy):
             return
@@ -91,11 +90,6 @@ class FlowStage(pl.LightningModule):
         pays = on_cuda and is_large(self.flow, self.config.flow_batch)
         if self.config.compile == "on" or (self.config.compile == "auto" and pays):
             compile_network(self.flow)
-
-    def transfer_batch_to_device(
-        self, batch: FlowBatch, device: torch.device, dataloader_idx: int
-    ) -> FlowBatch:
-        return batch.to(device)
 
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
@@ -139,8 +133,6 @@ class FlowStage(pl.LightningModule):
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The moving average, whole; where it is in shards all processes must ask."""
-        from celldit.training.devices.sharding import whole
-
         weights: dict[str, Tensor] = whole(self.ema.module.state_dict())
         return weights
 
