@@ -22,6 +22,7 @@ from celldit.calibration.stacking import (
     stack,
     stack_courses,
 )
+from celldit.errors import outside
 from celldit.flow import on_path, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
@@ -85,7 +86,7 @@ class FlowStage(pl.LightningModule):
         on_cuda = self.device.type == "cuda"
         if self.in_shards:
             if self.config.compile == "on":
-                warnings.warn('With strategy="fsdp" nothing is compiled.', stacklevel=2)
+                warnings.warn('With strategy="fsdp" nothing is compiled.', stacklevel=outside())
             return
         pays = on_cuda and is_large(self.flow, self.config.flow_batch)
         if self.config.compile == "on" or (self.config.compile == "auto" and pays):
@@ -317,6 +318,6 @@ def _with_enough_cells(config: TrainingConfig, table: ConditionTable) -> Trainin
         f"Conditions have {typical:g} cells (median), too few for optimal transport between cells; "
         "they are paired with controls at random.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )
     return replace(config, coupling="independent")

@@ -263,3 +263,14 @@ def test_no_bar_where_none_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None
 def test_options_without_effect_are_let_by(name: str) -> None:
     with pytest.warns(FutureWarning, match=rf"^{name}= has no effect any more\. .* leave it out"):
         assert TrainingConfig(**{name: 3}) == TrainingConfig()
+
+
+def test_warnings_of_training_point_at_the_call(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    adata = simulate_screen(n_cells=60, labels=("control", "control", *"ABCDEFGH"))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    with pytest.warns(UserWarning, match="too few for optimal transport") as caught:
+        train_tiny(adata)
+    (warning,) = (w for w in caught if "optimal transport" in str(w.message))
+    assert warning.filename.endswith("tests/conftest.py")

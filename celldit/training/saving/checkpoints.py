@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from celldit import __version__
-from celldit.errors import FileError, InputError, examples
+from celldit.errors import FileError, InputError, examples, outside
 from celldit.io.locks import is_first_process
 from celldit.training.saving.state_file import read_state, write_state
 
@@ -123,7 +123,8 @@ class Part:
         try:
             write_state(self.path, {"identity": self.checkpoints.identity, **content})
         except FileError as error:
-            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=3)
+            said = f"Training goes on without this checkpoint: {error}"
+            warnings.warn(said, stacklevel=outside())
 
 
 def is_main_process() -> bool:
