@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.calibration.fit_residual_genes import fit_residual_genes
@@ -27,6 +26,7 @@ from celldit.calibration.on_target import fit_on_target
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.latents import membership
 from celldit.data.store import CellStore
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import anchor_rows
@@ -138,7 +138,7 @@ def _line(
     sum_CF, sum_CG = np.zeros((len(table), n_latents)), np.zeros((len(table), cells.n_genes))
     square_G, start = np.zeros(cells.n_genes), 0
     for batch in sample.blocks(autoencoder.batch_size):
-        in_condition_CB = _membership(condition_N[start : start + batch.n_cells], len(table))
+        in_condition_CB = membership(condition_N[start : start + batch.n_cells], len(table))
         start += batch.n_cells
         log_BG, latent_BF = batch.log_normalized(), autoencoder.encode(batch).flatten(1)
         sum_CF += in_condition_CB @ latent_BF.double().numpy()
@@ -163,12 +163,6 @@ def _line(
     return slopes_FG, share_G.clip(0, 1)
 
 
-def _membership(condition_B: np.ndarray, n_conditions: int) -> sparse.csr_matrix:
-    """Ones where a cell is of a condition, shape (C, B): times values of cells, their sums."""
-    n = len(condition_B)
-    return sparse.csr_matrix((np.ones(n), (condition_B, np.arange(n))), shape=(n_conditions, n))
-
-
 def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
     """Its mean in each condition, (C, G), and its standard deviation within conditions, (G,)."""
     n_conditions = len(table.conditions)
@@ -179,7 +173,7 @@ def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray,
         of_cell = table.index[start : start + block.n_cells]
         start += block.n_cells
         log_BG = block.log_normalized()
-        sum_CG += (_membership(of_cell, n_conditions) @ log_BG).toarray()
+        sum_CG += (membership(of_cell, n_conditions) @ log_BG).toarray()
         square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
     mean_CG = sum_CG / np.maximum(table.counts, 1)[:, None]
     square_G -= (sum_CG * mean_CG).sum(axis=0)
