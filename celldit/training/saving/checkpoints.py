@@ -123,8 +123,9 @@ class Part:
         try:
             write_state(self.path, {"identity": self.checkpoints.identity, **content})
         except FileError as error:
-            said = f"Training goes on without this checkpoint: {error}"
-            warnings.warn(said, stacklevel=outside())
+            warnings.warn(
+                f"Training goes on without this checkpoint: {error}", stacklevel=outside()
+            )
 
 
 def is_main_process() -> bool:
