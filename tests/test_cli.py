@@ -70,6 +70,17 @@ def test_help_is_fast_and_lists_every_command():
     assert "0." in call("--version").stdout
 
 
+def test_info_starts_without_torch(folder):
+    code = (
+        "import sys; from celldit.cli import app; "
+        f"app(['info', {str(folder / 'model')!r}, '--json'], standalone_mode=False); "
+        "sys.exit(', '.join(m for m in ('torch', 'lightning', 'scanpy') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+    assert json.loads(done.stdout)["genes"]
+
+
 def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
     settings = tmp_path / "settings.toml"
     settings.write_text(
