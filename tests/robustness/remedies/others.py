@@ -14,6 +14,7 @@ RARE = "asks to wait, to train or to save again, which other tests do after a fa
 OTHERS: dict[tuple[str, str], str] = {
     # --- inner
     ("flow/", ""): INNER,
+    ("tokenizers/token_set.py", ""): INNER,
     ("tokenizers/eigengenes.py", "arrays"): INNER,
     ("tokenizers/genes.py", "typical levels"): INNER,
     ("tokenizers/gene_sets.py", "stored tokenizer"): INNER,
