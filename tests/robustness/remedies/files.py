@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -404,6 +405,9 @@ CASES: dict[str, Case] = {
     "a line of megabytes": Case(
         lambda s: read_gmt(text(s, "ONE\tx\t" + "G\t" * 3_000_000)), "check what it is, or",
         lambda s, m: read_gmt(text(s, "ONE\tx\t" + "G\t" * 300))),
+    "sets that unpack to a hundred megabytes": Case(
+        lambda s: read_gmt(text(s, gzip.compress(b"\n" * 100_000_001, 1))), "check what it is, or",
+        lambda s, m: read_gmt(text(s, GMT))),
     "no sets given": Case(
         lambda s: GeneSets(gmt={}).fit(opened(written(s))),
         "give at least one, or (?P<arguments>gmt=None)",
