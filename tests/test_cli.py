@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -213,6 +214,24 @@ def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
     assert {row["metric"] for row in told} == {"nmse"}
     few = call(*arguments, "--min-cells", 500)
     assert few.stderr.count("is not scored") == 3
+
+
+def test_notes_of_evaluate_come_whatever_warnings_python_shows(folder, tmp_path, monkeypatch):
+    """Under ``PYTHONWARNINGS=ignore``, too; a label in them stays as it is."""
+    files = []
+    for name in ("predicted", "screen"):
+        adata = ad.read_h5ad(folder / f"{name}.h5ad")
+        adata.obs["perturbation"] = adata.obs["perturbation"].cat.rename_categories({"A": "dose=1"})
+        files.append(tmp_path / f"{name}.h5ad")
+        adata.write_h5ad(files[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        told = call("evaluate", *files)
+        assert "Note: In training: dose=1 in d1, dose=1 in d2, dose=1 in d3." in told.stderr
+        few = call("evaluate", *files, "--min-cells", 500)
+        assert few.stderr.count("Note: dose=1 in d") == 3
+        quiet = call("evaluate", *files, "-q", "-o", tmp_path / "scores.csv")
+    assert quiet.output == ""
 
 
 def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from celldit.cli import options
 from celldit.cli.wording import in_terminal
 from celldit.errors import CellditError
 
-__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "say"]
+__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "note", "say"]
 
 
 FAILED = 1
@@ -151,6 +151,12 @@ def say(text: str, *, quiet: bool = False) -> None:
         typer.echo(text)
 
 
+def note(text: str, *, quiet: bool = False) -> None:
+    """Print what to mind of a result, on standard error."""
+    if not quiet:
+        typer.echo(f"Note: {text}", err=True)
+
+
 @contextmanager
 def guard(*, debug: bool = False, quiet: bool = False, kept: str = "") -> Iterator[None]:
     """Turn errors into one sentence on standard error and an exit code.
@@ -166,7 +172,7 @@ def guard(*, debug: bool = False, quiet: bool = False, kept: str = "") -> Iterat
     """
     with _watch_interrupts() as interrupted, warnings.catch_warnings():
         if not debug:
-            warnings.showwarning = _note
+            warnings.showwarning = _show_warning
             if quiet:
                 warnings.simplefilter("ignore")
         try:
@@ -216,9 +222,9 @@ def _watch_interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _note(
+def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
 ) -> None:
     """Show celldit's own warnings as a note, and keep other libraries' to themselves."""
     if filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
-        typer.echo(f"Note: {in_terminal(str(message))}", err=True)
+        note(in_terminal(str(message)))

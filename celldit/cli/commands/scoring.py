@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from celldit.cli import options
-from celldit.cli.command import Answer, command
+from celldit.cli.command import Answer, command, note
 from celldit.cli.files import (
     named_pairs,
     read_cells,
@@ -108,11 +107,11 @@ def evaluate(
         table = score(guess, measured, controls, preset=preset, engine=engine, **chosen)
     if preset is None:
         table = _predicted_only(table)
-    else:
-        _note_left_out(table.attrs["not_scored"])
+    for name, reason in table.attrs["not_scored"].items():
+        note(f"{name} is not scored: {reason}.", quiet=quiet)
     seen = seen_in_training(guess, truth_fields(measured, controls))
     if seen:
-        warnings.warn(seen_note(seen), stacklevel=1)
+        note(seen_note(seen), quiet=quiet)
     write_table(table, output)
     said = [_shown(table)]
     if report is not None:
@@ -197,19 +196,15 @@ def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
 
 
 def _predicted_only(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what was measured but not predicted, and note what was but has no score."""
+    """Leave out what was measured but not predicted."""
     reasons = table.attrs["not_scored"]
     left_out = [name for name, reason in reasons.items() if reason.startswith("0 predicted")]
-    _note_left_out({k: why for k, why in reasons.items() if k not in left_out})
     contexts = table["context"]
     # As the names of conditions are written.
     names = table["perturbation"] + (" in " + contexts).where(contexts != "", "")
-    return table[~names.isin(left_out)].reset_index(drop=True)
-
-
-def _note_left_out(reasons: Mapping[str, str]) -> None:
-    for name, reason in reasons.items():
-        warnings.warn(f"{name} is not scored: {reason}.", stacklevel=1)
+    kept = table[~names.isin(left_out)].reset_index(drop=True)
+    kept.attrs["not_scored"] = {k: why for k, why in reasons.items() if k not in left_out}
+    return kept
 
 
 def _shown(table: pd.DataFrame) -> str:
