@@ -249,7 +249,9 @@ def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch
     assert "<svg" in page.read_text(encoding="utf-8")
     assert "exist already" in sentence(*arguments, "--report", page)
     call(*arguments, "--baseline", "a=b.h5ad", code=2)
-    call(*arguments, "--report", page, "--baseline", "nonsense", code=2)
+    for pair in ("nonsense", "again=", "=again.h5ad"):
+        told = call(*arguments, "--report", tmp_path / "b.html", "--baseline", pair, code=2)
+        assert f"--baseline '{pair}' must be NAME=FILE.h5ad" in told.stderr
 
 
 def test_evaluate_refuses_another_normalisation(folder, tmp_path):

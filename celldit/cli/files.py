@@ -107,15 +107,17 @@ def named_query(text: str) -> tuple[str, str]:
     return (found[1], found[2].strip()) if found else (text.strip(), text.strip())
 
 
-def named_pairs(texts: Sequence[str] | None, refusal: str) -> dict[str, str]:
+def named_pairs(
+    texts: Sequence[str] | None, refusal: str, *, empty: bool = False
+) -> dict[str, str]:
     """Values by name, of texts ``NAME=VALUE``; a usage error, with the text in `refusal`, if not.
 
-    A name must not be empty.
+    A name must not be empty, and a value only where `empty` says so.
     """
     pairs = {}
     for text in texts or ():
         name, sign, value = text.partition("=")
-        if not sign or not name:
+        if not (name and sign and (value or empty)):
             raise typer.BadParameter(refusal.format(repr(text)))
         pairs[name] = value
     return pairs

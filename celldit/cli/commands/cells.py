@@ -145,7 +145,7 @@ def generate(
 
     Example: celldit generate model 1000 -p STAT1 --covariate replicate=rep_1 -o new.h5ad
     """
-    covariates = named_pairs(covariate, "--covariate takes COLUMN=VALUE, not {}.")
+    covariates = named_pairs(covariate, "--covariate takes COLUMN=VALUE, not {}.", empty=True)
     claim(output, overwrite=overwrite)
     loaded = load_model(model).to(device)
     generated = loaded.generate(
