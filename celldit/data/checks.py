@@ -30,7 +30,7 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     if a column, a layer or the control label does not exist.
     """
     check_anndata(adata)
-    _check_arguments(fields)
+    check_arguments(fields)
     select_matrix(adata, fields.counts_layer)
     check_unique_genes(adata.var_names)
     check_are_genes(adata.var)
@@ -59,11 +59,12 @@ def check_anndata(adata: object, name: str = "") -> None:
 
 def check_fields(adata: ad.AnnData, fields: Fields) -> None:
     """Verify what fields say of the columns of ``obs`` alone; raises as :func:`check_setup`."""
-    _check_arguments(fields)
+    check_arguments(fields)
     _check_columns(adata, fields)
 
 
-def _check_arguments(fields: Fields) -> None:
+def check_arguments(fields: Fields) -> None:
+    """Refuse fields that make no sense, whatever the data hold."""
     if not isinstance(fields.perturbation_sep, str):
         raise InputError(
             "perturbation_sep is the text between two perturbations, such as '+', not "

@@ -176,6 +176,11 @@ BAD = {
     "empty control": (as_it_is, {"control": " "}, "control is empty"),
     "empty separator": (as_it_is, {"perturbation_sep": ""}, "perturbation_sep is empty"),
     "key that is no text": (as_it_is, {"time_key": 3}, "names of columns as text"),
+    "covariate that is none": (
+        as_it_is,
+        {"covariate_keys": ["donor", None]},
+        "covariate_keys takes names of columns as text, not None",
+    ),
     "one column twice": (as_it_is, {"covariate_keys": ["perturbation"]}, "named twice"),
     "dose of nothing": (
         as_it_is,
