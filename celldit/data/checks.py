@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 
 from celldit.data.counts import check_counts, select_matrix
 from celldit.data.genes import check_are_genes, check_unique_genes
-from celldit.data.labels.columns import read_columns, read_labels, text_column
+from celldit.data.labels.columns import read_columns, text_column
 from celldit.data.labels.doubtful import check_split, usual_control, warn_doubtful
+from celldit.data.labels.labels import canonical_array, with_one_control
 from celldit.data.screens.modality import modalities
 from celldit.errors import InputError, closest, examples
 
@@ -91,11 +92,11 @@ def check_arguments(fields: Fields) -> None:
 def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
     sep, control = fields.perturbation_sep, fields.control
     if fields.perturbation_key is not None:
-        as_found = text_column(adata, fields.perturbation_key, "perturbation_key")
-        distinct = list(dict.fromkeys(as_found))
+        distinct = pd.unique(text_column(adata, fields.perturbation_key, "perturbation_key"))
         controls = (control, *fields.other_controls)
         check_split([label for label in distinct if label not in controls], sep, control)
-        _check_control(read_labels(adata, replace(fields, covariate_keys=()))[0], fields)
+        named = with_one_control(distinct, fields.other_controls, sep, control)
+        _check_control(canonical_array(named, sep, control), fields)
         warn_doubtful(distinct, sep, controls, fields.perturbation_key)
     sizes = read_columns(adata, fields)["size_factors"]
     if sizes is not None and fields.size_factor_key is not None:
