@@ -64,6 +64,21 @@ def test_an_output_below_a_file(folder: Path) -> None:
     assert "File exists" in said or "Not a directory" in said
 
 
+def test_a_file_that_memory_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do is said of the terminal, and not of Python."""
+
+    def full(path: Path) -> None:
+        raise MemoryError("Unable to allocate 80 GiB")
+
+    monkeypatch.setattr("anndata.read_h5ad", full)
+    screen = folder / "screen.h5ad"
+    said = sentence("predict", folder / "model", screen, "-p", "A", "-o", folder / "x.h5ad")
+    assert said == (
+        f"Error: {screen} needs more memory than there is; give fewer cells, or, to "
+        "celldit train, a .zarr or a folder of .h5ad files, which stay on disk."
+    )
+
+
 def test_co_expression_needs_cells_in_memory(folder: Path, tiny_screen: Any) -> None:
     screen = tiny_screen.copy()
     screen.write_zarr(folder / "screen.zarr")
