@@ -53,6 +53,22 @@ def test_every_option_exists() -> None:
     assert {option for option in OPTIONS.values() if option not in helped} == set()
 
 
+def test_help_says_which_options_may_be_repeated() -> None:
+    """Of an option that takes one value, a second would replace the first without a word."""
+    from typer.main import get_command
+
+    from celldit.cli import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    told = {
+        f"{name} {option.opts[0]}": ("repeat" in (option.help or ""), option.multiple)
+        for name, command in commands.items()
+        for option in command.params
+        if option.param_type_name == "option"
+    }
+    assert {name for name, (said, several) in told.items() if said != several} == set()
+
+
 def test_options_for_experts_stand_apart() -> None:
     from typer.testing import CliRunner
 

@@ -122,11 +122,7 @@ def generate(
     perturbation: Annotated[
         str | None,
         typer.Option(
-            "--perturbation",
-            "-p",
-            metavar="LABEL",
-            help="Label; repeat for several.",
-            show_default="all",
+            "--perturbation", "-p", metavar="LABEL", help="Their label.", show_default="all"
         ),
     ] = None,
     covariate: Annotated[
@@ -170,10 +166,12 @@ def interpolate(
     start: Annotated[str | None, typer.Option(metavar="LABEL", help="First condition.")] = None,
     end: Annotated[str | None, typer.Option(metavar="LABEL", help="Last condition.")] = None,
     start_cell: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="First cell, in place of --start.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="First cell, in place of --start; repeat for several."),
     ] = None,
     end_cell: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Last cell, in place of --end.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Last cell, in place of --end; repeat for several."),
     ] = None,
     share: Annotated[
         list[float], typer.Option(help="How far along the way, 0 to 1; repeat for several.")
@@ -216,13 +214,13 @@ def trajectory(
     data: options.Screen,
     output: options.CellsOutput,
     time: Annotated[
-        list[float], typer.Option(help="Time of the cells, where the data have times.")
+        list[float], typer.Option(help="Time to show the cells at; repeat for several.")
     ],
     batch_size: options.BatchSize = 512,
     seed: options.Seed = 0,
     overwrite: bool = False,
 ) -> Answer:
-    """Show cells at other times, those between the trained ones included; repeat --time.
+    """Show cells at other times, those between the trained ones included.
 
     Example: celldit trajectory model day10.h5ad --time 10.25 --time 10.5 -o path.h5ad
     """

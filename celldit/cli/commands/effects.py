@@ -168,7 +168,13 @@ def explore(
     ],
     perturbation: options.Perturbations = None,
     context: options.Contexts = None,
-    target: Annotated[list[str] | None, options.Target] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]QUERY",
+            help="State to reach: a query of obs, and a name for it; repeat for several.",
+        ),
+    ] = None,
     dose: options.Dose = None,
     time: options.Time = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
