@@ -334,6 +334,21 @@ def test_wrong_settings_are_told_with_their_options(folder, tmp_path, wrong, say
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", ["csv", "h5ad", "zarr"])
+def test_effects_beside_a_prediction_are_replaced_when_asked(folder, tmp_path, ending):
+    effects = tmp_path / f"effects.{ending}"
+    asked = ("predict", folder / "model", folder / "screen.h5ad", "-p", "A",
+             "-o", tmp_path / "predicted.h5ad", "--effects-output", effects)  # fmt: skip
+    call(*asked)
+    for path in tmp_path.glob("predicted*"):
+        path.unlink()
+    text = sentence(*asked)
+    assert str(effects) in text
+    assert "exists already" in text
+    assert not list(tmp_path.glob("predicted*"))
+    call(*asked, "--overwrite")
+
+
 @pytest.mark.parametrize("wrong", ["gpu", "meta", "cpu:1"])
 def test_a_device_that_is_not_there_is_told(folder, tmp_path, wrong):
     screen, out = folder / "screen.h5ad", tmp_path / "x.h5ad"

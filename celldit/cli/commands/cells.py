@@ -38,7 +38,6 @@ def predict(
         typer.Option(
             metavar="FILE", help="Log fold changes with their sd as well (.csv, .zarr, .h5ad)."
         ),
-        options.WRITTEN,
     ] = None,
     shard: Annotated[
         str | None,
@@ -78,8 +77,16 @@ def predict(
         raise typer.BadParameter(
             "DATA.h5ad is missing: a model's folder holds no cells, so say which to perturb."
         )
+    from celldit.io.files import refuse_existing
+
     if shard is None:
         claim(output, overwrite=overwrite)
+    as_table = effects_output is not None and effects_output.suffix not in (".h5ad", ".zarr")
+    if effects_output is not None:
+        if as_table:
+            refuse_existing([effects_output], overwrite=overwrite)
+        else:
+            claim(effects_output, overwrite=overwrite)
     from celldit.inference.maps.edit import EditConfig
 
     edit: dict[str, Any] = {"n_avg": n_avg, "t_start": t_start}
@@ -99,10 +106,10 @@ def predict(
     )
     if effects_output is not None:
         asked = {name: sampling[name] for name in ("dose", "time") if name in sampling}
-        if effects_output.suffix in (".h5ad", ".zarr"):
-            loaded.predict_effects(perturbation, **asked, out=effects_output, overwrite=overwrite)
-        else:
+        if as_table:
             write_table(loaded.predict_effects(perturbation, **asked), effects_output)
+        else:
+            loaded.predict_effects(perturbation, **asked, out=effects_output, overwrite=overwrite)
     kinds = predicted.obs["extrapolation"].astype(str)
     label = loaded.fields.perturbation_key
     assert label is not None
