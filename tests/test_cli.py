@@ -254,6 +254,14 @@ def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch
         assert f"--baseline '{pair}' must be NAME=FILE.h5ad" in told.stderr
 
 
+def test_a_prediction_named_like_a_simple_predictor_is_refused_beside_them(folder, tmp_path):
+    text = sentence(
+        "evaluate", folder / "predicted.h5ad", folder / "screen.h5ad", "--report",
+        tmp_path / "r.html", "--baseline", f"nearest={folder / 'predicted.h5ad'}", "--baselines",
+    )  # fmt: skip
+    assert "A prediction is called 'nearest', as one of the baselines" in text
+
+
 def test_evaluate_refuses_another_normalisation(folder, tmp_path):
     screen = ad.read_h5ad(folder / "screen.h5ad")
     screen.obs["umis"] = np.asarray(screen.X.sum(axis=1)).ravel() * 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -97,10 +98,12 @@ def evaluate(
     controls = measured if control_cells is None else read_cells(control_cells)
     given_baselines = {name: read_cells(Path(path)) for name, path in others.items()}
     if baselines:
-        given_baselines |= _simple(guess, measured, controls, {predicted.stem}, seed)
+        names = [predicted.stem, *given_baselines]
+        given_baselines |= _simple(guess, measured, controls, names, seed)
     _check_library_sizes(measured, guess)
-    names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
-    chosen: dict[str, Any] = {"metrics": names or None, "min_cells": min_cells, "seed": seed}
+    # One name may be that of a list, such as all.
+    metrics: Any = metric[0] if metric is not None and len(metric) == 1 else metric
+    chosen: dict[str, Any] = {"metrics": metrics, "min_cells": min_cells, "seed": seed}
     with warnings.catch_warnings():
         # A screen holds more than was predicted, which is nothing to warn of.
         warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
@@ -135,13 +138,16 @@ def evaluate(
 
 
 def _simple(
-    guess: ad.AnnData, measured: ad.AnnData, controls: ad.AnnData, names: set[str], seed: int
+    guess: ad.AnnData, measured: ad.AnnData, controls: ad.AnnData, taken: Sequence[str], seed: int
 ) -> dict[str, ad.AnnData]:
-    """The simple predictors, but for no change, which a report has anyway."""
+    """The simple predictors, but for no change, which a report has anyway.
+
+    InputError if one of the names that are `taken` is theirs.
+    """
     from celldit.evaluation.compare import with_baselines
 
-    found, _ = with_baselines(dict.fromkeys(names, guess), measured, controls, True, seed=seed)
-    return {key: one for key, one in found.items() if key not in {*names, "no change"}}
+    found, _ = with_baselines(dict.fromkeys(taken, guess), measured, controls, True, seed=seed)
+    return {name: one for name, one in found.items() if name not in {*taken, "no change"}}
 
 
 def _read_effects(path: Path | None) -> pd.DataFrame | None:
