@@ -72,7 +72,8 @@ def test_help_says_which_options_may_be_repeated() -> None:
 def test_options_for_experts_stand_apart() -> None:
     from typer.testing import CliRunner
 
-    from celldit.cli.app import COMMANDS, EXPERT, RENAMED, app
+    from celldit.cli.app import COMMANDS, RENAMED, app
+    from celldit.cli.options import EXPERT
 
     found = set()
     for command in [command for group in COMMANDS.values() for command in group]:

@@ -65,8 +65,6 @@ def command(
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Make a command of a function that returns an :class:`Answer`, or None if all is said.
 
-    Lists that are empty were not given, and are None.
-
     Parameters
     ----------
     columns
@@ -97,12 +95,13 @@ def command(
         named[at:at] = _optional(asked)
         named += _optional({**some, **common})
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in named]
-        marks = {p.name: getattr(p.annotation, "__metadata__", ()) for p in parameters}
+        marks = {p.name: p.annotation.__metadata__ for p in parameters}
+        for name in options.EXPERT & set(marks):
+            marks[name][0].rich_help_panel = "For experts"
         written = [name for name, marked in marks.items() if options.WRITTEN in marked]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            given = {name: None if value == [] else value for name, value in given.items()}
             told = {name: given.pop(name) for name in common}
             said = {options.ARGUMENTS[name]: given.pop(name) for name in asked}
             if asked:

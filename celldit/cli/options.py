@@ -10,6 +10,13 @@ import typer
 
 #: Marks the option of a file that a command writes; what exists is refused before any work.
 WRITTEN = "written"
+#: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
+EXPERT = {
+    "accelerator", "autoencoder", "batch_size", "checkpoint", "checkpoint_minutes", "debug",
+    "device", "devices", "dit", "engine", "grid", "guidance", "guidance_interval", "key_added",
+    "latent", "max_cells", "min_overlap", "n_avg", "n_steps", "nodes", "print_config", "sampler",
+    "shard", "solver", "strategy", "t_start", "tokenizer", "train_autoencoder",
+}  # fmt: skip
 
 
 def _read_dose(dose: str | None) -> Any:

@@ -128,9 +128,7 @@ def generate(
     output: options.CellsOutput,
     perturbation: Annotated[
         str | None,
-        typer.Option(
-            "--perturbation", "-p", metavar="LABEL", help="Their label.", show_default="all"
-        ),
+        typer.Option("--perturbation", "-p", metavar="LABEL", help="Label.", show_default="all"),
     ] = None,
     covariate: Annotated[
         list[str] | None,
@@ -221,7 +219,8 @@ def trajectory(
     data: options.Screen,
     output: options.CellsOutput,
     time: Annotated[
-        list[float], typer.Option(help="Time to show the cells at; repeat for several.")
+        list[float],
+        typer.Option(help="Time of the cells, where the data have times; repeat for several."),
     ],
     batch_size: options.BatchSize = 512,
     seed: options.Seed = 0,
