@@ -56,15 +56,16 @@ def set_up(
         setup_anndata(adata, **{**known, **columns})
 
 
-def read_text(path: Path) -> str:
-    """The text of a plain file; FileError if it cannot be read."""
+def read_lines(path: Path) -> list[str]:
+    """The lines of a plain file that are not blank; FileError if it cannot be read."""
     from celldit.arguments import check_plain
 
     check_plain(path)
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read ({error}).") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def claim(output: Path, *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 from celldit.cli import options
 from celldit.cli.command import Answer, command
 from celldit.cli.files import load_model, named_query, read_cells, write_figure, write_table
+from celldit.errors import InputError
 
 
 @command()
@@ -135,7 +136,6 @@ def next_perturbations(
     """
     import anndata as ad
 
-    from celldit.errors import InputError
     from celldit.tl.next_perturbations import next_perturbations as choose
 
     if (data is None) != (target is None):

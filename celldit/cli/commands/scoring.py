@@ -11,14 +11,7 @@ import typer
 
 from celldit.cli import options
 from celldit.cli.command import Answer, command, note
-from celldit.cli.files import (
-    named_pairs,
-    read_cells,
-    read_screen,
-    read_text,
-    set_up,
-    write_table,
-)
+from celldit.cli.files import named_pairs, read_cells, read_lines, read_screen, set_up, write_table
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
@@ -291,13 +284,13 @@ def submission(
     known = Fields.from_anndata(guess) if is_set_up(guess) else Fields()
     made = make(
         guess,
-        list(base.var_names.astype(str)) if panel is None else _lines(panel),
+        list(base.var_names.astype(str)) if panel is None else read_lines(panel),
         base,
         perturbation_key=columns.get("perturbation_key")
         or known.perturbation_key
         or "perturbation",
         control_label=columns.get("control", [known.control])[0],
-        perturbations=None if perturbations is None else _lines(perturbations),
+        perturbations=None if perturbations is None else read_lines(perturbations),
     )
     write_h5ad(output, made)
     n_labels = made.obs["target"].nunique() - 1
@@ -310,7 +303,3 @@ def submission(
             "them."
         ],
     )
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
