@@ -164,6 +164,18 @@ def settings(s: Scope, content: str | bytes) -> Any:
     return TrainSettings.from_toml(text(s, content, "settings.toml"))
 
 
+def cut(s: Scope) -> Path:
+    """A file whose second half was never copied."""
+    whole = written(s)
+    part = s.folder / "part.h5ad"
+    part.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return part
+
+
+def copied(s: Scope) -> Path:
+    return Path(shutil.copy(s.folder / "a.h5ad", s.folder / "part.h5ad"))
+
+
 GMT = "ONE\thttp://x\tgene1\tgene2\tgene3\nTWO\thttp://x\tgene4\tgene5\n"
 
 
@@ -217,6 +229,9 @@ CASES: dict[str, Case] = {
     "an h5ad of something else": Case(
         lambda s: read_h5ad(text(s, "no")), "write it again with anndata",
         lambda s, m: read_h5ad(written(s))),
+    "an h5ad that was cut on the way": Case(
+        lambda s: read_h5ad(cut(s)), "write it again with anndata, or copy it again",
+        lambda s, m: read_h5ad(copied(s))),
     # --- stores
     "a store that says nothing": Case(
         lambda s: (s.adata.uns.clear(), cd.open_store(written(s))),
