@@ -48,7 +48,7 @@ def test_every_option_exists() -> None:
 
     helped = "".join(
         CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout
-        for name in ("train", "predict", "generate", "evaluate", "rank", "interpolate")
+        for name in ("train", "predict", "generate", "evaluate", "rank", "interpolate", "effects")
     )
     assert {option for option in OPTIONS.values() if option not in helped} == set()
 

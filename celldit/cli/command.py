@@ -116,6 +116,10 @@ def command(
 
                 paths = [given[name] for name in written if given[name] is not None]
                 refuse_existing(paths, overwrite=told.get("overwrite", False))
+                if given.get("figure") is not None:
+                    from celldit.pl.figure import file_ending
+
+                    file_ending(given["figure"])
                 with quietly(quiet):
                     wanted = {k: v for k, v in told.items() if k in own.parameters}
                     answer = function(**given, **wanted)

@@ -93,13 +93,16 @@ def write_table(table: pd.DataFrame, output: Path | None) -> None:
 
 
 def write_figure(figure: Path | None, draw: Any) -> None:
-    """Draw into a file without a window, where one is asked for."""
+    """Draw into a file without a window, whole or not at all, where one is asked for."""
     if figure is None:
         return
     import matplotlib as mpl
 
+    from celldit.io.files import whole_file
+
     mpl.use("Agg")
-    draw(save=figure, show=False)
+    with whole_file(figure) as path:
+        draw(save=path, show=False)
 
 
 def named_query(text: str) -> tuple[str, str]:

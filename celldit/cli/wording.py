@@ -22,6 +22,7 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "num_nodes": "--nodes",
     "n_cells": "N",
     "out": "--output",
+    "save": "--figure",
     "perturbations": "--perturbation",
     "source": "--from",
     "shares": "--share",
