@@ -64,6 +64,22 @@ def test_an_output_below_a_file(folder: Path) -> None:
     assert "File exists" in said or "Not a directory" in said
 
 
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--perturbation-sep", "--perturbation-sep is empty"),
+        ("--covariate-key", "Unknown column for --covariate-key"),
+        ("--control", "control is empty"),
+    ],
+)
+def test_an_option_that_is_empty_is_not_one_left_out(folder: Path, option: str, text: str) -> None:
+    said = sentence(
+        "train", folder / "screen.h5ad", "-o", folder / "new", "--perturbation-key",
+        "perturbation", option, "",
+    )  # fmt: skip
+    assert text in said
+
+
 def test_a_file_that_memory_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What to do is said of the terminal, and not of Python."""
 

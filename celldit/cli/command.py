@@ -105,7 +105,7 @@ def command(
             told = {name: given.pop(name) for name in common}
             said = {options.ARGUMENTS[name]: given.pop(name) for name in asked}
             if asked:
-                given["columns"] = {name: value for name, value in said.items() if value}
+                given["columns"] = {n: v for n, v in said.items() if v is not None}
             given = {n: v for n, v in given.items() if n not in some or v is not None}
             output = given.get("output")
             rest = kept(given) if kept else f"{output} was not written." if output else ""
