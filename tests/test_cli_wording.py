@@ -32,6 +32,22 @@ from celldit.cli.wording import OPTIONS, in_terminal
         ("guidance_interval=(0.8, 0.2) must be two flow times",
          "--guidance-interval 0.8 0.2 must be two flow times"),
         ("The control cells of that time stay in control.", None),
+        ("if they are controls, pass control=['control', 'not targeting'].",
+         "if they are controls, pass --control control --control 'not targeting'."),
+        ('No perturbation was asked for; pass perturbations=["NAME", ...].',
+         "No perturbation was asked for; pass --perturbation NAME."),
+        ("by itself; pass candidates=['A+B', ...], such as combinations of 'A', 'B'.",
+         "by itself; pass --candidate A+B, such as combinations of 'A', 'B'."),
+        ('dose=1 is a dose of nothing; say of what, with perturbation="NAME", or leave dose= out.',
+         "--dose 1 is a dose of nothing; say of what, with --perturbation NAME, or leave --dose "
+         "out."),
+        ("about='both' goes with target=, such as target=\"cell_type == 'B'\".",
+         "--about both goes with --target, such as --target \"cell_type == 'B'\"."),
+        ("add its control cells, or leave it out of contexts=.",
+         "add its control cells, or leave it out of --context."),
+        ("give preset= or metrics=, not both.", "give --preset or --metric, not both."),
+        ("or give engine='celldit', which", "or give --engine celldit, which"),
+        ("'batch == 1 & dose==1 & time==2' is not a query", None),
         ("targets['B cells']='B cells' is not a query of adata.obs",
          "--target 'B cells' is not a query of obs"),
         ("There is no file control_x.h5ad; check the path.", None),
@@ -42,13 +58,14 @@ def test_sentences(python: str, terminal: str | None) -> None:
 
 
 def test_every_option_exists() -> None:
+    from typer.main import get_command
     from typer.testing import CliRunner
 
     from celldit.cli import app
 
     helped = "".join(
         CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300"}).stdout
-        for name in ("train", "predict", "generate", "evaluate", "rank", "interpolate", "effects")
+        for name in get_command(app).commands  # type: ignore[attr-defined]
     )
     assert {option for option in OPTIONS.values() if option not in helped} == set()
 

@@ -14,7 +14,7 @@ _ALIKE = """
     max_epochs checkpoint_minutes n_steps batch_size min_cells control tokenizer latent
     autoencoder min_overlap dit seed accelerator device devices strategy dose time
     sampler solver grid guidance guidance_interval n_avg t_start like shard
-    target max_cells start end
+    target max_cells start end perturbation about preset engine key_added
 """
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "covariate_keys": "--covariate-key",
@@ -24,6 +24,9 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "out": "--output",
     "save": "--figure",
     "perturbations": "--perturbation",
+    "candidates": "--candidate",
+    "contexts": "--context",
+    "metrics": "--metric",
     "source": "--from",
     "shares": "--share",
     "times": "--time",
@@ -70,7 +73,9 @@ def in_terminal(sentence: str) -> str:
         sentence = re.sub(pattern, replacement, sentence)
     sentence = sentence.replace("overwrite=True", "--overwrite")
     for name, option in OPTIONS.items():
-        sentence = re.sub(rf"(?<![\w.'\"-]){name}={_VALUE}", partial(_said, option), sentence)
+        # Two equals signs compare, in a query.
+        given = rf"(?<![\w.'\"-]){name}=(?!=){_VALUE}"
+        sentence = re.sub(given, partial(_said, option), sentence)
         if "_" in name:
             # Not as an entry of a settings file, which has the name that Python has.
             sentence = re.sub(rf"(?<![\w.'\"-]){name}(?![\w'\"=]| in \S+ must)", option, sentence)
@@ -81,9 +86,15 @@ def _said(option: str, found: re.Match[str]) -> str:
     value: str | None = found[1]
     if value is None:
         return option
-    if value == "...":
+    if value in ("...", "[...]"):
         return f"{option} NAME"
     if value[0] == "(":
         return f"{option} {value[1:-1].replace(',', '')}"
-    bare = value[1:-1] if value[0] in "'\"" else value
-    return f"{option} {bare if bare and ' ' not in bare else value}"
+    listed = re.findall(r"""'[^']*'|"[^"]*\"""", value) if value[0] == "[" else []
+    return " ".join(f"{option} {_bare(text)}" for text in listed or [value])
+
+
+def _bare(text: str) -> str:
+    """A text as it is typed: without quotation marks where no blank asks for them."""
+    bare = text[1:-1] if text[0] in "'\"" else text
+    return bare if bare and " " not in bare else text
