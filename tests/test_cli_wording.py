@@ -48,6 +48,18 @@ from celldit.cli.wording import OPTIONS, in_terminal
         ("give preset= or metrics=, not both.", "give --preset or --metric, not both."),
         ("or give engine='celldit', which", "or give --engine celldit, which"),
         ("'batch == 1 & dose==1 & time==2' is not a query", None),
+        ("a.zarr does not say what its columns mean; use cd.open_store(path, perturbation_key=..., "
+         "control=..., covariate_keys=[...]).",
+         "a.zarr does not say what its columns mean; give --perturbation-key COLUMN."),
+        ("a smaller batch_size, train from disk with celldit.open_store, or take a larger machine.",
+         "a smaller --batch-size, train on a .zarr or a folder of .h5ad files, which stay on disk, "
+         "or take a larger machine."),
+        ("give it features of them, CellDiT(adata, features=cd.pp.gene_features(adata)).",
+         "give it features of them, celldit train --features reactome."),
+        ('There is no file a.csv; check the path. Gene sets that celldit brings are made into a '
+         'table with cd.pp.gene_features(adata, source="reactome").',
+         "There is no file a.csv; check the path. Gene sets that celldit brings are given by name, "
+         "--features reactome."),
         ("targets['B cells']='B cells' is not a query of adata.obs",
          "--target 'B cells' is not a query of obs"),
         ("There is no file control_x.h5ad; check the path.", None),

@@ -49,6 +49,19 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
+    (r"use cd\.open_store\(path, [^)]*\)", "give --perturbation-key COLUMN"),
+    (
+        r"train from disk with celldit\.open_store",
+        "train on a .zarr or a folder of .h5ad files, which stay on disk",
+    ),
+    (
+        r"CellDiT\(adata, features=cd\.pp\.gene_features\(adata\)\)",
+        "celldit train --features reactome",
+    ),
+    (
+        r'made into a table with cd\.pp\.gene_features\(adata, source="(\w+)"\)',
+        r"given by name, --features \1",
+    ),
     (r" to (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
     (r" of (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
     (
