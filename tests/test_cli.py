@@ -234,6 +234,20 @@ def test_notes_of_evaluate_come_whatever_warnings_python_shows(folder, tmp_path,
     assert quiet.output == ""
 
 
+def test_evaluate_takes_a_prediction_that_says_nothing_of_its_columns(folder, tmp_path):
+    """As of another program; then the truth or the options say what they mean."""
+    predicted, screen = tmp_path / "predicted.h5ad", folder / "screen.h5ad"
+    theirs = ad.read_h5ad(folder / "predicted.h5ad")
+    del theirs.uns["celldit"]
+    theirs.write_h5ad(predicted)
+    assert "give --perturbation-key COLUMN" in sentence("evaluate", predicted, screen)
+    tables = [
+        json.loads(call("evaluate", *given, "--json").stdout)
+        for given in ((predicted, screen, *SETUP), (folder / "predicted.h5ad", screen))
+    ]
+    assert tables[0] == tables[1]
+
+
 def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch):
     # UMAP takes seconds to compile, and is tested where it is drawn.
     # The function celldit.pl.embedding hides the module of the same name.

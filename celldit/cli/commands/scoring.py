@@ -161,8 +161,10 @@ def _read_effects(path: Path | None) -> pd.DataFrame | None:
 
 def _assumed(guess: ad.AnnData, measured: ad.AnnData) -> dict[str, Any]:
     """What the prediction knows of measured cells that do not say themselves what they hold."""
-    from celldit.data.fields import Fields
+    from celldit.data.fields import Fields, is_set_up
 
+    if not is_set_up(guess):
+        return {}
     known = Fields.from_anndata(guess).arguments()
     # A prediction keeps its own counts and library sizes, under names of its own.
     for name in ("counts_layer", "size_factor_key", "dose_key", "time_key"):
