@@ -48,6 +48,16 @@ from celldit.cli.wording import OPTIONS, in_terminal
         ("give preset= or metrics=, not both.", "give --preset or --metric, not both."),
         ("or give engine='celldit', which", "or give --engine celldit, which"),
         ("'batch == 1 & dose==1 & time==2' is not a query", None),
+        ("min_change=-1 must be a number", "--min-change -1 must be a number"),
+        ("Unknown column for guide_key in adata.obs 'x'",
+         "Unknown column for --guide-key in obs 'x'"),
+        ("source selects no cell of adata; widen it.",
+         "--from selects no cell of adata; widen it."),
+        ("target selects no cell of adata; widen it.",
+         "--target selects no cell of adata; widen it."),
+        ("or pass perturbation_sep='...', what joins the parts of a label, to "
+         "CellDiT.setup_anndata.",
+         "or pass --perturbation-sep NAME, what joins the parts of a label."),
         ("a.zarr does not say what its columns mean; use cd.open_store(path, perturbation_key=..., "
          "control=..., covariate_keys=[...]).",
          "a.zarr does not say what its columns mean; give --perturbation-key COLUMN."),

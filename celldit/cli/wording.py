@@ -15,6 +15,7 @@ _ALIKE = """
     autoencoder min_overlap dit seed accelerator device devices strategy dose time
     sampler solver grid guidance guidance_interval n_avg t_start like shard
     target max_cells start end perturbation about preset engine key_added
+    min_change guide_key
 """
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "covariate_keys": "--covariate-key",
@@ -49,6 +50,8 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
+    (r"^source selects", "--from selects"),
+    (r"^target selects", "--target selects"),
     (r"use cd\.open_store\(path, [^)]*\)", "give --perturbation-key COLUMN"),
     (
         r"train from disk with celldit\.open_store",
@@ -62,7 +65,7 @@ _CALLS = (
         r'made into a table with cd\.pp\.gene_features\(adata, source="(\w+)"\)',
         r"given by name, --features \1",
     ),
-    (r" to (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
+    (r",? to (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
     (r" of (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
     (
         r"pass adata\.raw\.to_adata\(\) instead of adata",
@@ -99,7 +102,7 @@ def _said(option: str, found: re.Match[str]) -> str:
     value: str | None = found[1]
     if value is None:
         return option
-    if value in ("...", "[...]"):
+    if value.strip("'[]") == "...":
         return f"{option} NAME"
     if value[0] == "(":
         return f"{option} {value[1:-1].replace(',', '')}"
