@@ -91,12 +91,13 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         held_out = ("held_out_cells", "held_out_conditions")
-        for name in ("cross_fit", "drop_condition", "least_gain", *held_out):
+        for name in ("cross_fit", "drop_condition", "least_gain", "ema_decay", *held_out):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")
             if name in held_out and getattr(self, name) == 1:
                 raise InputError(f"{name}=1 would leave nothing to train on; use less than 1.")
-        for name in ("noise_epochs", "noise_patience"):
+        epochs = ("flow_epochs", "noise_epochs", "noise_patience", "n_trials")
+        for name in (*epochs, "flow_rate", "weight_decay"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be negative.")
         for name in ("flow_batch", "flow_group", "flow_steps_per_epoch"):

@@ -209,6 +209,11 @@ def test_config_names_what_is_wrong() -> None:
         TrainingConfig(cross_fit=1.5)
     with pytest.raises(InputError, match="flow_batch=0 must be at least 1"):
         TrainingConfig(flow_batch=0)
+    for name in ("flow_epochs", "flow_rate", "weight_decay", "n_trials", "noise_patience"):
+        with pytest.raises(InputError, match=f"{name}=-1 must not be negative"):
+            TrainingConfig(**{name: -1})
+    with pytest.raises(InputError, match=r"ema_decay=1\.5 is not between 0 and 1"):
+        TrainingConfig(ema_decay=1.5)
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMER) - set(IDLE)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, closest
 
 # celldit's own strategy has the first of these names; the others would lose the moving average.
@@ -45,7 +46,8 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     Raises
     ------
     InputError
-        If that is no number of devices, there are not as many, or the strategy shards the weights.
+        If that is no number of devices or machines, there are not as many devices, or the strategy
+        shards the weights.
     """
     kind, wanted = arguments.get("accelerator", "auto"), arguments.get("devices", "auto")
     strategy = arguments.get("strategy", "auto")
@@ -62,6 +64,7 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     _check_name(
         "accelerator", kind, ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
     )
+    check_whole(arguments.get("num_nodes", 1), "num_nodes")
     # A list with a comma names single devices, and -1 stands for all.
     number = r"auto|-1|0*[1-9]\d*|\d+,|\d+(,\d+)+"
     if isinstance(wanted, (int, str)) and not re.fullmatch(number, str(wanted).replace(" ", "")):

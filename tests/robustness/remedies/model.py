@@ -238,6 +238,9 @@ CASES: dict[str, Case] = {
     "devices that are none": Case(
         lambda s: trained(s, accelerator="cpu", devices="both"), "use devices=(?P<n>1), or 'auto'",
         lambda s, m: trained(s, accelerator="cpu", devices=int(m["n"]))),
+    "no machine": Case(
+        lambda s: trained(s, num_nodes=0), "must be a whole number of at least (?P<n>1)",
+        lambda s, m: trained(s, accelerator="cpu", num_nodes=int(m["n"]))),
     "an accelerator that is none": Case(
         lambda s: trained(s, accelerator="gpuu"), "use accelerator='(?P<name>[^']+)'|use",
         lambda s, m: trained(s, accelerator="cpu")),
