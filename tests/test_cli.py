@@ -688,6 +688,11 @@ def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
     assert "exists" in sentence("effects", folder / "model", folder / "screen.h5ad", "-o", table)
 
 
+@pytest.mark.parametrize("option", ["-n", "--n-cells"])
+def test_next_needs_numbers_above_zero(folder, option):
+    assert f"'{option}'" in call("next", folder / "model", "-c", "A+C", option, 0, code=2).stderr
+
+
 def test_next_chooses_a_batch_and_summary_says_what_was_learned(folder, tmp_path):
     table = tmp_path / "next.csv"
     told = call("next", folder / "model", "-c", "A+C", "-c", "B+C", "-n", 1, "-o", table).stdout

@@ -113,7 +113,7 @@ def next_perturbations(
             "--candidate", "-c", help="Label; repeat; by default all with features, not measured."
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="How many to choose.")] = 5,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many to choose.")] = 5,
     context: options.Contexts = None,
     gene: Annotated[
         list[str] | None,
@@ -127,7 +127,9 @@ def next_perturbations(
         Literal["others", "target", "both"] | None,
         typer.Option(help="What to learn.", show_default="both with --target, else others"),
     ] = None,
-    n_cells: Annotated[int, typer.Option(help="Cells for each perturbation and context.")] = 100,
+    n_cells: Annotated[
+        int, typer.Option(min=1, help="Cells for each perturbation and context.")
+    ] = 100,
     output: options.Table = None,
 ) -> Answer:
     """Choose a batch of perturbations from which most would be learned about the others.
