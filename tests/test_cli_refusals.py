@@ -95,6 +95,21 @@ def test_a_file_that_memory_does_not_hold(folder: Path, monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.parametrize("command", ["embed", "baseline", "submission", "effects-table"])
+def test_cells_are_written_as_h5ad_alone(folder: Path, command: str) -> None:
+    """Another ending would be a file that nothing reads; nothing of the data is read before."""
+    nothing = folder / "nothing"
+    given = {
+        "embed": (nothing, nothing),
+        "baseline": (nothing, "-p", "A"),
+        "submission": (nothing, nothing),
+        "effects-table": (nothing,),
+    }[command]
+    output = folder / "cells.zarr"
+    said = sentence(command, *given, "-o", output)
+    assert said == f"Error: --output {output} must end in .h5ad."
+
+
 def test_co_expression_needs_cells_in_memory(folder: Path, tiny_screen: Any) -> None:
     screen = tiny_screen.copy()
     screen.write_zarr(folder / "screen.zarr")

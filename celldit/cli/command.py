@@ -23,7 +23,7 @@ import typer
 
 from celldit.cli import options
 from celldit.cli.wording import in_terminal
-from celldit.errors import CellditError
+from celldit.errors import CellditError, InputError
 
 __all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "note", "say"]
 
@@ -98,7 +98,7 @@ def command(
         marks = {p.name: p.annotation.__metadata__ for p in parameters}
         for name in options.EXPERT & set(marks):
             marks[name][0].rich_help_panel = "For experts"
-        written = [name for name, marked in marks.items() if options.WRITTEN in marked]
+        written = {name: marked for name, marked in marks.items() if options.WRITTEN in marked}
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
@@ -111,15 +111,11 @@ def command(
             rest = kept(given) if kept else f"{output} was not written." if output else ""
             quiet = told.get("quiet", False) or told["as_json"]
             with guard(debug=told["debug"], quiet=told.get("quiet", False), kept=rest):
-                from celldit.io.files import refuse_existing
                 from celldit.progress import quietly
 
-                paths = [given[name] for name in written if given[name] is not None]
-                refuse_existing(paths, overwrite=told.get("overwrite", False))
-                if given.get("figure") is not None:
-                    from celldit.pl.figure import file_ending
-
-                    file_ending(given["figure"])
+                files = {n: given[n] for n in written if given[n] is not None}
+                cells = [name for name in files if options.H5AD in written[name]]
+                _check_outputs(files, cells, overwrite=told.get("overwrite", False))
                 with quietly(quiet):
                     wanted = {k: v for k, v in told.items() if k in own.parameters}
                     answer = function(**given, **wanted)
@@ -138,6 +134,23 @@ def command(
         return run
 
     return of
+
+
+def _check_outputs(files: Mapping[str, Path], cells: Iterable[str], *, overwrite: bool) -> None:
+    """Refuse files, by their options, that cannot be written, before any work.
+
+    FileError if one exists. InputError if one of `cells` or a figure has another ending.
+    """
+    from celldit.io.files import refuse_existing
+
+    for name in cells:
+        if files[name].suffix != options.H5AD:
+            raise InputError(f"--{name} {files[name]} must end in {options.H5AD}.")
+    if "figure" in files:
+        from celldit.pl.figure import file_ending
+
+        file_ending(files["figure"])
+    refuse_existing(files.values(), overwrite=overwrite)
 
 
 def _optional(group: options.Group) -> list[inspect.Parameter]:
