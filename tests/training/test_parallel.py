@@ -188,6 +188,10 @@ def test_the_launcher_says_who_writes(
     [
         ({"devices": 4096, "accelerator": "cpu"}, r"devices=4096 asks for 4096, but this machine"),
         ({"devices": "4096", "accelerator": "cpu"}, "asks for 4096"),
+        ({"devices": "both"}, "devices='both' is no number of devices; use devices=1, or 'auto'"),
+        ({"devices": 0, "accelerator": "cpu"}, "devices=0 is no number of devices"),
+        ({"devices": "0"}, "devices='0' is no number of devices"),
+        ({"num_nodes": 0}, "num_nodes=0 must be a whole number of at least 1"),
         ({"strategy": "deepspeed"}, r"'deepspeed' is not supported.*use strategy=\"fsdp\""),
         ({"strategy": "fsdp_cpu_offload"}, "'fsdp_cpu_offload' is not supported"),
         ({"strategy": FSDPStrategy()}, "'fsdpstrategy' is not supported"),

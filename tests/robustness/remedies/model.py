@@ -235,6 +235,12 @@ CASES: dict[str, Case] = {
         lambda s: trained(s, accelerator="cpu", devices=99999),
         r"use devices=(?P<n>\d+) or less|asks for",
         lambda s, m: trained(s, accelerator="cpu", devices=1)),
+    "devices that are none": Case(
+        lambda s: trained(s, accelerator="cpu", devices="both"), "use devices=(?P<n>1), or 'auto'",
+        lambda s, m: trained(s, accelerator="cpu", devices=int(m["n"]))),
+    "no machine": Case(
+        lambda s: trained(s, num_nodes=0), "must be a whole number of at least (?P<n>1)",
+        lambda s, m: trained(s, accelerator="cpu", num_nodes=int(m["n"]))),
     "an accelerator that is none": Case(
         lambda s: trained(s, accelerator="gpuu"), "use accelerator='(?P<name>[^']+)'|use",
         lambda s, m: trained(s, accelerator="cpu")),
@@ -274,6 +280,9 @@ CASES: dict[str, Case] = {
     "tuning with times": Case(
         lambda s: (with_times(s.adata), tuned(s, s.setup(time_key="t"))), "set them up alike",
         lambda s, m: tuned(s, s.setup())),
+    "tuning with an overlap that is none": Case(
+        lambda s: tuned(s, s.setup(), min_overlap=2), "is not between 0 and 1",
+        lambda s, m: tuned(s, s.setup(), min_overlap=0.2)),
     "tuning with other genes": Case(
         lambda s: tuned(s, shared(s, 10)), "or pass a smaller min_overlap",
         lambda s, m: tuned(s, shared(s, 10), min_overlap=0.2)),

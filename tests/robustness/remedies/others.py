@@ -14,6 +14,7 @@ RARE = "asks to wait, to train or to save again, which other tests do after a fa
 OTHERS: dict[tuple[str, str], str] = {
     # --- inner
     ("flow/", ""): INNER,
+    ("tokenizers/token_set.py", ""): INNER,
     ("tokenizers/eigengenes.py", "arrays"): INNER,
     ("tokenizers/genes.py", "typical levels"): INNER,
     ("tokenizers/gene_sets.py", "stored tokenizer"): INNER,
@@ -79,8 +80,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("effects/tables/reading.py", "is not of the shape of X"): GIVEN,
     ("cli/commands/training.py", "looks at control cells"): GIVEN,
     ("cli/commands/scoring.py", "library size"): GIVEN,
-    ("cli/commands/scoring.py", "is not scored"): TOLD,
-    ("cli/commands/scoring.py", "…"): TOLD,
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", ""): GIVEN,
     ("report/numbers.py", "Unknown method"): INNER,
