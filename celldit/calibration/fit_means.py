@@ -109,7 +109,7 @@ def seen_offsets(
     if mean_calibration.is_none or not treated:
         return offset_CG
     some = [conditions[i] for i in treated]
-    estimate, every = prior.estimate(some), mean_calibration.beyond(prior, genes, some)
+    estimate, every = prior.estimate(some), mean_calibration.residual_effects(prior, genes, some)
     for q, (i, residual) in enumerate(zip(treated, every, strict=True)):
         own, effect_F = references.of(some[q].stratum), estimate.mean[q]
         moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[q]), Extrapolation.SEEN)
@@ -192,7 +192,9 @@ def _weights(
     """a, b and c of each kind of extrapolation that training conditions can be tried for."""
     prior, genes = references.population.prior, references.autoencoder.genes
     tried, without = left_out(table, prior, MAX_CONDITIONS, seed), prior.leave_one_out()
-    rest = mean_calibration.beyond_without(prior, genes, [one.condition for one in tried])
+    rest = mean_calibration.left_out_residual_effects(
+        prior, genes, [one.condition for one in tried]
+    )
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
     for residual, one in zip(rest, tried, strict=True):
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.

@@ -124,7 +124,7 @@ class MeanCalibration:
         """Whether decoded rates stay as they are."""
         return len(self.slopes_FG) == 0 or not self.responses.curves
 
-    def beyond(
+    def residual_effects(
         self,
         prior: EffectPrior,
         genes: Sequence[str],
@@ -154,7 +154,7 @@ class MeanCalibration:
             for one, condition in zip(found, conditions, strict=True)
         ]
 
-    def beyond_without(
+    def left_out_residual_effects(
         self, prior: EffectPrior, genes: Sequence[str], conditions: Sequence[Condition]
     ) -> list[ResidualEffect]:
         """The same of training conditions, each as if it had not been observed."""

@@ -105,7 +105,7 @@ def condition_offsets(
     @lru_cache(maxsize=2 + 2 * n_strata // BLOCK)
     def residual_effects(block: int) -> list[ResidualEffect]:
         some = [conditions[q] for q in blocks[block]]
-        found = trained.mean_calibration.beyond(
+        found = trained.mean_calibration.residual_effects(
             trained.population.prior, trained.genes, some, target.references
         )
         return [one._replace(noise=0.0) for one in found] if new_cells else found

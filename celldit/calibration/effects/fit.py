@@ -69,8 +69,8 @@ def calibrate_effects(
     loadings_FG = autoencoder.decoder.loadings.detach().double().numpy()
     sd_CG, seen_sd_CG = (estimate.project(loadings_FG)[1] for estimate in estimates)
     compared = [one.condition for one in tried]
-    rest = mean_calibration.beyond_without(prior, autoencoder.genes, compared)
-    seen_rest = mean_calibration.beyond(prior, autoencoder.genes, compared)
+    rest = mean_calibration.left_out_residual_effects(prior, autoencoder.genes, compared)
+    seen_rest = mean_calibration.residual_effects(prior, autoencoder.genes, compared)
     changes = FoldChanges(references, control_rates, mean_calibration)
     unseen: list[Compared] = []
     seen: list[Compared] = []

@@ -113,7 +113,7 @@ def _block(
     mapping = transport_map(trained, Route(before, each, each.row), Sampler())
     extrapolations = requested.extrapolations(trained)
     effects_QF = requested.embedding.effects_QKD.flatten(1).double().numpy()
-    residual_effects = trained.mean_calibration.beyond(
+    residual_effects = trained.mean_calibration.residual_effects(
         population.prior, trained.genes, requested.conditions, requested.references
     )
     ranged = fields.dose_key is not None or fields.time_key is not None
