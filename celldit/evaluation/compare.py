@@ -9,13 +9,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.data.checks import check_anndata
 from celldit.data.fields import is_set_up, setup_anndata
 from celldit.errors import InputError, UnknownNameError, examples
 from celldit.evaluation.baselines import SIMPLE, predict_all
 from celldit.evaluation.catalogue import CEILING, COUNTS, resolve
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels
-from celldit.evaluation.expression import conditions_of, truth_fields
+from celldit.evaluation.expression import align_genes, conditions_of, truth_fields
 from celldit.evaluation.task import Task
 
 
@@ -86,22 +87,34 @@ def compare(
     >>> list(table.index), list(table.columns)
     (['celldit', 'ceiling'], ['pearson', 'nmse', 'energy'])
     """
+    alone = isinstance(predictions, ad.AnnData)
     if isinstance(predictions, ad.AnnData):
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
     names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
     _check(predictions, n_repeats, names)
+    called = {m: "predicted" if alone else f"predictions[{m!r}]" for m in predictions}
+    check_anndata(truth, "truth")
+    # Genes are matched here, once, and not for every method again.
+    genes = truth.var_names
+    predictions = {m: align_genes(adata, genes, called[m]) for m, adata in predictions.items()}
+    control = None if control is None else align_genes(control, genes, "control")
     skipped: dict[str, str] = {}
     if baselines is not False:
         _check_baseline(baseline, [*predictions, *SIMPLE])
-        predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
+        predictions, skipped = with_baselines(
+            predictions, truth, control, baselines, called=called, seed=seed
+        )
+    # Of baselines that were asked for, some may have been skipped.
     _check_baseline(baseline, predictions)
     if of_panel:
-        table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
+        table = compare_panels(
+            predictions, truth, control, baseline=baseline, called=called, seed=seed
+        )
         table.attrs["skipped"] = skipped
         return table
     task = Task.prepare(truth, control, seed=seed)
-    cells = {method: task.read(adata) for method, adata in predictions.items()}
+    cells = {m: task.read(adata, called.get(m, m)) for m, adata in predictions.items()}
     on_halves = cells if equal_cells or baseline is not None else {}
     halved = score_halves(task, on_halves, names, n_repeats, min_cells, seed)
     tables = dict(halved)
@@ -128,14 +141,15 @@ def with_baselines(
     control: ad.AnnData | None,
     train: bool | ad.AnnData,
     *,
+    called: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
     """Put the simple predictors beside predictions, which come first.
 
     They learn from the other conditions of `train`, or where it is True of `control`; where there
     are none, from cells of the same conditions that `truth` does not hold. Those that know nothing
-    of what is asked are in the second dictionary, with the reason. InputError if names collide, or
-    nothing is left to learn from.
+    of what is asked are in the second dictionary, with the reason. `called` is how messages call
+    each prediction. InputError if names collide, or nothing is left to learn from.
     """
     taken = sorted({*predictions} & {*SIMPLE})
     if taken:
@@ -143,12 +157,15 @@ def with_baselines(
             f"A prediction is called {taken[0]!r}, as one of the baselines; give it another name."
         )
     base = truth if control is None else control
-    source = base if isinstance(train, bool) else train
+    source = base
+    if not isinstance(train, bool):
+        source = align_genes(train, truth.var_names, "baselines")
     fields = truth_fields(truth, control)
+    names = called or {}
     requested = {
         (p, c)
-        for adata in predictions.values()
-        for p, c in conditions_of(adata, fields)
+        for method, adata in predictions.items()
+        for p, c in conditions_of(adata, fields, names.get(method, "predicted"))
         if p != fields.control
     }
     prepared = source

@@ -19,9 +19,9 @@ from celldit.evaluation.condition import Condition
 from celldit.evaluation.expression import (
     Expression,
     Key,
+    align_genes,
     check_labels,
     condition_name,
-    match_genes,
     read_measured,
     read_predicted,
     truth_fields,
@@ -70,7 +70,7 @@ class Task:
         control = truth if control is None else control
         check_anndata(control, "control")
         fields = truth_fields(truth, None if own else control)
-        control = match_genes(control, truth.var_names, "control")
+        control = align_genes(control, truth.var_names, "control")
         measured = read_measured(truth, fields, "truth", counts_layer)
         measured = measured.take(measured.perturbations != fields.control)
         controls = read_measured(control, fields, "control", counts_layer)
@@ -88,16 +88,16 @@ class Task:
         both = sparse.vstack([controls.log, measured.log], format="csr")
         return cls(measured, controls, PrincipalComponents.fit(both, seed=seed), fields, seed)
 
-    def read(self, predicted: ad.AnnData) -> Expression:
-        """Read and check a prediction, control cells left out."""
-        predicted = match_genes(predicted, self.truth.genes, "predicted")
+    def read(self, predicted: ad.AnnData, name: str = "predicted") -> Expression:
+        """Read and check a prediction, control cells left out; `name` is for messages."""
+        predicted = align_genes(predicted, self.truth.genes, name)
         largest = max(float(side.log.max()) for side in (self.truth, self.control))
-        cells = read_predicted(predicted, self.fields, largest)
-        check_labels(cells.perturbations, self.truth.perturbations, self.fields.control)
+        cells = read_predicted(predicted, self.fields, largest, name)
+        check_labels(cells.perturbations, self.truth.perturbations, self.fields.control, name)
         perturbed = cells.take(cells.perturbations != self.fields.control)
         if perturbed.n_cells == 0:
             raise InputError(
-                f"predicted has no perturbed cells: all are labelled {self.fields.control!r}; pass "
+                f"{name} has no perturbed cells: all are labelled {self.fields.control!r}; pass "
                 "the cells that were predicted for the truth's perturbations."
             )
         return perturbed

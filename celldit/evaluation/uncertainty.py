@@ -79,7 +79,30 @@ def intervals(
             f"n_resamples={n_resamples} and level={level}."
         )
     task = Task.prepare(truth, control, seed=seed)
-    cells = task.read(predicted)
+    result = intervals_of(
+        task,
+        task.read(predicted),
+        names,
+        n_resamples=n_resamples,
+        level=level,
+        min_cells=min_cells,
+        seed=seed,
+    )
+    warn_not_scored(result)
+    return result
+
+
+def intervals_of(
+    task: Task,
+    cells: Expression,
+    names: Sequence[str],
+    *,
+    n_resamples: int,
+    level: float = 0.9,
+    min_cells: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score a prediction that was read, with intervals; see :func:`intervals`."""
     table = task.score(cells, names, min_cells=min_cells)
     rng = np.random.default_rng(seed)
     keys = ["perturbation", "context", "metric"]
@@ -99,7 +122,6 @@ def intervals(
     high = np.where(kinds == "higher", np.minimum(high, best), high)
     result = table.assign(low=low, high=high)
     result.attrs = dict(table.attrs)
-    warn_not_scored(result)
     return result
 
 
@@ -174,7 +196,26 @@ def detectable(
     """
     if n_permutations < 1:
         raise InputError(f"n_permutations must be above 0, but is {n_permutations}.")
-    task = Task.prepare(truth, control, seed=seed)
+    return detectable_of(
+        Task.prepare(truth, control, seed=seed),
+        n_permutations=n_permutations,
+        alpha=alpha,
+        min_cells=min_cells,
+        max_cells=max_cells,
+        seed=seed,
+    )
+
+
+def detectable_of(
+    task: Task,
+    *,
+    n_permutations: int = 200,
+    alpha: float = 0.05,
+    min_cells: int = 10,
+    max_cells: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Test the measured conditions of a task; see :func:`detectable`."""
     controls = task.control.by_context()
     rows: list[tuple] = []
     for (perturbation, context), cells in task.truth.conditions().items():

@@ -13,12 +13,13 @@ import anndata as ad
 import pandas as pd
 
 import celldit
+from celldit.data.checks import check_anndata
 from celldit.data.fields import setup_anndata
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.compare import with_baselines
-from celldit.evaluation.expression import truth_fields
+from celldit.evaluation.expression import align_genes, truth_fields
 from celldit.io.files import refuse_existing, whole_file
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
@@ -117,6 +118,11 @@ def report(
             f"n_perturbations={n_perturbations}, n_repeats={n_repeats} and n_resamples="
             f"{n_resamples} cannot be used: n_repeats must be above 0, n_resamples 0 or above 1."
         )
+    check_anndata(truth, "truth")
+    # Genes are matched here, once; scores and pictures then find them in one order.
+    predicted = align_genes(predicted, truth.var_names, "predicted")
+    if control is not None:
+        control = align_genes(control, truth.var_names, "control")
     numbers = measure(
         predicted,
         truth,
@@ -162,7 +168,10 @@ def _baselines(
     if wanted is None or wanted is False:
         return {}
     if isinstance(wanted, Mapping):
-        return dict(wanted)
+        return {
+            str(key): align_genes(adata, truth.var_names, f"baselines[{key!r}]")
+            for key, adata in wanted.items()
+        }
     found, _ = with_baselines({name: predicted}, truth, control, wanted, seed=seed)
     # The report has the control cells themselves for no change.
     return {key: adata for key, adata in found.items() if key not in (name, NO_CHANGE)}

@@ -14,7 +14,13 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.expression import check_labels, condition_name, match_genes, truth_fields
+from celldit.evaluation.expression import (
+    align_genes,
+    check_columns,
+    check_labels,
+    condition_name,
+    truth_fields,
+)
 
 #: Layers of a prediction that hold counts, the first that is there is read; else ``X``.
 COUNT_LAYERS = ("counts", "edited_counts")
@@ -123,21 +129,23 @@ def read_panels(
     control: ad.AnnData | None = None,
     *,
     least: int = 2,
+    name: str = "predicted",
 ) -> tuple[dict[str, Panel], dict[str, str]]:
     """Read the counts of every context that has `least` perturbations.
 
-    Panels come by context; beside them the reason of each condition that is not scored. InputError
-    if counts are missing or not counts, a context has no control cells, or no context has enough
-    perturbations; UnknownNameError if a column or a perturbation is not known.
+    Panels come by context; beside them the reason of each condition that is not scored. `name` is
+    what messages call the prediction. InputError if counts are missing or not counts, a context has
+    no control cells, or no context has enough perturbations; UnknownNameError if a column or a
+    perturbation is not known.
     """
-    for adata, name in ((predicted, "predicted"), (truth, "truth")):
-        check_anndata(adata, name)
+    check_anndata(predicted, name)
+    check_anndata(truth, "truth")
     fields = truth_fields(truth, control)
     genes = tuple(str(g) for g in truth.var_names)
     measured = _read(truth, truth, fields, "truth")
     base = measured if control is None else _read(control, truth, fields, "control")
-    guess = _read_predicted(predicted, truth, fields)
-    check_labels(guess.perturbations, measured.perturbations, fields.control)
+    guess = _read_predicted(predicted, truth, fields, name)
+    check_labels(guess.perturbations, measured.perturbations, fields.control, name)
     panels: dict[str, Panel] = {}
     left_out: dict[str, str] = {}
     few: list[str] = []
@@ -197,22 +205,23 @@ def _scored(
 
 
 def _read(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: str) -> Cells:
+    check_columns(adata, fields, name)
     # Doses and times do not make conditions, and counts are scaled to their own sum.
     plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    return Cells.from_anndata(match_genes(adata, truth.var_names, name), plain)
+    return Cells.from_anndata(align_genes(adata, truth.var_names, name), plain)
 
 
-def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields) -> Cells:
+def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: str) -> Cells:
     layer = next((name for name in COUNT_LAYERS if name in adata.layers), None)
     if layer is None:
         values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X)
         if values.size and (np.min(values) < 0 or not np.all(values == np.rint(values))):
             raise InputError(
-                "The challenge's measures are of counts, but predicted has no layers['counts'] and "
+                f"The challenge's measures are of counts, but {name} has no layers['counts'] and "
                 "its X holds log expression; give counts, as CellDiT.predict and celldit baseline "
                 "write them."
             )
-    return _read(adata, truth, replace(fields, counts_layer=layer), "predicted")
+    return _read(adata, truth, replace(fields, counts_layer=layer), name)
 
 
 def _targets(

@@ -94,9 +94,12 @@ def compare_panels(
     control: ad.AnnData | None = None,
     *,
     baseline: str | None = None,
+    called: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Score methods by the measures of the challenge; see :func:`celldit.tl.compare`.
+
+    `called` is how messages call each prediction, where not by its method.
 
     Returns
     -------
@@ -115,7 +118,11 @@ def compare_panels(
     """
     # The mean response needs two perturbations in a context.
     least = 2 if baseline is None else 1
-    read = {m: read_panels(x, truth, control, least=least)[0] for m, x in predictions.items()}
+    names = called or {}
+    read = {
+        method: read_panels(adata, truth, control, least=least, name=names.get(method, method))[0]
+        for method, adata in predictions.items()
+    }
     standings = {}
     for context in sorted(set.intersection(*map(set, read.values()))):
         panels = {method: found[context] for method, found in read.items()}
