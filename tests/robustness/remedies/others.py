@@ -67,6 +67,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("report/explore/", "The page would hold"): MACHINE,
     ("datasets.py", "install celldit again"): PACKAGE,
     # --- carried out elsewhere
+    ("lazy.py", "has moved"): "test_package.py imports what is told",
     ("arguments.py", "…"): "test_training.py and test_autoencoder.py leave these options out",
     ("effects/tables/elsewhere.py", "…"): "effects/tables has tables that help, and that do not",
     ("inference/effects/table.py", "write it to disk"): "inference/effects/test_file.py does both",
