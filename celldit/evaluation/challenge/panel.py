@@ -227,5 +227,9 @@ def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: 
 def _targets(
     labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields
 ) -> dict[str, np.ndarray]:
-    sep, control = fields.perturbation_sep, fields.control
-    return {label: np.flatnonzero(np.isin(genes, parts(label, sep, control))) for label in labels}
+    position = {gene: i for i, gene in enumerate(genes)}
+    of_label = {label: parts(label, fields.perturbation_sep, fields.control) for label in labels}
+    return {
+        label: np.array(sorted({position[p] for p in named if p in position}), dtype=np.int64)
+        for label, named in of_label.items()
+    }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
 
+from celldit.data import Fields
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import evaluate
 from celldit.evaluation.challenge import read_panels
+from celldit.evaluation.challenge.panel import _targets
 
 
 @pytest.fixture
@@ -119,3 +122,12 @@ def test_without_the_package_its_name_is_told(
     monkeypatch.setitem(sys.modules, "cell_eval2", None)
     with pytest.raises(InputError, match=r"celldit\[eval\]"):
         evaluate(*parts, preset="vcc2026")
+
+
+def test_targets_are_found_without_reading_all_genes_for_each_label() -> None:
+    genes = tuple(f"g{i}" for i in range(18_000))
+    labels = ("g5+g2", "nothing", "g7+nothing", *(f"g{i}" for i in range(100, 500)))
+    start = time.process_time()
+    found = _targets(labels, genes, Fields(perturbation_key="perturbation"))
+    assert time.process_time() - start < 0.3
+    assert [found[label].tolist() for label in labels[:4]] == [[2, 5], [], [7], [100]]
