@@ -132,6 +132,7 @@ class Task:
         part of the measurement: the noise of that draw is subtracted from squared errors.
         """
         names = _with_call_sets(names)
+        of_panel = [name for name in names if name in OF_PANELS]
         found, expected = predicted.conditions(), self.truth.conditions()
         controls, apart = self.control.by_context(), self.predicted_control
         others = {} if apart is None else apart.by_context()
@@ -161,11 +162,14 @@ class Task:
                     predicted_control_KG=base_KG,
                 )
                 values[key].update({n: FUNCTIONS[n](condition) for n in names if n in FUNCTIONS})
-                shifts.append((condition.predicted_shift, condition.true_shift))
+                if of_panel:
+                    shifts.append((condition.predicted_shift, condition.true_shift))
+            if not of_panel:
+                continue
             u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
-            for name in [name for name in names if name in OF_PANELS]:
-                found_P = OF_PANELS[name](u_PG, v_PG, self._targets(keys))
-                for key, value in zip(keys, found_P, strict=True):
+            targets = self._targets(keys)
+            for name in of_panel:
+                for key, value in zip(keys, OF_PANELS[name](u_PG, v_PG, targets), strict=True):
                     values[key][name] = float(value)
         table = pd.DataFrame(
             [(*key, n, values[key].get(n, float("nan"))) for key in counts for n in names],

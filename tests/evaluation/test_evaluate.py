@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from celldit.errors import CellditError, InputError, UnknownNameError
 from celldit.evaluation import DEFAULT, METRICS, evaluate
-from celldit.evaluation.catalogue import DE_COUNTS
+from celldit.evaluation.catalogue import DE_COUNTS, OF_PANELS
+from celldit.evaluation.task import Task
 
 from .conftest import mean_over_conditions
 
@@ -233,3 +234,15 @@ def test_order_of_cells_does_not_matter(papalexi: Any, seed: int) -> None:
         metrics=["energy", "nmse"],
     )
     np.testing.assert_allclose(one["value"], other["value"], atol=1e-6)
+
+
+def test_the_targets_of_a_panel_are_looked_up_once(
+    papalexi: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, targets = [], Task._targets
+    monkeypatch.setattr(Task, "_targets", lambda *args: asked.append(args) or targets(*args))
+    parts = papalexi.replicate, papalexi.truth, papalexi.control
+    evaluate(*parts, metrics=["pearson", *OF_PANELS])
+    assert len(asked) == 2  # contexts
+    evaluate(*parts, metrics="pearson")
+    assert len(asked) == 2
