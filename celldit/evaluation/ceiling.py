@@ -139,7 +139,8 @@ def score_halves(
             thinned = _thin_to(predicted, sizes, seed + repeat)
             whole = {key: float(len(rows)) for key, rows in predicted.conditions().items()}
             runs[method].append(half.score(thinned, names, min_cells=min_cells, drawn_from=whole))
-        if denoised and half.predicted_control is not None:
+        if denoised:
+            assert half.predicted_control is not None  # a half has controls of its own
             first = denoise(first, half.predicted_control)
         # Drawn towards the mean, a half's noise is part of the prediction and no longer known.
         whole = {} if denoised else dict.fromkeys(sizes, math.inf)

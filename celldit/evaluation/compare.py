@@ -93,6 +93,7 @@ def compare(
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
     names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
     _check(predictions, n_repeats, names)
+    _check_baseline(baseline, [*predictions, *(SIMPLE if baselines is not False else ())])
     called = {m: "predicted" if alone else f"predictions[{m!r}]" for m in predictions}
     check_anndata(truth, "truth")
     # Genes are matched here, once, and not for every method again.
@@ -101,12 +102,11 @@ def compare(
     control = None if control is None else align_genes(control, genes, "control")
     skipped: dict[str, str] = {}
     if baselines is not False:
-        _check_baseline(baseline, [*predictions, *SIMPLE])
         predictions, skipped = with_baselines(
             predictions, truth, control, baselines, called=called, seed=seed
         )
-    # Of baselines that were asked for, some may have been skipped.
-    _check_baseline(baseline, predictions)
+        # Some know nothing of what is asked, and are not there.
+        _check_baseline(baseline, predictions)
     if of_panel:
         table = compare_panels(
             predictions, truth, control, baseline=baseline, called=called, seed=seed
