@@ -155,3 +155,8 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
         if name not in known:
             raise UnknownNameError.among("metric", name, known)
     return wanted
+
+
+def without_counts(names: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The same without the numbers of cells, which say nothing of quality."""
+    return tuple(name for name in resolve(names) if name not in COUNTS)

@@ -11,9 +11,9 @@ import pandas as pd
 
 from celldit.data.checks import check_anndata
 from celldit.data.fields import is_set_up, setup_anndata
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.baselines import SIMPLE, predict_all
-from celldit.evaluation.catalogue import CEILING, COUNTS, resolve
+from celldit.evaluation.catalogue import CEILING, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels
 from celldit.evaluation.expression import align_genes, conditions_of, truth_fields
@@ -91,7 +91,7 @@ def compare(
     if isinstance(predictions, ad.AnnData):
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
-    names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
+    names = without_counts(None if of_panel else metrics)
     _check(predictions, n_repeats, names)
     _check_baseline(baseline, [*predictions, *(SIMPLE if baselines is not False else ())])
     called = {m: "predicted" if alone else f"predictions[{m!r}]" for m in predictions}
@@ -225,5 +225,5 @@ def _warn_left_out(tables: Mapping[str, pd.DataFrame]) -> None:
             f"{len(reasons)} scores are missing, and their conditions left out of every row: "
             f"{examples(sorted(reasons), 8)}.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError
-from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, resolve
+from celldit.evaluation.catalogue import DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.expression import Expression
+from celldit.evaluation.metrics import differential_expression
 from celldit.evaluation.task import Task
 
 #: A measure tells something where replicate and no change lie this many spreads apart.
@@ -64,8 +65,7 @@ def dynamic_range(
     >>> list(table.index), bool(table.loc["pearson", "tells"])
     (['pearson', 'false_calls'], True)
     """
-    counts = (*COUNTS, *DE_COUNTS)
-    names = tuple(name for name in resolve(metrics) if name not in counts)
+    names = tuple(name for name in without_counts(metrics) if name not in DE_COUNTS)
     if n_repeats < 2:
         raise InputError(f"n_repeats must be above 1 to see a spread, but is {n_repeats}.")
     task = Task.prepare(truth, control, seed=seed)
@@ -120,8 +120,6 @@ def _mixed_up(cells: Expression) -> Expression:
 
 def _false_calls(task: Task, min_cells: int, seed: int) -> float:
     """Genes called between two parts of the control cells, averaged over contexts."""
-    from celldit.evaluation.metrics import differential_expression
-
     rng = np.random.default_rng(seed)
     sizes: dict[str, list[int]] = {}
     for (_, context), rows in task.truth.conditions().items():

@@ -9,7 +9,7 @@ from typing import Literal
 import anndata as ad
 import pandas as pd
 
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.catalogue import resolve
 from celldit.evaluation.challenge import COMPOSITE, check_engine, read_panels, score_panels
 from celldit.evaluation.challenge.scores import Engine
@@ -120,7 +120,7 @@ def _score_preset(
     panels, left_out = read_panels(predicted, truth, control)
     table = score_panels(panels, engine=engine, seed=seed)
     table.attrs["not_scored"] = left_out
-    warn_not_scored(table, stacklevel=4)
+    warn_not_scored(table)
     lacking = table[table["score"].isna() & (table["measure"] != COMPOSITE)]
     if len(lacking):
         named = [f"{m} in {c}" if c else m for c, m in lacking[["context", "measure"]].to_numpy()]
@@ -128,12 +128,12 @@ def _score_preset(
             "A replicate of the measurement is no better than the mean response in "
             f"{examples(named, 8)}, so there is no score, nor a composite of these contexts.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
     return table
 
 
-def warn_not_scored(table: pd.DataFrame, stacklevel: int = 3) -> None:
+def warn_not_scored(table: pd.DataFrame) -> None:
     """Warn of the conditions that have no score, with the reason of each."""
     reasons = table.attrs.get("not_scored", {})
     if reasons:
@@ -141,5 +141,5 @@ def warn_not_scored(table: pd.DataFrame, stacklevel: int = 3) -> None:
         warnings.warn(
             f"{len(reasons)} conditions are not scored (value NaN): {listed}.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=outside(),
         )

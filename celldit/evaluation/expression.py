@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,11 @@ class Expression:
     contexts: np.ndarray
     genes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, cells: Cells) -> Expression:
+        """Normalise counts."""
+        return cls(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+
     @property
     def n_cells(self) -> int:
         """Number of cells, N."""
@@ -77,7 +82,11 @@ class Expression:
     def of_conditions(self, pick: Callable[[Key, np.ndarray], np.ndarray]) -> Expression:
         """Some cells of every condition, picked from their positions; the order stays."""
         kept = [pick(key, rows) for key, rows in self.conditions().items()]
-        return self.take(np.sort(np.concatenate(kept)))
+        return self.take(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *kept])))
+
+    def only(self, keys: Container[Key]) -> Expression:
+        """Cells of some conditions; the order stays."""
+        return self.of_conditions(lambda key, rows: rows if key in keys else rows[:0])
 
     def halves(self, seed: int = 0) -> tuple[Expression, Expression]:
         """Split the cells of each condition into two random halves of one size.
@@ -124,8 +133,7 @@ def read_measured(
     check_columns(adata, fields, name)
     fields = replace(fields, counts_layer=query_fields(adata, fields, counts_layer).counts_layer)
     # Doses and times do not make conditions, so flaws in them are no reason to refuse.
-    cells = Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None))
-    return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+    return Expression.of(Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None)))
 
 
 def read_predicted(
@@ -164,8 +172,7 @@ def read_predicted(
         layout = replace(
             fields, counts_layer=COUNTS_LAYER, size_factor_key=key, dose_key=None, time_key=None
         )
-        cells = Cells.from_anndata(adata, layout)
-        return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+        return Expression.of(Cells.from_anndata(adata, layout))
     _check_log(values, largest_log, name)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from celldit.errors import InputError
-from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
+from celldit.evaluation.catalogue import METRICS, without_counts
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression
 from celldit.evaluation.metrics.cells import thin
@@ -72,7 +72,7 @@ def intervals(
     >>> bool(table["value"].between(table["low"], table["high"]).all())
     True
     """
-    names = tuple(name for name in resolve(metrics) if name not in COUNTS)
+    names = without_counts(metrics)
     if n_resamples < 2 or not 0 < level < 1:
         raise InputError(
             "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
@@ -138,11 +138,10 @@ def _around(
 
 
 def _half(cells: Expression, rng: np.random.Generator) -> Expression:
-    return cells.of_conditions(lambda _, rows: rows[_rows(len(rows), rng)])
-
-
-def _rows(n: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.permutation(n)[: max(n // 2, 1)]
+    """Half of the cells of every condition, at least one."""
+    return cells.of_conditions(
+        lambda _, rows: rows[rng.permutation(len(rows))[: max(len(rows) // 2, 1)]]
+    )
 
 
 def detectable(

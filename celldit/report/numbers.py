@@ -12,15 +12,11 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import CEILING, COUNTS, METRICS, resolve
+from celldit.evaluation.catalogue import CEILING, COUNTS, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.compare import averages
 from celldit.evaluation.dynamic_range import unchanged
-from celldit.evaluation.expression import (
-    Expression,
-    condition_name,
-    seen_in_training,
-)
+from celldit.evaluation.expression import condition_name, seen_in_training
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
 from celldit.evaluation.uncertainty import detectable_of, intervals_of
@@ -146,9 +142,8 @@ def measure(
     seed: int,
 ) -> Numbers:
     """Score a prediction, baselines and the ceiling; see :func:`celldit.tl.report`."""
-    names = tuple(n for n in resolve(metrics) if n not in COUNTS)
-    taken = {NO_CHANGE, CEILING, *baselines}
-    if name in taken or NO_CHANGE in baselines or CEILING in baselines:
+    names = without_counts(metrics)
+    if {name, *baselines} & {NO_CHANGE, CEILING} or name in baselines:
         raise InputError(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
             f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
@@ -158,15 +153,14 @@ def measure(
     cells |= {key: whole.read(adata, f"baselines[{key!r}]") for key, adata in baselines.items()}
     requested = cells[name].conditions()
     measured = whole.truth.conditions()
-    rows = [rows for key, rows in measured.items() if key in requested]
-    if not rows:
+    task = replace(whole, truth=whole.truth.only(requested))
+    if task.truth.n_cells == 0:
         raise InputError(
             "Nothing that was predicted was measured in the same context, so there is nothing to "
             "report; compare obs of predicted and of truth."
         )
-    task = replace(whole, truth=whole.truth.take(np.sort(np.concatenate(rows))))
-    cells = {key: one if key == name else _among(one, requested) for key, one in cells.items()}
-    cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, requested), **cells}
+    others = {key: cells[key].only(requested) for key in baselines}
+    cells = {name: cells[name], NO_CHANGE: unchanged(task.control, requested), **others}
 
     both = (*COUNTS, *names)
     tables = {key: task.score(one, both, min_cells=min_cells) for key, one in cells.items()}
@@ -246,11 +240,6 @@ def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
     rows = rows.sort_values("value", ascending=False)
     found = zip(map(str, rows["perturbation"]), map(str, rows["context"]), strict=True)
     return [condition_name(*key) for key in found if key in keys]
-
-
-def _among(cells: Expression, requested: Mapping[tuple[str, str], Any]) -> Expression:
-    kept = [rows for key, rows in cells.conditions().items() if key in requested]
-    return cells.take(np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64))
 
 
 def _scores(equal: pd.DataFrame, name: str) -> dict[str, float]:
