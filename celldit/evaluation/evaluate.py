@@ -11,7 +11,7 @@ import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.catalogue import resolve
-from celldit.evaluation.challenge import COMPOSITE, check_engine, read_panels, score_panels
+from celldit.evaluation.challenge import COMPOSITE, MeasuredCells, check_engine, score_panels
 from celldit.evaluation.challenge.scores import Engine
 from celldit.evaluation.task import Task
 
@@ -95,7 +95,7 @@ def evaluate(
     ['perturbation', 'context', 'metric', 'value']
     """
     if preset is not None:
-        return _score_preset(predicted, truth, control, metrics, preset, engine, seed)
+        return _score_preset(predicted, truth, control, metrics, preset, engine, seed, counts_layer)
     names = resolve(metrics)
     task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
     table = task.score(task.read(predicted), names, min_cells=min_cells)
@@ -111,13 +111,15 @@ def _score_preset(
     preset: str,
     engine: Engine,
     seed: int,
+    counts_layer: str | None,
 ) -> pd.DataFrame:
     if preset != "vcc2026":
         raise UnknownNameError.among("preset", preset, ["vcc2026"])
     if metrics is not None:
         raise InputError("A preset has measures of its own; give preset= or metrics=, not both.")
     check_engine(engine)
-    panels, left_out = read_panels(predicted, truth, control)
+    measured = MeasuredCells.read(truth, control, counts_layer)
+    panels, left_out = measured.panels(predicted)
     table = score_panels(panels, engine=engine, seed=seed)
     table.attrs["not_scored"] = left_out
     warn_not_scored(table)

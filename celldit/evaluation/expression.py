@@ -131,9 +131,15 @@ def read_measured(
     UnknownNameError if a column or layer does not exist.
     """
     check_columns(adata, fields, name)
-    fields = replace(fields, counts_layer=query_fields(adata, fields, counts_layer).counts_layer)
+    fields = with_counts_layer(fields, adata, counts_layer)
     # Doses and times do not make conditions, so flaws in them are no reason to refuse.
     return Expression.of(Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None)))
+
+
+def with_counts_layer(fields: Fields, adata: ad.AnnData, counts_layer: str | None) -> Fields:
+    """The same with the layer of raw counts: the one given, or that of the cells' own setup."""
+    layer = query_fields(adata, fields, counts_layer).counts_layer
+    return replace(fields, counts_layer=layer)
 
 
 def read_predicted(

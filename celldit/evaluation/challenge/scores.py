@@ -27,7 +27,7 @@ from celldit.evaluation.challenge.measures import (
     weighted,
 )
 from celldit.evaluation.challenge.package import check_installed, package_values
-from celldit.evaluation.challenge.panel import CountGroups, Panel, read_panels
+from celldit.evaluation.challenge.panel import CountGroups, MeasuredCells, Panel
 
 Engine = Literal["cell-eval2", "celldit"]
 Values = Mapping[str, np.ndarray]
@@ -113,14 +113,14 @@ def compare_panels(
     Raises
     ------
     InputError
-        As :func:`read_panels`, if no context has perturbations that all methods predicted, or if no
-        measure can tell a replicate from the baseline.
+        As :meth:`MeasuredCells.panels`, if no context has perturbations that all methods predicted,
+        or if no measure can tell a replicate from the baseline.
     """
     # The mean response needs two perturbations in a context.
     least = 2 if baseline is None else 1
-    names = called or {}
+    names, measured = called or {}, MeasuredCells.read(truth, control)
     read = {
-        method: read_panels(adata, truth, control, least=least, name=names.get(method, method))[0]
+        method: measured.panels(adata, least=least, name=names.get(method, method))[0]
         for method, adata in predictions.items()
     }
     standings = {}
