@@ -204,6 +204,16 @@ def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
     assert few.stderr.count("is not scored") == 3
 
 
+def test_what_celldit_notes_outside_of_itself_is_told(folder, tmp_path):
+    """Warnings that point at the caller's code point at typer's here."""
+    turned = ad.read_h5ad(folder / "predicted.h5ad")[:, ::-1].copy()
+    turned.write_h5ad(tmp_path / "turned.h5ad")
+    arguments = ("evaluate", tmp_path / "turned.h5ad", folder / "screen.h5ad", "--metric", "nmse")
+    told = call(*arguments, "--report", tmp_path / "report.html").stderr
+    assert told.count("Note: The genes of predicted are in another order") == 1
+    assert "are in another order" not in call(*arguments, "-q", "-o", tmp_path / "s.csv").stderr
+
+
 def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch):
     # UMAP takes seconds to compile, and is tested where it is drawn.
     # The function celldit.pl.embedding hides the module of the same name.
