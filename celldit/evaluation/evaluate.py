@@ -54,7 +54,8 @@ def evaluate(
         what is slow (``classifier_auc``, ``w2``) or says much the same; ``"all"`` for everything.
         The table also holds ``n_predicted`` and ``n_measured``, the numbers of cells.
     min_cells
-        A condition with fewer predicted, measured or control cells is not scored.
+        A condition with fewer predicted, measured or control cells is not scored; ten with a
+        preset.
     preset
         ``"vcc2026"`` for the six measures of Arc's challenge of 2026 in place of ``metrics``, each
         placed between the mean response of the measured panel (0) and a replicate (1). They are

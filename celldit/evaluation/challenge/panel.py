@@ -237,7 +237,9 @@ def _read(adata: ad.AnnData, fields: Fields, name: str) -> Cells:
 def _read_predicted(adata: ad.AnnData, measured: MeasuredCells, name: str) -> Cells:
     adata = align_genes(adata, measured.cells.genes, name)
     layer = next((key for key in COUNT_LAYERS if key in adata.layers), None)
-    if layer is None:
+    if adata.isbacked:
+        adata = adata.to_memory()
+    if layer is None and adata.X is not None:
         values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X)
         if values.size and (np.min(values) < 0 or not np.all(values == np.rint(values))):
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -159,3 +160,16 @@ def test_measured_cells_are_read_once_for_all_methods(
     predicted, truth, control = parts
     compare(dict.fromkeys("abc", predicted), truth, control, metrics="vcc2026")
     assert len(read) == 3 + 2
+
+
+def test_counts_of_a_prediction_may_lie_in_x_on_disk(
+    parts: list[ad.AnnData], tmp_path: Path
+) -> None:
+    expected = score(parts)
+    parts[0].layers.clear()
+    parts[0].write_h5ad(tmp_path / "predicted.h5ad")
+    found = score([ad.read_h5ad(tmp_path / "predicted.h5ad", backed="r"), *parts[1:]])
+    pd.testing.assert_frame_equal(found, expected)
+    parts[0].X = None
+    with pytest.raises(InputError, match="X is empty"):
+        score(parts)
