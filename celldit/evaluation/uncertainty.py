@@ -138,10 +138,11 @@ def _around(
 
 
 def _half(cells: Expression, rng: np.random.Generator) -> Expression:
-    """Half of the cells of every condition, at least one."""
-    return cells.of_conditions(
-        lambda _, rows: rows[rng.permutation(len(rows))[: max(len(rows) // 2, 1)]]
-    )
+    return cells.of_conditions(lambda _, rows: rows[_rows(len(rows), rng)])
+
+
+def _rows(n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation(n)[: max(n // 2, 1)]
 
 
 def detectable(
