@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.checks import check_anndata
-from celldit.data.fields import is_set_up, setup_anndata
+from celldit.data.fields import is_set_up
 from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.baselines import SIMPLE, predict_all
 from celldit.evaluation.catalogue import CEILING, without_counts
@@ -168,12 +168,10 @@ def with_baselines(
         for p, c in conditions_of(adata, fields, names.get(method, "predicted"))
         if p != fields.control
     }
-    prepared = source
-    if not is_set_up(source):
-        prepared = source.copy()
-        setup_anndata(prepared, **{k: v for k, v in fields.to_dict().items() if v is not None})
+    own = None if is_set_up(source) else fields
+    names_of_truth = set(truth.obs_names.astype(str))
     found, skipped = predict_all(
-        prepared, base, requested, truth=set(truth.obs_names.astype(str)), seed=seed
+        source, base, requested, fields=own, truth=names_of_truth, seed=seed
     )
     return {**predictions, **found}, skipped
 

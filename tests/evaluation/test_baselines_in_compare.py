@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -226,3 +227,17 @@ def test_genes_in_another_order_are_noted_once(turned: str, metrics: str, parts:
 def test_a_prediction_that_is_none_is_refused_before_baselines(parts: tuple) -> None:
     with pytest.raises(InputError, match=r"an AnnData as predictions\['mine'\], got int"):
         compare({"mine": 3}, *parts[1:], baselines=True)
+
+
+def test_baselines_learn_from_cells_on_disk_that_were_not_set_up(
+    parts: tuple, tmp_path: Path
+) -> None:
+    bare = parts[2].copy()
+    bare.uns.clear()
+    bare.write_h5ad(tmp_path / "screen.h5ad")
+    expected = compare(*parts, baselines=bare, n_repeats=1)
+    found = compare(
+        *parts, baselines=ad.read_h5ad(tmp_path / "screen.h5ad", backed="r"), n_repeats=1
+    )
+    pd.testing.assert_frame_equal(found, expected)
+    assert "celldit" not in bare.uns
