@@ -157,6 +157,14 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
     return wanted
 
 
-def without_counts(names: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The same without the numbers of cells, which say nothing of quality."""
-    return tuple(name for name in resolve(names) if name not in COUNTS)
+def without_counts(
+    names: Sequence[str] | str | None, counts: Sequence[str] = COUNTS
+) -> tuple[str, ...]:
+    """The same without numbers of cells, or other counts; InputError if nothing is left."""
+    wanted = tuple(name for name in resolve(names) if name not in counts)
+    if not wanted:
+        raise InputError(
+            f"No measure was asked for beside {', '.join(counts)}; give some of "
+            f"{', '.join(METRICS)}."
+        )
+    return wanted

@@ -13,7 +13,7 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import is_set_up
 from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.baselines import SIMPLE, predict_all
-from celldit.evaluation.catalogue import CEILING, without_counts
+from celldit.evaluation.catalogue import CEILING, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels
 from celldit.evaluation.expression import align_genes, conditions_of, truth_fields
@@ -92,7 +92,7 @@ def compare(
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
     names = without_counts(None if of_panel else metrics)
-    _check(predictions, n_repeats, names)
+    _check(predictions, n_repeats)
     _check_baseline(baseline, [*predictions, *(SIMPLE if baselines is not False else ())])
     called = {m: "predicted" if alone else f"predictions[{m!r}]" for m in predictions}
     check_anndata(truth, "truth")
@@ -125,7 +125,7 @@ def compare(
     _warn_left_out(tables)
     if baseline is not None:
         means = averages(halved, names)
-        for name in names:
+        for name in (name for name in names if name in METRICS):
             base, top = means.loc[baseline, name], means.loc[CEILING, name]
             wide[f"{name}_score"] = [score(means.loc[m, name], base, top, name) for m in wide.index]
     wide.attrs["skipped"] = skipped
@@ -181,7 +181,7 @@ def _check_baseline(baseline: str | None, known: Collection[str]) -> None:
         raise UnknownNameError.among("baseline among the predictions", baseline, known)
 
 
-def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequence[str]) -> None:
+def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int) -> None:
     if not isinstance(predictions, Mapping):
         raise InputError(
             "predictions must hold predictions by the name of their method, as "
@@ -192,8 +192,8 @@ def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequenc
             f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "
             "the row of the split halves."
         )
-    if n_repeats < 1 or not names:
-        raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
+    if n_repeats < 1:
+        raise InputError(f"compare needs n_repeats above 0, not {n_repeats}.")
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError
-from celldit.evaluation.catalogue import DE_COUNTS, METRICS, without_counts
+from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.expression import Expression
 from celldit.evaluation.metrics import differential_expression
 from celldit.evaluation.task import Task
@@ -65,7 +65,7 @@ def dynamic_range(
     >>> list(table.index), bool(table.loc["pearson", "tells"])
     (['pearson', 'false_calls'], True)
     """
-    names = tuple(name for name in without_counts(metrics) if name not in DE_COUNTS)
+    names = without_counts(metrics, (*COUNTS, *DE_COUNTS))
     if n_repeats < 2:
         raise InputError(f"n_repeats must be above 1 to see a spread, but is {n_repeats}.")
     task = Task.prepare(truth, control, seed=seed)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import CEILING, COUNTS, METRICS, without_counts
+from celldit.evaluation.catalogue import CEILING, COUNTS, DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.compare import averages
 from celldit.evaluation.dynamic_range import unchanged
@@ -142,7 +142,7 @@ def measure(
     seed: int,
 ) -> Numbers:
     """Score a prediction, baselines and the ceiling; see :func:`celldit.tl.report`."""
-    names = without_counts(metrics)
+    names = without_counts(metrics, (*COUNTS, *DE_COUNTS))
     if {name, *baselines} & {NO_CHANGE, CEILING} or name in baselines:
         raise InputError(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import CellditError, InputError, UnknownNameError
-from celldit.evaluation import DEFAULT, METRICS, evaluate
+from celldit.evaluation import DEFAULT, METRICS, compare, dynamic_range, evaluate, intervals
 from celldit.evaluation.catalogue import DE_COUNTS, OF_PANELS
 from celldit.evaluation.task import Task
+from celldit.report import report
 
 from .conftest import mean_over_conditions
 
@@ -246,3 +247,23 @@ def test_the_targets_of_a_panel_are_looked_up_once(
     assert len(asked) == 2  # contexts
     evaluate(*parts, metrics="pearson")
     assert len(asked) == 2
+
+
+def test_numbers_of_cells_and_called_genes_are_no_measures(papalexi: Any, tmp_path: Path) -> None:
+    parts = papalexi.replicate, papalexi.truth, papalexi.control
+    for counts in ("n_predicted", ["n_measured", "n_predicted"]):
+        for ask in (
+            lambda m: intervals(*parts, metrics=m, n_resamples=2),
+            lambda m: dynamic_range(*parts[1:], metrics=m, n_repeats=2),
+            lambda m: compare(*parts, metrics=m),
+            lambda m: report(*parts, tmp_path / "report.html", metrics=m),
+        ):
+            with pytest.raises(InputError, match="No measure was asked for"):
+                ask(counts)
+    both = ["nmse", "n_called_measured"]
+    options = {"n_repeats": 1, "n_resamples": 2, "n_perturbations": 0}
+    report(*parts, tmp_path / "report.html", metrics=both, **options)
+    table = compare({"a": parts[0], "b": parts[0]}, *parts[1:], metrics=both, baseline="a")
+    assert list(table.columns) == ["nmse", "n_called_measured", "nmse_score"]
+    with pytest.raises(InputError, match="No measure was asked for"):
+        dynamic_range(*parts[1:], metrics="n_called_measured", n_repeats=2)

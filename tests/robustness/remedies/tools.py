@@ -289,6 +289,10 @@ CASES: dict[str, Case] = {
         lambda s: cd.tl.compare({"mine": s.predicted}, s.adata, n_repeats=0),
         "needs n_repeats above 0",
         lambda s, m: cd.tl.compare({"mine": s.predicted}, s.adata, **FEW)),
+    "intervals of numbers of cells": Case(
+        lambda s: cd.tl.intervals(s.predicted, s.adata, metrics="n_predicted"),
+        "give some of (?P<name>[^,]+),",
+        lambda s, m: cd.tl.intervals(s.predicted, s.adata, metrics=m["name"], n_resamples=2)),
     "a ceiling without repeats": Case(
         lambda s: cd.tl.ceiling(s.adata, n_repeats=0), "must be above 0",
         lambda s, m: cd.tl.ceiling(s.adata, **FEW)),
