@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_seed, check_whole
 from celldit.data.checks import check_anndata
 from celldit.data.fields import is_set_up
 from celldit.errors import InputError, UnknownNameError, examples, outside
@@ -92,7 +93,10 @@ def compare(
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
     names = without_counts(None if of_panel else metrics)
-    _check(predictions, n_repeats)
+    _check(predictions)
+    check_whole(n_repeats, "n_repeats")
+    check_whole(min_cells, "min_cells", 0)
+    check_seed(seed)
     _check_baseline(baseline, [*predictions, *(SIMPLE if baselines is not False else ())])
     called = {m: "predicted" if alone else f"predictions[{m!r}]" for m in predictions}
     check_anndata(truth, "truth")
@@ -181,7 +185,7 @@ def _check_baseline(baseline: str | None, known: Collection[str]) -> None:
         raise UnknownNameError.among("baseline among the predictions", baseline, known)
 
 
-def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int) -> None:
+def _check(predictions: Mapping[str, ad.AnnData]) -> None:
     if not isinstance(predictions, Mapping):
         raise InputError(
             "predictions must hold predictions by the name of their method, as "
@@ -192,8 +196,6 @@ def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int) -> None:
             f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "
             "the row of the split halves."
         )
-    if n_repeats < 1:
-        raise InputError(f"compare needs n_repeats above 0, not {n_repeats}.")
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:

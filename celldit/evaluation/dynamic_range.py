@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError
+from celldit.arguments import check_whole
 from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.expression import Expression
 from celldit.evaluation.metrics import differential_expression
@@ -66,12 +66,13 @@ def dynamic_range(
     (['pearson', 'false_calls'], True)
     """
     names = without_counts(metrics, (*COUNTS, *DE_COUNTS))
-    if n_repeats < 2:
-        raise InputError(f"n_repeats must be above 1 to see a spread, but is {n_repeats}.")
+    # Of one there is no spread.
+    check_whole(n_repeats, "n_repeats", 2)
+    check_whole(min_cells, "min_cells", 0)
     task = Task.prepare(truth, control, seed=seed)
     runs: dict[str, list[pd.Series]] = {"replicate": [], "no_change": [], "mixed_up": []}
     false_calls = []
-    for repeat in range(n_repeats):
+    for repeat in range(int(n_repeats)):
         half, first = task.halved(seed + repeat)
         sides = {
             "replicate": first,

@@ -9,6 +9,7 @@ from typing import Literal
 import anndata as ad
 import pandas as pd
 
+from celldit.arguments import check_seed, check_whole
 from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.catalogue import resolve
 from celldit.evaluation.challenge import COMPOSITE, MeasuredCells, check_engine, score_panels
@@ -95,6 +96,8 @@ def evaluate(
     >>> list(table.columns)
     ['perturbation', 'context', 'metric', 'value']
     """
+    check_whole(min_cells, "min_cells", 0)
+    check_seed(seed)
     if preset is not None:
         return _score_preset(predicted, truth, control, metrics, preset, engine, seed, counts_layer)
     names = resolve(metrics)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.arguments import check_seed
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
@@ -65,6 +66,7 @@ class Task:
         counts_layer: str | None = None,
     ) -> Task:
         """Read and check the measured cells; see :func:`celldit.evaluation.evaluate`."""
+        check_seed(seed)
         check_anndata(truth, "truth")
         own = control is None
         control = truth if control is None else control

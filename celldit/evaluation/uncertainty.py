@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from celldit.errors import InputError
+from celldit.arguments import check_share, check_whole
 from celldit.evaluation.catalogue import METRICS, without_counts
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression
@@ -73,11 +73,9 @@ def intervals(
     True
     """
     names = without_counts(metrics)
-    if n_resamples < 2 or not 0 < level < 1:
-        raise InputError(
-            "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
-            f"n_resamples={n_resamples} and level={level}."
-        )
+    check_whole(n_resamples, "n_resamples", 2)
+    check_share(level, "level")
+    check_whole(min_cells, "min_cells", 0)
     task = Task.prepare(truth, control, seed=seed)
     result = intervals_of(
         task,
@@ -107,8 +105,8 @@ def intervals_of(
     rng = np.random.default_rng(seed)
     keys = ["perturbation", "context", "metric"]
     rows = pd.MultiIndex.from_frame(table[keys])
-    drawn = np.empty((n_resamples, len(table)))
-    for i in range(n_resamples):
+    drawn = np.empty((int(n_resamples), len(table)))
+    for i in range(len(drawn)):
         half = replace(task, truth=_half(task.truth, rng), control=_half(task.control, rng))
         # Conditions that are scored have cells enough; their halves need not be asked again.
         scores = half.score(_half(cells, rng), names, min_cells=max(min_cells // 2, 1))
@@ -194,14 +192,16 @@ def detectable(
     >>> bool(table["detectable"].all())
     True
     """
-    if n_permutations < 1:
-        raise InputError(f"n_permutations must be above 0, but is {n_permutations}.")
+    check_whole(n_permutations, "n_permutations")
+    check_share(alpha, "alpha")
+    check_whole(min_cells, "min_cells", 0)
+    check_whole(max_cells, "max_cells", 2)
     return detectable_of(
         Task.prepare(truth, control, seed=seed),
-        n_permutations=n_permutations,
+        n_permutations=int(n_permutations),
         alpha=alpha,
         min_cells=min_cells,
-        max_cells=max_cells,
+        max_cells=int(max_cells),
         seed=seed,
     )
 
