@@ -89,11 +89,13 @@ def check_whole(value: object, name: str, least: int = 1) -> None:
         raise InputError(f"{name}={_short(value)} must be a whole number of at least {least}.")
 
 
-def check_number(value: object, name: str) -> None:
-    """Refuse what is no finite number of at least 0; raises as :func:`check_whole`."""
+def check_number(value: object, name: str, most: float = math.inf) -> None:
+    """Refuse what is no finite number from 0 to `most`; raises as :func:`check_whole`."""
     number: Any = value
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= number < math.inf:
-        raise InputError(f"{name}={_short(value)} must be a number of at least 0.")
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= number <= most or number == math.inf:
+        wanted = "of at least 0" if most == math.inf else f"between 0 and {most:g}"
+        raise InputError(f"{name}={_short(value)} must be a number {wanted}.")
 
 
 def check_share(value: object, name: str) -> None:

@@ -590,13 +590,11 @@ class CellDiT:
         """
         trained, numbers = self.trained, interpolation.check_shares(shares)
         options = SamplingOptions(seed=seed, batch_size=batch_size)
-        (first,), (last,) = request.labels_of(trained, start), request.labels_of(trained, end)
+        ends = request.one_label(trained, start, "start"), request.one_label(trained, end, "end")
         output = Output.of(out, overwrite)
         cells = self._read("interpolate", adata)
         with threads():
-            return interpolation.interpolate(
-                trained, cells, (first, last), numbers, options, output
-            )
+            return interpolation.interpolate(trained, cells, ends, numbers, options, output)
 
     def interpolate_cells(
         self,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -68,6 +69,17 @@ def test_help_is_fast_and_lists_every_command():
         assert name in text
         assert "Usage" in call(name, "--help").stdout
     assert "0." in call("--version").stdout
+
+
+def test_info_starts_without_torch(folder):
+    code = (
+        "import sys; from celldit.cli import app; "
+        f"app(['info', {str(folder / 'model')!r}, '--json'], standalone_mode=False); "
+        "sys.exit(', '.join(m for m in ('torch', 'lightning', 'scanpy') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+    assert json.loads(done.stdout)["genes"]
 
 
 def test_train_writes_a_model_that_info_can_read(folder, tmp_path):
@@ -214,6 +226,38 @@ def test_what_celldit_notes_outside_of_itself_is_told(folder, tmp_path):
     assert "are in another order" not in call(*arguments, "-q", "-o", tmp_path / "s.csv").stderr
 
 
+def test_notes_of_evaluate_come_whatever_warnings_python_shows(folder, tmp_path, monkeypatch):
+    """Under ``PYTHONWARNINGS=ignore``, too; a label in them stays as it is."""
+    files = []
+    for name in ("predicted", "screen"):
+        adata = ad.read_h5ad(folder / f"{name}.h5ad")
+        adata.obs["perturbation"] = adata.obs["perturbation"].cat.rename_categories({"A": "dose=1"})
+        files.append(tmp_path / f"{name}.h5ad")
+        adata.write_h5ad(files[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        told = call("evaluate", *files)
+        assert "Note: In training: dose=1 in d1, dose=1 in d2, dose=1 in d3." in told.stderr
+        few = call("evaluate", *files, "--min-cells", 500)
+        assert few.stderr.count("Note: dose=1 in d") == 3
+        quiet = call("evaluate", *files, "-q", "-o", tmp_path / "scores.csv")
+    assert quiet.output == ""
+
+
+def test_evaluate_takes_a_prediction_that_says_nothing_of_its_columns(folder, tmp_path):
+    """As of another program; then the truth or the options say what they mean."""
+    predicted, screen = tmp_path / "predicted.h5ad", folder / "screen.h5ad"
+    theirs = ad.read_h5ad(folder / "predicted.h5ad")
+    del theirs.uns["celldit"]
+    theirs.write_h5ad(predicted)
+    assert "give --perturbation-key COLUMN" in sentence("evaluate", predicted, screen)
+    tables = [
+        json.loads(call("evaluate", *given, "--json").stdout)
+        for given in ((predicted, screen, *SETUP), (folder / "predicted.h5ad", screen))
+    ]
+    assert tables[0] == tables[1]
+
+
 def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch):
     # UMAP takes seconds to compile, and is tested where it is drawn.
     # The function celldit.pl.embedding hides the module of the same name.
@@ -229,7 +273,17 @@ def test_evaluate_writes_a_report_with_its_numbers(folder, tmp_path, monkeypatch
     assert "<svg" in page.read_text(encoding="utf-8")
     assert "exist already" in sentence(*arguments, "--report", page)
     call(*arguments, "--baseline", "a=b.h5ad", code=2)
-    call(*arguments, "--report", page, "--baseline", "nonsense", code=2)
+    for pair in ("nonsense", "again=", "=again.h5ad"):
+        told = call(*arguments, "--report", tmp_path / "b.html", "--baseline", pair, code=2)
+        assert f"--baseline '{pair}' must be NAME=FILE.h5ad" in told.stderr
+
+
+def test_a_prediction_named_like_a_simple_predictor_is_refused_beside_them(folder, tmp_path):
+    text = sentence(
+        "evaluate", folder / "predicted.h5ad", folder / "screen.h5ad", "--report",
+        tmp_path / "r.html", "--baseline", f"nearest={folder / 'predicted.h5ad'}", "--baselines",
+    )  # fmt: skip
+    assert "A prediction is called 'nearest', as one of the baselines" in text
 
 
 def test_evaluate_refuses_another_normalisation(folder, tmp_path):
@@ -310,6 +364,21 @@ def test_wrong_settings_are_told_with_their_options(folder, tmp_path, wrong, say
     text = sentence("train", folder / "screen.h5ad", "-o", tmp_path / "m", *SETUP, *wrong)
     assert says in text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "h5ad", "zarr"])
+def test_effects_beside_a_prediction_are_replaced_when_asked(folder, tmp_path, ending):
+    effects = tmp_path / f"effects.{ending}"
+    asked = ("predict", folder / "model", folder / "screen.h5ad", "-p", "A",
+             "-o", tmp_path / "predicted.h5ad", "--effects-output", effects)  # fmt: skip
+    call(*asked)
+    for path in tmp_path.glob("predicted*"):
+        path.unlink()
+    text = sentence(*asked)
+    assert str(effects) in text
+    assert "exists already" in text
+    assert not list(tmp_path.glob("predicted*"))
+    call(*asked, "--overwrite")
 
 
 @pytest.mark.parametrize("wrong", ["gpu", "meta", "cpu:1"])
@@ -627,6 +696,11 @@ def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
     assert "d9" in said
     assert not (tmp_path / "other.csv").exists()
     assert "exists" in sentence("effects", folder / "model", folder / "screen.h5ad", "-o", table)
+
+
+@pytest.mark.parametrize("option", ["-n", "--n-cells"])
+def test_next_needs_numbers_above_zero(folder, option):
+    assert f"'{option}'" in call("next", folder / "model", "-c", "A+C", option, 0, code=2).stderr
 
 
 def test_next_chooses_a_batch_and_summary_says_what_was_learned(folder, tmp_path):

@@ -41,7 +41,7 @@ def call(*words: object, code: int = 0) -> str:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_tables_and_a_figure_are_written(name: str, screen: Path, tmp_path: Path) -> None:
-    output, more, figure = (tmp_path / file for file in ("o.csv", "more.csv", "f.png"))
+    output, more, figure = (tmp_path / file for file in ("o.csv", "more.csv", "new/f.png"))
     option, *others = COMMANDS[name]
     given = (name, screen, "-o", output, option, more, "--figure", figure, *others)
     keys = ("--perturbation-key", "perturbation")
@@ -54,6 +54,17 @@ def test_tables_and_a_figure_are_written(name: str, screen: Path, tmp_path: Path
     assert "exist already" in call(*given, *keys, code=1)
     assert json.loads(call(*given, *keys, "--overwrite", "--json"))
     assert "--perturbation-key" in call(*given, "--overwrite", code=1)
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "effects"])
+def test_a_figure_that_cannot_be_written_is_refused_before_any_work(
+    name: str, tmp_path: Path
+) -> None:
+    """The data are missing, which would be the error if work had started."""
+    nothing = [tmp_path / "nothing"] * (2 if name == "effects" else 1)
+    figure = tmp_path / "figure.word"
+    said = call(name, *nothing, "-o", tmp_path / "o.csv", "--figure", figure, code=1)
+    assert f"--figure {figure} must end in one of" in said
 
 
 def test_refusals_speak_of_options(screen: Path, tmp_path: Path) -> None:

@@ -64,6 +64,52 @@ def test_an_output_below_a_file(folder: Path) -> None:
     assert "File exists" in said or "Not a directory" in said
 
 
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--perturbation-sep", "--perturbation-sep is empty"),
+        ("--covariate-key", "Unknown column for --covariate-key"),
+        ("--control", "control is empty"),
+    ],
+)
+def test_an_option_that_is_empty_is_not_one_left_out(folder: Path, option: str, text: str) -> None:
+    said = sentence(
+        "train", folder / "screen.h5ad", "-o", folder / "new", "--perturbation-key",
+        "perturbation", option, "",
+    )  # fmt: skip
+    assert text in said
+
+
+def test_a_file_that_memory_does_not_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to do is said of the terminal, and not of Python."""
+
+    def full(path: Path) -> None:
+        raise MemoryError("Unable to allocate 80 GiB")
+
+    monkeypatch.setattr("anndata.read_h5ad", full)
+    screen = folder / "screen.h5ad"
+    said = sentence("predict", folder / "model", screen, "-p", "A", "-o", folder / "x.h5ad")
+    assert said == (
+        f"Error: {screen} needs more memory than there is; give fewer cells, or, to "
+        "celldit train, a .zarr or a folder of .h5ad files, which stay on disk."
+    )
+
+
+@pytest.mark.parametrize("command", ["embed", "baseline", "submission", "effects-table"])
+def test_cells_are_written_as_h5ad_alone(folder: Path, command: str) -> None:
+    """Another ending would be a file that nothing reads; nothing of the data is read before."""
+    nothing = folder / "nothing"
+    given = {
+        "embed": (nothing, nothing),
+        "baseline": (nothing, "-p", "A"),
+        "submission": (nothing, nothing),
+        "effects-table": (nothing,),
+    }[command]
+    output = folder / "cells.zarr"
+    said = sentence(command, *given, "-o", output)
+    assert said == f"Error: --output {output} must end in .h5ad."
+
+
 def test_co_expression_needs_cells_in_memory(folder: Path, tiny_screen: Any) -> None:
     screen = tiny_screen.copy()
     screen.write_zarr(folder / "screen.zarr")

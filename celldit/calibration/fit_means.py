@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy import sparse
 from scipy.optimize import nnls
 
 from celldit.calibration.fit_residual_genes import fit_residual_genes
@@ -27,6 +26,7 @@ from celldit.calibration.on_target import fit_on_target
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.latents import membership
 from celldit.data.store import CellStore
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import anchor_rows
@@ -70,7 +70,7 @@ def fit_means(
     responses = references.responses
     if (untried and not prior.elsewhere) or not responses.curves:
         return MeanCalibration.none(cells.n_genes, responses)
-    slopes_FG, share_G = _line(cells, autoencoder, seed)
+    slopes_FG, share_G = _line(cells, table, autoencoder, seed)
     if untried:
         # What tables say of perturbations is read with the weights before anything is known.
         none = ResidualGenes.none(cells.n_genes)
@@ -110,43 +110,54 @@ def seen_offsets(
         return offset_CG
     some = [conditions[i] for i in treated]
     estimate, every = prior.estimate(some), mean_calibration.beyond(prior, genes, some)
-    for q, (i, beyond) in enumerate(zip(treated, every, strict=True)):
+    for q, (i, residual) in enumerate(zip(treated, every, strict=True)):
         own, effect_F = references.of(some[q].stratum), estimate.mean[q]
         moved_NKD = network.moved(own.z_NKD, effect_F, float(estimate.sd[q]), Extrapolation.SEEN)
         offset_CG[i] = mean_calibration.offset(
-            Extrapolation.SEEN, own.change(moved_NKD), effect_F, beyond._replace(noise=0.0)
+            Extrapolation.SEEN, own.change(moved_NKD), effect_F, residual._replace(noise=0.0)
         )
     return offset_CG
 
 
-def _line(cells: CellStore, autoencoder: Autoencoder, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _line(
+    cells: CellStore, table: ConditionTable, autoencoder: Autoencoder, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Log expression on the latent, over a bounded sample of cells.
 
     Returns
     -------
     slopes_FG, share_G
-        Ridge slopes, and the share of each gene's variance that they leave over; a gene without a
-        count in the sample has all of it.
+        Ridge slopes, and the share of each gene's variance within conditions that they leave over;
+        a gene that does not vary there in the sample has all of it.
     """
     rows = anchor_rows(cells.n_cells, seed)
     sample = cells if rows is None else cells.take(rows)
-    moments = RidgeMoments(autoencoder.n_tokens * autoencoder.token_dim, cells.n_genes)
-    square_G = np.zeros(cells.n_genes)
+    condition_N = table.index if rows is None else table.index[rows]
+    n_latents = autoencoder.n_tokens * autoencoder.token_dim
+    moments = RidgeMoments(n_latents, cells.n_genes)
+    sum_CF, sum_CG = np.zeros((len(table), n_latents)), np.zeros((len(table), cells.n_genes))
+    square_G, start = np.zeros(cells.n_genes), 0
     for batch in sample.blocks(autoencoder.batch_size):
-        log_BG = batch.log_normalized()
+        in_condition_CB = membership(condition_N[start : start + batch.n_cells], len(table))
+        start += batch.n_cells
+        log_BG, latent_BF = batch.log_normalized(), autoencoder.encode(batch).flatten(1)
+        sum_CF += in_condition_CB @ latent_BF.double().numpy()
+        sum_CG += (in_condition_CB @ log_BG).toarray()
         square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
         moments.add(
-            autoencoder.encode(batch).flatten(1),
+            latent_BF,
             torch.from_numpy(log_BG.toarray()),
             torch.from_numpy(batch.counts.toarray()),
             torch.from_numpy(batch.size_factors),
         )
     # As it is stored; the effect that it carries is known to some percent.
     slopes_FG = moments.slopes().numpy().astype(np.float16).astype(np.float32)
-    mean_F, mean_G = (sums.numpy() / moments.n for sums in (moments.z, moments.y))
-    cross_FG = moments.zy.numpy() / moments.n - mean_F[:, None] * mean_G
-    scatter_FF = moments.zz.numpy() / moments.n - mean_F[:, None] * mean_F
-    whole_G = square_G / moments.n - mean_G**2
+    # That the latent tells conditions apart says nothing of the cells of one.
+    n_C = np.bincount(condition_N, minlength=len(table)).clip(1)
+    mean_FC = sum_CF.T / n_C
+    scatter_FF = moments.zz.numpy() - mean_FC @ sum_CF
+    cross_FG = moments.zy.numpy() - mean_FC @ sum_CG
+    whole_G = (square_G - (sum_CG**2 / n_C[:, None]).sum(axis=0)).clip(0)
     left_G = whole_G + (slopes_FG * (scatter_FF @ slopes_FG - 2 * cross_FG)).sum(axis=0)
     share_G = np.divide(left_G, whole_G, out=np.ones_like(whole_G), where=whole_G > 0)
     return slopes_FG, share_G.clip(0, 1)
@@ -161,12 +172,8 @@ def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray,
     for block in cells.blocks(BLOCK):
         of_cell = table.index[start : start + block.n_cells]
         start += block.n_cells
-        chosen = sparse.csr_matrix(
-            (np.ones(block.n_cells), (of_cell, np.arange(block.n_cells))),
-            shape=(n_conditions, block.n_cells),
-        )
         log_BG = block.log_normalized()
-        sum_CG += (chosen @ log_BG).toarray()
+        sum_CG += (membership(of_cell, n_conditions) @ log_BG).toarray()
         square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))
     mean_CG = sum_CG / np.maximum(table.counts, 1)[:, None]
     square_G -= (sum_CG * mean_CG).sum(axis=0)
@@ -187,7 +194,7 @@ def _weights(
     tried, without = left_out(table, prior, MAX_CONDITIONS, seed), prior.leave_one_out()
     rest = mean_calibration.beyond_without(prior, genes, [one.condition for one in tried])
     products: dict[Extrapolation | None, list[np.ndarray]] = {}
-    for beyond, one in zip(rest, tried, strict=True):
+    for residual, one in zip(rest, tried, strict=True):
         # Another dose or time of the same is left: as good as seen to `classify`, but left out.
         reach = None if one.kind is Extrapolation.SEEN else one.kind
         own, effect_F = references.of(one.condition.stratum), without.mean[one.row]
@@ -195,7 +202,7 @@ def _weights(
         change = own.change(moved_NKD)
         straight_G = change.shift_F @ mean_calibration.slopes_FG
         measured_G = mean_CG[one.treated] - mean_CG[one.control]
-        each_4G = np.stack([change.decoded_G, straight_G, beyond.residual_G, measured_G])
+        each_4G = np.stack([change.decoded_G, straight_G, residual.residual_G, measured_G])
         product_44 = each_4G @ each_4G.T
         if reach in (Extrapolation.CONTEXT, Extrapolation.COMBINATION):
             products.setdefault(None, []).append(product_44)

@@ -168,7 +168,7 @@ class MeanCalibration:
         kind: Extrapolation | None,
         change: Change,
         effect_F: np.ndarray,
-        beyond: ResidualEffect,
+        residual: ResidualEffect,
         *,
         known: bool = True,
         share: float = 1.0,
@@ -184,7 +184,7 @@ class MeanCalibration:
             What the move of its controls makes of their mean log expression.
         effect_F
             The effect model's shift of the latent.
-        beyond
+        residual
             What is known of the condition beyond the latent.
         known
             Whether training knew the context.
@@ -193,23 +193,23 @@ class MeanCalibration:
             the same: that share, and what the move of these makes of theirs. Then the result is
             for them.
         """
-        nothing_more = not len(beyond.new_genes) and not beyond.residual_G.any()
+        nothing_more = not len(residual.new_genes) and not residual.residual_G.any()
         if self.is_none or (nothing_more and not change.shift_F.any()):
-            return beyond.further.log_factor_G
+            return residual.further.log_factor_G
         a, b, c = self._weights_of(kind)
         shift_F, noise_G = change.shift_F, None
         if kind is Extrapolation.SEEN and self.variance_G is not None:
-            shift_F, noise_G = effect_F, self.variance_G * beyond.noise
+            shift_F, noise_G = effect_F, self.variance_G * residual.noise
         straight_G = shift_F @ self.slopes_FG
-        wanted_G = a * change.decoded_G + b * straight_G + c * beyond.residual_G
+        wanted_G = a * change.decoded_G + b * straight_G + c * residual.residual_G
         most = MAX_OFFSET if known else MOST_STAND_IN
         if further is None:
             offset_G = change.offset(wanted_G, noise_G, most)
         else:
             noise_G = None if noise_G is None else noise_G / share**2
             offset_G = further.offset(wanted_G / share, noise_G, most)
-        offset_G[beyond.new_genes] += self.on_target.log_factor
-        return offset_G + beyond.further.log_factor_G
+        offset_G[residual.new_genes] += self.on_target.log_factor
+        return offset_G + residual.further.log_factor_G
 
     def _weights_of(self, kind: Extrapolation | None) -> Weights:
         if kind is Extrapolation.SEEN:
@@ -266,10 +266,10 @@ class MeanCalibration:
             own["variance"] = short(self.variance_G)
         if self.is_none:
             return own
-        beyond = {
+        remainder = {
             f"remainder.{name}": array for name, array in self.residual_genes.arrays().items()
         }
-        return {"readout": short(self.slopes_FG), **own, **beyond}
+        return {"readout": short(self.slopes_FG), **own, **remainder}
 
     @classmethod
     def from_config(
@@ -294,12 +294,12 @@ class MeanCalibration:
             None if kind is None else Extrapolation(kind): (float(a), float(b), float(c))
             for kind, a, b, c in config["weights"]
         }
-        beyond = {
+        remainder = {
             name.removeprefix("remainder."): array
             for name, array in arrays.items()
             if name.startswith("remainder.")
         }
-        residual_genes = ResidualGenes.from_config(config["remainder"], beyond, n_genes)
+        residual_genes = ResidualGenes.from_config(config["remainder"], remainder, n_genes)
         # Older models took all cells to respond.
         said = config.get("responding", [])
         shares = {tuple(map(str, parts)): float(share) for parts, share in said}

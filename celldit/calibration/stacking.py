@@ -100,9 +100,9 @@ class TrialError:
         return self.sizes[1:] if self.kind is Extrapolation.SEEN else self.sizes
 
     def to_dict(self) -> dict[str, Any]:
-        """For checkpoints."""
-        errors = {"square": self.square_W, "energy": self.energy_W}
-        return {"kind": str(self.kind), **errors, "sizes": np.array(self.sizes)}
+        """For checkpoints: plain numbers, which torch reads without pickle."""
+        errors = {"square": self.square_W.tolist(), "energy": self.energy_W.tolist()}
+        return {"kind": str(self.kind), **errors, "sizes": list(self.sizes)}
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> TrialError:

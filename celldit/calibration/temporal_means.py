@@ -1,13 +1,17 @@
 """What the controls of a context look like at each time of training, and between these times.
 
 A cell that is sent to another time is held to the mean log expression of that time; see
-:mod:`celldit.inference.offsets`. At a time of training that was measured. Between two it lies on
-the straight line from the one to the other. From four times on it is the posterior mean of a
-Gaussian process through the means of all times, with the sampling noise of each: a line
-that is left open, a rough part that wanders from time to time (Wiener) and a smooth one that bends
-(Matérn 3/2; Rasmussen & Williams 2006, sections 2.7 and 4.2.1). Where many cells were measured and
-the course turns at every time, that is close to the straight line between neighbours; where few
-were, more times are averaged.
+:mod:`celldit.inference.offsets`. Between two times of training it lies on the straight line from
+the one to the other. From four times on it is the posterior mean of a Gaussian process given the
+means of all times, with the sampling noise of each: a line that is left open, a rough part that
+wanders from time to time (Wiener) and a smooth one that bends (Matérn 3/2; Rasmussen & Williams
+2006, sections 2.7 and 4.2.1). Where many cells were measured and the course turns at every time,
+that is close to the straight line between neighbours; where few were, more times are averaged.
+
+At a time of training the measured mean is kept, noisy as it is, so that cells sent there agree
+with those measured there. The process does not go through noisy means: from four times on there is
+a small jump between a time of training and one beside it, as large as what the process takes for
+noise.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ class TemporalMeans:
     means
         Of each context and time, shape (G,); only of contexts that were seen at several times.
     noise
-        Variance of each of these means; none in models that know none.
+        Variance of each of these means; none of contexts from older models, that knew none.
     """
 
     means: Mapping[StratumKey, np.ndarray]
@@ -108,16 +112,20 @@ class TemporalMeans:
 
     def to_config(self) -> list[list[Any]]:
         """What the rows of :meth:`arrays` are of."""
-        return [list(key) for key in self.means]
+        return [list(key) for key in self._rows()]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """One row for each context and time, for safetensors; none where nothing is known."""
-        if not self.means:
-            return {}
-        found = {"means": np.stack(list(self.means.values()))}
-        if self.noise.keys() == self.means.keys():
-            found["noise"] = np.stack([self.noise[key] for key in self.means])
-        return found
+        """One row for each context and time, for safetensors; none where nothing is known.
+
+        Those without noise come last, so the noise may have fewer rows.
+        """
+        rows = self._rows()
+        found = {"means": [self.means[key] for key in rows]}
+        found["noise"] = [self.noise[key] for key in rows if key in self.noise]
+        return {name: np.stack(arrays) for name, arrays in found.items() if arrays}
+
+    def _rows(self) -> list[StratumKey]:
+        return sorted(self.means, key=lambda key: key not in self.noise)
 
     @classmethod
     def from_config(
@@ -130,13 +138,14 @@ class TemporalMeans:
         ValueError
             If the arrays do not fit the contexts or the genes.
         """
-        means_SG = arrays.get("means", np.empty((0, n_genes), dtype=np.float32))
-        noise_SG = arrays.get("noise", means_SG)
-        if not means_SG.shape == noise_SG.shape == (len(keys), n_genes):
+        none_RG = np.empty((0, n_genes), dtype=np.float32)
+        means_SG, noise_RG = (arrays.get(name, none_RG) for name in ("means", "noise"))
+        fits = means_SG.shape == (len(keys), n_genes) and noise_RG.shape[1:] == (n_genes,)
+        if not fits or len(noise_RG) > len(keys):
             raise ValueError("its course fits neither its contexts nor its genes")
         strata = [(str(context), time) for context, time in keys]
-        means = dict(zip(strata, means_SG, strict=True))
-        return cls(means, dict(zip(strata, noise_SG, strict=True)) if "noise" in arrays else {})
+        noise = dict(zip(strata[: len(noise_RG)], noise_RG, strict=True))
+        return cls(dict(zip(strata, means_SG, strict=True)), noise)
 
 
 def _weights(mean_TG: np.ndarray, noise_TG: np.ndarray, u_T: np.ndarray, u: float) -> np.ndarray:

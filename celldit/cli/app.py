@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -37,30 +37,12 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Comparisons": (baseline, submission),
 }  # fmt: skip
 RENAMED: dict[Callable[..., Any], str] = {next_perturbations: "next"}
-#: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
-EXPERT = {
-    "accelerator", "autoencoder", "batch_size", "checkpoint", "checkpoint_minutes", "debug",
-    "device", "devices", "dit", "engine", "grid", "guidance", "guidance_interval", "key_added",
-    "latent", "max_cells", "min_overlap", "n_avg", "n_steps", "nodes", "print_config", "sampler",
-    "shard", "solver", "strategy", "t_start", "tokenizer", "train_autoencoder",
-}  # fmt: skip
-
-
-def _with_expert_options_apart(command: Callable[..., Any]) -> Callable[..., Any]:
-    hints = get_type_hints(command, include_extras=True)
-    for name in EXPERT & set(hints):
-        hints[name].__metadata__[0].rich_help_panel = "For experts"
-    command.__annotations__ = hints
-    return command
-
 
 for heading, commands in COMMANDS.items():
     for command in commands:
         app.command(
-            RENAMED.get(command),
-            no_args_is_help=command is not demo,
-            rich_help_panel=heading,
-        )(_with_expert_options_apart(command))
+            RENAMED.get(command), no_args_is_help=command is not demo, rich_help_panel=heading
+        )(command)
 
 
 @app.command(

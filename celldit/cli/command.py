@@ -24,9 +24,9 @@ import typer
 
 from celldit.cli import options
 from celldit.cli.wording import in_terminal
-from celldit.errors import CellditError
+from celldit.errors import CellditError, InputError
 
-__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "say"]
+__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "note", "say"]
 
 
 FAILED = 1
@@ -66,8 +66,6 @@ def command(
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Make a command of a function that returns an :class:`Answer`, or None if all is said.
 
-    Lists that are empty were not given, and are None.
-
     Parameters
     ----------
     columns
@@ -98,26 +96,27 @@ def command(
         named[at:at] = _optional(asked)
         named += _optional({**some, **common})
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in named]
-        marks = {p.name: getattr(p.annotation, "__metadata__", ()) for p in parameters}
-        written = [name for name, marked in marks.items() if options.WRITTEN in marked]
+        marks = {p.name: p.annotation.__metadata__ for p in parameters}
+        for name in options.EXPERT & set(marks):
+            marks[name][0].rich_help_panel = "For experts"
+        written = {name: marked for name, marked in marks.items() if options.WRITTEN in marked}
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            given = {name: None if value == [] else value for name, value in given.items()}
             told = {name: given.pop(name) for name in common}
             said = {options.ARGUMENTS[name]: given.pop(name) for name in asked}
             if asked:
-                given["columns"] = {name: value for name, value in said.items() if value}
+                given["columns"] = {n: v for n, v in said.items() if v is not None}
             given = {n: v for n, v in given.items() if n not in some or v is not None}
             output = given.get("output")
             rest = kept(given) if kept else f"{output} was not written." if output else ""
             quiet = told.get("quiet", False) or told["as_json"]
             with guard(debug=told["debug"], quiet=told.get("quiet", False), kept=rest):
-                from celldit.io.files import refuse_existing
                 from celldit.progress import quietly
 
-                paths = [given[name] for name in written if given[name] is not None]
-                refuse_existing(paths, overwrite=told.get("overwrite", False))
+                files = {n: given[n] for n in written if given[n] is not None}
+                cells = [name for name in files if options.H5AD in written[name]]
+                _check_outputs(files, cells, overwrite=told.get("overwrite", False))
                 with quietly(quiet):
                     wanted = {k: v for k, v in told.items() if k in own.parameters}
                     answer = function(**given, **wanted)
@@ -138,6 +137,23 @@ def command(
     return of
 
 
+def _check_outputs(files: Mapping[str, Path], cells: Iterable[str], *, overwrite: bool) -> None:
+    """Refuse files, by their options, that cannot be written, before any work.
+
+    FileError if one exists. InputError if one of `cells` or a figure has another ending.
+    """
+    from celldit.io.files import refuse_existing
+
+    for name in cells:
+        if files[name].suffix != options.H5AD:
+            raise InputError(f"--{name} {files[name]} must end in {options.H5AD}.")
+    if "figure" in files:
+        from celldit.pl.figure import file_ending
+
+        file_ending(files["figure"])
+    refuse_existing(files.values(), overwrite=overwrite)
+
+
 def _optional(group: options.Group) -> list[inspect.Parameter]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     return [
@@ -150,6 +166,12 @@ def say(text: str, *, quiet: bool = False) -> None:
     """Print a sentence about what was done."""
     if not quiet:
         typer.echo(text)
+
+
+def note(text: str, *, quiet: bool = False) -> None:
+    """Print what to mind of a result, on standard error."""
+    if not quiet:
+        typer.echo(f"Note: {text}", err=True)
 
 
 @contextmanager
@@ -167,7 +189,7 @@ def guard(*, debug: bool = False, quiet: bool = False, kept: str = "") -> Iterat
     """
     with _watch_interrupts() as interrupted, warnings.catch_warnings():
         if not debug:
-            warnings.showwarning = _note
+            warnings.showwarning = _show_warning
             if quiet:
                 warnings.simplefilter("ignore")
         try:
@@ -217,11 +239,11 @@ def _watch_interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Show celldit's own warnings as a note, and keep other libraries' to themselves."""
     # By who warns, not by the line that a warning points at, which is that of celldit's caller.
     frame = sys._getframe(1)
     while frame.f_code.co_filename == warnings.__file__ and frame.f_back is not None:
         frame = frame.f_back
     if frame.f_code.co_filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
-        typer.echo(f"Note: {in_terminal(str(message))}", err=True)
+        note(in_terminal(str(message)))

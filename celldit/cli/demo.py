@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -115,7 +114,7 @@ class DemoResult:
 
 
 def run_demo(
-    output: str | os.PathLike[str] = "demo_output",
+    folder: Path,
     *,
     seed: int = 0,
     adata: ad.AnnData | None = None,
@@ -130,8 +129,8 @@ def run_demo(
 
     Parameters
     ----------
-    output
-        Folder for the files of :data:`FILES`, each written whole or not at all.
+    folder
+        For the files of :data:`FILES`, each written whole or not at all.
     seed
         Of everything random.
     adata, held_out
@@ -157,7 +156,6 @@ def run_demo(
     """
     started = time.perf_counter()
     console = console or Console()
-    folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, where the demo needs a folder; name another.")
     paths = [folder / name for name in FILES]

@@ -56,15 +56,16 @@ def set_up(
         setup_anndata(adata, **{**known, **columns})
 
 
-def read_text(path: Path) -> str:
-    """The text of a plain file; FileError if it cannot be read."""
+def read_lines(path: Path) -> list[str]:
+    """The lines of a plain file that are not blank; FileError if it cannot be read."""
     from celldit.arguments import check_plain
 
     check_plain(path)
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read ({error}).") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def claim(output: Path, *, overwrite: bool) -> None:
@@ -92,13 +93,16 @@ def write_table(table: pd.DataFrame, output: Path | None) -> None:
 
 
 def write_figure(figure: Path | None, draw: Any) -> None:
-    """Draw into a file without a window, where one is asked for."""
+    """Draw into a file without a window, whole or not at all, where one is asked for."""
     if figure is None:
         return
     import matplotlib as mpl
 
+    from celldit.io.files import whole_file
+
     mpl.use("Agg")
-    draw(save=figure, show=False)
+    with whole_file(figure) as path:
+        draw(save=path, show=False)
 
 
 def named_query(text: str) -> tuple[str, str]:
@@ -107,15 +111,17 @@ def named_query(text: str) -> tuple[str, str]:
     return (found[1], found[2].strip()) if found else (text.strip(), text.strip())
 
 
-def named_pairs(texts: Sequence[str] | None, refusal: str) -> dict[str, str]:
+def named_pairs(
+    texts: Sequence[str] | None, refusal: str, *, empty: bool = False
+) -> dict[str, str]:
     """Values by name, of texts ``NAME=VALUE``; a usage error, with the text in `refusal`, if not.
 
-    A name must not be empty.
+    A name must not be empty, and a value only where `empty` says so.
     """
     pairs = {}
     for text in texts or ():
         name, sign, value = text.partition("=")
-        if not sign or not name:
+        if not (name and sign and (value or empty)):
             raise typer.BadParameter(refusal.format(repr(text)))
         pairs[name] = value
     return pairs

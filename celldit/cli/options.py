@@ -10,6 +10,15 @@ import typer
 
 #: Marks the option of a file that a command writes; what exists is refused before any work.
 WRITTEN = "written"
+#: Marks one of cells, which must have this ending.
+H5AD = ".h5ad"
+#: Options that every day needs nothing of; ``--help`` shows them in a box of their own.
+EXPERT = {
+    "accelerator", "autoencoder", "batch_size", "checkpoint", "checkpoint_minutes", "debug",
+    "device", "devices", "dit", "engine", "grid", "guidance", "guidance_interval", "key_added",
+    "latent", "max_cells", "min_overlap", "n_avg", "n_steps", "nodes", "print_config", "sampler",
+    "shard", "solver", "strategy", "t_start", "tokenizer", "train_autoencoder",
+}  # fmt: skip
 
 
 def _read_dose(dose: str | None) -> Any:
@@ -45,7 +54,7 @@ Predicted = Annotated[
 ]
 CellsOutput = Annotated[Path, typer.Option("--output", "-o", help="File to write (.h5ad, .zarr).")]
 AnnDataOutput = Annotated[
-    Path, typer.Option("--output", "-o", help="File to write (.h5ad)."), WRITTEN
+    Path, typer.Option("--output", "-o", help="File to write (.h5ad)."), WRITTEN, H5AD
 ]
 TableOutput = Annotated[
     Path, typer.Option("--output", "-o", help="Table to write (.csv)."), WRITTEN

@@ -111,8 +111,8 @@ perturbation_sep
         return replace(cls(training=training), **_as_tuples(entries))
 
     def updated(self, given: Mapping[str, Any]) -> TrainSettings:
-        """What was given on the command line comes first; empty lists were not given."""
-        return replace(self, **{n: v for n, v in _as_tuples(given).items() if v not in (None, ())})
+        """What was given on the command line comes first."""
+        return replace(self, **_as_tuples(given))
 
     def to_toml(self) -> str:
         """Write all settings; those that are not set as comments."""
@@ -173,9 +173,11 @@ def _training_defaults() -> dict[str, Any]:
 
 def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they are kept, where lists are tuples and one text is a list of one."""
-    lists = {n for n in values if _TYPES[n] == "tuple[str, ...]" and values[n] is not None}
-    listed = {n: (v,) if isinstance(v, str) else tuple(v) for n, v in values.items() if n in lists}
-    return {**values, **listed}
+    kept = dict(values)
+    for name, value in values.items():
+        if _TYPES[name] == "tuple[str, ...]":
+            kept[name] = (value,) if isinstance(value, str) else tuple(value)
+    return kept
 
 
 def _wanted(name: str, value: Any, more: Mapping[str, Any]) -> str | None:

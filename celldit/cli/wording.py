@@ -14,7 +14,8 @@ _ALIKE = """
     max_epochs checkpoint_minutes n_steps batch_size min_cells control tokenizer latent
     autoencoder min_overlap dit seed accelerator device devices strategy dose time
     sampler solver grid guidance guidance_interval n_avg t_start like shard
-    target max_cells start end
+    target max_cells start end perturbation about preset engine key_added
+    min_change guide_key
 """
 OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "covariate_keys": "--covariate-key",
@@ -22,7 +23,11 @@ OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _ALIKE.split()} | {
     "num_nodes": "--nodes",
     "n_cells": "N",
     "out": "--output",
+    "save": "--figure",
     "perturbations": "--perturbation",
+    "candidates": "--candidate",
+    "contexts": "--context",
+    "metrics": "--metric",
     "source": "--from",
     "shares": "--share",
     "times": "--time",
@@ -45,7 +50,22 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
-    (r" to (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
+    (r"^source selects", "--from selects"),
+    (r"^target selects", "--target selects"),
+    (r"use cd\.open_store\(path, [^)]*\)", "give --perturbation-key COLUMN"),
+    (
+        r"train from disk with celldit\.open_store",
+        "train on a .zarr or a folder of .h5ad files, which stay on disk",
+    ),
+    (
+        r"CellDiT\(adata, features=cd\.pp\.gene_features\(adata\)\)",
+        "celldit train --features reactome",
+    ),
+    (
+        r'made into a table with cd\.pp\.gene_features\(adata, source="(\w+)"\)',
+        r"given by name, --features \1",
+    ),
+    (r",? to (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
     (r" of (?:celldit\.)?CellDiT\.setup_anndata\b", ""),
     (
         r"pass adata\.raw\.to_adata\(\) instead of adata",
@@ -69,7 +89,9 @@ def in_terminal(sentence: str) -> str:
         sentence = re.sub(pattern, replacement, sentence)
     sentence = sentence.replace("overwrite=True", "--overwrite")
     for name, option in OPTIONS.items():
-        sentence = re.sub(rf"(?<![\w.'\"-]){name}={_VALUE}", partial(_said, option), sentence)
+        # Two equals signs compare, in a query.
+        given = rf"(?<![\w.'\"-]){name}=(?!=){_VALUE}"
+        sentence = re.sub(given, partial(_said, option), sentence)
         if "_" in name:
             # Not as an entry of a settings file, which has the name that Python has.
             sentence = re.sub(rf"(?<![\w.'\"-]){name}(?![\w'\"=]| in \S+ must)", option, sentence)
@@ -80,9 +102,15 @@ def _said(option: str, found: re.Match[str]) -> str:
     value: str | None = found[1]
     if value is None:
         return option
-    if value == "...":
+    if value.strip("'[]") == "...":
         return f"{option} NAME"
     if value[0] == "(":
         return f"{option} {value[1:-1].replace(',', '')}"
-    bare = value[1:-1] if value[0] in "'\"" else value
-    return f"{option} {bare if bare and ' ' not in bare else value}"
+    listed = re.findall(r"""'[^']*'|"[^"]*\"""", value) if value[0] == "[" else []
+    return " ".join(f"{option} {_bare(text)}" for text in listed or [value])
+
+
+def _bare(text: str) -> str:
+    """A text as it is typed: without quotation marks where no blank asks for them."""
+    bare = text[1:-1] if text[0] in "'\"" else text
+    return bare if bare and " " not in bare else text

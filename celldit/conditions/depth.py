@@ -38,12 +38,17 @@ class Depths(NamedTuple):
 
 def unequal_depths(table: ConditionTable, size_factors: np.ndarray) -> list[Depths]:
     """Strata whose controls and treated cells differ in depth, those that differ most first."""
-    found = []
-    for key in sorted({c.stratum for c in table.conditions}, key=str):
-        kind_C = np.array([c.is_control if c.stratum == key else -1 for c in table.conditions])
-        controls, treated = (size_factors[kind_C[table.index] == kind] for kind in (True, False))
-        if min(len(controls), len(treated)) >= MIN_CELLS:
-            found.append(Depths(key, float(np.median(controls)), float(np.median(treated))))
+    keys = sorted({c.stratum for c in table.conditions}, key=str)
+    place = {key: i for i, key in enumerate(keys)}
+    kind_C = np.array([2 * place[c.stratum] + c.is_control for c in table.conditions])
+    kind_N = kind_C[table.index]
+    ends = np.cumsum(np.bincount(kind_N, minlength=2 * len(keys)))
+    sizes = np.split(size_factors[np.argsort(kind_N, kind="stable")], ends[:-1])
+    found = [
+        Depths(key, float(np.median(controls)), float(np.median(treated)))
+        for key, treated, controls in zip(keys, sizes[::2], sizes[1::2], strict=True)
+        if min(len(controls), len(treated)) >= MIN_CELLS
+    ]
     apart = [one for one in found if one.ratio >= FACTOR]
     return sorted(apart, key=lambda one: one.ratio, reverse=True)
 

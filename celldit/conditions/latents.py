@@ -50,7 +50,11 @@ def condition_sums(z: Latents, index: np.ndarray, n: int) -> np.ndarray:
     """Sum of the rows of each of n conditions, shape (n, F)."""
     sums = np.zeros((n, n_features(z)))
     for where, block in blocks(z):
-        own = index[where]
-        at = (own, np.arange(len(own)))
-        sums += sparse.csr_matrix((np.ones(len(own)), at), shape=(n, len(own))) @ block
+        sums += membership(index[where], n) @ block
     return sums
+
+
+def membership(group_N: np.ndarray, n_groups: int) -> sparse.csr_matrix:
+    """Ones where a cell is of a group, shape (groups, N): times values of cells, their sums."""
+    n = len(group_N)
+    return sparse.csr_matrix((np.ones(n), (group_N, np.arange(n))), shape=(n_groups, n))

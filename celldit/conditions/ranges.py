@@ -39,7 +39,7 @@ class Ranges:
                     doses[part] = min(low, dose), max(high, dose)
         return cls(doses, (min(times), max(times)) if times else None)
 
-    def beyond(self, condition: Condition) -> list[str]:
+    def outside(self, condition: Condition) -> list[str]:
         """What of a condition lies outside, in words; nothing where all lies inside.
 
         A dose of 0 is no treatment, which needs no training.

@@ -28,6 +28,7 @@ import numpy as np
 
 from celldit.conditions.condition import ConditionTable
 from celldit.conditions.time_scale import TimeScale, bracket
+from celldit.errors import outside
 
 StratumKey: TypeAlias = tuple[str, float | None]
 """Context and time, as :attr:`celldit.conditions.Condition.stratum` says them."""
@@ -147,7 +148,7 @@ def warn_other_times(strata: Strata) -> None:
         "does. Add controls of these times; if time counts from what was done, set up the data "
         "without perturbation_key, and what was done is the course itself.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 
 from celldit.data.counts import check_counts, select_matrix
 from celldit.data.genes import check_are_genes, check_unique_genes
-from celldit.data.labels.columns import read_columns, read_labels, text_column
+from celldit.data.labels.columns import read_columns, text_column
 from celldit.data.labels.doubtful import check_split, usual_control, warn_doubtful
+from celldit.data.labels.labels import canonical_array, with_one_control
 from celldit.data.screens.modality import modalities
 from celldit.errors import InputError, closest, examples
 
@@ -30,7 +31,7 @@ def check_setup(adata: ad.AnnData, fields: Fields) -> None:
     if a column, a layer or the control label does not exist.
     """
     check_anndata(adata)
-    _check_arguments(fields)
+    check_arguments(fields)
     select_matrix(adata, fields.counts_layer)
     check_unique_genes(adata.var_names)
     check_are_genes(adata.var)
@@ -59,11 +60,12 @@ def check_anndata(adata: object, name: str = "") -> None:
 
 def check_fields(adata: ad.AnnData, fields: Fields) -> None:
     """Verify what fields say of the columns of ``obs`` alone; raises as :func:`check_setup`."""
-    _check_arguments(fields)
+    check_arguments(fields)
     _check_columns(adata, fields)
 
 
-def _check_arguments(fields: Fields) -> None:
+def check_arguments(fields: Fields) -> None:
+    """Refuse fields that make no sense, whatever the data hold."""
     if not isinstance(fields.perturbation_sep, str):
         raise InputError(
             "perturbation_sep is the text between two perturbations, such as '+', not "
@@ -90,11 +92,11 @@ def _check_arguments(fields: Fields) -> None:
 def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
     sep, control = fields.perturbation_sep, fields.control
     if fields.perturbation_key is not None:
-        as_found = text_column(adata, fields.perturbation_key, "perturbation_key")
-        distinct = list(dict.fromkeys(as_found))
+        distinct = pd.unique(text_column(adata, fields.perturbation_key, "perturbation_key"))
         controls = (control, *fields.other_controls)
         check_split([label for label in distinct if label not in controls], sep, control)
-        _check_control(read_labels(adata, replace(fields, covariate_keys=()))[0], fields)
+        named = with_one_control(distinct, fields.other_controls, sep, control)
+        _check_control(canonical_array(named, sep, control), fields)
         warn_doubtful(distinct, sep, controls, fields.perturbation_key)
     sizes = read_columns(adata, fields)["size_factors"]
     if sizes is not None and fields.size_factor_key is not None:

@@ -59,8 +59,8 @@ perturbation_sep
         """The columns of ``obs`` that are named, each behind the argument that names it."""
         single = ("perturbation_key", "size_factor_key", "dose_key", "time_key")
         named = [(role, getattr(self, role)) for role in single]
-        named += [("covariate_keys", key) for key in self.covariate_keys]
-        return [(role, key) for role, key in named if key is not None]
+        named = [(role, key) for role, key in named if key is not None]
+        return [*named, *(("covariate_keys", key) for key in self.covariate_keys)]
 
     def arguments(self) -> dict[str, Any]:
         """The fields that are set, as arguments of :func:`setup_anndata`."""

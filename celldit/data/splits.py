@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import anndata as ad
 import numpy as np
@@ -22,7 +22,6 @@ from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, UnknownNameError
 
 By = Literal["perturbation", "combination", "context", "pair", "cells"]
-Unit = TypeVar("Unit")
 
 
 def split(
@@ -258,7 +257,7 @@ class _Screen:
         hits = [n for n, names in self.parts_of.items() if any(w <= set(names) for w in wanted)]
         return np.isin(self.labels, np.array(hits, dtype=object))
 
-    def _shuffled(self, units: Sequence[Unit]) -> list[Unit]:
+    def _shuffled(self, units: Sequence[Any]) -> list[Any]:
         order = np.random.default_rng(self.seed).permutation(len(units))
         return [units[position] for position in order]
 
@@ -266,7 +265,7 @@ class _Screen:
         """How many of some units to draw: at least one."""
         return max(1, round(self.fraction * len(units)))
 
-    def _drawn(self, units: Sequence[Unit]) -> list[Unit]:
+    def _drawn(self, units: Sequence[Any]) -> list[Any]:
         return self._shuffled(units)[: self._number(units)]
 
     def _parts_to_keep(

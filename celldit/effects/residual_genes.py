@@ -93,12 +93,14 @@ class ResidualGenes:
         """
         if self.is_none or not conditions:
             return np.zeros((len(conditions), self.n_genes))
-        told_QG = self.estimate(prior, conditions)
+        estimate_QG = self.estimate(prior, conditions)
         row_of = {c: i for i, c in enumerate(self.conditions)}
         at = [q for q, c in enumerate(conditions) if c in row_of]
         rows = [row_of[conditions[q]] for q in at]
-        told_QG[at] = self._in_all_genes(self._observed(prior).observed.leave_one_out()[0][rows])
-        return told_QG
+        estimate_QG[at] = self._in_all_genes(
+            self._observed(prior).observed.leave_one_out()[0][rows]
+        )
+        return estimate_QG
 
     def with_earlier(self, earlier: ResidualGenes, column_G: np.ndarray) -> ResidualGenes:
         """Together with conditions that only an earlier training in the same latent observed.

@@ -50,6 +50,9 @@ START_LENGTHS = (0.5, 0.5, 0.25)
 # and of every other term, and log of μ over λ. An effect then carries over to a context that is as
 # far as most are with a correlation of about .75.
 START_PART, START_OTHER, START_COMMON = 0.0, -2.0, -1.0
+# Weak ties keep what the data do not decide where it was: log λ of a dimension is normal about the
+# mean over dimensions with a standard deviation of 5, log lengths about their start with one of 1.
+SIGNAL_TIE, LENGTH_TIE = 1 / (2 * 5.0**2), 1 / (2 * 1.0**2)
 
 
 class Strengths(NamedTuple):
@@ -129,9 +132,8 @@ def tune(
         nll = 0.5 * (solved_FC**2 / precision_FC - precision_FC.log()).sum()
         for rows_GB in likely_blocks:
             nll = nll + _nll_of_blocks(solved_FC, inverse_FCC, rows_GB)
-        # Weak ties keep what the data do not decide near its start.
-        ties = 0.02 * ((log_signal - log_signal.mean()) ** 2).sum()
-        ties = ties + 0.5 * ((log_lengths - log_start) ** 2).sum()
+        ties = SIGNAL_TIE * ((log_signal - log_signal.mean()) ** 2).sum()
+        ties = ties + LENGTH_TIE * ((log_lengths - log_start) ** 2).sum()
         optimizer.zero_grad()
         (nll + ties).backward()
         optimizer.step()

@@ -170,18 +170,18 @@ class AnchoredFlow(nn.Module):
         self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the network reads at `x_BKD` and time `t_B`."""
-        told_B = (~condition.withheld_B).to(x_BKD.dtype)
+        mask_B = (~condition.withheld_B).to(x_BKD.dtype)
         token_features_BKF = (
             torch.cat([condition.effect_BKD, condition.position_BKD], dim=-1)
-            * told_B[:, None, None]
+            * mask_B[:, None, None]
         )
         strength_B = condition.effect_BKD.flatten(1).norm(dim=1)
         features_BC = torch.stack(
             [
                 condition.from_noise_B.to(x_BKD.dtype),
-                torch.log1p(strength_B) * told_B,
-                condition.sd_B * told_B,
-                1 - told_B,
+                torch.log1p(strength_B) * mask_B,
+                condition.sd_B * mask_B,
+                1 - mask_B,
             ],
             dim=1,
         )

@@ -44,7 +44,7 @@ class ConditionBatch:
         Share of the network's displacement to use for each condition.
     references
         Mean latent of the controls of strata that training did not see.
-    beyond
+    beyond_range
         Whether a dose or the time of each lies outside those of training.
     """
 
@@ -54,7 +54,7 @@ class ConditionBatch:
     embedding: ConditionEmbedding
     weight_Q: torch.Tensor
     references: Mapping[StratumKey, np.ndarray]
-    beyond: list[bool]
+    beyond_range: list[bool]
 
     @classmethod
     def of(
@@ -97,7 +97,7 @@ class ConditionBatch:
             _embedding(trained, distinct, references),
             torch.tensor(weights, dtype=torch.float32),
             references,
-            [bool(trained.ranges.beyond(c)) for c in distinct],
+            [bool(trained.ranges.outside(c)) for c in distinct],
         )
 
     def extrapolations(self, trained: Trained) -> list[Extrapolation | None]:
@@ -124,7 +124,7 @@ class ConditionBatch:
         conditions = [self.conditions[i] for i in used]
         frame = obs_of(conditions, [self.kinds[i] for i in used], fields)
         if fields.dose_key is not None or fields.time_key is not None:
-            frame["beyond_range"] = [self.beyond[i] for i in used]
+            frame["beyond_range"] = [self.beyond_range[i] for i in used]
         return frame.iloc[place].reset_index(drop=True)
 
 

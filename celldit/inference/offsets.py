@@ -103,7 +103,7 @@ def condition_offsets(
     place = {q: (i, at) for i, block in enumerate(blocks) for at, q in enumerate(block.tolist())}
 
     @lru_cache(maxsize=2 + 2 * n_strata // BLOCK)
-    def beyond(block: int) -> list[ResidualEffect]:
+    def residual_effects(block: int) -> list[ResidualEffect]:
         some = [conditions[q] for q in blocks[block]]
         found = trained.mean_calibration.beyond(
             trained.population.prior, trained.genes, some, target.references
@@ -125,7 +125,7 @@ def condition_offsets(
             extrapolations[q],
             own.change(moved_NKD),
             effects_QF[q],
-            beyond(block)[at],
+            residual_effects(block)[at],
             known=references.responses.knows(stratum),
             share=share,
             further=further,

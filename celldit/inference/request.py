@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import text_list
+from celldit.arguments import check_kind, text_list
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.ranges import Ranges
@@ -51,19 +51,43 @@ class Counterfactuals:
         return cls(labels_of(trained, perturbations), dose, time)
 
 
-def labels_of(trained: Trained, perturbations: Sequence[str] | str | None) -> list[str]:
-    """:func:`check_perturbations` for a model; None stands for all of training."""
-    if perturbations is None:
-        fields = trained.fields
-        seen = (c for c in trained.frequencies if not c.is_control)
-        perturbations = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
-        if not perturbations:
-            raise InputError(
-                "The model was trained without perturbations; give perturbations= that it has "
-                "features of, or train it on perturbed cells."
-            )
+def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]:
+    """:func:`check_perturbations` for a model."""
     known = trained.perturbations, trained.featured, trained.elsewhere
     return check_perturbations(perturbations, trained.fields, *known)
+
+
+def labels_or_all(trained: Trained, perturbations: Sequence[str] | str | None) -> list[str]:
+    """:func:`labels_of`, where None stands for all perturbations of training.
+
+    Raises
+    ------
+    InputError
+        If all are asked for and there are none.
+    """
+    if perturbations is not None:
+        return labels_of(trained, perturbations)
+    fields = trained.fields
+    seen = (c for c in trained.frequencies if not c.is_control)
+    labels = sorted({c.label(fields.perturbation_sep, fields.control) for c in seen})
+    if not labels:
+        raise InputError(
+            "The model was trained without perturbations; give perturbations= that it has "
+            "features of, or train it on perturbed cells."
+        )
+    return labels
+
+
+def one_label(trained: Trained, label: str, name: str) -> str:
+    """One label of :func:`labels_of`, for an argument of that name.
+
+    Raises
+    ------
+    InputError
+        If it is not one label.
+    """
+    check_kind(label, str, name, "the label of one condition, such as 'STAT1'")
+    return labels_of(trained, label)[0]
 
 
 NO_TIME = (
@@ -176,7 +200,7 @@ def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) 
     """Warn of times and doses outside those of training."""
     ranges = Ranges.of(trained)
     _check_course(conditions, ranges)
-    found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.beyond(c))
+    found = dict.fromkeys(text for c in dict.fromkeys(conditions) for text in ranges.outside(c))
     for text in found:
         assumed = (
             "the effect there is taken to be that at the nearest trained time"

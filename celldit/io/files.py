@@ -78,7 +78,11 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
     if source.is_dir():
         raise FileError(f"{source} is a folder, where an .h5ad file is needed.")
     check_plain(source)
-    remedy = "train from disk, with its path or celldit.open_store(path), or use fewer cells"
+    # Only commands of the terminal read whole files.
+    remedy = (
+        "give fewer cells, or, to celldit train, a .zarr or a folder of .h5ad files, which stay "
+        "on disk"
+    )
     with reading(source, remedy):
         # Names that repeat are refused later where they matter, in celldit's own words.
         warnings.filterwarnings("ignore", message=".*names are not unique.*")

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,3 +270,13 @@ def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
     """The arrays under a prefix, without it."""
     start = f"{prefix}."
     return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+
+
+def best_of(epochs: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The least of each number that was measured after epochs."""
+    best: dict[str, float] = {}
+    for row in epochs:
+        for name, value in row.items():
+            if name != "epoch":
+                best[name] = min(value, best.get(name, value))
+    return best

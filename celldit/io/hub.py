@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from celldit import __version__
 from celldit.errors import FileError, InputError, reason_of
 from celldit.io.files import write_text
-from celldit.io.folders import CONFIG, VOCAB, WEIGHTS
+from celldit.io.folders import CONFIG, VOCAB, WEIGHTS, best_of
 from celldit.io.model_folder import save_trained
 from celldit.training.trained import Trained
 
@@ -177,16 +177,6 @@ def _scores(trained: Trained) -> list[str]:
         if best := best_of(epochs):
             found.append(f"- {stage}, held out: {_pairs(best)}")
     return found
-
-
-def best_of(epochs: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The least of each number that was measured after epochs."""
-    best: dict[str, float] = {}
-    for row in epochs:
-        for name, value in row.items():
-            if name != "epoch":
-                best[name] = min(value, best.get(name, value))
-    return best
 
 
 def _tables(trained: Trained) -> list[str]:

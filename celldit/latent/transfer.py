@@ -90,6 +90,12 @@ def match_genes_of(known: Sequence[str], genes: Sequence[str]) -> GeneMatch:
     return GeneMatch(genes, position, tuple(gene for gene in known if gene not in present))
 
 
+def check_overlap(min_overlap: float) -> None:
+    """Refuse what is no share; InputError."""
+    if not 0 <= min_overlap <= 1:
+        raise InputError(f"min_overlap={min_overlap} is not between 0 and 1.")
+
+
 def match_autoencoder(
     autoencoder: Autoencoder,
     genes: Sequence[str],
@@ -125,8 +131,10 @@ def match_autoencoder(
     Raises
     ------
     InputError
-        If the overlap is too small, a gene occurs twice, or `cells` have other genes.
+        If the overlap is too small or its bound no share, a gene occurs twice, or `cells` have
+        other genes.
     """
+    check_overlap(min_overlap)
     match = match_genes_of(autoencoder.genes, genes)
     if cells is not None and cells.genes != match.genes:
         raise InputError("cells must have exactly the given genes, in their order.")
@@ -177,8 +185,7 @@ class BorrowedAutoencoder:
     train: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_overlap <= 1:
-            raise InputError(f"min_overlap={self.min_overlap} is not between 0 and 1.")
+        check_overlap(self.min_overlap)
 
     @property
     def name(self) -> str:

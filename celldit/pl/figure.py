@@ -137,7 +137,7 @@ class Canvas:
         if self.palette is not None:
             object.__setattr__(self, "palette", _read_palette(self.palette))
         if isinstance(self.save, (str, os.PathLike)):
-            _ending(self.save)
+            file_ending(self.save)
 
     @classmethod
     def of(cls, name: str, options: Mapping[str, Any]) -> Canvas:
@@ -250,7 +250,7 @@ class Canvas:
         import scanpy as sc
 
         text = "" if save is True else str(save)
-        ending = _ending(text) or str(sc.settings.file_format_figs)
+        ending = file_ending(text) or str(sc.settings.file_format_figs)
         stem = text.removesuffix(f".{ending}")
         folder = Path(sc.settings.figdir)
         try:
@@ -298,7 +298,7 @@ def _read_palette(palette: object) -> Any:
     return palette if isinstance(palette, Mapping) else values
 
 
-def _ending(save: str | os.PathLike[str]) -> str:
+def file_ending(save: str | os.PathLike[str]) -> str:
     """Ending of a file without its dot, "" where text has none; InputError if nobody writes it."""
     ending = Path(os.fspath(save)).suffix or (str(save) if str(save).startswith(".") else "")
     ending = ending.lstrip(".")

@@ -103,7 +103,7 @@ def effects(
     target = writable(adata, copy=False)
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
-    labels = request.labels_of(trained, perturbations)
+    labels = request.labels_or_all(trained, perturbations)
     with threads():
         controls = new_controls(trained, cells)
         strata = effect_strata(trained, set(map(str, cells.contexts)), contexts, controls)

@@ -110,6 +110,8 @@ def next_perturbations(
     writable(adata, copy=False)
     check_whole(n, "n")
     check_number(n_cells, "n_cells")
+    if n_cells == 0:
+        raise InputError("n_cells=0 must be above 0; say how many each would be measured with.")
     prior = trained.population.prior
     if not prior.conditions:
         raise InputError(

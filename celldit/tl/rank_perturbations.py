@@ -18,7 +18,7 @@ from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.query import Selection, selected
 from celldit.errors import InputError
-from celldit.inference.request import counterfactual_conditions, labels_of
+from celldit.inference.request import counterfactual_conditions, labels_or_all
 from celldit.progress import counted
 from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
@@ -113,7 +113,7 @@ def rank_perturbations(
             "control cells, so let source= select some."
         )
     check_whole(max_cells, "max_cells")
-    labels = labels_of(trained, perturbations)
+    labels = labels_or_all(trained, perturbations)
     rows = np.flatnonzero(is_source)
     if len(rows) > max_cells:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))

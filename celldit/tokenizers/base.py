@@ -36,7 +36,8 @@ class Tokenizer(ABC):
     n_values: int
     same_for_every_cell: bool
     _options: ClassVar[tuple[str, ...]]
-    _genes: tuple[str, ...] | None = None
+    #: Only when it is fitted.
+    _genes: tuple[str, ...]
 
     @property
     @abstractmethod
@@ -80,10 +81,7 @@ class Tokenizer(ABC):
     @property
     def genes(self) -> tuple[str, ...]:
         """The genes it was fitted on, in their order."""
-        if self._genes is None:
-            raise NotTrainedError(
-                f"The tokenizer {self.name!r} has not been fitted; call .fit(cells)."
-            )
+        self._check_fitted()
         return self._genes
 
     def to_config(self) -> dict[str, Any]:
@@ -97,6 +95,12 @@ class Tokenizer(ABC):
         tokenizer = cls(**{name: stored(cls.name, config, name) for name in cls._options})
         tokenizer._restore(config, arrays)
         return tokenizer
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "_genes"):
+            raise NotTrainedError(
+                f"The tokenizer {self.name!r} has not been fitted; call .fit(cells)."
+            )
 
     def _check_genes(self, given: tuple[str, ...]) -> None:
         """Refuse cells whose genes are not those it was fitted on.

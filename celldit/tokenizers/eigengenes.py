@@ -176,7 +176,7 @@ class GroupTokenizer(Tokenizer):
     @property
     def eigengenes(self) -> Eigengenes:
         """The fitted loadings."""
-        assert self.genes
+        self._check_fitted()
         return self._eigengenes
 
     @property

@@ -62,7 +62,7 @@ class GeneSets(GroupTokenizer):
         "min_size", "max_size", "min_overlap", "n_values", "remainder_size", "scale",
         "ignore_case", "seed",
     )  # fmt: skip
-    _token_names: tuple[str, ...] = ()
+    _token_names: tuple[str, ...]
 
     def __init__(
         self,
@@ -102,7 +102,8 @@ class GeneSets(GroupTokenizer):
     @property
     def token_names(self) -> tuple[str, ...]:
         """Names of the sets that were kept, then ``remainder_1`` and so on."""
-        return self._token_names if self.genes else ()
+        self._check_fitted()
+        return self._token_names
 
     def fit(self, cells: CellStore) -> Self:
         """Find the sets' genes and their eigengenes; changes this object and returns it.

@@ -65,7 +65,8 @@ class GeneTokenizer(Tokenizer):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Give the typical level of each gene, ``typical`` ``(G,)`` in counts per 10,000."""
-        return {"typical": self._typical} if self.genes else {}
+        self._check_fitted()
+        return {"typical": self._typical}
 
     def _take(self, genes: tuple[str, ...], typical: np.ndarray) -> None:
         self._typical, self._ties, self._genes = typical, tie_order(genes, self.seed), genes

@@ -114,13 +114,17 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise FileError(
             f"Cannot unpack the gene set file {path}; it is a damaged gzip file ({error})."
         ) from error
+    if len(raw) > MAX_BYTES:
+        raise InputError(
+            f"{path} has more than {MAX_BYTES / 1e6:.0f} MB, unpacked, which no gene set file has; "
+            "check what it is, or split it."
+        )
     whole = io.BytesIO(raw.removeprefix(b"\xef\xbb\xbf"))  # without a byte-order mark
     lines = (line for part in whole for line in part.splitlines())
     for number, line in enumerate(lines, start=1):
-        if len(line) > MAX_LINE or len(raw) > MAX_BYTES:
-            what, most = ("line", MAX_LINE) if len(line) > MAX_LINE else ("file", MAX_BYTES)
+        if len(line) > MAX_LINE:
             raise InputError(
-                f"{path}, line {number}: the {what} has more than {most / 1e6:.0f} MB, unpacked, "
+                f"{path}, line {number}: the line has more than {MAX_LINE / 1e6:.0f} MB, unpacked, "
                 "which no gene set file has; check what it is, or split it."
             )
         # Decoded one by one, so that an encoding error can name its line.

@@ -36,7 +36,7 @@ def resolve(tokenizer: str | Tokenizer) -> Tokenizer:
     """
     if isinstance(tokenizer, str):
         return _kind(tokenizer)()
-    # Not isinstance with a runtime protocol: that would read `genes` of a tokenizer not fitted yet.
+    # By what it can do: a tokenizer of the user's own need not derive from Tokenizer.
     methods = ("fit", "__call__", "to_config", "arrays")
     if isinstance(tokenizer, type) or not all(hasattr(tokenizer, name) for name in methods):
         raise InputError(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from celldit.errors import InputError
+
 
 @dataclass(frozen=True, eq=False)
 class TokenSet:
@@ -23,11 +25,39 @@ class TokenSet:
         False.
     mask
         ``(B, T)`` bool, True for a real token. A cell may have no real token at all.
+
+    Raises
+    ------
+    InputError
+        If shapes, types or devices do not fit together.
     """
 
     values: Tensor
     identities: Tensor
     mask: Tensor
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3:
+            raise InputError(
+                "The values of a TokenSet must have the shape (cells, tokens, values per token), "
+                f"not {tuple(self.values.shape)}."
+            )
+        shape = tuple(self.values.shape)
+        for name, expected, dtype in (
+            ("values", shape, torch.float32),
+            ("identities", shape[:2], torch.int64),
+            ("mask", shape[:2], torch.bool),
+        ):
+            tensor: Tensor = getattr(self, name)
+            if tuple(tensor.shape) != expected:
+                raise InputError(
+                    f"The {name} of a TokenSet must have the shape {expected} like its values, not "
+                    f"{tuple(tensor.shape)}."
+                )
+            if tensor.dtype != dtype:
+                raise InputError(f"The {name} of a TokenSet must be {dtype}, not {tensor.dtype}.")
+            if tensor.device != self.values.device:
+                raise InputError("The tensors of a TokenSet must be on one device; move them.")
 
     @property
     def n_cells(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celldit.arguments import refuses_former
+from celldit.arguments import check_number, check_whole, refuses_former
 from celldit.errors import InputError
 from celldit.flow.coupling import resolve_coupling
 
@@ -90,18 +90,17 @@ class TrainingConfig:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("flow_batch", "flow_group", "flow_steps_per_epoch"):
+            check_whole(getattr(self, name), name)
+        for name in ("flow_epochs", "noise_epochs", "noise_patience", "n_trials"):
+            check_whole(getattr(self, name), name, 0)
+        for name in ("flow_rate", "weight_decay"):
+            check_number(getattr(self, name), name)
         held_out = ("held_out_cells", "held_out_conditions")
-        for name in ("cross_fit", "drop_condition", "least_gain", *held_out):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}={getattr(self, name)} is not between 0 and 1.")
+        for name in ("ema_decay", "cross_fit", "drop_condition", "least_gain", *held_out):
+            check_number(getattr(self, name), name, most=1)
             if name in held_out and getattr(self, name) == 1:
                 raise InputError(f"{name}=1 would leave nothing to train on; use less than 1.")
-        for name in ("noise_epochs", "noise_patience"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}={getattr(self, name)} must not be negative.")
-        for name in ("flow_batch", "flow_group", "flow_steps_per_epoch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("new_cells", "growth"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}={getattr(self, name)!r} must be True or False.")

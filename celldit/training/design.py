@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from celldit.arguments import check_kind, check_path, check_seed, check_whole
+from celldit.arguments import check_kind, check_number, check_path, check_seed, check_whole
 from celldit.data.fields import Fields
 from celldit.data.store import CellStore
 from celldit.effects.features.features import Features, to_arrays
@@ -22,7 +22,6 @@ from celldit.training.config import TrainingConfig
 from celldit.training.loop.trainer import check_trainer_arguments
 from celldit.training.saving.checkpoints import (
     Checkpoints,
-    check_minutes,
     identity_of,
     is_main_process,
     settings_of,
@@ -99,7 +98,7 @@ class Run:
             check_whole(self.max_epochs, "max_epochs", 0)
         check_seed(self.seed)
         check_kind(self.config, TrainingConfig, "config", "a TrainingConfig")
-        check_minutes(self.checkpoint_minutes)
+        check_number(self.checkpoint_minutes, "checkpoint_minutes")
 
     def to_dict(self) -> dict[str, Any]:
         """For a model's record of its training."""

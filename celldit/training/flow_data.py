@@ -101,13 +101,12 @@ class FlowTables:
         (bool) nothing is told, for guidance; those from noise start about the estimated position.
         """
         row_B = condition_B + len(self.size) * crossed_B
-        told = self.embedding.conditioning(row_B, from_noise=from_noise)
-        return replace(told, withheld_B=torch.from_numpy(withheld_B))
+        condition = self.embedding.conditioning(row_B, from_noise=from_noise)
+        return replace(condition, withheld_B=torch.from_numpy(withheld_B))
 
     def by_state(self, table: ConditionTable, states: States, state_N: np.ndarray) -> FlowTables:
         """The same with a row for each condition and state of N cells, for the flow from noise."""
-        at = np.argsort(table.index[self.order] * len(states) + state_N[self.order], kind="stable")
-        order = self.order[at]
+        order = self.order[np.lexsort((state_N[self.order], table.index[self.order]))]
         pairs = np.stack([table.index[order], state_N[order]], axis=1)
         begins = np.flatnonzero(np.r_[True, (np.diff(pairs, axis=0) != 0).any(1)])
         size = np.diff(np.r_[begins, len(order)])
@@ -116,7 +115,7 @@ class FlowTables:
         away_RF = states.offsets_SF[state_R] - centres_CF[of_R]
         away_RKD = torch.from_numpy(away_RF.astype(np.float32)).view(-1, *self.z_NKD.shape[1:])
         row = torch.from_numpy(np.r_[of_R, of_R + len(self.size)])
-        told = self.embedding
+        estimates = self.embedding
         return FlowTables(
             self.z_NKD,
             order,
@@ -124,9 +123,9 @@ class FlowTables:
             size,
             PairedControls((), np.full(len(size), -1)),
             ConditionEmbedding(
-                told.effects_QKD[row],
-                told.positions_QKD[row] + away_RKD.repeat(2, 1, 1),
-                told.sds_Q[row],
+                estimates.effects_QKD[row],
+                estimates.positions_QKD[row] + away_RKD.repeat(2, 1, 1),
+                estimates.sds_Q[row],
             ),
             torch.from_numpy(states.factors_SFF.astype(np.float32)),
             state_R,

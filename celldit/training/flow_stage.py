@@ -22,11 +22,13 @@ from celldit.calibration.stacking import (
     stack,
     stack_courses,
 )
+from celldit.errors import outside
 from celldit.flow import on_path, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
+from celldit.training.devices.sharding import ShardedStrategy, shard, whole
 from celldit.training.flow_data import FlowBatch, FlowBatches, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.loop.moving_average import MovingAverage
@@ -69,8 +71,6 @@ class FlowStage(pl.LightningModule):
         self.course: list[list[TrialError]] = []
 
     def configure_model(self) -> None:
-        from celldit.training.devices.sharding import ShardedStrategy, shard
-
         strategy = self.trainer.strategy
         if self.in_shards or not isinstance(strategy, ShardedStrategy):
             return
@@ -86,16 +86,11 @@ class FlowStage(pl.LightningModule):
         on_cuda = self.device.type == "cuda"
         if self.in_shards:
             if self.config.compile == "on":
-                warnings.warn('With strategy="fsdp" nothing is compiled.', stacklevel=2)
+                warnings.warn('With strategy="fsdp" nothing is compiled.', stacklevel=outside())
             return
         pays = on_cuda and is_large(self.flow, self.config.flow_batch)
         if self.config.compile == "on" or (self.config.compile == "auto" and pays):
             compile_network(self.flow)
-
-    def transfer_batch_to_device(
-        self, batch: FlowBatch, device: torch.device, dataloader_idx: int
-    ) -> FlowBatch:
-        return batch.to(device)
 
     def training_step(self, batch: FlowBatch) -> Tensor:
         rank, world = rank_and_world()
@@ -139,8 +134,6 @@ class FlowStage(pl.LightningModule):
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The moving average, whole; where it is in shards all processes must ask."""
-        from celldit.training.devices.sharding import whole
-
         weights: dict[str, Tensor] = whole(self.ema.module.state_dict())
         return weights
 
@@ -163,11 +156,12 @@ class FlowStage(pl.LightningModule):
         if self.may_stop and half_way and best_gain(decided) < self.config.least_gain:
             self.trainer.should_stop = True
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["celldit"] = {"course": _written(self.course)}
+    # Goes with the weights: into checkpoints, and back from processes that Lightning starts.
+    def get_extra_state(self) -> list[list[dict[str, Any]]]:
+        return _written(self.course)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.course = _read(checkpoint["celldit"]["course"])
+    def set_extra_state(self, state: list[list[dict[str, Any]]]) -> None:
+        self.course = _read(state)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         # Gradients scaled for float16, and those in shards, are left to the plain optimiser.
@@ -324,6 +318,6 @@ def _with_enough_cells(config: TrainingConfig, table: ConditionTable) -> Trainin
         f"Conditions have {typical:g} cells (median), too few for optimal transport between cells; "
         "they are paired with controls at random.",
         UserWarning,
-        stacklevel=3,
+        stacklevel=outside(),
     )
     return replace(config, coupling="independent")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -58,17 +58,8 @@ class LatentFile:
     def __getitem__(self, index: np.ndarray | Tensor | slice) -> Tensor:
         """Read some rows, shape (n, K, D)."""
         mapped = np.memmap(self._path, "<f4", "r", self._offset, self.shape)
-        return torch.from_numpy(np.array(mapped[_as_numpy(index)]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self._path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
-
-
-def _as_numpy(index: np.ndarray | Tensor | slice) -> np.ndarray | slice:
-    return index.numpy() if isinstance(index, Tensor) else index
+        rows = index.numpy() if isinstance(index, Tensor) else index
+        return torch.from_numpy(np.array(mapped[rows]))
 
 
 @contextmanager

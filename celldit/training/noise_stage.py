@@ -131,12 +131,11 @@ def train_from_noise(
         torch.manual_seed(seed)  # dropout and times draw from torch's global stream
         for _ in range(n_epochs):
             _one_epoch(flow, average, batches, optimizer, schedule, watch, half)
-            now = copy.deepcopy(network.state_dict())
-            network.load_state_dict(average.module.state_dict())
+            flow.from_noise = average.module
             errors.append(_error(flow, judged))
             if errors[-1] <= min(errors):
-                best_state = copy.deepcopy(network.state_dict())
-            network.load_state_dict(now)
+                best_state = copy.deepcopy(average.module.state_dict())
+            flow.from_noise = network
             if len(errors) - 1 - int(np.argmin(errors)) >= config.noise_patience:
                 break
     network.load_state_dict(best_state)

@@ -51,8 +51,8 @@ def cost_of(config: DiTConfig, n_tokens: int = 6, token_dim: int = 8, n_features
             network = ViewedDiT(TokenViews(torch.zeros(shape), identity_T), n_features, config)
         network.eval()
         x_BKD = torch.zeros(1, n_tokens, token_dim)
-        told_BKF = torch.zeros(1, n_tokens, 2 * token_dim)
-        inputs = x_BKD, torch.zeros(1), told_BKF, torch.zeros(1, n_features)
+        known_BKF = torch.zeros(1, n_tokens, 2 * token_dim)
+        inputs = x_BKD, torch.zeros(1), known_BKF, torch.zeros(1, n_features)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(*inputs)
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops())

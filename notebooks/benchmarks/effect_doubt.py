@@ -8,15 +8,17 @@ taken that do nothing (T cells that are not stimulated).
 
 Columns: ``called``, genes with a local false sign rate below 5%; ``wrong``, share of these whose
 measured change has the other sign, ``by_noise``, how many would have it if every sign were right
-and the measured change noisy, and ``wrong_free``, the share free of that, (wrong - by_noise) / (1
-- 2 by_noise); ``wrong_expressed`` is the last among genes with at least 0.5 counts per 10,000 in
+and the measured change noisy, and ``wrong_free``, the share free of that, (wrong - by_noise) / (1 -
+2 by_noise); ``wrong_expressed`` is the last among genes with at least 0.5 counts per 10,000 in
 controls. ``responding`` genes are measured more than four standard errors from 0, ``found`` are
 those of them that are called with the right sign. ``in_50`` ... ``in_95``: share of measured
-changes inside the intervals, widened by the measurement's noise; ``responding_in_90`` likewise.
-``score_90`` is the mean interval score (Gneiting & Raftery 2007) of 90% intervals so widened.
-``order`` is the average precision with which genes measured to change (false discovery rate 5%)
-come first by the table's order (local false sign rate), ``order_by_size`` by absolute log fold
-change, means over conditions with five such genes.
+changes inside the intervals, widened by the measurement's noise, or of no change where nothing was
+done; ``responding_in_90`` likewise. ``score_90`` is the mean interval score (Gneiting & Raftery
+2007) of 90% intervals so widened. ``changed`` is the share of genes that have probably (above .8)
+changed by more than a quarter of a doubling, ``sd`` the median standard deviation in logarithms to
+the base 2. ``order`` is the average precision with which genes measured to change (false discovery
+rate 5%) come first by the table's order (local false sign rate), ``order_by_size`` by absolute log
+fold change, means over conditions with five such genes.
 
 Methods: "table", what cd.tl.effects says; "one normal", normal intervals with the standard
 deviation of the release before, which has neither the shape of errors nor the noise of controls.
@@ -54,9 +56,10 @@ from celldit.conditions import ConditionTable
 from celldit.data import Cells
 from celldit.data.fields import Fields
 from celldit.inference.effects.changes import effects_of
+from celldit.inference.effects.table import CHANGED
 from celldit.training import TrainingConfig
 
-SURE, RESPONDS, EXPRESSED, MIN_CELLS = 0.05, 4.0, 0.5, 20
+SURE, RESPONDS, EXPRESSED, MIN_CELLS, PROBABLY = 0.05, 4.0, 0.5, 20, 0.8
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 SETUP = {
     "kang": {"perturbation_key": "condition", "covariate_keys": ["cell_type"]},
@@ -90,6 +93,11 @@ class Problem:
     wanted: list[tuple[str, str]] | None
     own_controls: bool
     setup: dict[str, object]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing was done to any cell that would change it."""
+        return self.group.endswith(("null", "not stimulated"))
 
 
 def held_out(group: str, name: str, cells: ad.AnnData, hidden: np.ndarray, setup: dict,
@@ -194,7 +202,10 @@ def genes_of(problem: Problem, seed: int) -> pd.DataFrame:
             spread = effect.spread
             # The prediction is counted from the same controls, unless others judge.
             noise_G = both_G if problem.own_controls else treated.log_variance_G
-            at_G = spread.cdf(measured_G, noise_G)
+            truth = measured_G, noise_G
+            if problem.nothing:
+                truth = np.zeros_like(measured_G), np.zeros_like(noise_G)
+            at_G = spread.cdf(*truth)
             false_G = stats.norm.sf(np.abs(spread.mean_G) / spread.scale_G)
             rows.append(
                 pd.DataFrame(
@@ -208,7 +219,9 @@ def genes_of(problem: Problem, seed: int) -> pd.DataFrame:
                         "measured_z": measured_G / np.sqrt(both_G),
                         "expressed": control.mean_G - PSEUDO_RATE >= EXPRESSED,
                         "at": at_G,
-                        "score": interval_score(spread, measured_G, noise_G),
+                        "score": interval_score(spread, *truth),
+                        "changed": spread.exceeds(CHANGED * np.log(2)) > PROBABLY,
+                        "sd": spread.sd_G / np.log(2),
                     }
                 )
             )
@@ -264,6 +277,8 @@ def summary(own: pd.DataFrame) -> dict[str, object]:
         **{f"in_{100 * level:.0f}": (centred < level).mean() for level in LEVELS},
         "responding_in_90": (centred[responds] < 0.9).mean(),
         "score_90": own["score"].mean(),
+        "changed": own["changed"].mean(),
+        "sd": own["sd"].median(),
         "order": np.mean(order) if order else np.nan,
         "order_by_size": np.mean(by_size) if by_size else np.nan,
     }

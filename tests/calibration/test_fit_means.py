@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from celldit import CellDiT
-from celldit.calibration.fit_means import _least_squares
+from celldit.calibration.fit_means import _least_squares, _line
 from celldit.calibration.means import START_WEIGHTS
+from celldit.conditions import ConditionTable
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.data.cells import Cells
+from celldit.data.fields import Fields
 
 
 def test_weights_are_found() -> None:
@@ -76,3 +79,32 @@ def test_a_few_cells_are_as_good_as_they_are(
     control = adata[adata.obs["perturbation"] == "control"].copy()
     predicted = model.predict(control, perturbations=["A"])
     assert np.isfinite(predicted.X.data).all()
+
+
+def test_contexts_far_apart_do_not_make_genes_look_well_known(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    """The latent tells contexts apart; of cells of one condition it then knows no more."""
+    adata = simulate_screen(n_cells=900, donors=("d1", "d2"))
+    far = (adata.obs["donor"] == "d2").to_numpy()
+    adata.X[far] = adata.X[far].multiply(np.resize([0, 1, 8], adata.n_vars)).tocsr()
+    fields = {"perturbation_key": "perturbation", "covariate_keys": ["donor"]}
+    CellDiT.setup_anndata(adata, **fields)
+    autoencoder = train_tiny(adata, max_epochs=0).trained.autoencoder
+    cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
+    table = ConditionTable.from_cells(cells, "+")
+    slopes_FG, share_G = _line(cells, table, autoencoder, 0)
+
+    log_NG = cells.log_normalized().toarray().astype(float)
+    left_NG = log_NG - autoencoder.encode(cells).flatten(1).double().numpy() @ slopes_FG
+    whole_G, left_G = np.zeros((2, cells.n_genes))
+    for condition in range(len(table)):
+        own = table.cells_of(condition)
+        whole_G += log_NG[own].var(0) * len(own)
+        left_G += left_NG[own].var(0) * len(own)
+    varies_G = whole_G > 0
+    within_G = (left_G[varies_G] / whole_G[varies_G]).clip(0, 1)
+    np.testing.assert_allclose(share_G[varies_G], within_G, atol=1e-3)
+    np.testing.assert_array_equal(share_G[~varies_G], 1)
+    in_all_G = (left_NG.var(0)[varies_G] / log_NG.var(0)[varies_G]).clip(0, 1)
+    assert np.max(within_G - in_all_G) > 0.5, "the contexts are not far apart"

@@ -96,10 +96,10 @@ def test_the_offset_reaches_the_aim(model: CellDiT) -> None:
     kind = Extrapolation.CONTEXT
     further_G = np.linspace(-0.2, 0.2, len(trained.genes))
     new_genes = np.array([3])
-    beyond = ResidualEffect(further_G, new_genes[:0], NOTHING)
-    offset_G = mean_calibration.offset(kind, change, shift_F, beyond)
+    residual = ResidualEffect(further_G, new_genes[:0], NOTHING)
+    offset_G = mean_calibration.offset(kind, change, shift_F, residual)
     with_new = replace(mean_calibration, on_target=OnTarget(-0.5, 0.1))
-    with_new_G = with_new.offset(kind, change, shift_F, beyond._replace(new_genes=new_genes))
+    with_new_G = with_new.offset(kind, change, shift_F, residual._replace(new_genes=new_genes))
     assert with_new_G[3] == pytest.approx(offset_G[3] - 0.5)
     np.testing.assert_array_equal(np.delete(with_new_G, 3), np.delete(offset_G, 3))
     a, b, c = mean_calibration.weights[kind]
@@ -118,13 +118,13 @@ def test_what_was_seen_goes_to_the_mean_of_the_effect_model() -> None:
         line_FG, MEASURED, ResidualGenes.none(3), np.zeros(3), weights={None: (1.0, 0.0, 0.0)}
     )
     further = Elsewhere().further((), ["x", "y", "z"])
-    beyond = ResidualEffect(np.array([0.0, 0.0, 0.7]), np.zeros(0, np.int64), further)
+    residual = ResidualEffect(np.array([0.0, 0.0, 0.7]), np.zeros(0, np.int64), further)
     # Whatever the network makes of it, by the shift and by the curve.
     change = change_of(curve_PG + np.array([3.0, 1.0, 0.1]), np.array([5.0]))
-    offset_G = calibration.offset(Extrapolation.SEEN, change, np.array([1.0]), beyond)
+    offset_G = calibration.offset(Extrapolation.SEEN, change, np.array([1.0]), residual)
     np.testing.assert_allclose(change.at(offset_G)[0][1:], [-0.5, 0.7], atol=0.01)
     assert offset_G[0] == -2.0  # as far as any gene is moved
-    nothing = calibration.offset(None, change, np.array([1.0]), beyond)
+    nothing = calibration.offset(None, change, np.array([1.0]), residual)
     np.testing.assert_allclose(nothing, 0, atol=0.01)
 
 

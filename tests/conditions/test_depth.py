@@ -44,6 +44,27 @@ def test_each_context_is_compared_with_its_own_controls() -> None:
     assert [one.stratum for one in unequal_depths(*cells(sizes))] == [("z", None), ("y", None)]
 
 
+def test_medians_are_those_of_each_stratum_whatever_the_order_of_cells() -> None:
+    rng = np.random.default_rng(0)
+    conditions = [
+        Condition(parts, None, where, time)
+        for where in "zxy"
+        for time in (1.0, 10.0, 2.0)
+        for parts in (("B",), (), ("A",))
+    ]
+    index = rng.integers(0, len(conditions), 3_000)
+    table, sizes = ConditionTable(tuple(conditions), index), rng.uniform(1, 2, 3_000)
+    sizes *= np.where([c.is_control for c in conditions], 1.0, rng.uniform(2, 9, 27))[index]
+    found = {one.stratum: one for one in unequal_depths(table, sizes)}
+    of_cell = [conditions[i] for i in index]
+    for key in {c.stratum for c in conditions}:
+        for kind, name in ((True, "controls"), (False, "treated")):
+            own = [c.stratum == key and c.is_control == kind for c in of_cell]
+            median = np.median(sizes[own])
+            assert key not in found or getattr(found[key], name) == median
+    assert len(found) == 9
+
+
 def test_a_few_cells_are_no_median() -> None:
     sizes = {Condition(): 1000.0, Condition(("A",)): 9000.0}
     assert unequal_depths(*cells(sizes, n=16)) == []

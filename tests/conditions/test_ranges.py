@@ -23,15 +23,15 @@ def test_ranges_of_training() -> None:
 def test_inside() -> None:
     ranges = Ranges.of(TRAINED)
     for dose in (0.0, 2.0, 5.0, 8.0):
-        assert ranges.beyond(Condition(("A",), (dose,), "", 2.5)) == []
-    assert ranges.beyond(Condition((), (), "", 3.0)) == []
+        assert ranges.outside(Condition(("A",), (dose,), "", 2.5)) == []
+    assert ranges.outside(Condition((), (), "", 3.0)) == []
     # Of a perturbation described by features only, no dose was trained.
-    assert ranges.beyond(Condition(("new",), (99.0,), "", 3.0)) == []
+    assert ranges.outside(Condition(("new",), (99.0,), "", 3.0)) == []
 
 
 def test_outside() -> None:
     ranges = Ranges.of(TRAINED)
-    assert ranges.beyond(Condition(("A", "B"), (1.0, 3.0), "", 0.5)) == [
+    assert ranges.outside(Condition(("A", "B"), (1.0, 3.0), "", 0.5)) == [
         "Time 0.5 lies outside the trained range 1 to 3",
         "Dose 1 of A lies outside the trained range 2 to 8",
         "Dose 3 of B lies outside the trained range 1 to 1",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from celldit.data import Fields, setup_anndata
+from celldit.data.labels import columns
 from celldit.errors import CellditError, InputError, UnknownNameError
 
 text = st.text("abc é/+._", min_size=1, max_size=8)
@@ -176,6 +177,11 @@ BAD = {
     "empty control": (as_it_is, {"control": " "}, "control is empty"),
     "empty separator": (as_it_is, {"perturbation_sep": ""}, "perturbation_sep is empty"),
     "key that is no text": (as_it_is, {"time_key": 3}, "names of columns as text"),
+    "covariate that is none": (
+        as_it_is,
+        {"covariate_keys": ["donor", None]},
+        "covariate_keys takes names of columns as text, not None",
+    ),
     "one column twice": (as_it_is, {"covariate_keys": ["perturbation"]}, "named twice"),
     "dose of nothing": (
         as_it_is,
@@ -220,6 +226,15 @@ def test_bad_input_is_refused_and_left_alone(case, make_screen):
         setup_anndata(adata, **{**SETUP, **arguments})
     assert isinstance(caught.value, (InputError, UnknownNameError))
     assert_same(adata, before)
+
+
+def test_labels_of_all_cells_are_parsed_once(make_screen, monkeypatch):
+    """A million take a seventh of a second each time."""
+    parsed = []
+    parse = columns.canonical_array
+    monkeypatch.setattr(columns, "canonical_array", lambda n, *a: parsed.append(n) or parse(n, *a))
+    setup_anndata(make_screen(n_cells=60), perturbation_key="perturbation")
+    assert [len(names) for names in parsed] == [60]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])

@@ -217,6 +217,12 @@ def test_contents_that_cannot_be_used(
         cd.open_store(tmp_path / "a.h5ad")
 
 
+@pytest.mark.parametrize("key", [None, 3])
+def test_names_of_columns_are_text(stores: tuple, key: object) -> None:
+    with pytest.raises(InputError, match=f"covariate_keys takes names .* as text, not {key}"):
+        cd.open_store(stores[2], perturbation_key="perturbation", covariate_keys=["donor", key])
+
+
 def test_empty_cells_are_found_in_their_shard(screen: ad.AnnData, tmp_path: Path) -> None:
     screen.write_h5ad(tmp_path / "a.h5ad")
     counts = screen.X.toarray()

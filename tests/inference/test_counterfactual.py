@@ -351,3 +351,9 @@ def test_counts_of_a_sparse_panel_change_by_the_effect() -> None:
     control, measured = (c.mean(0) for c in counts)
     change, truth = np.log(made / control), np.log(measured / control)
     assert (change @ truth) / (truth @ truth) == pytest.approx(1, abs=0.25)
+
+
+def test_a_forgotten_perturbation_is_not_all_of_them(tiny_model):
+    for ask in (tiny_model.predict, tiny_model.predict_effects):
+        with pytest.raises(InputError, match="perturbations=None must be a name"):
+            ask(perturbations=None)

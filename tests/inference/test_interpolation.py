@@ -34,6 +34,14 @@ def test_shares_and_labels_are_checked(tiny_model):
         tiny_model.interpolate(start="A", end="Q")
 
 
+@pytest.mark.parametrize("several", [None, ["A", "B"], []])
+def test_each_end_is_one_condition(tiny_model, several):
+    with pytest.raises(InputError, match="start must be the label of one condition"):
+        tiny_model.interpolate(start=several, end="A")
+    with pytest.raises(InputError, match="end must be the label of one condition"):
+        tiny_model.interpolate(start="A", end=several)
+
+
 def test_the_ends_between_cells_are_the_cells(tiny_model, tiny_screen):
     names = list(tiny_screen.obs_names[[3, 40, 41]])
     way = tiny_model.interpolate_cells(start=names[0], end=names[1:], shares=[0, 0.3, 0.5, 1])

@@ -10,15 +10,22 @@ from sklearn.linear_model import Ridge
 from celldit.latent.decoder import Decoder, RidgeMoments
 
 
-@pytest.fixture
-def data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents (N, F), counts (N, G) and sizes (N,) of a log-linear model."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(400, 3))
-    log_rate = np.log(rng.gamma(2, 60, 8)) + z @ rng.normal(0, 0.3, (3, 8))
-    size = rng.uniform(5e3, 2e4, 400)
+def simulated(
+    seed: int, n_cells: int, spread: float
+) -> tuple[tuple[torch.Tensor, ...], np.ndarray]:
+    """Latents (N, F), counts (N, G) and sizes (N,) of a log-linear model, and its slopes (F, G)."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n_cells, 3))
+    slopes = rng.normal(0, spread, (3, 8))
+    log_rate = np.log(rng.gamma(2, 60, 8)) + z @ slopes
+    size = rng.uniform(5e3, 2e4, n_cells)
     counts = rng.poisson(np.exp(log_rate) * size[:, None] / 1e4)
-    return tuple(torch.from_numpy(a.astype(np.float32)) for a in (z, counts, size))
+    return tuple(torch.from_numpy(a.astype(np.float32)) for a in (z, counts, size)), slopes
+
+
+@pytest.fixture
+def data() -> tuple[torch.Tensor, ...]:
+    return simulated(0, 400, 0.3)[0]
 
 
 def moments_of(data: tuple[torch.Tensor, ...], batch: int = 150) -> RidgeMoments:
@@ -60,6 +67,13 @@ def test_the_fit_explains_the_counts(data: tuple[torch.Tensor, ...]) -> None:
     np.testing.assert_allclose(mean.mean(0), counts.mean(0), rtol=0.1)
     for gene in range(8):
         assert np.corrcoef(mean[:, gene], counts[:, gene])[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fit_finds_strong_effects_in_few_cells(seed: int) -> None:
+    """From slopes of zero its steps would end half way, off by 0.66 and more."""
+    given, slopes = simulated(seed, 150, 0.6)
+    np.testing.assert_allclose(started(given).loadings.detach(), slopes, atol=0.15)
 
 
 def test_expected_counts_follow_the_library_size(data: tuple[torch.Tensor, ...]) -> None:

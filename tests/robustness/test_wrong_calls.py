@@ -16,6 +16,7 @@ import pytest
 import celldit as cd
 from celldit import CellDiT
 from celldit.errors import CellditError, InputError
+from celldit.evaluation.baselines import predict_baseline
 
 # What somebody hands over who exchanged two arguments, or took the wrong variable.
 STRAY: dict[str, Any] = {
@@ -214,6 +215,9 @@ def test_stray_options_of_training(option: str, calls: dict[str, Any]) -> None:
 def test_seeds_that_no_generator_takes(seed: Any, calls: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="seed"):
         calls["model"].predict(perturbations=["A"], seed=seed)
+    adata = calls["adata"]
+    with pytest.raises(InputError, match="seed"):
+        predict_baseline("nearest", adata, adata, ["A"], seed=seed)
 
 
 def test_paths_that_are_none(calls: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -147,6 +149,23 @@ def test_what_cannot_be_fitted_is_refused(make_cells: Callable, maker: Callable)
     ):
         with pytest.raises(NotTrainedError, match=r"\.fit\(cells\)"):
             call()
+
+
+def test_what_is_not_fitted_says_so_without_asserts() -> None:
+    """As it must under ``python -O``, which leaves asserts out."""
+    code = """
+from celldit.errors import NotTrainedError
+from celldit.tokenizers import Genes, GeneSets, Modules, Ranks
+for tokenizer in (Genes(), GeneSets(), Modules(), Ranks()):
+    for ask in (tokenizer.arrays, lambda: tokenizer.token_names, lambda: tokenizer.n_identities):
+        try:
+            ask()
+        except NotTrainedError:
+            continue
+        raise SystemExit(tokenizer.name)
+"""
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @every_tokenizer

@@ -92,6 +92,20 @@ def test_what_unpacks_to_too_much_is_refused_as_it_is_read(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
+def test_what_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file as a whole, and a line by its number."""
+    monkeypatch.setattr(gmt, "MAX_BYTES", 1000)
+    monkeypatch.setattr(gmt, "MAX_LINE", 300)
+    path = tmp_path / "sets.gmt"
+    path.write_text("".join(f"S{number}\tx\tA\n" for number in range(200)))
+    with pytest.raises(InputError) as caught:
+        read_gmt(path)
+    assert str(caught.value).startswith(f"{path} has more than")
+    path.write_text("one\tx\tA\n\ntwo\tx" + "\tGENE" * 100 + "\n")
+    with pytest.raises(InputError, match=r"sets\.gmt, line 3: the line has more than"):
+        read_gmt(path)
+
+
 def test_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.gmt")
     with pytest.raises(FileError, match="no plain file"):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from celldit.errors import InputError
 from celldit.tokenizers import TokenSet
 from celldit.tokenizers.genes import padded
 
@@ -34,3 +36,26 @@ def test_cells_of_any_number_of_tokens_are_padded(sets: list[list[int]], seed: i
 def test_moves_to_a_device() -> None:
     tokens = TokenSet(torch.ones(1, 1, 1), torch.zeros(1, 1).long(), torch.ones(1, 1).bool())
     assert tokens.to("meta").mask.device.type == "meta"
+
+
+VALUES, IDENTITIES = torch.zeros(2, 3, 1), torch.zeros(2, 3, dtype=torch.long)
+MASK = torch.ones(2, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("values", "identities", "mask", "text"),
+    [
+        (VALUES[:, :, 0], IDENTITIES, MASK, r"values .* \(cells, tokens, values per token\)"),
+        (VALUES, IDENTITIES[:, :2], MASK, r"identities .* \(2, 3\)"),
+        (VALUES, IDENTITIES, MASK[:1], r"mask .* \(2, 3\)"),
+        (VALUES.double(), IDENTITIES, MASK, "values .* be torch.float32"),
+        (VALUES, IDENTITIES.int(), MASK, "identities .* be torch.int64"),
+        (VALUES, IDENTITIES, MASK.long(), "mask .* be torch.bool"),
+        (VALUES, IDENTITIES, MASK.to("meta"), "one device"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    values: torch.Tensor, identities: torch.Tensor, mask: torch.Tensor, text: str
+) -> None:
+    with pytest.raises(InputError, match=text):
+        TokenSet(values, identities, mask)

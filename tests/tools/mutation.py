@@ -42,7 +42,7 @@ MUTATIONS = (
     ),
     Mutation(
         "swapped mask", "flow/anchored.py",
-        "told_B = (~condition.withheld_B)", "told_B = (condition.withheld_B)",
+        "mask_B = (~condition.withheld_B)", "mask_B = (condition.withheld_B)",
         "flow/test_anchored.py",
     ),
     Mutation(

@@ -8,6 +8,7 @@ import torch
 
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.population import Population
+from celldit.conditions.states import States
 from celldit.effects.fit_prior import fit_prior
 from celldit.training import TrainingConfig
 from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
@@ -189,3 +190,75 @@ def test_pairs_start_where_effects_are_measured_from() -> None:
     start = (batch.x0_BKD - batch.condition.effect_BKD).mean(0).flatten().numpy()
     np.testing.assert_allclose(start, population.references["a", 24.0], atol=0.3)
     assert start.mean() > 9
+
+
+@pytest.fixture(scope="module")
+def in_states(setting: tuple) -> tuple[FlowTables, FlowTables, States, np.ndarray]:
+    """Pairs of a third of the cells by condition, and by state: two in one context, three in y."""
+    z, table, _ = setting
+    rng = np.random.default_rng(1)
+    states = States(
+        (*[("x", None)] * 2, *[("y", None)] * 3),
+        rng.normal(size=(5, 6)),
+        np.tril(rng.normal(size=(5, 6, 6))) + 3 * np.eye(6),
+        np.ones(5),
+        {},
+    )
+    of_y = np.array([c.context == "y" for c in table.conditions])[table.index]
+    state_N = np.where(of_y, 2 + rng.integers(0, 3, len(z)), rng.integers(0, 2, len(z)))
+    rows = np.sort(rng.permutation(len(z))[: len(z) // 3])
+    tables = tables_of(setting, rows)
+    return tables, tables.by_state(table, states, state_N), states, state_N
+
+
+def test_each_condition_and_state_has_its_cells(setting: tuple, in_states: tuple) -> None:
+    _, table, _ = setting
+    tables, by_state, _, state_N = in_states
+    found: dict[tuple[int, int], list[int]] = {}
+    for row, (first, size) in enumerate(zip(by_state.first, by_state.size, strict=True)):
+        cells = by_state.order[first : first + size]
+        (pair,) = {(table.index[i], state_N[i]) for i in cells}
+        assert pair not in found
+        assert by_state.factor_row[row] == pair[1]
+        found[pair] = sorted(cells.tolist())
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for i in sorted(tables.order):
+        wanted.setdefault((table.index[i], state_N[i]), []).append(i)
+    assert found == wanted
+    # States of a condition share its weight by their cells.
+    of_row = table.index[by_state.order[by_state.first]]
+    for condition in range(len(table)):
+        own = of_row == condition
+        share = by_state.size[own] / tables.size[condition]
+        expected = share * np.sqrt(tables.size[condition])
+        np.testing.assert_allclose(by_state.weight_C[own], expected)
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_each_condition_and_state_has_its_estimate(
+    setting: tuple, in_states: tuple, crossed: bool
+) -> None:
+    _, table, _ = setting
+    tables, by_state, states, state_N = in_states
+    row_R = np.arange(len(by_state.size))
+    first = by_state.order[by_state.first]
+    condition_R, state_R = table.index[first], state_N[first]
+    cross = np.full(len(row_R), crossed)
+    usual = tables.conditioning(cross, condition_R, ~cross, from_noise=True)
+    found = by_state.conditioning(cross, row_R, ~cross, from_noise=True)
+    assert torch.equal(found.effect_BKD, usual.effect_BKD)
+    assert torch.equal(found.sd_B, usual.sd_B)
+    conditions = [table.conditions[c] for c in condition_R]
+    means_RF = usual.position_BKD.flatten(1).numpy()
+    expected = states.positions(conditions, means_RF, row_R, state_R)
+    np.testing.assert_allclose(found.position_BKD.flatten(1), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_scatters_as_the_cells_of_the_state(setting: tuple, in_states: tuple) -> None:
+    _, by_state, states, state_N = in_states
+    drawn = batches(by_state, at_noise=True, flow_batch=2_000)
+    away_NF = torch.cat([b.x0_BKD - b.condition.position_BKD for b in drawn]).flatten(1).numpy()
+    state = state_N[np.concatenate([number_of(b.x1_BKD) for b in drawn])]
+    for s in range(len(states)):
+        noise_NF = np.linalg.solve(states.factors_SFF[s], away_NF[state == s].T).T
+        np.testing.assert_allclose(np.cov(noise_NF.T), np.eye(6), atol=0.2)

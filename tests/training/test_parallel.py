@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,12 @@ def train(adata: ad.AnnData, folder: Path, **arguments: Any) -> None:
     trained = model.trained
     weights = {**trained.autoencoder.state_dict(), **trained.flow.state_dict()}
     rank = os.environ.get("LOCAL_RANK", "0")
-    content = {"losses": losses.losses, "weights": weights, "flow_weight": model.flow_weight}
+    content = {
+        "losses": losses.losses,
+        "weights": weights,
+        "flow_weight": model.flow_weight,
+        "course": [row["epoch"] for row in model.history["flow"]],
+    }
     write_state(folder / f"rank{rank}", content)
 
 
@@ -108,6 +114,28 @@ def test_two_processes_end_at_the_weights_of_one(runs: dict[str, dict[str, Any]]
     assert (
         runs["one"]["flow_weight"] == runs["first"]["flow_weight"] == runs["second"]["flow_weight"]
     )
+
+
+def test_processes_that_lightning_starts_bring_back_what_they_learned(
+    one_run: dict[str, Any], tiny_screen: ad.AnnData, tmp_path: Path
+) -> None:
+    """As it does in notebooks, where no launcher can."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_forking, args=(tiny_screen, tmp_path)
+    )
+    process.start()
+    process.join(180)
+    assert process.exitcode == 0
+    found = read_state(tmp_path / "rank0")
+    for name, weight in one_run["weights"].items():
+        torch.testing.assert_close(found["weights"][name], weight, atol=1e-4, rtol=1e-4)
+    assert found["flow_weight"] == one_run["flow_weight"]
+    assert found["course"] == one_run["course"]
+
+
+def _forking(adata: ad.AnnData, folder: Path) -> None:
+    torch.cuda.is_available = lambda: False  # a forked process cannot go on with it
+    train_two(adata, folder, "ddp_fork")
 
 
 def test_the_flow_is_in_shards() -> None:
@@ -160,6 +188,10 @@ def test_the_launcher_says_who_writes(
     [
         ({"devices": 4096, "accelerator": "cpu"}, r"devices=4096 asks for 4096, but this machine"),
         ({"devices": "4096", "accelerator": "cpu"}, "asks for 4096"),
+        ({"devices": "both"}, "devices='both' is no number of devices; use devices=1, or 'auto'"),
+        ({"devices": 0, "accelerator": "cpu"}, "devices=0 is no number of devices"),
+        ({"devices": "0"}, "devices='0' is no number of devices"),
+        ({"num_nodes": 0}, "num_nodes=0 must be a whole number of at least 1"),
         ({"strategy": "deepspeed"}, r"'deepspeed' is not supported.*use strategy=\"fsdp\""),
         ({"strategy": "fsdp_cpu_offload"}, "'fsdp_cpu_offload' is not supported"),
         ({"strategy": FSDPStrategy()}, "'fsdpstrategy' is not supported"),

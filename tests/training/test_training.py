@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from inspect import signature
@@ -204,11 +205,24 @@ def test_small_designs_train(
         assert np.isfinite(model.predict(perturbations=[label]).obsm["X_celldit"]).all()
 
 
-def test_config_names_what_is_wrong() -> None:
-    with pytest.raises(InputError, match=r"cross_fit=1\.5 is not between 0 and 1"):
-        TrainingConfig(cross_fit=1.5)
-    with pytest.raises(InputError, match="flow_batch=0 must be at least 1"):
-        TrainingConfig(flow_batch=0)
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"cross_fit": 1.5}, "cross_fit=1.5 must be a number between 0 and 1"),
+        ({"ema_decay": 2}, "ema_decay=2 must be a number between 0 and 1"),
+        ({"drop_condition": "half"}, "drop_condition='half' must be a number between 0 and 1"),
+        ({"flow_rate": "fast"}, "flow_rate='fast' must be a number of at least 0"),
+        ({"weight_decay": float("nan")}, "weight_decay=nan must be a number of at least 0"),
+        ({"flow_batch": 0}, "flow_batch=0 must be a whole number of at least 1"),
+        ({"flow_batch": "64"}, "flow_batch='64' must be a whole number of at least 1"),
+        ({"flow_epochs": 2.5}, "flow_epochs=2.5 must be a whole number of at least 0"),
+        ({"n_trials": -1}, "n_trials=-1 must be a whole number of at least 0"),
+        ({"noise_patience": None}, "noise_patience=None must be a whole number of at least 0"),
+    ],
+)
+def test_config_names_what_is_wrong(setting: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        TrainingConfig(**setting)
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMER) - set(IDLE)))
@@ -249,3 +263,14 @@ def test_no_bar_where_none_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None
 def test_options_without_effect_are_let_by(name: str) -> None:
     with pytest.warns(FutureWarning, match=rf"^{name}= has no effect any more\. .* leave it out"):
         assert TrainingConfig(**{name: 3}) == TrainingConfig()
+
+
+def test_warnings_of_training_point_at_the_call(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Callable[..., CellDiT]
+) -> None:
+    adata = simulate_screen(n_cells=60, labels=("control", "control", *"ABCDEFGH"))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    with pytest.warns(UserWarning, match="too few for optimal transport") as caught:
+        train_tiny(adata)
+    (warning,) = (w for w in caught if "optimal transport" in str(w.message))
+    assert warning.filename.endswith("tests/conftest.py")

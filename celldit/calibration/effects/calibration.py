@@ -18,10 +18,11 @@ Conditions that training has seen and each kind of those that it has not have nu
 where enough genes respond in them and in those that they borrow from.
 
 What was measured and what was predicted of a seen condition share the control cells, so that no
-comparison shows what these were off by. The effect of a seen condition is known from the difference
-to them, and their sampling variance is added: of n cells, (u / rate + φ of the gene) / n, with u
-the counts per 10,000 that one count makes and φ the squared coefficient of variation between cells.
-What that changes is in ``docs/results/effect_doubt.csv``.
+comparison shows what these were off by. Predictions follow a share f of it
+(:mod:`celldit.calibration.effects.intervals`), and f² times the controls' sampling variance is
+added: of n cells, (u / rate + φ of the gene) / n, with u the counts per 10,000 that one count makes
+and φ the squared coefficient of variation between cells. What that changes is in
+``docs/results/effect_doubt.csv``.
 
 What the variance is of is a distribution with a shape of its own
 (:mod:`celldit.calibration.effects.shape`).
@@ -56,8 +57,9 @@ class EffectCalibration:
     constant
         c, of each gene, shape (G,), or of all.
     n_responding
-        Genes (over conditions) that it was fitted on, borrowed ones among them; 0 where there were
-        too few, and the prior's standard deviation stands as it is.
+        Responding genes (over conditions) that it was fitted on, borrowed ones among them, and 1
+        where none responds; 0 where there were too few genes, and the prior's standard deviation
+        stands as it is.
     by_kind
         Those of kinds of extrapolation that have their own.
     rough
@@ -68,6 +70,8 @@ class EffectCalibration:
         φ, of each gene, shape (G,), or of all.
     one_count
         u; 0 in models of earlier versions, which add nothing for controls.
+    control_followed
+        f.
     """
 
     calibrated: float = 1.0
@@ -81,6 +85,7 @@ class EffectCalibration:
     shape: ErrorShape = field(default_factory=ErrorShape)
     control_scatter: np.ndarray | float = 0.0
     one_count: float = 0.0
+    control_followed: float = 1.0
 
     def _of(self, kind: Extrapolation | None) -> EffectCalibration:
         return self if kind is None else self.by_kind.get(kind, self)
@@ -131,9 +136,14 @@ class EffectCalibration:
             What else is not known of each.
         """
         variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2 + np.square(added_sd_G)
-        if kind is Extrapolation.SEEN and n_controls:
-            variance_G = variance_G + self._of_controls(control_rate_G, n_controls)
-        return self._of(kind).shape.of(fold_change_G, np.sqrt(variance_G))
+        shape = self._of(kind).shape
+        if kind is not Extrapolation.SEEN or not n_controls:
+            return shape.of(fold_change_G, np.sqrt(variance_G))
+        of_controls_G = self._of_controls(control_rate_G, n_controls)
+        # Whether a gene responds is asked as if all of it were followed: a sign is soon wrong.
+        spread = shape.of(fold_change_G, np.sqrt(variance_G + of_controls_G))
+        followed_G = self.control_followed**2 * of_controls_G
+        return replace(spread, scale_G=np.sqrt(variance_G + followed_G))
 
     def _of_controls(self, rate_G: np.ndarray, n: float) -> np.ndarray:
         """Variance of the log rate of n controls."""
@@ -174,6 +184,7 @@ class EffectCalibration:
             "shape": self.shape.to_config(),
             "control_scatter": float(np.mean(self.control_scatter)),
             "one_count": self.one_count,
+            "control_followed": self.control_followed,
             "by_kind": {str(kind): own.to_config() for kind, own in self.by_kind.items()},
         }
 

@@ -99,6 +99,8 @@ def calibrate_effects(
                     sd[i] ** 2,
                     of_treated_G,
                     measured_G**2 / noise_G,
+                    condition.stratum,
+                    rates[control].log_variance_G,
                 )
             )
     kinds = {one.kind for one in unseen}
@@ -112,13 +114,15 @@ def calibrate_effects(
         [(rates[i], int(table.counts[i])) for i in dict.fromkeys(one.control for one in tried)]
     )
     whole = replace(
-        fit_widths(unseen), by_kind=by_kind, control_scatter=scatter_G, one_count=one_count
+        fit_widths(unseen),
+        by_kind=by_kind,
+        control_scatter=scatter_G,
+        one_count=one_count,
+        control_followed=followed[0].control_followed if followed else 1.0,
     )
-    # Those seen follow the noise of their own measurement: they are normal about their prediction.
+    compared_of = {**of_kind, Extrapolation.SEEN: followed}
     shaped = {
-        kind: own
-        if kind is Extrapolation.SEEN
-        else replace(own, shape=fit_shape(whole, of_kind[kind], of_others[kind]))
+        kind: replace(own, shape=fit_shape(whole, compared_of[kind], of_others.get(kind, ())))
         for kind, own in by_kind.items()
     }
     return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))

@@ -8,9 +8,8 @@ shape at the normal one about the prediction where data say little: for the odds
 responds, and for the mixture of scales.
 
 A kind of extrapolation borrows from the others as for the widths
-(:mod:`celldit.calibration.effects.intervals`). Conditions that were seen tell no shape themselves:
-their predictions follow the noise of the very measurement, so that a gene which does not respond is
-as near to its prediction as one that does. Their errors are normal.
+(:mod:`celldit.calibration.effects.intervals`). Conditions that were seen tell their shape by what
+is left of the sampling variance when the part that predictions follow is taken off (same module).
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple
     mean_G = calibration.fold_change(one.calibrated_G, one.decoded_G, one.kind)
     sd_G = calibration.scale(np.sqrt(one.prior_variance_G), mean_G, one.kind)
     each = weight * min(1.0, GENES / len(mean_G))
-    return mean_G, sd_G, one.measured_G, one.noise_G, np.full(len(mean_G), each)
+    return mean_G, sd_G, one.measured_G, one.beside_G.clip(0), np.full(len(mean_G), each)
 
 
 def _most_likely(

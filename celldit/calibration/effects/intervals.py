@@ -17,7 +17,8 @@ leave-one-out predictions in place of a split), since a new condition is less li
 those left out one by one are; and 95% of those of conditions seen in training, which have shaped
 all that was learned from them and not only the effect prior. A condition counts by the square root
 of how many of its genes respond, between each condition and each gene the same: one odd gene of a
-condition where nothing else responds does not decide, nor does the strongest condition.
+condition where nothing else responds does not decide, nor does the strongest condition. Where fewer
+than thirty respond they count for so much less, and all genes for more.
 
 A kind of extrapolation with few trials borrows from the others, which count as two conditions of
 its own: where it has six a quarter of what is fitted on is theirs, where it has forty next to none.
@@ -25,11 +26,15 @@ its own: where it has six a quarter of what is fitted on is theirs, where it has
 A condition that training has seen has shaped its prediction. Where that follows a share w of the
 noise σ² of the measurement,
 
-    E (measured - predicted)² = error² + (1 - 2 w) σ²
+    E (measured - predicted)² = error² + (1 - 2 w) σ² + (1 - f)² k²
 
 (Mallows 1973; Efron 2004), and not error² + σ². The share of a gene is what its left-out
 predictions move towards the measurement when the condition joins. To subtract the noise as a whole
-left next to nothing of the error, and a large scale to make up for it.
+left next to nothing of the error, and a large scale to make up for it. The last term, k², is the
+noise of the controls, from which all conditions of a stratum are counted: f is how far predictions
+follow what these conditions have in common. What they follow is error, and stands in the variance
+of a seen condition by itself (:mod:`celldit.calibration.effects.calibration`); the rest must not be
+among the errors, since with few controls it is larger than any of them.
 """
 
 from __future__ import annotations
@@ -42,6 +47,7 @@ from scipy.optimize import minimize, nnls
 
 from celldit.calibration.effects.calibration import EffectCalibration
 from celldit.conditions.extrapolation import Extrapolation
+from celldit.conditions.strata import StratumKey
 
 MIN_RESPONDING = 30
 Z_90 = 1.645
@@ -77,12 +83,18 @@ class Compared:
     prior_variance_G
         Of the effect prior.
     noise_G
-        Sampling variance of the perturbed cells; that of the controls is in the prediction, too,
-        since it is counted from their rates.
+        Sampling variance of the perturbed cells.
     strength_G
         Squared measurement over its sampling variance.
+    stratum
+        Whose controls the measurement is counted from.
+    control_noise_G
+        Sampling variance of these.
     followed_G
-        Share of the noise that the prediction follows; none where the condition was left out.
+        Share of the noise of perturbed cells that the prediction follows; none where the condition
+        was left out.
+    control_followed
+        Share of the controls' noise that it follows; all of it where that is no matter.
     """
 
     kind: Extrapolation
@@ -92,7 +104,17 @@ class Compared:
     prior_variance_G: np.ndarray
     noise_G: np.ndarray
     strength_G: np.ndarray
+    stratum: StratumKey = ("", None)
+    control_noise_G: np.ndarray | float = 0.0
     followed_G: np.ndarray | float = 0.0
+    control_followed: float = 1.0
+
+    @property
+    def beside_G(self) -> np.ndarray:
+        """What squared errors hold beside the error of the prediction."""
+        of_controls_G = (1 - self.control_followed) ** 2 * self.control_noise_G
+        beside_G: np.ndarray = self.noise_G * (1 - 2 * self.followed_G) + of_controls_G
+        return beside_G
 
 
 class _Trials:
@@ -104,8 +126,8 @@ class _Trials:
         measured_CG = np.stack([one.measured_G for one in compared])
         self.noise_CG = np.stack([one.noise_G for one in compared])
         self.squared_CG = (measured_CG - self.predicted_CG) ** 2
-        # What squared errors hold beside the error of the prediction; below 0 what they lack of it.
-        self.beside_CG = np.stack([one.noise_G * (1 - 2 * one.followed_G) for one in compared])
+        # Below 0 it is what they lack of the error.
+        self.beside_CG = np.stack([one.beside_G for one in compared])
         self.prior_CG = np.stack([one.prior_variance_G for one in compared])
         self.strength_CG = np.stack([one.strength_G for one in compared])
 
@@ -135,9 +157,9 @@ def fit_widths(
         np.concatenate([getattr(each, name) for each in trials])
         for name in ("predicted_CG", "squared_CG", "beside_CG", "prior_CG", "strength_CG")
     )
-    # Where few respond, those that come nearest are taken; their noise is accounted for.
-    least = min(RESPONDS**2, np.sort(strength_CG, axis=None)[-MIN_RESPONDING])
-    responds_CG = strength_CG >= least
+    responds_CG = strength_CG >= RESPONDS**2
+    # Where few respond, they count for less: the next in line are there by their noise.
+    trusted = min(1.0, responds_CG.sum() / MIN_RESPONDING)
     whole_CG, noise_CG = squared_CG + (-beside_CG).clip(0), beside_CG.clip(0)
     own_CG, own_G = error_of_genes(whole_CG, noise_CG, weight_C1)
     noise_sd_G = np.sqrt(np.median(own_trials.noise_CG, axis=0))
@@ -148,18 +170,21 @@ def fit_widths(
     for rows in (slice(len(own)), slice(len(own), None)):
         in_all = (weight_C1[rows, 0] * responds_CG[rows].any(axis=1)).sum()
         share_CG[rows] *= in_all / max(share_CG[rows].sum(), 1e-12)
-    share_CG /= share_CG.sum()
+    share_CG *= trusted / max(share_CG.sum(), 1e-12)
     all_CG = weight_C1 * constant_CG / (weight_C1.sum() * prior_CG.shape[1])
     coefficients = _most_likely(
         design_CG5.reshape(-1, 5),
         whole_CG.ravel(),
         noise_CG.ravel(),
-        ((share_CG + all_CG) / 2).ravel(),
+        ((share_CG + (2 - trusted) * all_CG) / 2).ravel(),
     )
     # Scale until 90% intervals, with the measurement's own noise, hold the share wanted.
     expected_R = design_CG5[responds_CG] @ coefficients
     excess_R = squared_CG[responds_CG] / Z_90**2 - beside_CG[responds_CG]
-    scale = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
+    scale = 1.0
+    if trusted:
+        found = weighted_quantile(excess_R.clip(0) / expected_R, share_CG[responds_CG], held)
+        scale = float(found**trusted)
     a, b, c, d, e = (coefficients * scale).tolist()
     return EffectCalibration(
         own_trials.calibrated,
@@ -168,7 +193,7 @@ def fit_widths(
         max(a, 1.0),
         b,
         np.maximum(c + d * own_G, LEAST_SD**2).astype(np.float32),
-        int(responds_CG.sum()),
+        max(int(responds_CG.sum()), 1),
         rough=(e * noise_sd_G).astype(np.float32),
     )
 
@@ -192,7 +217,26 @@ def with_followed(seen: Sequence[Compared], left_out: Sequence[Compared]) -> lis
     prior = PRIOR_CONDITIONS * whole_CG.mean()
     followed_G = moved_CG.sum(axis=0) + prior * moved_CG.sum() / whole_CG.sum()
     followed_G /= whole_CG.sum(axis=0) + prior
-    return [replace(one, followed_G=followed_G.clip(0, 1)) for one in seen]
+    control_followed = _of_controls_followed(seen, with_CG)
+    return [
+        replace(one, followed_G=followed_G.clip(0, 1), control_followed=control_followed)
+        for one in seen
+    ]
+
+
+def _of_controls_followed(seen: Sequence[Compared], predicted_CG: np.ndarray) -> float:
+    """Share of what the conditions of a stratum have in common that predictions follow.
+
+    The noise of the controls is part of that.
+    """
+    place = {key: i for i, key in enumerate(dict.fromkeys(one.stratum for one in seen))}
+    row_C = np.array([place[one.stratum] for one in seen])
+    mean_SC = (np.arange(len(place))[:, None] == row_C) / np.bincount(row_C)[:, None]
+    measured_SG = mean_SC @ np.stack([one.measured_G for one in seen])
+    noise_SG = mean_SC @ np.stack([one.noise_G + one.control_noise_G for one in seen])
+    weight_SG = 1 / (noise_SG + np.median(noise_SG))
+    both = float((weight_SG * measured_SG * (mean_SC @ predicted_CG)).sum())
+    return float(np.clip(both / ((weight_SG * measured_SG**2).sum() + 1e-12), 0, 1))
 
 
 def _predicted(compared: Sequence[Compared], calibrated: float, decoded: float) -> np.ndarray:

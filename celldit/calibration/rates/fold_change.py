@@ -66,7 +66,7 @@ class FoldChanges:
         self,
         stratum: StratumKey,
         kind: Extrapolation | None,
-        beyond: ResidualEffect,
+        residual: ResidualEffect,
         effect_F: np.ndarray,
         reference_F: np.ndarray | None = None,
         move: Callable[[Tensor], Tensor] | None = None,
@@ -77,7 +77,7 @@ class FoldChanges:
         ----------
         stratum
             Context and time.
-        kind, beyond
+        kind, residual
             How far the condition is from training, and what is known of it beyond the latent.
         effect_F
             The effect model's shift of the latent.
@@ -94,7 +94,7 @@ class FoldChanges:
             moved = move(z_NKD)
         after = before.change(moved)
         known = self.references.responses.knows(stratum)
-        offset_G = self.mean_calibration.offset(kind, after, effect_F, beyond, known=known)
+        offset_G = self.mean_calibration.offset(kind, after, effect_F, residual, known=known)
         base_G = self.control_rate(stratum, reference_F)
 
         def ratio(after_G: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.covariance import ledoit_wolf
 
+from celldit.conditions.latents import membership
+
 N_FOLDS = 5
 N_GENES = 100
 #: c: genes below √2 standard errors say nothing of the direction.
@@ -90,9 +92,7 @@ def _sums(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sums, sums of squares and numbers of cells, by fold and group."""
     n = n_folds * n_groups
-    chosen = sparse.csr_matrix(
-        (np.ones(len(group_N)), (group_N, np.arange(len(group_N)))), shape=(n, len(group_N))
-    )
+    chosen = membership(group_N, n)
     sums = (chosen @ log_NG).toarray().reshape(n_folds, n_groups, -1)
     squares = (chosen @ log_NG.multiply(log_NG)).toarray().reshape(n_folds, n_groups, -1)
     return sums, squares, np.bincount(group_N, minlength=n).reshape(n_folds, n_groups)

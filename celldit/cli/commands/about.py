@@ -82,7 +82,7 @@ def _times(config: dict[str, Any]) -> list[float]:
 
 def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """The best that was reached on what training held out."""
-    from celldit.io.hub import best_of
+    from celldit.io.folders import best_of
 
     best = best_of(history.get("flow", []))
     return {"error_over_prior": best} if best else {}

@@ -38,7 +38,6 @@ def predict(
         typer.Option(
             metavar="FILE", help="Log fold changes with their sd as well (.csv, .zarr, .h5ad)."
         ),
-        options.WRITTEN,
     ] = None,
     shard: Annotated[
         str | None,
@@ -78,8 +77,16 @@ def predict(
         raise typer.BadParameter(
             "DATA.h5ad is missing: a model's folder holds no cells, so say which to perturb."
         )
+    from celldit.io.files import refuse_existing
+
     if shard is None:
         claim(output, overwrite=overwrite)
+    as_table = effects_output is not None and effects_output.suffix not in (".h5ad", ".zarr")
+    if effects_output is not None:
+        if as_table:
+            refuse_existing([effects_output], overwrite=overwrite)
+        else:
+            claim(effects_output, overwrite=overwrite)
     from celldit.inference.maps.edit import EditConfig
 
     edit: dict[str, Any] = {"n_avg": n_avg, "t_start": t_start}
@@ -99,10 +106,10 @@ def predict(
     )
     if effects_output is not None:
         asked = {name: sampling[name] for name in ("dose", "time") if name in sampling}
-        if effects_output.suffix in (".h5ad", ".zarr"):
-            loaded.predict_effects(perturbation, **asked, out=effects_output, overwrite=overwrite)
-        else:
+        if as_table:
             write_table(loaded.predict_effects(perturbation, **asked), effects_output)
+        else:
+            loaded.predict_effects(perturbation, **asked, out=effects_output, overwrite=overwrite)
     kinds = predicted.obs["extrapolation"].astype(str)
     label = loaded.fields.perturbation_key
     assert label is not None
@@ -121,13 +128,7 @@ def generate(
     output: options.CellsOutput,
     perturbation: Annotated[
         str | None,
-        typer.Option(
-            "--perturbation",
-            "-p",
-            metavar="LABEL",
-            help="Label; repeat for several.",
-            show_default="all",
-        ),
+        typer.Option("--perturbation", "-p", metavar="LABEL", help="Label.", show_default="all"),
     ] = None,
     covariate: Annotated[
         list[str] | None,
@@ -145,7 +146,7 @@ def generate(
 
     Example: celldit generate model 1000 -p STAT1 --covariate replicate=rep_1 -o new.h5ad
     """
-    covariates = named_pairs(covariate, "--covariate takes COLUMN=VALUE, not {}.")
+    covariates = named_pairs(covariate, "--covariate takes COLUMN=VALUE, not {}.", empty=True)
     claim(output, overwrite=overwrite)
     loaded = load_model(model).to(device)
     generated = loaded.generate(
@@ -170,10 +171,12 @@ def interpolate(
     start: Annotated[str | None, typer.Option(metavar="LABEL", help="First condition.")] = None,
     end: Annotated[str | None, typer.Option(metavar="LABEL", help="Last condition.")] = None,
     start_cell: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="First cell, in place of --start.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="First cell, in place of --start; repeat for several."),
     ] = None,
     end_cell: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Last cell, in place of --end.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Last cell, in place of --end; repeat for several."),
     ] = None,
     share: Annotated[
         list[float], typer.Option(help="How far along the way, 0 to 1; repeat for several.")
@@ -216,13 +219,14 @@ def trajectory(
     data: options.Screen,
     output: options.CellsOutput,
     time: Annotated[
-        list[float], typer.Option(help="Time of the cells, where the data have times.")
+        list[float],
+        typer.Option(help="Time of the cells, where the data have times; repeat for several."),
     ],
     batch_size: options.BatchSize = 512,
     seed: options.Seed = 0,
     overwrite: bool = False,
 ) -> Answer:
-    """Show cells at other times, those between the trained ones included; repeat --time.
+    """Show cells at other times, those between the trained ones included.
 
     Example: celldit trajectory model day10.h5ad --time 10.25 --time 10.5 -o path.h5ad
     """

@@ -11,6 +11,7 @@ import typer
 from celldit.cli import options
 from celldit.cli.command import Answer, command
 from celldit.cli.files import load_model, named_query, read_cells, write_figure, write_table
+from celldit.errors import InputError
 
 
 @command()
@@ -112,7 +113,7 @@ def next_perturbations(
             "--candidate", "-c", help="Label; repeat; by default all with features, not measured."
         ),
     ] = None,
-    n: Annotated[int, typer.Option("-n", help="How many to choose.")] = 5,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many to choose.")] = 5,
     context: options.Contexts = None,
     gene: Annotated[
         list[str] | None,
@@ -126,7 +127,9 @@ def next_perturbations(
         Literal["others", "target", "both"] | None,
         typer.Option(help="What to learn.", show_default="both with --target, else others"),
     ] = None,
-    n_cells: Annotated[int, typer.Option(help="Cells for each perturbation and context.")] = 100,
+    n_cells: Annotated[
+        int, typer.Option(min=1, help="Cells for each perturbation and context.")
+    ] = 100,
     output: options.Table = None,
 ) -> Answer:
     """Choose a batch of perturbations from which most would be learned about the others.
@@ -135,7 +138,6 @@ def next_perturbations(
     """
     import anndata as ad
 
-    from celldit.errors import InputError
     from celldit.tl.next_perturbations import next_perturbations as choose
 
     if (data is None) != (target is None):
@@ -168,7 +170,13 @@ def explore(
     ],
     perturbation: options.Perturbations = None,
     context: options.Contexts = None,
-    target: Annotated[list[str] | None, options.Target] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]QUERY",
+            help="State to reach: a query of obs, and a name for it; repeat for several.",
+        ),
+    ] = None,
     dose: options.Dose = None,
     time: options.Time = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from celldit.cli import options
-from celldit.cli.command import Answer, command
-from celldit.cli.files import (
-    named_pairs,
-    read_cells,
-    read_screen,
-    read_text,
-    set_up,
-    write_table,
-)
+from celldit.cli.command import Answer, command, note
+from celldit.cli.files import named_pairs, read_cells, read_lines, read_screen, set_up, write_table
 from celldit.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,21 +100,23 @@ def evaluate(
         controls = align_genes(read_cells(control_cells), measured.var_names, "control")
     given_baselines = {name: read_cells(Path(path)) for name, path in others.items()}
     if baselines:
-        given_baselines |= _simple(guess, measured, controls, {predicted.stem}, seed)
+        names = [predicted.stem, *given_baselines]
+        given_baselines |= _simple(guess, measured, controls, names, seed)
     _check_library_sizes(measured, guess)
-    names: Any = metric[0] if metric is not None and len(metric) == 1 else metric
-    chosen: dict[str, Any] = {"metrics": names or None, "min_cells": min_cells, "seed": seed}
+    # One name may be that of a list, such as all.
+    metrics: Any = metric[0] if metric is not None and len(metric) == 1 else metric
+    chosen: dict[str, Any] = {"metrics": metrics, "min_cells": min_cells, "seed": seed}
     with warnings.catch_warnings():
         # A screen holds more than was predicted, which is nothing to warn of.
         warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
         table = score(guess, measured, controls, preset=preset, engine=engine, **chosen)
     if preset is None:
         table = _predicted_only(table)
-    else:
-        _note_left_out(table.attrs["not_scored"])
+    for name, reason in table.attrs["not_scored"].items():
+        note(f"{name} is not scored: {reason}.", quiet=quiet)
     seen = seen_in_training(guess, truth_fields(measured, controls))
     if seen:
-        warnings.warn(seen_note(seen), stacklevel=1)
+        note(seen_note(seen), quiet=quiet)
     write_table(table, output)
     said = [_shown(table)]
     if report is not None:
@@ -145,13 +140,16 @@ def evaluate(
 
 
 def _simple(
-    guess: ad.AnnData, measured: ad.AnnData, controls: ad.AnnData, names: set[str], seed: int
+    guess: ad.AnnData, measured: ad.AnnData, controls: ad.AnnData, taken: Sequence[str], seed: int
 ) -> dict[str, ad.AnnData]:
-    """The simple predictors, but for no change, which a report has anyway."""
+    """The simple predictors, but for no change, which a report has anyway.
+
+    InputError if one of the names that are `taken` is theirs.
+    """
     from celldit.evaluation.compare import with_baselines
 
-    found, _ = with_baselines(dict.fromkeys(names, guess), measured, controls, True, seed=seed)
-    return {key: one for key, one in found.items() if key not in {*names, "no change"}}
+    found, _ = with_baselines(dict.fromkeys(taken, guess), measured, controls, True, seed=seed)
+    return {name: one for name, one in found.items() if name not in {*taken, "no change"}}
 
 
 def _read_effects(path: Path | None) -> pd.DataFrame | None:
@@ -172,8 +170,10 @@ def _read_effects(path: Path | None) -> pd.DataFrame | None:
 
 def _assumed(guess: ad.AnnData, measured: ad.AnnData) -> dict[str, Any]:
     """What the prediction knows of measured cells that do not say themselves what they hold."""
-    from celldit.data.fields import Fields
+    from celldit.data.fields import Fields, is_set_up
 
+    if not is_set_up(guess):
+        return {}
     known = Fields.from_anndata(guess).arguments()
     # A prediction keeps its own counts and library sizes, under names of its own.
     for name in ("counts_layer", "size_factor_key", "dose_key", "time_key"):
@@ -206,19 +206,15 @@ def _check_library_sizes(measured: ad.AnnData, guess: ad.AnnData) -> None:
 
 
 def _predicted_only(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what was measured but not predicted, and note what was but has no score."""
+    """Leave out what was measured but not predicted."""
     reasons = table.attrs["not_scored"]
     left_out = [name for name, reason in reasons.items() if reason.startswith("0 predicted")]
-    _note_left_out({k: why for k, why in reasons.items() if k not in left_out})
     contexts = table["context"]
     # As the names of conditions are written.
     names = table["perturbation"] + (" in " + contexts).where(contexts != "", "")
-    return table[~names.isin(left_out)].reset_index(drop=True)
-
-
-def _note_left_out(reasons: Mapping[str, str]) -> None:
-    for name, reason in reasons.items():
-        warnings.warn(f"{name} is not scored: {reason}.", stacklevel=1)
+    kept = table[~names.isin(left_out)].reset_index(drop=True)
+    kept.attrs["not_scored"] = {k: why for k, why in reasons.items() if k not in left_out}
+    return kept
 
 
 def _shown(table: pd.DataFrame) -> str:
@@ -299,13 +295,13 @@ def submission(
     known = Fields.from_anndata(guess) if is_set_up(guess) else Fields()
     made = make(
         guess,
-        list(base.var_names.astype(str)) if panel is None else _lines(panel),
+        list(base.var_names.astype(str)) if panel is None else read_lines(panel),
         base,
         perturbation_key=columns.get("perturbation_key")
         or known.perturbation_key
         or "perturbation",
         control_label=columns.get("control", [known.control])[0],
-        perturbations=None if perturbations is None else _lines(perturbations),
+        perturbations=None if perturbations is None else read_lines(perturbations),
     )
     write_h5ad(output, made)
     n_labels = made.obs["target"].nunique() - 1
@@ -318,7 +314,3 @@ def submission(
             "them."
         ],
     )
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]

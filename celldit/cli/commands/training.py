@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from celldit.cli import options
-from celldit.cli.command import Answer, command, say
+from celldit.cli.command import Answer, command, note, say
 from celldit.cli.files import load_model, read_cells, read_screen
 from celldit.cli.settings import TrainSettings
 from celldit.errors import FileError, InputError
@@ -92,11 +92,11 @@ def train(
             effects=list(settings.effects) or None,
             dit=settings.dit,
         )
-        if settings.perturbation_key is None and not quiet and first:
-            typer.echo(
-                "Note: without --perturbation-key the model learns what cells are like, for "
-                "celldit generate, but of no perturbation.",
-                err=True,
+        if settings.perturbation_key is None:
+            note(
+                "without --perturbation-key the model learns what cells are like, for celldit "
+                "generate, but of no perturbation.",
+                quiet=quiet or not first,
             )
         quiet = quiet or as_json or not first
         say(f"Training on {n_cells:,} cells x {n_genes} genes.", quiet=quiet)

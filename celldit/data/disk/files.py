@@ -41,7 +41,7 @@ def reading(
     except Exception as error:  # a damaged file ends in errors of h5py, zarr, numpy and pandas
         raise FileError(
             f"{path} cannot be read as an AnnData ({reason_of(error)}); write it again with "
-            "anndata."
+            "anndata, or copy it again."
         ) from error
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from anndata.io import read_elem
 
 from celldit.arguments import check_path
-from celldit.data.checks import check_fields
+from celldit.data.checks import check_arguments, check_fields
 from celldit.data.disk.files import (
     check_no_links,
     column_names,
@@ -112,6 +112,7 @@ def open_fields(
     With `genes` those alone, in their order.
     """
     paths = shard_paths(path)
+    check_arguments(fields)
     frames, names = [], []
     for shard_path in paths:
         check_no_links(shard_path)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from celldit.conditions.condition import Condition
-from celldit.effects.tables.beyond import BeyondLatent
+from celldit.effects.tables.residuals import TableResiduals
 from celldit.errors import outside
 
 Key = tuple[str, ...]
@@ -61,7 +61,7 @@ class TableEffects:
         Slope of what was measured here on the table where it is below zero beyond doubt, else 0.
     with_common
         Whether μ counts, too.
-    beyond
+    residuals
         What the table says of single genes beyond the latent.
     provenance
         Source, licence, species, contexts, and the share of genes matched.
@@ -79,7 +79,7 @@ class TableEffects:
     shared: tuple[Key, ...] = ()
     contradicts: float = 0.0
     with_common: bool = False
-    beyond: BeyondLatent | None = None
+    residuals: TableResiduals | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -148,10 +148,10 @@ class Elsewhere:
         log_factor_G, variance_G = np.zeros((2, len(genes)))
         known_G = np.zeros(len(genes), dtype=bool)
         for table in self.used if parts else ():
-            if table.beyond is None:
+            if table.residuals is None:
                 continue
             for row in table.rows(parts):
-                values_G, stored_G = table.beyond.of(row, genes)
+                values_G, stored_G = table.residuals.of(row, genes)
                 log_factor_G += table.amplitude * values_G
                 variance_G += (table.sd * values_G) ** 2
                 known_G |= stored_G
@@ -208,7 +208,7 @@ class Elsewhere:
                 "reliability": table.reliability,
                 "shared": [list(key) for key in table.shared],
                 "with_common": table.with_common,
-                "genes": [] if table.beyond is None else list(table.beyond.genes),
+                "genes": [] if table.residuals is None else list(table.residuals.genes),
                 "provenance": dict(table.provenance),
             }
             for table in self.tables
@@ -221,8 +221,8 @@ class Elsewhere:
             found[f"table_{i}.means"] = table.means_PF.astype(np.float32)
             found[f"table_{i}.common"] = table.common_F.astype(np.float32)
             found[f"table_{i}.shared"] = table.shared_F.astype(np.float32)
-            if table.beyond is not None:
-                found[f"table_{i}.beyond"] = table.beyond.arrays()
+            if table.residuals is not None:
+                found[f"table_{i}.beyond"] = table.residuals.arrays()
         return found
 
     @classmethod
@@ -237,10 +237,10 @@ class Elsewhere:
             keys = tuple(tuple(str(part) for part in key) for key in said["keys"])
             if means_PF.shape != (len(keys), len(common_F)):
                 raise ValueError("its table of effects fits neither its names nor its latent")
-            beyond = None
+            residuals = None
             if f"table_{i}.beyond" in arrays:
                 entries = arrays[f"table_{i}.beyond"]
-                beyond = BeyondLatent.from_arrays(said["genes"], len(keys), entries)
+                residuals = TableResiduals.from_arrays(said["genes"], len(keys), entries)
             tables.append(
                 TableEffects(
                     str(said["name"]),
@@ -254,7 +254,7 @@ class Elsewhere:
                     reliability=float(said["reliability"]),
                     shared=tuple(tuple(key) for key in said["shared"]),
                     with_common=bool(said["with_common"]),
-                    beyond=beyond,
+                    residuals=residuals,
                     provenance=dict(said["provenance"]),
                 )
             )

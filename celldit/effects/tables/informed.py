@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from celldit.effects.tables.beyond import beyond_latent
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
 from celldit.effects.tables.fit import believed
 from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tables.projection import project
+from celldit.effects.tables.residuals import table_residuals
 from celldit.effects.tables.shrinkage import shrunk
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def informed(
                 means_PF,
                 each.common_F @ back_FF,
                 each.shared_F @ back_FF,
-                beyond=beyond_latent(given, loadings_FG, keys, means_PF),
+                residuals=table_residuals(given, loadings_FG, keys, means_PF),
                 provenance={**given.table.provenance, "genes_matched": given.share},
             )
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.arguments import check_seed
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import canonical
@@ -140,8 +141,9 @@ def predict_baseline(
     UnknownNameError
         If there is no such baseline, or it knows nothing of a perturbation.
     InputError
-        If cells cannot be used.
+        If cells or the seed cannot be used.
     """
+    check_seed(seed)
     if isinstance(baseline, str) and baseline not in SIMPLE:
         raise UnknownNameError.among("baseline", baseline, SIMPLE)
     make = SIMPLE[baseline] if isinstance(baseline, str) else baseline

@@ -113,7 +113,7 @@ def _block(
     mapping = transport_map(trained, Route(before, each, each.row), Sampler())
     extrapolations = requested.extrapolations(trained)
     effects_QF = requested.embedding.effects_QKD.flatten(1).double().numpy()
-    beyond = trained.mean_calibration.beyond(
+    residual_effects = trained.mean_calibration.beyond(
         population.prior, trained.genes, requested.conditions, requested.references
     )
     ranged = fields.dose_key is not None or fields.time_key is not None
@@ -126,15 +126,15 @@ def _block(
         calibrated_G, decoded_G = changes.of(
             stratum,
             extrapolations[row],
-            beyond[row],
+            residual_effects[row],
             effects_QF[row],
             reference_F,
             move=partial(_at, mapping, np.full(N_CELLS, row)),
         )
         base_G = changes.control_rate(stratum, reference_F)
         added_G = np.zeros(len(trained.genes))
-        added_G[beyond[row].new_genes] = trained.mean_calibration.on_target.spread
-        added_G = np.hypot(added_G, beyond[row].further.sd_G)
+        added_G[residual_effects[row].new_genes] = trained.mean_calibration.on_target.spread
+        added_G = np.hypot(added_G, residual_effects[row].further.sd_G)
         spread = calibration.spread(
             np.zeros_like(sd_QG[row]) if condition.is_control else sd_QG[row],
             calibration.fold_change(calibrated_G, decoded_G, extrapolations[row]),
@@ -143,7 +143,9 @@ def _block(
             n_controls=n_controls.get(stratum, 0),
             added_sd_G=added_G,
         )
-        yield Effect(condition, kind, requested.beyond[row] if ranged else None, spread, base_G)
+        yield Effect(
+            condition, kind, requested.beyond_range[row] if ranged else None, spread, base_G
+        )
 
 
 def new_controls(trained: Trained, cells: CellStore) -> NewControls:

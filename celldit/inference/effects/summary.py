@@ -5,19 +5,25 @@ each is predicted without its own cells (leave-one-out), and the share of its sq
 explained is pooled over the conditions of the kind, with the sampling noise of the measurement
 subtracted from errors and effects,
 
-    1 - Σ (|y - ŷ|² - noise) / Σ (|y|² - noise),
+    1 - Σ (|y - ŷ|² - noise) / Σ (|y - ȳ|² n / (n - 1) - noise),
 
-in units of log expression. 1 is a perfect prediction, 0 no better than no change. The latent was
-learned from all cells, so what is left out is left out of the effect model alone.
+in units of log expression. ȳ is the mean over the n perturbed conditions of the same context and
+time: they share their control cells, whose noise is in every one of their effects and in every
+prediction, and would pass for an effect that was predicted. Where a condition is the only one of
+its stratum, ȳ is no change. 1 is a perfect prediction, 0 no better than ȳ. The latent was learned
+from all cells, so what is left out is left out of the effect model alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.strata import StratumKey
 from celldit.training.trained import Trained
 
 #: From here on a kind of question is called reliable, usable, or a guess.
@@ -84,21 +90,25 @@ def findings(trained: Trained) -> Findings:
         loadings_FG = trained.autoencoder.decoder.loadings.detach().double().cpu().numpy()
         measured_CG = prior.shifts @ basis @ loadings_FG
         error_CG = measured_CG - prior.leave_one_out().mean @ loadings_FG
-        of_noise_C = prior.noise * float(((basis @ loadings_FG) ** 2).sum())
+        per_cell = float(((basis @ loadings_FG) ** 2).sum())
+        of_noise_C = prior.noise * per_cell
         whole_C, missed_C = (measured_CG**2).sum(1), (error_CG**2).sum(1)
+        own_C, of_cells_C = _apart(measured_CG, of_noise_C, per_cell, prior.conditions, treated)
         noise_share = min(float(of_noise_C.sum() / whole_C.sum()), 1.0) if whole_C.any() else 1.0
         for i, condition in enumerate(prior.conditions):
             others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
             kind = classify(condition, others, frozenset(condition.parts))
             kept = squares.setdefault(kind, [])
-            kept.append((missed_C[i] - of_noise_C[i], whole_C[i] - of_noise_C[i]))
+            kept.append((missed_C[i] - of_cells_C[i], own_C[i] - of_cells_C[i]))
             label = condition.label(sep, control)
             sizes.setdefault(label, []).append((float(whole_C[i]), float(of_noise_C[i])))
     explained = {}
     for kind, pairs in squares.items():
         missed, whole = np.sum(pairs, axis=0)
-        if whole > 0 and len(pairs) > 1:
-            explained[kind] = float(np.clip(1 - missed / whole, -1.0, 1.0))
+        if len(pairs) > 1:
+            # Where effects are no larger than noise, there was nothing to predict.
+            share = 1 - missed / whole if whole > 0 else 0.0
+            explained[kind] = float(np.clip(share, -1.0, 1.0))
     return Findings(
         n_cells=sum(trained.frequencies.values()),
         n_controls=of_controls,
@@ -111,6 +121,27 @@ def findings(trained: Trained) -> Findings:
         noise_share=noise_share,
         cells_per_condition=float(np.median(list(treated.values()))) if treated else 0.0,
     )
+
+
+def _apart(
+    measured_CG: np.ndarray,
+    noise_C: np.ndarray,
+    per_cell: float,
+    conditions: Sequence[Condition],
+    n_cells: Mapping[Condition, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Squared effects about the mean of their stratum, and the noise of perturbed cells in them."""
+    square_C, noise_C = (measured_CG**2).sum(axis=1), noise_C.copy()
+    strata: dict[StratumKey, list[int]] = {}
+    for i, condition in enumerate(conditions):
+        strata.setdefault(condition.stratum, []).append(i)
+    for rows in (rows for rows in strata.values() if len(rows) > 1):
+        about_CG = measured_CG[rows] - measured_CG[rows].mean(axis=0)
+        square_C[rows] = (about_CG**2).sum(axis=1) * len(rows) / (len(rows) - 1)
+        for i in rows:
+            if n := n_cells.get(conditions[i]):
+                noise_C[i] = min(noise_C[i], per_cell / n)
+    return square_C, noise_C
 
 
 def _standing_out(sizes: dict[str, list[tuple[float, float]]]) -> tuple[str, ...]:
@@ -153,6 +184,11 @@ def _learned(found: Findings) -> str:
 
 
 def _trust(found: Findings) -> str:
+    if not found.strongest:
+        return (
+            "Trust the doubt that is given more than any effect: none is larger than its noise, "
+            "so nothing tells how far predictions go."
+        )
     said = []
     for kind, words in KINDS.items():
         if kind in found.explained:

@@ -124,7 +124,7 @@ def explore(
     fields = query_fields(adata, trained.fields)
     cells = Cells.from_anndata(adata, fields, genes=trained.genes)
     control = trained.fields.control
-    labels = [name for name in request.labels_of(trained, perturbations) if name != control]
+    labels = [name for name in request.labels_or_all(trained, perturbations) if name != control]
     shown = _contexts(trained, cells, contexts, time)
     if targets is not None and not isinstance(targets, Mapping):
         raise InputError("targets must be a dict of names and queries, such as {'B cells': ...}.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
+from celldit.arguments import check_whole
 from celldit.errors import InputError, closest
 
 # celldit's own strategy has the first of these names; the others would lose the moving average.
@@ -44,7 +46,8 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     Raises
     ------
     InputError
-        If there are not as many devices, or the strategy shards the weights.
+        If that is no number of devices or machines, there are not as many devices, or the strategy
+        shards the weights.
     """
     kind, wanted = arguments.get("accelerator", "auto"), arguments.get("devices", "auto")
     strategy = arguments.get("strategy", "auto")
@@ -61,6 +64,14 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
     _check_name(
         "accelerator", kind, ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
     )
+    check_whole(arguments.get("num_nodes", 1), "num_nodes")
+    # A list with a comma names single devices, and -1 stands for all.
+    number = r"auto|-1|0*[1-9]\d*|\d+,|\d+(,\d+)+"
+    if isinstance(wanted, (int, str)) and not re.fullmatch(number, str(wanted).replace(" ", "")):
+        raise InputError(
+            f"devices={wanted!r} is no number of devices; use devices=1, or 'auto' for Lightning's "
+            "choice."
+        )
     if not isinstance(kind, str):
         return
     if kind in ("gpu", "cuda") and not torch.cuda.is_available() and not _has_mps(kind):
@@ -73,7 +84,7 @@ def check_devices(arguments: Mapping[str, Any]) -> None:
         return
     if isinstance(wanted, str) and wanted.isdigit():
         wanted = int(wanted)
-    if isinstance(wanted, bool) or not isinstance(wanted, (int, list, tuple)):
+    if not isinstance(wanted, (int, list, tuple)):
         return
     requested = max(wanted, default=0) + 1 if isinstance(wanted, (list, tuple)) else wanted
     if requested > available:

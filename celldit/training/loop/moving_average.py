@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MovingAverage(nn.Module):
@@ -29,11 +29,17 @@ class MovingAverage(nn.Module):
         super().__init__()
         self.module = copy.deepcopy(network).requires_grad_(False)
         self.decay, self.n_averaged = decay, 0
+        # In a tuple, so that the network followed is no part of this one.
+        self._found: tuple[nn.Module, list[Tensor], list[Tensor]] | None = None
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Follow the weights of the network by one step."""
-        average, now = tuple(self.module.parameters()), tuple(network.parameters())
+        # To search a small network takes longer than to average it, and from the first step on
+        # its weights stay the tensors that they are, as every optimiser relies on.
+        if self._found is None or self._found[0] is not network:
+            self._found = network, list(self.module.parameters()), list(network.parameters())
+        _, average, now = self._found
         if self.n_averaged:
             torch._foreach_lerp_(average, now, 1 - self.decay)
         else:

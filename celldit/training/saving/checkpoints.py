@@ -8,7 +8,6 @@ reached without interruption.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from celldit import __version__
-from celldit.errors import FileError, InputError, examples
+from celldit.errors import FileError, InputError, examples, outside
 from celldit.io.locks import is_first_process
 from celldit.training.saving.state_file import read_state, write_state
 
@@ -44,8 +43,7 @@ class Checkpoints:
     Raises
     ------
     InputError
-        If `minutes` is no number of at least 0, or the folder belongs to another training; says
-        what differs.
+        If the folder belongs to another training; says what differs.
     FileError
         If the folder cannot be written to, or a file in it is damaged.
     """
@@ -53,7 +51,6 @@ class Checkpoints:
     def __init__(
         self, folder: str | os.PathLike[str], minutes: float, identity: Mapping[str, str]
     ) -> None:
-        check_minutes(minutes)
         self.folder, self.minutes, self.identity = Path(folder), float(minutes), dict(identity)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -126,16 +123,9 @@ class Part:
         try:
             write_state(self.path, {"identity": self.checkpoints.identity, **content})
         except FileError as error:
-            warnings.warn(f"Training goes on without this checkpoint: {error}", stacklevel=3)
-
-
-def check_minutes(minutes: object) -> None:
-    """Refuse an interval that is no number of at least 0, with an InputError."""
-    good = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
-    if not good or not math.isfinite(float(minutes)) or float(minutes) < 0:  # type: ignore[arg-type]
-        raise InputError(
-            f"checkpoint_minutes={minutes!r} must be a number of at least 0, such as 10."
-        )
+            warnings.warn(
+                f"Training goes on without this checkpoint: {error}", stacklevel=outside()
+            )
 
 
 def is_main_process() -> bool:

@@ -99,8 +99,9 @@ def test_a_condition_does_not_vouch_for_itself() -> None:
 
 
 def test_one_condition_is_enough() -> None:
-    fitted = fit_widths(made_up(np.full(200, 0.5), 1, 1))
-    assert fitted.n_responding >= 30
+    (compared,) = made_up(np.full(200, 0.5), 1, 1)
+    fitted = fit_widths([compared])
+    assert fitted.n_responding == (compared.strength_G > RESPONDS**2).sum()
     found_G = fitted.scale(np.full(200, 0.01), np.zeros(200), None)
     assert np.isfinite(found_G).all()
     assert 0.4 < np.median(found_G) < 1.5
@@ -162,3 +163,50 @@ def test_errors_of_seen_conditions_are_those_against_other_cells(follows: float)
     responds_CG = rng.normal(truth_CG, noise**0.5) ** 2 > RESPONDS**2 * noise
     assert 0.85 < (off_CG < 1.645 * sd_CG)[responds_CG].mean() < 0.99
     assert sd_CG[responds_CG].mean() < 2.5 * np.sqrt((off_CG[responds_CG] ** 2).mean())
+
+
+def test_noise_of_controls_that_predictions_do_not_follow_is_no_error() -> None:
+    # All conditions are counted from the same few controls; nothing else is wrong.
+    rng = np.random.default_rng(0)
+    n_conditions, n_genes, of_controls, of_cells, error = 30, 400, 1.0, 0.04, 0.15
+    controls_G = rng.normal(0, of_controls**0.5, n_genes)
+    compared = []
+    for _ in range(n_conditions):
+        predicted_G = rng.normal(0, 1.0, n_genes)
+        true_G = predicted_G + rng.normal(0, error, n_genes)
+        measured_G = true_G - controls_G + rng.normal(0, of_cells**0.5, n_genes)
+        strength_G = measured_G**2 / (of_cells + of_controls)
+        compared.append(
+            Compared(
+                Extrapolation.SEEN, predicted_G, predicted_G, measured_G, np.full(n_genes, 1e-4),
+                np.full(n_genes, of_cells), strength_G, ("", None), np.full(n_genes, of_controls),
+            )
+        )  # fmt: skip
+    followed = with_followed(compared, compared)
+    assert followed[0].control_followed < 0.2
+    sd_G = fit_widths(followed).scale(np.full(n_genes, 0.01), np.zeros(n_genes), None)
+    assert np.median(sd_G) < 0.4 * of_controls**0.5
+    # Those that follow them have to be as unsure as these are: the noise is added to their widths.
+    same = [
+        replace(
+            one, calibrated_G=one.calibrated_G - controls_G, decoded_G=one.decoded_G - controls_G
+        )
+        for one in compared
+    ]
+    assert with_followed(same, same)[0].control_followed > 0.7
+
+
+def test_where_nothing_responds_the_next_in_line_do_not_decide() -> None:
+    # Of 6,000 measurements of nothing thirty are far out, by their noise.
+    rng = np.random.default_rng(0)
+    compared = []
+    for _ in range(10):
+        measured_G, nothing_G = rng.normal(0, 1.0, 600), np.zeros(600)
+        compared.append(
+            Compared(
+                Extrapolation.UNSEEN, nothing_G, nothing_G, measured_G, np.full(600, 1e-4),
+                np.ones(600), measured_G**2,
+            )
+        )  # fmt: skip
+    sd_G = fit_widths(compared).scale(np.full(600, 0.01), nothing_G, None)
+    assert np.median(sd_G) < 0.25

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from celldit.effects.tables.beyond import BeyondLatent, beyond_latent
 from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tables.projection import project
+from celldit.effects.tables.residuals import TableResiduals, table_residuals
 from celldit.effects.tables.shrinkage import shrunk
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError
@@ -130,7 +130,7 @@ def test_single_genes_beyond_the_latent_are_kept() -> None:
     given.table.effects[2, [0, 7]] += (-2.0, 1.5)  # type: ignore[index]
     table = EffectTable(given.table.obs, genes, given.table.effects, given.table.errors)
     given = replace(given, table=table, genes=genes)
-    found = beyond_latent(given, loadings_FG, given.keys, truth_PF)
+    found = table_residuals(given, loadings_FG, given.keys, truth_PF)
     values_G, stored_G = found.of(2, ["other", *genes[::-1]])
     assert values_G[0] == 0
     assert not stored_G[0]
@@ -139,7 +139,7 @@ def test_single_genes_beyond_the_latent_are_kept() -> None:
     assert of_gene["g7"] == pytest.approx(1.5, abs=0.2)
     # Of all others hardly any lies so far off.
     assert np.mean(found.values_PH.toarray()[3:] != 0) < 0.02
-    again = BeyondLatent.from_arrays(found.genes, P, found.arrays())
+    again = TableResiduals.from_arrays(found.genes, P, found.arrays())
     np.testing.assert_allclose(again.values_PH.toarray(), found.values_PH.toarray())
     with pytest.raises(ValueError, match="does not name"):
-        BeyondLatent.from_arrays(found.genes, 2, found.arrays())
+        TableResiduals.from_arrays(found.genes, 2, found.arrays())

@@ -131,6 +131,9 @@ CASES: dict[str, Case] = {
     "next of no candidate": Case(
         lambda s: following(s, candidates=None), r"pass candidates=\['A\+B', \.\.\.\]",
         lambda s, m: following(s)),
+    "next of no cells": Case(
+        lambda s: following(s, n_cells=0), "n_cells=0 must be above 0",
+        lambda s, m: following(s, n_cells=50)),
     "next of the control": Case(
         lambda s: following(s, candidates=["control"]), "pass perturbations",
         lambda s, m: following(s)),

@@ -235,6 +235,12 @@ CASES: dict[str, Case] = {
         lambda s: trained(s, accelerator="cpu", devices=99999),
         r"use devices=(?P<n>\d+) or less|asks for",
         lambda s, m: trained(s, accelerator="cpu", devices=1)),
+    "devices that are none": Case(
+        lambda s: trained(s, accelerator="cpu", devices="both"), "use devices=(?P<n>1), or 'auto'",
+        lambda s, m: trained(s, accelerator="cpu", devices=int(m["n"]))),
+    "no machine": Case(
+        lambda s: trained(s, num_nodes=0), "must be a whole number of at least (?P<n>1)",
+        lambda s, m: trained(s, accelerator="cpu", num_nodes=int(m["n"]))),
     "an accelerator that is none": Case(
         lambda s: trained(s, accelerator="gpuu"), "use accelerator='(?P<name>[^']+)'|use",
         lambda s, m: trained(s, accelerator="cpu")),
@@ -244,16 +250,16 @@ CASES: dict[str, Case] = {
         lambda s: trained(s, strategy="deepspeed"), 'or (?P<arguments>strategy="ddp")',
         lambda s, m: trained(s, strategy="auto")),
     "a setting below what it can be": Case(
-        lambda s: TrainingConfig(flow_batch=0), "must be at least (?P<n>1)",
+        lambda s: TrainingConfig(flow_batch=0), "whole number of at least (?P<n>1)",
         lambda s, m: TrainingConfig(flow_batch=int(m["n"]))),
     "a negative setting": Case(
-        lambda s: TrainingConfig(noise_epochs=-1), "must not be negative",
-        lambda s, m: TrainingConfig(noise_epochs=0)),
+        lambda s: TrainingConfig(noise_epochs=-1), "whole number of at least (?P<n>0)",
+        lambda s, m: TrainingConfig(noise_epochs=int(m["n"]))),
     "growth that is no yes or no": Case(
         lambda s: TrainingConfig(growth=3), "must be (?P<yes>True) or False",
         lambda s, m: TrainingConfig(growth=m["yes"] == "True")),
     "a share above 1": Case(
-        lambda s: TrainingConfig(held_out_cells=2), "is not between 0 and 1",
+        lambda s: TrainingConfig(held_out_cells=2), "a number between 0 and 1",
         lambda s, m: TrainingConfig(held_out_cells=0.5)),
     "all held out": Case(
         lambda s: TrainingConfig(held_out_cells=1), "use less than 1",
@@ -274,6 +280,9 @@ CASES: dict[str, Case] = {
     "tuning with times": Case(
         lambda s: (with_times(s.adata), tuned(s, s.setup(time_key="t"))), "set them up alike",
         lambda s, m: tuned(s, s.setup())),
+    "tuning with an overlap that is none": Case(
+        lambda s: tuned(s, s.setup(), min_overlap=2), "is not between 0 and 1",
+        lambda s, m: tuned(s, s.setup(), min_overlap=0.2)),
     "tuning with other genes": Case(
         lambda s: tuned(s, shared(s, 10)), "or pass a smaller min_overlap",
         lambda s, m: tuned(s, shared(s, 10), min_overlap=0.2)),
@@ -405,6 +414,13 @@ CASES: dict[str, Case] = {
     "times that are none": Case(
         lambda s: s.timed.trajectory(times=[]), r"such as (?P<times>\[[^\]]+\])",
         lambda s, m: quietly(lambda: path(s, eval(m["times"])))),
+    "an interpolation between several": Case(
+        lambda s: s.model.interpolate(start=["A", "B"], end="B"),
+        "start must be the label of one condition",
+        lambda s, m: s.model.interpolate(start="A", end="B")),
+    "a prediction of None": Case(
+        lambda s: predict(s, perturbations=None), "must be a name, or a list of names",
+        lambda s, m: predict(s, perturbations="A")),
     "shares that are none": Case(
         lambda s: s.model.interpolate(start="A", end="B", shares=[2]),
         r"such as (?P<shares>\[[^\]]+\])",

@@ -36,6 +36,7 @@ OTHERS: dict[tuple[str, str], str] = {
             "The SDE runs within",
         )
     },
+    ("tokenizers/token_set.py", "TokenSet"): INNER,
     ("tokenizers/eigengenes.py", "arrays"): INNER,
     ("tokenizers/genes.py", "typical levels"): INNER,
     ("tokenizers/gene_sets.py", "stored tokenizer"): INNER,
@@ -123,8 +124,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("effects/tables/reading.py", "is not of the shape of X"): GIVEN,
     ("cli/commands/training.py", "looks at control cells"): GIVEN,
     ("cli/commands/scoring.py", "library size"): GIVEN,
-    ("cli/commands/scoring.py", "is not scored"): TOLD,
-    ("cli/commands/scoring.py", "…"): TOLD,
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", "where the demo needs a folder"): GIVEN,
     ("report/numbers.py", "Unknown method"): INNER,

@@ -63,3 +63,18 @@ def test_it_keeps_its_names_and_copies_after_a_step() -> None:
     for a, b in zip(own.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
         assert a is not b
+
+
+def test_weights_are_searched_for_once_and_anew_in_another_network(monkeypatch) -> None:
+    """To search a small network takes longer than to average it."""
+    followed, other = network(), network()
+    step(other, 7)
+    own = MovingAverage(followed, 0.9)
+    own.update(followed)
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, "parameters", None)
+        own.update(followed)
+    before = [weight.clone() for weight in own.parameters()]
+    own.update(other)
+    for old, new, now in zip(before, other.parameters(), own.parameters(), strict=True):
+        assert torch.equal(now, torch.lerp(old, new, 1 - 0.9))

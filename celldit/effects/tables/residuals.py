@@ -25,7 +25,7 @@ TARGETS = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class BeyondLatent:
+class TableResiduals:
     """Further changes of log rates, of P perturbations in H genes that have any.
 
     Attributes
@@ -57,7 +57,7 @@ class BeyondLatent:
         return np.array([entries.row, entries.col, entries.data], dtype=np.float32)
 
     @classmethod
-    def from_arrays(cls, genes: Sequence[str], n_rows: int, entries: np.ndarray) -> BeyondLatent:
+    def from_arrays(cls, genes: Sequence[str], n_rows: int, entries: np.ndarray) -> TableResiduals:
         """Rebuild what :meth:`arrays` gave; ValueError if entries lie outside."""
         row, column, value = entries
         inside = not len(row) or (
@@ -69,12 +69,12 @@ class BeyondLatent:
         return cls(tuple(genes), sparse.csr_matrix((value, where), shape=(n_rows, len(genes))))
 
 
-def beyond_latent(
+def table_residuals(
     given: MatchedTable,
     loadings_FG: np.ndarray,
     keys: Sequence[tuple[str, ...]],
     means_PF: np.ndarray,
-) -> BeyondLatent:
+) -> TableResiduals:
     """Read a table once more, for what shifts of the latent leave over.
 
     Parameters
@@ -120,4 +120,4 @@ def beyond_latent(
     values = sparse.csr_matrix(
         (value_E / times_P[where[0]], where), shape=(len(keys), len(used)), dtype=np.float32
     )
-    return BeyondLatent(tuple(given.genes[m] for m in used), values)
+    return TableResiduals(tuple(given.genes[m] for m in used), values)

@@ -1,0 +1,59 @@
+"""A screen in which nothing happens, with few controls and few counts, is read as one."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import celldit as cd
+from celldit.inference.effects.summary import findings
+from celldit.latent import LatentConfig
+
+N_CONTROLS, N_PERTURBED, N_GENES = 60, 120, 400
+
+
+@pytest.fixture(scope="module")
+def screen() -> ad.AnnData:
+    """Ten labels of the same cells, about one count in twenty a gene and cell."""
+    rng = np.random.default_rng(0)
+    labels = ["control"] * N_CONTROLS + [f"p{i}" for i in range(10) for _ in range(N_PERTURBED)]
+    rate_G = rng.gamma(0.5, 0.1, N_GENES)
+    size_N1 = rng.lognormal(0, 0.4, (len(labels), 1))
+    # Two states of cells, so that there is something for a latent to hold.
+    state_NG = np.where(rng.random((len(labels), 1)) < 0.5, rng.lognormal(0, 0.5, N_GENES), 1.0)
+    counts = sparse.csr_matrix(rng.poisson(rate_G * size_N1 * state_NG).astype(np.float32))
+    names = [f"cell{i}" for i in range(len(labels))]
+    return ad.AnnData(
+        counts,
+        obs=pd.DataFrame({"perturbation": labels}, index=names),
+        var=pd.DataFrame(index=[f"g{g}" for g in range(N_GENES)]),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(screen: ad.AnnData) -> cd.CellDiT:
+    cd.CellDiT.setup_anndata(screen, perturbation_key="perturbation", control="control")
+    model = cd.CellDiT(screen, "modules", LatentConfig(n_dims=8, token_dim=4))
+    model.train(0, enable_progress_bar=False)
+    return model
+
+
+def test_hardly_a_gene_has_probably_changed(screen: ad.AnnData, model: cd.CellDiT) -> None:
+    table = cd.tl.effects(screen, model)
+    assert (table["p_changed"] > 0.8).mean() < 0.05
+    assert (table["lfsr"] < 0.05).mean() < 0.01
+    # Sixty controls with a count in twenty cells know less than this by themselves.
+    assert table["log2_sd"].median() < 1
+    # Nor is that for want of any doubt: no change lies within the intervals.
+    assert ((table["low"] <= 0) & (table["high"] >= 0)).mean() > 0.9
+
+
+def test_noise_that_all_share_passes_for_no_prediction(model: cd.CellDiT) -> None:
+    found = findings(model.trained)
+    assert not found.strongest
+    assert max(found.explained.values()) < 0.5
+    assert "reliable" not in model.summary()
+    assert "nothing tells how far predictions go" in model.summary()
