@@ -24,8 +24,8 @@ class SizeModel:
 
     The size is independent of the latent within a state and condition: most of what ties the two in
     measured cells is that shallow cells have noisier latents, which drawing counts brings about by
-    itself. A perturbation may change sizes, as it must where the library is the total of a panel of
-    few genes.
+    itself. A context may have sizes of its own in states that it shares with others, and a
+    perturbation may change them, as it must where the library is the total of a panel of few genes.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class SizeModel:
     quantiles
         Of the standardised residuals of all cells.
     shift
-        What perturbed conditions of training add to the log size.
+        What conditions of training add to the log size.
     """
 
     mean_S: np.ndarray
@@ -50,7 +50,7 @@ class SizeModel:
         """Learn from the size factors of N cells, the state of each, and their conditions.
 
         A ridge regression of log sizes: states of few cells are drawn to all cells, as if these had
-        been seen in 10, perturbed conditions to no shift, by the ratio of the variance of sizes
+        been seen in 10, conditions to no shift, by the ratio of the variance of sizes
         within conditions to that between them.
         """
         log_size_N = np.log(size_factors.astype(np.float64))
@@ -62,21 +62,24 @@ class SizeModel:
         residual_N = away_N / spread_S[state_N]
         quantiles = np.quantile(residual_N, np.linspace(0, 1, N_QUANTILES))
         known = zip(table.conditions, shift_C.tolist(), strict=True)
-        return cls(mean_S, spread_S, quantiles, {c: x for c, x in known if not c.is_control})
+        return cls(mean_S, spread_S, quantiles, dict(known))
 
     def shifts(self, conditions: Sequence[Condition]) -> np.ndarray:
         """What Q conditions add to the log size, (Q,).
 
-        One never seen adds what its perturbations do alone, in the mean over training conditions.
+        One never seen adds to its controls' what its perturbations do alone, in the mean over
+        training conditions.
         """
         alone: dict[tuple[str, ...], list[float]] = {}
         for condition, shift in self.shift.items():
-            alone.setdefault(condition.parts, []).append(shift)
+            of_control = self.shift.get(condition.control(), 0.0)
+            alone.setdefault(condition.parts, []).append(shift - of_control)
         mean = {parts: float(np.mean(shifts)) for parts, shifts in alone.items()}
 
         def of(condition: Condition) -> float:
             apart = sum(mean.get((part,), 0.0) for part in condition.parts)
-            return self.shift.get(condition, mean.get(condition.parts, apart))
+            of_control = self.shift.get(condition.control(), 0.0)
+            return self.shift.get(condition, of_control + mean.get(condition.parts, apart))
 
         return np.array([of(condition) for condition in conditions])
 
@@ -139,11 +142,21 @@ def _regress(
     place_N = table.index * n_states + state_N
     means_N = (np.bincount(place_N, log_size_N) / np.bincount(place_N).clip(1))[place_N]
     within = max(float(((log_size_N - means_N) ** 2).mean()), LEAST_VARIANCE)
-    between = float((away_C**2 / own_n_C - within).sum() / max(own_n_C.sum(), 1))
-    tied_C = own_n_C + within / max(between, LEAST_VARIANCE)
+
+    def tied(away_C: np.ndarray, n_C: np.ndarray) -> np.ndarray:
+        """Cells of each condition and, as if measured in more, how strongly it is tied to none."""
+        between = float((away_C**2 / n_C - within).sum() / max(n_C.sum(), 1))
+        found_C: np.ndarray = n_C + within / max(between, LEAST_VARIANCE)
+        return found_C
+
+    tied_C = tied(away_C, own_n_C)
     # Shifts are eliminated first, so that what is solved is as large as there are states.
     normal_SS = np.diag(n_S + PRIOR_CELLS) - (own_CS.T @ sparse.diags(1 / tied_C) @ own_CS)
     mean_S = np.linalg.solve(np.asarray(normal_SS), sums_S - own_CS.T @ (sums_C[free_C] / tied_C))
     shift_C = np.zeros(len(table))
     shift_C[free_C] = (sums_C[free_C] - own_CS @ mean_S) / tied_C
+    # What is left are contexts whose controls differ from others' in the same states.
+    control_C = ~free_C & (n_C > 0)
+    left_C = sums_C[control_C] - cells_CS[control_C] @ mean_S
+    shift_C[control_C] = left_C / tied(left_C, n_C[control_C])
     return overall + mean_S, shift_C

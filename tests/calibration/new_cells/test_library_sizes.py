@@ -115,9 +115,24 @@ def test_what_perturbations_do_to_sizes_is_found_and_added_up() -> None:
         assert sizes.shifts(asked) == pytest.approx(list(true.values()), abs=0.06)
     unseen = [Condition(("A", "B"), None, "x"), Condition(("A",), None, "z"), Condition(("D",))]
     assert sizes.shifts(unseen) == pytest.approx([0.2, 0.5, 0.0], abs=0.06)
-    assert not sizes.shifts([Condition(), Condition(context="y")]).any()
+    # Each context has a state to itself, so that nothing of its controls is left.
+    assert sizes.shifts([Condition(), Condition(context="y")]) == pytest.approx(0, abs=1e-3)
     # States are those of controls.
     assert sizes.mean_S == pytest.approx([7, 8], abs=0.05)
+
+
+def test_controls_of_contexts_that_share_a_state_have_sizes_of_their_own() -> None:
+    size_N, state_N, _, table = screen({"A": 0.5, "B": -0.3}, 400, np.random.default_rng(6))
+    sizes = SizeModel.fit(size_N, np.zeros_like(state_N), 1, table)
+
+    def log_size(*asked: Condition) -> np.ndarray:
+        return sizes.mean_S[0] + sizes.shifts(asked)
+
+    x, y = Condition(context="x"), Condition(context="y")
+    assert log_size(x, y) == pytest.approx([7, 8], abs=0.06)
+    assert log_size(Condition(("A",), None, "y")) == pytest.approx([8.5], abs=0.06)
+    # A combination starts at the controls of its own context.
+    assert log_size(Condition(("A", "B"), None, "y")) == pytest.approx([8.2], abs=0.1)
 
 
 def test_sampling_noise_is_not_taken_for_a_shift() -> None:
