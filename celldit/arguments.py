@@ -98,6 +98,13 @@ def check_number(value: object, name: str, most: float = math.inf) -> None:
         raise InputError(f"{name}={_short(value)} must be a number {wanted}.")
 
 
+def check_share(value: object, name: str) -> None:
+    """Refuse what does not lie between 0 and 1; raises as :func:`check_whole`."""
+    check_number(value, name)
+    if not 0 < value < 1:  # type: ignore[operator]
+        raise InputError(f"{name}={_short(value)} must lie between 0 and 1.")
+
+
 def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead: str) -> None:
     """Refuse an argument that is not of a kind, with its name and what to type instead.
 

@@ -1,4 +1,4 @@
-"""Packages that import a member when it is first used.
+"""Packages that import a member when it is first used, and modules whose members have moved.
 
 The networks and the loops that train them need torch and lightning alone; a package that imported
 all its members at once would make them need anndata, pandas and scikit-learn as well.
@@ -7,6 +7,7 @@ all its members at once would make them need anndata, pandas and scikit-learn as
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,3 +28,24 @@ def members_of(
         return module if members[name] == name else getattr(module, name)
 
     return get, lambda: sorted(members)
+
+
+def moved(module: str, members: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make ``__getattr__`` of a module that is left behind, which is given by its ``__name__``.
+
+    Members are, for each name that it had, the module that holds it now. They load as before, with
+    a warning that says from where to import them.
+    """
+
+    def get(name: str) -> Any:
+        if name not in members:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        now = members[name]
+        warnings.warn(
+            f"{module}.{name} has moved; import it with: from {now} import {name}",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return getattr(importlib.import_module(now), name)
+
+    return get

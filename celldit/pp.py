@@ -153,6 +153,7 @@ def gene_features(
     check_anndata(adata, "adata")
     if n_components is not None:
         check_whole(n_components, "n_components")
+    check_seed(seed)
     if adata.isbacked:
         raise InputError("adata is backed by a file; bring it into memory with adata.to_memory().")
     fields = Fields.from_anndata(adata)

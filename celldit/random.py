@@ -67,3 +67,8 @@ def cell_generator(seed: int, key: int, stream: int = COUNTS_STREAM) -> np.rando
     """The random numbers of one cell, for its counts."""
     start = [0, 0, 0, stream]
     return np.random.Generator(np.random.Philox(key=[seed % 2**64, key % 2**64], counter=start))
+
+
+def short_seed(seed: int) -> int:
+    """What of a seed scikit-learn and umap take, which is below 2^32."""
+    return seed % 2**32

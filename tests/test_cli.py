@@ -216,6 +216,16 @@ def test_evaluate_scores_what_was_predicted_and_nothing_else(folder, tmp_path):
     assert few.stderr.count("is not scored") == 3
 
 
+def test_what_celldit_notes_outside_of_itself_is_told(folder, tmp_path):
+    """Warnings that point at the caller's code point at typer's here."""
+    turned = ad.read_h5ad(folder / "predicted.h5ad")[:, ::-1].copy()
+    turned.write_h5ad(tmp_path / "turned.h5ad")
+    arguments = ("evaluate", tmp_path / "turned.h5ad", folder / "screen.h5ad", "--metric", "nmse")
+    told = call(*arguments, "--report", tmp_path / "report.html").stderr
+    assert told.count("Note: The genes of predicted are in another order") == 1
+    assert "are in another order" not in call(*arguments, "-q", "-o", tmp_path / "s.csv").stderr
+
+
 def test_notes_of_evaluate_come_whatever_warnings_python_shows(folder, tmp_path, monkeypatch):
     """Under ``PYTHONWARNINGS=ignore``, too; a label in them stays as it is."""
     files = []

@@ -23,10 +23,10 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def screen() -> ad.AnnData:
-    """A part of the Papalexi screen: at most 15 cells of each perturbation and replicate."""
+    """A part of the Papalexi screen: at most 20 cells of each perturbation and replicate."""
     adata = cd.datasets.papalexi()
     label, where = (adata.obs[k].astype(str).to_numpy() for k in ("perturbation", "replicate"))
-    rows = [np.flatnonzero((label == p) & (where == w))[:15] for p in KEEP for w in set(where)]
+    rows = [np.flatnonzero((label == p) & (where == w))[:20] for p in KEEP for w in set(where)]
     genes = (np.arange(adata.n_vars) % 2 == 0) | adata.var_names.isin(KEEP)
     small = adata[np.sort(np.concatenate(rows)), genes].copy()
     cd.CellDiT.setup_anndata(
@@ -69,6 +69,9 @@ def test_garbage_in_what_is_held_out(
                 train, ["reactome", "expression"], n_components=8, allow_missing=True
             )
             model = train_tiny(train, tokenizer="gene_sets", features=features)
+        # What is fitted after the flow looks at cells, too; with fewer of them it would not be.
+        assert model.trained.mean_calibration.weights
+        assert model.trained.calibration.by_kind
         model = model.weighted(1)  # so that what the network does would show
         predictions.append(model.predict(adata[own].copy(), perturbations=asked, seed=3))
         effects.append(model.predict_effects(asked))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -112,3 +113,21 @@ def test_rooms_import_what_is_above_them():
         if ROOMS.index(other) > ROOMS.index(room)
     }
     assert found == LOOKS_DOWN
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("celldit.nn.mlp.MLPConfig", "celldit.nn.comparators"),
+        ("celldit.nn.unet.UNetConfig", "celldit.nn.comparators"),
+        ("celldit.inference.edit.EditConfig", "celldit.inference.maps.edit"),
+    ],
+)
+def test_settings_load_from_where_they_were(before: str, now: str) -> None:
+    module, _, name = before.rpartition(".")
+    there = importlib.import_module(module)
+    told = rf"{before} has moved; import it with: from {now} import {name}$"
+    with pytest.warns(FutureWarning, match=told):
+        found = getattr(there, name)
+    assert found is getattr(importlib.import_module(now), name)
+    assert not hasattr(there, "nothing_of_this_name")

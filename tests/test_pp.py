@@ -39,6 +39,10 @@ def test_reactome_puts_relatives_together(screen: ad.AnnData) -> None:
     assert abs(correlation(table, "IFNGR1", "MYC")) < 0.3
     again = cd.pp.gene_features(screen, "reactome", n_components=32)
     pd.testing.assert_frame_equal(table, again)
+    # Any seed that models take, also beyond those of scikit-learn.
+    cd.pp.gene_features(screen, "reactome", n_components=32, seed=2**40)
+    with pytest.raises(InputError, match="seed=-1 must be a whole number"):
+        cd.pp.gene_features(screen, "reactome", n_components=32, seed=-1)
 
 
 SETS = {"a": ["STAT1", "JAK2", "X"], "b": ["X", "Y", "Z", "W"], "c": ["STAT1", "Y", "V"]}

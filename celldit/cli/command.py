@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -238,9 +239,11 @@ def _watch_interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any
-) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Show celldit's own warnings as a note, and keep other libraries' to themselves."""
-    if filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
+    # By who warns, not by the line that a warning points at, which is that of celldit's caller.
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == warnings.__file__ and frame.f_back is not None:
+        frame = frame.f_back
+    if frame.f_code.co_filename.startswith(_PACKAGE) and issubclass(category, UserWarning):
         note(in_terminal(str(message)))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import metrics as m
 from celldit.evaluation.condition import Condition
@@ -147,11 +148,24 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
         return (*COUNTS, *DEFAULT)
     if names == "all":
         return (*COUNTS, *METRICS)
-    wanted = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    wanted = tuple(dict.fromkeys(text_list(names, "metrics")))
     known = (*METRICS, *COUNTS, *DE_COUNTS)
     if not wanted:
         raise InputError(f"No metric was asked for; give some of {', '.join(METRICS)}.")
     for name in wanted:
         if name not in known:
             raise UnknownNameError.among("metric", name, known)
+    return wanted
+
+
+def without_counts(
+    names: Sequence[str] | str | None, counts: Sequence[str] = COUNTS
+) -> tuple[str, ...]:
+    """The same without numbers of cells, or other counts; InputError if nothing is left."""
+    wanted = tuple(name for name in resolve(names) if name not in counts)
+    if not wanted:
+        raise InputError(
+            f"No measure was asked for beside {', '.join(counts)}; give some of "
+            f"{', '.join(METRICS)}."
+        )
     return wanted

@@ -10,7 +10,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_whole
+from celldit.errors import UnknownNameError
 from celldit.evaluation.catalogue import CEILING, METRICS, resolve
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression
@@ -67,8 +68,8 @@ def ceiling(
     ['perturbation', 'context', 'metric', 'value']
     """
     names = resolve(metrics)
-    if n_repeats < 1:
-        raise InputError(f"n_repeats must be above 0, but is {n_repeats}.")
+    check_whole(n_repeats, "n_repeats")
+    check_whole(min_cells, "min_cells", 0)
     task = Task.prepare(truth, control, seed=seed)
     found = score_halves(task, {}, names, n_repeats, min_cells, seed, denoised=denoised)
     warn_not_scored(found[CEILING])
@@ -132,14 +133,15 @@ def score_halves(
     With ``denoised`` the replicate is drawn towards the mean effect.
     """
     runs: dict[str, list[pd.DataFrame]] = {method: [] for method in (*cells, CEILING)}
-    for repeat in counted(range(n_repeats), "scoring halves", "repeats"):
+    for repeat in counted(range(int(n_repeats)), "scoring halves", "repeats"):
         half, first = task.halved(seed + repeat)
         sizes = {key: len(rows) for key, rows in first.conditions().items()}
         for method, predicted in cells.items():
             thinned = _thin_to(predicted, sizes, seed + repeat)
             whole = {key: float(len(rows)) for key, rows in predicted.conditions().items()}
             runs[method].append(half.score(thinned, names, min_cells=min_cells, drawn_from=whole))
-        if denoised and half.predicted_control is not None:
+        if denoised:
+            assert half.predicted_control is not None  # a half has controls of its own
             first = denoise(first, half.predicted_control)
         # Drawn towards the mean, a half's noise is part of the prediction and no longer known.
         whole = {} if denoised else dict.fromkeys(sizes, math.inf)

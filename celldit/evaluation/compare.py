@@ -9,13 +9,15 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.data.fields import is_set_up, setup_anndata
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.arguments import check_seed, check_whole
+from celldit.data.checks import check_anndata
+from celldit.data.fields import is_set_up
+from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.baselines import SIMPLE, predict_all
-from celldit.evaluation.catalogue import CEILING, COUNTS, resolve
+from celldit.evaluation.catalogue import CEILING, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels
-from celldit.evaluation.expression import conditions_of, truth_fields
+from celldit.evaluation.expression import align_genes, conditions_of, truth_fields
 from celldit.evaluation.task import Task
 
 
@@ -86,22 +88,37 @@ def compare(
     >>> list(table.index), list(table.columns)
     (['celldit', 'ceiling'], ['pearson', 'nmse', 'energy'])
     """
+    alone = isinstance(predictions, ad.AnnData)
     if isinstance(predictions, ad.AnnData):
         predictions = {"prediction": predictions}
     of_panel = isinstance(metrics, str) and metrics == "vcc2026"
-    names = tuple(n for n in resolve(None if of_panel else metrics) if n not in COUNTS)
-    _check(predictions, n_repeats, names)
+    names = without_counts(None if of_panel else metrics)
+    _check(predictions)
+    check_whole(n_repeats, "n_repeats")
+    check_whole(min_cells, "min_cells", 0)
+    check_seed(seed)
+    _check_baseline(baseline, [*predictions, *(SIMPLE if baselines is not False else ())])
+    called = {m: "predicted" if alone else f"predictions[{m!r}]" for m in predictions}
+    check_anndata(truth, "truth")
+    # Genes are matched here, once, and not for every method again.
+    genes = truth.var_names
+    predictions = {m: align_genes(adata, genes, called[m]) for m, adata in predictions.items()}
+    control = None if control is None else align_genes(control, genes, "control")
     skipped: dict[str, str] = {}
     if baselines is not False:
-        _check_baseline(baseline, [*predictions, *SIMPLE])
-        predictions, skipped = with_baselines(predictions, truth, control, baselines, seed=seed)
-    _check_baseline(baseline, predictions)
+        predictions, skipped = with_baselines(
+            predictions, truth, control, baselines, called=called, seed=seed
+        )
+        # Some know nothing of what is asked, and are not there.
+        _check_baseline(baseline, predictions)
     if of_panel:
-        table = compare_panels(predictions, truth, control, baseline=baseline, seed=seed)
+        table = compare_panels(
+            predictions, truth, control, baseline=baseline, called=called, seed=seed
+        )
         table.attrs["skipped"] = skipped
         return table
     task = Task.prepare(truth, control, seed=seed)
-    cells = {method: task.read(adata) for method, adata in predictions.items()}
+    cells = {m: task.read(adata, called.get(m, m)) for m, adata in predictions.items()}
     on_halves = cells if equal_cells or baseline is not None else {}
     halved = score_halves(task, on_halves, names, n_repeats, min_cells, seed)
     tables = dict(halved)
@@ -112,7 +129,7 @@ def compare(
     _warn_left_out(tables)
     if baseline is not None:
         means = averages(halved, names)
-        for name in names:
+        for name in (name for name in names if name in METRICS):
             base, top = means.loc[baseline, name], means.loc[CEILING, name]
             wide[f"{name}_score"] = [score(means.loc[m, name], base, top, name) for m in wide.index]
     wide.attrs["skipped"] = skipped
@@ -128,14 +145,15 @@ def with_baselines(
     control: ad.AnnData | None,
     train: bool | ad.AnnData,
     *,
+    called: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
     """Put the simple predictors beside predictions, which come first.
 
     They learn from the other conditions of `train`, or where it is True of `control`; where there
     are none, from cells of the same conditions that `truth` does not hold. Those that know nothing
-    of what is asked are in the second dictionary, with the reason. InputError if names collide, or
-    nothing is left to learn from.
+    of what is asked are in the second dictionary, with the reason. `called` is how messages call
+    each prediction. InputError if names collide, or nothing is left to learn from.
     """
     taken = sorted({*predictions} & {*SIMPLE})
     if taken:
@@ -143,20 +161,21 @@ def with_baselines(
             f"A prediction is called {taken[0]!r}, as one of the baselines; give it another name."
         )
     base = truth if control is None else control
-    source = base if isinstance(train, bool) else train
+    source = base
+    if not isinstance(train, bool):
+        source = align_genes(train, truth.var_names, "baselines")
     fields = truth_fields(truth, control)
+    names = called or {}
     requested = {
         (p, c)
-        for adata in predictions.values()
-        for p, c in conditions_of(adata, fields)
+        for method, adata in predictions.items()
+        for p, c in conditions_of(adata, fields, names.get(method, "predicted"))
         if p != fields.control
     }
-    prepared = source
-    if not is_set_up(source):
-        prepared = source.copy()
-        setup_anndata(prepared, **{k: v for k, v in fields.to_dict().items() if v is not None})
+    own = None if is_set_up(source) else fields
+    names_of_truth = set(truth.obs_names.astype(str))
     found, skipped = predict_all(
-        prepared, base, requested, truth=set(truth.obs_names.astype(str)), seed=seed
+        source, base, requested, fields=own, truth=names_of_truth, seed=seed
     )
     return {**predictions, **found}, skipped
 
@@ -166,7 +185,7 @@ def _check_baseline(baseline: str | None, known: Collection[str]) -> None:
         raise UnknownNameError.among("baseline among the predictions", baseline, known)
 
 
-def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequence[str]) -> None:
+def _check(predictions: Mapping[str, ad.AnnData]) -> None:
     if not isinstance(predictions, Mapping):
         raise InputError(
             "predictions must hold predictions by the name of their method, as "
@@ -177,8 +196,6 @@ def _check(predictions: Mapping[str, ad.AnnData], n_repeats: int, names: Sequenc
             f"compare needs at least one prediction, under a name other than {CEILING!r}, which is "
             "the row of the split halves."
         )
-    if n_repeats < 1 or not names:
-        raise InputError("compare needs n_repeats above 0 and at least one measure of quality.")
 
 
 def averages(tables: Mapping[str, pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
@@ -208,5 +225,5 @@ def _warn_left_out(tables: Mapping[str, pd.DataFrame]) -> None:
             f"{len(reasons)} scores are missing, and their conditions left out of every row: "
             f"{examples(sorted(reasons), 8)}.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )

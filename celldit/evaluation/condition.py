@@ -45,11 +45,6 @@ class Condition:
     predicted_control_KG: np.ndarray | None = None
 
     @cached_property
-    def control_mean(self) -> np.ndarray:
-        """Mean of the measured control cells, shape (G,)."""
-        return self.control_KG.mean(axis=0, dtype=np.float64)
-
-    @cached_property
     def predicted_shift(self) -> np.ndarray:
         """Mean predicted minus mean control expression, shape (G,)."""
         base = self.predicted_base_KG.mean(axis=0, dtype=np.float64)
@@ -63,7 +58,8 @@ class Condition:
     @cached_property
     def true_shift(self) -> np.ndarray:
         """Mean measured minus mean control expression, shape (G,)."""
-        return self.true_MG.mean(axis=0, dtype=np.float64) - self.control_mean
+        base = self.control_KG.mean(axis=0, dtype=np.float64)
+        return self.true_MG.mean(axis=0, dtype=np.float64) - base
 
     @cached_property
     def effect_noise(self) -> float:

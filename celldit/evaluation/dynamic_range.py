@@ -10,9 +10,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError
-from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, resolve
+from celldit.arguments import check_whole
+from celldit.evaluation.catalogue import COUNTS, DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.expression import Expression
+from celldit.evaluation.metrics import differential_expression
 from celldit.evaluation.task import Task
 
 #: A measure tells something where replicate and no change lie this many spreads apart.
@@ -64,14 +65,14 @@ def dynamic_range(
     >>> list(table.index), bool(table.loc["pearson", "tells"])
     (['pearson', 'false_calls'], True)
     """
-    counts = (*COUNTS, *DE_COUNTS)
-    names = tuple(name for name in resolve(metrics) if name not in counts)
-    if n_repeats < 2:
-        raise InputError(f"n_repeats must be above 1 to see a spread, but is {n_repeats}.")
+    names = without_counts(metrics, (*COUNTS, *DE_COUNTS))
+    # Of one there is no spread.
+    check_whole(n_repeats, "n_repeats", 2)
+    check_whole(min_cells, "min_cells", 0)
     task = Task.prepare(truth, control, seed=seed)
     runs: dict[str, list[pd.Series]] = {"replicate": [], "no_change": [], "mixed_up": []}
     false_calls = []
-    for repeat in range(n_repeats):
+    for repeat in range(int(n_repeats)):
         half, first = task.halved(seed + repeat)
         sides = {
             "replicate": first,
@@ -120,8 +121,6 @@ def _mixed_up(cells: Expression) -> Expression:
 
 def _false_calls(task: Task, min_cells: int, seed: int) -> float:
     """Genes called between two parts of the control cells, averaged over contexts."""
-    from celldit.evaluation.metrics import differential_expression
-
     rng = np.random.default_rng(seed)
     sizes: dict[str, list[int]] = {}
     for (_, context), rows in task.truth.conditions().items():

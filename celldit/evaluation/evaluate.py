@@ -9,9 +9,10 @@ from typing import Literal
 import anndata as ad
 import pandas as pd
 
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.arguments import check_seed, check_whole
+from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.catalogue import resolve
-from celldit.evaluation.challenge import COMPOSITE, check_engine, read_panels, score_panels
+from celldit.evaluation.challenge import COMPOSITE, MeasuredCells, check_engine, score_panels
 from celldit.evaluation.challenge.scores import Engine
 from celldit.evaluation.task import Task
 
@@ -54,7 +55,8 @@ def evaluate(
         what is slow (``classifier_auc``, ``w2``) or says much the same; ``"all"`` for everything.
         The table also holds ``n_predicted`` and ``n_measured``, the numbers of cells.
     min_cells
-        A condition with fewer predicted, measured or control cells is not scored.
+        A condition with fewer predicted, measured or control cells is not scored; ten with a
+        preset.
     preset
         ``"vcc2026"`` for the six measures of Arc's challenge of 2026 in place of ``metrics``, each
         placed between the mean response of the measured panel (0) and a replicate (1). They are
@@ -94,8 +96,10 @@ def evaluate(
     >>> list(table.columns)
     ['perturbation', 'context', 'metric', 'value']
     """
+    check_whole(min_cells, "min_cells", 0)
+    check_seed(seed)
     if preset is not None:
-        return _score_preset(predicted, truth, control, metrics, preset, engine, seed)
+        return _score_preset(predicted, truth, control, metrics, preset, engine, seed, counts_layer)
     names = resolve(metrics)
     task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
     table = task.score(task.read(predicted), names, min_cells=min_cells)
@@ -111,16 +115,18 @@ def _score_preset(
     preset: str,
     engine: Engine,
     seed: int,
+    counts_layer: str | None,
 ) -> pd.DataFrame:
     if preset != "vcc2026":
         raise UnknownNameError.among("preset", preset, ["vcc2026"])
     if metrics is not None:
         raise InputError("A preset has measures of its own; give preset= or metrics=, not both.")
     check_engine(engine)
-    panels, left_out = read_panels(predicted, truth, control)
+    measured = MeasuredCells.read(truth, control, counts_layer)
+    panels, left_out = measured.panels(predicted)
     table = score_panels(panels, engine=engine, seed=seed)
     table.attrs["not_scored"] = left_out
-    warn_not_scored(table, stacklevel=4)
+    warn_not_scored(table)
     lacking = table[table["score"].isna() & (table["measure"] != COMPOSITE)]
     if len(lacking):
         named = [f"{m} in {c}" if c else m for c, m in lacking[["context", "measure"]].to_numpy()]
@@ -128,12 +134,12 @@ def _score_preset(
             "A replicate of the measurement is no better than the mean response in "
             f"{examples(named, 8)}, so there is no score, nor a composite of these contexts.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
     return table
 
 
-def warn_not_scored(table: pd.DataFrame, stacklevel: int = 3) -> None:
+def warn_not_scored(table: pd.DataFrame) -> None:
     """Warn of the conditions that have no score, with the reason of each."""
     reasons = table.attrs.get("not_scored", {})
     if reasons:
@@ -141,5 +147,5 @@ def warn_not_scored(table: pd.DataFrame, stacklevel: int = 3) -> None:
         warnings.warn(
             f"{len(reasons)} conditions are not scored (value NaN): {listed}.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=outside(),
         )

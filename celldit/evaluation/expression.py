@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,11 @@ class Expression:
     contexts: np.ndarray
     genes: tuple[str, ...]
 
+    @classmethod
+    def of(cls, cells: Cells) -> Expression:
+        """Normalise counts."""
+        return cls(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+
     @property
     def n_cells(self) -> int:
         """Number of cells, N."""
@@ -77,7 +82,11 @@ class Expression:
     def of_conditions(self, pick: Callable[[Key, np.ndarray], np.ndarray]) -> Expression:
         """Some cells of every condition, picked from their positions; the order stays."""
         kept = [pick(key, rows) for key, rows in self.conditions().items()]
-        return self.take(np.sort(np.concatenate(kept)))
+        return self.take(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *kept])))
+
+    def only(self, keys: Container[Key]) -> Expression:
+        """Cells of some conditions; the order stays."""
+        return self.of_conditions(lambda key, rows: rows if key in keys else rows[:0])
 
     def halves(self, seed: int = 0) -> tuple[Expression, Expression]:
         """Split the cells of each condition into two random halves of one size.
@@ -121,50 +130,56 @@ def read_measured(
     the cells' own setup, then `fields` say. InputError if the counts or columns cannot be used;
     UnknownNameError if a column or layer does not exist.
     """
-    _check_columns(adata, fields, name)
-    fields = replace(fields, counts_layer=query_fields(adata, fields, counts_layer).counts_layer)
+    check_columns(adata, fields, name)
+    fields = with_counts_layer(fields, adata, counts_layer)
     # Doses and times do not make conditions, so flaws in them are no reason to refuse.
-    cells = Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None))
-    return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
+    return Expression.of(Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None)))
 
 
-def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Expression:
+def with_counts_layer(fields: Fields, adata: ad.AnnData, counts_layer: str | None) -> Fields:
+    """The same with the layer of raw counts: the one given, or that of the cells' own setup."""
+    layer = query_fields(adata, fields, counts_layer).counts_layer
+    return replace(fields, counts_layer=layer)
+
+
+def read_predicted(
+    adata: ad.AnnData, fields: Fields, largest_log: float, name: str = "predicted"
+) -> Expression:
     """Read predicted cells: sampled counts when there are any, else log expression in ``X``.
 
-    By the largest log expression measured ``X`` is judged to be log expression at all. InputError
-    if values are missing or infinite, or ``X`` is not log expression; UnknownNameError if a column
-    does not exist.
+    By the largest log expression measured ``X`` is judged to be log expression at all; `name` is
+    for messages. InputError if values are missing or infinite, or ``X`` is not log expression;
+    UnknownNameError if a column does not exist.
     """
-    _check_columns(adata, fields, "predicted")
+    check_columns(adata, fields, name)
     where = f"layers[{COUNTS_LAYER!r}]" if COUNTS_LAYER in adata.layers else "X"
-    check_matrices(adata, "predicted")
+    check_matrices(adata, name)
     if adata.isbacked:
         adata = adata.to_memory()
     matrix = adata.layers.get(COUNTS_LAYER, adata.X)
     if matrix is None:
         raise InputError(
-            f"predicted.{where} is empty; store log expression in it, or counts in a layer."
+            f"{name}.{where} is empty; store log expression in it, or counts in a layer."
         )
     values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
     n_holes = int((~np.isfinite(values)).sum())
     if n_holes:
         raise InputError(
-            f"predicted.{where} has {n_holes} values that are NaN or infinite; a prediction "
+            f"{name}.{where} has {n_holes} values that are NaN or infinite; a prediction "
             "with holes is not scored, so find out where they come from."
         )
     if COUNTS_LAYER in adata.layers:
         key = SIZE_FACTOR if SIZE_FACTOR in adata.obs else fields.size_factor_key
         if key is not None and key not in adata.obs:
             raise InputError(
-                f"predicted.obs has neither {SIZE_FACTOR!r} nor {key!r}, so its counts cannot be "
-                f"normalised as the truth's; add predicted.obs[{SIZE_FACTOR!r}], the library sizes."
+                f"{name}.obs has neither {SIZE_FACTOR!r} nor {key!r}, so its counts cannot be "
+                f"normalised as the truth's; add {name}.obs[{SIZE_FACTOR!r}], the library sizes."
             )
         layout = replace(
             fields, counts_layer=COUNTS_LAYER, size_factor_key=key, dose_key=None, time_key=None
         )
-        cells = Cells.from_anndata(adata, layout)
-        return Expression(cells.log_normalized(), cells.perturbations, cells.contexts, cells.genes)
-    _check_log(values, largest_log)
+        return Expression.of(Cells.from_anndata(adata, layout))
+    _check_log(values, largest_log, name)
     log = (
         sparse.csr_matrix(matrix, dtype=np.float32)
         if sparse.issparse(matrix)
@@ -173,8 +188,12 @@ def read_predicted(adata: ad.AnnData, fields: Fields, largest_log: float) -> Exp
     return Expression(log, *read_labels(adata, fields), tuple(str(g) for g in adata.var_names))
 
 
-def match_genes(adata: ad.AnnData, genes: Iterable[str], name: str) -> ad.AnnData:
+def align_genes(
+    adata: ad.AnnData, genes: Iterable[str], name: str, truth: str = "truth"
+) -> ad.AnnData:
     """Give the genes the order of the truth's, with a note; refuse other genes.
+
+    `name` and `truth` are what messages call the two.
 
     Raises
     ------
@@ -189,11 +208,11 @@ def match_genes(adata: ad.AnnData, genes: Iterable[str], name: str) -> ad.AnnDat
     if len(lacking) == 0 and theirs.is_unique:
         if len(extra):
             raise InputError(
-                f"The genes of {name} are not those of truth: {name} has {len(extra)} more genes "
-                f"({examples(extra)}); align it with {name} = {name}[:, truth.var_names].copy()."
+                f"The genes of {name} are not those of {truth}: {name} has {len(extra)} more genes "
+                f"({examples(extra)}); align it with {name} = {name}[:, {truth}.var_names].copy()."
             )
         warnings.warn(
-            f"The genes of {name} are in another order than those of truth; they are matched by "
+            f"The genes of {name} are in another order than those of {truth}; they are matched by "
             "name.",
             UserWarning,
             stacklevel=outside(),
@@ -201,16 +220,18 @@ def match_genes(adata: ad.AnnData, genes: Iterable[str], name: str) -> ad.AnnDat
         whole = adata.to_memory() if adata.isbacked else adata
         return whole[:, theirs.get_indexer(ours)]
     raise InputError(
-        f"The genes of {name} are not those of truth: it lacks {len(lacking)} of {len(ours)} "
-        f"({examples(lacking)}) and has {len(extra)} others ({examples(extra)}); restrict all "
-        "three AnnData to shared = truth.var_names.intersection(predicted.var_names), with "
-        "[:, shared].copy() and a size_factor_key, or predict the truth's genes."
+        f"The genes of {name} are not those of {truth}: it lacks {len(lacking)} of {len(ours)} "
+        f"({examples(lacking)}) and has {len(extra)} others ({examples(extra)}); restrict "
+        f"every AnnData to shared = {truth}.var_names.intersection({name}.var_names), with "
+        f"[:, shared].copy() and a size_factor_key, or predict the genes of {truth}."
     )
 
 
-def conditions_of(adata: ad.AnnData, fields: Fields) -> set[tuple[str, str]]:
-    """(perturbation, context) of all cells, by their canonical labels."""
-    _check_columns(adata, fields, "predicted")
+def conditions_of(
+    adata: ad.AnnData, fields: Fields, name: str = "predicted"
+) -> set[tuple[str, str]]:
+    """(perturbation, context) of all cells, by their canonical labels; `name` is for messages."""
+    check_columns(adata, fields, name)
     labels, contexts = read_labels(adata, fields)
     return set(zip(map(str, labels), map(str, contexts), strict=True))
 
@@ -243,8 +264,12 @@ def seen_note(names: Sequence[str]) -> str:
     )
 
 
-def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> None:
+def check_labels(
+    predicted_N: np.ndarray, truth_M: np.ndarray, control: str, name: str = "predicted"
+) -> None:
     """Refuse perturbations, by the label of each cell, that the truth does not hold.
+
+    `name` is what messages call the prediction.
 
     Raises
     ------
@@ -254,28 +279,29 @@ def check_labels(predicted_N: np.ndarray, truth_M: np.ndarray, control: str) -> 
     known = sorted(set(truth_M) - {control})
     unknown = sorted(set(predicted_N) - set(known) - {control})
     if unknown:
-        raise UnknownNameError.among("perturbation in predicted, not in truth:", unknown[0], known)
+        raise UnknownNameError.among(f"perturbation in {name}, not in truth:", unknown[0], known)
 
 
-def _check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:
+def check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:
+    """Raise UnknownNameError if a column of perturbations or covariates is missing."""
     wanted = [fields.perturbation_key, *fields.covariate_keys]
     missing = [key for key in wanted if key is not None and key not in adata.obs.columns]
     if missing:
         raise UnknownNameError(
-            f"{name}.obs lacks {examples(missing)}, named by truth.uns['celldit']['setup'] "
+            f"{name}.obs lacks {examples(missing)}, which the setup of the measured cells names "
             f"({name} has {examples(adata.obs.columns, 6) or 'no columns'}); rename its columns."
         )
 
 
-def _check_log(values: np.ndarray, largest_log: float) -> None:
+def _check_log(values: np.ndarray, largest_log: float, name: str) -> None:
     top = float(values.max()) if values.size else 0.0
     # Shifting a measured cell by an effect may exceed what was measured, but not by a factor.
     limit = 1.5 * max(largest_log, 1.0)
     whole = values.size > 0 and top >= 2.0 and bool(np.all(values == np.rint(values)))
     if top > limit or whole:
         raise InputError(
-            f"predicted.X does not hold log expression, log(1 + 10,000 counts / size factor): it "
+            f"{name}.X does not hold log expression, log(1 + 10,000 counts / size factor): it "
             f"reaches {top:.4g} where the measured cells reach {largest_log:.4g}"
             f"{' and holds whole numbers only' if whole else ''}; if these are counts, store them "
-            f"in predicted.layers[{COUNTS_LAYER!r}] with predicted.obs[{SIZE_FACTOR!r}]."
+            f"in {name}.layers[{COUNTS_LAYER!r}] with {name}.obs[{SIZE_FACTOR!r}]."
         )

@@ -9,6 +9,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from celldit.random import short_seed
+
 # The covariance of more genes than this no longer fits in memory beside the data.
 MOST_GENES_FOR_COVARIANCE = 4000
 
@@ -43,7 +45,7 @@ class PrincipalComponents:
         else:
             # ARPACK finds fewer components than there are rows and columns.
             d, solver = max(1, min(n_components, n - 1, g - 1)), "arpack"
-        pca = PCA(n_components=d, svd_solver=solver, random_state=seed)
+        pca = PCA(n_components=d, svd_solver=solver, random_state=short_seed(seed))
         pca.fit(log_NG)
         return cls(
             mean_G=np.asarray(pca.mean_, dtype=np.float32).ravel(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind
+from celldit.arguments import check_kind, check_seed, check_share
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import CEILING, METRICS
 
@@ -125,6 +125,8 @@ def paired(
     """
     check_kind(one, str, "one", "the name of a method")
     check_kind(other, str, "other", "the name of a method")
+    check_share(level, "level")
+    check_seed(seed)
     if one == other:
         raise InputError(f"paired compares two methods, but both are {one!r}.")
     conditions = _conditions(table)
@@ -180,8 +182,9 @@ def headroom(
     {'solved by the baseline'}
     """
     conditions = _conditions(table)
-    if metric not in set(conditions["metric"]):
-        raise UnknownNameError.among("metric in the table", metric, set(conditions["metric"]))
+    known = [name for name in dict.fromkeys(conditions["metric"]) if name in METRICS]
+    if metric not in known:
+        raise UnknownNameError.among("metric in the table", metric, known)
     names = [method, baseline, CEILING]
     losses = _losses(conditions, names, metric, dropna=False)
     losses.columns = ["method", "baseline", "replicate"]

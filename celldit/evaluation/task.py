@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.arguments import check_seed
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
@@ -19,9 +20,9 @@ from celldit.evaluation.condition import Condition
 from celldit.evaluation.expression import (
     Expression,
     Key,
+    align_genes,
     check_labels,
     condition_name,
-    match_genes,
     read_measured,
     read_predicted,
     truth_fields,
@@ -65,12 +66,13 @@ class Task:
         counts_layer: str | None = None,
     ) -> Task:
         """Read and check the measured cells; see :func:`celldit.evaluation.evaluate`."""
+        check_seed(seed)
         check_anndata(truth, "truth")
         own = control is None
         control = truth if control is None else control
         check_anndata(control, "control")
         fields = truth_fields(truth, None if own else control)
-        control = match_genes(control, truth.var_names, "control")
+        control = align_genes(control, truth.var_names, "control")
         measured = read_measured(truth, fields, "truth", counts_layer)
         measured = measured.take(measured.perturbations != fields.control)
         controls = read_measured(control, fields, "control", counts_layer)
@@ -88,16 +90,16 @@ class Task:
         both = sparse.vstack([controls.log, measured.log], format="csr")
         return cls(measured, controls, PrincipalComponents.fit(both, seed=seed), fields, seed)
 
-    def read(self, predicted: ad.AnnData) -> Expression:
-        """Read and check a prediction, control cells left out."""
-        predicted = match_genes(predicted, self.truth.genes, "predicted")
+    def read(self, predicted: ad.AnnData, name: str = "predicted") -> Expression:
+        """Read and check a prediction, control cells left out; `name` is for messages."""
+        predicted = align_genes(predicted, self.truth.genes, name)
         largest = max(float(side.log.max()) for side in (self.truth, self.control))
-        cells = read_predicted(predicted, self.fields, largest)
-        check_labels(cells.perturbations, self.truth.perturbations, self.fields.control)
+        cells = read_predicted(predicted, self.fields, largest, name)
+        check_labels(cells.perturbations, self.truth.perturbations, self.fields.control, name)
         perturbed = cells.take(cells.perturbations != self.fields.control)
         if perturbed.n_cells == 0:
             raise InputError(
-                f"predicted has no perturbed cells: all are labelled {self.fields.control!r}; pass "
+                f"{name} has no perturbed cells: all are labelled {self.fields.control!r}; pass "
                 "the cells that were predicted for the truth's perturbations."
             )
         return perturbed
@@ -132,6 +134,7 @@ class Task:
         part of the measurement: the noise of that draw is subtracted from squared errors.
         """
         names = _with_call_sets(names)
+        of_panel = [name for name in names if name in OF_PANELS]
         found, expected = predicted.conditions(), self.truth.conditions()
         controls, apart = self.control.by_context(), self.predicted_control
         others = {} if apart is None else apart.by_context()
@@ -161,11 +164,14 @@ class Task:
                     predicted_control_KG=base_KG,
                 )
                 values[key].update({n: FUNCTIONS[n](condition) for n in names if n in FUNCTIONS})
-                shifts.append((condition.predicted_shift, condition.true_shift))
+                if of_panel:
+                    shifts.append((condition.predicted_shift, condition.true_shift))
+            if not of_panel:
+                continue
             u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
-            for name in [name for name in names if name in OF_PANELS]:
-                found_P = OF_PANELS[name](u_PG, v_PG, self._targets(keys))
-                for key, value in zip(keys, found_P, strict=True):
+            targets = self._targets(keys)
+            for name in of_panel:
+                for key, value in zip(keys, OF_PANELS[name](u_PG, v_PG, targets), strict=True):
                     values[key][name] = float(value)
         table = pd.DataFrame(
             [(*key, n, values[key].get(n, float("nan"))) for key in counts for n in names],

@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from celldit.errors import InputError
-from celldit.evaluation.catalogue import COUNTS, METRICS, resolve
+from celldit.arguments import check_share, check_whole
+from celldit.evaluation.catalogue import METRICS, without_counts
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression
 from celldit.evaluation.metrics.cells import thin
@@ -72,20 +72,41 @@ def intervals(
     >>> bool(table["value"].between(table["low"], table["high"]).all())
     True
     """
-    names = tuple(name for name in resolve(metrics) if name not in COUNTS)
-    if n_resamples < 2 or not 0 < level < 1:
-        raise InputError(
-            "An interval needs n_resamples of at least 2 and a level between 0 and 1; got "
-            f"n_resamples={n_resamples} and level={level}."
-        )
+    names = without_counts(metrics)
+    check_whole(n_resamples, "n_resamples", 2)
+    check_share(level, "level")
+    check_whole(min_cells, "min_cells", 0)
     task = Task.prepare(truth, control, seed=seed)
-    cells = task.read(predicted)
+    result = intervals_of(
+        task,
+        task.read(predicted),
+        names,
+        n_resamples=n_resamples,
+        level=level,
+        min_cells=min_cells,
+        seed=seed,
+    )
+    warn_not_scored(result)
+    return result
+
+
+def intervals_of(
+    task: Task,
+    cells: Expression,
+    names: Sequence[str],
+    *,
+    n_resamples: int,
+    level: float = 0.9,
+    min_cells: int = 10,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score a prediction that was read, with intervals; see :func:`intervals`."""
     table = task.score(cells, names, min_cells=min_cells)
     rng = np.random.default_rng(seed)
     keys = ["perturbation", "context", "metric"]
     rows = pd.MultiIndex.from_frame(table[keys])
-    drawn = np.empty((n_resamples, len(table)))
-    for i in range(n_resamples):
+    drawn = np.empty((int(n_resamples), len(table)))
+    for i in range(len(drawn)):
         half = replace(task, truth=_half(task.truth, rng), control=_half(task.control, rng))
         # Conditions that are scored have cells enough; their halves need not be asked again.
         scores = half.score(_half(cells, rng), names, min_cells=max(min_cells // 2, 1))
@@ -99,7 +120,6 @@ def intervals(
     high = np.where(kinds == "higher", np.minimum(high, best), high)
     result = table.assign(low=low, high=high)
     result.attrs = dict(table.attrs)
-    warn_not_scored(result)
     return result
 
 
@@ -172,9 +192,30 @@ def detectable(
     >>> bool(table["detectable"].all())
     True
     """
-    if n_permutations < 1:
-        raise InputError(f"n_permutations must be above 0, but is {n_permutations}.")
-    task = Task.prepare(truth, control, seed=seed)
+    check_whole(n_permutations, "n_permutations")
+    check_share(alpha, "alpha")
+    check_whole(min_cells, "min_cells", 0)
+    check_whole(max_cells, "max_cells", 2)
+    return detectable_of(
+        Task.prepare(truth, control, seed=seed),
+        n_permutations=int(n_permutations),
+        alpha=alpha,
+        min_cells=min_cells,
+        max_cells=int(max_cells),
+        seed=seed,
+    )
+
+
+def detectable_of(
+    task: Task,
+    *,
+    n_permutations: int = 200,
+    alpha: float = 0.05,
+    min_cells: int = 10,
+    max_cells: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Test the measured conditions of a task; see :func:`detectable`."""
     controls = task.control.by_context()
     rows: list[tuple] = []
     for (perturbation, context), cells in task.truth.conditions().items():

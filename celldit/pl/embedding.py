@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba_array
 from sklearn.decomposition import PCA
 
-from celldit.arguments import check_whole
+from celldit.arguments import check_seed, check_whole
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.expression import Expression, match_genes, read_predicted
+from celldit.evaluation.expression import Expression, align_genes, read_predicted
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.measured import Pair, read_pair
 from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, style
+from celldit.random import short_seed
 
 MAX_CELLS = 3000
 COLORS = (CONTROL, MEASURED, PREDICTED, GENERATED)
@@ -79,11 +80,14 @@ def embedding(
     if basis not in ("pca", "umap", "effect"):
         raise UnknownNameError.among("basis", basis, ["pca", "umap", "effect"])
     check_whole(max_cells, "max_cells", 2)
+    check_seed(seed)
+    seed = short_seed(seed)
     pair = read_pair(adata, predicted)
     groups = _groups(pair, pair.chosen(perturbation))
     if generated is not None:
-        generated = match_genes(generated, pair.genes, "generated")
-        cells = read_predicted(generated, pair.fields, float(pair.measured.log.max()))
+        generated = align_genes(generated, pair.genes, "generated", "adata")
+        largest = float(pair.measured.log.max())
+        cells = read_predicted(generated, pair.fields, largest, "generated")
         groups["generated"] = cells, np.arange(cells.n_cells)
     rng = np.random.default_rng(seed)
     thinned = {

@@ -57,6 +57,12 @@ _ABOUT = {
     ),
     "return_fig": "Whether to return the figure instead of its axes.",
 }
+_RETURNED = """
+Returns
+-------
+matplotlib.axes.Axes, or a list of them where there are several panels
+    With ``return_fig`` their matplotlib.figure.Figure.
+"""
 
 
 def figure(draw: Draw) -> Draw:
@@ -77,19 +83,10 @@ def figure(draw: Draw) -> Draw:
     found = re.search(r"^\*\*options\n((?:    .*\n?)*)", text, flags=re.MULTILINE)
     if found is not None:
         own = " ".join(found[1].split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
-        returned = "" if "\nReturns\n" in text else _returned(bool(own))
+        returned = "" if "\nReturns\n" in text else _RETURNED
         text = text[: found.start()] + _described(own) + returned + text[found.end() :]
     draw.__doc__ = text
     return draw
-
-
-def _returned(many: bool) -> str:
-    kind, whose = ("matplotlib.axes.Axes or list of them", "their") if many else (
-        "matplotlib.axes.Axes", "its"
-    )  # fmt: skip
-    single = "A single one where there is one panel. " if many else ""
-    figure = f"With ``return_fig`` {whose} matplotlib.figure.Figure."
-    return f"\nReturns\n-------\n{kind}\n    {single}{figure}\n"
 
 
 def _described(own: str) -> str:

@@ -105,7 +105,8 @@ def interactions(
             row = pairs[pairs["perturbation"] == label].iloc[0]
             own = genes[genes["perturbation"] == label]
             own = own[own["context"] == row["context"]]
-            drawn.append(_draw_genes(one, own, row, max_lfsr))
+            drawn.append(own)
+            _draw_genes(one, own, row, max_lfsr)
         # Names are placed last, when the layout of all panels is final.
         for one, own in zip(axes, drawn, strict=False):
             top = own[own["lfsr"] < max_lfsr].nsmallest(n_genes, "lfsr")
@@ -115,7 +116,7 @@ def interactions(
     return canvas.finish(axes if len(axes) > 1 else axes[0])
 
 
-def _draw_genes(ax: Axes, own: pd.DataFrame, row: pd.Series, max_lfsr: float) -> pd.DataFrame:
+def _draw_genes(ax: Axes, own: pd.DataFrame, row: pd.Series, max_lfsr: float) -> None:
     x, y = own["additive"].to_numpy(), own["measured"].to_numpy()
     sure = own["lfsr"].to_numpy() < max_lfsr
     reach = 1.15 * max(float(np.abs(np.concatenate([x, y])).max()), 0.5)
@@ -132,7 +133,6 @@ def _draw_genes(ax: Axes, own: pd.DataFrame, row: pd.Series, max_lfsr: float) ->
         title=f"{row['perturbation']}: {row['kind']}\n{int(sure.sum())} genes deviate",
     )
     ax.set_aspect("equal")
-    return own
 
 
 def _draw_totals(ax: Axes, pairs: pd.DataFrame, colors: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celldit.report.explore.explore import explore
+from celldit.report.explore import explore
 from celldit.report.report import report
 
 __all__ = ["explore", "report"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,19 +12,14 @@ import numpy as np
 import pandas as pd
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.catalogue import CEILING, COUNTS, METRICS, resolve
+from celldit.evaluation.catalogue import CEILING, COUNTS, DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.compare import averages
 from celldit.evaluation.dynamic_range import unchanged
-from celldit.evaluation.expression import (
-    Expression,
-    condition_name,
-    seen_in_training,
-    truth_fields,
-)
+from celldit.evaluation.expression import condition_name, seen_in_training
 from celldit.evaluation.resampling import Progress, progress
 from celldit.evaluation.task import Task
-from celldit.evaluation.uncertainty import detectable, intervals
+from celldit.evaluation.uncertainty import detectable_of, intervals_of
 
 NO_CHANGE = "no change"
 #: These get intervals and stand in the table of conditions.
@@ -148,26 +142,25 @@ def measure(
     seed: int,
 ) -> Numbers:
     """Score a prediction, baselines and the ceiling; see :func:`celldit.tl.report`."""
-    names = tuple(n for n in resolve(metrics) if n not in COUNTS)
-    taken = {NO_CHANGE, CEILING, *baselines}
-    if name in taken or NO_CHANGE in baselines or CEILING in baselines:
+    names = without_counts(metrics, (*COUNTS, *DE_COUNTS))
+    if {name, *baselines} & {NO_CHANGE, CEILING} or name in baselines:
         raise InputError(
             f"The prediction and the baselines need names of their own, other than {NO_CHANGE!r} "
             f"and {CEILING!r}, which the report adds; got {[name, *baselines]}."
         )
     whole = Task.prepare(truth, control, seed=seed)
-    cells = {key: whole.read(adata) for key, adata in {name: predicted, **baselines}.items()}
+    cells = {name: whole.read(predicted)}
+    cells |= {key: whole.read(adata, f"baselines[{key!r}]") for key, adata in baselines.items()}
     requested = cells[name].conditions()
     measured = whole.truth.conditions()
-    rows = [rows for key, rows in measured.items() if key in requested]
-    if not rows:
+    task = replace(whole, truth=whole.truth.only(requested))
+    if task.truth.n_cells == 0:
         raise InputError(
             "Nothing that was predicted was measured in the same context, so there is nothing to "
             "report; compare obs of predicted and of truth."
         )
-    task = replace(whole, truth=whole.truth.take(np.sort(np.concatenate(rows))))
-    cells = {key: one if key == name else _among(one, requested) for key, one in cells.items()}
-    cells = {name: cells.pop(name), NO_CHANGE: unchanged(task.control, requested), **cells}
+    others = {key: cells[key].only(requested) for key in baselines}
+    cells = {name: cells[name], NO_CHANGE: unchanged(task.control, requested), **others}
 
     both = (*COUNTS, *names)
     tables = {key: task.score(one, both, min_cells=min_cells) for key, one in cells.items()}
@@ -178,24 +171,13 @@ def measure(
     if own[~own["metric"].isin(COUNTS)]["value"].isna().all():
         reasons = "; ".join(f"{k}: {why}" for k, why in own.attrs["not_scored"].items())
         raise InputError(f"No condition can be scored ({reasons}); lower min_cells, or add cells.")
-    with warnings.catch_warnings():
-        # The report itself says what is not scored.
-        warnings.filterwarnings("ignore", message=".*not scored.*")
-        main = tuple(m for m in MAIN if m in names)
-        wide = (
-            intervals(
-                predicted,
-                truth,
-                control,
-                metrics=main,
-                n_resamples=n_resamples,
-                min_cells=min_cells,
-                seed=seed,
-            )
-            if main and n_resamples
-            else None
+    main = tuple(m for m in MAIN if m in names)
+    wide = None
+    if main and n_resamples:
+        wide = intervals_of(
+            whole, cells[name], main, n_resamples=n_resamples, min_cells=min_cells, seed=seed
         )
-    effects = _effects(truth, control, requested, min_cells, seed)
+    effects = _effects(whole, requested, min_cells, seed)
     return Numbers(
         name=name,
         table=_tidy({**tables, CEILING: halves[CEILING]}, name, wide),
@@ -208,7 +190,7 @@ def measure(
         worse=_worse(own, effects),
         not_scored=dict(own.attrs["not_scored"]),
         not_predicted=[condition_name(*key) for key in measured if key not in requested],
-        in_training=seen_in_training(predicted, truth_fields(truth, control)),
+        in_training=seen_in_training(predicted, whole.fields),
         made_by=_made_by(predicted),
     )
 
@@ -260,11 +242,6 @@ def _worse(own: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
     return [condition_name(*key) for key in found if key in keys]
 
 
-def _among(cells: Expression, requested: Mapping[tuple[str, str], Any]) -> Expression:
-    kept = [rows for key, rows in cells.conditions().items() if key in requested]
-    return cells.take(np.sort(np.concatenate(kept)) if kept else np.empty(0, dtype=np.int64))
-
-
 def _scores(equal: pd.DataFrame, name: str) -> dict[str, float]:
     found = {}
     for metric in equal.columns:
@@ -278,13 +255,9 @@ def _scores(equal: pd.DataFrame, name: str) -> dict[str, float]:
 
 
 def _effects(
-    truth: ad.AnnData,
-    control: ad.AnnData | None,
-    requested: Mapping[tuple[str, str], Any],
-    min_cells: int,
-    seed: int,
+    task: Task, requested: Mapping[tuple[str, str], Any], min_cells: int, seed: int
 ) -> pd.DataFrame:
-    table = detectable(truth, control, min_cells=min_cells, seed=seed)
+    table = detectable_of(task, min_cells=min_cells, seed=seed)
     keys = list(zip(table["perturbation"], table["context"], strict=True))
     return table[[key in requested for key in keys]].reset_index(drop=True)
 

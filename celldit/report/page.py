@@ -94,8 +94,14 @@ def _details(numbers: Numbers) -> str:
         f"{n_scored} of {n} predicted conditions are scored. {n_there} of {len(effects)} have an "
         "effect that can be told from noise (energy distance to control cells, permutation test, "
         "false discovery rate below 5%).",
-        *_how(numbers),
     ]
+    metrics = numbers.closed[numbers.name].metrics
+    if metrics:
+        lines.append(
+            f"The share of the way is a mean over {', '.join(map(measure_name, metrics))}, with "
+            "equal numbers of cells and control cells of their own for either half; squared errors "
+            "are free of sampling noise."
+        )
     main = [v for v in numbers.verdicts if v.metric in MAIN] or numbers.verdicts
     for what, verdicts in (
         ("Better", [v for v in main if v.wins]),
@@ -124,18 +130,6 @@ def _details(numbers: Numbers) -> str:
             f"0, in: {', '.join(behind)}."
         )
     return "\n".join(f"<p>{line}</p>" for line in lines)
-
-
-def _how(numbers: Numbers) -> list[str]:
-    """How the share in the verdict comes about."""
-    metrics = numbers.closed[numbers.name].metrics
-    if not metrics:
-        return []
-    named = ", ".join(measure_name(m) for m in metrics)
-    return [
-        f"The share of the way is a mean over {named}, with equal numbers of cells and control "
-        "cells of their own for either half; squared errors are free of sampling noise."
-    ]
 
 
 def _summary(numbers: Numbers) -> str:

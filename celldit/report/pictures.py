@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Literal
 
 import anndata as ad
@@ -25,7 +26,7 @@ from celldit.pl.distributions import distributions
 from celldit.pl.effects.effect import effect
 from celldit.pl.embedding import embedding
 from celldit.pl.style import CONTROL, CYCLE, INK, MEASURED, PREDICTED, STYLE
-from celldit.report.numbers import NO_CHANGE, Numbers
+from celldit.report.numbers import MAIN, NO_CHANGE, Numbers
 
 #: More conditions than this make a picture nobody reads; the table has them all.
 MOST_CONDITIONS = 30
@@ -86,21 +87,21 @@ def condition_pictures(numbers: Numbers) -> list[Picture]:
     """Every condition of one metric a row: prediction, baselines and ceiling; rows alike in all."""
     table = numbers.table
     own = table[table["method"] == numbers.name]
-    shown = [m for m in ("pearson", "nmse", "energy") if m in set(table["metric"])]
+    shown = [m for m in MAIN if m in set(table["metric"])]
     if not shown:
         return []
     first = own[own["metric"] == shown[0]].set_index(["perturbation", "context"])["value"].dropna()
     losses = first.map(METRICS[shown[0]].loss).sort_values(ascending=False, kind="stable")
     kept = list(losses.index)[-MOST_CONDITIONS:]
+    if not kept:
+        return []
     pictures = []
     with _offscreen():
         for metric in shown:
             rows = own[own["metric"] == metric].set_index(["perturbation", "context"])
             rows = rows.reindex(pd.MultiIndex.from_tuples(kept, names=rows.index.names))
-            rows = rows.reset_index()
-            if len(rows):
-                about = f"{METRICS[metric].about}, condition by condition"
-                pictures.append(_picture(_rows_figure(numbers, metric, rows), about))
+            about = f"{METRICS[metric].about}, condition by condition"
+            pictures.append(_picture(_rows_figure(numbers, metric, rows.reset_index()), about))
     return pictures
 
 
@@ -162,7 +163,7 @@ def _rows_figure(numbers: Numbers, metric: str, rows: pd.DataFrame) -> Any:
         ["method", "perturbation", "context"]
     )["value"]
     figure, ax = plt.subplots(figsize=(3.8, 1.5 + 0.24 * len(keys)), layout="constrained")
-    colors = iter(c for c in (CYCLE[0], CYCLE[2], CYCLE[3], CYCLE[4], CYCLE[5]) * 3)
+    colors = cycle((CYCLE[0], *CYCLE[2:6]))
     y = np.arange(len(keys))
     ax.hlines(y, 0, 1, color="#DDDDDD", lw=0.8, transform=ax.get_yaxis_transform(), zorder=-1)
     for method in methods:

@@ -6,19 +6,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import anndata as ad
 import pandas as pd
 
 import celldit
+from celldit.arguments import check_path, check_whole
+from celldit.data.checks import check_anndata
 from celldit.data.fields import setup_anndata
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.compare import with_baselines
-from celldit.evaluation.expression import truth_fields
+from celldit.evaluation.expression import align_genes, truth_fields
 from celldit.io.files import refuse_existing, whole_file
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
@@ -105,18 +106,24 @@ def report(
     >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
     >>> table = cd.tl.report(predicted, measured, measured, "report.html")  # doctest: +SKIP
     """
-    target = Path(path)
+    target = check_path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"path={str(path)!r} must end in .html, such as 'report.html'.")
     files = [target, target.with_suffix(".csv"), target.with_suffix(".json")]
     refuse_existing(files, overwrite=overwrite, how="overwrite=True")
     if basis not in ("effect", "pca", "umap"):
         raise UnknownNameError.among("basis", basis, ["effect", "pca", "umap"])
-    if n_perturbations < 0 or n_repeats < 1 or n_resamples < 0 or n_resamples == 1:
-        raise InputError(
-            f"n_perturbations={n_perturbations}, n_repeats={n_repeats} and n_resamples="
-            f"{n_resamples} cannot be used: n_repeats must be above 0, n_resamples 0 or above 1."
-        )
+    check_whole(n_perturbations, "n_perturbations", 0)
+    check_whole(n_repeats, "n_repeats")
+    check_whole(min_cells, "min_cells", 0)
+    check_whole(n_resamples, "n_resamples", 0)
+    if n_resamples == 1:
+        raise InputError("n_resamples=1 gives no interval; use 0 for none, or 2 and more.")
+    check_anndata(truth, "truth")
+    # Genes are matched here, once; scores and pictures then find them in one order.
+    predicted = align_genes(predicted, truth.var_names, "predicted")
+    if control is not None:
+        control = align_genes(control, truth.var_names, "control")
     numbers = measure(
         predicted,
         truth,
@@ -132,11 +139,11 @@ def report(
     measured = _together(truth, truth if control is None else control)
     text = render(
         numbers,
-        title=title or f"Report: {name}",
+        title=f"Report: {name}" if title is None else str(title),
         overview=overview_picture(numbers),
         conditions=condition_pictures(numbers),
         effects=effect_pictures(
-            measured, predicted, _largest(numbers, n_perturbations), basis, seed
+            measured, predicted, _largest(numbers, int(n_perturbations)), basis, seed
         ),
         calibration=None if effects is None else calibration_picture(measured, effects),
         made=f"celldit {celldit.__version__}, {datetime.now(UTC).date().isoformat()}, seed {seed}.",
@@ -162,7 +169,10 @@ def _baselines(
     if wanted is None or wanted is False:
         return {}
     if isinstance(wanted, Mapping):
-        return dict(wanted)
+        return {
+            str(key): align_genes(adata, truth.var_names, f"baselines[{key!r}]")
+            for key, adata in wanted.items()
+        }
     found, _ = with_baselines({name: predicted}, truth, control, wanted, seed=seed)
     # The report has the control cells themselves for no change.
     return {key: adata for key, adata in found.items() if key not in (name, NO_CHANGE)}

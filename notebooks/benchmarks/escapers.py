@@ -14,7 +14,7 @@ respond*: the same model without its shares of responders), and of new cells (*g
 ``score_w1``
     Wasserstein distance of scores along the measured effect, in standard deviations of the
     controls: 0 where as many cells responded, as far. ``score_sd`` is their standard deviation over
-    the measured one.
+    the measured one, nothing where no measured cell has any of the 20 genes.
 ``auc``, ``energy``, ``nmse``
     Can boosted trees tell predicted from measured cells, and scores as in ``scores.py``.
 
@@ -70,6 +70,12 @@ def halves(seed: int) -> list[HeldOut]:
     ]
 
 
+def spread_ratio(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """Standard deviation of scores over the measured one; NaN where that is rounding error."""
+    spread = measured.std()
+    return float(predicted.std() / spread) if spread > 1e-6 else float("nan")
+
+
 def compared(problem: HeldOut, model: cd.CellDiT, seed: int) -> list[dict[str, object]]:
     """One row for each perturbation and kind of cells."""
     score, names = Scorer(problem), list(problem.train.var_names)
@@ -106,7 +112,7 @@ def compared(problem: HeldOut, model: cd.CellDiT, seed: int) -> list[dict[str, o
                 "share": shares.get(tuple(parts), 1.0),
                 "zeros_top": np.abs(zeros[0] - zeros[1])[top].mean(),
                 "score_w1": stats.wasserstein_distance(along, measured),
-                "score_sd": along.std() / measured.std(),
+                "score_sd": spread_ratio(along, measured),
                 "auc": classifier_auc(cells, truth, seed=seed),
                 "energy": score.energy(cells, truth),
                 "nmse": shift_scores(cells.mean(0) - before.mean(0), truth, before.mean(0))[1],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -206,3 +208,36 @@ def test_halves_of_the_ceiling_share_no_control_cell(parts: tuple) -> None:
     assert {k: len(v) for k, v in half.control.conditions().items()} == {
         k: n // 2 for k, n in sizes.items()
     }
+
+
+@pytest.mark.parametrize("turned", ["control", "baselines"])
+@pytest.mark.parametrize("metrics", ["pearson", "vcc2026"])
+def test_genes_in_another_order_are_noted_once(turned: str, metrics: str, parts: tuple) -> None:
+    given = {"control": parts[2], "baselines": parts[2]}
+    given[turned] = parts[2][:, ::-1].copy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compare(*parts[:2], **given, metrics=metrics, n_repeats=1)
+    noted = [str(w.message) for w in caught if "another order" in str(w.message)]
+    assert noted == [
+        f"The genes of {turned} are in another order than those of truth; they are matched by name."
+    ]
+
+
+def test_a_prediction_that_is_none_is_refused_before_baselines(parts: tuple) -> None:
+    with pytest.raises(InputError, match=r"an AnnData as predictions\['mine'\], got int"):
+        compare({"mine": 3}, *parts[1:], baselines=True)
+
+
+def test_baselines_learn_from_cells_on_disk_that_were_not_set_up(
+    parts: tuple, tmp_path: Path
+) -> None:
+    bare = parts[2].copy()
+    bare.uns.clear()
+    bare.write_h5ad(tmp_path / "screen.h5ad")
+    expected = compare(*parts, baselines=bare, n_repeats=1)
+    found = compare(
+        *parts, baselines=ad.read_h5ad(tmp_path / "screen.h5ad", backed="r"), n_repeats=1
+    )
+    pd.testing.assert_frame_equal(found, expected)
+    assert "celldit" not in bare.uns

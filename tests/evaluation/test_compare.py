@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from celldit.data import Cells
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import CellditError, InputError, UnknownNameError
 from celldit.evaluation import ceiling, compare, evaluate, score
 from celldit.evaluation.baselines import Additive, MeanShift, NoChange, predict_anndata
 
@@ -124,3 +124,23 @@ def test_score_by_hand() -> None:
     assert np.isnan(score(np.nan, 0.8, 0.9, "pearson"))
     with pytest.raises(UnknownNameError, match="metric"):
         score(1.0, 0.0, 1.0, "pearsson")
+
+
+@pytest.mark.parametrize("metrics", ["pearson", "vcc2026"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda a: a[:, 1:].copy(),
+        lambda a: ad.AnnData(a.X, obs=a.obs.drop(columns="replicate"), var=a.var),
+        lambda a: ad.AnnData(a.X, obs=a.obs.assign(perturbation="nothing"), var=a.var),
+    ],
+)
+def test_an_error_names_the_prediction_that_is_wrong(
+    spoil: Any, metrics: str, predictions: dict[str, ad.AnnData], truth: ad.AnnData, papalexi: Any
+) -> None:
+    both = {"good": predictions["other half"], "bad": spoil(predictions["other half"])}
+    with pytest.raises(CellditError, match=r"predictions\['bad'\]") as error:
+        compare(both, truth, papalexi.control, metrics=metrics, n_repeats=1)
+    assert "good" not in str(error.value)
+    with pytest.raises(CellditError, match=r"(of|in|^)\s?predicted\b"):
+        compare(both["bad"], truth, papalexi.control, metrics=metrics, n_repeats=1)

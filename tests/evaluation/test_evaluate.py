@@ -10,8 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celldit.errors import CellditError, InputError, UnknownNameError
-from celldit.evaluation import DEFAULT, METRICS, evaluate
-from celldit.evaluation.catalogue import DE_COUNTS
+from celldit.evaluation import (
+    DEFAULT,
+    METRICS,
+    ceiling,
+    compare,
+    detectable,
+    dynamic_range,
+    evaluate,
+    headroom,
+    intervals,
+    paired,
+)
+from celldit.evaluation.catalogue import DE_COUNTS, OF_PANELS
+from celldit.evaluation.task import Task
+from celldit.report import report
 
 from .conftest import mean_over_conditions
 
@@ -233,3 +246,93 @@ def test_order_of_cells_does_not_matter(papalexi: Any, seed: int) -> None:
         metrics=["energy", "nmse"],
     )
     np.testing.assert_allclose(one["value"], other["value"], atol=1e-6)
+
+
+def test_the_targets_of_a_panel_are_looked_up_once(
+    papalexi: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, targets = [], Task._targets
+    monkeypatch.setattr(Task, "_targets", lambda *args: asked.append(args) or targets(*args))
+    parts = papalexi.replicate, papalexi.truth, papalexi.control
+    evaluate(*parts, metrics=["pearson", *OF_PANELS])
+    assert len(asked) == 2  # contexts
+    evaluate(*parts, metrics="pearson")
+    assert len(asked) == 2
+
+
+def test_numbers_of_cells_and_called_genes_are_no_measures(papalexi: Any, tmp_path: Path) -> None:
+    parts = papalexi.replicate, papalexi.truth, papalexi.control
+    for counts in ("n_predicted", ["n_measured", "n_predicted"]):
+        for ask in (
+            lambda m: intervals(*parts, metrics=m, n_resamples=2),
+            lambda m: dynamic_range(*parts[1:], metrics=m, n_repeats=2),
+            lambda m: compare(*parts, metrics=m),
+            lambda m: report(*parts, tmp_path / "report.html", metrics=m),
+        ):
+            with pytest.raises(InputError, match="No measure was asked for"):
+                ask(counts)
+    both = ["nmse", "n_called_measured"]
+    options = {"n_repeats": 1, "n_resamples": 2, "n_perturbations": 0}
+    report(*parts, tmp_path / "report.html", metrics=both, **options)
+    table = compare({"a": parts[0], "b": parts[0]}, *parts[1:], metrics=both, baseline="a")
+    assert list(table.columns) == ["nmse", "n_called_measured", "nmse_score"]
+    with pytest.raises(InputError, match="No measure was asked for"):
+        dynamic_range(*parts[1:], metrics="n_called_measured", n_repeats=2)
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "said"),
+    [
+        (evaluate, {"min_cells": "few"}, "min_cells='few' must be a whole number"),
+        (evaluate, {"seed": -1}, "seed=-1 must be a whole number"),
+        (evaluate, {"metrics": 3}, "metrics=3 must be a name, or a list of names"),
+        (compare, {"n_repeats": None}, "n_repeats=None must be a whole number"),
+        (intervals, {"n_resamples": "x"}, "n_resamples='x' must be a whole number"),
+        (intervals, {"level": 2}, "level=2 must lie between 0 and 1"),
+        (report, {"n_perturbations": 1.5}, "n_perturbations=1.5 must be a whole number"),
+        (report, {"path": 3}, "A path is text"),
+    ],
+)
+def test_odd_arguments_are_refused_by_name(
+    call: Any, options: dict[str, Any], said: str, papalexi: Any
+) -> None:
+    with pytest.raises(CellditError, match=said):
+        call(papalexi.replicate, papalexi.truth, papalexi.control, **options)
+
+
+def test_whole_numbers_may_be_written_as_others(papalexi: Any) -> None:
+    parts = papalexi.replicate, papalexi.truth, papalexi.control
+    for call, sides, name in (
+        (ceiling, parts[1:], "n_repeats"),
+        (dynamic_range, parts[1:], "n_repeats"),
+        (detectable, parts[1:], "n_permutations"),
+    ):
+        options = {} if call is detectable else {"metrics": "nmse"}
+        assert call(*sides, **options, **{name: 2.0}).equals(call(*sides, **options, **{name: 2}))
+    table = intervals(*parts, metrics="nmse", n_resamples=2.0)  # type: ignore[arg-type]
+    assert table.equals(intervals(*parts, metrics="nmse", n_resamples=2))
+
+
+def test_seeds_beyond_those_of_sklearn_are_taken(papalexi: Any) -> None:
+    parts = papalexi.replicate, papalexi.truth, papalexi.control
+    found = evaluate(*parts, metrics=["w2_sliced", "energy"], seed=2**40 + 3)
+    again = evaluate(*parts, metrics=["w2_sliced", "energy"], seed=2**40 + 3)
+    assert found.equals(again)
+
+
+def test_odd_arguments_of_what_takes_no_prediction(papalexi: Any) -> None:
+    measured = papalexi.truth, papalexi.control
+    for call, options, said in (
+        (ceiling, {"n_repeats": 1.5}, "n_repeats=1.5 must be a whole number"),
+        (dynamic_range, {"n_repeats": 1}, "at least 2"),
+        (detectable, {"max_cells": -5}, "max_cells=-5 must be a whole number"),
+        (detectable, {"alpha": "x"}, "alpha='x' must be a number"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call(*measured, **options)
+    halves = {"a": papalexi.replicate, "b": papalexi.replicate}
+    table = compare(halves, *measured, metrics="de_overlap", n_repeats=1)
+    with pytest.raises(UnknownNameError, match="metric in the table 'n_called_predicted'"):
+        headroom(table, "a", "b", metric="n_called_predicted")
+    with pytest.raises(InputError, match="level=2 must lie"):
+        paired(table, "a", "b", level=2)

@@ -64,5 +64,5 @@ def test_what_has_no_score_has_no_interval(papalexi: Any) -> None:
         found = intervals(one, papalexi.truth, papalexi.control, metrics="nmse", n_resamples=3)
     assert found.loc[found["value"].isna(), ["low", "high"]].isna().all(axis=None)
     assert found.loc[found["value"].notna(), ["low", "high"]].notna().all(axis=None)
-    with pytest.raises(InputError, match="level between 0 and 1"):
+    with pytest.raises(InputError, match="level=95 must lie between 0 and 1"):
         intervals(one, papalexi.truth, papalexi.control, level=95)

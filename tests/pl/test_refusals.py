@@ -166,3 +166,17 @@ def test_axes_that_are_none(axes: object, tiny_model: Any, tiny_screen: ad.AnnDa
     ):
         with pytest.raises(InputError, match="leave it out for a new figure"):
             draw(table, ax=axes, show=False)
+
+
+def test_other_genes_are_told_by_the_names_of_the_arguments(
+    tiny_screen: ad.AnnData, predicted: ad.AnnData
+) -> None:
+    with pytest.raises(InputError, match=r"predicted are not those of adata.*adata\.var_names\."):
+        cd.pl.effect(tiny_screen, predicted[:, 1:].copy(), "A")
+    with pytest.raises(InputError, match=r"generated are not those of adata"):
+        cd.pl.embedding(tiny_screen, predicted, predicted[:, 1:].copy(), "A")
+    bare = predicted.copy()
+    bare.X = None
+    del bare.layers["counts"]
+    with pytest.raises(InputError, match=r"generated\.X is empty"):
+        cd.pl.embedding(tiny_screen, predicted, bare, "A")

@@ -126,3 +126,12 @@ def screen_effects(simulate_screen: Any) -> Any:
         {"perturbation": "A", "context": "d1", "gene": adata.var_names, "log_fold_change": 0.0}
     )
     return adata, effects.assign(sd=9.0)
+
+
+def test_more_baselines_than_colours_are_drawn(drawn: list[Figure]) -> None:
+    methods = ("celldit", *(f"baseline {i}" for i in range(20)), "ceiling")
+    rows = [(method, "A", "rep_1", "nmse", 0.5, 0.4, 0.6) for method in methods]
+    columns = ["method", "perturbation", "context", "metric", "value", "low", "high"]
+    numbers: Any = SimpleNamespace(name="celldit", table=pd.DataFrame(rows, columns=columns))
+    pictures.condition_pictures(numbers)
+    assert len(drawn[0].axes[0].collections) >= len(methods)

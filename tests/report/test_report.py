@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import re
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -315,3 +316,25 @@ def test_what_was_in_training_is_said_beside_the_verdict(screen, written, tmp_pa
     note = "In training: A in d1, A+B in d1, B in d1 and 1 more. Unless the cells that judge"
     assert page.index("class='verdict'") < page.index(note) < page.index("<svg")
     assert "In training" not in written[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("turned", ["predicted", "control", "baselines['same']"])
+def test_genes_in_another_order_are_noted_once(turned, screen, tmp_path):
+    parts = dict(zip(("predicted", "truth", "control"), halves(screen), strict=True))
+    parts["baselines['same']"] = parts["predicted"]
+    parts[turned] = parts[turned][:, ::-1].copy()
+    same = parts.pop("baselines['same']")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report(**parts, path=tmp_path / "r.html", baselines={"same": same}, **QUICK)
+    noted = [str(w.message) for w in caught if "another order" in str(w.message)]
+    assert len(noted) == 1
+    assert noted[0].startswith(f"The genes of {turned} are in another order than those of truth")
+
+
+def test_an_error_names_the_baseline_that_is_wrong(screen, tmp_path):
+    predicted, truth, control = halves(screen)
+    spoilt = predicted.copy()
+    spoilt.layers["counts"] = spoilt.layers["counts"].astype(float) * np.nan
+    with pytest.raises(InputError, match=r"baselines\['bad'\]\.layers\['counts'\] has"):
+        report(predicted, truth, control, tmp_path / "r.html", baselines={"bad": spoilt})

@@ -77,7 +77,12 @@ def evaluate(
         )
     others = named_pairs(baseline, "--baseline {} must be NAME=FILE.h5ad.")
     from celldit.evaluation import evaluate as score
-    from celldit.evaluation.expression import seen_in_training, seen_note, truth_fields
+    from celldit.evaluation.expression import (
+        align_genes,
+        seen_in_training,
+        seen_note,
+        truth_fields,
+    )
     from celldit.io.files import refuse_existing
 
     if report is not None:
@@ -88,7 +93,11 @@ def evaluate(
     table_of_effects = _read_effects(predicted_effects)
     guess, measured = read_cells(predicted), read_cells(truth)
     set_up(measured, columns, _assumed(guess, measured))
-    controls = measured if control_cells is None else read_cells(control_cells)
+    # Scores, baselines and report then find the genes in one order, and none notes another.
+    guess = align_genes(guess, measured.var_names, "predicted")
+    controls = measured
+    if control_cells is not None:
+        controls = align_genes(read_cells(control_cells), measured.var_names, "control")
     given_baselines = {name: read_cells(Path(path)) for name, path in others.items()}
     if baselines:
         names = [predicted.stem, *given_baselines]

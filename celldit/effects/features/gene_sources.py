@@ -14,6 +14,7 @@ from sklearn.utils.extmath import randomized_svd
 from celldit.data.cells import Cells
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError, UnknownNameError
+from celldit.random import short_seed
 from celldit.tokenizers.gmt import check_sets, read_gmt
 
 Source: TypeAlias = str | Path | pd.DataFrame | Mapping[str, Sequence[str]]
@@ -162,7 +163,7 @@ def reduce(
     n = min(n_components, *matrix.shape)
     if n < 1:
         raise InputError("The source tells no gene from another; give another source.")
-    left, lengths, _ = randomized_svd(matrix, n, n_iter=7, random_state=seed)
+    left, lengths, _ = randomized_svd(matrix, n, n_iter=7, random_state=short_seed(seed))
     kept = lengths > 1e-9 * max(lengths.max(), 1e-300)
     scores = (left * lengths)[:, kept]
     columns = [f"component_{i + 1}" for i in range(scores.shape[1])]

@@ -46,6 +46,7 @@ def predict_all(
     control: ad.AnnData,
     conditions: set[tuple[str, str]],
     *,
+    fields: Fields | None = None,
     truth: Collection[str] | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
@@ -54,12 +55,14 @@ def predict_all(
     Parameters
     ----------
     train
-        Cells to learn from, set up with :meth:`celldit.CellDiT.setup_anndata`. Cells of the
-        conditions asked for are left out.
+        Cells to learn from. Those of the conditions asked for are left out.
     control
         Cells whose controls are moved.
     conditions
         (perturbation, context) to predict.
+    fields
+        What the columns mean; None where `train` was set up with
+        :meth:`celldit.CellDiT.setup_anndata`.
     truth
         Names of the cells that predictions are measured against. Where no other condition is left
         to learn from, other cells of the same conditions are; None if they may be among `train`.
@@ -78,8 +81,9 @@ def predict_all(
     InputError
         If nothing is left to learn from, or to predict from.
     """
-    fields = Fields.from_anndata(train)
-    cells = Cells.from_anndata(train, replace(fields, dose_key=None, time_key=None))
+    fields = Fields.from_anndata(train) if fields is None else fields
+    plain = replace(fields, dose_key=None, time_key=None)
+    cells = Cells.from_anndata(train, plain)
     keys = list(zip(map(str, cells.perturbations), map(str, cells.contexts), strict=True))
     requested = np.array([key in conditions for key in keys])
     learned = cells.take(np.flatnonzero(~requested))
@@ -95,7 +99,7 @@ def predict_all(
     # Contexts without control cells have no effects that could be learned from.
     bases = set(learned.contexts[learned.is_control])
     learned = learned.take(np.isin(learned.contexts, list(bases)))
-    base = Cells.from_anndata(control, replace(fields, dose_key=None, time_key=None), cells.genes)
+    base = Cells.from_anndata(control, plain, cells.genes)
     found: dict[str, ad.AnnData] = {}
     skipped: dict[str, str] = {}
     for name, make in SIMPLE.items():

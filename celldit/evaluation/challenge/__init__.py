@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from celldit.evaluation.challenge.measures import MEASURES
-from celldit.evaluation.challenge.panel import Panel, read_panels
+from celldit.evaluation.challenge.panel import MeasuredCells, Panel
 from celldit.evaluation.challenge.scores import COMPOSITE, check_engine, score_panels
 from celldit.evaluation.challenge.submission import check_submission, submission
 
 __all__ = [
     "COMPOSITE",
     "MEASURES",
+    "MeasuredCells",
     "Panel",
     "check_engine",
     "check_submission",
-    "read_panels",
     "score_panels",
     "submission",
 ]

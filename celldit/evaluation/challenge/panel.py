@@ -14,7 +14,14 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
-from celldit.evaluation.expression import check_labels, condition_name, match_genes, truth_fields
+from celldit.evaluation.expression import (
+    align_genes,
+    check_columns,
+    check_labels,
+    condition_name,
+    truth_fields,
+    with_counts_layer,
+)
 
 #: Layers of a prediction that hold counts, the first that is there is read; else ``X``.
 COUNT_LAYERS = ("counts", "edited_counts")
@@ -117,59 +124,83 @@ class Panel:
     control_label: str
 
 
-def read_panels(
-    predicted: ad.AnnData,
-    truth: ad.AnnData,
-    control: ad.AnnData | None = None,
-    *,
-    least: int = 2,
-) -> tuple[dict[str, Panel], dict[str, str]]:
-    """Read the counts of every context that has `least` perturbations.
+@dataclass(frozen=True, eq=False)
+class MeasuredCells:
+    """Measured cells, read once for every prediction of them.
 
-    Panels come by context; beside them the reason of each condition that is not scored. InputError
-    if counts are missing or not counts, a context has no control cells, or no context has enough
-    perturbations; UnknownNameError if a column or a perturbation is not known.
+    Parameters
+    ----------
+    cells, controls
+        Controls may be among the cells, or apart.
+    fields
+        What the columns of their AnnData mean.
     """
-    for adata, name in ((predicted, "predicted"), (truth, "truth")):
-        check_anndata(adata, name)
-    fields = truth_fields(truth, control)
-    genes = tuple(str(g) for g in truth.var_names)
-    measured = _read(truth, truth, fields, "truth")
-    base = measured if control is None else _read(control, truth, fields, "control")
-    guess = _read_predicted(predicted, truth, fields)
-    check_labels(guess.perturbations, measured.perturbations, fields.control)
-    panels: dict[str, Panel] = {}
-    left_out: dict[str, str] = {}
-    few: list[str] = []
-    for context in sorted(map(str, set(guess.contexts))):
-        labels, reasons = _scored(guess, measured, context, fields.control)
-        left_out.update(reasons)
-        if len(labels) < least:
-            few.append(f"{context or 'the panel'}: {len(labels)}")
-            continue
-        controls = _group(base, context, (fields.control,))
-        if controls.counts.shape[0] < MIN_CELLS:
-            raise InputError(
-                f"{context or 'The experiment'} has {controls.counts.shape[0]} measured control "
-                f"cells, and the measures need {MIN_CELLS}; pass more of them as control."
+
+    cells: Cells
+    controls: Cells
+    fields: Fields
+
+    @classmethod
+    def read(
+        cls, truth: ad.AnnData, control: ad.AnnData | None = None, counts_layer: str | None = None
+    ) -> MeasuredCells:
+        """Read and check them; see :func:`celldit.evaluation.evaluate`."""
+        check_anndata(truth, "truth")
+        if control is not None:
+            control = align_genes(control, truth.var_names, "control")
+        fields = truth_fields(truth, control)
+        cells = _read(truth, with_counts_layer(fields, truth, counts_layer), "truth")
+        if control is None:
+            return cls(cells, cells, fields)
+        own = with_counts_layer(fields, control, counts_layer)
+        return cls(cells, _read(control, own, "control"), fields)
+
+    def panels(
+        self, predicted: ad.AnnData, *, least: int = 2, name: str = "predicted"
+    ) -> tuple[dict[str, Panel], dict[str, str]]:
+        """Put a prediction beside them, in every context with `least` perturbations.
+
+        Panels come by context; beside them the reason of each condition that is not scored. `name`
+        is what messages call the prediction. InputError if counts are missing or not counts, a
+        context has no control cells, or no context has enough perturbations; UnknownNameError if a
+        column or a perturbation is not known.
+        """
+        measured, control_label = self.cells, self.fields.control
+        guess = _read_predicted(predicted, self, name)
+        check_labels(guess.perturbations, measured.perturbations, control_label, name)
+        panels: dict[str, Panel] = {}
+        left_out: dict[str, str] = {}
+        few: list[str] = []
+        for context in sorted(map(str, set(guess.contexts))):
+            labels, reasons = _scored(guess, measured, context, control_label)
+            left_out.update(reasons)
+            if len(labels) < least:
+                few.append(f"{context or 'the panel'}: {len(labels)}")
+                continue
+            controls = _group(self.controls, context, (control_label,))
+            if controls.counts.shape[0] < MIN_CELLS:
+                raise InputError(
+                    f"{context or 'The experiment'} has {controls.counts.shape[0]} measured "
+                    f"control cells, and the measures need {MIN_CELLS}; pass more of them as "
+                    "control."
+                )
+            panels[context] = Panel(
+                _group(guess, context, labels),
+                _group(measured, context, labels),
+                controls,
+                _targets(labels, measured.genes, self.fields),
+                measured.genes,
+                control_label,
             )
-        panels[context] = Panel(
-            _group(guess, context, labels),
-            _group(measured, context, labels),
-            controls,
-            _targets(labels, genes, fields),
-            genes,
-            fields.control,
-        )
-    if not panels:
-        why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise InputError(
-            f"No context has {least} perturbations that were predicted and measured with "
-            f"{MIN_CELLS} cells each ({examples(few)}{'; ' + why if why else ''}); the score of a "
-            "panel needs several perturbations, so use metrics= for single ones."
-        )
-    left_out.update({f"context {name}": "too few perturbations" for name in few})
-    return panels, left_out
+        if not panels:
+            why = "; ".join(f"{what}: {reason}" for what, reason in left_out.items())
+            raise InputError(
+                f"No context has {least} perturbations that were predicted and measured with "
+                f"{MIN_CELLS} cells each ({examples(few)}{'; ' + why if why else ''}); the score "
+                "of a panel needs several perturbations, so use metrics= for single ones."
+            )
+        left_out.update({f"context {place}": "too few perturbations" for place in few})
+        return panels, left_out
 
 
 def _group(cells: Cells, context: str, labels: tuple[str, ...]) -> CountGroups:
@@ -196,27 +227,35 @@ def _scored(
     return tuple(kept), reasons
 
 
-def _read(adata: ad.AnnData, truth: ad.AnnData, fields: Fields, name: str) -> Cells:
+def _read(adata: ad.AnnData, fields: Fields, name: str) -> Cells:
+    check_columns(adata, fields, name)
     # Doses and times do not make conditions, and counts are scaled to their own sum.
     plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    return Cells.from_anndata(match_genes(adata, truth.var_names, name), plain)
+    return Cells.from_anndata(adata, plain)
 
 
-def _read_predicted(adata: ad.AnnData, truth: ad.AnnData, fields: Fields) -> Cells:
-    layer = next((name for name in COUNT_LAYERS if name in adata.layers), None)
-    if layer is None:
+def _read_predicted(adata: ad.AnnData, measured: MeasuredCells, name: str) -> Cells:
+    adata = align_genes(adata, measured.cells.genes, name)
+    layer = next((key for key in COUNT_LAYERS if key in adata.layers), None)
+    if adata.isbacked:
+        adata = adata.to_memory()
+    if layer is None and adata.X is not None:
         values = adata.X.data if sparse.issparse(adata.X) else np.asarray(adata.X)
         if values.size and (np.min(values) < 0 or not np.all(values == np.rint(values))):
             raise InputError(
-                "The challenge's measures are of counts, but predicted has no layers['counts'] and "
+                f"The challenge's measures are of counts, but {name} has no layers['counts'] and "
                 "its X holds log expression; give counts, as CellDiT.predict and celldit baseline "
                 "write them."
             )
-    return _read(adata, truth, replace(fields, counts_layer=layer), "predicted")
+    return _read(adata, replace(measured.fields, counts_layer=layer), name)
 
 
 def _targets(
     labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields
 ) -> dict[str, np.ndarray]:
-    sep, control = fields.perturbation_sep, fields.control
-    return {label: np.flatnonzero(np.isin(genes, parts(label, sep, control))) for label in labels}
+    position = {gene: i for i, gene in enumerate(genes)}
+    of_label = {label: parts(label, fields.perturbation_sep, fields.control) for label in labels}
+    return {
+        label: np.array(sorted({position[p] for p in named if p in position}), dtype=np.int64)
+        for label, named in of_label.items()
+    }

@@ -27,7 +27,7 @@ from celldit.evaluation.challenge.measures import (
     weighted,
 )
 from celldit.evaluation.challenge.package import check_installed, package_values
-from celldit.evaluation.challenge.panel import CountGroups, Panel, read_panels
+from celldit.evaluation.challenge.panel import CountGroups, MeasuredCells, Panel
 
 Engine = Literal["cell-eval2", "celldit"]
 Values = Mapping[str, np.ndarray]
@@ -94,9 +94,12 @@ def compare_panels(
     control: ad.AnnData | None = None,
     *,
     baseline: str | None = None,
+    called: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Score methods by the measures of the challenge; see :func:`celldit.tl.compare`.
+
+    `called` is how messages call each prediction, where not by its method.
 
     Returns
     -------
@@ -110,12 +113,16 @@ def compare_panels(
     Raises
     ------
     InputError
-        As :func:`read_panels`, if no context has perturbations that all methods predicted, or if no
-        measure can tell a replicate from the baseline.
+        As :meth:`MeasuredCells.panels`, if no context has perturbations that all methods predicted,
+        or if no measure can tell a replicate from the baseline.
     """
     # The mean response needs two perturbations in a context.
     least = 2 if baseline is None else 1
-    read = {m: read_panels(x, truth, control, least=least)[0] for m, x in predictions.items()}
+    names, measured = called or {}, MeasuredCells.read(truth, control)
+    read = {
+        method: measured.panels(adata, least=least, name=names.get(method, method))[0]
+        for method, adata in predictions.items()
+    }
     standings = {}
     for context in sorted(set.intersection(*map(set, read.values()))):
         panels = {method: found[context] for method, found in read.items()}

@@ -9,6 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
+from celldit.random import short_seed
+
 # Halves whose correlations agree less than this (as a cosine) make the relative error a lottery.
 LEAST_AGREEMENT = 0.05
 N_GENES = 100
@@ -147,12 +149,12 @@ def classifier_auc(
     n_each = len(labels) // 2
     if n_each < 2:
         return float("nan")
-    folds = StratifiedKFold(min(5, n_each), shuffle=True, random_state=seed)
+    folds = StratifiedKFold(min(5, n_each), shuffle=True, random_state=short_seed(seed))
     areas = []
     with threadpool_limits(limits=1):
         for train, test in folds.split(x, labels):
             model = HistGradientBoostingClassifier(
-                max_iter=60, early_stopping=False, random_state=seed, max_bins=64
+                max_iter=60, early_stopping=False, random_state=short_seed(seed), max_bins=64
             )
             model.fit(x[train], labels[train])
             areas.append(roc_auc_score(labels[test], model.decision_function(x[test])))

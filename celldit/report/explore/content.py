@@ -24,6 +24,7 @@ from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.io.shards import Output
 from celldit.pl.gene_sets.attention import short_name
+from celldit.random import short_seed
 from celldit.report.explore.page import packed, packed_rates, packed_shares
 from celldit.training.trained import Trained
 
@@ -157,7 +158,7 @@ def _plane(
     rows = np.flatnonzero(np.isin(contexts, shown))
     some = cells.take(np.sort(rng.permutation(rows)[:MOST_BACKGROUND]))
     background_NF = encode.at_own_size(encode.encode(some))
-    plane = PCA(2, random_state=seed).fit(background_NF)
+    plane = PCA(2, random_state=short_seed(seed)).fit(background_NF)
     before_NF = encode.at_own_size(encode.encode(start))
     requested = request.Counterfactuals(labels, dose)
     options = SamplingOptions(seed=seed)

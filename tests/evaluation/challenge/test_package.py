@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from celldit.evaluation import evaluate, metrics
-from celldit.evaluation.challenge import MEASURES, Panel, read_panels
+from celldit.evaluation.challenge import MEASURES, MeasuredCells, Panel
 from celldit.evaluation.challenge.package import _anndata, package_values
 from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
 from celldit.evaluation.challenge.scores import own_values
@@ -65,7 +65,7 @@ def test_perturbations_that_are_no_genes_agree(one_replicate: tuple) -> None:
     for adata in (predicted, truth):
         labels = adata.obs["perturbation"].astype(str)
         adata.obs["perturbation"] = labels.replace({"STAT1": "a drug", "IRF1": "IRF1 antibody"})
-    panels, _ = read_panels(predicted, truth, control)
+    panels, _ = MeasuredCells.read(truth, control).panels(predicted)
     (panel,) = panels.values()
     assert [len(at) for at in panel.targets.values()].count(0) >= 2
     theirs, ours = package_values(panel), own_values(panel)
@@ -118,7 +118,7 @@ def test_measures_of_called_genes_are_its_own(papalexi: Any) -> None:
         device="cpu",
         de=replace(EvalConfig.v2().de, backend="scanpy"),
     )
-    (panel,) = read_panels(predicted, truth, control)[0].values()
+    (panel,) = MeasuredCells.read(truth, control).panels(predicted)[0].values()
     ranks = ControlRanks.of(panel.controls.counts)
     found, true = (rank_tests(groups, ranks) for groups in (panel.predicted, panel.real))
     # The same tests for both: scanpy sums ranks in single precision, and so is off in the fourth

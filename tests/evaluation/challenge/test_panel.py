@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
+from celldit.data import Cells, Fields
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation import evaluate
-from celldit.evaluation.challenge import read_panels
+from celldit.evaluation import compare, evaluate
+from celldit.evaluation.challenge import MeasuredCells
+from celldit.evaluation.challenge.panel import _targets
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def test_small_conditions_are_left_out_with_a_reason(parts: list[ad.AnnData]) ->
     with pytest.warns(UserWarning, match="STAT1 in rep_1: 9 predicted"):
         table = score(parts)
     assert list(table.attrs["not_scored"]) == ["STAT1 in rep_1"]
-    panels, _ = read_panels(*parts)
+    panels, _ = MeasuredCells.read(*parts[1:]).panels(parts[0])
     assert "STAT1" not in panels["rep_1"].real.labels
     assert "STAT1" in panels["rep_2"].real.labels
 
@@ -102,7 +107,7 @@ def test_combinations_leave_out_all_their_parts(norman: Any) -> None:
     for adata in sides:
         others = [g for g in adata.var_names if g not in parts]
         adata.var_names = [*parts, *others][: adata.n_vars]
-    panels, _ = read_panels(*sides)
+    panels, _ = MeasuredCells.read(*sides[1:]).panels(sides[0])
     (panel,) = panels.values()
     genes = np.array(panel.genes)
     double = [label for label, at in panel.targets.items() if len(at) == 2]
@@ -119,3 +124,52 @@ def test_without_the_package_its_name_is_told(
     monkeypatch.setitem(sys.modules, "cell_eval2", None)
     with pytest.raises(InputError, match=r"celldit\[eval\]"):
         evaluate(*parts, preset="vcc2026")
+
+
+def test_targets_are_found_without_reading_all_genes_for_each_label() -> None:
+    genes = tuple(f"g{i}" for i in range(18_000))
+    labels = ("g5+g2", "nothing", "g7+nothing", *(f"g{i}" for i in range(100, 500)))
+    start = time.process_time()
+    found = _targets(labels, genes, Fields(perturbation_key="perturbation"))
+    assert time.process_time() - start < 0.3
+    assert [found[label].tolist() for label in labels[:4]] == [[2, 5], [], [7], [100]]
+
+
+def test_counts_are_read_from_the_layer_that_is_named(parts: list[ad.AnnData]) -> None:
+    expected = score(parts)
+    predicted, truth, control = parts
+    for measured in (truth, control):
+        measured.layers["raw"] = measured.X.copy()
+        measured.X = np.log1p(measured.X)
+    found = evaluate(
+        predicted, truth, control, preset="vcc2026", engine="celldit", counts_layer="raw"
+    )
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_controls_that_are_no_anndata_are_refused(parts: list[ad.AnnData]) -> None:
+    with pytest.raises(InputError, match="an AnnData as control, got int"):
+        evaluate(*parts[:2], 3, preset="vcc2026", engine="celldit")  # type: ignore[arg-type]
+
+
+def test_measured_cells_are_read_once_for_all_methods(
+    parts: list[ad.AnnData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reader = [], Cells.from_anndata
+    monkeypatch.setattr(Cells, "from_anndata", lambda a, *args: read.append(a) or reader(a, *args))
+    predicted, truth, control = parts
+    compare(dict.fromkeys("abc", predicted), truth, control, metrics="vcc2026")
+    assert len(read) == 3 + 2
+
+
+def test_counts_of_a_prediction_may_lie_in_x_on_disk(
+    parts: list[ad.AnnData], tmp_path: Path
+) -> None:
+    expected = score(parts)
+    parts[0].layers.clear()
+    parts[0].write_h5ad(tmp_path / "predicted.h5ad")
+    found = score([ad.read_h5ad(tmp_path / "predicted.h5ad", backed="r"), *parts[1:]])
+    pd.testing.assert_frame_equal(found, expected)
+    parts[0].X = None
+    with pytest.raises(InputError, match="X is empty"):
+        score(parts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,17 @@ def test_what_cannot_be_shown_is_refused(
         explore(name="there.html")
     assert (tmp_path / "there.html").read_text() == "kept"
     assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from celldit.report.explore import explore; import celldit as cd",
+        "import celldit as cd; explore = cd.report.explore; import celldit.report.explore.page",
+        "from celldit.report import explore; import celldit as cd",
+    ],
+)
+def test_every_way_to_import_it_gives_the_function(code):
+    code += "; assert callable(explore) and explore is cd.report.explore"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]

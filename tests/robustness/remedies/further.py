@@ -164,6 +164,13 @@ CASES: dict[str, Case] = {
     "a panel of few perturbations": Case(
         lambda s: panel(s, predicted=_of_a(s)), "so use metrics= for single ones",
         lambda s, m: score(s, metrics="pearson")),
+    "a panel of log expression": Case(
+        lambda s: panel(s, predicted=_without_counts(s)), "give counts, as CellDiT.predict",
+        lambda s, m: quietly(lambda: panel(s))),
+    "a panel of few controls": Case(
+        lambda s: panel(s, control=only(s, "control")[:20].copy()),
+        "pass more of them as control",
+        lambda s, m: quietly(lambda: panel(s, control=only(s, "control")))),
     "a panel with an engine that is none": Case(
         lambda s: score(s, preset="vcc2026", engine="cell-eval"), "Did you mean '(?P<name>[^']+)'",
         lambda s, m: score(s, metrics="pearson", engine=m["name"])),
@@ -295,6 +302,12 @@ def _with_one_gene_more(adata: ad.AnnData, s: Scope | None = None) -> ad.AnnData
     wider = ad.AnnData(counts, obs=adata.obs.copy(), uns=adata.uns.copy())
     wider.var_names = [*adata.var_names, "other"]
     return wider
+
+
+def _without_counts(s: Scope) -> ad.AnnData:
+    predicted = s.predicted.copy()
+    predicted.layers.clear()
+    return predicted
 
 
 def _two_covariates(s: Scope) -> CellDiT:

@@ -287,20 +287,28 @@ CASES: dict[str, Case] = {
                                    baseline="mine", **FEW)),
     "no repeats": Case(
         lambda s: cd.tl.compare({"mine": s.predicted}, s.adata, n_repeats=0),
-        "needs n_repeats above 0",
+        "n_repeats=0 must be a whole number of at least 1",
         lambda s, m: cd.tl.compare({"mine": s.predicted}, s.adata, **FEW)),
+    "intervals of numbers of cells": Case(
+        lambda s: cd.tl.intervals(s.predicted, s.adata, metrics="n_predicted"),
+        "give some of (?P<name>[^,]+),",
+        lambda s, m: cd.tl.intervals(s.predicted, s.adata, metrics=m["name"], n_resamples=2)),
     "a ceiling without repeats": Case(
-        lambda s: cd.tl.ceiling(s.adata, n_repeats=0), "must be above 0",
+        lambda s: cd.tl.ceiling(s.adata, n_repeats=0), "of at least 1",
         lambda s, m: cd.tl.ceiling(s.adata, **FEW)),
     "a range of one repeat": Case(
-        lambda s: cd.tl.dynamic_range(s.adata, n_repeats=1), "must be above 1",
+        lambda s: cd.tl.dynamic_range(s.adata, n_repeats=1), "of at least 2",
         lambda s, m: cd.tl.dynamic_range(s.adata, **FEW)),
     "no permutations": Case(
-        lambda s: cd.tl.detectable(s.adata, n_permutations=0), "must be above 0",
+        lambda s: cd.tl.detectable(s.adata, n_permutations=0), "of at least 1",
         lambda s, m: cd.tl.detectable(s.adata, n_permutations=5)),
     "an interval of nothing": Case(
-        lambda s: score(s, "intervals", n_resamples=1), "n_resamples of at least (?P<n>2)",
+        lambda s: score(s, "intervals", n_resamples=1), "a whole number of at least (?P<n>2)",
         lambda s, m: score(s, "intervals", n_resamples=int(m["n"]), metrics="pearson")),
+    "an interval in per cent": Case(
+        lambda s: score(s, "intervals", level=90), "must lie between 0 and (?P<most>1)",
+        lambda s, m: score(s, "intervals", level=0.9 * int(m["most"]), metrics="pearson",
+                           n_resamples=2)),
     "one method paired": Case(
         lambda s: cd.tl.paired(s.compared, "prediction", "prediction"), "compares two methods",
         lambda s, m: cd.tl.paired(s.compared, *METHODS)),
@@ -321,7 +329,10 @@ CASES: dict[str, Case] = {
         lambda s: report(s, basis="pcaa"), "Did you mean '(?P<name>[^']+)'",
         lambda s, m: report(s, basis=m["name"])),
     "a report of no repeats": Case(
-        lambda s: report(s, n_repeats=0), "n_repeats must be above 0", lambda s, m: report(s)),
+        lambda s: report(s, n_repeats=0), "n_repeats=0 must be", lambda s, m: report(s)),
+    "a report with one resample": Case(
+        lambda s: report(s, n_resamples=1), "use (?P<n>0) for none",
+        lambda s, m: report(s, n_resamples=int(m["n"]))),
     "a report named as a row of its own": Case(
         lambda s: report(s, name_="x") if False else cd.tl.report(
             s.predicted, s.adata, path=s.folder / "r.html", name="no change", baselines=False),
