@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -51,7 +53,20 @@ def test_hardly_a_gene_has_probably_changed(screen: ad.AnnData, model: cd.CellDi
     assert ((table["low"] <= 0) & (table["high"] >= 0)).mean() > 0.9
 
 
-def test_noise_that_all_share_passes_for_no_prediction(model: cd.CellDiT) -> None:
+def test_what_all_conditions_share_passes_for_no_prediction(model: cd.CellDiT) -> None:
+    # Controls that are off by a lot put the same shift into every condition, which each of them
+    # then tells of every other: here in the dimension in which the screen has most in common.
+    trained = model.trained
+    prior = trained.population.prior
+    off_F = np.eye(len(prior.common))[np.argmax(prior.common)] * 10
+    shared = replace(prior, shifts=prior.shifts + off_F, common=prior.common + off_F**2)
+    estimate_F = (shared.leave_one_out().mean @ prior.rotation).mean(axis=0)
+    assert estimate_F @ off_F > 0.8 * off_F @ off_F
+    found = findings(replace(trained, population=replace(trained.population, prior=shared)))
+    assert max(found.explained.values()) < 0.5
+
+
+def test_a_screen_without_effects_is_called_one(model: cd.CellDiT) -> None:
     found = findings(model.trained)
     assert not found.strongest
     assert max(found.explained.values()) < 0.5
