@@ -29,7 +29,8 @@ from celldit.effects.features.features import storable
 from celldit.effects.features.gene_sources import Source, describe, name_of
 from celldit.effects.tables.table import DIRECTIONS
 from celldit.errors import CellditError, InputError, UnknownNameError, examples
-from celldit.io.files import refuse_existing, whole_file
+from celldit.io.files import refuse_existing
+from celldit.io.replacing import made_whole
 from celldit.tokenizers.gmt import read_gmt
 
 __all__ = [
@@ -347,7 +348,7 @@ def effect_table(
         **{name: str(value) for name, value in said.items()},
     ).to_anndata()
     if target is not None:
-        with whole_file(target) as temporary:
+        with made_whole(target) as temporary:
             table.write_h5ad(temporary)
     return table
 

@@ -22,7 +22,8 @@ from celldit.data.fields import Fields
 from celldit.errors import FileError
 from celldit.evaluation.baselines import predict_baseline
 from celldit.evaluation.catalogue import CEILING
-from celldit.io.files import refuse_existing, whole_file, write_h5ad
+from celldit.io.files import refuse_existing, write_h5ad
+from celldit.io.replacing import made_whole
 from celldit.model import CellDiT
 from celldit.progress import quietly
 from celldit.report.numbers import LABELS, NO_CHANGE, Verdict, judge
@@ -189,12 +190,12 @@ def run_demo(
     with working("writing", console):
         write_h5ad(folder / "predicted.h5ad", predicted)
         write_h5ad(folder / "generated.h5ad", generated)
-        with whole_file(folder / "effects.png") as path:
+        with made_whole(folder / "effects.png") as path:
             draw_effects(path, sides, predicted)
     with working("comparing, and writing a report", console), quietly():
         _report(folder / "report.html", predictions, sides, seed)
     table = both_ways(folder / "report.json")
-    with whole_file(folder / "table.csv") as path:
+    with made_whole(folder / "table.csv") as path:
         table.to_csv(path)
     result = DemoResult(table, paths, time.perf_counter() - started)
     _conclude(result, model.flow_weight, predicted, console)

@@ -85,10 +85,10 @@ def claim(output: Path, *, overwrite: bool) -> None:
 
 def write_table(table: pd.DataFrame, output: Path | None) -> None:
     """Write a table as ``.csv``, whole or not at all, where one is asked for."""
-    from celldit.io.files import whole_file
+    from celldit.io.replacing import made_whole
 
     if output is not None:
-        with whole_file(output) as path:
+        with made_whole(output) as path:
             table.to_csv(path, index=False)
 
 
@@ -98,10 +98,10 @@ def write_figure(figure: Path | None, draw: Any) -> None:
         return
     import matplotlib as mpl
 
-    from celldit.io.files import whole_file
+    from celldit.io.replacing import made_whole
 
     mpl.use("Agg")
-    with whole_file(figure) as path:
+    with made_whole(figure) as path:
         draw(save=path, show=False)
 
 

@@ -3,62 +3,33 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tomllib
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celldit.arguments import check_path, check_plain
 from celldit.errors import FileError, InputError, examples
-from celldit.io.replacing import sync_folder
+from celldit.io.replacing import made_whole
 
 if TYPE_CHECKING:
     import anndata as ad
 
 _MAX_TOML = 1_000_000
 
-__all__ = ["read_h5ad", "read_toml", "refuse_existing", "whole_file", "write_h5ad", "write_text"]
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside a file, which takes its place when all went well.
-
-    An error or an interruption leaves what was there before, or nothing. Missing folders are made,
-    and the ending is that of `path`.
-
-    FileError if the folder or the file cannot be written.
-    """
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        sync_folder(target.parent)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+__all__ = ["read_h5ad", "read_toml", "refuse_existing", "write_h5ad", "write_text"]
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text, whole or not at all; see :func:`whole_file`."""
-    with whole_file(path) as temporary:
+    """Write UTF-8 text, whole or not at all."""
+    with made_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_h5ad(path: str | os.PathLike[str], adata: ad.AnnData) -> None:
-    """Write an AnnData, compressed, whole or not at all; see :func:`whole_file`."""
-    with whole_file(path) as temporary:
+    """Write an AnnData, compressed, whole or not at all."""
+    with made_whole(path) as temporary:
         adata.write_h5ad(temporary, compression="gzip")
 
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,20 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
-def made_whole(target: Path) -> Iterator[Path]:
-    """Give a temporary name for a file or folder, which takes its place when all went well.
+def made_whole(path: str | os.PathLike[str], *, alone: bool = True) -> Iterator[Path]:
+    """Give a temporary name for a file or folder, which takes the name when all went well.
 
-    The temporary one has the ending of `target`, and lies beside it in a folder of its own. No
-    other process writes there meanwhile. FileError if the disk cannot take it; what was at `target`
-    is there still.
+    The temporary one has the ending of `path`, and lies beside it in a folder of its own; missing
+    folders are made. If `alone`, no other process writes there meanwhile. FileError if the disk
+    cannot take it, or another process writes; what was at `path` is there still.
     """
+    target = Path(path)
     prefix = f".{target.name}.writing-"
     try:
-        with sole_writer(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with sole_writer(target) if alone else nullcontext():
             # As the only writer: what killed processes left behind.
-            for left_over in target.parent.glob(f"{glob.escape(prefix)}*"):
+            for left_over in target.parent.glob(f"{glob.escape(prefix)}*") if alone else ():
                 shutil.rmtree(left_over, ignore_errors=True)
             try:
                 folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))

@@ -19,7 +19,7 @@ import numpy as np
 
 from celldit.arguments import check_path, check_plain
 from celldit.errors import FileError, InputError
-from celldit.io.files import write_text
+from celldit.io.replacing import made_whole
 from celldit.io.sampling import TILE, Sampling, collect
 from celldit.io.stream import check_out, open_on_disk, stream
 
@@ -176,7 +176,9 @@ def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
     own |= json.loads(json.dumps(dict(sampling.made_by.get("made_by", {})), default=_plain))
     root = _read(folder / REQUEST)
     if root is None:
-        write_text(folder / REQUEST, json.dumps(own, indent=1) + "\n")
+        # Other processes write the same, perhaps at this moment.
+        with made_whole(folder / REQUEST, alone=False) as temporary:
+            temporary.write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
         return
     different = [
         f"{key} ({root.get(key)!r} there, {own.get(key)!r} here)"

@@ -20,7 +20,8 @@ from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.compare import with_baselines
 from celldit.evaluation.expression import align_genes, truth_fields
-from celldit.io.files import refuse_existing, whole_file
+from celldit.io.files import refuse_existing
+from celldit.io.replacing import made_whole
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
 from celldit.report.pictures import (
@@ -149,7 +150,7 @@ def report(
         made=f"celldit {celldit.__version__}, {datetime.now(UTC).date().isoformat()}, seed {seed}.",
     )
     # All are written before any takes its name, the page last: it is never without its numbers.
-    with whole_file(target) as page, whole_file(files[2]) as json, whole_file(files[1]) as csv:
+    with made_whole(target) as page, made_whole(files[2]) as json, made_whole(files[1]) as csv:
         numbers.table.to_csv(csv, index=False)
         json.write_text(numbers.to_json(), encoding="utf-8")
         page.write_text(text, encoding="utf-8")

@@ -19,7 +19,8 @@ from celldit.data.checks import check_anndata
 from celldit.data.query import query_fields, selected
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
-from celldit.io.files import refuse_existing, whole_file
+from celldit.io.files import refuse_existing
+from celldit.io.replacing import made_whole
 from celldit.report.explore.content import content
 from celldit.report.explore.page import render
 from celldit.training.trained import Trained
@@ -143,7 +144,7 @@ def explore(
             f"{len(shown)} contexts, {len(trained.genes)} genes), more than opens quickly; pass "
             "fewer perturbations= or contexts=."
         )
-    with whole_file(out) as place:
+    with made_whole(out) as place:
         Path(place).write_bytes(page)
     return out
 

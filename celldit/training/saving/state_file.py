@@ -23,7 +23,7 @@ from torch import Tensor
 
 from celldit.arguments import check_plain
 from celldit.errors import FileError, InputError, reason_of
-from celldit.io.files import whole_file
+from celldit.io.replacing import made_whole
 
 FORMAT = 1
 _STATE, _DIGEST = "celldit_state", "celldit_sha256"
@@ -47,7 +47,7 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     target = Path(path)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     try:
-        with whole_file(target) as temporary:
+        with made_whole(target) as temporary:
             try:
                 save_file(tensors, temporary, metadata=header)
             except SafetensorError as error:
