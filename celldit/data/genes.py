@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -91,37 +91,63 @@ def match_genes(available: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
         raise InputError(
             f"{len(missing)} of the {len(positions)} genes needed are not in adata.var_names "
             f"({examples(missing)}); the data name theirs {examples(index[:3])}. "
-            f"{_how_to_match(missing, list(wanted), index)}"
+            f"{_how_to_match(missing, list(wanted), list(index))}"
         )
     return positions.to_numpy(dtype=np.int64)
 
 
-ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
+_KINDS = {
+    "Ensembl ids": re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE),
+    "Entrez ids": re.compile(r"\d+"),
+}
+
+
+def without_version(name: str) -> str:
+    """An Ensembl id without the number behind its point; any other name as it is."""
+    return name.split(".")[0] if _KINDS["Ensembl ids"].fullmatch(name) else name
+
+
 #: What names may differ in, and the code that writes two such names alike.
 _SPELLINGS: dict[str, tuple[Callable[[str], str], str]] = {
-    "version": (
-        lambda name: name.split(".")[0] if ENSEMBL.fullmatch(name) else name,
-        "split('.')[0]",
-    ),
+    "version suffix": (without_version, "split('.')[0]"),
     "upper and lower case, as of mouse and human genes,": (str.upper, "upper()"),
     "blanks around them": (str.strip, "strip()"),
 }
 
 
-def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: pd.Index) -> str:
-    """What to do about missing genes: rename, where a spelling of their own explains them."""
+def _kind_of(names: Sequence[str]) -> str:
+    """What more than half of some names are."""
+    for kind, pattern in _KINDS.items():
+        if 2 * sum(pattern.fullmatch(str(name)) is not None for name in names) > len(names):
+            return kind
+    return "gene symbols"
+
+
+def _spelt_otherwise(
+    names: Sequence[str], available: Sequence[str], more_than: float
+) -> tuple[int, str, str] | None:
+    """How many names are there in another spelling, what they differ in, and code against it."""
     for what, (spelt, code) in _SPELLINGS.items():
-        theirs = {spelt(name) for name in available}
-        n_found = sum(spelt(name) in theirs for name in missing)
-        if 2 * n_found > len(missing):
-            return (
-                f"{n_found} of them differ in {what} only; write them as the model does: "
-                f"spelt = {{gene.{code}: gene for gene in model.genes}}; adata.var_names = "
-                f"[spelt.get(name.{code}, name) for name in adata.var_names]"
-            )
-    if mostly(ENSEMBL, wanted) != mostly(ENSEMBL, list(available)):
+        n_found = len({*map(spelt, names)} & {*map(spelt, available)})
+        if n_found > more_than:
+            return n_found, what, code
+    return None
+
+
+def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: Sequence[str]) -> str:
+    """What to do about missing genes: rename, where a spelling of their own explains them."""
+    found = _spelt_otherwise(missing, available, len(missing) / 2)
+    if found is not None:
+        n_found, what, code = found
         return (
-            "One side names genes by Ensembl ids and the other by symbols; put the same into "
+            f"{n_found} of them differ in {what} only; write them as the model does: "
+            f"spelt = {{gene.{code}: gene for gene in model.genes}}; adata.var_names = "
+            f"[spelt.get(name.{code}, name) for name in adata.var_names]"
+        )
+    ours, theirs = _kind_of(wanted), _kind_of(available)
+    if ours != theirs:
+        return (
+            f"The model names genes by {ours} and the data by {theirs}; put the same into "
             "adata.var_names."
         )
     if 2 * len(missing) > len(wanted):
@@ -132,6 +158,22 @@ def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: pd.I
     )
 
 
-def mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:
-    """Whether more than half of some names are of a kind."""
-    return 2 * sum(pattern.fullmatch(str(name)) is not None for name in names) > len(names)
+def explain_mismatch(listed: Iterable[str], genes: Sequence[str]) -> tuple[str, str]:
+    """Why genes that somebody lists are not among those of the data, and what to do about it.
+
+    Parts of a sentence: ``"genes like 'Stat1', the data like 'STAT1': ..."``, and the remedy or
+    ``""``.
+    """
+    listed = list(dict.fromkeys(listed))
+    shown = f"genes like {examples(listed[:3])}, the data like {examples(genes[:3])}"
+    ours, theirs = _kind_of(genes), _kind_of(listed)
+    if ours != theirs:
+        return f"{shown}: this looks like {ours} against {theirs}", "use gene symbols on both sides"
+    found = _spelt_otherwise(listed, genes, 2 * len(set(listed) & set(genes)))
+    if found is None:
+        return shown, ""
+    n_found, what, code = found
+    remedy = f"write adata.var_names = [gene.{code} for gene in adata.var_names]"
+    if code == "upper()":
+        remedy = "pass GeneSets(ignore_case=True)"
+    return f"{shown}: {n_found} genes differ in {what} only", remedy

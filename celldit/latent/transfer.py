@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.data.genes import check_unique_genes, explain_mismatch
 from celldit.data.store import CellStore
-from celldit.errors import InputError, examples, outside
+from celldit.errors import InputError, outside
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.calibration import LogLinear, calibrate, thin
 from celldit.latent.config import LatentConfig
 from celldit.tokenizers import Tokenizer, tokenizer_from_config
-from celldit.tokenizers.matching import explain_mismatch
 
 # Tensors of the state that have an axis of genes, and what a new gene gets there.
 _BY_GENE = {
@@ -78,12 +78,7 @@ def match_genes_of(known: Sequence[str], genes: Sequence[str]) -> GeneMatch:
     InputError if a gene of the data occurs twice.
     """
     genes = tuple(str(gene) for gene in genes)
-    if len(set(genes)) < len(genes):
-        doubled = [gene for gene in dict.fromkeys(genes) if genes.count(gene) > 1]
-        raise InputError(
-            f"{len(doubled)} genes occur more than once ({examples(doubled)}); call "
-            "adata.var_names_make_unique() first."
-        )
+    check_unique_genes(genes)
     at = {gene: i for i, gene in enumerate(known)}
     position = np.array([at.get(gene, -1) for gene in genes], dtype=np.int64)
     present = set(genes)
@@ -139,13 +134,11 @@ def match_autoencoder(
     if cells is not None and cells.genes != match.genes:
         raise InputError("cells must have exactly the given genes, in their order.")
     if match.n_shared == 0 or match.overlap < min_overlap:
-        hint = explain_mismatch(autoencoder.genes, match.genes)
-        hint = hint.replace("the sets name genes", "the model knows genes")
-        hint = hint.split(", so pass GeneSets")[0]
+        why, _ = explain_mismatch(autoencoder.genes, match.genes)
         raise InputError(
             f"Only {match.n_shared} of the model's {len(autoencoder.genes)} genes are in the data "
-            f"({match.overlap:.0%}, at least {min_overlap:.0%} are needed); {hint}. Rename the "
-            "genes, or pass a smaller min_overlap."
+            f"({match.overlap:.0%}, at least {min_overlap:.0%} are needed); the model knows {why}. "
+            "Rename the genes, or pass a smaller min_overlap."
         )
     old = autoencoder
     tokenizer = match_tokenizer(old.tokenizer, match)

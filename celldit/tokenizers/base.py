@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -128,17 +127,6 @@ class Tokenizer(ABC):
         raise InputError(
             f"These cells have the genes of the tokenizer {self.name!r} in another order; {remedy}."
         )
-
-
-def check_distinct(tokenizer: str, genes: tuple[str, ...]) -> None:
-    """Refuse to be fitted on genes of the same name; InputError names some of them."""
-    if len(set(genes)) == len(genes):
-        return
-    doubled = [gene for gene, times in Counter(genes).items() if times > 1]
-    raise InputError(
-        f"The tokenizer {tokenizer!r} needs distinct gene names, but {len(doubled)} occur more "
-        f"than once ({examples(doubled)}); call adata.var_names_make_unique() first."
-    )
 
 
 def check_positive(tokenizer: str, **numbers: int | None) -> None:

@@ -11,15 +11,16 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from celldit.data.genes import check_unique_genes, explain_mismatch
 from celldit.data.store import CellStore
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import check_distinct, check_positive, stored
+from celldit.tokenizers.base import check_positive, stored
 from celldit.tokenizers.canonical import SortedExpression, sorted_expression
 from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 from celldit.tokenizers.gmt import check_sets, read_gmt
-from celldit.tokenizers.matching import SetMatch, explain_mismatch, match_sets
+from celldit.tokenizers.matching import SetMatch, match_sets
 
 
 class GeneSets(GroupTokenizer):
@@ -114,7 +115,7 @@ class GeneSets(GroupTokenizer):
             If no set has enough genes in the data (the text shows genes of both sides and guesses
             why), if there are no cells, or genes of the same name.
         """
-        check_distinct(self.name, cells.genes)
+        check_unique_genes(cells.genes)
         matches = match_sets(self.sets, cells.genes, ignore_case=self.ignore_case)
         kept = {name: match for name, match in matches.items() if self._status(match) == "token"}
         if not kept:
@@ -210,11 +211,12 @@ class GeneSets(GroupTokenizer):
         most = max(len(match.found) for match in fitting)
         overlap = "any gene" if most == 0 else f"{self.min_overlap} genes (at most {most})"
         listed = (gene for members in self.sets.values() for gene in members)
-        lower = f", lower min_overlap={self.min_overlap}" if most else ""
+        why, remedy = explain_mismatch(listed, genes)
+        lower = f"lower min_overlap={self.min_overlap}" if most else ""
+        ways = ", ".join(way for way in (remedy, "give other gene sets", lower) if way)
         return (
             f"None of the {len(fitting)} gene sets has {overlap} in common with the data: "
-            f"{explain_mismatch(listed, genes)}; or give other gene sets{lower}, or choose "
-            'tokenizer="modules", which needs no gene sets.'
+            f'the sets name {why}; {ways}, or choose tokenizer="modules", which needs no gene sets.'
         )
 
 

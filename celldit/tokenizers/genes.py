@@ -18,9 +18,10 @@ from scipy import sparse
 
 from celldit.arguments import refuses_former
 from celldit.data.cells import COUNTS_PER_CELL, Cells
+from celldit.data.genes import check_unique_genes
 from celldit.data.store import CellStore
 from celldit.errors import InputError
-from celldit.tokenizers.base import Tokenizer, check_distinct, check_positive, stored
+from celldit.tokenizers.base import Tokenizer, check_positive, stored
 from celldit.tokenizers.canonical import sample_cells, tie_order
 from celldit.tokenizers.token_set import TokenSet
 
@@ -59,7 +60,7 @@ class GeneTokenizer(Tokenizer):
         InputError
             If there are no cells, or genes of the same name.
         """
-        check_distinct(self.name, cells.genes)
+        check_unique_genes(cells.genes)
         self._take(cells.genes, typical_levels(cells, self.seed))
         return self
 

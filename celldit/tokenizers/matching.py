@@ -1,17 +1,11 @@
-"""Finding the genes of gene sets among the genes of the data, and saying why they are not there."""
+"""Finding the genes of gene sets among the genes of the data."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from celldit.data.genes import ENSEMBL, mostly
-from celldit.errors import examples
-
-_ENTREZ = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,39 +49,3 @@ def match_sets(
             len(distinct), np.array(sorted(found), dtype=np.int64), int(other_case)
         )
     return matches
-
-
-def explain_mismatch(set_genes: Iterable[str], genes: Sequence[str]) -> str:
-    """Show three genes of each side and guess why they do not match.
-
-    It is part of a sentence, with what to type instead when the cause can be guessed.
-    """
-    listed = list(dict.fromkeys(set_genes))
-    of_sets, of_data = examples(listed[:3]), examples(genes[:3])
-    shown = f"the sets name genes like {of_sets}, the data like {of_data}"
-    return f"{shown}{_guess(listed, genes)}"
-
-
-def _guess(listed: Sequence[str], genes: Sequence[str]) -> str:
-    data_is_ensembl, sets_are_ensembl = mostly(ENSEMBL, genes), mostly(ENSEMBL, listed)
-    if data_is_ensembl and not sets_are_ensembl:
-        return (
-            ": this looks like Ensembl ids against gene symbols, so put symbols into "
-            "adata.var_names"
-        )
-    if sets_are_ensembl and not data_is_ensembl:
-        return ": this looks like gene symbols against Ensembl ids, so use gene sets of symbols"
-    if data_is_ensembl and sets_are_ensembl:
-        if {g.split(".")[0] for g in listed} & {g.split(".")[0] for g in genes}:
-            return ": the Ensembl ids differ in their version suffix, so cut it off adata.var_names"
-        return ""
-    if mostly(_ENTREZ, listed) != mostly(_ENTREZ, genes):
-        return ": this looks like Entrez ids against gene symbols, so use symbols on both sides"
-    folded = {gene.upper() for gene in listed} & {gene.upper() for gene in genes}
-    exact = set(listed) & set(genes)
-    if len(folded) > 2 * len(exact):
-        return (
-            f": this looks like mouse-style case against human-style ({len(folded)} genes match "
-            "when case is ignored), so pass GeneSets(ignore_case=True)"
-        )
-    return ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import Self
 
+from celldit.data.genes import check_unique_genes
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import check_distinct, check_positive
+from celldit.tokenizers.base import check_positive
 from celldit.tokenizers.canonical import sorted_expression
 from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 
@@ -68,7 +69,7 @@ class Modules(GroupTokenizer):
         InputError
             If there are more modules than genes, no cells, or genes of the same name.
         """
-        check_distinct(self.name, cells.genes)
+        check_unique_genes(cells.genes)
         n_modules = ceil(sqrt(cells.n_genes)) if self.n_modules is None else self.n_modules
         if n_modules > max(cells.n_genes, 1):
             raise InputError(

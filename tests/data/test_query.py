@@ -196,7 +196,7 @@ def test_genes_spelt_otherwise(
 
 def test_symbols_against_ensembl(tiny_model: Any, tiny_screen: ad.AnnData) -> None:
     query = renamed(tiny_screen, lambda name: f"ENSG{int(name[4:]):011d}")
-    with pytest.raises(InputError, match="Ensembl ids and the other by symbols"):
+    with pytest.raises(InputError, match="gene symbols and the data by Ensembl ids"):
         tiny_model.predict(query, perturbations=["A"])
 
 

@@ -110,7 +110,7 @@ def test_names_of_another_kind_are_explained(cells: Cells) -> None:
     ensembl = [f"ENSG{i:011d}" for i in range(40)]
     with pytest.raises(InputError, match=r"the model knows genes like 'gene0'.*Ensembl"):
         match_autoencoder(model, ensembl, min_overlap=0)
-    with pytest.raises(InputError, match="1 genes occur more than once"):
+    with pytest.raises(InputError, match="1 gene names occur more than once"):
         match_autoencoder(model, [*cells.genes, cells.genes[0]])
     with pytest.raises(InputError, match="exactly the given genes"):
         match_autoencoder(model, cells.genes[::-1], cells=cells)

@@ -234,7 +234,7 @@ def test_ensembl_ids_get_a_guess_and_a_way_out() -> None:
 
 def test_mouse_genes_get_a_hint_that_works() -> None:
     cells = Cells.from_anndata(datasets.reprogramming(), Fields())
-    with pytest.raises(InputError, match=r"mouse-style case.*GeneSets\(ignore_case=True\)"):
+    with pytest.raises(InputError, match=r"as of mouse and human.*GeneSets\(ignore_case=True\)"):
         GeneSets().fit(cells)
     report = GeneSets(ignore_case=True).fit(cells).report()
     assert (report["status"] == "token").sum() > 40

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from celldit.data.genes import without_version
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError, examples, outside
 
 LEAST_GENES = 10
-_ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
 LOG_2 = float(np.log(2))
 
 
@@ -107,8 +106,7 @@ def match_tables(
 
 
 def _upper(name: str) -> str:
-    bare = name.strip().upper()
-    return bare.split(".")[0] if _ENSEMBL.fullmatch(bare) else bare
+    return without_version(name.strip().upper())
 
 
 def match_genes(

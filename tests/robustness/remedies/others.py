@@ -41,7 +41,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("tokenizers/genes.py", "typical levels"): INNER,
     ("tokenizers/gene_sets.py", "stored tokenizer"): INNER,
     ("tokenizers/base.py", "stored tokenizer"): INNER,
-    ("tokenizers/base.py", "needs distinct gene names"): INNER,
     ("tokenizers/canonical.py", "cannot be fitted"): INNER,
     **{
         ("evaluation/baselines/", words): INNER
@@ -66,7 +65,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/ceiling.py", "metric"): INNER,
     ("data/cells.py", "gene names for"): INNER,
     ("data/cells.py", "entries for"): INNER,
-    ("latent/transfer.py", "genes occur more than once"): INNER,
     ("latent/transfer.py", "exactly the given genes"): INNER,
     ("training/saving/state_file.py", "cannot hold"): INNER,
     # --- nothing is asked for
