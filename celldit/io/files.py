@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celldit.arguments import check_path, check_plain
-from celldit.errors import FileError, InputError, examples
+from celldit.errors import FileError, examples
 from celldit.io.replacing import made_whole
 
 if TYPE_CHECKING:
@@ -38,10 +37,7 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
 
     FileError if there is no such file, it does not hold an AnnData, or a matrix in it is damaged.
     """
-    import anndata as ad
-
-    from celldit.data.disk.files import check_no_links, reading
-    from celldit.data.disk.pointers import check_matrices
+    from celldit.data.disk.files import read_whole
 
     source = check_path(path)
     if not source.exists():
@@ -54,16 +50,7 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
         "give fewer cells, or, to celldit train, a .zarr or a folder of .h5ad files, which stay "
         "on disk"
     )
-    with reading(source, remedy):
-        # Names that repeat are refused later where they matter, in celldit's own words.
-        warnings.filterwarnings("ignore", message=".*names are not unique.*")
-        check_no_links(source)
-        adata = ad.read_h5ad(source)
-    try:
-        check_matrices(adata, "adata")
-    except InputError as error:
-        raise FileError(f"{source}: {error}") from error
-    return adata
+    return read_whole(source, remedy)
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

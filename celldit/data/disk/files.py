@@ -17,17 +17,21 @@ import zarr
 from anndata.io import read_elem
 
 from celldit.arguments import check_plain
+from celldit.data.disk.pointers import check_matrices
 from celldit.data.disk.text_lengths import MOST_SQUEEZED, check_lengths
-from celldit.errors import CellditError, FileError, reason_of
+from celldit.errors import CellditError, FileError, InputError, reason_of
 
 
 @contextmanager
 def reading(
-    path: Path, remedy: str = "write it with fewer cells or genes, or in smaller shards"
+    path: Path,
+    remedy: str = "write it with fewer cells or genes, or in smaller shards",
+    kind: str = "an AnnData",
 ) -> Iterator[None]:
     """Say in one sentence that a file cannot be read, whatever h5py, zarr or anndata say.
 
-    FileError in place of any error that is not celldit's own; `remedy` is what to do about memory.
+    FileError in place of any error that is not celldit's own; `remedy` is what to do about memory,
+    and `kind` what the file should hold.
     """
     try:
         with warnings.catch_warnings():
@@ -40,9 +44,26 @@ def reading(
         raise FileError(f"{path} needs more memory than there is; {remedy}.") from error
     except Exception as error:  # a damaged file ends in errors of h5py, zarr, numpy and pandas
         raise FileError(
-            f"{path} cannot be read as an AnnData ({reason_of(error)}); write it again with "
-            "anndata, or copy it again."
+            f"{path} cannot be read as {kind} ({reason_of(error)}); write it again with anndata, "
+            "or copy it again."
         ) from error
+
+
+def read_whole(path: Path, remedy: str, kind: str = "an AnnData") -> ad.AnnData:
+    """Bring an ``.h5ad`` file into memory, all that points anywhere looked at; see :func:`reading`.
+
+    FileError if it cannot be read, points out of itself, or a matrix in it is damaged.
+    """
+    with reading(path, remedy, kind):
+        # Names that repeat are refused later where they matter, in celldit's own words.
+        warnings.filterwarnings("ignore", message=".*names are not unique.*")
+        check_no_links(path)
+        adata = ad.read_h5ad(path)
+    try:
+        check_matrices(adata, "adata")
+    except InputError as error:
+        raise FileError(f"{path}: {error}") from error
+    return adata
 
 
 def is_zarr(path: Path) -> bool:

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import check_path
+from celldit.data.disk.files import check_no_links, read_whole, reading
+from celldit.data.disk.pointers import check_matrices
 from celldit.effects.tables.table import DIRECTIONS, FORMAT, KEY, EffectTable, Rows
-from celldit.errors import FileError, InputError, examples, reason_of
+from celldit.errors import FileError, InputError, examples
 
 TableSource: TypeAlias = EffectTable | ad.AnnData | pd.DataFrame | str | os.PathLike[str]
 """What ``CellDiT(effects=...)`` takes as one table."""
@@ -33,6 +35,7 @@ COLUMNS = {
     "n_control": ("n_control",),
 }  # fmt: skip
 EMPTY = "The table of effects is empty; it needs rows of perturbations, and genes."
+_SMALLER, _KIND = "give a table of fewer perturbations or genes", "a table of effects"
 _IN_TWO = ("logfoldchanges", "log2_fold_change", "log2foldchange")
 
 
@@ -95,32 +98,33 @@ def _of_file(path: Path) -> EffectTable:
     if not path.is_file():
         raise FileError(f"There is no file {path}; check the path.")
     ending = path.suffix.lower()
+    if ending == ".h5ad":
+        return _of_h5ad(path)
+    if ending not in (".csv", ".parquet"):
+        raise FileError(f"{path} is no table of effects: give a .h5ad, .parquet or .csv file.")
     try:
-        if ending == ".h5ad":
-            return _of_h5ad(path)
-        if ending == ".csv":
-            return _of_rows(pd.read_csv(path, keep_default_na=False, na_values=[""]), path.stem)
-        if ending == ".parquet":
-            return _of_rows(pd.read_parquet(path), path.stem)
-    except ImportError as error:
+        with reading(path, _SMALLER, _KIND):
+            if ending == ".csv":
+                frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            else:
+                frame = pd.read_parquet(path)
+    except FileError as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
         raise FileError(
             f'Reading {path} needs pyarrow; pip install "celldit[tables]", or give it as .csv or '
             ".h5ad."
         ) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(
-            f"{path} cannot be read as a table of effects ({reason_of(error)})."
-        ) from error
-    raise FileError(f"{path} is no table of effects: give a .h5ad, .parquet or .csv file.")
+    return _of_rows(frame, path.stem)
 
 
 def _of_h5ad(path: Path) -> EffectTable:
-    with h5py.File(path, "r") as file:
-        dense = isinstance(file["X"], h5py.Dataset)
-        shape = file["X"].shape if dense else ()
+    check_no_links(path)
+    with reading(path, _SMALLER, _KIND), h5py.File(path, "r") as file:
+        if not isinstance(file["X"], h5py.Dataset):
+            return _of_anndata(read_whole(path, _SMALLER, _KIND), path.stem)
+        shape = file["X"].shape
         has_errors = "layers" in file and isinstance(file["layers"].get("se"), h5py.Dataset)
-        if not dense:
-            return _of_anndata(ad.read_h5ad(path), path.stem)
         obs, var = (ad.io.read_elem(file[name]) for name in ("obs", "var"))
         uns = ad.io.read_elem(file["uns"]) if "uns" in file else {}
         if has_errors and file["layers/se"].shape != shape:
@@ -134,6 +138,8 @@ def _of_anndata(adata: ad.AnnData, source: str = "") -> EffectTable:
         whole = matrix.toarray() if hasattr(matrix, "toarray") else matrix
         return np.asarray(whole, dtype=np.float32)
 
+    adata = adata.to_memory() if adata.isbacked else adata
+    check_matrices(adata, "table")
     if adata.X is None:
         raise InputError("The table of effects has no X, which holds log fold changes.")
     errors = dense(adata.layers["se"]) if "se" in adata.layers else None
@@ -149,14 +155,13 @@ def _checked(
     source: str,
 ) -> EffectTable:
     said = uns.get(KEY, {})
+    said = said if isinstance(said, Mapping) else {}
     if int(said.get("format", FORMAT)) > FORMAT:
         raise FileError("The table of effects is of a later celldit; update celldit to read it.")
     frame = pd.DataFrame(index=range(len(obs)))
-    labels = obs.get("perturbation", obs.index)
-    frame["perturbation"] = np.asarray(labels.astype(str), dtype=object)
+    frame["perturbation"] = _words(obs.get("perturbation", obs.index.to_series()))
     for name in ("context", "direction"):
-        column = obs[name].astype(str).to_numpy() if name in obs else ""
-        frame[name] = np.asarray(column, dtype=object) if name in obs else column
+        frame[name] = _words(obs[name]) if name in obs else ""
     for name in ("n_cells", "n_control"):
         if name in obs:
             frame[name] = np.asarray(obs[name], dtype=np.float64)
@@ -178,6 +183,11 @@ def _checked(
     )
     check_table(table)
     return table
+
+
+def _words(column: pd.Series) -> np.ndarray:
+    """A column as text, object (str), ``""`` where a value is missing."""
+    return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
 
 
 def check_table(table: EffectTable) -> None:
@@ -242,9 +252,8 @@ def _of_rows(frame: pd.DataFrame, source: str) -> EffectTable:
         errors = columns["se"].to_numpy(np.float32) if "se" in columns else None
     except (TypeError, ValueError) as error:
         raise InputError("The table of effects holds values that are not numbers.") from error
-    of_row = {n: columns[n].fillna("").astype(str) if n in columns else pd.Series("", frame.index)
-              for n in ("perturbation", "context", "direction")}  # fmt: skip
-    keys = pd.DataFrame(of_row)
+    named = ("perturbation", "context", "direction")
+    keys = pd.DataFrame({n: _words(columns[n]) if n in columns else "" for n in named})
     row_N, first = pd.factorize(pd.MultiIndex.from_frame(keys))
     gene_N, genes = pd.factorize(columns["gene"].astype(str))
     if len(np.unique(row_N * len(genes) + gene_N)) < len(frame):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,3 +137,44 @@ def test_refused_forms(tmp_path: Path) -> None:
     later.uns["effect_table"]["format"] = 2
     with pytest.raises(FileError, match="later celldit"):
         read_table(later)
+
+
+def test_columns_beyond_the_table_are_refused(tmp_path: Path) -> None:
+    """Read as they stand, they would reach into memory that belongs to something else."""
+    beyond, path = wide(), tmp_path / "t.h5ad"
+    beyond.X = sparse.csr_matrix(EFFECTS)
+    beyond.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        file["X/indices"][0] = 3
+    with pytest.raises(FileError, match=r"t\.h5ad: .* damaged, since an entry lies at position 3"):
+        read_table(path)
+    beyond.X.indices[0] = 3
+    with pytest.raises(InputError, match=r"damaged, since an entry lies at position 3"):
+        read_table(beyond)
+
+
+def test_links_out_of_a_table_are_not_followed(tmp_path: Path) -> None:
+    wide().write_h5ad(tmp_path / "t.h5ad")
+    wide().write_h5ad(tmp_path / "secret.h5ad")
+    with h5py.File(tmp_path / "t.h5ad", "a") as file:
+        del file["X"]
+        file["X"] = h5py.ExternalLink(str(tmp_path / "secret.h5ad"), "X")
+    with pytest.raises(FileError, match="points out of itself"):
+        read_table(tmp_path / "t.h5ad")
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_backed_table(tmp_path: Path, dense: bool) -> None:
+    made = wide()
+    made.X = EFFECTS.copy() if dense else sparse.csr_matrix(EFFECTS)
+    made.write_h5ad(tmp_path / "t.h5ad")
+    same(read_table(ad.read_h5ad(tmp_path / "t.h5ad", backed="r")))
+
+
+def test_missing_words_are_empty() -> None:
+    made = wide()
+    made.obs["context"] = pd.Categorical([None, "K562"])
+    made.obs["direction"] = [np.nan, "drug"]
+    table = read_table(made)
+    assert table.obs["context"].tolist() == ["", "K562"]
+    assert table.obs["direction"].tolist() == ["", "drug"]
