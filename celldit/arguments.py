@@ -13,11 +13,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from celldit.errors import FileError, InputError
+from celldit.errors import FileError, InputError, UnknownNameError
 
 __all__ = [
     "check_former",
     "check_kind",
+    "check_known",
     "check_number",
     "check_path",
     "check_plain",
@@ -115,6 +116,19 @@ def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead:
     """
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {instead}, not {_short(value)}.")
+
+
+def check_known(names: Iterable[object], known: Collection[Any], kind: str) -> None:
+    """Refuse names that are not among the known ones of a kind.
+
+    Raises
+    ------
+    UnknownNameError
+        With the first of them, and the known one that is closest.
+    """
+    for name in names:
+        if name not in known:
+            raise UnknownNameError.among(kind, name, known)
 
 
 def check_seed(seed: object) -> None:

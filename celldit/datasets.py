@@ -14,7 +14,8 @@ from pathlib import Path
 
 import anndata as ad
 
-from celldit.errors import FileError, UnknownNameError
+from celldit.arguments import check_known
+from celldit.errors import FileError
 
 __all__ = [
     "baron",
@@ -95,8 +96,7 @@ def load(name: str) -> ad.AnnData:
     >>> cd.datasets.load("kang").shape
     (2800, 2000)
     """
-    if name not in _CELLS:
-        raise UnknownNameError.among("data set", name, _CELLS)
+    check_known([name], _CELLS, "data set")
     return ad.read_h5ad(_bundled(_CELLS[name]))
 
 
@@ -201,8 +201,7 @@ def gene_set_file(name: str) -> Path:
     FileError
         If the installation lacks the file, or it is not the one that was published.
     """
-    if name not in _GENE_SETS:
-        raise UnknownNameError.among("gene-set file", name, _GENE_SETS)
+    check_known([name], _GENE_SETS, "gene-set file")
     return _bundled(_GENE_SETS[name])
 
 

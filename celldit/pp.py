@@ -14,7 +14,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_path, check_seed, check_whole, text_list
+from celldit.arguments import (
+    check_kind,
+    check_known,
+    check_path,
+    check_seed,
+    check_whole,
+    text_list,
+)
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
@@ -28,7 +35,7 @@ from celldit.datasets import gene_set_file
 from celldit.effects.features.features import storable
 from celldit.effects.features.gene_sources import Source, describe, name_of
 from celldit.effects.tables.table import DIRECTIONS
-from celldit.errors import CellditError, InputError, UnknownNameError, examples
+from celldit.errors import CellditError, InputError, examples
 from celldit.io.files import refuse_existing
 from celldit.io.replacing import made_whole
 from celldit.tokenizers.gmt import read_gmt
@@ -333,8 +340,7 @@ def effect_table(
     from celldit.calibration.rates.table import measure_effect_table
 
     check_whole(min_cells, "min_cells")
-    if direction not in DIRECTIONS:
-        raise UnknownNameError.among("direction", direction, DIRECTIONS[1:])
+    check_known([direction], DIRECTIONS, "direction")
     target = None if out is None else Path(check_path(out))
     if target is not None:
         refuse_existing([target], overwrite=overwrite, how="overwrite=True")

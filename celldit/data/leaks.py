@@ -17,6 +17,7 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
+from celldit.data.checks import check_anndata
 from celldit.data.counts import read_counts
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
@@ -67,6 +68,8 @@ def check_no_leak(train: ad.AnnData, test: ad.AnnData) -> None:
         nothing can be said about them.
     """
     fields = Fields.from_anndata(train)
+    check_anndata(test, "test")
+    train, test = (cells.to_memory() if cells.isbacked else cells for cells in (train, test))
     shared = train.obs_names.intersection(test.obs_names)
     if len(shared):
         raise InputError(

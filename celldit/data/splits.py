@@ -7,7 +7,7 @@ since a prediction starts from them, unless single cells are split.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -16,6 +16,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_kind, check_known, check_seed, check_share
 from celldit.data.fields import Fields
 from celldit.data.labels.columns import read_labels
 from celldit.data.labels.labels import canonical, parts
@@ -81,7 +82,7 @@ def split(
     >>> train = adata[adata.obs["split"] == "train"].copy()
     """
     fields = Fields.from_anndata(adata)
-    _check_arguments(fields, by, test, fraction, n_seen, key_added)
+    _check_arguments(fields, by, test, fraction, n_seen, seed, key_added)
     labels, contexts = read_labels(adata, fields)
     screen = _Screen(
         labels,
@@ -205,7 +206,8 @@ class _Screen:
         if self.test is None:
             chosen = self._drawn(known)
         else:
-            chosen = [_known(str(context), known, "perturbed context") for context in self.test]
+            chosen = [str(context) for context in self.test]
+            check_known(chosen, known, "perturbed context")
         return np.isin(self.contexts, np.array(chosen, dtype=object))
 
     def pair(self) -> np.ndarray:
@@ -231,8 +233,8 @@ class _Screen:
     def cells(self) -> np.ndarray:
         """Hold out cells, the same share of every perturbation in every context."""
         if self.test is not None:
-            known = set(self.names)
-            chosen = [_known(str(name), known, "cell") for name in self.test]
+            chosen = [str(name) for name in self.test]
+            check_known(chosen, set(self.names), "cell")
             return np.isin(self.names, np.array(chosen, dtype=object))
         rng = np.random.default_rng(self.seed)
         held_out = np.zeros(len(self.labels), dtype=bool)
@@ -281,10 +283,11 @@ class _Screen:
 
     def _labels_among(self, known: Sequence[str]) -> list[str]:
         labels = [canonical(str(label), *self.grammar) for label in self.test or ()]
-        return [_known(label, known, "perturbation") for label in labels]
+        check_known(labels, known, "perturbation")
+        return labels
 
     def _known_pair(self, pair: Any, known: list[tuple[str, str]]) -> tuple[str, str]:
-        if isinstance(pair, str) or len(pair) != 2:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"Each pair in test is (perturbation, context), not {pair!r}.")
         found = canonical(str(pair[0]), *self.grammar), str(pair[1])
         if found not in known:
@@ -293,22 +296,18 @@ class _Screen:
         return found
 
 
-def _known(name: str, known: Iterable[str], kind: str) -> str:
-    if name not in known:
-        raise UnknownNameError.among(kind, name, known)
-    return name
-
-
 def _check_arguments(
     fields: Fields,
     by: str,
     test: Sequence[Any] | None,
     fraction: float,
     n_seen: int | None,
+    seed: int,
     key_added: str,
 ) -> None:
-    if by not in get_args(By):
-        raise UnknownNameError.among("way to split", by, get_args(By))
+    check_known([by], get_args(By), "way to split")
+    check_seed(seed)
+    check_kind(key_added, str, "key_added", "the name of a column as text")
     if by != "cells" and fields.perturbation_key is None:
         raise InputError(
             f"Splitting by {by!r} needs perturbed cells, but the AnnData was set up without a "
@@ -320,12 +319,12 @@ def _check_arguments(
         )
     if n_seen is not None and (by != "combination" or n_seen not in (0, 1, 2)):
         raise InputError(f'n_seen is 0, 1 or 2 and goes with by="combination", not {by!r}.')
-    if isinstance(test, str):
-        raise InputError(f"test is a list, such as [{test!r}], not a text.")
+    if test is not None and (isinstance(test, str) or not isinstance(test, Collection)):
+        raise InputError(f"test is a list, such as [{test!r}], not {type(test).__name__}.")
     if test is not None and len(test) == 0:
         raise InputError("test is empty; name what to hold out, or leave it out for a draw.")
-    if test is None and not 0 < fraction < 1:
-        raise InputError(f"fraction must lie between 0 and 1, not {fraction!r}.")
+    if test is None:
+        check_share(fraction, "fraction")
     if key_added in [key for _, key in fields.columns]:
         raise InputError(
             f"key_added={key_added!r} would overwrite a column that the AnnData was set up with; "

@@ -38,6 +38,7 @@ class LatentConfig:
     def __post_init__(self) -> None:
         if self.n_dims is not None:
             check_whole(self.n_dims, "n_dims")
+        check_whole(self.token_dim, "token_dim")
 
 
 def latent_config(latent: str | LatentConfig) -> LatentConfig:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from celldit.data.counts import read_counts
+from celldit.data.genes import match_genes
 from celldit.data.query import query_fields
 from celldit.errors import InputError, examples
 from celldit.tl.cells import read_cells, store, trained_parts, writable
@@ -108,7 +108,7 @@ def counterfactual(
             "control cells."
         )
     observed = read_counts(adata, query_fields(adata, trained.fields).counts_layer, None)
-    position = pd.Index(adata.var_names.astype(str)).get_indexer(list(trained.genes))
+    position = match_genes(adata.var_names, trained.genes)
     _warn_unknown_genes(adata, position)
     controls = adata[cells.is_control]
     predicted = model.predict(

@@ -11,13 +11,13 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.analysis.dose_curves import fit_curves
-from celldit.arguments import check_kind, check_seed, check_whole, text_list
+from celldit.arguments import check_kind, check_known, check_seed, check_whole, text_list
 from celldit.calibration.rates.means import MeanRates, mean_rates
 from celldit.compute import threads
 from celldit.conditions import ConditionTable
 from celldit.conditions.strata import Strata, StratumKey
 from celldit.data.cells import Cells
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.tl.cells import measured_cells, text_rows, writable
 
 #: Two doses do not tell an EC50 from a size.
@@ -98,9 +98,7 @@ def dose_response(
     table = ConditionTable.from_cells(cells, fields.perturbation_sep)
     singles = sorted({c.parts[0] for c in table.conditions if len(c.parts) == 1})
     labels = singles if perturbations is None else text_list(perturbations, "perturbations")
-    for label in labels:
-        if label not in singles:
-            raise UnknownNameError.among("single perturbation in adata", label, singles)
+    check_known(labels, singles, "single perturbation in adata")
     series = _series(table, labels, min_cells)
     if not series:
         raise InputError(
@@ -152,13 +150,13 @@ def _of_programs(cells: Cells, programs: Mapping[str, Sequence[str]]) -> Cells:
     """The same cells with the summed counts of gene sets in place of genes."""
     check_kind(programs, Mapping, "programs", "gene sets by name, {'name': ['GENE', ...]}")
     column = {gene: g for g, gene in enumerate(cells.genes)}
-    rows, columns = [], []
+    rows: list[int] = []
+    columns: list[int] = []
     for j, (name, genes) in enumerate(programs.items()):
-        for gene in dict.fromkeys(text_list(genes, f"programs[{name!r}]")):
-            if gene not in column:
-                raise UnknownNameError.among(f"gene of the program {name!r}", gene, cells.genes)
-            rows.append(column[gene])
-            columns.append(j)
+        own = list(dict.fromkeys(text_list(genes, f"programs[{name!r}]")))
+        check_known(own, column, f"gene of the program {name!r}")
+        rows += [column[gene] for gene in own]
+        columns += [j] * len(own)
     if not rows:
         raise InputError("programs names no gene; leave it out for curves of single genes.")
     member = sparse.csr_matrix(

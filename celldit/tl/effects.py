@@ -104,12 +104,13 @@ def effects(
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
     labels = request.labels_or_all(trained, perturbations)
+    contexts = None if contexts is None else _listed(contexts, "contexts")
     with threads():
         controls = new_controls(trained, cells)
         strata = effect_strata(trained, set(map(str, cells.contexts)), contexts, controls)
         tables = []
-        for one_dose in _listed(dose):
-            for one_time in _listed(time):
+        for one_dose in _listed(dose, "dose"):
+            for one_time in _listed(time, "time"):
                 when = request.check_time(one_time, trained.fields)
                 conditions = effect_conditions(trained, labels, strata, one_dose, when)
                 request.warn_outside(conditions, trained.frequencies)
@@ -180,7 +181,10 @@ def ranked_genes(
     return wide
 
 
-def _listed(value: object) -> list:
+def _listed(value: object, name: str) -> list:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         return [value]
-    return list(value)
+    listed = list(value)
+    if not listed:
+        raise InputError(f"{name}=[] asks for nothing; give one or several, or leave it out.")
+    return listed

@@ -10,7 +10,8 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from celldit.arguments import check_whole
-from celldit.errors import InputError, UnknownNameError
+from celldit.data.labels.columns import obs_column
+from celldit.errors import InputError
 from celldit.tl.cells import read_cells, trained_parts, writable
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def fate_map(
     writable(adata, copy=False)
     if trained.fields.time_key is None:
         raise InputError("fate_map() needs a model that was set up with time_key=.")
-    if groupby not in adata.obs:
-        raise UnknownNameError.among("column for groupby in adata.obs", groupby, adata.obs.columns)
+    group_N = obs_column(adata, groupby, "groupby").astype(str).to_numpy()
     check_whole(max_cells, "max_cells")
     times = read_cells(adata, trained).times
     assert times is not None
@@ -100,7 +100,7 @@ def fate_map(
     k = min(N_NEIGHBORS, len(z_MF))
     near = NearestNeighbors(n_neighbors=k).fit(z_MF)
     near_Nk = near.kneighbors(followed.obsm["X_celldit"], return_distance=False)
-    before, after = (cells.obs[groupby].astype(str).to_numpy() for cells in (first, last))
+    before, after = (group_N[own] for own in rows)
     pairs = pd.crosstab(np.repeat(before, k), after[near_Nk].ravel(), normalize="index")
     table = pairs.rename_axis(index=f"{groupby} at {start:g}", columns=f"{groupby} at {end:g}")
     adata.uns[key_added] = table.rename_axis(index=None, columns=None)

@@ -13,7 +13,8 @@ import torch
 from celldit.arguments import check_whole
 from celldit.conditions import Condition
 from celldit.data.cells import Cells
-from celldit.errors import InputError, UnknownNameError
+from celldit.data.labels.columns import obs_column
+from celldit.errors import InputError
 from celldit.inference import request
 from celldit.inference.attribution import Attribution, attribute, read_by_tokens, view_names
 from celldit.inference.counterfactual import control_means
@@ -99,9 +100,10 @@ def programs(
     check_whole(max_cells, "max_cells")
     target = writable(adata, copy=False)
     labels = request.labels_of(trained, perturbation)
-    if groupby is not None and groupby not in adata.obs:
-        raise UnknownNameError.among("column of adata.obs", groupby, list(adata.obs.columns))
-    cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
+    names_N = None if groupby is None else obs_column(adata, groupby, "groupby").astype(str)
+    measured = read_cells(adata, trained)
+    rows = _control_rows(measured, max_cells, seed)
+    cells = measured.take(rows)
     z_NKD = trained.autoencoder.encode(cells)
     conditions = [
         condition
@@ -109,9 +111,7 @@ def programs(
         for condition in request.counterfactual_conditions(cells, label, trained.fields, dose, time)
     ]
     many_NKD = torch.cat([z_NKD] * len(labels))
-    groups = None
-    if groupby is not None:
-        groups = adata.obs[groupby].astype(str)[cells.names].tolist() * len(labels)
+    groups = None if names_N is None else names_N.iloc[rows].tolist() * len(labels)
     means = control_means(cells, z_NKD)
     found = attribute(trained, many_NKD, conditions, SolverConfig(), groups, means)
     table = _table(found, trained, groupby)
@@ -193,7 +193,8 @@ def attention(
     check_whole(max_cells, "max_cells")
     target = writable(adata, copy=False)
     labels = request.labels_of(trained, perturbation)
-    cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
+    measured = read_cells(adata, trained)
+    cells = measured.take(_control_rows(measured, max_cells, seed))
     z_NKD = trained.autoencoder.encode(cells)
     means, fields = control_means(cells, z_NKD), trained.fields
     before: dict[Condition, np.ndarray] = {}
@@ -277,18 +278,18 @@ def token_activity(
     return target if copy else None
 
 
-def controls_of(cells: Cells, control: str, max_cells: int, seed: int) -> Cells:
-    """The control cells, at most so many of a context. InputError if there are none."""
+def _control_rows(cells: Cells, max_cells: int, seed: int) -> np.ndarray:
+    """Rows of control cells, at most so many of a context. InputError if there are none."""
     if not cells.is_control.any():
         raise InputError(
-            f"No cell of adata is labelled {control!r}; predictions start from control cells."
+            f"No cell of adata is labelled {cells.control!r}; predictions start from control cells."
         )
     rng = np.random.default_rng(seed)
     kept = []
     for context in np.unique(cells.contexts[cells.is_control]):
         rows = np.flatnonzero(cells.is_control & (cells.contexts == context))
         kept.append(rng.permutation(rows)[:max_cells])
-    return cells.take(np.sort(np.concatenate(kept)))
+    return np.sort(np.concatenate(kept))
 
 
 def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.DataFrame:

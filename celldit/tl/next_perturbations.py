@@ -10,13 +10,13 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_number, check_whole, text_list
+from celldit.arguments import check_known, check_number, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions import Condition
 from celldit.data.labels.labels import parts
 from celldit.data.query import Selection, selected
 from celldit.effects.experiments import evenly_described, greedy_design, joint_covariance
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, examples
 from celldit.inference import request
 from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
@@ -162,8 +162,7 @@ def next_perturbations(
 def _about(about: str | None, target: Selection | None) -> str:
     if about is None:
         return "others" if target is None else "both"
-    if about not in ("others", "target", "both"):
-        raise UnknownNameError.among("value of about", about, ["others", "target", "both"])
+    check_known([about], ("others", "target", "both"), "value of about")
     if (about == "others") != (target is None):
         raise InputError(
             f"about={about!r} goes {'without' if about == 'others' else 'with'} target=, the cells "
@@ -208,9 +207,7 @@ def _loadings(trained: Trained, genes: Sequence[str] | None) -> np.ndarray:
     wanted = text_list(genes, "genes")
     if not wanted:
         raise InputError("genes=[] names no gene; leave it out for all of them.")
-    for gene in wanted:
-        if gene not in column:
-            raise UnknownNameError.among("gene", gene, trained.genes)
+    check_known(wanted, column, "gene")
     return loadings_FG[:, [column[gene] for gene in wanted]]
 
 
@@ -220,11 +217,8 @@ def _conditions(
     """What would be measured: every candidate in every context that lacks it, and their rows."""
     strata = sorted({c.stratum for c in trained.frequencies}, key=str)
     if contexts is not None:
-        known = {context for context, _ in strata}
         chosen = text_list(contexts, "contexts")
-        for name in chosen:
-            if name not in known:
-                raise UnknownNameError.among("context of training", name, sorted(known))
+        check_known(chosen, sorted({context for context, _ in strata}), "context of training")
         strata = [key for key in strata if key[0] in set(chosen)]
     fields = trained.fields
     conditions: list[Condition] = []

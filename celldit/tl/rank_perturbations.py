@@ -121,10 +121,9 @@ def rank_perturbations(
     before_G = _mean_log(start.log_normalized())
     way_G = _mean_log(cells.take(is_target).log_normalized()) - before_G
     found = []
-    controls = adata[rows].to_memory() if adata.isbacked else adata[rows]
     for label in counted(labels, "ranking", "perturbations"):
         predicted = model.predict(
-            controls,
+            adata[rows],
             perturbations=[label],
             dose=dose,
             time=time,

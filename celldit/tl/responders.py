@@ -9,14 +9,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_seed, text_list
+from celldit.arguments import check_known, check_seed, text_list
 from celldit.calibration.responders.respond import MIN_CELLS, MeasuredControls
 from celldit.calibration.responders.scores import N_FOLDS
 from celldit.compute import threads
 from celldit.conditions import ConditionTable
 from celldit.data.labels.columns import obs_column
 from celldit.data.labels.labels import canonical
-from celldit.errors import InputError, UnknownNameError, examples
+from celldit.errors import InputError, examples
 from celldit.tl.cells import measured_cells, text_rows, writable
 
 
@@ -86,9 +86,7 @@ def responders(
     known = sorted(set(cells.perturbations) - {fields.control})
     labels = known if perturbations is None else text_list(perturbations, "perturbations")
     labels = [canonical(label, fields.perturbation_sep, fields.control) for label in labels]
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("perturbation in adata", label, known)
+    check_known(labels, known, "perturbation in adata")
     table = ConditionTable.from_cells(cells, fields.perturbation_sep)
     controls = MeasuredControls(cells, table, seed)
     groups: dict[tuple[str, tuple[float, ...] | None], list[int]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from celldit.arguments import check_path, check_plain
@@ -69,10 +69,8 @@ def check_sets(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
             "There is no gene set; give at least one, or gmt=None for the hallmark sets."
         )
     for name, genes in sets.items():
-        if isinstance(genes, str):
-            raise InputError(
-                f"The gene set {name!r} must be a list of genes, not the text {genes!r}."
-            )
+        if isinstance(genes, str) or not isinstance(genes, Iterable):
+            raise InputError(f"The gene set {name!r} must be a list of genes, not {genes!r}.")
     return {str(name): tuple(dict.fromkeys(map(str, genes))) for name, genes in sets.items()}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from celldit import CellDiT
 from celldit.data.screens.joined import join_screens
-from celldit.errors import InputError
+from celldit.errors import InputError, UnknownNameError
 
 
 def two(simulate: Any) -> tuple[ad.AnnData, ad.AnnData]:
@@ -78,3 +78,40 @@ def test_refused(simulate_screen: Any) -> None:
     CellDiT.setup_anndata(sized, counts_layer="raw", perturbation_sep="_", **keys)
     with pytest.raises(InputError, match="write them alike"):
         CellDiT([one, sized])
+
+
+def halves(simulate: Any) -> tuple[ad.AnnData, ad.AnnData]:
+    whole = simulate(960, 40)
+    return whole[:480].copy(), whole[480:].copy()
+
+
+def test_numbers_as_labels_are_what_they_are_in_one_screen(simulate_screen: Any) -> None:
+    code = {"control": 0.0, "A": 1.0, "B": 2.0, "C": 3.0, "A+B": 4.0}
+    one, other = halves(simulate_screen)
+    for screen in (one, other):
+        screen.obs["perturbation"] = screen.obs["perturbation"].map(code).astype(float)
+        screen.obs["donor"] = screen.obs["donor"].str[1:].astype(float)
+        keys = {"perturbation_key": "perturbation", "covariate_keys": ["donor"]}
+        CellDiT.setup_anndata(screen, control=0, **keys)
+    joined = join_screens([one, other])
+    assert set(joined.obs["perturbation"]) == {"0", "1", "2", "3", "4"}
+    assert set(joined.obs["donor"]) == {"1", "2", "3"}
+
+
+def test_a_control_of_another_name_within_combinations(simulate_screen: Any) -> None:
+    one, other = halves(simulate_screen)
+    names = {"control": "NT", "A": "A+NT", "B": "safe+B"}
+    other.obs["perturbation"] = other.obs["perturbation"].astype(str).replace(names)
+    CellDiT.setup_anndata(one, perturbation_key="perturbation")
+    CellDiT.setup_anndata(other, perturbation_key="perturbation", control=["NT", "safe"])
+    assert CellDiT([one, other], "modules").perturbations == ("A", "B", "C")
+
+
+def test_a_layer_that_is_gone(simulate_screen: Any) -> None:
+    one, other = halves(simulate_screen)
+    for screen in (one, other):
+        screen.layers["raw"] = screen.X.copy()
+        CellDiT.setup_anndata(screen, perturbation_key="perturbation", counts_layer="raw")
+    del other.layers["raw"]
+    with pytest.raises(UnknownNameError, match=r"layer in adata\.layers 'raw'"):
+        join_screens([one, other])

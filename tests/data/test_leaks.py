@@ -201,3 +201,23 @@ def test_genes_chosen_and_cut_out_are_found(screen: ad.AnnData) -> None:
     adata = adata[:, adata.var["highly_variable"]].copy()
     with pytest.raises(InputError, match="highly variable genes were chosen"):
         check_no_leak(*sides(adata))
+
+
+def test_files_are_looked_into(halves, tmp_path):
+    train, test = (side.copy() for side in halves)
+    both = ad.concat([train, test])
+    for cells in (train, test, both):
+        cells.layers["counts"] = cells.X.copy()
+        sc.pp.normalize_total(cells, target_sum=1e4)
+        sc.pp.log1p(cells)
+    sc.pp.highly_variable_genes(both, n_top_genes=50)
+    train.var = both.var
+    setup = {"perturbation_key": "perturbation", "counts_layer": "counts"}
+    setup_anndata(train, size_factor_key="total_umis", **setup)
+    train.write_h5ad(tmp_path / "train.h5ad")
+    test.write_h5ad(tmp_path / "test.h5ad")
+    backed = [ad.read_h5ad(tmp_path / f"{name}.h5ad", backed="r") for name in ("train", "test")]
+    with pytest.raises(InputError, match="highly variable genes were chosen on training and test"):
+        check_no_leak(*backed)
+    with pytest.raises(InputError, match="Expected an AnnData as test"):
+        check_no_leak(train, "test")

@@ -216,3 +216,25 @@ def test_what_the_data_lack_is_named(make_screen):
     setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["own"])
     with pytest.raises(InputError, match="one context only"):
         split(adata, "pair")
+
+
+@pytest.mark.parametrize("by", ["perturbation", "combination", "context", "pair", "cells"])
+@pytest.mark.parametrize("test", [5, 3.5, [3], [None]])
+def test_a_test_of_another_kind(by, test, screen):
+    with pytest.raises(CellditError):
+        split(screen, by, test=test)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": "a"}, "seed='a'"),
+        ({"fraction": "a"}, "fraction='a'"),
+        ({"fraction": None}, "fraction=None"),
+        ({"key_added": 3}, "key_added must be"),
+    ],
+)
+def test_options_of_another_kind(options, message, screen):
+    with pytest.raises(InputError, match=message):
+        split(screen, **options)

@@ -72,3 +72,12 @@ def test_dates_are_refused_with_how_to_write_them(make_screen) -> None:
     adata.obs["when"] = adata.obs["when"].astype(str)
     with pytest.raises(InputError, match="dates to hours since the first"):
         cd.CellDiT.setup_anndata(adata, time_key="when")
+
+
+@pytest.mark.parametrize("start", [28_000_000.0, 1.7e9])
+def test_minutes_and_seconds_since_1970_are_told_apart(start: float) -> None:
+    times_N = start + minutes()
+    bins = find_bins(times_N)
+    joined_N = binned(times_N, bins)
+    assert len(np.unique(joined_N)) == len(bins)
+    assert np.abs(joined_N - times_N).max() < 40

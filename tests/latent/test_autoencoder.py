@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,3 +105,9 @@ def test_options_of_earlier_versions_say_what_to_do(name: str) -> None:
 def test_options_without_effect_are_let_by(name: str) -> None:
     with pytest.warns(FutureWarning, match=rf"^{name}= has no effect any more\. .* leave it out"):
         assert LatentConfig(**{name: 3}) == LatentConfig()
+
+
+@pytest.mark.parametrize("token_dim", [0, -1, 1.5, "8"])
+def test_tokens_have_a_whole_number_of_dimensions(token_dim: Any) -> None:
+    with pytest.raises(InputError, match=r"token_dim=.* must be a whole number of at least 1"):
+        LatentConfig(token_dim=token_dim)

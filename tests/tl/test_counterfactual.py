@@ -159,3 +159,18 @@ def test_predictions_go_through_neighbors_and_umap(
         sc.pp.neighbors(both, use_rep="X_celldit", n_neighbors=8)
         sc.tl.umap(both, maxiter=10)
     assert np.isfinite(both.obsm["X_umap"]).all()
+
+
+def test_names_that_repeat_among_genes_of_no_model(
+    tiny_screen: ad.AnnData, tiny_model: Any
+) -> None:
+    counts = sparse.hstack([tiny_screen.X, tiny_screen.X[:, :2]], format="csr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wider = ad.AnnData(counts, tiny_screen.obs, uns=tiny_screen.uns)
+        wider.var_names = [*tiny_screen.var_names, "twice", "twice"]
+        cd.tl.counterfactual(wider, tiny_model, "A")
+        cd.tl.counterfactual(tiny_screen, tiny_model, "A")
+    found, expected = wider.layers["celldit_mean"], tiny_screen.layers["celldit_mean"]
+    np.testing.assert_array_equal(found[:, :-2].toarray(), expected.toarray())
+    np.testing.assert_array_equal(found[:, -2:].toarray(), counts[:, -2:].toarray())

@@ -7,6 +7,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 import celldit as cd
@@ -282,3 +283,27 @@ def test_token_activity_needs_sets(
     table = cd.tl.attention(adata, model, "A")
     np.testing.assert_allclose(table.groupby("reader")["attention"].sum(), 1, atol=1e-5)
     assert set(table["token"]) <= set(model.genes)
+
+
+def test_programs_of_groups_whose_cells_share_a_name(
+    tiny_screen: ad.AnnData, tiny_model: Any
+) -> None:
+    tiny_screen.obs["group"] = np.where(np.arange(tiny_screen.n_obs) % 3 == 0, "x", "y")
+    expected = cd.tl.programs(tiny_screen, tiny_model, "A", groupby="group", max_cells=20)
+    tiny_screen.obs_names = ["same"] * tiny_screen.n_obs
+    found = cd.tl.programs(tiny_screen, tiny_model, "A", groupby="group", max_cells=20)
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_groups_that_two_columns_name(tiny_screen: ad.AnnData, tiny_model: Any) -> None:
+    tiny_screen.obs = tiny_screen.obs.assign(one="a", two="b").rename(
+        columns={"one": "group", "two": "group"}
+    )
+    with pytest.raises(InputError, match="2 columns named 'group'"):
+        cd.tl.programs(tiny_screen, tiny_model, "A", groupby="group")
+
+
+@pytest.mark.parametrize("name", ["time", "dose", "contexts"])
+def test_effects_of_nothing(tiny_screen: ad.AnnData, tiny_model: Any, name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}=\[\] asks for nothing"):
+        cd.tl.effects(tiny_screen, tiny_model, "A", **{name: []})

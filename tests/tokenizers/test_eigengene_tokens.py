@@ -262,8 +262,9 @@ def test_options_that_cannot_be(make_cells: Callable) -> None:
         GeneSets(SETS, min_size=9, max_size=8)
     with pytest.raises(InputError, match="widen these bounds"):
         GeneSets(SETS, min_size=50).fit(make_cells())
-    with pytest.raises(InputError, match="list of genes"):
-        GeneSets({"set": "STAT1"})
+    for genes in ("STAT1", None, 5):
+        with pytest.raises(InputError, match="list of genes"):
+            GeneSets({"set": genes})
     with pytest.raises(InputError, match="at least one"):
         GeneSets({})
     with pytest.raises(InputError, match="at most n_modules=12"):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
-from celldit.arguments import check_path
+from celldit.arguments import check_known, check_path
 from celldit.data.checks import check_arguments, check_fields
 from celldit.data.disk.files import (
     check_no_links,
@@ -28,7 +28,7 @@ from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
 from celldit.data.labels.columns import read_columns
 from celldit.data.labels.times import find_bins, warn_binned
-from celldit.errors import FileError, InputError, UnknownNameError, examples
+from celldit.errors import FileError, InputError, examples
 from celldit.memory import give_back
 
 
@@ -247,8 +247,7 @@ def _obs(root: Any, fields: Fields, path: Path) -> pd.DataFrame:
     """The columns of ``obs`` that matter, and the names of the cells."""
     known = column_names(root, "obs", path)
     for role, key in fields.columns:
-        if key not in known:
-            raise UnknownNameError.among(f"column for {role} in obs of {path.name}", key, known)
+        check_known([key], known, f"column for {role} in obs of {path.name}")
     return table_of(root, "obs", list(dict.fromkeys(key for _, key in fields.columns)), path)
 
 

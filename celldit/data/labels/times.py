@@ -44,7 +44,9 @@ def find_bins(times_N: np.ndarray) -> tuple[str, ...]:
         before = bins[small].low - bins[small - 1].high if small > 0 else np.inf
         after = bins[small + 1].low - bins[small].high if small + 1 < len(bins) else np.inf
         _join(bins, small - 1 if before <= after else small)
-    return tuple(f"{b.low:.10g} to {b.high:.10g} as {b.time:.6g}" for b in bins)
+    # Seconds since 1970 need more digits to be told apart than hours do.
+    digits = next(n for n in range(6, 18) if len({f"{b.time:.{n}g}" for b in bins}) == len(bins))
+    return tuple(f"{b.low:.10g} to {b.high:.10g} as {b.time:.{digits}g}" for b in bins)
 
 
 def binned(times_N: np.ndarray, bins: Sequence[str]) -> np.ndarray:

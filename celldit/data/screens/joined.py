@@ -16,7 +16,11 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.data.checks import check_anndata
+from celldit.data.counts import read_counts
 from celldit.data.fields import Fields, setup_anndata
+from celldit.data.genes import match_genes
+from celldit.data.labels.columns import label_column, text_column
+from celldit.data.labels.labels import with_one_control
 from celldit.errors import InputError, examples
 
 Screens: TypeAlias = Sequence[ad.AnnData] | Mapping[str, ad.AnnData]
@@ -115,17 +119,16 @@ def _part(
     name: str, adata: ad.AnnData, own: Fields, first: Fields, genes: list[str]
 ) -> tuple[sparse.csr_matrix, pd.DataFrame]:
     """Counts of shared genes, and what the setup names, as the first screen names it."""
-    cut = adata[:, genes]
-    counts: Any = cut.X if own.counts_layer is None else cut.layers[own.counts_layer]
+    counts = read_counts(adata, own.counts_layer, match_genes(adata.var_names, genes))
     columns: dict[str, Any] = {}
-    if first.perturbation_key is not None and own.perturbation_key is not None:
-        labels = adata.obs[own.perturbation_key].astype(str).to_numpy()
-        is_control = np.isin(labels, [own.control, *own.other_controls])
-        columns[first.perturbation_key] = np.where(is_control, first.control, labels)
-    elif first.perturbation_key is not None:
+    if first.perturbation_key is not None:
         columns[first.perturbation_key] = first.control
+        if own.perturbation_key is not None:
+            labels, sep = label_column(adata, own), own.perturbation_sep
+            renamed = with_one_control(labels, [own.control], sep, first.control)
+            columns[first.perturbation_key] = renamed
     for key in first.covariate_keys:
-        columns[key] = adata.obs[key].astype(str).to_numpy()
+        columns[key] = text_column(adata, key, "covariate_keys")
     for key in _OPTIONAL:
         if (wanted := getattr(first, key)) is not None:
             columns[wanted] = adata.obs[getattr(own, key)].to_numpy()
@@ -133,6 +136,5 @@ def _part(
     index = pd.Index([f"{name}: {cell}" for cell in adata.obs_names])
     obs = pd.DataFrame(columns, index=index)
     # A shared panel may leave a cell without a count, which says nothing.
-    counts = sparse.csr_matrix(counts)
     kept = np.asarray(counts.sum(axis=1)).ravel() > 0
     return counts[kept], obs[kept]

@@ -8,7 +8,8 @@ from typing import Any
 
 import anndata as ad
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_known
+from celldit.errors import InputError
 
 __all__ = ["modalities", "modality_in_use", "set_up_modality"]
 
@@ -42,8 +43,7 @@ def modality_in_use(data: Any, mod: str | None, columns: Sequence[str]) -> Itera
             f"adata is a MuData with {', '.join(map(repr, parts))}; say which of them holds counts "
             f"of genes, such as mod={'rna' if 'rna' in parts else next(iter(parts))!r}."
         )
-    if mod not in parts:
-        raise UnknownNameError.among("modality of adata", mod, list(parts))
+    check_known([mod], parts, "modality of adata")
     part = parts[mod]
     lacking = [name for name in columns if isinstance(name, str) and name not in part.obs.columns
                and name in data.obs.columns]  # fmt: skip

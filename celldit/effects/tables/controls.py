@@ -14,9 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_known
 from celldit.data.store import CellStore
 from celldit.effects.tables.table import DIRECTIONS, EffectTable
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 
 MAX_CELLS = 5000
 MIN_CELLS = 50
@@ -40,9 +41,7 @@ def control_table(
     """
     of_column = {} if isinstance(direction, str) else dict(direction)
     usual = direction if isinstance(direction, str) else "knock-out"
-    for one in {usual, *of_column.values()}:
-        if one not in DIRECTIONS[1:4]:
-            raise UnknownNameError.among("direction", one, DIRECTIONS[1:4])
+    check_known([usual, *of_column.values()], DIRECTIONS[1:4], "direction")
     rows = np.flatnonzero(cells.is_control)
     if len(rows) < MIN_CELLS:
         raise InputError(

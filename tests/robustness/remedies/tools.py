@@ -158,6 +158,9 @@ CASES: dict[str, Case] = {
     "attention to no cell": Case(
         lambda s: tool("attention", s, "A", max_cells=0), "of at least (?P<n>1)",
         lambda s, m: tool("attention", s, "A", max_cells=int(m["n"]))),
+    "effects at no time": Case(
+        lambda s: tool("effects", s, "A", time=[]), "or leave it out",
+        lambda s, m: tool("effects", s, "A")),
     "programmes of no cell": Case(
         lambda s: tool("programs", s, "A", max_cells=0), "of at least (?P<n>1)",
         lambda s, m: tool("programs", s, "A", max_cells=int(m["n"]))),
