@@ -218,9 +218,10 @@ class Elsewhere:
         """The arrays, for safetensors."""
         found = {}
         for i, table in enumerate(self.tables):
-            found[f"table_{i}.means"] = table.means_PF.astype(np.float32)
-            found[f"table_{i}.common"] = table.common_F.astype(np.float32)
-            found[f"table_{i}.shared"] = table.shared_F.astype(np.float32)
+            # As they are: rounded, a loaded model would predict by other effects than the saved one.
+            found[f"table_{i}.means"] = table.means_PF
+            found[f"table_{i}.common"] = table.common_F
+            found[f"table_{i}.shared"] = table.shared_F
             if table.residuals is not None:
                 found[f"table_{i}.beyond"] = table.residuals.arrays()
         return found

@@ -86,8 +86,9 @@ def table_residuals(
     """
     loads_FM = loadings_FG[:, given.own]
     usual_M = typical_variance(given)
-    names = [given.table.genes[g] for g in given.theirs]
-    upper = {gene.upper(): m for m, gene in enumerate(names)}
+    # Targets are named as the model names genes, or as the table does.
+    upper = {given.table.genes[g].upper(): m for m, g in enumerate(given.theirs)}
+    upper |= {gene.upper(): m for m, gene in enumerate(given.genes)}
     row_of = {key: row for row, key in enumerate(keys)}
     rows_N = np.array([row_of[key] for key in given.keys])
     own = [[upper[p.upper()] for p in key if p.upper() in upper] for key in given.keys]

@@ -143,3 +143,13 @@ def test_single_genes_beyond_the_latent_are_kept() -> None:
     np.testing.assert_allclose(again.values_PH.toarray(), found.values_PH.toarray())
     with pytest.raises(ValueError, match="does not name"):
         TableResiduals.from_arrays(found.genes, 2, found.arrays())
+
+
+def test_a_target_is_known_by_its_name_in_the_model() -> None:
+    """A table of Ensembl ids, matched by a column of symbols, whose perturbations are symbols."""
+    given, loadings_FG, truth_PF = made(noise=0.05)
+    ids = tuple(f"ENSG{i:011d}" for i in range(G))
+    table = EffectTable(given.table.obs, ids, given.table.effects, given.table.errors)
+    given = replace(given, table=table, genes=("P2", *given.genes[1:]))
+    _, stored_G = table_residuals(given, loadings_FG, given.keys, truth_PF).of(2, ["P2"])
+    assert stored_G[0]
