@@ -185,9 +185,7 @@ class CellDiT:
 
     def weighted(self, weight: float) -> CellDiT:
         """The same model with a share of its network between 0, the effect model alone, and 1."""
-        check_number(weight, "weight")
-        if weight > 1:
-            raise InputError(f"weight={weight} must be at most 1, the whole displacement.")
+        check_number(weight, "weight", 1)
         other = copy.copy(self)
         every_kind = {kind: float(weight) for kind in self.trained.flow_weight}
         other._trained = named(replace(self.trained, flow_weight=every_kind))

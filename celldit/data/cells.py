@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from celldit.data.counts import read_counts, select_matrix
@@ -29,19 +28,12 @@ class Cells(CellStore):
     ----------
     counts
         Raw counts, float32 CSR, shape (N, G).
-    size_factors, genes, perturbations, covariates, doses, times, names, control
+    names, genes, size_factors, perturbations, covariates, doses, times, control
         See :class:`celldit.data.CellStore`; one entry for each of the N cells.
     """
 
     counts: sparse.csr_matrix
-    size_factors: np.ndarray
-    genes: tuple[str, ...]
-    perturbations: np.ndarray
-    covariates: pd.DataFrame
-    doses: np.ndarray | None
-    times: np.ndarray | None
     names: np.ndarray
-    control: str
 
     def __post_init__(self) -> None:
         n_cells, n_genes = self.counts.shape

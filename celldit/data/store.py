@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +37,11 @@ def digest(*arrays: np.ndarray) -> str:
     return found.hexdigest()
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CellStore(ABC):
     """N cells x G genes of raw counts, in memory or on disk, with what was done to each cell.
 
-    Attributes
+    Parameters
     ----------
     genes
         G gene names.
@@ -54,10 +56,13 @@ class CellStore(ABC):
         Shape (N,): float64, or text such as ``"0.5+1"`` in the order of the label's parts; or None.
     times
         float64, shape (N,), or None.
-    names
-        Name of each cell, object (str), shape (N,).
     control
         The label of unperturbed cells.
+
+    Attributes
+    ----------
+    names
+        Name of each cell, object (str), shape (N,).
     """
 
     genes: tuple[str, ...]
@@ -66,8 +71,12 @@ class CellStore(ABC):
     covariates: pd.DataFrame
     doses: np.ndarray | None
     times: np.ndarray | None
-    names: np.ndarray
     control: str
+
+    if TYPE_CHECKING:
+
+        @property
+        def names(self) -> np.ndarray: ...
 
     @property
     def on_disk(self) -> bool:

@@ -112,12 +112,12 @@ def as_cells(drawn: PredictedCells, trained: Trained) -> Cells:
     n_cells, control = len(drawn.size_factors), trained.fields.control
     return Cells(
         drawn.counts.astype(np.float32),
-        drawn.size_factors,
-        trained.genes,
-        np.full(n_cells, control, dtype=object),
-        pd.DataFrame(index=range(n_cells)),
-        None,
-        None,
         np.array([str(key) for key in range(n_cells)], dtype=object),
-        control,
+        genes=trained.genes,
+        size_factors=drawn.size_factors,
+        perturbations=np.full(n_cells, control, dtype=object),
+        covariates=pd.DataFrame(index=range(n_cells)),
+        doses=None,
+        times=None,
+        control=control,
     )

@@ -155,19 +155,6 @@ def cut(sampling: Sampling, rows: range) -> Sampling:
     )
 
 
-def missing(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of the shards that a folder still lacks.
-
-    FileError if it holds no request.
-    """
-    root = Path(folder)
-    request = _read(root / REQUEST)
-    if request is None:
-        raise FileError(f"{root} holds no shards: it has no {REQUEST}.")
-    names = [Shard(i + 1, request["shards"]).file_name for i in range(request["shards"])]
-    return [name for name in names if not (root / name).exists()]
-
-
 def _claim(folder: Path, sampling: Sampling, n_shards: int) -> None:
     """Write what the folder holds, or refuse when it holds something else."""
     names = hashlib.sha256("\0".join(map(str, sampling.obs.index)).encode()).hexdigest()[:12]
@@ -198,8 +185,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     check_plain(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{path} cannot be read ({error}); delete it and its shards.") from error
     if not isinstance(content, dict) or not isinstance(content.get("shards"), int):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.arguments import check_number
 from celldit.data.genes import check_unique_genes, explain_mismatch
 from celldit.data.store import CellStore
 from celldit.errors import InputError, outside
@@ -85,12 +86,6 @@ def match_genes_of(known: Sequence[str], genes: Sequence[str]) -> GeneMatch:
     return GeneMatch(genes, position, tuple(gene for gene in known if gene not in present))
 
 
-def check_overlap(min_overlap: float) -> None:
-    """Refuse what is no share; InputError."""
-    if not 0 <= min_overlap <= 1:
-        raise InputError(f"min_overlap={min_overlap} is not between 0 and 1.")
-
-
 def match_autoencoder(
     autoencoder: Autoencoder,
     genes: Sequence[str],
@@ -129,7 +124,7 @@ def match_autoencoder(
         If the overlap is too small or its bound no share, a gene occurs twice, or `cells` have
         other genes.
     """
-    check_overlap(min_overlap)
+    check_number(min_overlap, "min_overlap", 1)
     match = match_genes_of(autoencoder.genes, genes)
     if cells is not None and cells.genes != match.genes:
         raise InputError("cells must have exactly the given genes, in their order.")
@@ -178,7 +173,7 @@ class BorrowedAutoencoder:
     train: bool = True
 
     def __post_init__(self) -> None:
-        check_overlap(self.min_overlap)
+        check_number(self.min_overlap, "min_overlap", 1)
 
     @property
     def name(self) -> str:

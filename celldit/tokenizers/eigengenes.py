@@ -32,6 +32,13 @@ from celldit.tokenizers.token_set import TokenSet
 _SPARSE_BELOW = 0.015
 # A sum of loadings nearer to zero than this says nothing about the sign.
 _NO_SIGN = 1e-4
+_DTYPES: dict[str, Any] = {
+    "members": np.int64,
+    "offsets": np.int64,
+    "loadings": np.float32,
+    "center": np.float32,
+    "scale": np.float32,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,23 +153,13 @@ class Eigengenes:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Give the arrays by name."""
-        return {
-            "members": self.members,
-            "offsets": self.offsets,
-            "loadings": self.loadings,
-            "center": self.center,
-            "scale": self.scale,
-        }
+        return {name: getattr(self, name) for name in _DTYPES}
 
     @classmethod
     def from_arrays(cls, tokenizer: str, arrays: Mapping[str, np.ndarray]) -> Eigengenes:
         """Make them from what :meth:`arrays` gave; InputError if one is missing or unfit."""
         return cls(
-            members=np.asarray(stored(tokenizer, arrays, "members"), dtype=np.int64),
-            offsets=np.asarray(stored(tokenizer, arrays, "offsets"), dtype=np.int64),
-            loadings=np.asarray(stored(tokenizer, arrays, "loadings"), dtype=np.float32),
-            center=np.asarray(stored(tokenizer, arrays, "center"), dtype=np.float32),
-            scale=np.asarray(stored(tokenizer, arrays, "scale"), dtype=np.float32),
+            **{n: np.asarray(stored(tokenizer, arrays, n), dtype=d) for n, d in _DTYPES.items()}
         )
 
 

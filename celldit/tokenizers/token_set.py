@@ -78,8 +78,3 @@ class TokenSet:
     def lengths(self) -> Tensor:
         """Number of real tokens of each cell, ``(B,)`` long."""
         return self.mask.sum(dim=1)
-
-    def to(self, device: torch.device | str) -> TokenSet:
-        """Move to a device."""
-        parts = (self.values, self.identities, self.mask)
-        return TokenSet(*(part.to(device, non_blocking=True) for part in parts))

@@ -33,11 +33,6 @@ def test_cells_of_any_number_of_tokens_are_padded(sets: list[list[int]], seed: i
     assert not tokens.identities[~tokens.mask].any()
 
 
-def test_moves_to_a_device() -> None:
-    tokens = TokenSet(torch.ones(1, 1, 1), torch.zeros(1, 1).long(), torch.ones(1, 1).bool())
-    assert tokens.to("meta").mask.device.type == "meta"
-
-
 VALUES, IDENTITIES = torch.zeros(2, 3, 1), torch.zeros(2, 3, dtype=torch.long)
 MASK = torch.ones(2, 3, dtype=torch.bool)
 

@@ -198,7 +198,7 @@ def _open(
     stored = StoredCells(
         shards,
         fields,
-        tuple(str(g) for g in (available if genes is None else genes)),
+        genes=tuple(str(g) for g in (available if genes is None else genes)),
         packed_names=pack_names(obs.index),
         control=fields.control,
         columns=columns,

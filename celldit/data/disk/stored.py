@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from celldit.data.cells import Cells
@@ -56,19 +55,12 @@ class StoredCells(CellStore):
 
     shards: tuple[DiskMatrix, ...]
     fields: Fields
-    genes: tuple[str, ...]
-    size_factors: np.ndarray
-    perturbations: np.ndarray
-    covariates: pd.DataFrame
-    doses: np.ndarray | None
-    times: np.ndarray | None
     packed_names: np.ndarray
-    control: str
     columns: np.ndarray | None = None
     rows: np.ndarray | None = None
 
     @property
-    def names(self) -> np.ndarray:  # type: ignore[override]
+    def names(self) -> np.ndarray:
         """Name of each cell, object (str), shape (N,)."""
         return unpack_names(self.packed_names)
 

@@ -18,7 +18,7 @@ are those of :data:`UNLEARNED`, and μ_s counts as the rest does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -32,6 +32,15 @@ from celldit.errors import outside
 Key = tuple[str, ...]
 # Amplitude, its standard error, and what is left open, of a table that could not be tried.
 UNLEARNED = (0.7, 0.35, 0.7)
+#: What is stored of a table as it is, and of which kind it must be.
+_ENTRIES: dict[str, Callable[[Any], Any]] = {
+    "name": str,
+    "amplitude": float,
+    "sd": float,
+    "share": float,
+    "reliability": float,
+    "with_common": bool,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,14 +209,9 @@ class Elsewhere:
         """Everything but the arrays, for JSON."""
         return [
             {
-                "name": table.name,
+                **{entry: getattr(table, entry) for entry in _ENTRIES},
                 "keys": [list(key) for key in table.keys],
-                "amplitude": table.amplitude,
-                "sd": table.sd,
-                "share": table.share,
-                "reliability": table.reliability,
                 "shared": [list(key) for key in table.shared],
-                "with_common": table.with_common,
                 "genes": [] if table.residuals is None else list(table.residuals.genes),
                 "provenance": dict(table.provenance),
             }
@@ -218,7 +222,7 @@ class Elsewhere:
         """The arrays, for safetensors."""
         found = {}
         for i, table in enumerate(self.tables):
-            # As they are: rounded, a loaded model would predict by other effects than the saved one.
+            # Not rounded: a loaded model predicts what the saved one did, to the byte.
             found[f"table_{i}.means"] = table.means_PF
             found[f"table_{i}.common"] = table.common_F
             found[f"table_{i}.shared"] = table.shared_F
@@ -244,17 +248,12 @@ class Elsewhere:
                 residuals = TableResiduals.from_arrays(said["genes"], len(keys), entries)
             tables.append(
                 TableEffects(
-                    str(said["name"]),
-                    keys,
-                    means_PF,
-                    common_F,
-                    arrays[f"table_{i}.shared"].astype(np.float64),
-                    amplitude=float(said["amplitude"]),
-                    sd=float(said["sd"]),
-                    share=float(said["share"]),
-                    reliability=float(said["reliability"]),
+                    **{entry: kind(said[entry]) for entry, kind in _ENTRIES.items()},
+                    keys=keys,
+                    means_PF=means_PF,
+                    common_F=common_F,
+                    shared_F=arrays[f"table_{i}.shared"].astype(np.float64),
                     shared=tuple(tuple(key) for key in said["shared"]),
-                    with_common=bool(said["with_common"]),
                     residuals=residuals,
                     provenance=dict(said["provenance"]),
                 )

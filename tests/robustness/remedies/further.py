@@ -18,7 +18,6 @@ from celldit import CellDiT
 from celldit.data import check_no_leak
 from celldit.evaluation.challenge.submission import check_submission, submission
 from celldit.io.locks import sole_writer
-from celldit.io.shards import missing
 from celldit.tokenizers import GeneSets, Modules
 from celldit.training.saving.checkpoints import SUFFIX
 
@@ -241,10 +240,6 @@ CASES: dict[str, Case] = {
         lambda s: _two_covariates(s).generate(2, covariates={"donor": "d1", "lane": "b"}),
         "ask for a combination of covariates that occurs",
         lambda s, m: _two_covariates(s).generate(2, covariates={"donor": "d1", "lane": "a"})),
-    "shards that are none": Case(
-        lambda s: missing(s.folder), "holds no shards",
-        lambda s, m: (s.model.predict(s.few, perturbations="A", out=s.folder / "p", shard="1/1"),
-                      missing(s.folder / "p"))),
     "a model that cannot be used": Case(
         lambda s: CellDiT.load(saved(s, _without_contexts)), "copy (the model again|or train it)",
         lambda s, m: (shutil.rmtree(s.folder / "model"), loaded(s))),

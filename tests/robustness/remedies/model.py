@@ -195,7 +195,7 @@ CASES: dict[str, Case] = {
         "leave latent= out", lambda s, m: made(s, None, autoencoder=s.model)),
     "an overlap that is none": Case(
         lambda s: made(s, None, autoencoder=Pretrained(s.model, min_overlap=2)),
-        "is not between 0 and 1",
+        "a number between 0 and 1",
         lambda s, m: made(s, None, autoencoder=Pretrained(s.model, min_overlap=0.2))),
     "an autoencoder of other genes": Case(
         lambda s: CellDiT(shared(s, 10), autoencoder=s.model), "or pass a smaller min_overlap",
@@ -281,7 +281,7 @@ CASES: dict[str, Case] = {
         lambda s: (with_times(s.adata), tuned(s, s.setup(time_key="t"))), "set them up alike",
         lambda s, m: tuned(s, s.setup())),
     "tuning with an overlap that is none": Case(
-        lambda s: tuned(s, s.setup(), min_overlap=2), "is not between 0 and 1",
+        lambda s: tuned(s, s.setup(), min_overlap=2), "a number between 0 and 1",
         lambda s, m: tuned(s, s.setup(), min_overlap=0.2)),
     "tuning with other genes": Case(
         lambda s: tuned(s, shared(s, 10)), "or pass a smaller min_overlap",
@@ -370,9 +370,10 @@ CASES: dict[str, Case] = {
         lambda s: s.dosed.predict_effects("A"), r"(?P<arguments>dose=1\.0)",
         lambda s, m: s.dosed.predict_effects("A", **arguments(m))),
     "a weight above 1": Case(
-        lambda s: s.model.weighted(2), "must be at most 1", lambda s, m: s.model.weighted(1)),
+        lambda s: s.model.weighted(2), "a number between 0 and 1",
+        lambda s, m: s.model.weighted(1)),
     "a weight below 0": Case(
-        lambda s: s.model.weighted(-1), "a number of at least 0",
+        lambda s: s.model.weighted(-1), "a number between 0 and 1",
         lambda s, m: s.model.weighted(0)),
     "a device that is none": Case(
         lambda s: s.model.to("gpu"), "use '(?P<name>cpu)'", lambda s, m: s.model.to(m["name"])),
