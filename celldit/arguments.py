@@ -35,13 +35,7 @@ SEEDS = 2**63
 
 
 def check_former(given: Iterable[str], former: Mapping[str, str]) -> None:
-    """Refuse options that only earlier versions had; `former` says what to do instead of each.
-
-    Raises
-    ------
-    InputError
-        With the name, and what to do.
-    """
+    """Refuse options that only earlier versions had; `former` says what to do instead of each."""
     for name in given:
         if name in former:
             raise InputError(f"{name}= is no option any more. {former[name]}")
@@ -75,13 +69,7 @@ def refuses_former(
 
 
 def check_whole(value: object, name: str, least: int = 1) -> None:
-    """Refuse what is no whole number of at least `least`.
-
-    Raises
-    ------
-    InputError
-        With the name of the argument.
-    """
+    """Refuse what is no whole number of at least `least`; InputError names the argument."""
     number: Any = value
     whole = isinstance(value, Integral)
     if not whole and isinstance(value, Real):
@@ -107,13 +95,7 @@ def check_share(value: object, name: str) -> None:
 
 
 def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead: str) -> None:
-    """Refuse an argument that is not of a kind, with its name and what to type instead.
-
-    Raises
-    ------
-    InputError
-        With the name of the argument.
-    """
+    """Refuse an argument that is not of a kind; InputError says what to type instead."""
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {instead}, not {_short(value)}.")
 
@@ -121,10 +103,7 @@ def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead:
 def check_known(names: Iterable[object], known: Collection[Any], kind: str) -> None:
     """Refuse names that are not among the known ones of a kind.
 
-    Raises
-    ------
-    UnknownNameError
-        With the first of them, and the known one that is closest.
+    UnknownNameError names the first of them, and the known one that is closest.
     """
     for name in names:
         if name not in known:
@@ -139,13 +118,7 @@ def check_seed(seed: object) -> None:
 
 
 def check_path(path: object) -> Path:
-    """Take text or a path-like object as a path.
-
-    Raises
-    ------
-    FileError
-        If it is something else, or no path can be written so.
-    """
+    """Take text or a path-like object as a path; FileError if no path can be written so."""
     if not isinstance(path, (str, os.PathLike)):
         raise FileError(f"A path is text, such as 'folder/name', not {_short(path)}.")
     found = Path(os.fsdecode(path))
@@ -162,13 +135,7 @@ def check_path(path: object) -> Path:
 
 
 def check_plain(path: Path) -> None:
-    """Refuse pipes, devices and sockets, whose reading may never end.
-
-    Raises
-    ------
-    FileError
-        With the path.
-    """
+    """Refuse pipes, devices and sockets, whose reading may never end, with a FileError."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -180,10 +147,7 @@ def check_plain(path: Path) -> None:
 def text_list(value: object, name: str) -> list[str]:
     """Take one name, or a collection of them, as a list; numbers are written as text.
 
-    Raises
-    ------
-    InputError
-        With the name of the argument.
+    InputError with the `name` of the argument if it is neither.
     """
     if isinstance(value, str):
         return [value]

@@ -46,13 +46,7 @@ def threads() -> Iterator[int]:
 
 
 def check_device(device: str | torch.device) -> torch.device:
-    """Read the name of a device that this machine has.
-
-    Raises
-    ------
-    InputError
-        If it is no device, or not here.
-    """
+    """Read the name of a device; InputError if it is none, or this machine does not have it."""
     try:
         named = torch.device(device)
     except (RuntimeError, TypeError) as error:

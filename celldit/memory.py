@@ -27,10 +27,7 @@ _TORCH = ("can't allocate memory", "out of memory")
 def within_memory() -> Iterator[None]:
     """Say in celldit's words that memory did not suffice, with the bound that was hit.
 
-    Raises
-    ------
-    OutOfMemoryError
-        In place of a MemoryError, or of what torch raises.
+    OutOfMemoryError in place of a MemoryError, or of what torch raises.
     """
     try:
         yield

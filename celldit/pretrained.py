@@ -47,14 +47,8 @@ class Pretrained:
     def borrow(self) -> BorrowedAutoencoder:
         """Read the autoencoder.
 
-        Raises
-        ------
-        NotTrainedError
-            If the model is not trained.
-        FileError
-            If there is no such folder, or it is damaged.
-        InputError
-            If this is not a model, or `min_overlap` is no share.
+        NotTrainedError if the model is not trained. FileError if there is no such folder, or it is
+        damaged. InputError if this is not a model, or `min_overlap` is no share.
         """
         if isinstance(self.model, (str, os.PathLike)):
             trained = load_trained(self.model)

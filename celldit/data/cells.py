@@ -111,11 +111,16 @@ class Cells(CellStore):
         scipy.sparse.csr_matrix of float32, shape (N, G)
             Zeros stay zeros, so it is as sparse as the counts.
         """
-        scale = (COUNTS_PER_CELL / self.size_factors.astype(np.float64)).astype(np.float32)
-        result = self.counts.copy()
-        result.data *= np.repeat(scale, np.diff(result.indptr))
-        np.log1p(result.data, out=result.data)
-        return result
+        return log_normalized(self.counts, self.size_factors)
+
+
+def log_normalized(counts: sparse.csr_matrix, size_factors: np.ndarray) -> sparse.csr_matrix:
+    """log(1 + 10,000 counts / size factor) of rows of float32 counts, seen or expected."""
+    scale = (COUNTS_PER_CELL / size_factors.astype(np.float64)).astype(np.float32)
+    result = counts.copy()
+    result.data *= np.repeat(scale, np.diff(result.indptr))
+    np.log1p(result.data, out=result.data)
+    return result
 
 
 def _totals(counts: sparse.csr_matrix) -> np.ndarray:

@@ -80,12 +80,8 @@ def check_counts(adata: ad.AnnData, counts_layer: str | None) -> np.ndarray:
     InputError if values are missing, infinite, negative or not whole numbers. UnknownNameError if
     there is no such layer.
     """
-    matrix = select_matrix(adata, counts_layer)
-    name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
-    blocks = (check_block(block, name, remedy) for block in _row_blocks(matrix))
-    return np.concatenate(
-        [np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in blocks]
-    )
+    blocks = _checked_blocks(adata, counts_layer)
+    return np.concatenate([np.asarray(b.sum(axis=1, dtype=np.float64)).ravel() for b in blocks])
 
 
 def read_counts(
@@ -96,12 +92,8 @@ def read_counts(
     With `columns`, the positions of genes, those alone in their order. The memory of the matrix is
     its own: changing it does not change ``adata``.
     """
-    matrix = select_matrix(adata, counts_layer)
-    name, remedy = where(counts_layer), lambda: _remedy(adata, counts_layer)
-    parts = []
-    for block in _row_blocks(matrix):
-        rows = check_block(block, name, remedy)
-        parts.append(rows if columns is None else sparse.csr_matrix(rows[:, columns]))
+    blocks = _checked_blocks(adata, counts_layer)
+    parts = [b if columns is None else sparse.csr_matrix(b[:, columns]) for b in blocks]
     counts = parts[0] if len(parts) == 1 else sparse.csr_matrix(sparse.vstack(parts, format="csr"))
     return _whole_counts(counts)
 
@@ -138,13 +130,15 @@ def check_block(
     return floats
 
 
-def _row_blocks(matrix: Any) -> Iterator[Any]:
+def _checked_blocks(adata: ad.AnnData, counts_layer: str | None) -> Iterator[sparse.csr_matrix]:
+    matrix, name = select_matrix(adata, counts_layer), where(counts_layer)
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     if sparse.issparse(matrix):
         matrix = sparse.csr_matrix(matrix)
     for start in range(0, matrix.shape[0], _BLOCK_ROWS):
-        yield matrix[start : start + _BLOCK_ROWS]
+        block = matrix[start : start + _BLOCK_ROWS]
+        yield check_block(block, name, lambda: _remedy(adata, counts_layer))
 
 
 def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lambda: LOAD) -> None:

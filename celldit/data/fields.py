@@ -97,15 +97,22 @@ perturbation_sep
             If ``adata`` was not set up, or is no AnnData.
         """
         check_anndata(adata)
-        if not is_set_up(adata):
+        setup = stored_setup(adata.uns)
+        if setup is None:
             raise InputError(f"This AnnData was not set up for celldit; {_ASK_FOR_SETUP}.")
-        return cls.from_dict(adata.uns["celldit"]["setup"])
+        return cls.from_dict(setup)
+
+
+def stored_setup(uns: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What :func:`setup_anndata` stored of the columns; None where it has not run."""
+    stored = uns.get("celldit")
+    setup = stored.get("setup") if isinstance(stored, Mapping) else None
+    return setup if isinstance(setup, Mapping) else None
 
 
 def is_set_up(adata: ad.AnnData) -> bool:
     """Whether :func:`setup_anndata` stored what the columns mean."""
-    stored = adata.uns.get("celldit")
-    return isinstance(stored, Mapping) and isinstance(stored.get("setup"), Mapping)
+    return stored_setup(adata.uns) is not None
 
 
 def setup_anndata(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.disk.opening import described
-from celldit.data.fields import Fields
+from celldit.data.fields import Fields, stored_setup
 from celldit.data.screens.modality import set_up_modality
 from celldit.errors import InputError
 
@@ -32,11 +32,12 @@ def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -
     """
     source = set_up_modality(source)
     if isinstance(source, ad.AnnData):
-        own, columns, layers = _setup(source.uns), list(source.obs.columns), list(source.layers)
+        own = _known_fields(stored_setup(source.uns))
+        columns, layers = list(source.obs.columns), list(source.layers)
         has_matrix = source.is_view or source.isbacked or source.X is not None
     elif isinstance(source, (str, os.PathLike)):
         setup, columns, layers, has_matrix = described(source)
-        own = _setup({"celldit": {"setup": setup}})
+        own = _known_fields(setup)
     else:
         return fields
     fields = _with_columns(fields, own, columns)
@@ -49,13 +50,10 @@ def query_fields(source: Any, fields: Fields, counts_layer: str | None = None) -
     return replace(fields, counts_layer=layer)
 
 
-def _setup(uns: Mapping[str, Any]) -> Fields | None:
-    stored = uns.get("celldit")
-    setup = stored.get("setup") if isinstance(stored, Mapping) else None
-    if not isinstance(setup, Mapping):
-        return None
+def _known_fields(setup: object) -> Fields | None:
+    """Fields of a stored setup, if there is one and all of it is known."""
     try:
-        return Fields.from_dict(setup)
+        return Fields.from_dict(setup) if isinstance(setup, Mapping) else None
     except InputError:
         return None
 

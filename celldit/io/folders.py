@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 from celldit.arguments import check_path
 from celldit.errors import FileError, reason_of
 from celldit.io.replacing import made_whole
+from celldit.memory import bound
 
 FORMAT = 2
 READS = (1, 2)
@@ -159,11 +160,11 @@ def _read_folder(
             f"{FORMAT}. Update celldit, or save the model again with this version."
         )
     weights = folder / WEIGHTS
-    size, memory = weights.stat().st_size, _memory()
+    size, (memory, limit) = weights.stat().st_size, bound()
     if size > memory:
         raise FileError(
-            f"{weights} has {size / 1e9:,.0f} GB, more than the memory of this machine "
-            f"({memory / 1e9:,.0f} GB); load it on a larger one."
+            f"{weights} has {size / 1e9:,.0f} GB, more than {limit} ({memory / 1e9:,.0f} GB); load "
+            "it on a larger machine."
         )
     try:
         headers = _headers(weights)
@@ -221,14 +222,6 @@ def _headers(weights: Path) -> dict[str, Header]:
             dtype = f"{_KINDS[said[0]]}{said[1:]}" if known else said.lower()
             found[name] = Header(tuple(array.get_shape()), dtype)
     return found
-
-
-def _memory() -> float:
-    """Memory of this machine in bytes; infinite where it cannot be asked."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError, AttributeError):
-        return float("inf")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

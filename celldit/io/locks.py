@@ -33,10 +33,7 @@ def sole_writer(target: str | os.PathLike[str], *, inside: bool = False) -> Iter
     The target need not exist yet; its parent folder is made. If it is a folder that stays, it can
     hold the lock itself, `inside`: it is made, and its parent need not be writable.
 
-    Raises
-    ------
-    FileError
-        If another process writes there, naming it, or the lock cannot be placed.
+    FileError if another process writes there, naming it, or the lock cannot be placed.
     """
     path = Path(os.path.abspath(target))
     lock = path / ".lock" if inside else path.with_name(f".{path.name}.lock")

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
+
+from celldit.io.folders import Header
 
 __all__ = ["SizedArray", "build", "check_arrays", "check_finite", "check_sizes"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class SizedArray(Protocol):
-    """An array, or what a header says of one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> Any: ...
-    @property
-    def size(self) -> int: ...
-
+SizedArray: TypeAlias = np.ndarray | Header
+"""An array, or what a header says of one."""
 
 #: Settings that are numbers of layers: each brings arrays of its own.
 _LAYERS = ("depth", "levels")

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.data.cells import log_normalized
 from celldit.errors import CellditError
 
 
@@ -58,11 +59,7 @@ class PredictedCells:
     @property
     def expression(self) -> sparse.csr_matrix:
         """log(1 + expected counts per 10,000), float32 CSR, shape (B, G)."""
-        expression = self.mean.copy()
-        per_count = (1e4 / self.size_factors.astype(np.float64)).astype(np.float32)
-        repeats = np.diff(expression.indptr)
-        expression.data = np.log1p(expression.data * np.repeat(per_count, repeats))
-        return expression
+        return log_normalized(self.mean, self.size_factors)
 
     def check_finite(self) -> None:
         """Refuse what is not finite or negative: CellditError, since it is never written."""

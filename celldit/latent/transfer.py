@@ -207,13 +207,7 @@ class BorrowedAutoencoder:
         return matched
 
     def check_arguments(self, tokenizer: object, latent: LatentConfig) -> None:
-        """Refuse a tokenizer or latent beside it, of which it has its own.
-
-        Raises
-        ------
-        InputError
-            Naming the argument.
-        """
+        """Refuse a tokenizer or latent beside it, of which it has its own, with an InputError."""
         if tokenizer is not None:
             raise InputError(
                 "tokenizer= and autoencoder= exclude each other: the autoencoder has a tokenizer "

@@ -32,12 +32,7 @@ def control_table(
 
     A direction is that of all perturbations, or of each by name; what is not named is a knock-out.
 
-    Raises
-    ------
-    InputError
-        If there are fewer than 50 controls.
-    UnknownNameError
-        If a direction is not known.
+    InputError if there are fewer than 50 controls. UnknownNameError if a direction is not known.
     """
     of_column = {} if isinstance(direction, str) else dict(direction)
     usual = direction if isinstance(direction, str) else "knock-out"

@@ -59,16 +59,9 @@ def match_tables(
 
     What a table calls by another case takes the model's spelling; `sep` joins combinations.
 
-    Raises
-    ------
-    InputError
-        If a table shares too few genes, or neither says in which logarithm it is nor shares a
-        perturbation from which that could be learned.
-
-    Warns
-    -----
-    UserWarning
-        If standard errors are missing; as :func:`match_genes` otherwise.
+    InputError if a table shares too few genes, or neither says in which logarithm it is nor shares
+    a perturbation from which that could be learned. A warning if standard errors are missing, and
+    as :func:`match_genes`.
     """
     found = {}
     for name, table in tables.items():
@@ -116,16 +109,9 @@ def match_genes(
 
     By name: as it is written, then whatever the case and version, in any of the table's columns.
 
-    Raises
-    ------
-    InputError
-        If fewer than ten genes are shared; says what the names look like, and whether rows and
-        columns are swapped.
-
-    Warns
-    -----
-    UserWarning
-        If the table is of another species, or shares less than half of the model's genes.
+    InputError if fewer than ten genes are shared; says what the names look like, and whether rows
+    and columns are swapped. A warning if the table is of another species, or shares less than half
+    of the model's genes.
     """
     spellings: tuple[Callable[[str], str], ...] = (str.strip, _upper)
     tried = []

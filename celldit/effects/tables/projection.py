@@ -68,10 +68,7 @@ class Projection:
 def project(given: MatchedTable, loadings_FG: np.ndarray) -> Projection:
     """Read the P rows of a table once, by blocks, in the latent of a decoder with these loadings.
 
-    Raises
-    ------
-    InputError
-        If a value is infinite, or none is a number.
+    InputError if a value is infinite, or none is a number.
     """
     table = given.table
     loads_FM = loadings_FG[:, given.own].astype(np.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +15,7 @@ import pandas as pd
 from celldit.arguments import check_path
 from celldit.data.disk.files import check_no_links, read_whole, reading
 from celldit.data.disk.pointers import check_matrices
-from celldit.effects.tables.table import DIRECTIONS, FORMAT, KEY, EffectTable, Rows
+from celldit.effects.tables.table import DIRECTIONS, FORMAT, KEY, EffectTable, StoredRows
 from celldit.errors import FileError, InputError, examples
 
 TableSource: TypeAlias = EffectTable | ad.AnnData | pd.DataFrame | str | os.PathLike[str]
@@ -39,30 +38,12 @@ _SMALLER, _KIND = "give a table of fewer perturbations or genes", "a table of ef
 _IN_TWO = ("logfoldchanges", "log2_fold_change", "log2foldchange")
 
 
-@dataclass(frozen=True, eq=False)
-class StoredRows:
-    """A dense matrix in an ``.h5ad`` file, of which rows are read when they are asked for."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        with h5py.File(self.path, "r") as file:
-            return np.asarray(file[self.key][rows], dtype=np.float32)
-
-
 def read_effects(
     effects: TableSource | Sequence[TableSource] | Mapping[str, TableSource] | None,
 ) -> dict[str, EffectTable]:
     """Tables by name, as ``CellDiT(effects=...)`` takes them.
 
-    Raises
-    ------
-    InputError
-        If one is no table of effects.
-    FileError
-        If a file cannot be read.
+    InputError if one is no table of effects. FileError if a file cannot be read.
     """
     if effects is None:
         return {}
@@ -150,8 +131,8 @@ def _checked(
     obs: pd.DataFrame,
     var: pd.DataFrame,
     uns: Mapping[str, Any],
-    effects: Rows,
-    errors: Rows | None,
+    effects: np.ndarray | StoredRows,
+    errors: np.ndarray | StoredRows | None,
     source: str,
 ) -> EffectTable:
     said = uns.get(KEY, {})

@@ -23,9 +23,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -35,17 +37,17 @@ DIRECTIONS = ("", "knock-out", "knock-down", "activation", "drug")
 BLOCK = 256
 
 
-class Rows(Protocol):
-    """A matrix of which rows are read when they are asked for."""
+@dataclass(frozen=True, eq=False)
+class StoredRows:
+    """A dense matrix in an ``.h5ad`` file, of which rows are read when they are asked for."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows and columns."""
-        ...
+    path: Path
+    key: str
+    shape: tuple[int, ...]
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """Some rows."""
-        ...
+        with h5py.File(self.path, "r") as file:
+            return np.asarray(file[self.key][rows], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,8 @@ class EffectTable:
 
     obs: pd.DataFrame
     genes: tuple[str, ...]
-    effects: Rows
-    errors: Rows | None = None
+    effects: np.ndarray | StoredRows
+    errors: np.ndarray | StoredRows | None = None
     source: str = ""
     licence: str = ""
     species: str = ""
