@@ -129,7 +129,7 @@ def check_fitted_on_train(train: ad.AnnData, test: ad.AnnData, fields: Fields) -
             _judge(
                 f"obsm[{key!r}]",
                 "the principal components were fitted",
-                _orthogonal(_scores(train, key)),
+                _orthogonal(np.asarray(train.obsm[key], dtype=np.float64)),
                 partial(_whole_orthogonal, train, test, key),
             )
     if CHOICE in train.var and np.asarray(train.var[CHOICE], dtype=bool).any():
@@ -137,7 +137,7 @@ def check_fitted_on_train(train: ad.AnnData, test: ad.AnnData, fields: Fields) -
             f"var[{CHOICE!r}]",
             "highly variable genes were chosen",
             _has_means(train, train, fields),
-            lambda: _has_means(train, _joined(train, test), fields),
+            lambda: _has_means(train, ad.concat([train, test[:, train.var_names]]), fields),
         )
     if fields.size_factor_key is not None and fields.size_factor_key in test.obs:
         ours = read_size_factors(train, fields.size_factor_key)
@@ -167,10 +167,6 @@ def _refuse(where: str, what: str) -> None:
     )
 
 
-def _scores(adata: ad.AnnData, key: str) -> np.ndarray:
-    return np.asarray(adata.obsm[key], dtype=np.float64)
-
-
 def _orthogonal(scores_ND: np.ndarray) -> bool:
     """Whether the largest cosine between two columns is next to nothing."""
     lengths_D = np.linalg.norm(scores_ND, axis=0)
@@ -183,12 +179,8 @@ def _orthogonal(scores_ND: np.ndarray) -> bool:
 def _whole_orthogonal(train: ad.AnnData, test: ad.AnnData, key: str) -> bool:
     if key not in test.obsm:
         return False
-    ours, theirs = _scores(train, key), _scores(test, key)
+    ours, theirs = (np.asarray(cells.obsm[key], dtype=np.float64) for cells in (train, test))
     return ours.shape[1] == theirs.shape[1] and _orthogonal(np.concatenate([ours, theirs]))
-
-
-def _joined(train: ad.AnnData, test: ad.AnnData) -> ad.AnnData:
-    return ad.concat([train, test[:, train.var_names]], join="inner")
 
 
 def _has_means(train: ad.AnnData, rows: ad.AnnData, fields: Fields) -> bool:

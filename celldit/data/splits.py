@@ -111,22 +111,10 @@ def split(
 
 @dataclass(frozen=True, eq=False)
 class _Screen:
-    """What was done to each of N cells, and what is held out of them.
+    """Canonical labels, contexts and names of N cells, and what is held out of them.
 
-    Each way to hold out is a method, which says of each cell whether it is, bool, shape (N,).
-
-    Parameters
-    ----------
-    labels
-        Canonical perturbation labels, object (str), shape (N,).
-    contexts, names
-        Names of contexts and of cells, object (str), shape (N,).
-    grammar
-        Separator and control of the labels; see :func:`celldit.data.labels.labels.parts`.
-    test
-        The units to hold out; None for a draw.
-    fraction, seed
-        Share of the units to draw, and the seed of it.
+    Each way to hold out is a method, which says of each cell whether it is, bool, shape (N,). The
+    grammar is the separator and the control of the labels; the rest is as in :func:`split`.
     """
 
     labels: np.ndarray
@@ -203,11 +191,8 @@ class _Screen:
     def context(self) -> np.ndarray:
         """Hold out contexts."""
         known = sorted(set(self.contexts[~self.is_control]))
-        if self.test is None:
-            chosen = self._drawn(known)
-        else:
-            chosen = [str(context) for context in self.test]
-            check_known(chosen, known, "perturbed context")
+        chosen = self._drawn(known) if self.test is None else [str(name) for name in self.test]
+        check_known(chosen, known, "perturbed context")
         return np.isin(self.contexts, np.array(chosen, dtype=object))
 
     def pair(self) -> np.ndarray:

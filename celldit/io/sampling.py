@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.data.imputation import Imputed
-from celldit.io.write import PredictedCells, concatenate, to_anndata
+from celldit.io.write import PredictedCells, concatenate, var_of
 from celldit.latent.autoencoder import TILE
 from celldit.progress import late_bar
 
@@ -83,7 +83,15 @@ def flagged(sampling: Sampling, imputed: Imputed, chosen_N: np.ndarray) -> Sampl
 def collect(sampling: Sampling) -> ad.AnnData:
     """Sample all cells into memory.
 
-    CellditError if a prediction is not finite.
+    CellditError if a prediction is not finite; such an output is never given.
     """
     cells = concatenate(list(sampling.batches()))
-    return to_anndata(cells, sampling.genes, sampling.obs, sampling.made_by)
+    cells.check_finite()
+    return ad.AnnData(
+        X=cells.expression,
+        obs=sampling.obs.assign(size_factor=cells.size_factors.astype(np.float32)),
+        var=var_of(sampling.genes),
+        layers={"counts": cells.counts, "mean": cells.mean},
+        obsm={"X_celldit": cells.z},
+        uns={"celldit": dict(sampling.made_by)},
+    )

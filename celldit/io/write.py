@@ -14,11 +14,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -81,27 +78,6 @@ def concatenate(batches: list[PredictedCells]) -> PredictedCells:
         sparse.vstack([b.counts for b in batches], format="csr"),
         np.concatenate([b.size_factors for b in batches]),
         np.concatenate([b.z for b in batches]),
-    )
-
-
-def to_anndata(
-    cells: PredictedCells,
-    genes: tuple[str, ...],
-    obs: pd.DataFrame,
-    made_by: Mapping[str, Any],
-) -> ad.AnnData:
-    """Write predicted cells.
-
-    CellditError if a prediction is not finite; such an output is never written.
-    """
-    cells.check_finite()
-    return ad.AnnData(
-        X=cells.expression,
-        obs=obs.assign(size_factor=cells.size_factors.astype(np.float32)),
-        var=var_of(genes),
-        layers={"counts": cells.counts, "mean": cells.mean},
-        obsm={"X_celldit": cells.z},
-        uns={"celldit": dict(made_by)},
     )
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from celldit.tokenizers.base import check_positive, stored
 from celldit.tokenizers.canonical import SortedExpression, sorted_expression
 from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 from celldit.tokenizers.gmt import check_sets, read_gmt
-from celldit.tokenizers.matching import SetMatch, match_sets
 
 
 class GeneSets(GroupTokenizer):
@@ -230,3 +229,39 @@ def _warn_of_coverage(n_covered: int, n_genes: int) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+class SetMatch(NamedTuple):
+    """Where the genes of one set are in the data.
+
+    Its number of genes; their positions in the data, int64, sorted; and how many are in the data in
+    another case only, and were not matched.
+    """
+
+    n_listed: int
+    found: np.ndarray
+    n_case_only: int
+
+
+def match_sets(
+    sets: Mapping[str, Sequence[str]], genes: Sequence[str], *, ignore_case: bool
+) -> dict[str, SetMatch]:
+    """Look up the distinct genes of each set, in the same order.
+
+    With `ignore_case` ``Stat1`` is ``STAT1``; genes of the data that differ in case only then all
+    match.
+    """
+    exact = {gene: [index] for index, gene in enumerate(genes)}
+    folded: dict[str, list[int]] = {}
+    for index, gene in enumerate(genes):
+        folded.setdefault(gene.upper(), []).append(index)
+    matches = {}
+    for name, listed in sets.items():
+        distinct = dict.fromkeys(gene.upper() if ignore_case else gene for gene in listed)
+        table = folded if ignore_case else exact
+        found = {index for gene in distinct for index in table.get(gene, ())}
+        other_case = sum(gene not in table and gene.upper() in folded for gene in distinct)
+        matches[name] = SetMatch(
+            len(distinct), np.array(sorted(found), dtype=np.int64), int(other_case)
+        )
+    return matches

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
@@ -23,7 +22,7 @@ from celldit.data.disk.files import (
     table_of,
 )
 from celldit.data.disk.matrix import DiskMatrix
-from celldit.data.disk.stored import StoredCells, pack_names, read_totals, refuse_empty
+from celldit.data.disk.stored import StoredCells, library_sizes, pack_names, read_totals
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
 from celldit.data.labels.columns import read_columns
@@ -191,10 +190,11 @@ def _open(
     if genes is None:
         check_fields(frame, fields)
     per_cell = read_columns(frame, fields)
-    totals = np.concatenate([read_totals(shard, columns) for shard in shards])
     if per_cell["size_factors"] is None:
-        refuse_empty(shards, totals)
-        per_cell["size_factors"] = totals.astype(np.float32)
+        per_cell["size_factors"] = library_sizes(shards, columns)
+    else:
+        for shard in shards:
+            read_totals(shard, columns)  # which looks at every count
     stored = StoredCells(
         shards,
         fields,

@@ -109,9 +109,7 @@ class StoredCells(CellStore):
         columns = columns if self.columns is None else self.columns[columns]
         sizes = self.size_factors
         if self.fields.size_factor_key is None:
-            totals = np.concatenate([read_totals(shard, columns) for shard in self.shards])
-            refuse_empty(self.shards, totals)
-            sizes = totals.astype(np.float32)
+            sizes = library_sizes(self.shards, columns)
             sizes = sizes if self.rows is None else sizes[self.rows]
         return replace(self, genes=tuple(genes), columns=columns, size_factors=sizes)
 
@@ -212,7 +210,9 @@ def _gene_totals(shard: DiskMatrix, start: int, stop: int) -> np.ndarray:
     return np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel()
 
 
-def refuse_empty(shards: Sequence[DiskMatrix], totals: np.ndarray) -> None:
+def library_sizes(shards: Sequence[DiskMatrix], columns: np.ndarray | None) -> np.ndarray:
+    """Total counts of all cells, float32; InputError if some have none."""
+    totals = np.concatenate([read_totals(shard, columns) for shard in shards])
     n_empty = int((totals == 0).sum())
     if n_empty:
         ends = np.cumsum([shard.shape[0] for shard in shards])
@@ -222,6 +222,7 @@ def refuse_empty(shards: Sequence[DiskMatrix], totals: np.ndarray) -> None:
             f"{where.path}; remove them with sc.pp.filter_cells(adata, min_counts=1), or name a "
             "column of library sizes with size_factor_key=..."
         )
+    return totals.astype(np.float32)
 
 
 def pack_names(names: Sequence[str]) -> np.ndarray:
