@@ -15,6 +15,8 @@ from celldit.errors import InputError, examples
 
 #: A query with fewer of the model's genes says too little of its cells.
 LEAST_MEASURED = 0.5
+#: Of a cell's counts; what was measured is not scaled up by more.
+LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def impute(
         for context in set(cells.contexts)
     }
     share_N = np.array([_share(rate_of[c], missing) for c in cells.contexts])
-    sizes = cells.size_factors if whole_cells else cells.size_factors / (1 - share_N)
+    # Genes at hand that controls hardly express do not tell how large a cell is.
+    measured_N = (1 - share_N).clip(min=LEAST_SHARE)
+    sizes = cells.size_factors if whole_cells else cells.size_factors / measured_N
     drawn = np.zeros((cells.n_cells, len(missing)), dtype=np.float32)
     for row, (name, context) in enumerate(zip(cells.names, cells.contexts, strict=True)):
         expected = rate_of[context][missing] * float(sizes[row]) / COUNTS_PER_CELL

@@ -305,3 +305,20 @@ def test_names_of_antibodies_and_guides_are_told(
     scope = {"adata": tiny_screen}
     exec(str(caught[0].message).split("select the genes: ")[1], scope)
     assert scope["adata"].var_names.tolist() == genes
+
+
+def test_genes_at_hand_that_controls_do_not_express(
+    tiny_screen: ad.AnnData, train_tiny: Any
+) -> None:
+    """They do not tell how large a cell is, so its size is not made infinite."""
+    donor, label = tiny_screen.obs["donor"], tiny_screen.obs["perturbation"]
+    counts = tiny_screen.X.tolil()
+    counts[np.flatnonzero((donor == "d1") & (label == "control")), :20] = 0
+    tiny_screen.X = sparse.csr_matrix(counts)
+    model = train_tiny(tiny_screen, max_epochs=0)
+    query = tiny_screen[(donor == "d1") & (label == "A"), :20].copy()
+    del query.obs["perturbation"]
+    with pytest.warns(UserWarning, match="20 of 40 genes were not measured"):
+        predicted = model.predict(query, perturbations="A", missing="impute")
+    largest = query.X.sum(axis=1).max()
+    assert predicted.obs["size_factor"].max() <= 10 * largest
