@@ -9,9 +9,9 @@ symbols. The bundled table holds one-to-one orthologs of high confidence of Ense
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from celldit.data.genes import ENSEMBL
 from celldit.datasets import bundled_file
@@ -70,6 +70,33 @@ def human_symbols(names: Sequence[str]) -> list[str]:
         else:
             found.append(table.of_mouse.get(bare, bare) if of_mouse else bare)
     return found
+
+
+def columns_of(targets: Iterable[str], genes: Sequence[str]) -> dict[str, int]:
+    """Which column is the gene of each target, of those that are measured.
+
+    By name, else by symbol where one gene alone has it, so that knocking out ``STAT1`` is known to
+    do something to ``ENSG00000115415``.
+    """
+    by_name = {gene: g for g, gene in enumerate(genes)}
+    wanted = list(dict.fromkeys(targets))
+    if all(target in by_name for target in wanted):
+        return {target: by_name[target] for target in wanted}
+    columns: dict[str, list[int]] = {}
+    for g, symbol in enumerate(_symbols_of(tuple(genes))):
+        columns.setdefault(symbol, []).append(g)
+    found = {}
+    for target, symbol in zip(wanted, human_symbols(wanted), strict=True):
+        own = [by_name[target]] if target in by_name else columns.get(symbol, [])
+        if len(own) == 1:
+            found[target] = own[0]
+    return found
+
+
+@lru_cache(maxsize=4)
+def _symbols_of(genes: tuple[str, ...]) -> list[str]:
+    """Of all genes of a model, which are asked about again and again."""
+    return human_symbols(genes)
 
 
 def mouse_symbol(human: str) -> str:

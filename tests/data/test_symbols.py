@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from celldit.data.symbols import human_symbols, is_mouse, mouse_symbol, orthologs
+from celldit.data.symbols import (
+    columns_of,
+    human_symbols,
+    is_mouse,
+    mouse_symbol,
+    orthologs,
+)
 from celldit.datasets import gene_set_file
 from celldit.tokenizers.gmt import read_gmt
 
@@ -48,3 +54,15 @@ def test_which_names_are_those_of_mouse() -> None:
     assert is_mouse(["Stat1", "Actb", "ENSMUSG00000026104"])
     assert not is_mouse(["STAT1", "ACTB", "C1orf43", "ENSG00000115415"])
     assert not is_mouse([])
+
+
+def test_targets_are_found_among_genes_of_other_names() -> None:
+    genes = ["ENSG00000115415.19", "ENSG00000141510", "guide", "IRF1"]
+    found = columns_of(["STAT1", "TP53", "guide", "DMSO", "IRF1"], genes)
+    assert found == {"STAT1": 0, "TP53": 1, "guide": 2, "IRF1": 3}
+    assert columns_of(["Trp53"], ["TP53"]) == {"Trp53": 0}
+
+
+def test_a_target_that_could_be_two_genes_is_none() -> None:
+    twice = ["ENSG00000115415", "STAT1-x", "ENSG00000115415.19"]
+    assert columns_of(["STAT1", "STAT1-x"], twice) == {"STAT1-x": 1}
