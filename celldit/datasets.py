@@ -33,31 +33,43 @@ def __dir__() -> list[str]:
     return list(__all__)
 
 
-#: Files, and their check sums.
-# fmt: off
 _CELLS = {
-    "papalexi": ("papalexi_eccite.h5ad",
-        "78303d080b058cdfbb6ee18eca3161572060e20457efe0d4187f439f6eb9c01c"),
-    "kang": ("kang_ifnb.h5ad",
-        "6a6ccc9adc4efba1c6badae81a83297f2e00a9d7b8cb905ccd8c373ab8ec07fa"),
-    "norman": ("norman_crispra.h5ad",
-        "735c0753aa6544422b52f58ca1ce5668acbb7c83f8bd4a649e28f92774ab3e40"),
-    "baron": ("baron_islets.h5ad",
-        "e4b115c9b2b7980db27d568ef62ce650ed639c558702e79dea77216733374d57"),
-    "reprogramming": ("reprogramming_timecourse.h5ad",
-        "b87772b943e4b2fae8a36e78ea07bdec1e084ad4910fef778148d40d32bc1b9d"),
-    "sciplex2": ("sciplex2_dexamethasone.h5ad",
-        "439129e8f80316e0e50974ca2f167c69601df097fd8d0b5eef2097a5f86cb629"),
+    "papalexi": "papalexi_eccite.h5ad",
+    "kang": "kang_ifnb.h5ad",
+    "norman": "norman_crispra.h5ad",
+    "baron": "baron_islets.h5ad",
+    "reprogramming": "reprogramming_timecourse.h5ad",
+    "sciplex2": "sciplex2_dexamethasone.h5ad",
 }
-_GENE_SETS = {
-    "hallmark": ("hallmark_v7.gmt.gz",
-        "bf13a20446ce315c7fc4d42b0e8698ebeb4a87fee675c7e7333f9fb3446095a1"),
-    "reactome": ("reactome_v7.gmt.gz",
-        "c5208fc4f657251e11b8366d1c6eb9df4cd23502a57a0767bf95359225e6535e"),
-    "go": ("go_bp.gmt.gz",
-        "bcc0ee0b358c63390474de55e9e89347c39b890075cd91f737e30f0ad1d3e5f3"),
+# fmt: off
+_SHA256 = {
+    "baron_islets.h5ad":
+        "e4b115c9b2b7980db27d568ef62ce650ed639c558702e79dea77216733374d57",
+    "kang_ifnb.h5ad":
+        "6a6ccc9adc4efba1c6badae81a83297f2e00a9d7b8cb905ccd8c373ab8ec07fa",
+    "norman_crispra.h5ad":
+        "735c0753aa6544422b52f58ca1ce5668acbb7c83f8bd4a649e28f92774ab3e40",
+    "papalexi_eccite.h5ad":
+        "78303d080b058cdfbb6ee18eca3161572060e20457efe0d4187f439f6eb9c01c",
+    "reprogramming_timecourse.h5ad":
+        "b87772b943e4b2fae8a36e78ea07bdec1e084ad4910fef778148d40d32bc1b9d",
+    "sciplex2_dexamethasone.h5ad":
+        "439129e8f80316e0e50974ca2f167c69601df097fd8d0b5eef2097a5f86cb629",
+    "hallmark_v7.gmt.gz":
+        "bf13a20446ce315c7fc4d42b0e8698ebeb4a87fee675c7e7333f9fb3446095a1",
+    "orthologs.tsv.gz":
+        "e4ccf6cc552d873ed9d01e316e53891b688a53cd9207b47958278d5e3dbd2f2b",
+    "go_bp.gmt.gz":
+        "bcc0ee0b358c63390474de55e9e89347c39b890075cd91f737e30f0ad1d3e5f3",
+    "reactome_v7.gmt.gz":
+        "c5208fc4f657251e11b8366d1c6eb9df4cd23502a57a0767bf95359225e6535e",
 }
 # fmt: on
+_GENE_SETS = {
+    "hallmark": "hallmark_v7.gmt.gz",
+    "reactome": "reactome_v7.gmt.gz",
+    "go": "go_bp.gmt.gz",
+}
 
 
 def load(name: str) -> ad.AnnData:
@@ -87,7 +99,7 @@ def load(name: str) -> ad.AnnData:
     (2800, 2000)
     """
     check_known([name], _CELLS, "data set")
-    return ad.read_h5ad(_bundled(*_CELLS[name]))
+    return ad.read_h5ad(bundled_file(_CELLS[name]))
 
 
 def papalexi() -> ad.AnnData:
@@ -192,16 +204,17 @@ def gene_set_file(name: str) -> Path:
         If the installation lacks the file, or it is not the one that was published.
     """
     check_known([name], _GENE_SETS, "gene-set file")
-    return _bundled(*_GENE_SETS[name])
+    return bundled_file(_GENE_SETS[name])
 
 
-def _bundled(file_name: str, check_sum: str) -> Path:
+def bundled_file(file_name: str) -> Path:
+    """Path of a file that comes with the package; FileError if it is not what was published."""
     package = Path(str(resources.files("celldit")))
     # A wheel carries the files inside the package; a checkout has them in data/ beside it.
     for path in (package / "bundled" / file_name, package.parent / "data" / file_name):
         if not path.is_file():
             continue
-        if hashlib.sha256(path.read_bytes()).hexdigest() != check_sum:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256[file_name]:
             raise FileError(
                 f"The bundled file {path} is not the one that was published (its SHA-256 differs); "
                 "install celldit again."

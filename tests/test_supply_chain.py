@@ -50,7 +50,6 @@ def test_every_dependency_is_pinned_to_a_version_that_will_do() -> None:
 
 def test_every_bundled_file_has_a_check_sum() -> None:
     files = {p for p in (ROOT / "data").iterdir() if p.name != "README.md"}
-    sums = dict([*datasets._CELLS.values(), *datasets._GENE_SETS.values()])
-    assert {p.name for p in files} == set(sums)
+    assert {p.name for p in files} == set(datasets._SHA256)
     for path in files:
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[path.name]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == datasets._SHA256[path.name]

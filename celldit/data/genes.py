@@ -115,7 +115,7 @@ _SPELLINGS: dict[str, tuple[Callable[[str], str], str]] = {
 }
 
 
-def _kind_of(names: Sequence[str]) -> str:
+def kind_of(names: Sequence[str]) -> str:
     """What more than half of some names are."""
     for kind, pattern in _KINDS.items():
         if 2 * sum(pattern.fullmatch(str(name)) is not None for name in names) > len(names):
@@ -144,7 +144,7 @@ def _how_to_match(missing: Sequence[str], wanted: Sequence[str], available: Sequ
             f"spelt = {{gene.{code}: gene for gene in model.genes}}; adata.var_names = "
             f"[spelt.get(name.{code}, name) for name in adata.var_names]"
         )
-    ours, theirs = _kind_of(wanted), _kind_of(available)
+    ours, theirs = kind_of(wanted), kind_of(available)
     if ours != theirs:
         return (
             f"The model names genes by {ours} and the data by {theirs}; put the same into "
@@ -166,7 +166,7 @@ def explain_mismatch(listed: Iterable[str], genes: Sequence[str]) -> tuple[str, 
     """
     listed = list(dict.fromkeys(listed))
     shown = f"genes like {examples(listed[:3])}, the data like {examples(genes[:3])}"
-    ours, theirs = _kind_of(genes), _kind_of(listed)
+    ours, theirs = kind_of(genes), kind_of(listed)
     if ours != theirs:
         return f"{shown}: this looks like {ours} against {theirs}", "use gene symbols on both sides"
     found = _spelt_otherwise(listed, genes, 2 * len(set(listed) & set(genes)))

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
-from celldit.data.genes import check_unique_genes, explain_mismatch
+from celldit.data.genes import check_unique_genes, explain_mismatch, kind_of
 from celldit.data.store import CellStore
+from celldit.data.symbols import human_symbols
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
@@ -45,7 +46,8 @@ class GeneSets(GroupTokenizer):
     scale
         Whether to divide each gene by its standard deviation before the eigengenes are found.
     ignore_case
-        Whether ``Stat1`` is ``STAT1``, as when human sets are used for mouse data.
+        Whether ``Stat1`` is ``STAT1`` and ``Trp53`` is ``TP53``, as when human sets are used for
+        mouse data.
     seed
         Of the remainder modules, and of the choice of cells when there are many.
 
@@ -248,19 +250,26 @@ def match_sets(
 ) -> dict[str, SetMatch]:
     """Look up the distinct genes of each set, in the same order.
 
-    With `ignore_case` ``Stat1`` is ``STAT1``; genes of the data that differ in case only then all
-    match.
+    With `ignore_case` ``Stat1`` is ``STAT1``, and orthologs of mouse and human that are called by
+    other words are one gene (:func:`celldit.data.symbols.human_symbols`); genes of the data that
+    are then the same all match. So they do where the data have Ensembl ids and the sets symbols.
     """
     exact = {gene: [index] for index, gene in enumerate(genes)}
     folded: dict[str, list[int]] = {}
-    for index, gene in enumerate(genes):
-        folded.setdefault(gene.upper(), []).append(index)
+    for index, gene in enumerate(human_symbols(genes)):
+        folded.setdefault(gene, []).append(index)
+    listed_genes = list(dict.fromkeys(gene for listed in sets.values() for gene in listed))
+    symbol_of = dict(zip(listed_genes, human_symbols(listed_genes), strict=True))
+    ids = "Ensembl ids"
+    by_symbol = ignore_case or (kind_of(genes) == ids and kind_of(listed_genes) != ids)
     matches = {}
     for name, listed in sets.items():
-        distinct = dict.fromkeys(gene.upper() if ignore_case else gene for gene in listed)
-        table = folded if ignore_case else exact
+        distinct = dict.fromkeys(symbol_of[gene] if by_symbol else gene for gene in listed)
+        table = folded if by_symbol else exact
         found = {index for gene in distinct for index in table.get(gene, ())}
-        other_case = sum(gene not in table and gene.upper() in folded for gene in distinct)
+        other_case = sum(
+            gene not in table and symbol_of.get(gene, gene) in folded for gene in distinct
+        )
         matches[name] = SetMatch(
             len(distinct), np.array(sorted(found), dtype=np.int64), int(other_case)
         )
