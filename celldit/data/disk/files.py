@@ -57,7 +57,7 @@ def read_whole(path: Path, remedy: str, kind: str = "an AnnData") -> ad.AnnData:
     with reading(path, remedy, kind):
         # Names that repeat are refused later where they matter, in celldit's own words.
         warnings.filterwarnings("ignore", message=".*names are not unique.*")
-        check_no_links(path)
+        check_no_links(path, kind)
         adata = ad.read_h5ad(path)
     try:
         check_matrices(adata, "adata")
@@ -100,15 +100,15 @@ def check_there(path: Path) -> None:
         raise FileError(f"There is no {path}; check the path.")
 
 
-def check_no_links(path: Path) -> None:
+def check_no_links(path: Path, kind: str = "an AnnData") -> None:
     """Refuse a file or folder that a stranger may have made to point at other files.
 
     FileError if it holds external links, external or virtual data, links out of the folder, or
-    pipes.
+    pipes; `kind` is what it should hold.
     """
     check_there(path)
     found: list[str] = []
-    with reading(path):
+    with reading(path, kind=kind):
         if path.is_dir():
             inside = path.resolve()
             for folder, folders, files in os.walk(path):

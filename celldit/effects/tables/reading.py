@@ -100,7 +100,7 @@ def _of_file(path: Path) -> EffectTable:
 
 
 def _of_h5ad(path: Path) -> EffectTable:
-    check_no_links(path)
+    check_no_links(path, _KIND)
     with reading(path, _SMALLER, _KIND), h5py.File(path, "r") as file:
         if not isinstance(file["X"], h5py.Dataset):
             return _of_anndata(read_whole(path, _SMALLER, _KIND), path.stem)

@@ -85,7 +85,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("inference/effects/file.py", "are free"): MACHINE,
     ("data/disk/files.py", "more memory"): MACHINE,
     ("data/disk/matrix.py", "more memory"): MACHINE,
-    ("io/folders.py", "more than the memory"): MACHINE,
+    ("io/folders.py", "GB, more than"): MACHINE,
     ("io/folders.py", "Cannot write"): MACHINE,
     ("io/replacing.py", "Cannot write"): MACHINE,
     ("io/stream.py", "Cannot write"): MACHINE,
