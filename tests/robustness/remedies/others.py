@@ -86,7 +86,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("data/disk/files.py", "more memory"): MACHINE,
     ("data/disk/matrix.py", "more memory"): MACHINE,
     ("io/folders.py", "GB, more than"): MACHINE,
-    ("io/folders.py", "MB, more than"): MACHINE,
+    ("io/folders.py", "MB, more than the memory"): MACHINE,
     ("io/folders.py", "Cannot write"): MACHINE,
     ("io/replacing.py", "Cannot write"): MACHINE,
     ("io/stream.py", "Cannot write"): MACHINE,
