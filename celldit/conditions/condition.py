@@ -22,7 +22,7 @@ class Condition:
     parts
         Names of the perturbations done to one cell, sorted; empty for a control.
     doses
-        One dose for each part, or None where the data have no doses.
+        One dose for each part; None where the data have no doses, and of a control.
     context
         The covariate values of the cell joined with ``" | "``; empty where there are none.
     time
@@ -33,6 +33,11 @@ class Condition:
     doses: tuple[float, ...] | None = None
     context: str = ""
     time: float | None = None
+
+    def __post_init__(self) -> None:
+        # Else the controls of data with doses would be other conditions than those of `control`.
+        if not self.parts and self.doses is not None:
+            object.__setattr__(self, "doses", None)
 
     @property
     def is_control(self) -> bool:

@@ -74,7 +74,8 @@ def test_doses_make_conditions_but_not_of_controls(tiny_screen: ad.AnnData) -> N
     doses = np.where(np.arange(480) % 7 < 3, 1.0, 2.0)
     table = ConditionTable.from_cells(replace(cells, doses=doses), "+")
     controls = [c for c in table.conditions if c.is_control]
-    assert [c.doses for c in controls] == [()] * 3
+    assert controls == [Condition(context=donor) for donor in ("d1", "d2", "d3")]
+    assert {c.control() for c in table.conditions} == set(controls)
     assert {c.doses for c in table.conditions if c.parts == ("A", "B")} == {(1.0, 1.0), (2.0, 2.0)}
     assert len(table) == 3 + 2 * 12
 
@@ -83,7 +84,7 @@ def test_doses_of_each_part(tiny_screen: ad.AnnData) -> None:
     cells = cells_of(tiny_screen)
     doses = np.where(cells.perturbations == "A+B", "0.5+2", "1").astype(object)
     table = ConditionTable.from_cells(replace(cells, doses=doses), "+")
-    assert {c.doses for c in table.conditions} == {(), (1.0,), (0.5, 2.0)}
+    assert {c.doses for c in table.conditions} == {None, (1.0,), (0.5, 2.0)}
 
 
 def test_times_make_conditions(tiny_screen: ad.AnnData) -> None:
