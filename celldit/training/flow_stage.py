@@ -140,8 +140,21 @@ class FlowStage(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         epoch = self.current_epoch + 1
         # A look costs as much as an epoch, and the last alone decides.
-        if not self.trials or (epoch % LOOK_EVERY and epoch != self.n_epochs):
-            return
+        if self.trials and (epoch % LOOK_EVERY == 0 or epoch == self.n_epochs):
+            self.look()
+            self.log("error_over_prior", stack(self.course[-1]).overall, prog_bar=True)
+            # What helps shows early: the other half of the steps does not turn the verdict.
+            half_way = 2 * epoch >= self.n_epochs
+            if self.may_stop and half_way and best_gain(self.course[-1]) < self.config.least_gain:
+                self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        # Arguments of the Trainer, such as max_steps, may end training before the first look.
+        if self.trials and not self.course:
+            self.look()
+
+    def look(self) -> None:
+        """Compare the averaged weights with what was held out."""
         errors = None
         # Shards are of use together only, so then all processes compare.
         if self.trainer.is_global_zero or self.in_shards:
@@ -150,11 +163,6 @@ class FlowStage(pl.LightningModule):
         decided = self.trainer.strategy.broadcast(errors)
         assert decided is not None
         self.course.append(decided)
-        self.log("error_over_prior", stack(decided).overall, prog_bar=True)
-        # What helps shows early: the other half of the steps does not turn the verdict.
-        half_way = 2 * epoch >= self.n_epochs
-        if self.may_stop and half_way and best_gain(decided) < self.config.least_gain:
-            self.trainer.should_stop = True
 
     # Goes with the weights: into checkpoints, and back from processes that Lightning starts.
     def get_extra_state(self) -> list[list[dict[str, Any]]]:
@@ -281,10 +289,12 @@ def train_flow(
             apart |= of_held_out
             rows = np.flatnonzero(apart)
             trials = make_trials(z_NKD, table, population, held_out, rows, rng, unit_K)
-            if not trials:
+            if not trials or (apart | is_control).all():
                 break
             basis, rows = population.without(held_out), np.flatnonzero(~apart)
             finished = run_once(name, f"flow, trial {trial + 1}", rows, basis, trials, not trial)
+        if not finished["course"]:  # the Trainer was told to take no step
+            break
         last = finished
         courses.append(_read(finished["course"]))
         hopeless = best_gain([e for run in courses for e in run[-1]]) < config.least_gain
