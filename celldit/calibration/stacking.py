@@ -120,30 +120,16 @@ class Verdict:
     ----------
     weight
         Share of its displacement to use, for each kind of extrapolation that was tried.
-    gain
-        Error at that weight over the effect model's own, likewise; below 1 is better.
     in_full
-        Error of the network in full over the effect model's, likewise.
+        Error of the network in full over the effect model's own, likewise; below 1 is better.
     """
 
     weight: dict[Extrapolation, float]
-    gain: dict[Extrapolation, float]
     in_full: dict[Extrapolation, float]
-
-    @property
-    def uses_network(self) -> bool:
-        """Whether any kind uses the network."""
-        return any(self.weight.values())
 
     def without_network(self) -> Verdict:
         """The same trials, and nothing of the network used."""
-        return Verdict(dict.fromkeys(self.weight, 0.0), dict.fromkeys(self.gain, 1.0), self.in_full)
-
-    @property
-    def overall(self) -> float:
-        """Mean gain over the kinds that are real extrapolations; what training stops by."""
-        far = [gain for kind, gain in self.gain.items() if kind is not Extrapolation.SEEN]
-        return float(np.mean(far or list(self.gain.values()) or [1.0]))
+        return Verdict(dict.fromkeys(self.weight, 0.0), self.in_full)
 
 
 @torch.no_grad()
@@ -197,7 +183,7 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
     seed
         Of the bootstrap samples.
     """
-    weight, gain, in_full = {}, {}, {}
+    weight, in_full = {}, {}
     for kind in sorted({error.kind for error in errors}, key=str):
         own = [error for error in errors if error.kind is kind]
         parts_TPW = _parts(own)
@@ -211,9 +197,8 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
         error_of_gain = N_ERRORS * max(error, LEAST_ERROR)
         shrunk = max(0.0, 1 - (error_of_gain / won) ** 2) if won > 0 else 0.0
         weight[kind] = round(mean * shrunk, 3)
-        gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
         in_full[kind] = float(ratio_W[-1])
-    return Verdict(weight, gain, in_full)
+    return Verdict(weight, in_full)
 
 
 def best_gain(errors: Sequence[TrialError]) -> float:

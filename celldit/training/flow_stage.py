@@ -19,7 +19,6 @@ from celldit.calibration.stacking import (
     Verdict,
     best_gain,
     compare,
-    stack,
     stack_courses,
 )
 from celldit.errors import outside
@@ -142,10 +141,11 @@ class FlowStage(pl.LightningModule):
         # A look costs as much as an epoch, and the last alone decides.
         if self.trials and (epoch % LOOK_EVERY == 0 or epoch == self.n_epochs):
             self.look()
-            self.log("error_over_prior", stack(self.course[-1]).overall, prog_bar=True)
+            gain = best_gain(self.course[-1])
+            self.log("error_over_prior", 1 - gain, prog_bar=True)
             # What helps shows early: the other half of the steps does not turn the verdict.
             half_way = 2 * epoch >= self.n_epochs
-            if self.may_stop and half_way and best_gain(self.course[-1]) < self.config.least_gain:
+            if self.may_stop and half_way and gain < self.config.least_gain:
                 self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
@@ -243,7 +243,7 @@ def train_flow(
     if run.max_epochs is not None:
         n_epochs = min(run.max_epochs, n_epochs)
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
-        return make_flow().eval(), Verdict({}, {}, {}), []
+        return make_flow().eval(), Verdict({}, {}), []
     config = _with_enough_cells(config, table)
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     known = set(never_hold_out)
@@ -301,10 +301,10 @@ def train_flow(
         if hopeless:
             break
     verdicts = stack_courses(courses)
-    verdict = verdicts[-1] if verdicts else Verdict({}, {}, {})
+    verdict = verdicts[-1] if verdicts else Verdict({}, {})
     if hopeless:
         verdict = verdict.without_network()
-    if not courses or not config.least_gain or verdict.uses_network:
+    if not courses or not config.least_gain or any(verdict.weight.values()):
         last = finished_before("flow") or run_once(
             "flow", "flow", np.arange(len(z_NKD)), population, [], False
         )
