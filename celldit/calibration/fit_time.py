@@ -71,11 +71,10 @@ def fit_time_course(
     size_K = autoencoder.scale.detach().cpu().double()
     size_F = size_K.repeat_interleave(autoencoder.token_dim).numpy()
     cells: dict[str, dict[float, np.ndarray]] = {}
-    for row, condition in enumerate(table.conditions):
-        own = table.cells_of(row)
-        if condition.is_control and condition.time is not None and len(own) >= MIN_CELLS:
-            some = np.sort(rng.permutation(own)[:MAX_CELLS])
-            cells.setdefault(condition.context, {})[condition.time] = rows_of(z, some) * size_F
+    for (context, time), row in table.controls(MIN_CELLS).items():
+        if time is not None:
+            some = np.sort(rng.permutation(table.cells_of(row))[:MAX_CELLS])
+            cells.setdefault(context, {})[time] = rows_of(z, some) * size_F
     course = choose_course(cells, (times[0], times[-1]))
     log.info("Times between those of training: %s.", course.verdict)
     return course

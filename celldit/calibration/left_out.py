@@ -46,11 +46,7 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     most, seed
         How many, and of the choice where there are more.
     """
-    index = {c: i for i, c in enumerate(table.conditions)}
-    # By what they share, since a control has no dose where its perturbed cells have one.
-    controls = {
-        c.stratum: i for c, i in index.items() if c.is_control and table.counts[i] >= MIN_CELLS
-    }
+    index, controls = table.row_of, table.controls(MIN_CELLS)
     tried = [i for i, c in enumerate(prior.conditions) if c in index and c.stratum in controls]
     cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
     least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1

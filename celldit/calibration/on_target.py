@@ -70,8 +70,7 @@ def fit_on_target(
     responses
         How controls answer to a change of rates.
     """
-    column = {gene: g for g, gene in enumerate(genes)}
-    controls = {c.stratum: i for i, c in enumerate(table.conditions) if c.is_control}
+    column, controls = {gene: g for g, gene in enumerate(genes)}, table.controls()
     groups: dict[StratumKey, list[int]] = defaultdict(list)
     for i, condition in enumerate(table.conditions):
         where = condition.stratum

@@ -57,11 +57,7 @@ class TemporalMeans:
     @classmethod
     def fit(cls, cells: CellStore, table: ConditionTable) -> TemporalMeans:
         """Measure training cells, given their conditions."""
-        rows: dict[StratumKey, int] = {}
-        for i, condition in enumerate(table.conditions):
-            timed = condition.is_control and condition.time is not None
-            if timed and table.counts[i] >= MIN_CELLS:
-                rows[condition.stratum] = i
+        rows = {key: i for key, i in table.controls(MIN_CELLS).items() if key[1] is not None}
         contexts = [context for context, _ in rows]
         several = {key: i for key, i in rows.items() if contexts.count(key[0]) > 1}
         if not several:
