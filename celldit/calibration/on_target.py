@@ -8,8 +8,7 @@ with a tie to zero as strong as one perturbation,
 
     θ_p ~ N(θ, τ²),   θ ~ N(0, 1).
 
-Of the nine knock-outs of Papalexi that are measured themselves eight change no gene more than their
-own. Perturbations that training has seen need no such guess.
+Perturbations that training has seen need no such guess.
 """
 
 from __future__ import annotations

@@ -1,18 +1,15 @@
 """How much of the network's displacement to use: stacking on cross-validated trials.
 
-The effect model puts a control cell where it expects it, and the network moves it on from there. A
-weight between 0 and 1 says which share of that displacement is used: the one that lowers the error
-of what was held out of trial runs. This is stacking (Wolpert 1992; Breiman 1996). The weight
-is averaged over bootstrap samples of the trials and then shrunk in the manner of James and Stein
+A weight between 0 and 1 says which share of the network's displacement is used: the one that lowers
+the error of what was held out of trial runs (stacking: Wolpert 1992; Breiman 1996). The weight is
+averaged over bootstrap samples of the trials and then shrunk in the manner of James and Stein
 (1961): with the gain g over the effect model and its standard error s, by max(0, 1 - (2 s / g)²),
-so that a gain within two standard errors, that a few trials happen to show, is not believed.
+so that a gain within two standard errors is not believed.
 
-Errors are measured in units of log expression, not at the unit scale of latent tokens, where weak
-and noisy directions count as much as those that tell cell types apart. Of conditions that training
-has seen, cells are held out, and the energy distance to them is judged: their mean is known from
-the condition's other cells, so what matters is *which* cells move. Of new contexts and
-combinations, whole conditions are held out, and the squared error of their mean counts as much as
-the energy distance. Both are without the sampling noise of the truth.
+Errors are in units of log expression, and without the sampling noise of the truth. Of conditions
+that training has seen, cells are held out and judged by energy distance: their mean is known, so
+what matters is *which* cells move. Of new contexts and combinations, whole conditions are held out,
+and the squared error of their mean counts as much.
 """
 
 from __future__ import annotations

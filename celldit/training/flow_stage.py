@@ -208,10 +208,9 @@ def train_flow(
 
     In each trial run some conditions, and some cells of the others, are held out, and the network's
     weight is stacked over all of them. As soon as they show that it saves less than
-    ``config.least_gain`` of the effect model's error, its weight is 0 and training is over. The
-    final run sees every cell. (Training only on what the trials leave costs more than it saves:
-    with few contexts, each one counts.) Runs that go on all take the same steps: of the many looks
-    at few held-out conditions the best is mostly luck, and a weight undoes what too many steps do.
+    ``config.least_gain`` of the effect model's error, its weight is 0 and training is over. Runs
+    that go on all take the same steps: of many looks at few held-out conditions the best is mostly
+    luck.
 
     Parameters
     ----------
