@@ -22,6 +22,7 @@ import numpy as np
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import ConditionTable
 from celldit.conditions.strata import StratumKey
+from celldit.data.symbols import columns_of
 
 MIN_CELLS = 20
 MIN_PERTURBATIONS = 3
@@ -69,7 +70,8 @@ def fit_on_target(
     responses
         How controls answer to a change of rates.
     """
-    column, controls = {gene: g for g, gene in enumerate(genes)}, table.controls()
+    column = columns_of((p for c in table.conditions for p in c.parts), genes)
+    controls = table.controls()
     groups: dict[StratumKey, list[int]] = defaultdict(list)
     for i, condition in enumerate(table.conditions):
         where = condition.stratum
