@@ -526,10 +526,10 @@ class CellDiT:
     ) -> ad.AnnData:
         """Show each cell at other times, those between the trained ones included.
 
-        Each goes along the mean course of its controls and keeps its deviation from that; what was
-        done to it is done to it at the other time, too. At a trained time cells have the mean log
-        expression of the controls measured then. :attr:`time_course` says what leaving times out
-        found.
+        Each goes along the mean course of its controls, and its deviation from that along a
+        velocity learned from cells of consecutive times; what was done to it is done to it at the
+        other time, too. At a trained time cells have the mean log expression of the controls
+        measured then. :attr:`time_course` says what leaving times out found.
 
         Parameters
         ----------
