@@ -18,7 +18,6 @@ process that goes on of itself, like differentiation, are out of step.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -29,16 +28,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from celldit.calibration.time_course import LeftOut, TimeCourse
-from celldit.conditions import ConditionTable
-from celldit.conditions.latents import Latents, rows_of
 from celldit.conditions.time_scale import RESPONSE_RATE, TimeScale
 from celldit.flow.losses import energy_distance_loss
-from celldit.latent.autoencoder import Autoencoder
 
-log = logging.getLogger("celldit")
-
-# Cells of a context and time that are looked at, and of a trial.
-MIN_CELLS, MAX_CELLS, MAX_OF_TRIAL = 20, 2_000, 500
+MIN_CELLS, MAX_CELLS = 20, 500
 RATES = (0.0, 1.5, RESPONSE_RATE)
 SHARES = (0.0, 0.5, 1.0)
 GAIN, SHAPE_GAIN = 0.95, 0.005
@@ -48,36 +41,6 @@ SET_OUT = 0.25
 
 Snapshots = Mapping[float, np.ndarray]
 """Cells of one context by their time, (n, F) each, in units of log expression."""
-
-
-def fit_time_course(
-    z: Latents, table: ConditionTable, autoencoder: Autoencoder, seed: int
-) -> TimeCourse:
-    """Learn the course of the control cells; where the data have fewer than two times, nothing.
-
-    Parameters
-    ----------
-    z, table
-        Latents of N training cells, and their conditions.
-    autoencoder
-        Whose latent tokens have a size in units of log expression.
-    seed
-        Of the cells looked at.
-    """
-    times = sorted({c.time for c in table.conditions if c.time is not None})
-    if len(times) < 2:
-        return TimeCourse(TimeScale())
-    rng = np.random.default_rng([seed, 11])
-    size_K = autoencoder.scale.detach().cpu().double()
-    size_F = size_K.repeat_interleave(autoencoder.token_dim).numpy()
-    cells: dict[str, dict[float, np.ndarray]] = {}
-    for (context, time), row in table.controls(MIN_CELLS).items():
-        if time is not None:
-            some = np.sort(rng.permutation(table.cells_of(row))[:MAX_CELLS])
-            cells.setdefault(context, {})[time] = rows_of(z, some) * size_F
-    course = choose_course(cells, (times[0], times[-1]))
-    log.info("Times between those of training: %s.", course.verdict)
-    return course
 
 
 def choose_course(contexts: Mapping[str, Snapshots], span: tuple[float, float]) -> TimeCourse:
@@ -233,7 +196,7 @@ def _spread(early: np.ndarray, late: np.ndarray) -> float:
 
 def _some(cells: np.ndarray) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(cells))
-    return cells[np.sort(order[:MAX_OF_TRIAL])]
+    return cells[np.sort(order[:MAX_CELLS])]
 
 
 def _energy(x: np.ndarray, y: np.ndarray) -> float:

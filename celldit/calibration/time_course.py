@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from celldit.conditions.time_scale import TimeScale
+from celldit.flow.time import TimeFlow
+
+PREFIX = "network."
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,15 @@ class TimeCourse:
         Progress of the course as a function of time.
     displacement
         Share of the way that cells go themselves, in [0, 1].
+    flow
+        Velocity of cells beyond that of the mean; None where too few cells were seen.
     left_out
         Times that were left out to choose the first two; none where none could be.
     """
 
     scale: TimeScale
     displacement: float = 1.0
+    flow: TimeFlow | None = None
     left_out: tuple[LeftOut, ...] = ()
 
     @property
@@ -87,7 +93,8 @@ class TimeCourse:
         return text
 
     def to_config(self) -> dict[str, Any]:
-        """For JSON."""
+        """Everything but the arrays, for JSON."""
+        network = self.flow
         return {
             "scale": self.scale.to_config(),
             "displacement": self.displacement,
@@ -95,11 +102,18 @@ class TimeCourse:
                 [t.context, t.time, t.displaced, t.mixed, t.nearer] for t in self.left_out
             ],
             "verdict": self.verdict,
+            "network": None if network is None else list(network.shape),
         }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The weights of the network, for safetensors."""
+        if self.flow is None:
+            return {}
+        return {PREFIX + name: t.cpu().numpy() for name, t in self.flow.state_dict().items()}
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], times: tuple[float, float] | None
+        cls, config: Mapping[str, Any], flow: TimeFlow | None, times: tuple[float, float] | None
     ) -> TimeCourse:
         """Rebuild what :meth:`to_config` wrote.
 
@@ -107,17 +121,20 @@ class TimeCourse:
         ----------
         config
             Nothing of a model that knew no course.
+        flow
+            The network, with its weights.
         times
             First and last time of training, for such a model.
         """
         if not config:
-            return cls(TimeScale(*(times or (0.0, 1.0))))
+            return cls(TimeScale(*(times or (0.0, 1.0))), flow=None)
         displacement = float(config["displacement"])
         if not 0 <= displacement <= 1:
             raise ValueError("its share of the way through time is not between 0 and 1")
         return cls(
             TimeScale.from_config(config["scale"]),
             displacement,
+            flow,
             tuple(
                 LeftOut(str(context), *(float(x) for x in rest))
                 for context, *rest in config["left_out"]

@@ -77,3 +77,9 @@ class ConditionEmbedding:
             flags_B,
             torch.zeros_like(flags_B),
         )
+
+
+def context_numbers(population: Population, conditions: Sequence[Condition]) -> Tensor:
+    """Number of each condition's context, from 1, and 0 for those not in training, int64 (Q,)."""
+    number = {context: i for i, context in enumerate(population.contexts, start=1)}
+    return torch.tensor([number.get(c.context, 0) for c in conditions], dtype=torch.int64)

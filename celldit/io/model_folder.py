@@ -28,6 +28,7 @@ from celldit.effects.features.features import from_arrays as features_from_array
 from celldit.effects.features.features import to_arrays as feature_arrays
 from celldit.errors import FileError
 from celldit.flow.anchored import AnchoredFlow, network_from_dict, network_to_dict
+from celldit.flow.time import TimeFlow
 from celldit.io.folders import (
     Header,
     read_folder,
@@ -98,6 +99,7 @@ def arrays_of(trained: Trained) -> dict[str, np.ndarray]:
         "effect_calibration": trained.calibration.arrays(),
         "aim": trained.mean_calibration.arrays(),
         "course": trained.temporal_means.arrays(),
+        "time": trained.time_course.arrays(),
     }
     return {f"{part}.{key}": array for part, own in parts.items() for key, array in own.items()}
 
@@ -217,7 +219,7 @@ def _from_folder(
     identity_T = arrays.get("flow.dit.identity_T", np.zeros(0, dtype=np.int64))
     if len(identity_T) and not -1 <= identity_T.min() <= identity_T.max() < tokenizer.n_identities:
         raise ValueError("its network attends to tokens that its tokenizer does not make")
-    trained = Trained(
+    return Trained(
         Fields.from_dict(config["fields"]),
         genes,
         autoencoder,
@@ -236,11 +238,9 @@ def _from_folder(
         from_arrays(config.get("control_rates", []), under("control_rates", arrays), len(genes)),
         MeanCalibration.from_config(config.get("aim", {}), under("aim", arrays), len(genes)),
         TemporalMeans.from_config(config.get("course", []), under("course", arrays), len(genes)),
-        _time_course(config),
+        _time_course(config, under("time.network", arrays), n_tokens * token_dim),
         config["model"],
     )
-    # Models from before had a network of time, without which they are others.
-    return named(trained) if under("time", arrays) else trained
 
 
 def _whole(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -249,11 +249,22 @@ def _whole(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**state, **{name: array.astype(np.float32) for name, array in halves.items()}}
 
 
-def _time_course(config: dict[str, Any]) -> TimeCourse:
-    """How cells get from one time to another."""
+def _time_course(
+    config: dict[str, Any], arrays: Mapping[str, np.ndarray], n_dims: int
+) -> TimeCourse:
+    """How cells get from one time to another.
+
+    ValueError if its network is not one of this latent.
+    """
+    stored = config.get("time_course", {})
     times = sorted({float(e[3]) for e in config["frequencies"] if e[3] is not None})
     span = (times[0], times[-1]) if times else None
-    return TimeCourse.from_config(config.get("time_course", {}), span)
+    shape, flow = stored.get("network"), None
+    if shape is not None:
+        if shape[0] != n_dims or not all(type(n) is int and 0 <= n < 1 << 20 for n in shape):
+            raise ValueError("its network of time does not fit its latent")
+        flow = build(lambda: TimeFlow(*shape), arrays, "time.network")
+    return TimeCourse.from_config(stored, flow, span)
 
 
 def _latent_config(stored: dict[str, Any]) -> LatentConfig:

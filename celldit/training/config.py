@@ -12,7 +12,6 @@ IDLE = ("latent_batch", "latent_rate", "latent_epochs", "latent_patience")
 FORMER = {
     **dict.fromkeys(IDLE, "The latent is fitted in closed form; leave it out."),
     "flow_patience": "The flow trains for flow_epochs, whatever held-out cells say.",
-    "growth": "Cells keep their deviation from the mean course of time; leave it out.",
     "noise_share": "The flow from noise has weights and epochs of its own; use noise_epochs.",
 }
 """Options that earlier versions had, and what to do instead."""
@@ -48,6 +47,9 @@ class TrainingConfig:
         how counts follow from its latents. False leaves both out, a quarter to a third of the
         time on a small screen; predictions by ``"transport"`` are the same. Then ``generate`` and
         ``trajectory`` refuse, also of a model fine-tuned from it, unless on all its contexts.
+    growth
+        Whether cells of a time course may grow and die, so that cells of consecutive times are
+        paired by unbalanced transport and need not all become one another.
     cross_fit
         Probability that a training pair starts at the effect estimated without its own condition.
     drop_condition
@@ -78,6 +80,7 @@ class TrainingConfig:
     noise_epochs: int = 20
     noise_patience: int = 4
     new_cells: bool = True
+    growth: bool = False
     cross_fit: float = 0.5
     drop_condition: float = 0.0
     held_out_cells: float = 0.1
@@ -98,8 +101,9 @@ class TrainingConfig:
             check_number(getattr(self, name), name, most=1)
             if name in held_out and getattr(self, name) == 1:
                 raise InputError(f"{name}=1 would leave nothing to train on; use less than 1.")
-        if not isinstance(self.new_cells, bool):
-            raise InputError(f"new_cells={self.new_cells!r} must be True or False.")
+        for name in ("new_cells", "growth"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}={getattr(self, name)!r} must be True or False.")
         resolve_coupling(self.coupling)
         if self.compile not in ("auto", "on", "off"):
             raise InputError(f"compile={self.compile!r} must be 'auto', 'on' or 'off'.")

@@ -112,7 +112,9 @@ def with_what_was_known(new: Trained, earlier: Trained) -> Trained:
         frequencies=dict(frequencies),
         states=new.states.with_earlier(earlier.states),
         new_cell_model=new.new_cell_model.with_earlier(earlier.new_cell_model, kept),
-        # Of data without times nothing is learned of time.
-        time_course=new.time_course if new.temporal_means.means else earlier.time_course,
+        # Of data without times nothing is learned of time, and contexts have other numbers now.
+        time_course=new.time_course
+        if new.temporal_means.means
+        else replace(earlier.time_course, flow=None),
         **by_gene,
     )

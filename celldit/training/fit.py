@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from celldit.calibration.fit import fit_calibrations
-from celldit.calibration.fit_time import fit_time_course
 from celldit.calibration.network_share import NetworkShare
 from celldit.calibration.stacking import Verdict
 from celldit.compute import one_at_a_time, threads
@@ -43,6 +42,7 @@ from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.trainer import listed, quiet_lightning, trainer_defaults
 from celldit.training.noise_stage import train_from_noise
 from celldit.training.saving.checkpoints import Checkpoints
+from celldit.training.time_stage import fit_time_course
 from celldit.training.trained import Trained
 
 
@@ -187,7 +187,7 @@ def learn(
             # An earlier flow has seen these; they do not say what it does with others.
             never_hold_out=earlier.population.prior.conditions if earlier else (),
         )
-        course = fit_time_course(z_NKD, table, autoencoder, run.seed)
+        course = fit_time_course(z_NKD, table, population, autoencoder, run)
         states, state_N, noise_history = train_from_noise(
             flow, z_NKD, table, population, run, watch, of_flow("noise")
         )

@@ -1,10 +1,11 @@
 """The latent of a cell at another time of its own condition.
 
-A cell is taken along the mean course of the controls of its context and keeps its deviation from
-that; what was done to it is taken away before and given back after, as it is at the other time. At
-a time between two of training a population is, as far as cells do not change themselves, a mixture:
-a cell then is where one of the two times takes it, the later one with the probability of the share
-of the way that is done, and has gone from there the share of the way that cells go themselves.
+A cell is taken along the mean course of the controls of its context, and its deviation from that
+along the network's velocity (:mod:`celldit.flow.time`); what was done to it is taken away before
+and given back after, as it is at the other time. At a time between two of training a population is,
+as far as cells do not change themselves, a mixture: a cell then is where one of the two times takes
+it, the later one with the probability of the share of the way that is done, and has gone from there
+the share of the way that cells go themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.conditions.embedding import context_numbers
 from celldit.conditions.strata import StratumKey, mean_controls
 from celldit.conditions.time_scale import bracket, times_by_context
 from celldit.inference.batch import ConditionBatch
@@ -66,16 +68,23 @@ class CourseMap:
         # All of them are computed: bytes of a product may depend on the number of its rows.
         before_BKD = self.start.embedding.effects_QKD[torch.from_numpy(start_B)]
         after_BKD = self.end.embedding.effects_QKD[torch.from_numpy(end_B)]
+        contexts_B = self._numbers[torch.from_numpy(start_B)]
         z_BF = (z_BKD - before_BKD).flatten(1)
         displacement = self.trained.time_course.displacement
         if displacement < 1 and not self.from_end:
             uniform_B = uniforms(keys_B, self.seed, TIME_STREAM)
             nodes = [self._node(end, u) for (_, end), u in zip(pairs, uniform_B, strict=True)]
-            z_BF = self._moved(z_BF, [(a, n) for (a, _), n in zip(pairs, nodes, strict=True)])
+            z_BF = self._moved(
+                z_BF, [(a, n) for (a, _), n in zip(pairs, nodes, strict=True)], contexts_B
+            )
             pairs = [(n, b) for n, (_, b) in zip(nodes, pairs, strict=True)]
-        moved_BF = torch.lerp(z_BF, self._moved(z_BF, pairs), displacement)
+        moved_BF = torch.lerp(z_BF, self._moved(z_BF, pairs, contexts_B), displacement)
         moved_BKD = moved_BF.view(z_BKD.shape) + after_BKD
         return torch.where(moves_B[:, None, None], moved_BKD, z_BKD)
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        return context_numbers(self.trained.population, self.start.conditions)
 
     @cached_property
     def _times(self) -> Mapping[str, list[float]]:
@@ -87,11 +96,19 @@ class CourseMap:
         low, high, share = bracket(times, end[1], self.trained.time_course.scale)
         return end[0], high if uniform < share else low
 
-    def _moved(self, z_BF: Tensor, pairs: list[tuple[StratumKey, StratumKey]]) -> Tensor:
-        """Along the mean course, (B, F)."""
+    def _moved(
+        self, z_BF: Tensor, pairs: list[tuple[StratumKey, StratumKey]], contexts_B: Tensor
+    ) -> Tensor:
+        """Along the mean course and the network's velocity, (B, F)."""
         start_BF = torch.stack([self._means(start, start) for start, _ in pairs])
         end_BF = torch.stack([self._means(start, end) for start, end in pairs])
-        return end_BF + (z_BF - start_BF)
+        away_BF, course = z_BF - start_BF, self.trained.time_course
+        if course.flow is not None:
+            u_B2 = torch.tensor(
+                [[course.scale.progress(t or 0.0) for _, t in pair] for pair in pairs]
+            )
+            away_BF = course.flow.move(away_BF, u_B2[:, 0], u_B2[:, 1], contexts_B)
+        return end_BF + away_BF
 
     @cached_property
     def _means(self) -> Callable[[StratumKey, StratumKey], Tensor]:

@@ -11,8 +11,6 @@ import pytest
 from scipy import sparse
 
 from celldit import CellDiT
-from celldit.io.folders import write_folder
-from celldit.io.model_folder import fingerprint, to_folder
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ def test_cells_do_not_depend_on_how_many_there_are(timed) -> None:
     assert np.array_equal(many.obsm["X_celldit"][:20], few.obsm["X_celldit"])
 
 
-def test_a_course_is_saved(timed, tmp_path) -> None:
+def test_a_course_is_saved_with_its_network(timed, tmp_path) -> None:
     model, adata = timed
     model.save(tmp_path / "model")
     again = CellDiT.load(tmp_path / "model")
@@ -114,18 +112,6 @@ def test_a_course_is_saved(timed, tmp_path) -> None:
     few = adata[:20].copy()
     first, second = (m.trajectory(few, times=[5.0]) for m in (model, again))
     assert (first.layers["counts"] != second.layers["counts"]).nnz == 0
-
-
-def test_a_network_of_time_from_before_is_left_out(timed, tmp_path) -> None:
-    trained = timed[0].trained
-    config, vocab, arrays = to_folder(trained)
-    arrays["time.network.weight"] = np.ones(1, dtype=np.float32)
-    config |= {"model": fingerprint(arrays)}
-    write_folder(tmp_path / "before", config, vocab, arrays, overwrite=False)
-    model = CellDiT.load(tmp_path / "before")
-    assert model.trained.model_id == trained.model_id
-    model.save(tmp_path / "now")
-    assert CellDiT.load(tmp_path / "now").trained.model_id == trained.model_id
 
 
 def _with(model: CellDiT, course) -> CellDiT:

@@ -255,9 +255,9 @@ CASES: dict[str, Case] = {
     "a negative setting": Case(
         lambda s: TrainingConfig(noise_epochs=-1), "whole number of at least (?P<n>0)",
         lambda s, m: TrainingConfig(noise_epochs=int(m["n"]))),
-    "new cells that are no yes or no": Case(
-        lambda s: TrainingConfig(new_cells=3), "must be (?P<yes>True) or False",
-        lambda s, m: TrainingConfig(new_cells=m["yes"] == "True")),
+    "growth that is no yes or no": Case(
+        lambda s: TrainingConfig(growth=3), "must be (?P<yes>True) or False",
+        lambda s, m: TrainingConfig(growth=m["yes"] == "True")),
     "a share above 1": Case(
         lambda s: TrainingConfig(held_out_cells=2), "a number between 0 and 1",
         lambda s, m: TrainingConfig(held_out_cells=0.5)),
