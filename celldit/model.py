@@ -82,7 +82,7 @@ class CellDiT:
     dit
         Size of the transformer: ``"S"`` (the default), ``"B"``, ``"L"``, ``"XL"`` (see
         ``docs/scaling.md``), or a :class:`~celldit.nn.dit.DiTConfig`; or another network, a
-        :class:`~celldit.nn.comparators.MLPConfig`.
+        :class:`~celldit.nn.comparators.MLPConfig` or :class:`~celldit.nn.comparators.UNetConfig`.
     autoencoder
         Another trained model, or the folder of one, whose autoencoder is taken over, in
         place of `tokenizer` and `latent`. Genes are matched by name; at least half of its genes

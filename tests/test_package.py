@@ -119,6 +119,7 @@ def test_rooms_import_what_is_above_them():
     ("before", "now"),
     [
         ("celldit.nn.mlp.MLPConfig", "celldit.nn.comparators"),
+        ("celldit.nn.unet.UNetConfig", "celldit.nn.comparators"),
         ("celldit.inference.edit.EditConfig", "celldit.inference.maps.edit"),
     ],
 )

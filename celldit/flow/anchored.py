@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from celldit.errors import InputError, UnknownNameError
-from celldit.nn.comparators import MLPConfig, VelocityMLP
+from celldit.nn.comparators import MLPConfig, TokenUNet, UNetConfig, VelocityMLP
 from celldit.nn.dit import FORMER, DiT, DiTConfig
 from celldit.nn.views import TokenViews, ViewedDiT
 
 N_FEATURES = 4
-NetworkConfig: TypeAlias = DiTConfig | MLPConfig
+NetworkConfig: TypeAlias = DiTConfig | MLPConfig | UNetConfig
 """What selects the velocity network, and its size."""
 
 
@@ -37,7 +37,7 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device)
 
 
-_CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig}
+_CONFIGS: dict[str, type[NetworkConfig]] = {"dit": DiTConfig, "mlp": MLPConfig, "unet": UNetConfig}
 
 
 def make_network(
@@ -50,6 +50,8 @@ def make_network(
     sizes = n_tokens, token_dim, 2 * token_dim, N_FEATURES
     if isinstance(config, MLPConfig):
         return VelocityMLP(*sizes, config)
+    if isinstance(config, UNetConfig):
+        return TokenUNet(*sizes, config)
     if views is not None and config.tokens != "latent":
         return ViewedDiT(views, N_FEATURES, config)
     return DiT(*sizes, config)
@@ -128,8 +130,8 @@ class AnchoredFlow(nn.Module):
     n_tokens, token_dim
         K and D.
     config
-        Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig` or a
-        :class:`~celldit.nn.comparators.MLPConfig`.
+        Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
+        :mod:`~celldit.nn.comparators`.
     views
         What each of T tokens sees of the latent, for a DiT whose tokens are views; without them,
         slices of the latent are its tokens.

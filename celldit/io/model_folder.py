@@ -60,10 +60,8 @@ _PARTS = (
     "memberships.",
 )  # fmt: skip
 #: What is left of settings of the latent and of the network that earlier versions had.
-_KEPT_OF_LATENT = {"decoder": ("bilinear",), "kind": ("pca",), "likelihood": ("nb",)}
-_KEPT_OF_NETWORK = {
-    "network": ("dit", "mlp"), "conditioning": ("adaln",), "context_embedding": (False,),
-}  # fmt: skip
+_KEPT_OF_LATENT = {"decoder": "bilinear", "kind": "pca", "likelihood": "nb"}
+_KEPT_OF_NETWORK = {"conditioning": "adaln", "context_embedding": False}
 Folder = tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -180,8 +178,8 @@ def _check_sizes(config: dict[str, Any], arrays: Mapping[str, SizedArray]) -> tu
 
 def _flow(config: dict[str, Any], arrays: Mapping[str, SizedArray]) -> AnchoredFlow:
     """The flow that a configuration describes, with weights and views yet to come."""
-    _check_kept(config["dit"], _KEPT_OF_NETWORK, "network")
     latent, network = config["latent"], network_from_dict(config["dit"])
+    _check_kept(config["dit"], _KEPT_OF_NETWORK, "network")
     views = None
     if "flow.dit.views_TFV" in arrays:
         shape = arrays["flow.dit.views_TFV"].shape
@@ -276,7 +274,7 @@ def _latent_config(stored: dict[str, Any]) -> LatentConfig:
 def _check_kept(stored: Mapping[str, Any], kept: Mapping[str, Any], part: str) -> None:
     """Refuse an earlier model with what this version does not have; FileError says what to do."""
     for name, left in kept.items():
-        if stored.get(name, left[0]) not in left:
+        if stored.get(name, left) != left:
             raise FileError(
                 f"This model is of an earlier celldit, and the {name} {stored[name]!r} of its "
                 f"{part} has left; train it again, or predict with celldit 0.1."

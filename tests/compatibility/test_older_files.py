@@ -68,7 +68,6 @@ def test_a_set_latent_is_refused_with_what_to_do(version: int) -> None:
         ("latent", "decoder", "cross_attention"),
         ("network", "conditioning", "both"),
         ("network", "context_embedding", True),
-        ("network", "network", "unet"),
     ],
 )
 def test_parts_that_left_are_refused_with_what_to_do(

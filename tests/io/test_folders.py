@@ -20,7 +20,7 @@ from celldit.errors import FileError, InputError
 from celldit.io import folders as storage
 from celldit.io import replacing
 from celldit.io.folders import read_folder, write_folder
-from celldit.nn.comparators import MLPConfig
+from celldit.nn.comparators import MLPConfig, UNetConfig
 
 FILES = ["config.json", "vocab.json", "weights.safetensors"]
 SMALL: tuple[dict, dict, dict] = ({"a": 1}, {"genes": ["g"]}, {"w": np.arange(3.0)})
@@ -304,10 +304,10 @@ def test_not_trained(tiny_screen: ad.AnnData, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_the_perceptron_survives_a_folder(
-    train_tiny: Callable[..., CellDiT], tiny_screen: ad.AnnData, tmp_path: Path
+@pytest.mark.parametrize("network", [MLPConfig(width=16, depth=1), UNetConfig(width=16)])
+def test_every_velocity_network_survives_a_folder(
+    train_tiny: Callable[..., CellDiT], tiny_screen: ad.AnnData, tmp_path: Path, network: Any
 ) -> None:
-    network = MLPConfig(width=16, depth=1)
     model = train_tiny(tiny_screen, dit=network)
     model.save(tmp_path / "m")
     again = CellDiT.load(tmp_path / "m")

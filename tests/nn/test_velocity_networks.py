@@ -1,4 +1,4 @@
-"""The DiT and the perceptron beside it: one interface, silent until trained."""
+"""The comparators of the DiT: one interface, silent until trained."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 
 from celldit.errors import UnknownNameError
 from celldit.flow.anchored import AnchoredFlow, make_network, network_from_dict, network_to_dict
-from celldit.nn.comparators import MLPConfig
+from celldit.nn.comparators import MLPConfig, UNetConfig
 from celldit.nn.dit import DiTConfig
 
-CONFIGS = [DiTConfig(16, 1, 2, dropout=0.0), MLPConfig(32, 2, dropout=0.0)]
+CONFIGS = [DiTConfig(16, 1, 2, dropout=0.0), MLPConfig(32, 2, dropout=0.0), UNetConfig(8, 2)]
 
 
 def inputs(n_tokens=5, token_dim=3, n_cells=4):
@@ -57,18 +57,19 @@ def test_configurations_are_written_and_read(config):
 
 
 def test_a_network_that_is_not_known():
-    with pytest.raises(UnknownNameError, match="mlp"):
+    with pytest.raises(UnknownNameError, match="unet"):
         network_from_dict({"network": "u-net"})
 
 
-def test_a_model_trains_with_the_perceptron(simulate_screen):
+@pytest.mark.parametrize("config", [MLPConfig(16, 1), UNetConfig(8, 1)])
+def test_a_model_trains_with_a_comparator(simulate_screen, config):
     from celldit import CellDiT
     from celldit.latent import LatentConfig
     from celldit.training import TrainingConfig
 
     adata = simulate_screen(180, 20)
     CellDiT.setup_anndata(adata, perturbation_key="perturbation")
-    model = CellDiT(adata, "modules", LatentConfig(n_dims=6, token_dim=3), dit=MLPConfig(16, 1))
+    model = CellDiT(adata, "modules", LatentConfig(n_dims=6, token_dim=3), dit=config)
     settings = TrainingConfig(flow_steps_per_epoch=3, n_trials=1, flow_batch=16)
     model.train(1, config=settings, enable_progress_bar=False)
     assert model.generate(3, n_steps=2).n_obs == 3

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from celldit import CellDiT
 from celldit.flow.anchored import AnchoredFlow
 from celldit.latent import LatentConfig
-from celldit.nn.comparators import MLPConfig
+from celldit.nn.comparators import MLPConfig, UNetConfig
 from celldit.nn.dit import DiTConfig
 from celldit.training import TrainingConfig
 from celldit.training.flow_stage import FlowStage
@@ -27,6 +27,7 @@ CONFIG = TrainingConfig(flow_steps_per_epoch=4, n_trials=0, flow_batch=33)
 NETWORKS = {
     "dit": DiTConfig(width=16, depth=2, n_heads=2, dropout=0.0),
     "mlp": MLPConfig(width=16, depth=2, dropout=0.0),
+    "unet": UNetConfig(width=8, dropout=0.0),
 }
 
 
