@@ -10,7 +10,7 @@ carried network is as silent as a new one. For each screen a body is trained on 
 after the other; then the network is trained on the screen from it and from a fresh start, for
 shares of the usual steps, used in full (``model.weighted(1)``) and scored as in ``scores.py`` on
 held-out cells. Populations are mixed, no cell types told: there the network has most to say.
-Rows are appended; what has rows is not run again.
+Rows are appended; what has rows is not run again; ``--write`` puts means into the documentation.
 """
 
 from __future__ import annotations
@@ -159,13 +159,48 @@ def run(problem: HeldOut, body: Body, seed: int) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def table(rows: pd.DataFrame) -> str:
+    """Means over seeds and splits, as Markdown."""
+    rows = rows.assign(what=rows["problem"].str.replace(r", split \d", "", regex=True))
+    steps = [epochs * STEPS_OF_EPOCH for epochs in EPOCHS]
+    said = [
+        f"| held out | start | error | {' | '.join(f'{n} steps' for n in steps)} |",
+        f"| --- | --- | --- | {' | '.join(['---:'] * len(steps))} |",
+    ]
+    for what, start in rows[["what", "start"]].drop_duplicates().itertuples(index=False):
+        own = rows[(rows["what"] == what) & (rows["start"] == start)]
+        means = own.groupby("steps")[["nmse", "energy"]].mean()
+        for error in ("nmse", "energy"):
+            numbers = " | ".join(f"{means.loc[n, error]:.3f}" for n in steps)
+            said.append(f"| {what} | {start} | {error} | {numbers} |")
+    seeds = rows.groupby("problem")["seed"].nunique()
+    said += [
+        "",
+        f"{rows['date'].max()}; one core; seeds a problem: {seeds.min()} to {seeds.max()}.",
+    ]
+    return "\n".join(said)
+
+
+def write_page(rows: pd.DataFrame) -> None:
+    """Put the table between its marks in the documentation."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "transformer.md"
+    head, start, rest = page.read_text(encoding="utf-8").partition("<!-- pretrained:begin -->")
+    end = "<!-- pretrained:end -->"
+    text = f"{head}{start}\n{table(rows)}\n{end}{rest.partition(end)[2]}"
+    page.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Append the rows that are missing."""
+    """Append the rows that are missing, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
+    if asked.write:
+        write_page(pd.read_csv(asked.out))
+        return
     torch.set_num_threads(1)
     if not asked.out.exists():
         asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
