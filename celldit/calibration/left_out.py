@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.effects import EffectPrior
 
 MIN_CELLS = 20
@@ -46,20 +46,15 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     most, seed
         How many, and of the choice where there are more.
     """
-    index = {c: i for i, c in enumerate(table.conditions)}
-    # By what they share, since a control has no dose where its perturbed cells have one.
-    controls = {
-        c.stratum: i for c, i in index.items() if c.is_control and table.counts[i] >= MIN_CELLS
-    }
+    index, controls = table.row_of, table.controls(MIN_CELLS)
     tried = [i for i, c in enumerate(prior.conditions) if c in index and c.stratum in controls]
     cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
     least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1
     enough = [i for i in tried if cells[i] >= least]
-    known = frozenset(part for c in prior.conditions for part in c.parts)
-    found = []
+    parts = frozenset(part for c in prior.conditions for part in c.parts)
+    known, found = Known(prior.conditions, parts, prior.elsewhere), []
     for i in sorted(np.random.default_rng(seed).permutation(enough)[:most].astype(int).tolist()):
         condition = prior.conditions[i]
-        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
+        kind = known.classify(condition, left_out=True).apart_from_time
         found.append(LeftOut(condition, kind, i, index[condition], controls[condition.stratum]))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -30,7 +31,17 @@ class Extrapolation(StrEnum):
 
 
 class Known:
-    """What was in training, so that many conditions are classified in one pass; see `classify`."""
+    """What was in training, so that many conditions are classified in one pass.
+
+    Parameters
+    ----------
+    trained
+        The conditions, each once.
+    featured
+        Perturbations for which features are known.
+    elsewhere
+        Those, and combinations, whose effects were measured elsewhere.
+    """
 
     def __init__(
         self,
@@ -38,49 +49,40 @@ class Known:
         featured: frozenset[str] = frozenset(),
         elsewhere: Container[tuple[str, ...]] = (),
     ) -> None:
-        every = list(trained)
-        treated = [c for c in every if not c.is_control]
         self.featured, self.elsewhere = featured, elsewhere
         self.times_in: dict[str, set[float]] = {}
-        self.times_of: dict[tuple[tuple[str, ...], str], set[float]] = {}
-        for c in every:
+        self.times_of: dict[tuple[tuple[str, ...], str], Counter[float | None]] = {}
+        self.combinations: Counter[tuple[str, ...]] = Counter()
+        self.parts: Counter[str] = Counter()
+        for c in trained:
             times = set() if c.time is None else {c.time}
             self.times_in.setdefault(c.context, set()).update(times)
             if not c.is_control:
-                self.times_of.setdefault((c.parts, c.context), set()).update(times)
-        self.combinations = {c.parts for c in treated}
-        self.parts = {part for c in treated for part in c.parts}
+                self.times_of.setdefault((c.parts, c.context), Counter())[c.time] += 1
+                self.combinations[c.parts] += 1
+                self.parts.update(set(c.parts))
 
-    def classify(self, condition: Condition) -> Extrapolation:
-        """Say what kind of extrapolation a condition is."""
-        place = condition.parts, condition.context
+    def classify(self, condition: Condition, *, left_out: bool = False) -> Extrapolation:
+        """Say what kind of extrapolation a condition is.
+
+        Doses do not matter here, and times only where all else was seen. One of training may be
+        `left_out`, as if it had not been there.
+        """
+        own = int(left_out)
         if condition.is_control:
             return _in_time(condition.time, self.times_in.get(condition.context, set()))
-        if place in self.times_of:
-            return _in_time(condition.time, self.times_of[place])
-        if condition.parts in self.combinations:
+        times = self.times_of.get((condition.parts, condition.context), Counter())
+        others = {time for time, n in times.items() if n > own * (time == condition.time)}
+        if others:
+            return _in_time(condition.time, {time for time in others if time is not None})
+        if self.combinations[condition.parts] > own:
             return Extrapolation.CONTEXT
-        missing = set(condition.parts) - self.parts
+        missing = {part for part in condition.parts if self.parts[part] <= own}
         if not missing:
             return Extrapolation.COMBINATION
         if condition.parts in self.elsewhere or tuple(sorted(missing)) in self.elsewhere:
             return Extrapolation.ELSEWHERE
         return Extrapolation.UNSEEN if missing <= self.featured else Extrapolation.UNKNOWN
-
-
-def classify(
-    condition: Condition,
-    trained: Iterable[Condition],
-    featured: frozenset[str] = frozenset(),
-    elsewhere: Container[tuple[str, ...]] = (),
-) -> Extrapolation:
-    """Say what kind of extrapolation a condition is.
-
-    Doses do not matter here, and times only where all else was seen. `featured` are perturbations
-    for which features are known, `elsewhere` those, and combinations, whose effects were measured
-    elsewhere.
-    """
-    return Known(trained, featured, elsewhere).classify(condition)
 
 
 def _in_time(time: float | None, seen: set[float]) -> Extrapolation:

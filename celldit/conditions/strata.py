@@ -96,9 +96,8 @@ class Strata:
     def of_table(cls, table: ConditionTable) -> Strata:
         """Find the controls of every context and time that a table has."""
         counts = table.counts
-        conditions = table.conditions
-        rows = {c.stratum: i for i, c in enumerate(conditions) if c.is_control and counts[i]}
-        keys = sorted({c.stratum for c in conditions}, key=str)
+        rows = table.controls()
+        keys = sorted({c.stratum for c in table.conditions}, key=str)
         return cls(table, {key: _stratum(key, rows, counts) for key in keys})
 
     def __getitem__(self, key: StratumKey) -> Stratum:

@@ -181,6 +181,7 @@ def interpolate(
     share: Annotated[
         list[float], typer.Option(help="How far along the way, 0 to 1; repeat for several.")
     ] = [0.0, 0.25, 0.5, 0.75, 1.0],  # noqa: B006
+    dose: options.Dose = None,
     batch_size: options.BatchSize = 512,
     seed: options.Seed = 0,
     overwrite: bool = False,
@@ -199,6 +200,7 @@ def interpolate(
     loaded = load_model(model)
     ask: Callable[..., ad.AnnData] = loaded.interpolate_cells if start_cell else loaded.interpolate
     first, last = cells if start_cell else conditions
+    asked = {} if start_cell else {"dose": dose}
     way = ask(
         read_cells(data),
         start=first,
@@ -208,6 +210,7 @@ def interpolate(
         seed=seed,
         out=output,
         overwrite=overwrite,
+        **asked,
     )
     said = f"{way.n_obs:,} cells on the way are in {output}."
     return Answer({"output": str(output), "n_cells": way.n_obs}, [said])
