@@ -17,13 +17,14 @@ from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CONTROL, MEASURED, PREDICTED, style
+from celldit.pl.style import CONTROL, MEASURED, PREDICTED
 
 N_BINS = 40
 
 
 @figure
 def responders(
+    canvas: Canvas,
     adata: ad.AnnData,
     perturbation: str | Sequence[str] | None = None,
     *,
@@ -59,7 +60,6 @@ def responders(
     >>> table = cd.tl.responders(adata, guide_key="grna")
     >>> axes = cd.pl.responders(adata, ["STAT1", "IRF1"])
     """
-    canvas = Canvas.of("responders", options)
     check_anndata(adata, "adata")
     table = adata.uns.get(key)
     columns = {"p_responded", "response_score"}
@@ -77,15 +77,12 @@ def responders(
     fields = Fields.from_anndata(adata)
     label_N = canonical_array(label_column(adata, fields), fields.perturbation_sep, fields.control)
     height = max(3.2, 0.17 * len(table) + 1.0) if canvas.ax is None else 3.2
-    with style():
-        colors = canvas.colors(("unchanged", "responded"), (CONTROL, PREDICTED))
-        axes = canvas.panels(len(labels) + 1, size=(3.6, height))
-        for one, label in zip(axes, labels, strict=False):
-            _draw_cells(
-                one, adata.obs[label_N == label].dropna(subset=list(columns)), label, colors
-            )
-        _draw_shares(axes[-1], table, colors)
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    colors = canvas.colors(("unchanged", "responded"), (CONTROL, PREDICTED))
+    axes = canvas.panels(len(labels) + 1, size=(3.6, height))
+    for one, label in zip(axes, labels, strict=False):
+        _draw_cells(one, adata.obs[label_N == label].dropna(subset=list(columns)), label, colors)
+    _draw_shares(axes[-1], table, colors)
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str, colors: Sequence[Any]) -> None:

@@ -14,7 +14,7 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import CEILING, METRICS
 from celldit.evaluation.challenge import COMPOSITE
 from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 
 #: Ends of the interval of a composite.
 ENDS = ("low", "high")
@@ -23,6 +23,7 @@ ARROWS = {"higher": "higher is better", "lower": "lower is better", "nearer": "n
 
 @figure
 def scores(
+    canvas: Canvas,
     table: pd.DataFrame,
     metrics: Sequence[str] | str | None = None,
     *,
@@ -58,7 +59,6 @@ def scores(
     >>> table = cd.tl.compare({"celldit": predicted}, measured, measured)
     >>> axes = cd.pl.scores(table)
     """
-    canvas = Canvas.of("scores", options)
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")
     drawn = [name for name in table.columns if name not in ENDS]
@@ -77,22 +77,21 @@ def scores(
     losses = [_loss(wanted[0], v) for v in methods[wanted[0]]]
     order = np.argsort(-np.nan_to_num(np.array(losses), nan=np.inf), kind="stable")
     methods = methods.iloc[order]
-    with style():
-        own, others = canvas.colors(("highlight", "others"), (PREDICTED, MEASURED))
-        colors = [own if method == chosen else others for method in methods.index]
-        axes = canvas.panels(len(wanted), size=(2.7, 1.15 + 0.26 * len(methods)))
-        for i, (one, name) in enumerate(zip(axes, wanted, strict=True)):
-            _dots(one, methods, name, colors)
-            if name == COMPOSITE and set(ENDS) <= set(methods.columns):
-                low, high = (methods[end].to_numpy(dtype=np.float64) for end in ENDS)
-                one.hlines(np.arange(len(low)), low, high, color=CONTROL, lw=2, zorder=1)
-            if CEILING in table.index:
-                one.axvline(float(table.loc[CEILING, name]), color=INK, lw=1, ls="--", zorder=0)
-            if i % 4:
-                one.set_yticklabels([])
+    own, others = canvas.colors(("highlight", "others"), (PREDICTED, MEASURED))
+    colors = [own if method == chosen else others for method in methods.index]
+    axes = canvas.panels(len(wanted), size=(2.7, 1.15 + 0.26 * len(methods)))
+    for i, (one, name) in enumerate(zip(axes, wanted, strict=True)):
+        _dots(one, methods, name, colors)
+        if name == COMPOSITE and set(ENDS) <= set(methods.columns):
+            low, high = (methods[end].to_numpy(dtype=np.float64) for end in ENDS)
+            one.hlines(np.arange(len(low)), low, high, color=CONTROL, lw=2, zorder=1)
         if CEILING in table.index:
-            _name_ceiling(axes[0], float(table.loc[CEILING, wanted[0]]))
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+            one.axvline(float(table.loc[CEILING, name]), color=INK, lw=1, ls="--", zorder=0)
+        if i % 4:
+            one.set_yticklabels([])
+    if CEILING in table.index:
+        _name_ceiling(axes[0], float(table.loc[CEILING, wanted[0]]))
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _loss(name: str, value: float) -> float:
