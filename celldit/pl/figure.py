@@ -22,6 +22,7 @@ from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, is_color_like
 from matplotlib.figure import Figure
 
+from celldit.arguments import text_list
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.pl.style import style
 
@@ -114,23 +115,9 @@ def _described(own: str) -> str:
 class Canvas:
     """Where a figure is drawn, in which colours, and what becomes of it.
 
-    Attributes
-    ----------
-    name
-        Of the function that draws; files are named by it.
-    ax
-        The user's axes, one for each panel, or None.
-    figsize
-        Width and height of a new figure in inches; None for what suits the panels.
-    palette
-        The user's colours, or None.
-    show, save, return_fig
-        As in :data:`_ABOUT`.
-
-    Raises
-    ------
-    InputError
-        If a size or colour is none, or the ending of a file is not a format that matplotlib writes.
+    `name` is that of the function that draws; files are named by it. The rest are the user's
+    options, as :data:`_ABOUT` says. InputError if a size or colour is none, or the ending of a file
+    is not a format that matplotlib writes.
     """
 
     name: str
@@ -267,6 +254,17 @@ class Canvas:
         path = folder / f"{self.name}{stem}{sc.settings.plot_suffix}.{ending}"
         sc.logging.warning(f"saving figure to file {path}")
         return path
+
+
+def known_names(
+    given: Sequence[str] | str, known: Sequence[Any], argument: str, what: str
+) -> list[str]:
+    """The names that a user chose; UnknownNameError, which says what they are, if one is none."""
+    names = text_list(given, argument)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError.among(what, name, known)
+    return names
 
 
 def color_bar(ax: Axes, drawn: Any, label: str, **place: Any) -> None:

@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.analysis.interactions import SURE, Kind
-from celldit.arguments import check_whole, text_list
+from celldit.arguments import check_whole
 from celldit.data.checks import check_anndata
-from celldit.errors import InputError, UnknownNameError
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.errors import InputError
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED
@@ -89,10 +89,12 @@ def interactions(
         )
     check_whole(n_genes, "n_genes", 0)
     known = list(dict.fromkeys(pairs["perturbation"]))
-    labels = [] if perturbation is None else text_list(perturbation, "perturbation")
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("pair with interactions", label, known)
+    labels = known_names(
+        () if perturbation is None else perturbation,
+        known,
+        "perturbation",
+        "pair with interactions",
+    )
     height = max(3.4, 0.2 * len(pairs) + 1.0) if canvas.ax is None else 3.4
     names = GeneNames.of(adata.var, gene_symbols)
     kinds = [str(kind) for kind in COLORS]

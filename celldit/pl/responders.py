@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import text_list
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
-from celldit.errors import InputError, UnknownNameError
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.errors import InputError
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.style import CONTROL, MEASURED, PREDICTED
 
 N_BINS = 40
@@ -68,10 +67,8 @@ def responders(
             f"adata.uns holds no shares under {key!r}; make them with cd.tl.responders(adata)."
         )
     known = list(dict.fromkeys(table["perturbation"]))
-    labels = [] if perturbation is None else text_list(perturbation, "perturbation")
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("perturbation with responders", label, known)
+    what = "perturbation with responders"
+    labels = known_names(() if perturbation is None else perturbation, known, "perturbation", what)
     if labels:
         table = pd.concat([table[table["perturbation"] == label] for label in labels])
     fields = Fields.from_anndata(adata)

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import CEILING, METRICS
 from celldit.evaluation.challenge import COMPOSITE
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 
 #: Ends of the interval of a composite.
@@ -62,12 +61,10 @@ def scores(
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")
     drawn = [name for name in table.columns if name not in ENDS]
-    wanted = drawn if metrics is None else text_list(metrics, "metrics")
+    metrics = drawn if metrics is None else metrics
+    wanted = known_names(metrics, list(table.columns), "metrics", "column in the table")
     if not wanted:
         raise InputError("metrics=[] names no column; leave it out for all of them.")
-    for name in wanted:
-        if name not in table.columns:
-            raise UnknownNameError.among("column in the table", name, table.columns)
     methods = table.drop(index=CEILING, errors="ignore")
     if methods.empty:
         raise InputError("The table has a ceiling but no method; pass predictions to compare.")

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import check_number, check_whole, text_list
+from celldit.arguments import check_number, check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.gene_names import GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
@@ -77,12 +77,10 @@ def volcano(
     check_whole(n_genes, "n_genes", 0)
     table = _of_context(effects, context)
     known = list(dict.fromkeys(table["perturbation"]))
-    labels = known if perturbation is None else text_list(perturbation, "perturbation")
+    wanted = known if perturbation is None else perturbation
+    labels = known_names(wanted, known, "perturbation", "perturbation in effects")
     if not labels:
         raise InputError("perturbation=[] names none; leave it out to draw all of them.")
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("perturbation in effects", label, known)
     where = table["context"].iloc[0]
     symbols = effect_names(table, gene_symbols)
     colors = canvas.colors(("unchanged", "down", "up"), (CONTROL, MEASURED, PREDICTED))
