@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 from celldit.evaluation.metrics.cells import thin
 from celldit.evaluation.metrics.differential import (
@@ -14,7 +15,6 @@ from celldit.evaluation.metrics.differential import (
 )
 from celldit.evaluation.metrics.distances import median_distance
 from celldit.evaluation.metrics.shift import largest
-from celldit.evaluation.representation import PrincipalComponents
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Condition:
     predicted_NG: np.ndarray
     true_MG: np.ndarray
     control_KG: np.ndarray
-    components: PrincipalComponents
+    components: PCA
     seed: int = 0
     drawn_from: float | None = None
     predicted_control_KG: np.ndarray | None = None

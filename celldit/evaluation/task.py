@@ -9,6 +9,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 from celldit.arguments import check_seed
 from celldit.data.checks import check_anndata
@@ -27,7 +28,7 @@ from celldit.evaluation.expression import (
     read_predicted,
     truth_fields,
 )
-from celldit.evaluation.representation import PrincipalComponents
+from celldit.evaluation.representation import fit_components
 from celldit.progress import counted
 
 
@@ -51,7 +52,7 @@ class Task:
 
     truth: Expression
     control: Expression
-    components: PrincipalComponents
+    components: PCA
     fields: Fields
     seed: int = 0
     predicted_control: Expression | None = None
@@ -88,7 +89,7 @@ class Task:
                 f"obs[{fields.perturbation_key!r}]; pass the measured control cells as control."
             )
         both = sparse.vstack([controls.log, measured.log], format="csr")
-        return cls(measured, controls, PrincipalComponents.fit(both, seed=seed), fields, seed)
+        return cls(measured, controls, fit_components(both, seed=seed), fields, seed)
 
     def read(self, predicted: ad.AnnData, name: str = "predicted") -> Expression:
         """Read and check a prediction, control cells left out; `name` is for messages."""

@@ -12,7 +12,7 @@ from celldit.data.labels.labels import canonical, parts
 from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
-from celldit.evaluation.representation import PrincipalComponents
+from celldit.evaluation.representation import fit_components
 
 
 class Baseline(ABC):
@@ -249,10 +249,10 @@ class LatentArithmetic(Baseline):
 
     name = "latent arithmetic"
 
-    components: PrincipalComponents
+    directions: np.ndarray
 
     def _fit(self, train: Cells) -> None:
-        self.components = PrincipalComponents.fit(train.log_normalized())
+        self.directions = fit_components(train.log_normalized()).components_
 
     def _shift(self, perturbation: str, context: str) -> np.ndarray:
         known = dict.fromkeys(self.effects.perturbations)
@@ -262,8 +262,7 @@ class LatentArithmetic(Baseline):
                 raise UnknownNameError.among("perturbation", label, known)
             mean_G += self.effects.shifts[self.effects.find(label)].mean(axis=0)
         # A linear encoder: the difference of mean latents is the latent of the mean difference.
-        components_DG = self.components.components_DG
-        return (components_DG @ mean_G) @ components_DG
+        return (self.directions @ mean_G) @ self.directions
 
 
 class ControlCovariance(Baseline):
