@@ -14,13 +14,13 @@ from sklearn.decomposition import PCA
 from celldit.arguments import check_seed
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
-from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
 from celldit.evaluation.catalogue import DE_COUNTS, FUNCTIONS, OF_PANELS
 from celldit.evaluation.condition import Condition
 from celldit.evaluation.expression import (
     Expression,
     Key,
+    Targets,
     align_genes,
     check_labels,
     condition_name,
@@ -44,6 +44,8 @@ class Task:
         Fitted on both.
     fields
         What the columns of their AnnData mean.
+    targets
+        Which genes each perturbation acts on.
     seed
         Of everything random in a measure.
     predicted_control
@@ -54,6 +56,7 @@ class Task:
     control: Expression
     components: PCA
     fields: Fields
+    targets: Targets
     seed: int = 0
     predicted_control: Expression | None = None
 
@@ -89,7 +92,8 @@ class Task:
                 f"obs[{fields.perturbation_key!r}]; pass the measured control cells as control."
             )
         both = sparse.vstack([controls.log, measured.log], format="csr")
-        return cls(measured, controls, fit_components(both, seed=seed), fields, seed)
+        components, targets = fit_components(both, seed=seed), Targets.of(truth.var, fields)
+        return cls(measured, controls, components, fields, targets, seed)
 
     def read(self, predicted: ad.AnnData, name: str = "predicted") -> Expression:
         """Read and check a prediction, control cells left out; `name` is for messages."""
@@ -170,7 +174,7 @@ class Task:
             if not of_panel:
                 continue
             u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
-            targets = self._targets(keys)
+            targets = np.unique(np.concatenate([self.targets.of_label(p) for p, _ in keys]))
             for name in of_panel:
                 for key, value in zip(keys, OF_PANELS[name](u_PG, v_PG, targets), strict=True):
                     values[key][name] = float(value)
@@ -191,12 +195,6 @@ class Task:
                 "pass measured control cells of the same "
                 f"{', '.join(self.fields.covariate_keys) or 'experiment'} as control."
             )
-
-    def _targets(self, keys: Sequence[Key]) -> np.ndarray:
-        """Positions of the genes that any of the conditions acts on."""
-        sep, control = self.fields.perturbation_sep, self.fields.control
-        named = {part for label, _ in keys for part in parts(label, sep, control)}
-        return np.flatnonzero([gene in named for gene in self.truth.genes])
 
 
 def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:

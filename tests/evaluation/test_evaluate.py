@@ -5,6 +5,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from celldit.evaluation import (
     paired,
 )
 from celldit.evaluation.catalogue import DE_COUNTS, OF_PANELS
-from celldit.evaluation.task import Task
+from celldit.evaluation.expression import Targets
 from celldit.report import report
 
 from .conftest import mean_over_conditions
@@ -251,13 +252,15 @@ def test_order_of_cells_does_not_matter(papalexi: Any, seed: int) -> None:
 def test_the_targets_of_a_panel_are_looked_up_once(
     papalexi: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, targets = [], Task._targets
-    monkeypatch.setattr(Task, "_targets", lambda *args: asked.append(args) or targets(*args))
+    asked, targets = [], Targets.of_label
+    monkeypatch.setattr(
+        Targets, "of_label", lambda self, label: asked.append(label) or targets(self, label)
+    )
     parts = papalexi.replicate, papalexi.truth, papalexi.control
     evaluate(*parts, metrics=["pearson", *OF_PANELS])
-    assert len(asked) == 2  # contexts
+    assert sorted(asked) == sorted(2 * [*set(asked)])  # contexts
     evaluate(*parts, metrics="pearson")
-    assert len(asked) == 2
+    assert sorted(asked) == sorted(2 * [*set(asked)])
 
 
 def test_numbers_of_cells_and_called_genes_are_no_measures(papalexi: Any, tmp_path: Path) -> None:
@@ -336,3 +339,18 @@ def test_odd_arguments_of_what_takes_no_prediction(papalexi: Any) -> None:
         headroom(table, "a", "b", metric="n_called_predicted")
     with pytest.raises(InputError, match="level=2 must lie"):
         paired(table, "a", "b", level=2)
+
+
+@pytest.mark.parametrize("asked", [{"metrics": "discrimination"}, {"preset": "vcc2026"}])
+def test_genes_named_by_ensembl_ids_are_left_out_as_those_named_by_symbols(
+    asked: dict[str, Any], papalexi: Any
+) -> None:
+    sides = papalexi.replicate, papalexi.truth, papalexi.control
+    coded = []
+    for adata in (side.copy() for side in sides):
+        adata.var["gene_symbols"] = adata.var_names.astype(str)
+        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        coded.append(adata)
+    engine = {"engine": "celldit"} if "preset" in asked else {}
+    by_symbol, by_id = (evaluate(*some, **asked, **engine) for some in (sides, coded))
+    pd.testing.assert_frame_equal(by_id, by_symbol)

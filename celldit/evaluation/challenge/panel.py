@@ -12,9 +12,9 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
-from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
 from celldit.evaluation.expression import (
+    Targets,
     align_genes,
     check_columns,
     check_labels,
@@ -134,11 +134,14 @@ class MeasuredCells:
         Controls may be among the cells, or apart.
     fields
         What the columns of their AnnData mean.
+    targets
+        Which genes each perturbation acts on.
     """
 
     cells: Cells
     controls: Cells
     fields: Fields
+    targets: Targets
 
     @classmethod
     def read(
@@ -150,10 +153,11 @@ class MeasuredCells:
             control = align_genes(control, truth.var_names, "control")
         fields = truth_fields(truth, control)
         cells = _read(truth, with_counts_layer(fields, truth, counts_layer), "truth")
-        if control is None:
-            return cls(cells, cells, fields)
-        own = with_counts_layer(fields, control, counts_layer)
-        return cls(cells, _read(control, own, "control"), fields)
+        controls = cells
+        if control is not None:
+            own = with_counts_layer(fields, control, counts_layer)
+            controls = _read(control, own, "control")
+        return cls(cells, controls, fields, Targets.of(truth.var, fields))
 
     def panels(
         self, predicted: ad.AnnData, *, least: int = 2, name: str = "predicted"
@@ -188,7 +192,7 @@ class MeasuredCells:
                 _group(guess, context, labels),
                 _group(measured, context, labels),
                 controls,
-                _targets(labels, measured.genes, self.fields),
+                {label: self.targets.of_label(label) for label in labels},
                 measured.genes,
                 control_label,
             )
@@ -248,14 +252,3 @@ def _read_predicted(adata: ad.AnnData, measured: MeasuredCells, name: str) -> Ce
                 "write them."
             )
     return _read(adata, replace(measured.fields, counts_layer=layer), name)
-
-
-def _targets(
-    labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields
-) -> dict[str, np.ndarray]:
-    position = {gene: i for i, gene in enumerate(genes)}
-    of_label = {label: parts(label, fields.perturbation_sep, fields.control) for label in labels}
-    return {
-        label: np.array(sorted({position[p] for p in named if p in position}), dtype=np.int64)
-        for label, named in of_label.items()
-    }
