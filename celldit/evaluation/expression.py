@@ -103,8 +103,7 @@ class Expression:
     def halves(self, seed: int = 0) -> tuple[Expression, Expression]:
         """Split the cells of each condition into two random halves of one size.
 
-        Of an odd number, one cell is left out. A condition with a single cell stays in both parts
-        as it is, too small to be scored.
+        Of an odd number, one cell is left out. A single cell stands in both.
         """
         rng = np.random.default_rng(seed)
         first, second = [], []

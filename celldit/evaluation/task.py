@@ -122,6 +122,8 @@ class Task:
             The perturbed cells of the first half.
         """
         first, second = self.truth.halves(seed)
+        # A single cell, which is in both halves, must not predict itself.
+        second = second.only({k for k, rows in self.truth.conditions().items() if len(rows) > 1})
         theirs, ours = self.control.halves(seed)
         return replace(self, truth=second, control=ours, predicted_control=theirs), first
 
@@ -206,5 +208,6 @@ def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:
 
 def _why_not(n: tuple[int, int, int], min_cells: int) -> str:
     kinds = ("predicted", "measured", "control")
-    few = [f"{count} {kind}" for count, kind in zip(n, kinds, strict=True) if count < min_cells]
+    least = max(min_cells, 1)
+    few = [f"{count} {kind}" for count, kind in zip(n, kinds, strict=True) if count < least]
     return f"{' and '.join(few)} cells" if few else ""

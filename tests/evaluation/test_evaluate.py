@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,41 @@ def test_genes_named_by_ensembl_ids_are_left_out_as_those_named_by_symbols(
     engine = {"engine": "celldit"} if "preset" in asked else {}
     by_symbol, by_id = (evaluate(*some, **asked, **engine) for some in (sides, coded))
     pd.testing.assert_frame_equal(by_id, by_symbol)
+
+
+def _without(adata: ad.AnnData, label: str, replicate: str, kept: int = 0) -> ad.AnnData:
+    """The same with so many cells of one condition."""
+    own = (adata.obs["perturbation"] == label) & (adata.obs["replicate"] == replicate)
+    left_out = np.flatnonzero(own)[kept:]
+    return adata[np.setdiff1d(np.arange(adata.n_obs), left_out)].copy()
+
+
+def test_what_is_on_one_side_only_is_not_scored_however_few_cells_are_asked_for(
+    papalexi: Any,
+) -> None:
+    truth = _without(papalexi.truth, "STAT1", "rep_1")
+    with pytest.warns(UserWarning, match="STAT1 in rep_1: 0 measured cells"):
+        table = evaluate(papalexi.replicate, truth, papalexi.control, metrics="nmse", min_cells=0)
+    values = table.set_index(["perturbation", "context"])["value"]
+    assert np.isnan(values["STAT1", "rep_1"])
+    assert values.drop(("STAT1", "rep_1")).notna().any()
+
+
+def test_a_cell_does_not_predict_itself(papalexi: Any) -> None:
+    truth = _without(papalexi.truth, "STAT1", "rep_1", kept=1)
+    with pytest.warns(UserWarning, match="STAT1 in rep_1"):
+        table = ceiling(truth, papalexi.control, metrics="pearson", min_cells=0, n_repeats=1)
+    values = table.set_index(["perturbation", "context"])["value"]
+    assert np.isnan(values["STAT1", "rep_1"])
+
+
+def test_one_perturbation_cannot_be_mixed_up(papalexi: Any) -> None:
+    one = papalexi.truth[papalexi.truth.obs["perturbation"] == "STAT1"].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = dynamic_range(one, papalexi.control, metrics="pearson", n_repeats=2)
+        some = papalexi.control.obs.groupby("replicate", observed=True).head(6).index
+        few = dynamic_range(one, papalexi.control[some].copy(), metrics="pearson", n_repeats=2)
+    assert np.isnan(table.loc["pearson", "mixed_up"])
+    assert table.loc["pearson", ["replicate", "no_change"]].notna().all()
+    assert few.loc["false_calls"].drop("tells").isna().all()

@@ -349,3 +349,15 @@ def test_a_panel_of_few_genes_has_a_report(n_genes, simulate_screen, tmp_path):
     path = tmp_path / "report.html"
     report(predicted, truth, control, path, metrics="nmse", **QUICK)
     assert path.read_text("utf-8").count("<figure") >= 4
+
+
+def test_genes_are_written_by_their_symbols_in_pictures(screen, tmp_path):
+    coded = []
+    for adata in halves(screen):
+        adata.var["symbol"] = [f"SYMBOL{i}" for i in range(adata.n_vars)]
+        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        coded.append(adata)
+    report(*coded, tmp_path / "report.html", metrics="nmse", **QUICK)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "SYMBOL" in page
+    assert "ENSG0" not in page
