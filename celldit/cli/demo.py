@@ -55,16 +55,9 @@ BASELINES = ("mean shift", "additive ridge", "nearest")
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo found.
+    """What the demo found: the table of methods, the files written, and the wall time in seconds.
 
-    Parameters
-    ----------
-    table
-        Method, measures on all cells, and the same with equal numbers of cells (``_equal``).
-    paths
-        The files written.
-    seconds
-        Wall time.
+    The table has the measures on all cells, and the same with equal numbers of cells (``_equal``).
     """
 
     table: pd.DataFrame
@@ -91,32 +84,12 @@ def run_demo(
 ) -> DemoResult:
     """Train on a knock-out screen, predict held-out knock-outs, and compare with baselines.
 
-    Parameters
-    ----------
-    folder
-        For the files of :data:`FILES`, each written whole or not at all.
-    seed
-        Of everything random.
-    adata, held_out
-        Other data, set up with one covariate, and the (perturbation, context) pairs to hold out of
-        them; by default eight knock-outs in one replicate of :func:`celldit.datasets.papalexi`.
-    tokenizer, max_epochs
-        As in :class:`celldit.CellDiT` and :meth:`celldit.CellDiT.train`.
-    n_cells
-        New cells to generate.
-    overwrite
-        Whether files may be replaced.
-    console
-        Where to print; ``Console(quiet=True)`` for silence.
-
-    Returns
-    -------
-    DemoResult
-
-    Raises
-    ------
-    FileError
-        If a file exists already (unless `overwrite`), or cannot be written.
+    The files of :data:`FILES` go into the folder, each whole or not at all; FileError if one exists
+    already (unless `overwrite`), or cannot be written. `adata` and `held_out` are other data, set
+    up with one covariate, and the (perturbation, context) pairs to hold out of them, by default
+    eight knock-outs in one replicate of :func:`celldit.datasets.papalexi`. `tokenizer` and
+    `max_epochs` are as in :class:`celldit.CellDiT` and :meth:`celldit.CellDiT.train`, `n_cells` the
+    new cells to generate; ``Console(quiet=True)`` is for silence.
     """
     started = time.perf_counter()
     console = console or Console()

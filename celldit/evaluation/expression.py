@@ -42,14 +42,8 @@ _ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?")
 class Expression:
     """N cells in log expression, log(1 + 10,000 counts / size factor).
 
-    Parameters
-    ----------
-    log
-        Shape (N, G), CSR or dense, float32.
-    perturbations, contexts
-        Canonical labels of each cell, object (str), shape (N,).
-    genes
-        G gene names.
+    `log` has shape (N, G), CSR or dense, float32; `perturbations` and `contexts` are the canonical
+    labels of each cell, object (str), shape (N,).
     """
 
     log: sparse.csr_matrix | np.ndarray
@@ -204,12 +198,8 @@ def align_genes(
 ) -> ad.AnnData:
     """Give the genes the order of the truth's, with a note; refuse other genes.
 
-    `name` and `truth` are what messages call the two.
-
-    Raises
-    ------
-    InputError
-        How many differ, which, and how to align.
+    `name` and `truth` are what messages call the two. InputError says how many genes differ, which,
+    and how to align.
     """
     check_anndata(adata, name)
     theirs, ours = adata.var_names.astype(str), pd.Index(genes).astype(str)
@@ -248,14 +238,9 @@ def symbol_column(var: pd.DataFrame) -> str | None:
 
 @dataclass(frozen=True)
 class Targets:
-    """The genes that perturbations act on, as their labels name them.
+    """The genes that perturbations act on, as their labels, written as `fields` say, name them.
 
-    Parameters
-    ----------
-    positions
-        Of genes, by name and, where names are Ensembl ids, by symbol.
-    fields
-        How labels are written.
+    `positions` are those of genes, by name and, where names are Ensembl ids, by symbol.
     """
 
     positions: Mapping[str, int]
@@ -321,12 +306,8 @@ def check_labels(
 ) -> None:
     """Refuse perturbations, by the label of each cell, that the truth does not hold.
 
-    `name` is what messages call the prediction.
-
-    Raises
-    ------
-    UnknownNameError
-        Names the first such perturbation and the closest that the truth holds.
+    `name` is what messages call the prediction. UnknownNameError names the first such perturbation
+    and the closest that the truth holds.
     """
     known = sorted(set(truth_M) - {control})
     unknown = sorted(set(predicted_N) - set(known) - {control})

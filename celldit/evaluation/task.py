@@ -36,20 +36,9 @@ from celldit.progress import counted
 class Task:
     """Measured cells that predictions are scored against.
 
-    Parameters
-    ----------
-    truth, control
-        Perturbed and control cells.
-    components
-        Fitted on both.
-    fields
-        What the columns of their AnnData mean.
-    targets
-        Which genes each perturbation acts on.
-    seed
-        Of everything random in a measure.
-    predicted_control
-        Control cells that predictions are compared with; None for the same on both sides.
+    `components` are fitted on perturbed (`truth`) and `control` cells; `fields` say what the
+    columns of their AnnData mean, `targets` which genes each perturbation acts on. Predictions are
+    compared with `predicted_control`; None for the same controls on both sides.
     """
 
     truth: Expression
@@ -112,14 +101,9 @@ class Task:
     def halved(self, seed: int) -> tuple[Task, Expression]:
         """Split the measured cells, controls included, in two.
 
-        Returns
-        -------
-        task
-            Scores against the second half, from its control cells; predictions start at those of
-            the first half. With the same controls on both sides their noise would pass for
-            agreement.
-        first
-            The perturbed cells of the first half.
+        The task scores against the second half, from its control cells, and predictions start at
+        those of the first half: with the same controls on both sides their noise would pass for
+        agreement. Beside it are the perturbed cells of the first half.
         """
         first, second = self.truth.halves(seed)
         # A single cell, which is in both halves, must not predict itself.

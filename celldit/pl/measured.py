@@ -18,14 +18,9 @@ from celldit.evaluation.expression import Expression, align_genes, read_measured
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Measured and predicted cells in log expression, of the same genes.
+    """Measured cells, controls among them, and predicted ones, in log expression.
 
-    Attributes
-    ----------
-    measured, predicted
-        Controls are among the measured.
-    fields
-        Of the measured cells.
+    They have the same genes; `fields` are those of the measured cells.
     """
 
     measured: Expression

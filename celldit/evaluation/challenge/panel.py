@@ -35,14 +35,8 @@ CHUNK = 1024
 class CountGroups:
     """N cells in P groups.
 
-    Parameters
-    ----------
-    counts
-        Counts, 0 or above, shape (N, G), CSR.
-    codes
-        Group of each cell, shape (N,).
-    labels
-        Names of the P groups, sorted.
+    `counts` are 0 or above, shape (N, G), CSR; `codes` the group of each cell, shape (N,); `labels`
+    the names of the groups, sorted.
     """
 
     counts: sparse.csr_matrix
@@ -102,18 +96,9 @@ def indicator(codes_N: np.ndarray, n_groups: int) -> sparse.csr_matrix:
 class Panel:
     """Predicted, measured and control cells of one context.
 
-    Parameters
-    ----------
-    predicted, real
-        The same perturbations, those that were predicted and measured with cells enough.
-    controls
-        Measured control cells, one group.
-    targets
-        Positions of the genes that each perturbation acts on, as its label names them.
-    genes
-        G names.
-    control_label
-        As the data name it.
+    `predicted` and `real` hold the same perturbations, those with cells enough on both sides,
+    `controls` one group of measured cells. `targets` are the positions of the genes that each
+    perturbation acts on; `control_label` is what the data call the controls.
     """
 
     predicted: CountGroups
@@ -126,17 +111,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredCells:
-    """Measured cells, read once for every prediction of them.
-
-    Parameters
-    ----------
-    cells, controls
-        Controls may be among the cells, or apart.
-    fields
-        What the columns of their AnnData mean.
-    targets
-        Which genes each perturbation acts on.
-    """
+    """Measured cells, read once for all predictions; controls are among them, or apart."""
 
     cells: Cells
     controls: Cells

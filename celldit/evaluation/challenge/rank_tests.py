@@ -27,14 +27,9 @@ BLOCK = 256
 class ControlRanks:
     """K control cells, each gene's values sorted.
 
-    Parameters
-    ----------
-    values
-        Shape (K, G), by columns; of each the entries above 0 ascend, wherever they stood.
-    ties
-        Sum of t^3 - t over the groups of equal values above 0, shape (G,).
-    means
-        Mean counts per million, shape (G,).
+    `values` has shape (K, G), by columns, of each the entries above 0 ascending, wherever they
+    stood; `ties` is the sum of t^3 - t over the groups of equal values above 0, `means` the mean
+    counts per million, shape (G,) both.
     """
 
     values: sparse.csc_matrix
