@@ -52,7 +52,8 @@ def submission(
     if base_rows.size == 0:
         raise InputError(
             f"No cell of control is labelled {' or '.join(map(repr, controls))} in "
-            f"obs[{perturbation_key!r}], and the file needs control cells; pass measured ones, or name their label."
+            f"obs[{perturbation_key!r}], and the file needs control cells; pass measured ones, or "
+            "name their label."
         )
     layer = next((name for name in COUNT_LAYERS if name in predicted.layers), None)
     counts = sparse.vstack(
