@@ -141,25 +141,10 @@ def predict_baseline(
 ) -> ad.AnnData:
     """Fit one simple predictor and predict perturbations in every context of the controls.
 
-    Parameters
-    ----------
-    baseline
-        One of :data:`SIMPLE`, or what makes another, called with ``perturbation_sep``.
-    train
-        Cells to learn from, set up.
-    control
-        Cells whose controls are moved.
-    perturbations
-        Labels.
-    seed
-        Of the rounding of counts.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such baseline, or it knows nothing of a perturbation.
-    InputError
-        If cells or the seed cannot be used.
+    `baseline` is one of :data:`SIMPLE`, or what makes another, called with ``perturbation_sep``. It
+    learns from `train`, set up, and moves the controls in `control`; the seed is of the rounding of
+    counts. UnknownNameError if there is no such baseline, or it knows nothing of a perturbation;
+    InputError if cells or the seed cannot be used.
     """
     check_seed(seed)
     if isinstance(baseline, str) and baseline not in SIMPLE:

@@ -37,33 +37,15 @@ class Baseline(ABC):
 
     @property
     def effects(self) -> Effects:
-        """The mean shifts of the trained conditions.
-
-        Raises
-        ------
-        NotTrainedError
-            Before :meth:`fit`.
-        """
+        """The mean shifts of the trained conditions; NotTrainedError before :meth:`fit`."""
         if self._effects is None:
             raise NotTrainedError(f"{type(self).__name__} is not fitted; call fit(train) first.")
         return self._effects
 
     def fit(self, train: Cells) -> Self:
-        """Learn from training cells, controls included.
+        """Learn from N training cells; every context with perturbed cells needs control cells.
 
-        Parameters
-        ----------
-        train
-            N cells; every context with perturbed cells needs control cells.
-
-        Returns
-        -------
-        The baseline itself.
-
-        Raises
-        ------
-        InputError
-            If there are no perturbed cells, or no control cells beside them.
+        InputError if there are no perturbed cells, or no control cells beside them.
         """
         self._effects = measure_effects(train)
         self._control = train.control
@@ -78,25 +60,11 @@ class Baseline(ABC):
         """Shift of a perturbation with a canonical label that is not the control, shape (G,)."""
 
     def shift(self, perturbation: str, context: str = "") -> np.ndarray:
-        """Predicted mean shift in log expression.
+        """Predict the mean shift in log expression, float64, shape (G,); that of the control is 0.
 
-        Parameters
-        ----------
-        perturbation
-            Label, such as ``"A"`` or ``"A+B"``; the control does not shift.
-        context
-            Covariate values joined with ``" | "``; it need not have been trained on.
-
-        Returns
-        -------
-        numpy.ndarray of float64, shape (G,)
-
-        Raises
-        ------
-        UnknownNameError
-            If the baseline knows nothing of this perturbation.
-        NotTrainedError
-            Before :meth:`fit`.
+        `perturbation` is a label, such as ``"A"`` or ``"A+B"``; `context` holds covariate values
+        joined with ``" | "``, and need not have been trained on. UnknownNameError if the baseline
+        knows nothing of this perturbation; NotTrainedError before :meth:`fit`.
         """
         label = canonical(perturbation, self.perturbation_sep, self._control)
         if label == self._control:
@@ -104,26 +72,11 @@ class Baseline(ABC):
         return self._shift(label, context)
 
     def predict(self, controls: Cells, perturbation: str) -> np.ndarray:
-        """Move control cells by the shift of their contexts.
+        """Move N control cells, of the genes of training, by the shift of their contexts.
 
-        Parameters
-        ----------
-        controls
-            N control cells with the genes of the training data.
-        perturbation
-            Label, as in :meth:`shift`.
-
-        Returns
-        -------
-        numpy.ndarray of float32, shape (N, G)
-            Log expression, log(1 + 10,000 counts / size factor); linear, so values below 0 occur.
-
-        Raises
-        ------
-        InputError
-            If the genes are not those of the training data.
-        UnknownNameError
-            If the baseline knows nothing of this perturbation.
+        Log expression comes back, log(1 + 10,000 counts / size factor), float32, shape (N, G);
+        linear, so values below 0 occur. InputError if the genes are not those of the training data;
+        UnknownNameError if the baseline knows nothing of this perturbation.
         """
         if controls.genes != self.effects.genes:
             raise InputError(

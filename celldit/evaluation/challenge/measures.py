@@ -40,13 +40,9 @@ CHUNK = 128
 class Profiles:
     """Profiles of P groups.
 
-    Parameters
-    ----------
-    means
-        log(1 + share of the group's counts x 50,000), shape (P, G).
-    noise
-        Squared error that the choice of cells puts into each profile, summed over genes, shape
-        (P,): the jackknife over cells.
+    `means` are log(1 + share of the group's counts x 50,000), shape (P, G); `noise` the squared
+    error that the choice of cells puts into each profile, summed over genes, shape (P,): the
+    jackknife over cells.
     """
 
     means: np.ndarray
