@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,21 +20,12 @@ from celldit.data.fields import Fields, is_set_up
 from celldit.data.labels.columns import read_labels
 from celldit.data.labels.labels import parts
 from celldit.data.query import query_fields
+from celldit.data.symbols import columns_of
 from celldit.errors import InputError, UnknownNameError, examples, outside
 
 Key = tuple[str, str]
 COUNTS_LAYER = "counts"
 SIZE_FACTOR = "size_factor"
-#: Columns that hold symbols beside Ensembl ids, as Cell Ranger, CELLxGENE and others call them.
-SYMBOL_COLUMNS = (
-    "gene_symbols",
-    "gene_symbol",
-    "symbol",
-    "gene_name",
-    "gene_names",
-    "feature_name",
-)
-_ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,40 +218,16 @@ def align_genes(
     )
 
 
-def symbol_column(var: pd.DataFrame) -> str | None:
-    """The column with the symbols of genes, where these are named by Ensembl ids."""
-    genes = [str(gene) for gene in var.index[:100]]
-    coded = sum(bool(_ENSEMBL.fullmatch(gene)) for gene in genes)
-    found = [name for name in SYMBOL_COLUMNS if name in var.columns]
-    return found[0] if found and 2 * coded > len(genes) else None
-
-
-@dataclass(frozen=True)
-class Targets:
-    """The genes that perturbations act on, as their labels, written as `fields` say, name them.
-
-    `positions` are those of genes, by name and, where names are Ensembl ids, by symbol.
-    """
-
-    positions: Mapping[str, int]
-    fields: Fields
-
-    @classmethod
-    def of(cls, var: pd.DataFrame, fields: Fields) -> Targets:
-        """Read the names of genes from ``adata.var``."""
-        column = symbol_column(var)
-        names = (
-            [] if column is None else [*zip(var[column].astype(str), range(len(var)), strict=True)]
-        )
-        return cls(
-            dict([*names, *zip(var.index.astype(str), range(len(var)), strict=True)]), fields
-        )
-
-    def of_label(self, label: str) -> np.ndarray:
-        """Positions of the genes that a perturbation acts on, ascending."""
-        named = parts(label, self.fields.perturbation_sep, self.fields.control)
-        found = {self.positions[name] for name in named if name in self.positions}
-        return np.array(sorted(found), dtype=np.int64)
+def targets_of(
+    labels: Iterable[str], genes: Sequence[str], fields: Fields
+) -> dict[str, np.ndarray]:
+    """Positions of the genes that each perturbation acts on, ascending, as its label names them."""
+    named = {label: parts(label, fields.perturbation_sep, fields.control) for label in labels}
+    columns = columns_of((part for some in named.values() for part in some), genes)
+    return {
+        label: np.array(sorted({columns[part] for part in some if part in columns}), dtype=np.int64)
+        for label, some in named.items()
+    }
 
 
 def conditions_of(

@@ -20,12 +20,12 @@ from celldit.evaluation.condition import Condition
 from celldit.evaluation.expression import (
     Expression,
     Key,
-    Targets,
     align_genes,
     check_labels,
     condition_name,
     read_measured,
     read_predicted,
+    targets_of,
     truth_fields,
 )
 from celldit.evaluation.representation import fit_components
@@ -37,15 +37,14 @@ class Task:
     """Measured cells that predictions are scored against.
 
     `components` are fitted on perturbed (`truth`) and `control` cells; `fields` say what the
-    columns of their AnnData mean, `targets` which genes each perturbation acts on. Predictions are
-    compared with `predicted_control`; None for the same controls on both sides.
+    columns of their AnnData mean. Predictions are compared with `predicted_control`; None for
+    the same controls on both sides.
     """
 
     truth: Expression
     control: Expression
     components: PCA
     fields: Fields
-    targets: Targets
     seed: int = 0
     predicted_control: Expression | None = None
 
@@ -81,8 +80,7 @@ class Task:
                 f"obs[{fields.perturbation_key!r}]; pass the measured control cells as control."
             )
         both = sparse.vstack([controls.log, measured.log], format="csr")
-        components, targets = fit_components(both, seed=seed), Targets.of(truth.var, fields)
-        return cls(measured, controls, components, fields, targets, seed)
+        return cls(measured, controls, fit_components(both, seed=seed), fields, seed)
 
     def read(self, predicted: ad.AnnData, name: str = "predicted") -> Expression:
         """Read and check a prediction, control cells left out; `name` is for messages."""
@@ -160,7 +158,7 @@ class Task:
             if not of_panel:
                 continue
             u_PG, v_PG = (np.stack(side) for side in zip(*shifts, strict=True))
-            targets = np.unique(np.concatenate([self.targets.of_label(p) for p, _ in keys]))
+            targets = self._targets(keys)
             for name in of_panel:
                 for key, value in zip(keys, OF_PANELS[name](u_PG, v_PG, targets), strict=True):
                     values[key][name] = float(value)
@@ -181,6 +179,11 @@ class Task:
                 "pass measured control cells of the same "
                 f"{', '.join(self.fields.covariate_keys) or 'experiment'} as control."
             )
+
+    def _targets(self, keys: Sequence[Key]) -> np.ndarray:
+        """Positions of the genes that any of the conditions acts on."""
+        found = targets_of({label for label, _ in keys}, self.truth.genes, self.fields)
+        return np.unique(np.concatenate(list(found.values())))
 
 
 def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:

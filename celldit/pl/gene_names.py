@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,11 +11,20 @@ import pandas as pd
 
 from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
-from celldit.evaluation.expression import symbol_column
 
 GeneSymbols: TypeAlias = str | pd.Series | Mapping[str, str]
 
+#: Columns that hold symbols beside Ensembl ids, as Cell Ranger, CELLxGENE and others call them.
+SYMBOL_COLUMNS = (
+    "gene_symbols",
+    "gene_symbol",
+    "symbol",
+    "gene_name",
+    "gene_names",
+    "feature_name",
+)
 LONGEST = 18
+_ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,11 @@ class GeneNames:
         """
         genes = [str(gene) for gene in table.index]
         if gene_symbols is None:
-            gene_symbols = symbol_column(table)
-            if gene_symbols is None:
+            coded = sum(bool(_ENSEMBL.fullmatch(gene)) for gene in genes[:100])
+            found = [name for name in SYMBOL_COLUMNS if name in table.columns]
+            if not found or 2 * coded <= len(genes[:100]):
                 return cls(dict(zip(genes, genes, strict=True)))
+            gene_symbols = found[0]
         if isinstance(gene_symbols, str):
             if gene_symbols not in table.columns:
                 raise UnknownNameError.among("column of genes", gene_symbols, list(table.columns))

@@ -9,6 +9,7 @@ import numpy as np
 
 from celldit.data.cells import Cells
 from celldit.data.labels.labels import canonical, parts
+from celldit.data.symbols import columns_of
 from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
@@ -239,8 +240,12 @@ class ControlCovariance(Baseline):
             log_KG[rows] -= log_KG[rows].mean(axis=0)
         self._log = log_KG
         top = bottom = 0.0
+        known = columns_of(
+            (part for label in self.effects.perturbations for part in self._parts(label)),
+            self.effects.genes,
+        )
         for row, label in enumerate(self.effects.perturbations):
-            if all(part in self.effects.genes for part in self._parts(label)):
+            if all(part in known for part in self._parts(label)):
                 direction_G = self._direction(label)
                 top += float(self.effects.n_cells[row] * (direction_G @ self.effects.shifts[row]))
                 bottom += float(self.effects.n_cells[row] * (direction_G @ direction_G))
@@ -257,10 +262,12 @@ class ControlCovariance(Baseline):
     def _direction(self, perturbation: str) -> np.ndarray:
         """Covariance of all genes with the perturbed ones, in units of these, shape (G,)."""
         total_G = np.zeros(len(self.effects.genes))
-        for part in self._parts(perturbation):
-            if part not in self.effects.genes:
+        named = self._parts(perturbation)
+        columns = columns_of(named, self.effects.genes)
+        for part in named:
+            if part not in columns:
                 raise UnknownNameError.among("gene", part, self.effects.genes)
-            own_K = self._log[:, self.effects.genes.index(part)]
+            own_K = self._log[:, columns[part]]
             spread = float(own_K.std())
             if spread > 0:
                 total_G += own_K @ self._log / (len(own_K) * spread)

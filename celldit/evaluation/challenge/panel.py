@@ -14,11 +14,11 @@ from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.errors import InputError, examples
 from celldit.evaluation.expression import (
-    Targets,
     align_genes,
     check_columns,
     check_labels,
     condition_name,
+    targets_of,
     truth_fields,
     with_counts_layer,
 )
@@ -116,7 +116,6 @@ class MeasuredCells:
     cells: Cells
     controls: Cells
     fields: Fields
-    targets: Targets
 
     @classmethod
     def read(
@@ -132,7 +131,7 @@ class MeasuredCells:
         if control is not None:
             own = with_counts_layer(fields, control, counts_layer)
             controls = _read(control, own, "control")
-        return cls(cells, controls, fields, Targets.of(truth.var, fields))
+        return cls(cells, controls, fields)
 
     def panels(
         self, predicted: ad.AnnData, *, least: int = 2, name: str = "predicted"
@@ -167,7 +166,7 @@ class MeasuredCells:
                 _group(guess, context, labels),
                 _group(measured, context, labels),
                 controls,
-                {label: self.targets.of_label(label) for label in labels},
+                targets_of(labels, measured.genes, self.fields),
                 measured.genes,
                 control_label,
             )
