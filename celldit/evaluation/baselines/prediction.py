@@ -108,10 +108,7 @@ def predict_all(
         if cells.n_cells
     }
     if not asked:
-        raise InputError(
-            "No baseline can be made: None of the contexts to predict has control cells; pass some "
-            "as control."
-        )
+        raise InputError("None of the contexts to predict has control cells; pass some as control.")
     found: dict[str, ad.AnnData] = {}
     skipped: dict[str, str] = {}
     for name, make in SIMPLE.items():
