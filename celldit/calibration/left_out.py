@@ -48,10 +48,11 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     """
     index = {c: i for i, c in enumerate(table.conditions)}
     # By what they share, since a control has no dose where its perturbed cells have one.
-    controls = {
-        c.stratum: i for c, i in index.items() if c.is_control and table.counts[i] >= MIN_CELLS
-    }
+    controls = {c.stratum: i for c, i in index.items() if c.is_control}
     tried = [i for i, c in enumerate(prior.conditions) if c in index and c.stratum in controls]
+    counted = [i for i in tried if table.counts[controls[prior.conditions[i].stratum]] >= MIN_CELLS]
+    # With few controls everywhere these have to do: untried, every effect would be taken for sure.
+    tried = counted or tried
     cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
     least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1
     enough = [i for i in tried if cells[i] >= least]
