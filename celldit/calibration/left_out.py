@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.effects import EffectPrior
 
 MIN_CELLS = 20
@@ -56,11 +56,11 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
     least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1
     enough = [i for i in tried if cells[i] >= least]
-    known = frozenset(part for c in prior.conditions for part in c.parts)
+    every = frozenset(part for c in prior.conditions for part in c.parts)
+    known = Known(prior.conditions, every, prior.elsewhere)
     found = []
     for i in sorted(np.random.default_rng(seed).permutation(enough)[:most].astype(int).tolist()):
         condition = prior.conditions[i]
-        others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-        kind = classify(condition, others, known, prior.elsewhere).apart_from_time
+        kind = known.classify(condition, left_out=True).apart_from_time
         found.append(LeftOut(condition, kind, i, index[condition], controls[condition.stratum]))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -42,25 +43,26 @@ class Known:
         treated = [c for c in every if not c.is_control]
         self.featured, self.elsewhere = featured, elsewhere
         self.times_in: dict[str, set[float]] = {}
-        self.times_of: dict[tuple[tuple[str, ...], str], set[float]] = {}
+        self.times_of: dict[tuple[tuple[str, ...], str], Counter[float | None]] = {}
         for c in every:
-            times = set() if c.time is None else {c.time}
-            self.times_in.setdefault(c.context, set()).update(times)
+            self.times_in.setdefault(c.context, set()).update(() if c.time is None else (c.time,))
             if not c.is_control:
-                self.times_of.setdefault((c.parts, c.context), set()).update(times)
-        self.combinations = {c.parts for c in treated}
-        self.parts = {part for c in treated for part in c.parts}
+                self.times_of.setdefault((c.parts, c.context), Counter())[c.time] += 1
+        self.combinations = Counter(c.parts for c in treated)
+        self.parts = Counter(part for c in treated for part in c.parts)
 
-    def classify(self, condition: Condition) -> Extrapolation:
-        """Say what kind of extrapolation a condition is."""
-        place = condition.parts, condition.context
+    def classify(self, condition: Condition, *, left_out: bool = False) -> Extrapolation:
+        """Say what kind of extrapolation a condition is; or one of training, were it left out."""
         if condition.is_control:
             return _in_time(condition.time, self.times_in.get(condition.context, set()))
-        if place in self.times_of:
-            return _in_time(condition.time, self.times_of[place])
-        if condition.parts in self.combinations:
+        own = int(left_out)
+        times = self.times_of.get((condition.parts, condition.context), Counter())
+        if times.total() > own:
+            seen = {t for t, n in times.items() if t != condition.time or n > own}
+            return _in_time(condition.time, {t for t in seen if t is not None})
+        if self.combinations[condition.parts] > own:
             return Extrapolation.CONTEXT
-        missing = set(condition.parts) - self.parts
+        missing = {part for part in condition.parts if self.parts[part] <= own}
         if not missing:
             return Extrapolation.COMBINATION
         if condition.parts in self.elsewhere or tuple(sorted(missing)) in self.elsewhere:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known, classify
 from celldit.data.cells import Cells
 from celldit.data.fields import Fields
 from celldit.effects.features.features import from_arrays, read_features, to_arrays
@@ -178,3 +178,25 @@ def test_a_constant_row_stays_finite() -> None:
 def test_features_that_cannot_be_used(table: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_features(table)
+
+
+def test_one_that_is_left_out_is_what_it_is_to_all_others() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [
+        Condition(
+            tuple(sorted(rng.choice(list("ABCDEF"), rng.integers(1, 3), replace=False))),
+            None,
+            str(rng.choice(["x", "y", "z"])),
+            float(rng.choice([1.0, 2.0, 3.0])),
+        )
+        for _ in range(40)
+    ]
+    alone = [Condition((name,), None, "x", 1.0) for name in ("featured", "elsewhere", "unknown")]
+    every = [*dict.fromkeys(drawn), *alone]
+    more = frozenset({"featured"}), {("elsewhere",)}
+    known, found = Known(every, *more), set()
+    for i, condition in enumerate(every):
+        kind = classify(condition, [*every[:i], *every[i + 1 :]], *more)
+        assert known.classify(condition, left_out=True) is kind
+        found.add(kind)
+    assert len(found) > 5

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.conditions import Condition
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.conditions.strata import StratumKey
 from celldit.training.trained import Trained
 
@@ -95,9 +95,10 @@ def findings(trained: Trained) -> Findings:
         whole_C, missed_C = (measured_CG**2).sum(1), (error_CG**2).sum(1)
         own_C, of_cells_C = _apart(measured_CG, of_noise_C, per_cell, prior.conditions, treated)
         noise_share = min(float(of_noise_C.sum() / whole_C.sum()), 1.0) if whole_C.any() else 1.0
+        every = frozenset(part for c in prior.conditions for part in c.parts)
+        known = Known(prior.conditions, every)
         for i, condition in enumerate(prior.conditions):
-            others = [*prior.conditions[:i], *prior.conditions[i + 1 :]]
-            kind = classify(condition, others, frozenset(condition.parts))
+            kind = known.classify(condition, left_out=True)
             kept = squares.setdefault(kind, [])
             kept.append((missed_C[i] - of_cells_C[i], own_C[i] - of_cells_C[i]))
             label = condition.label(sep, control)
