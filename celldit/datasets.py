@@ -56,6 +56,8 @@ _SHA256 = {
         "439129e8f80316e0e50974ca2f167c69601df097fd8d0b5eef2097a5f86cb629",
     "hallmark_v7.gmt.gz":
         "bf13a20446ce315c7fc4d42b0e8698ebeb4a87fee675c7e7333f9fb3446095a1",
+    "orthologs.tsv.gz":
+        "e4ccf6cc552d873ed9d01e316e53891b688a53cd9207b47958278d5e3dbd2f2b",
     "go_bp.gmt.gz":
         "bcc0ee0b358c63390474de55e9e89347c39b890075cd91f737e30f0ad1d3e5f3",
     "reactome_v7.gmt.gz":
@@ -97,7 +99,7 @@ def load(name: str) -> ad.AnnData:
     """
     if name not in _CELLS:
         raise UnknownNameError.among("data set", name, _CELLS)
-    return ad.read_h5ad(_bundled(_CELLS[name]))
+    return ad.read_h5ad(bundled_file(_CELLS[name]))
 
 
 def papalexi() -> ad.AnnData:
@@ -203,10 +205,11 @@ def gene_set_file(name: str) -> Path:
     """
     if name not in _GENE_SETS:
         raise UnknownNameError.among("gene-set file", name, _GENE_SETS)
-    return _bundled(_GENE_SETS[name])
+    return bundled_file(_GENE_SETS[name])
 
 
-def _bundled(file_name: str) -> Path:
+def bundled_file(file_name: str) -> Path:
+    """Path of a file that comes with the package; FileError if it is not what was published."""
     package = Path(str(resources.files("celldit")))
     # A wheel carries the files inside the package; a checkout has them in data/ beside it.
     for folder in (package / "bundled", package.parent / "data"):

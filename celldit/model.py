@@ -66,7 +66,7 @@ class CellDiT:
     tokenizer
         ``"gene_sets"``, ``"modules"``, ``"genes"``, ``"ranks"``, or a tokenizer object. None takes
         gene sets (the Hallmark collection, whatever the case of the names), and data-driven modules
-        with a warning where the genes are not in them, as with Ensembl ids.
+        with a warning where the genes are not in them.
     latent
         ``"pca"``, or a :class:`~celldit.latent.LatentConfig` for its size.
     features

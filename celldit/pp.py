@@ -24,6 +24,7 @@ from celldit.data.labels.labels import parts
 from celldit.data.reading import Source as CellSource
 from celldit.data.reading import read_set_up
 from celldit.data.splits import split
+from celldit.data.symbols import human_symbols
 from celldit.datasets import gene_set_file
 from celldit.effects.features.features import storable
 from celldit.effects.features.gene_sources import Source, describe, name_of
@@ -104,8 +105,9 @@ def gene_features(
         Columns of the result; fewer when there is less to describe. By default gene sets are not
         decomposed, but kept whole with a sparse column for each set, and other sources get 64.
     ignore_case
-        Whether ``Stat1`` is ``STAT1``, as when human sets are used for mouse data. Genes then have
-        the spelling of `adata`'s genes and perturbations, and all others that of ``Stat1``.
+        Whether ``Stat1`` is ``STAT1`` and ``Trp53`` is ``TP53``, as when human sets are used for
+        mouse data, and Ensembl ids are the genes of sets of symbols. Genes then have the names of
+        `adata`'s genes and perturbations, and all others those of mouse.
     allow_missing
         Warn, instead of raising, where perturbations of `adata` are in no source. A model can be
         trained all the same, since what it has seen it need not look up; but such a perturbation
@@ -520,9 +522,12 @@ def _check_coverage(
         f"{len(missing)} of {len(wanted)} perturbations are not described by "
         f"{' or '.join(tables)} ({examples(missing, 6)})"
     )
-    folded = {name.upper() for name in known}
-    if 2 * sum(name.upper() in folded for name in missing) > len(missing):
-        text += ", but most of them are in another case: is this a mouse? Pass ignore_case=True"
+    known_symbols = set(human_symbols([*known]))
+    if 2 * sum(name in known_symbols for name in human_symbols(missing)) > len(missing):
+        text += (
+            ", but most of them are there by another name: is this a mouse, or are these Ensembl "
+            "ids? Pass ignore_case=True"
+        )
     if not allow_missing:
         raise InputError(
             f"{text}; add another source, such as source=['reactome', 'go', 'expression'], or pass "

@@ -130,7 +130,7 @@ def test_sources_that_cannot_be_used_say_what_to_do(screen: ad.AnnData) -> None:
 def test_human_sets_serve_mouse_data(simulate_screen: Callable[..., ad.AnnData]) -> None:
     adata = simulate_screen(n_cells=40, n_genes=8, labels=("control", "Stat1", "Jak2"))
     cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", control="control")
-    with pytest.raises(InputError, match=r"2 of 2 .* another case: .*ignore_case=True"):
+    with pytest.raises(InputError, match=r"2 of 2 .* another name: .*ignore_case=True"):
         cd.pp.gene_features(adata, "reactome")
     table = cd.pp.gene_features(adata, ["reactome"], ignore_case=True)["reactome"]
     assert {"Stat1", "Jak2", "Ifngr1"} <= set(table.index)

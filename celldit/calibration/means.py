@@ -39,6 +39,7 @@ from celldit.calibration.responses import Responses
 from celldit.conditions import Condition
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.conditions.strata import StratumKey
+from celldit.data.symbols import columns_of
 from celldit.effects import EffectPrior
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.effects.tables.elsewhere import Elsewhere, Further
@@ -323,10 +324,13 @@ def _with_new_genes(
     seen: Sequence[Set[str]],
     elsewhere: Elsewhere,
 ) -> list[ResidualEffect]:
-    column = {gene: g for g, gene in enumerate(genes)}
+    new_parts = [
+        [part for part in condition.parts if part not in old]
+        for condition, old in zip(conditions, seen, strict=True)
+    ]
+    column = columns_of((part for parts in new_parts for part in parts), genes)
     found = []
-    for residual_G, condition, old in zip(residual_QG, conditions, seen, strict=True):
-        parts = [part for part in condition.parts if part not in old]
+    for residual_G, parts in zip(residual_QG, new_parts, strict=True):
         further = elsewhere.further(parts, genes)
         new = [column[part] for part in parts if part in column]
         new = [g for g in new if not further.known_G[g]]

@@ -23,6 +23,7 @@ import numpy as np
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import ConditionTable
 from celldit.conditions.strata import StratumKey
+from celldit.data.symbols import columns_of
 
 MIN_CELLS = 20
 MIN_PERTURBATIONS = 3
@@ -70,7 +71,7 @@ def fit_on_target(
     responses
         How controls answer to a change of rates.
     """
-    column = {gene: g for g, gene in enumerate(genes)}
+    column = columns_of((p for c in table.conditions for p in c.parts), genes)
     controls = {c.stratum: i for i, c in enumerate(table.conditions) if c.is_control}
     groups: dict[StratumKey, list[int]] = defaultdict(list)
     for i, condition in enumerate(table.conditions):

@@ -45,7 +45,8 @@ class GeneSets(GroupTokenizer):
     scale
         Whether to divide each gene by its standard deviation before the eigengenes are found.
     ignore_case
-        Whether ``Stat1`` is ``STAT1``, as when human sets are used for mouse data.
+        Whether ``Stat1`` is ``STAT1`` and ``Trp53`` is ``TP53``, as when human sets are used for
+        mouse data.
     seed
         Of the remainder modules, and of the choice of cells when there are many.
 

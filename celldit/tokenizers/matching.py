@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.data.genes import ENSEMBL, mostly
+from celldit.data.symbols import human_symbols
 from celldit.errors import examples
 
 _ENTREZ = re.compile(r"\d+")
@@ -38,19 +39,25 @@ def match_sets(
 ) -> dict[str, SetMatch]:
     """Look up the distinct genes of each set, in the same order.
 
-    With `ignore_case` ``Stat1`` is ``STAT1``; genes of the data that differ in case only then all
-    match.
+    With `ignore_case` ``Stat1`` is ``STAT1``, and orthologs of mouse and human that are called by
+    other words are one gene (:func:`celldit.data.symbols.human_symbols`); genes of the data that
+    are then the same all match. So they do where the data have Ensembl ids and the sets symbols.
     """
     exact = {gene: [index] for index, gene in enumerate(genes)}
     folded: dict[str, list[int]] = {}
-    for index, gene in enumerate(genes):
-        folded.setdefault(gene.upper(), []).append(index)
+    for index, gene in enumerate(human_symbols(genes)):
+        folded.setdefault(gene, []).append(index)
+    listed_genes = list(dict.fromkeys(gene for listed in sets.values() for gene in listed))
+    symbol_of = dict(zip(listed_genes, human_symbols(listed_genes), strict=True))
+    by_symbol = ignore_case or (mostly(ENSEMBL, genes) and not mostly(ENSEMBL, listed_genes))
     matches = {}
     for name, listed in sets.items():
-        distinct = dict.fromkeys(gene.upper() if ignore_case else gene for gene in listed)
-        table = folded if ignore_case else exact
+        distinct = dict.fromkeys(symbol_of[gene] if by_symbol else gene for gene in listed)
+        table = folded if by_symbol else exact
         found = {index for gene in distinct for index in table.get(gene, ())}
-        other_case = sum(gene not in table and gene.upper() in folded for gene in distinct)
+        other_case = sum(
+            gene not in table and symbol_of.get(gene, gene) in folded for gene in distinct
+        )
         matches[name] = SetMatch(
             len(distinct), np.array(sorted(found), dtype=np.int64), int(other_case)
         )

@@ -43,7 +43,6 @@ COLUMNS = [
 N_DRAWS = 2
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "transformer.md"
-START, END = "<!-- transformer:begin -->", "<!-- transformer:end -->"
 
 
 @dataclass(frozen=True)
@@ -125,16 +124,15 @@ def pooled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Everything that was measured, as Markdown."""
+    """The product, and what it is compared with, as Markdown."""
     said = [
         "| held out | network | weight | nmse | energy | seconds |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     names = {"none": "none: effect model alone", "full": "in full", "chosen": "as chosen"}
-    for (what, variant, used), row in pooled(rows).iterrows():
-        label = names[used] if variant == "default" else f"{variant}, {names[used]}"
+    for (what, _, used), row in pooled(rows).iterrows():
         said.append(
-            f"| {what} | {label} | {row.weight:.2f} | {row.nmse:.3f} | {row.energy:.3f} | "
+            f"| {what} | {names[used]} | {row.weight:.2f} | {row.nmse:.3f} | {row.energy:.3f} | "
             f"{row.train_seconds:.0f} |"
         )
     seeds = rows.groupby("problem")["seed"].nunique()
@@ -144,6 +142,28 @@ def table(rows: pd.DataFrame) -> str:
         f"{rows['date'].max()}; one core; {seeds.max()} training seeds for {', '.join(most)}, "
         f"{seeds.min()} for the others; every run in `docs/results/transformer.csv`.",
     ]
+    return "\n".join(said)
+
+
+def ablation(rows: pd.DataFrame) -> str:
+    """Tokens by pairs, the network in full, as Markdown: two numbers for each problem."""
+    tried = rows[(rows["used"] == "full") & (rows["variant"] != "default")]
+    problems, shown = list(dict.fromkeys(tried["problem"])), ("nmse", "energy")
+    heads = [f"{what}: {name}" for what in problems for name in shown]
+    said = [
+        f"| tokens | pairs | {' | '.join(heads)} | seconds |",
+        f"| --- | --- | {' | '.join(['---:'] * len(heads))} | ---: |",
+    ]
+    for variant, own in tried.groupby("variant", sort=False):
+        tokens, _, pairs = str(variant).rpartition(", ")
+        of = own.groupby("problem")[list(shown)].mean().reindex(problems)
+        numbers = [
+            "" if pd.isna(of.loc[what, name]) else f"{of.loc[what, name]:.3f}"
+            for what in problems
+            for name in shown
+        ]
+        seconds = own["train_seconds"].mean()
+        said.append(f"| {tokens} | {pairs} | {' | '.join(numbers)} | {seconds:.0f} |")
     return "\n".join(said)
 
 
@@ -166,9 +186,16 @@ def short(rows: pd.DataFrame) -> str:
 
 def write_pages(rows: pd.DataFrame) -> None:
     """Put the tables between their marks in README and documentation."""
-    for page, text in ((ROOT / "README.md", short(rows)), (PAGE, table(rows))):
-        head, _, rest = page.read_text(encoding="utf-8").partition(START)
-        page.write_text(f"{head}{START}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    own = rows[rows["variant"] == "default"]
+    parts = (
+        (ROOT / "README.md", "transformer", short(rows)),
+        (PAGE, "transformer", table(own)),
+        (PAGE, "ablation", ablation(rows)),
+    )
+    for page, name, text in parts:
+        start, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        head, _, rest = page.read_text(encoding="utf-8").partition(start)
+        page.write_text(f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import celldit as cd
 from celldit.calibration.on_target import OnTarget, fit_on_target
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import Condition, ConditionTable
+from celldit.data.symbols import orthologs
 
 GENES = ("A", "B", "C", "D", "other")
 # Log expression here is the log rate itself.
@@ -40,6 +41,15 @@ def test_the_mean_and_the_spread_are_found() -> None:
 def test_activation_is_as_good() -> None:
     own = fit_on_target(table_of(list("ABCD")), GENES, means([1.0] * 4), np.ones(5), RESPONSES)
     assert 0.9 < own.log_factor < 1.0
+
+
+def test_genes_may_be_named_by_id_and_perturbations_by_symbol() -> None:
+    symbols, drawn = ["STAT1", "IRF1", "JAK2", "TP53"], means([-1.0] * 4)
+    id_of = {symbol: name for name, symbol in orthologs().of_id.items() if "MUS" not in name}
+    table, ids = table_of(symbols), [*(f"{id_of[gene]}.7" for gene in symbols), "other"]
+    by_symbol = fit_on_target(table, [*symbols, "other"], drawn, np.ones(5), RESPONSES)
+    assert by_symbol.log_factor < -0.85
+    assert fit_on_target(table, ids, drawn, np.ones(5), RESPONSES) == by_symbol
 
 
 def test_few_perturbations_and_silent_genes_tell_nothing() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import celldit as cd
 from celldit.data import Cells, Fields
+from celldit.data.symbols import orthologs
 from celldit.tokenizers import GeneSets, Modules, default_tokenizer
 
 
@@ -34,7 +35,25 @@ def test_human_and_mouse_symbols_take_gene_sets(
         assert isinstance(default_tokenizer(cells_named(papalexi, rename)), GeneSets)
 
 
-def test_ensembl_ids_take_modules_with_a_warning(papalexi: ad.AnnData) -> None:
+@pytest.mark.parametrize("species", ["ENSG", "ENSMUSG"])
+@pytest.mark.parametrize("ignore_case", [True, False])
+def test_ensembl_ids_find_the_sets_of_their_symbols(
+    papalexi: ad.AnnData, species: str, ignore_case: bool
+) -> None:
+    id_of = {s: i for i, s in orthologs().of_id.items() if i.startswith(species)}
+    known = papalexi[:, [gene in id_of for gene in papalexi.var_names]]
+    assert known.n_vars > 150
+    by_symbol = GeneSets().fit(cells_named(known, str))
+    cells = cells_named(known, lambda gene: f"{id_of[gene]}.4")
+    by_id = GeneSets(ignore_case=ignore_case).fit(cells)
+    assert by_id.token_names == by_symbol.token_names
+    # Genes in no set form modules in the order of their names.
+    of_sets = [name for name in by_symbol.report().index if not name.startswith("remainder")]
+    assert by_id.report().loc[of_sets].equals(by_symbol.report().loc[of_sets])
+    assert isinstance(default_tokenizer(cells), GeneSets)
+
+
+def test_ids_that_nobody_knows_take_modules_with_a_warning(papalexi: ad.AnnData) -> None:
     names = iter(range(10_000))
     cells = cells_named(papalexi, lambda gene: f"ENSG{next(names):011d}")
     with pytest.warns(UserWarning, match="modules"):

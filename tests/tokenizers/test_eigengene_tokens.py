@@ -222,8 +222,15 @@ def test_the_report_tells_what_became_of_each_set(make_cells: Callable) -> None:
     assert report.loc["remainder_1", "kept"] == 5
 
 
-def test_ensembl_ids_get_a_guess_and_a_way_out() -> None:
-    cells = Cells.from_anndata(datasets.sciplex2(), Fields())
+def test_ensembl_ids_find_the_sets_of_their_symbols() -> None:
+    report = GeneSets().fit(Cells.from_anndata(datasets.sciplex2(), Fields())).report()
+    assert (report["status"] == "token").sum() > 10
+
+
+def test_ids_of_another_species_get_a_guess_and_a_way_out() -> None:
+    fish = datasets.sciplex2()
+    fish.var_names = fish.var_names.str.replace("ENSG", "ENSDARG")
+    cells = Cells.from_anndata(fish, Fields())
     with pytest.raises(InputError, match="Ensembl ids against gene symbols") as caught:
         GeneSets().fit(cells)
     text = str(caught.value)

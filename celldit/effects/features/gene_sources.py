@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from celldit.data.cells import Cells
+from celldit.data.symbols import human_symbols, mouse_symbol
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError, UnknownNameError
 from celldit.random import short_seed
@@ -90,10 +91,10 @@ def gene_sets(source: Any) -> dict[str, tuple[str, ...]]:
 def respell(
     sets: Mapping[str, Sequence[str]], spelling: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The same sets with names in the case of others, and like ``Stat1`` where there is none."""
-    known = {name.upper(): name for name in spelling}
+    """The same sets with human genes named as by others, and as in mouse where there is none."""
+    known = dict(zip(human_symbols(spelling), spelling, strict=True))
     return {
-        name: tuple(dict.fromkeys(known.get(g.upper(), g.capitalize()) for g in genes))
+        name: tuple(dict.fromkeys(known.get(g.upper(), mouse_symbol(g)) for g in genes))
         for name, genes in sets.items()
     }
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from celldit.data.symbols import human_symbols, is_mouse
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError, examples, outside
 
 LEAST_GENES = 10
-_ENSEMBL = re.compile(r"ENS[A-Z]*[GTP]\d{6,}(\.\d+)?", re.IGNORECASE)
 LOG_2 = float(np.log(2))
 
 
@@ -106,9 +105,8 @@ def match_tables(
     return found
 
 
-def _upper(name: str) -> str:
-    bare = name.strip().upper()
-    return bare.split(".")[0] if _ENSEMBL.fullmatch(bare) else bare
+def _stripped(names: Sequence[str]) -> list[str]:
+    return [name.strip() for name in names]
 
 
 def match_genes(
@@ -116,7 +114,8 @@ def match_genes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the genes that both have, in the table and in the model, shape (M,) each.
 
-    By name: as it is written, then whatever the case and version, in any of the table's columns.
+    By name: as it is written, then by human symbol (:func:`celldit.data.symbols.human_symbols`), in
+    any of the table's columns.
 
     Raises
     ------
@@ -129,16 +128,17 @@ def match_genes(
     UserWarning
         If the table is of another species, or shares less than half of the model's genes.
     """
-    spellings: tuple[Callable[[str], str], ...] = (str.strip, _upper)
+    spellings: tuple[Callable[[Sequence[str]], list[str]], ...] = (_stripped, human_symbols)
     tried = []
-    for names in (table.genes, *table.aliases.values()):
-        for spell in spellings:
-            place = _unambiguous([spell(n) for n in names])
-            tried.append((sum(spell(gene) in place for gene in genes), spell, place))
-    n_found, spelt, place = max(tried, key=lambda each: each[0])
+    for spell in spellings:
+        own = spell(genes)
+        for names in (table.genes, *table.aliases.values()):
+            place = _unambiguous(spell(names))
+            tried.append((sum(gene in place for gene in own), spell, own, place))
+    n_found, spelt, own, place = max(tried, key=lambda each: each[0])
     if n_found < LEAST_GENES and n_found < len(genes):
-        own = {_upper(gene) for gene in genes}
-        swapped = sum(_upper(label) in own for label in set(table.perturbations))
+        known = set(human_symbols(genes))
+        swapped = sum(label in known for label in human_symbols([*set(table.perturbations)]))
         hint = (
             "its rows are named like genes: if perturbations are in columns, transpose it, table.T"
             if swapped > max(n_found, len(table) // 2)
@@ -148,15 +148,15 @@ def match_genes(
             f"The table {name!r} shares {n_found} of the {len(genes)} genes with the data, which "
             f"name theirs {examples(genes, 3)}, the table {examples(table.genes, 3)}; {hint}."
         )
-    own_M = np.array([g for g, gene in enumerate(genes) if spelt(gene) in place], dtype=np.int64)
-    theirs_M = np.array([place[spelt(genes[g])] for g in own_M], dtype=np.int64)
+    own_M = np.array([g for g, gene in enumerate(own) if gene in place], dtype=np.int64)
+    theirs_M = np.array([place[own[g]] for g in own_M], dtype=np.int64)
     share = n_found / len(genes)
-    if spelt is _upper and _of_mouse(table.genes) != _of_mouse(genes):
+    if spelt is human_symbols and is_mouse(table.genes) != is_mouse(genes):
         warnings.warn(
             f"The table {name!r} names genes like another species does "
             f"({examples(table.genes, 3)}; the data {examples(genes, 3)}); {n_found} genes are "
-            "matched by symbol whatever the case, which most one-to-one orthologs of mouse and "
-            "human share. How far their effects hold is learned from shared perturbations.",
+            "matched as one-to-one orthologs of mouse and human. How far their effects hold is "
+            "learned from shared perturbations.",
             UserWarning,
             stacklevel=outside(),
         )
@@ -171,12 +171,12 @@ def match_genes(
 
 
 def match_names(labels: Sequence[str], known: Sequence[str]) -> dict[str, str]:
-    """Spelling of the model for names of perturbations that differ in case alone."""
+    """Spelling of the model for perturbations that it knows by another name of the same gene."""
     exact = set(known)
-    place = _unambiguous([_upper(name) for name in known])
+    place = _unambiguous(human_symbols(known))
     found = {}
-    for label in labels:
-        at = place.get(_upper(label))
+    for label, symbol in zip(labels, human_symbols(labels), strict=True):
+        at = place.get(symbol)
         found[label] = label if label in exact or at is None else known[at]
     return found
 
@@ -190,12 +190,3 @@ def _unambiguous(names: Sequence[str]) -> dict[str, int]:
             twice.add(name)
         place[name] = i
     return {name: i for name, i in place.items() if name not in twice}
-
-
-def _of_mouse(genes: Sequence[str]) -> bool:
-    """Whether names look like ``Stat1`` rather than ``STAT1``."""
-    lettered = [
-        g for g in genes if len(g) > 2 and g[0].isalpha() and g[1:].upper() != g[1:].lower()
-    ]
-    small = sum(g[1:] == g[1:].lower() for g in lettered)
-    return 2 * small > max(len(lettered), 1)

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from celldit.data.symbols import human_symbols
 from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tables.projection import LEAST_ERROR, typical_variance
 
@@ -87,10 +88,12 @@ def table_residuals(
     loads_FM = loadings_FG[:, given.own]
     usual_M = typical_variance(given)
     names = [given.table.genes[g] for g in given.theirs]
-    upper = {gene.upper(): m for m, gene in enumerate(names)}
+    place = {symbol: m for m, symbol in enumerate(human_symbols(names))}
     row_of = {key: row for row, key in enumerate(keys)}
     rows_N = np.array([row_of[key] for key in given.keys])
-    own = [[upper[p.upper()] for p in key if p.upper() in upper] for key in given.keys]
+    parts = sorted({part for key in given.keys for part in key})
+    column = {p: place[s] for p, s in zip(parts, human_symbols(parts), strict=True) if s in place}
+    own = [[column[part] for part in key if part in column] for key in given.keys]
     entries = []
     for rows, effects_BM, errors_BM in given.blocks():
         rest_BM = effects_BM - means_PF[rows_N[rows]] @ loads_FM

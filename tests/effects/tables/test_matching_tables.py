@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from celldit.data.symbols import orthologs
 from celldit.effects.tables.matching import match_genes, match_names, match_tables
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError
@@ -38,6 +39,18 @@ def test_another_species_is_named() -> None:
     mouse = tuple(name.capitalize() for name in SYMBOLS)
     with pytest.warns(UserWarning, match="another species"):
         assert len(match_genes("t", table(mouse), SYMBOLS)[1]) == 12
+
+
+def test_orthologs_of_another_name_and_ids_are_matched() -> None:
+    human = ("TP53", "HPRT1", "CA2", "TUBB", "TXN", "FASLG", "GPI", "STAT1", "IRF1", "JAK2")
+    mouse = ("Trp53", "Hprt", "Car2", "Tubb5", "Txn1", "Fasl", "Gpi1", "Stat1", "Irf1", "Jak2")
+    with pytest.warns(UserWarning, match="another species"):
+        theirs, own = match_genes("t", table(mouse), human)
+    assert theirs.tolist() == own.tolist() == list(range(10))
+    ids = {symbol: name for name, symbol in orthologs().of_id.items() if "MUS" not in name}
+    theirs, own = match_genes("t", table(tuple(f"{ids[gene]}.2" for gene in human)), human)
+    assert theirs.tolist() == own.tolist() == list(range(10))
+    assert match_names(["Trp53", "Stat1"], ["STAT1", "TP53"]) == {"Trp53": "TP53", "Stat1": "STAT1"}
 
 
 def test_few_genes_are_told() -> None:
