@@ -78,7 +78,7 @@ def fate_map(
     >>> cd.pl.fate_map(fates)                                   # doctest: +SKIP
     """
     trained = trained_parts(model)
-    writable(adata, copy=False)
+    writable(adata)
     if trained.fields.time_key is None:
         raise InputError("fate_map() needs a model that was set up with time_key=.")
     if groupby not in adata.obs:

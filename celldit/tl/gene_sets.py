@@ -97,7 +97,7 @@ def programs(
     trained = trained_parts(model)
     trained.flow.views  # noqa: B018 - refuses other networks before anything is read
     check_whole(max_cells, "max_cells")
-    target = writable(adata, copy=False)
+    target = writable(adata)
     labels = request.labels_of(trained, perturbation)
     if groupby is not None and groupby not in adata.obs:
         raise UnknownNameError.among("column of adata.obs", groupby, list(adata.obs.columns))
@@ -191,7 +191,7 @@ def attention(
     trained = trained_parts(model)
     names = np.array(view_names(trained), dtype=object)
     check_whole(max_cells, "max_cells")
-    target = writable(adata, copy=False)
+    target = writable(adata)
     labels = request.labels_of(trained, perturbation)
     cells = controls_of(read_cells(adata, trained), trained.fields.control, max_cells, seed)
     z_NKD = trained.autoencoder.encode(cells)
