@@ -361,7 +361,8 @@ def test_errors_are_one_sentence(folder, tmp_path):
     ],
 )
 def test_wrong_settings_are_told_with_their_options(folder, tmp_path, wrong, says):
-    text = sentence("train", folder / "screen.h5ad", "-o", tmp_path / "m", *SETUP, *wrong)
+    setup = (*SETUP, "--tokenizer", "modules")
+    text = sentence("train", folder / "screen.h5ad", "-o", tmp_path / "m", *setup, *wrong)
     assert says in text
     assert list(tmp_path.iterdir()) == []
 
