@@ -564,6 +564,7 @@ class CellDiT:
         *,
         start: str,
         end: str,
+        dose: object = None,
         shares: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         seed: int = 0,
         batch_size: int = 512,
@@ -578,6 +579,8 @@ class CellDiT:
             As for :meth:`predict`.
         start, end
             Labels of the two conditions; the control label is allowed.
+        dose
+            Of both, as for :meth:`predict`; required where the training data have doses.
         shares
             How far along the way, in [0, 1]; 0 and 1 are what :meth:`predict` gives.
         seed, batch_size, out, overwrite
@@ -590,7 +593,11 @@ class CellDiT:
         """
         trained, numbers = self.trained, interpolation.check_shares(shares)
         options = SamplingOptions(seed=seed, batch_size=batch_size)
-        ends = request.one_label(trained, start, "start"), request.one_label(trained, end, "end")
+        labels = [
+            request.one_label(trained, start, "start"),
+            request.one_label(trained, end, "end"),
+        ]
+        ends = request.Counterfactuals(labels, dose)
         output = Output.of(out, overwrite)
         cells = self._read("interpolate", adata)
         with threads():

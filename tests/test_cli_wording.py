@@ -51,6 +51,8 @@ from celldit.cli.wording import OPTIONS, in_terminal
         ("min_change=-1 must be a number", "--min-change -1 must be a number"),
         ("Unknown column for guide_key in adata.obs 'x'",
          "Unknown column for --guide-key in obs 'x'"),
+        ("the cells of the same that were trained on, as baselines=.",
+         "the cells of the same that were trained on, as --control-cells FILE."),
         ("source selects no cell of adata; widen it.",
          "--from selects no cell of adata; widen it."),
         ("target selects no cell of adata; widen it.",

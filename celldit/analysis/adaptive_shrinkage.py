@@ -18,14 +18,9 @@ ROUNDS = 200
 
 
 class Shrunken(NamedTuple):
-    """Posteriors of G true values.
+    """Posterior mean and standard deviation of G true values, and their local false sign rate.
 
-    Attributes
-    ----------
-    mean_G, sd_G
-        Posterior mean and standard deviation.
-    lfsr_G
-        Local false sign rate: probability that the sign is not that of the estimate, or none.
+    That is the probability that the sign is not that of the estimate, or none.
     """
 
     mean_G: np.ndarray

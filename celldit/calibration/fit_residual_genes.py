@@ -49,20 +49,16 @@ def fit_residual_genes(
         Standard deviation within conditions of log expression less the line.
     """
     n_genes = mean_CG.shape[1]
-    index = {c: i for i, c in enumerate(table.conditions)}
-    controls = {c.stratum: i for c, i in index.items() if c.is_control}
-    counts = table.counts
+    index, controls, counts = table.row_of, table.controls(MIN_CELLS), table.counts
     rows = []
     for i, condition in enumerate(prior.conditions):
         control = controls.get(condition.stratum)
         if condition not in index or control is None:
             continue
-        n, n_controls = counts[index[condition]], counts[control]
-        if min(n, n_controls) < MIN_CELLS:
-            continue
+        n = counts[index[condition]]
         # Of conditions that an earlier training observed, too, the prior tells the mean shift over
         # both, which these cells' log expression cannot be compared with.
-        if np.isclose(1 / n + 1 / n_controls, prior.noise[i]):
+        if n >= MIN_CELLS and np.isclose(1 / n + 1 / counts[control], prior.noise[i]):
             rows.append(i)
     if not rows:
         return ResidualGenes.none(n_genes)

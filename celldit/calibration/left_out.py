@@ -46,9 +46,7 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     most, seed
         How many, and of the choice where there are more.
     """
-    index = {c: i for i, c in enumerate(table.conditions)}
-    # By what they share, since a control has no dose where its perturbed cells have one.
-    controls = {c.stratum: i for c, i in index.items() if c.is_control}
+    index, controls = table.row_of, table.controls()
     tried = [i for i, c in enumerate(prior.conditions) if c in index and c.stratum in controls]
     counted = [i for i in tried if table.counts[controls[prior.conditions[i].stratum]] >= MIN_CELLS]
     # With few controls everywhere these have to do: untried, every effect would be taken for sure.
@@ -56,9 +54,8 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
     least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1
     enough = [i for i in tried if cells[i] >= least]
-    every = frozenset(part for c in prior.conditions for part in c.parts)
-    known = Known(prior.conditions, every, prior.elsewhere)
-    found = []
+    parts = frozenset(part for c in prior.conditions for part in c.parts)
+    known, found = Known(prior.conditions, parts, prior.elsewhere), []
     for i in sorted(np.random.default_rng(seed).permutation(enough)[:most].astype(int).tolist()):
         condition = prior.conditions[i]
         kind = known.classify(condition, left_out=True).apart_from_time

@@ -1,25 +1,21 @@
 """Where the mean log expression of counterfactual cells should end up, and how to get it there.
 
-The effect model knows the mean of a condition that training has seen; the network says which cells
-move, and how. So predicted cells of a condition that was seen are held to the mean that the effect
-model gives it: a straight line from its shift of the latent to log expression (L), and what the
-latent has no room for, the perturbed gene's own transcripts first of all, which is told gene by
-gene (R, :mod:`celldit.effects.residual_genes`).
+Predicted cells of a condition that was seen are held to the mean that the effect model gives it: a
+straight line from its shift of the latent to log expression (L), and what the latent has no room
+for, such as the perturbed gene's own transcripts (R, :mod:`celldit.effects.residual_genes`).
 
 Of other conditions nobody has measured the mean. What decoded rates make of the move (D,
-:mod:`celldit.calibration.reference_controls`) bends as counts do and knows large effects best, but
-loses part of an effect where counts are few, since what an autoencoder makes of a cell holds that
-cell's own noise. The line is exact on average over training cells, and misses what bends. Training
-conditions that were predicted from the others tell how to weigh the three,
+:mod:`celldit.calibration.reference_controls`) knows large effects best, but loses part of an effect
+where counts are few; the line misses what bends. Training conditions that were predicted from the
+others tell how to weigh the three,
 
     wanted = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
 then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
 that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
-(:mod:`celldit.calibration.on_target`). A mean that was seen in few cells is noisy, and where counts
-are few a little noise of log expression is much of a rate: so the log factor is drawn to none by
-the ratio of that noise to what decoded rates are usually off by.
+(:mod:`celldit.calibration.on_target`). Where a mean was seen in few cells the log factor is drawn
+to none by the ratio of its noise to what decoded rates are usually off by.
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """

@@ -1,7 +1,6 @@
 """What predictions of training conditions hold of the network, for whatever is fitted to them.
 
-A correction that is learned from predictions must see them as they will be made: the effect
-model's, and on top of it the share of the network's displacement that is used. Learned from the
+A correction that is learned from predictions must see them as they will be made: learned from the
 effect model's alone it repairs what the network repairs as well, and both together overshoot.
 """
 

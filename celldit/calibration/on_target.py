@@ -8,8 +8,7 @@ with a tie to zero as strong as one perturbation,
 
     θ_p ~ N(θ, τ²),   θ ~ N(0, 1).
 
-Of the nine knock-outs of Papalexi that are measured themselves eight change no gene more than their
-own. Perturbations that training has seen need no such guess.
+Perturbations that training has seen need no such guess.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def fit_on_target(
         How controls answer to a change of rates.
     """
     column = columns_of((p for c in table.conditions for p in c.parts), genes)
-    controls = {c.stratum: i for i, c in enumerate(table.conditions) if c.is_control}
+    controls = table.controls()
     groups: dict[StratumKey, list[int]] = defaultdict(list)
     for i, condition in enumerate(table.conditions):
         where = condition.stratum

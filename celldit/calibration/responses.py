@@ -101,10 +101,7 @@ def measure_responses(
         Of the choice of cells and contexts where there are very many.
     """
     rng = np.random.default_rng(seed)
-    groups = {}
-    for i, condition in enumerate(table.conditions):
-        if condition.is_control and table.counts[i] >= MIN_CELLS:
-            groups[condition.stratum] = i
+    groups = table.controls(MIN_CELLS)
     keys = list(groups)
     if len(keys) > MAX_STRATA:
         keys = [keys[i] for i in sorted(rng.permutation(len(keys))[:MAX_STRATA])]

@@ -1,18 +1,15 @@
 """How much of the network's displacement to use: stacking on cross-validated trials.
 
-The effect model puts a control cell where it expects it, and the network moves it on from there. A
-weight between 0 and 1 says which share of that displacement is used: the one that lowers the error
-of what was held out of trial runs. This is stacking (Wolpert 1992; Breiman 1996). The weight
-is averaged over bootstrap samples of the trials and then shrunk in the manner of James and Stein
+A weight between 0 and 1 says which share of the network's displacement is used: the one that lowers
+the error of what was held out of trial runs (stacking: Wolpert 1992; Breiman 1996). The weight is
+averaged over bootstrap samples of the trials and then shrunk in the manner of James and Stein
 (1961): with the gain g over the effect model and its standard error s, by max(0, 1 - (2 s / g)²),
-so that a gain within two standard errors, that a few trials happen to show, is not believed.
+so that a gain within two standard errors is not believed.
 
-Errors are measured in units of log expression, not at the unit scale of latent tokens, where weak
-and noisy directions count as much as those that tell cell types apart. Of conditions that training
-has seen, cells are held out, and the energy distance to them is judged: their mean is known from
-the condition's other cells, so what matters is *which* cells move. Of new contexts and
-combinations, whole conditions are held out, and the squared error of their mean counts as much as
-the energy distance. Both are without the sampling noise of the truth.
+Errors are in units of log expression, and without the sampling noise of the truth. Of conditions
+that training has seen, cells are held out and judged by energy distance: their mean is known, so
+what matters is *which* cells move. Of new contexts and combinations, whole conditions are held out,
+and the squared error of their mean counts as much.
 """
 
 from __future__ import annotations
@@ -120,30 +117,16 @@ class Verdict:
     ----------
     weight
         Share of its displacement to use, for each kind of extrapolation that was tried.
-    gain
-        Error at that weight over the effect model's own, likewise; below 1 is better.
     in_full
-        Error of the network in full over the effect model's, likewise.
+        Error of the network in full over the effect model's own, likewise; below 1 is better.
     """
 
     weight: dict[Extrapolation, float]
-    gain: dict[Extrapolation, float]
     in_full: dict[Extrapolation, float]
-
-    @property
-    def uses_network(self) -> bool:
-        """Whether any kind uses the network."""
-        return any(self.weight.values())
 
     def without_network(self) -> Verdict:
         """The same trials, and nothing of the network used."""
-        return Verdict(dict.fromkeys(self.weight, 0.0), dict.fromkeys(self.gain, 1.0), self.in_full)
-
-    @property
-    def overall(self) -> float:
-        """Mean gain over the kinds that are real extrapolations; what training stops by."""
-        far = [gain for kind, gain in self.gain.items() if kind is not Extrapolation.SEEN]
-        return float(np.mean(far or list(self.gain.values()) or [1.0]))
+        return Verdict(dict.fromkeys(self.weight, 0.0), self.in_full)
 
 
 @torch.no_grad()
@@ -197,7 +180,7 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
     seed
         Of the bootstrap samples.
     """
-    weight, gain, in_full = {}, {}, {}
+    weight, in_full = {}, {}
     for kind in sorted({error.kind for error in errors}, key=str):
         own = [error for error in errors if error.kind is kind]
         parts_TPW = _parts(own)
@@ -211,9 +194,8 @@ def stack(errors: Sequence[TrialError], seed: int = 0) -> Verdict:
         error_of_gain = N_ERRORS * max(error, LEAST_ERROR)
         shrunk = max(0.0, 1 - (error_of_gain / won) ** 2) if won > 0 else 0.0
         weight[kind] = round(mean * shrunk, 3)
-        gain[kind] = float(np.interp(weight[kind], WEIGHTS, ratio_W))
         in_full[kind] = float(ratio_W[-1])
-    return Verdict(weight, gain, in_full)
+    return Verdict(weight, in_full)
 
 
 def best_gain(errors: Sequence[TrialError]) -> float:

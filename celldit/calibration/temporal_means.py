@@ -9,9 +9,7 @@ wanders from time to time (Wiener) and a smooth one that bends (Matérn 3/2; Ras
 that is close to the straight line between neighbours; where few were, more times are averaged.
 
 At a time of training the measured mean is kept, noisy as it is, so that cells sent there agree
-with those measured there. The process does not go through noisy means: from four times on there is
-a small jump between a time of training and one beside it, as large as what the process takes for
-noise.
+with those measured there; from four times on there is a jump of that noise to the times beside it.
 """
 
 from __future__ import annotations
@@ -57,11 +55,7 @@ class TemporalMeans:
     @classmethod
     def fit(cls, cells: CellStore, table: ConditionTable) -> TemporalMeans:
         """Measure training cells, given their conditions."""
-        rows: dict[StratumKey, int] = {}
-        for i, condition in enumerate(table.conditions):
-            timed = condition.is_control and condition.time is not None
-            if timed and table.counts[i] >= MIN_CELLS:
-                rows[condition.stratum] = i
+        rows = {key: i for key, i in table.controls(MIN_CELLS).items() if key[1] is not None}
         contexts = [context for context, _ in rows]
         several = {key: i for key, i in rows.items() if contexts.count(key[0]) > 1}
         if not several:

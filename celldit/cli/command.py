@@ -43,15 +43,7 @@ _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found.
-
-    Parameters
-    ----------
-    content
-        For programs.
-    sentences
-        For people, a line each.
-    """
+    """What a command found: content for programs, and sentences for people, a line each."""
 
     content: Any
     sentences: Sequence[str] = ()
@@ -178,14 +170,8 @@ def note(text: str, *, quiet: bool = False) -> None:
 def guard(*, debug: bool = False, quiet: bool = False, kept: str = "") -> Iterator[None]:
     """Turn errors into one sentence on standard error and an exit code.
 
-    Parameters
-    ----------
-    debug
-        Whether errors keep their traceback.
-    quiet
-        Whether celldit's warnings are left out.
-    kept
-        What to say of the files when the user interrupts.
+    With `debug` errors keep their traceback; with `quiet` celldit's warnings are left out; `kept`
+    is what to say of the files when the user interrupts.
     """
     with _watch_interrupts() as interrupted, warnings.catch_warnings():
         if not debug:

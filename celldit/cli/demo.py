@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from celldit import datasets
+from celldit.cli.files import write_figure
 from celldit.data import check_no_leak, setup_anndata, split
 from celldit.data.fields import Fields
 from celldit.errors import FileError
 from celldit.evaluation.baselines import predict_baseline
-from celldit.evaluation.catalogue import CEILING
 from celldit.io.files import refuse_existing, whole_file, write_h5ad
 from celldit.model import CellDiT
+from celldit.pl.effects.effect import effect
 from celldit.progress import quietly
-from celldit.report.numbers import LABELS, NO_CHANGE, Verdict, judge
+from celldit.report.numbers import LABELS, Verdict, judge
 from celldit.report.report import report
 
 __all__ = ["FILES", "DemoResult", "run_demo"]
@@ -49,58 +49,15 @@ FILES = {
 }
 #: Ends the names of columns measured with equal numbers of cells.
 EQUAL = "_equal"
-BASELINES = ("no change", "mean shift", "additive ridge", "nearest")
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """What is learned from, and what is to be predicted.
-
-    Parameters
-    ----------
-    train
-        Cells to learn from, controls of every context included.
-    truth
-        The perturbed cells that were held out.
-    controls
-        Control cells of the contexts held out, from which predictions start.
-    perturbations
-        Labels to predict.
-    """
-
-    train: ad.AnnData
-    truth: ad.AnnData
-    controls: ad.AnnData
-    perturbations: list[str]
-
-    @classmethod
-    def of(cls, adata: ad.AnnData, held_out: Sequence[tuple[str, str]]) -> Sides:
-        """Hold (perturbation, context) pairs out, and make sure that no such cell is trained on."""
-        fields = Fields.from_anndata(adata)
-        key, (where,) = fields.perturbation_key, fields.covariate_keys
-        assert key is not None
-        adata = adata.copy()
-        split(adata, "pair", test=held_out)
-        is_test = (adata.obs.pop("split") == "test").to_numpy()
-        train, truth = adata[~is_test].copy(), adata[is_test].copy()
-        check_no_leak(train, truth)
-        own = (train.obs[key] == fields.control) & train.obs[where].isin(set(truth.obs[where]))
-        labels = sorted(set(truth.obs[key].astype(str)))
-        return cls(train, truth, train[own.to_numpy()].copy(), labels)
+#: Beside no change, which a report has anyway.
+BASELINES = ("mean shift", "additive ridge", "nearest")
 
 
 @dataclass(frozen=True, eq=False)
 class DemoResult:
-    """What the demo found.
+    """What the demo found: the table of methods, the files written, and the wall time in seconds.
 
-    Parameters
-    ----------
-    table
-        Method, measures on all cells, and the same with equal numbers of cells (``_equal``).
-    paths
-        The files written.
-    seconds
-        Wall time.
+    The table has the measures on all cells, and the same with equal numbers of cells (``_equal``).
     """
 
     table: pd.DataFrame
@@ -127,32 +84,12 @@ def run_demo(
 ) -> DemoResult:
     """Train on a knock-out screen, predict held-out knock-outs, and compare with baselines.
 
-    Parameters
-    ----------
-    folder
-        For the files of :data:`FILES`, each written whole or not at all.
-    seed
-        Of everything random.
-    adata, held_out
-        Other data, set up with one covariate, and the (perturbation, context) pairs to hold out of
-        them; by default eight knock-outs in one replicate of :func:`celldit.datasets.papalexi`.
-    tokenizer, max_epochs
-        As in :class:`celldit.CellDiT` and :meth:`celldit.CellDiT.train`.
-    n_cells
-        New cells to generate.
-    overwrite
-        Whether files may be replaced.
-    console
-        Where to print; ``Console(quiet=True)`` for silence.
-
-    Returns
-    -------
-    DemoResult
-
-    Raises
-    ------
-    FileError
-        If a file exists already (unless `overwrite`), or cannot be written.
+    The files of :data:`FILES` go into the folder, each whole or not at all; FileError if one exists
+    already (unless `overwrite`), or cannot be written. `adata` and `held_out` are other data, set
+    up with one covariate, and the (perturbation, context) pairs to hold out of them, by default
+    eight knock-outs in one replicate of :func:`celldit.datasets.papalexi`. `tokenizer` and
+    `max_epochs` are as in :class:`celldit.CellDiT` and :meth:`celldit.CellDiT.train`, `n_cells` the
+    new cells to generate; ``Console(quiet=True)`` is for silence.
     """
     started = time.perf_counter()
     console = console or Console()
@@ -168,37 +105,66 @@ def run_demo(
             covariate_keys=["replicate"],
             size_factor_key="total_umis",
         )
-    sides = Sides.of(adata, held_out)
-    train, controls, labels = sides.train, sides.controls, sides.perturbations
+    train, truth, controls = _sides(adata, held_out)
+    labels = sorted(set(truth.obs[Fields.from_anndata(truth).perturbation_key].astype(str)))
     console.print(
         f"Training on {train.n_obs:,} cells x {train.n_vars} genes. Held out: "
-        f"{', '.join(labels)}, {sides.truth.n_obs:,} cells, to be predicted from "
+        f"{', '.join(labels)}, {truth.n_obs:,} cells, to be predicted from "
         f"{controls.n_obs:,} control cells.",
         highlight=False,
     )
     model = CellDiT(train, tokenizer)
     model.train(max_epochs, seed=seed, enable_progress_bar=not console.quiet)
-    with working("predicting", console):
+    with console.status("predicting"):
         predicted = model.predict(controls, perturbations=labels, seed=seed)
-        predictions = {
+        baselines = {
             name: predict_baseline(name, train, controls, labels, seed=seed) for name in BASELINES
         }
-    predictions[CELLDIT] = predicted
-    with working(f"generating {n_cells:,} cells", console):
-        generated = model.generate(n_cells, seed=seed)
-    with working("writing", console):
         write_h5ad(folder / "predicted.h5ad", predicted)
-        write_h5ad(folder / "generated.h5ad", generated)
-        with whole_file(folder / "effects.png") as path:
-            draw_effects(path, sides, predicted)
-    with working("comparing, and writing a report", console), quietly():
-        _report(folder / "report.html", predictions, sides, seed)
+    with console.status(f"generating {n_cells:,} cells"):
+        write_h5ad(folder / "generated.h5ad", model.generate(n_cells, seed=seed))
+    with console.status("comparing, and writing a report"), quietly():
+        measured = ad.concat([controls, truth])
+        measured.uns = controls.uns
+        write_figure(folder / "effects.png", partial(effect, measured, predicted, n_genes=6))
+        with warnings.catch_warnings():
+            # Conditions too small for two halves: left out of every row alike.
+            warnings.filterwarnings("ignore", message=".*scores are missing.*")
+            report(
+                predicted,
+                truth,
+                controls,
+                folder / "report.html",
+                name=CELLDIT,
+                title="The demo: knock-outs in a replicate without them",
+                baselines=baselines,
+                metrics=METRICS,
+                n_repeats=5,
+                n_resamples=0,
+                overwrite=True,
+                seed=seed,
+            )
     table = both_ways(folder / "report.json")
     with whole_file(folder / "table.csv") as path:
         table.to_csv(path)
     result = DemoResult(table, paths, time.perf_counter() - started)
     _conclude(result, model.flow_weight, predicted, console)
     return result
+
+
+def _sides(
+    adata: ad.AnnData, held_out: Sequence[tuple[str, str]]
+) -> tuple[ad.AnnData, ad.AnnData, ad.AnnData]:
+    """Cells to learn from, those held out, and the controls that predictions of them start from."""
+    fields = Fields.from_anndata(adata)
+    key, (where,) = fields.perturbation_key, fields.covariate_keys
+    adata = adata.copy()
+    split(adata, "pair", test=held_out)
+    is_test = (adata.obs.pop("split") == "test").to_numpy()
+    train, truth = adata[~is_test].copy(), adata[is_test].copy()
+    check_no_leak(train, truth)
+    own = (train.obs[key] == fields.control) & train.obs[where].isin(set(truth.obs[where]))
+    return train, truth, train[own.to_numpy()].copy()
 
 
 def both_ways(report: Path) -> pd.DataFrame:
@@ -211,63 +177,6 @@ def both_ways(report: Path) -> pd.DataFrame:
         pd.DataFrame(content[part]).set_index("method") for part in ("summary", "equal_cells")
     )
     return equal.add_suffix(EQUAL).join(whole)[[*METRICS, *(f"{m}{EQUAL}" for m in METRICS)]]
-
-
-@contextmanager
-def working(what: str, console: Console) -> Iterator[None]:
-    """Show that something goes on, and how long it took."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=console.quiet) as progress:
-        task = progress.add_task(what, total=None)
-        yield
-        progress.update(task, total=1, completed=1)
-
-
-def _report(path: Path, predictions: dict[str, ad.AnnData], sides: Sides, seed: int) -> None:
-    others = {n: cells for n, cells in predictions.items() if n not in (CELLDIT, NO_CHANGE)}
-    with warnings.catch_warnings():
-        # Conditions too small for two halves: left out of every row alike.
-        warnings.filterwarnings("ignore", message=".*scores are missing.*")
-        report(
-            predictions[CELLDIT],
-            sides.truth,
-            sides.controls,
-            path,
-            name=CELLDIT,
-            title="The demo: knock-outs in a replicate without them",
-            baselines=others,
-            metrics=METRICS,
-            n_repeats=5,
-            n_resamples=0,
-            overwrite=True,
-            seed=seed,
-        )
-
-
-def draw_effects(path: Path, sides: Sides, predicted: ad.AnnData) -> None:
-    """Draw predicted against measured effects, a panel for each perturbation, as PNG."""
-    from matplotlib import pyplot
-    from matplotlib.figure import Figure
-
-    from celldit import pl
-
-    measured = ad.concat([sides.controls, sides.truth])
-    measured.uns = sides.controls.uns
-    drawn = pl.effect(measured, predicted, n_genes=6, show=False)
-    axes = drawn if isinstance(drawn, list) else [drawn]
-    for ax in axes:
-        ax.set(xlabel="measured (log expression)", ylabel="predicted (log expression)")
-    figure = axes[0].figure
-    assert isinstance(figure, Figure)
-    figure.suptitle(
-        "Shift of genes by knock-outs in a replicate that was predicted without them", y=1.03
-    )
-    gene, line = axes[0].collections[0], axes[0].lines[0]
-    named = {"a gene": gene, "predicted as measured": line}
-    figure.legend(named.values(), named.keys(), loc="upper center", ncols=2, frameon=False,
-                  bbox_to_anchor=(0.5, 0.0))  # fmt: skip
-    figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
-    pyplot.close(figure)
 
 
 def _conclude(
@@ -309,18 +218,13 @@ def _conclude(
 
 def comparison_table(table: pd.DataFrame) -> Table:
     """Draw what :func:`both_ways` returns."""
-    drawn = Table(title="What was held out, predicted")
-    drawn.add_column("method")
+    drawn = Table("method", title="What was held out, predicted")
     for metric in METRICS:
         drawn.add_column(LABELS[metric], justify="right")
-    methods = [name for name in table.index if name != CEILING]
-    for title, suffix, names in (
-        ("all cells", "", methods),
-        ("equal cells", EQUAL, [*methods, CEILING]),
-    ):
+    for title, suffix in (("all cells", ""), ("equal cells", EQUAL)):
         drawn.add_section()
         drawn.add_row(f"[italic]{title}[/italic]")
-        for name in names:
-            values = (table.loc[name, f"{metric}{suffix}"] for metric in METRICS)
-            drawn.add_row(f"  {name}", *(f"{value:.3f}" for value in values))
+        values = table[[f"{metric}{suffix}" for metric in METRICS]]
+        for name, row in values.dropna(how="all").iterrows():
+            drawn.add_row(f"  {name}", *(f"{value:.3f}" for value in row))
     return drawn

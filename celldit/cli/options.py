@@ -113,9 +113,10 @@ CheckpointMinutes = Annotated[float, typer.Option(help="Minutes between two chec
 # --- groups: each option with its default; a command gets those that were given ---------------
 
 Group = Mapping[str, tuple[Any, Any]]
+WHEN: Group = {"dose": (Dose, None), "time": (Time, None)}
+DRAWN: Group = {"batch_size": (BatchSize, 512), "seed": (Seed, 0)}
 SAMPLING: Group = {
-    "dose": (Dose, None),
-    "time": (Time, None),
+    **WHEN,
     "solver": (
         Annotated[
             str | None,
@@ -139,8 +140,7 @@ SAMPLING: Group = {
         ],
         (0.0, 1.0),
     ),
-    "batch_size": (BatchSize, 512),
-    "seed": (Seed, 0),
+    **DRAWN,
 }
 
 

@@ -50,6 +50,7 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
+    (r"\bas baselines=", "as --control-cells FILE"),
     (r"^source selects", "--from selects"),
     (r"^target selects", "--target selects"),
     (r"use cd\.open_store\(path, [^)]*\)", "give --perturbation-key COLUMN"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ class Condition:
     parts
         Names of the perturbations done to one cell, sorted; empty for a control.
     doses
-        One dose for each part, or None where the data have no doses.
+        One dose for each part; None where the data have no doses, and of a control.
     context
         The covariate values of the cell joined with ``" | "``; empty where there are none.
     time
@@ -33,6 +34,11 @@ class Condition:
     doses: tuple[float, ...] | None = None
     context: str = ""
     time: float | None = None
+
+    def __post_init__(self) -> None:
+        # Else the controls of data with doses would be other conditions than those of `control`.
+        if not self.parts and self.doses is not None:
+            object.__setattr__(self, "doses", None)
 
     @property
     def is_control(self) -> bool:
@@ -110,10 +116,23 @@ class ConditionTable:
     def __len__(self) -> int:
         return len(self.conditions)
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """Cells of each condition, int64, shape (C,)."""
         return np.bincount(self.index, minlength=len(self))
+
+    @cached_property
+    def row_of(self) -> dict[Condition, int]:
+        """Where each condition is among them."""
+        return {condition: row for row, condition in enumerate(self.conditions)}
+
+    def controls(self, least: int = 1) -> dict[tuple[str, float | None], int]:
+        """Row of the controls of each context and time that has at least so many of them."""
+        return {
+            c.stratum: row
+            for c, row in self.row_of.items()
+            if c.is_control and self.counts[row] >= least
+        }
 
     def cells_of(self, condition: int) -> np.ndarray:
         """Positions of the cells of one condition."""

@@ -31,7 +31,17 @@ class Extrapolation(StrEnum):
 
 
 class Known:
-    """What was in training, so that many conditions are classified in one pass; see `classify`."""
+    """What was in training, so that many conditions are classified in one pass.
+
+    Parameters
+    ----------
+    trained
+        The conditions, each once.
+    featured
+        Perturbations for which features are known.
+    elsewhere
+        Those, and combinations, whose effects were measured elsewhere.
+    """
 
     def __init__(
         self,
@@ -39,27 +49,32 @@ class Known:
         featured: frozenset[str] = frozenset(),
         elsewhere: Container[tuple[str, ...]] = (),
     ) -> None:
-        every = list(trained)
-        treated = [c for c in every if not c.is_control]
         self.featured, self.elsewhere = featured, elsewhere
         self.times_in: dict[str, set[float]] = {}
         self.times_of: dict[tuple[tuple[str, ...], str], Counter[float | None]] = {}
-        for c in every:
-            self.times_in.setdefault(c.context, set()).update(() if c.time is None else (c.time,))
+        self.combinations: Counter[tuple[str, ...]] = Counter()
+        self.parts: Counter[str] = Counter()
+        for c in trained:
+            times = set() if c.time is None else {c.time}
+            self.times_in.setdefault(c.context, set()).update(times)
             if not c.is_control:
                 self.times_of.setdefault((c.parts, c.context), Counter())[c.time] += 1
-        self.combinations = Counter(c.parts for c in treated)
-        self.parts = Counter(part for c in treated for part in c.parts)
+                self.combinations[c.parts] += 1
+                self.parts.update(set(c.parts))
 
     def classify(self, condition: Condition, *, left_out: bool = False) -> Extrapolation:
-        """Say what kind of extrapolation a condition is; or one of training, were it left out."""
+        """Say what kind of extrapolation a condition is.
+
+        Doses do not matter here, and times only where all else was seen. One of training may be
+        `left_out`, as if it had not been there.
+        """
+        own = int(left_out)
         if condition.is_control:
             return _in_time(condition.time, self.times_in.get(condition.context, set()))
-        own = int(left_out)
         times = self.times_of.get((condition.parts, condition.context), Counter())
-        if times.total() > own:
-            seen = {t for t, n in times.items() if t != condition.time or n > own}
-            return _in_time(condition.time, {t for t in seen if t is not None})
+        others = {time for time, n in times.items() if n > own * (time == condition.time)}
+        if others:
+            return _in_time(condition.time, {time for time in others if time is not None})
         if self.combinations[condition.parts] > own:
             return Extrapolation.CONTEXT
         missing = {part for part in condition.parts if self.parts[part] <= own}
@@ -68,21 +83,6 @@ class Known:
         if condition.parts in self.elsewhere or tuple(sorted(missing)) in self.elsewhere:
             return Extrapolation.ELSEWHERE
         return Extrapolation.UNSEEN if missing <= self.featured else Extrapolation.UNKNOWN
-
-
-def classify(
-    condition: Condition,
-    trained: Iterable[Condition],
-    featured: frozenset[str] = frozenset(),
-    elsewhere: Container[tuple[str, ...]] = (),
-) -> Extrapolation:
-    """Say what kind of extrapolation a condition is.
-
-    Doses do not matter here, and times only where all else was seen. `featured` are perturbations
-    for which features are known, `elsewhere` those, and combinations, whose effects were measured
-    elsewhere.
-    """
-    return Known(trained, featured, elsewhere).classify(condition)
 
 
 def _in_time(time: float | None, seen: set[float]) -> Extrapolation:

@@ -96,11 +96,9 @@ class Strata:
     def of_table(cls, table: ConditionTable) -> Strata:
         """Find the controls of every context and time that a table has."""
         counts = table.counts
-        conditions = table.conditions
-        rows = {c.stratum: i for i, c in enumerate(conditions) if c.is_control and counts[i]}
-        keys = sorted({c.stratum for c in conditions}, key=str)
+        keys = sorted({c.stratum for c in table.conditions}, key=str)
         of_context: dict[str, dict[StratumKey, int]] = {}
-        for key, row in sorted(rows.items(), key=str):
+        for key, row in sorted(table.controls().items(), key=str):
             of_context.setdefault(key[0], {})[key] = row
         return cls(table, {key: _stratum(key, of_context, counts) for key in keys})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from sklearn.decomposition import PCA
 
 from celldit.evaluation.metrics.cells import thin
 from celldit.evaluation.metrics.differential import (
@@ -14,32 +15,23 @@ from celldit.evaluation.metrics.differential import (
 )
 from celldit.evaluation.metrics.distances import median_distance
 from celldit.evaluation.metrics.shift import largest
-from celldit.evaluation.representation import PrincipalComponents
 
 
 @dataclass(frozen=True, eq=False)
 class Condition:
     """Predicted, measured and control cells of one perturbation in one context.
 
-    Parameters
-    ----------
-    predicted_NG, true_MG, control_KG
-        Log expression, float32, shapes (N, G), (M, G) and (K, G).
-    components
-        Principal components of the measured cells.
-    seed
-        Of everything random in a measure.
-    drawn_from
-        Number of cells of which the predicted ones are a random part; None when they are all there
-        are, infinity for a part of the measurement itself.
-    predicted_control_KG
-        Control cells that the predicted cells are compared with; None for the same on both sides.
+    Cells are log expression, float32, shapes (N, G), (M, G) and (K, G); `components` are those of
+    the measured cells. `drawn_from` is the number of cells of which the predicted ones are a random
+    part: None when they are all there are, infinity for a part of the measurement itself.
+    `predicted_control_KG` are control cells that the predicted cells are compared with; None for
+    the same on both sides.
     """
 
     predicted_NG: np.ndarray
     true_MG: np.ndarray
     control_KG: np.ndarray
-    components: PrincipalComponents
+    components: PCA
     seed: int = 0
     drawn_from: float | None = None
     predicted_control_KG: np.ndarray | None = None

@@ -91,7 +91,7 @@ def dynamic_range(
     table["spread"] = means["replicate"].std(axis=1, ddof=1)
     table["range"] = gap / np.maximum(table["spread"], np.maximum(0.01 * gap.abs(), 1e-12))
     table["tells"] = table["range"] >= ENOUGH
-    table.loc[FALSE_CALLS] = [np.nan, float(np.nanmean(false_calls)), np.nan, np.nan, np.nan, False]
+    table.loc[FALSE_CALLS] = [np.nan, pd.Series(false_calls).mean(), np.nan, np.nan, np.nan, False]
     table.index.name = "metric"
     return table.astype({"tells": bool})
 
@@ -109,14 +109,15 @@ def unchanged(control: Expression, requested: Mapping[tuple[str, str], np.ndarra
 
 
 def _mixed_up(cells: Expression) -> Expression:
-    """Each perturbation under the label of the next in its context."""
-    labels = cells.perturbations.copy()
+    """Each perturbation under the label of the next in its context; none where it is alone."""
+    labels, alone = cells.perturbations.copy(), np.zeros(cells.n_cells, dtype=bool)
     for context in dict.fromkeys(cells.contexts):
         of_context = np.flatnonzero(cells.contexts == context)
         names = sorted(set(cells.perturbations[of_context]))
         turned = dict(zip(names, np.roll(names, 1), strict=True))
         labels[of_context] = [turned[label] for label in cells.perturbations[of_context]]
-    return replace(cells, perturbations=labels)
+        alone[of_context] = len(names) < 2
+    return replace(cells, perturbations=labels).take(~alone)
 
 
 def _false_calls(task: Task, min_cells: int, seed: int) -> float:

@@ -98,32 +98,18 @@ def evaluate(
     """
     check_whole(min_cells, "min_cells", 0)
     check_seed(seed)
-    if preset is not None:
-        return _score_preset(predicted, truth, control, metrics, preset, engine, seed, counts_layer)
-    names = resolve(metrics)
-    task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
-    table = task.score(task.read(predicted), names, min_cells=min_cells)
-    warn_not_scored(table)
-    return table
-
-
-def _score_preset(
-    predicted: ad.AnnData,
-    truth: ad.AnnData,
-    control: ad.AnnData | None,
-    metrics: Sequence[str] | str | None,
-    preset: str,
-    engine: Engine,
-    seed: int,
-    counts_layer: str | None,
-) -> pd.DataFrame:
+    if preset is None:
+        names = resolve(metrics)
+        task = Task.prepare(truth, control, seed=seed, counts_layer=counts_layer)
+        table = task.score(task.read(predicted), names, min_cells=min_cells)
+        warn_not_scored(table)
+        return table
     if preset != "vcc2026":
         raise UnknownNameError.among("preset", preset, ["vcc2026"])
     if metrics is not None:
         raise InputError("A preset has measures of its own; give preset= or metrics=, not both.")
     check_engine(engine)
-    measured = MeasuredCells.read(truth, control, counts_layer)
-    panels, left_out = measured.panels(predicted)
+    panels, left_out = MeasuredCells.read(truth, control, counts_layer).panels(predicted)
     table = score_panels(panels, engine=engine, seed=seed)
     table.attrs["not_scored"] = left_out
     warn_not_scored(table)

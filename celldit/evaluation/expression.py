@@ -18,7 +18,9 @@ from celldit.data.checks import check_anndata
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields, is_set_up
 from celldit.data.labels.columns import read_labels
+from celldit.data.labels.labels import parts
 from celldit.data.query import query_fields
+from celldit.data.symbols import columns_of
 from celldit.errors import InputError, UnknownNameError, examples, outside
 
 Key = tuple[str, str]
@@ -30,14 +32,8 @@ SIZE_FACTOR = "size_factor"
 class Expression:
     """N cells in log expression, log(1 + 10,000 counts / size factor).
 
-    Parameters
-    ----------
-    log
-        Shape (N, G), CSR or dense, float32.
-    perturbations, contexts
-        Canonical labels of each cell, object (str), shape (N,).
-    genes
-        G gene names.
+    `log` has shape (N, G), CSR or dense, float32; `perturbations` and `contexts` are the canonical
+    labels of each cell, object (str), shape (N,).
     """
 
     log: sparse.csr_matrix | np.ndarray
@@ -91,8 +87,7 @@ class Expression:
     def halves(self, seed: int = 0) -> tuple[Expression, Expression]:
         """Split the cells of each condition into two random halves of one size.
 
-        Of an odd number, one cell is left out. A condition with a single cell stays in both parts
-        as it is, too small to be scored.
+        Of an odd number, one cell is left out. A single cell stands in both.
         """
         rng = np.random.default_rng(seed)
         first, second = [], []
@@ -193,12 +188,8 @@ def align_genes(
 ) -> ad.AnnData:
     """Give the genes the order of the truth's, with a note; refuse other genes.
 
-    `name` and `truth` are what messages call the two.
-
-    Raises
-    ------
-    InputError
-        How many differ, which, and how to align.
+    `name` and `truth` are what messages call the two. InputError says how many genes differ, which,
+    and how to align.
     """
     check_anndata(adata, name)
     theirs, ours = adata.var_names.astype(str), pd.Index(genes).astype(str)
@@ -225,6 +216,18 @@ def align_genes(
         f"every AnnData to shared = {truth}.var_names.intersection({name}.var_names), with "
         f"[:, shared].copy() and a size_factor_key, or predict the genes of {truth}."
     )
+
+
+def targets_of(
+    labels: Iterable[str], genes: Sequence[str], fields: Fields
+) -> dict[str, np.ndarray]:
+    """Positions of the genes that each perturbation acts on, ascending, as its label names them."""
+    named = {label: parts(label, fields.perturbation_sep, fields.control) for label in labels}
+    columns = columns_of((part for some in named.values() for part in some), genes)
+    return {
+        label: np.array(sorted({columns[part] for part in some if part in columns}), dtype=np.int64)
+        for label, some in named.items()
+    }
 
 
 def conditions_of(
@@ -269,12 +272,8 @@ def check_labels(
 ) -> None:
     """Refuse perturbations, by the label of each cell, that the truth does not hold.
 
-    `name` is what messages call the prediction.
-
-    Raises
-    ------
-    UnknownNameError
-        Names the first such perturbation and the closest that the truth holds.
+    `name` is what messages call the prediction. UnknownNameError names the first such perturbation
+    and the closest that the truth holds.
     """
     known = sorted(set(truth_M) - {control})
     unknown = sorted(set(predicted_N) - set(known) - {control})

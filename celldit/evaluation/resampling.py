@@ -25,16 +25,10 @@ CLASSES = ("undetectable", "solved by the baseline", "in reach", "out of reach")
 class Progress:
     """How much of the way from a baseline to a replicate a method closes.
 
-    Parameters
-    ----------
-    share
-        1 is the replicate, 0 the baseline, below 0 worse than it; NaN where nothing can be said.
-    low, high
-        Interval over perturbations; NaN with fewer than two.
-    n_perturbations
-        That were scored.
-    metrics
-        Over which the share is averaged: those in which a replicate is better than the baseline.
+    A `share` of 1 is the replicate, 0 the baseline, below 0 worse than it; NaN where nothing can be
+    said. `low` and `high` are its 90% interval over perturbations, of which `n_perturbations` were
+    scored; NaN with fewer than two. It is averaged over the `metrics` in which a replicate is
+    better than the baseline.
     """
 
     share: float

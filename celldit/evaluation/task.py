@@ -9,11 +9,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from sklearn.decomposition import PCA
 
 from celldit.arguments import check_seed
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
-from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
 from celldit.evaluation.catalogue import DE_COUNTS, FUNCTIONS, OF_PANELS
 from celldit.evaluation.condition import Condition
@@ -25,9 +25,10 @@ from celldit.evaluation.expression import (
     condition_name,
     read_measured,
     read_predicted,
+    targets_of,
     truth_fields,
 )
-from celldit.evaluation.representation import PrincipalComponents
+from celldit.evaluation.representation import fit_components
 from celldit.progress import counted
 
 
@@ -35,23 +36,14 @@ from celldit.progress import counted
 class Task:
     """Measured cells that predictions are scored against.
 
-    Parameters
-    ----------
-    truth, control
-        Perturbed and control cells.
-    components
-        Fitted on both.
-    fields
-        What the columns of their AnnData mean.
-    seed
-        Of everything random in a measure.
-    predicted_control
-        Control cells that predictions are compared with; None for the same on both sides.
+    `components` are fitted on perturbed (`truth`) and `control` cells; `fields` say what the
+    columns of their AnnData mean. Predictions are compared with `predicted_control`; None for
+    the same controls on both sides.
     """
 
     truth: Expression
     control: Expression
-    components: PrincipalComponents
+    components: PCA
     fields: Fields
     seed: int = 0
     predicted_control: Expression | None = None
@@ -88,7 +80,7 @@ class Task:
                 f"obs[{fields.perturbation_key!r}]; pass the measured control cells as control."
             )
         both = sparse.vstack([controls.log, measured.log], format="csr")
-        return cls(measured, controls, PrincipalComponents.fit(both, seed=seed), fields, seed)
+        return cls(measured, controls, fit_components(both, seed=seed), fields, seed)
 
     def read(self, predicted: ad.AnnData, name: str = "predicted") -> Expression:
         """Read and check a prediction, control cells left out; `name` is for messages."""
@@ -107,16 +99,13 @@ class Task:
     def halved(self, seed: int) -> tuple[Task, Expression]:
         """Split the measured cells, controls included, in two.
 
-        Returns
-        -------
-        task
-            Scores against the second half, from its control cells; predictions start at those of
-            the first half. With the same controls on both sides their noise would pass for
-            agreement.
-        first
-            The perturbed cells of the first half.
+        The task scores against the second half, from its control cells, and predictions start at
+        those of the first half: with the same controls on both sides their noise would pass for
+        agreement. Beside it are the perturbed cells of the first half.
         """
         first, second = self.truth.halves(seed)
+        # A single cell, which is in both halves, must not predict itself.
+        second = second.only({k for k, rows in self.truth.conditions().items() if len(rows) > 1})
         theirs, ours = self.control.halves(seed)
         return replace(self, truth=second, control=ours, predicted_control=theirs), first
 
@@ -193,9 +182,8 @@ class Task:
 
     def _targets(self, keys: Sequence[Key]) -> np.ndarray:
         """Positions of the genes that any of the conditions acts on."""
-        sep, control = self.fields.perturbation_sep, self.fields.control
-        named = {part for label, _ in keys for part in parts(label, sep, control)}
-        return np.flatnonzero([gene in named for gene in self.truth.genes])
+        found = targets_of({label for label, _ in keys}, self.truth.genes, self.fields)
+        return np.unique(np.concatenate(list(found.values())))
 
 
 def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:
@@ -207,5 +195,6 @@ def _with_call_sets(names: Sequence[str]) -> tuple[str, ...]:
 
 def _why_not(n: tuple[int, int, int], min_cells: int) -> str:
     kinds = ("predicted", "measured", "control")
-    few = [f"{count} {kind}" for count, kind in zip(n, kinds, strict=True) if count < min_cells]
+    least = max(min_cells, 1)
+    few = [f"{count} {kind}" for count, kind in zip(n, kinds, strict=True) if count < least]
     return f"{' and '.join(few)} cells" if few else ""

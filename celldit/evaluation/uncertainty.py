@@ -128,7 +128,9 @@ def _around(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The value, plus the scatter of resamples about their own mean."""
     shown = np.isfinite(drawn_RC).sum(axis=0) >= 2
-    low, high = np.full(len(value_C), np.nan), np.full(len(value_C), np.nan)
+    low, high = np.full((2, len(value_C)), np.nan)
+    if not shown.any():
+        return low, high
     scatter = drawn_RC[:, shown] - np.nanmean(drawn_RC[:, shown], axis=0)
     ends = np.nanquantile(scatter, [(1 - level) / 2, (1 + level) / 2], axis=0)
     low[shown], high[shown] = value_C[shown] + ends[0], value_C[shown] + ends[1]

@@ -90,4 +90,8 @@ class GaussianSource:
 
     def __call__(self, noise: Tensor) -> Tensor:
         """Start points (B, ...) from standard normal noise (B, ...)."""
-        return self.position + self.spread * noise
+        return self.position + self.scatter(noise)
+
+    def scatter(self, noise: Tensor) -> Tensor:
+        """Give standard normal noise (B, ...) the scatter of the source."""
+        return self.spread * noise

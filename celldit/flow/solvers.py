@@ -8,7 +8,7 @@ The SDE has the same marginals as the flow. For a Gaussian source, the equations
 score reversed backward, have the marginals of :math:`dx = v\,dt` for every :math:`w(t) \ge 0`.
 Where a learnt velocity is a little wrong, the score pulls states back to the marginal. The
 diffusion of each coordinate is measured in units of its variance in the source, w s**2: then the
-spread s of the source drops out of the drift.
+spread s of the source drops out of the drift, and so does a covariance in its place.
 
 References
 ----------
@@ -192,7 +192,7 @@ class EulerMaruyama:
     noise
         Supply of noise, one draw per step; ``CellNoise`` makes results independent of the batch.
     source
-        Source of the flow; its position and spread broadcast against the states.
+        Source of the flow; its position broadcasts against the states.
     """
 
     noise: Noise
@@ -219,4 +219,4 @@ class EulerMaruyama:
             return x + dt * v
         x0_mean = x - t * v  # the mean of the source given the point, (B, ...)
         drift = v - math.copysign(0.5, dt) * (x0_mean - self.source.position)
-        return x + dt * drift + math.sqrt(w * abs(dt)) * self.source.spread * self.noise(n, x)
+        return x + dt * drift + math.sqrt(w * abs(dt)) * self.source.scatter(self.noise(n, x))

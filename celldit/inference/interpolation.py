@@ -28,14 +28,14 @@ from celldit.training.trained import Trained
 def interpolate(
     trained: Trained,
     cells: CellStore,
-    ends: tuple[str, str],
+    ends: request.Counterfactuals,
     shares: Sequence[float],
     options: SamplingOptions,
     output: Output,
 ) -> ad.AnnData:
     """Show each control cell on the straight way between two of its counterfactuals.
 
-    `ends` are canonical labels of the conditions at shares 0 and 1, which are what
+    `ends` has the labels of the conditions at shares 0 and 1, which are what
     :func:`celldit.inference.counterfactual.predict` gives. The drawn counts belong to the condition
     that is nearer, half way to the first.
     """
@@ -46,11 +46,11 @@ def interpolate(
             moves(
                 trained,
                 controls,
-                request.counterfactual_conditions(controls.cells, label, trained.fields),
+                request.counterfactual_conditions(controls.cells, label, trained.fields, ends.dose),
                 sampler,
                 options.seed,
             )
-            for label in ends
+            for label in ends.labels
         ),
         strict=True,
     )
@@ -67,15 +67,15 @@ def interpolate(
         first_BG, last_BG = (one(cell_P[at_B]) for one in offsets)
         return torch.lerp(first_BG, last_BG, share_P[torch.from_numpy(at_B)][:, None])
 
-    obs = targets[0].obs(trained.fields).iloc[cell_P].drop(columns="extrapolation")
+    obs = targets[1].obs(trained.fields).iloc[cell_P].drop(columns="extrapolation")
     if key is not None:
-        obs[key] = f"{ends[0]} to {ends[1]}"
+        obs[key] = " to ".join(ends.labels)
     obs["share"] = share_P.numpy()
     names = controls.cells.names
     obs["control_cell"] = names[cell_P]
     obs.index = pd.Index([f"{c}|{s:g}" for s in shares for c in names], dtype=object)
     made_by = trained.made_by(
-        sampler="interpolation", start=ends[0], end=ends[1], seed=options.seed,
+        sampler="interpolation", start=ends.labels[0], end=ends.labels[1], seed=options.seed,
         **options.config.to_dict(),
     )  # fmt: skip
     edits = CellEdits(

@@ -18,7 +18,7 @@ from torch import Tensor
 from celldit.conditions import Condition
 from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.states import States
-from celldit.flow import CellNoise, EulerMaruyama, GaussianSource, Noise, cell_uniform
+from celldit.flow import CellNoise, EulerMaruyama, GaussianSource, cell_uniform
 from celldit.flow.anchored import FlowCondition
 from celldit.random import SDE_STREAM
 
@@ -36,10 +36,6 @@ class NoiseSource(GaussianSource):
     """
 
     factors_BFF: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
-
-    def __call__(self, noise: Tensor) -> Tensor:
-        """Start points from standard normal noise, both of shape (B, K, D)."""
-        return self.position + self.scatter(noise)
 
     def scatter(self, noise: Tensor) -> Tensor:
         """Give standard normal noise (B, K, D) the scatter of the conditions."""
@@ -150,26 +146,9 @@ class NoiseSources:
         return NoiseEnd(replace(conditioning, position_BKD=position_BKD), source)
 
 
-@dataclass(frozen=True, eq=False)
-class ScatteredNoise:
-    """Noise for the steps of an SDE, with the scatter of the source.
-
-    A diffusion measured in units of the source's covariance lets that covariance drop out of the
-    drift, whether it is diagonal or not.
-    """
-
-    noise: Noise
-    source: NoiseSource
-
-    def __call__(self, draw: int, like: Tensor) -> Tensor:
-        """Draw number `draw`, shape (B, K, D)."""
-        return self.source.scatter(self.noise(draw, like))
-
-
 def sde_from_noise(source: NoiseSource, keys_B: np.ndarray, seed: int) -> EulerMaruyama:
     """The SDE of a flow from this source, each cell with random numbers of its own."""
-    supply = CellNoise(torch.from_numpy(keys_B), seed, SDE_STREAM)
-    return EulerMaruyama(ScatteredNoise(supply, source), GaussianSource(source.position))
+    return EulerMaruyama(CellNoise(torch.from_numpy(keys_B), seed, SDE_STREAM), source)
 
 
 def uniforms(keys: np.ndarray, seed: int, stream: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,14 +47,54 @@ class Counterfactuals:
         dose: object = None,
         time: float | None = None,
     ) -> Counterfactuals:
-        """Check labels; raises as :func:`check_perturbations`."""
+        """Check labels; raises as :func:`labels_of`."""
         return cls(labels_of(trained, perturbations), dose, time)
 
 
 def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]:
-    """:func:`check_perturbations` for a model."""
-    known = trained.perturbations, trained.featured, trained.elsewhere
-    return check_perturbations(perturbations, trained.fields, *known)
+    """Bring labels into canonical form and refuse those of which nothing is known.
+
+    Raises
+    ------
+    UnknownNameError
+        If a perturbation was not in training and nothing else is known of it; names the closest.
+    InputError
+        If nothing is asked for.
+    """
+    fields, known = trained.fields, trained.perturbations
+    featured, elsewhere = trained.featured, trained.elsewhere
+    requested = text_list(perturbations, "perturbations")
+    if not requested:
+        raise InputError('No perturbation was asked for; pass perturbations=["NAME", ...].')
+    known_set = set(known)
+    result = []
+    for label in requested:
+        names = parts(str(label), fields.perturbation_sep, fields.control)
+        for part in () if names in elsewhere else names:
+            if part in known_set or part in featured or (part,) in elsewhere:
+                continue
+            if not known and not featured and not elsewhere:
+                raise InputError(
+                    "This model was trained on unperturbed cells, so it can generate cells but "
+                    "knows no perturbation; train on data with a perturbation_key."
+                )
+            near = closest(part, list(known))
+            hint = f" Did you mean {near!r}?" if near else ""
+            joined = joined_otherwise(part, {*known, *featured}, fields.perturbation_sep)
+            if joined is not None:
+                # The closest name would be another combination, which is misleading.
+                hint = (
+                    f" Combinations are asked for as {fields.perturbation_sep.join(joined[1])!r}."
+                )
+            raise UnknownNameError(
+                f"The perturbation {part!r} was not in training and has no features, so nothing is "
+                f"known of it (known: {examples(known, 8)}).{hint} Ask for a known one, or train "
+                "with features that have a row for it: "
+                'CellDiT(adata, features=cd.pp.gene_features(adata, source="reactome")), or '
+                "features= a DataFrame of your own with one row per perturbation."
+            )
+        result.append(canonical(str(label), fields.perturbation_sep, fields.control))
+    return list(dict.fromkeys(result))
 
 
 def labels_or_all(trained: Trained, perturbations: Sequence[str] | str | None) -> list[str]:
@@ -96,56 +136,6 @@ NO_TIME = (
 NO_DOSE = (
     "dose= was given, but the model was trained without dose_key; leave it out, or train with one."
 )
-
-
-def check_perturbations(
-    labels: Sequence[str] | str,
-    fields: Fields,
-    known: Sequence[str],
-    featured: frozenset[str] = frozenset(),
-    elsewhere: Container[tuple[str, ...]] = (),
-) -> list[str]:
-    """Bring labels into canonical form and refuse those of which nothing is known.
-
-    Raises
-    ------
-    UnknownNameError
-        If a perturbation was not in training and nothing else is known of it; names the closest.
-    InputError
-        If nothing is asked for.
-    """
-    requested = text_list(labels, "perturbations")
-    if not requested:
-        raise InputError('No perturbation was asked for; pass perturbations=["NAME", ...].')
-    known_set = set(known)
-    result = []
-    for label in requested:
-        names = parts(str(label), fields.perturbation_sep, fields.control)
-        for part in () if names in elsewhere else names:
-            if part in known_set or part in featured or (part,) in elsewhere:
-                continue
-            if not known and not featured and not elsewhere:
-                raise InputError(
-                    "This model was trained on unperturbed cells, so it can generate cells but "
-                    "knows no perturbation; train on data with a perturbation_key."
-                )
-            near = closest(part, list(known))
-            hint = f" Did you mean {near!r}?" if near else ""
-            joined = joined_otherwise(part, {*known, *featured}, fields.perturbation_sep)
-            if joined is not None:
-                # The closest name would be another combination, which is misleading.
-                hint = (
-                    f" Combinations are asked for as {fields.perturbation_sep.join(joined[1])!r}."
-                )
-            raise UnknownNameError(
-                f"The perturbation {part!r} was not in training and has no features, so nothing is "
-                f"known of it (known: {examples(known, 8)}).{hint} Ask for a known one, or train "
-                "with features that have a row for it: "
-                'CellDiT(adata, features=cd.pp.gene_features(adata, source="reactome")), or '
-                "features= a DataFrame of your own with one row per perturbation."
-            )
-        result.append(canonical(str(label), fields.perturbation_sep, fields.control))
-    return list(dict.fromkeys(result))
 
 
 def counterfactual_conditions(

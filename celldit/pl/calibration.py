@@ -17,7 +17,7 @@ from celldit.data.fields import Fields
 from celldit.errors import InputError
 from celldit.pl.effects.effect_heatmap import check_effects
 from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CYCLE, INK, style
+from celldit.pl.style import CYCLE, INK
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 MIN_CELLS = 10
@@ -25,6 +25,7 @@ MIN_CELLS = 10
 
 @figure
 def calibration(
+    canvas: Canvas,
     adata: ad.AnnData,
     effects: pd.DataFrame,
     *,
@@ -60,7 +61,6 @@ def calibration(
     >>> effects = cd.tl.effects(adata, model, ["STAT1", "JAK2"])
     >>> ax = cd.pl.calibration(adata, effects)
     """
-    canvas = Canvas.of("calibration", options)
     check_effects(effects)
     fields = Fields.from_anndata(adata)
     measured = _measured(Cells.from_anndata(adata, fields), min_rate)
@@ -75,38 +75,37 @@ def calibration(
     z = (error / np.sqrt(merged["sd"] ** 2 + merged["noise"] ** 2)).abs().to_numpy()
     kinds = merged.get("extrapolation", pd.Series("", index=merged.index)).astype(str).to_numpy()
     bounds = stats.norm.ppf(0.5 + LEVELS / 2)
-    with style():
-        axes = canvas.panels(1, size=(3.6, 3.4))
-        axes[0].plot([0, 1], [0, 1], color=INK, lw=0.8, ls="--", zorder=0)
-        drawn = sorted(set(kinds))
-        colors = canvas.colors([kind or "all" for kind in drawn], CYCLE)
-        for kind, color in zip(drawn, colors, strict=True):
-            own = z[kinds == kind]
-            covered = [(own <= bound).mean() for bound in bounds]
-            label = f"{kind or 'all'} ({len(own):,} genes x conditions)"
-            axes[0].plot(
-                LEVELS,
-                covered,
-                color=color,
-                marker="o",
-                markersize=3.5,
-                lw=1.2,
-                label=label,
-                # Intervals that hold everything lie on the frame, which would cut them in half.
-                clip_on=False,
-                zorder=3,
-            )
-        axes[0].set(
-            xlim=(0, 1),
-            ylim=(0, 1),
-            xlabel="predicted interval",
-            ylabel="share of measurements inside",
-            title="Calibration",
+    axes = canvas.panels(1, size=(3.6, 3.4))
+    axes[0].plot([0, 1], [0, 1], color=INK, lw=0.8, ls="--", zorder=0)
+    drawn = sorted(set(kinds))
+    colors = canvas.colors([kind or "all" for kind in drawn], CYCLE)
+    for kind, color in zip(drawn, colors, strict=True):
+        own = z[kinds == kind]
+        covered = [(own <= bound).mean() for bound in bounds]
+        label = f"{kind or 'all'} ({len(own):,} genes x conditions)"
+        axes[0].plot(
+            LEVELS,
+            covered,
+            color=color,
+            marker="o",
+            markersize=3.5,
+            lw=1.2,
+            label=label,
+            # Intervals that hold everything lie on the frame, which would cut them in half.
+            clip_on=False,
+            zorder=3,
         )
-        axes[0].set_aspect("equal")
-        # Below, since a curve may run anywhere in the square.
-        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), handlelength=1.4)
-    return canvas.finish(axes[0])
+    axes[0].set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="predicted interval",
+        ylabel="share of measurements inside",
+        title="Calibration",
+    )
+    axes[0].set_aspect("equal")
+    # Below, since a curve may run anywhere in the square.
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), handlelength=1.4)
+    return axes[0]
 
 
 def _measured(cells: Cells, min_rate: float) -> pd.DataFrame:

@@ -15,13 +15,14 @@ from celldit.evaluation.metrics.shift import largest
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.measured import Pair, columns_of, read_pair, shifts
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 
 KINDS = ("control", "measured", "predicted")
 
 
 @figure
 def distributions(
+    canvas: Canvas,
     adata: ad.AnnData,
     predicted: ad.AnnData,
     genes: Sequence[str] | str | None = None,
@@ -65,7 +66,6 @@ def distributions(
     --------
     >>> axes = cd.pl.distributions(adata, predicted, ["STAT1", "PSMB9"])
     """
-    canvas = Canvas.of("distributions", options)
     pair = read_pair(adata, predicted)
     labels = pair.chosen(perturbation)
     if len(labels) != 1:
@@ -76,16 +76,15 @@ def distributions(
     names = GeneNames.of(adata.var, gene_symbols)
     columns = _columns(pair, names, genes, labels[0], n_genes)
     values = _values(pair, labels[0], columns)
-    with style():
-        colors = canvas.colors(KINDS, (CONTROL, MEASURED, PREDICTED))
-        axes = canvas.panels(len(columns), size=(2.0, 2.3))
-        for i, (one, column) in enumerate(zip(axes, columns, strict=True)):
-            _violins(one, {name: x[:, i] for name, x in values.items()}, colors)
-            one.set_title(names.shown(pair.genes[column]))
-            place = one.get_subplotspec()
-            if place is None or place.is_first_col():
-                one.set_ylabel("log1p expression")
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    colors = canvas.colors(KINDS, (CONTROL, MEASURED, PREDICTED))
+    axes = canvas.panels(len(columns), size=(2.0, 2.3))
+    for i, (one, column) in enumerate(zip(axes, columns, strict=True)):
+        _violins(one, {name: x[:, i] for name, x in values.items()}, colors)
+        one.set_title(names.shown(pair.genes[column]))
+        place = one.get_subplotspec()
+        if place is None or place.is_first_col():
+            one.set_ylabel("log1p expression")
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _columns(

@@ -17,7 +17,7 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.expression import Expression, align_genes, read_predicted
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.measured import Pair, read_pair
-from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED, style
+from celldit.pl.style import CONTROL, GENERATED, MEASURED, PREDICTED
 from celldit.random import short_seed
 
 MAX_CELLS = 3000
@@ -27,6 +27,7 @@ KINDS = ("control", "measured", "predicted", "generated")
 
 @figure
 def embedding(
+    canvas: Canvas,
     adata: ad.AnnData,
     predicted: ad.AnnData,
     generated: ad.AnnData | None = None,
@@ -76,7 +77,6 @@ def embedding(
     --------
     >>> ax = cd.pl.embedding(adata, predicted, perturbation="STAT1")
     """
-    canvas = Canvas.of("embedding", options)
     if basis not in ("pca", "umap", "effect"):
         raise UnknownNameError.among("basis", basis, ["pca", "umap", "effect"])
     check_whole(max_cells, "max_cells", 2)
@@ -96,19 +96,18 @@ def embedding(
         if len(rows)
     }
     points = _plane(thinned, basis, seed)
-    with style():
-        shown = canvas.colors(KINDS[: len(points)], COLORS)
-        axes = canvas.panels(1, size=(4.4, 3.7))
-        _draw(axes[0], points, rng, shown, below=0.2 if basis == "effect" else 0.08)
-        if basis == "effect":
-            axes[0].set(xlabel="along the measured effect", ylabel="PC besides", yticks=[])
-            axes[0].set_xticks([0.0, 1.0], ["control", "perturbed"])
-            for one, color in zip(points.values(), shown, strict=True):
-                axes[0].axvline(float(one[:, 0].mean()), color=color, lw=1.2, zorder=2)
-        else:
-            name = "PC" if basis == "pca" else "UMAP"
-            axes[0].set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
-    return canvas.finish(axes[0])
+    shown = canvas.colors(KINDS[: len(points)], COLORS)
+    axes = canvas.panels(1, size=(4.4, 3.7))
+    _draw(axes[0], points, rng, shown, below=0.2 if basis == "effect" else 0.08)
+    if basis == "effect":
+        axes[0].set(xlabel="along the measured effect", ylabel="PC besides", yticks=[])
+        axes[0].set_xticks([0.0, 1.0], ["control", "perturbed"])
+        for one, color in zip(points.values(), shown, strict=True):
+            axes[0].axvline(float(one[:, 0].mean()), color=color, lw=1.2, zorder=2)
+    else:
+        name = "PC" if basis == "pca" else "UMAP"
+        axes[0].set(xlabel=f"{name} 1", ylabel=f"{name} 2", xticks=[], yticks=[])
+    return axes[0]
 
 
 def _groups(pair: Pair, labels: Sequence[str]) -> dict[str, tuple[Expression, np.ndarray]]:

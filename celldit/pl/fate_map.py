@@ -12,13 +12,13 @@ from matplotlib.path import Path
 
 from celldit.errors import InputError
 from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CYCLE, INK, style
+from celldit.pl.style import CYCLE, INK
 
 GAP, WIDTH = 0.03, 0.06
 
 
 @figure
-def fate_map(fates: pd.DataFrame, **options: Unpack[FigureOptions]) -> Axes:
+def fate_map(canvas: Canvas, fates: pd.DataFrame, **options: Unpack[FigureOptions]) -> Axes:
     """Draw which groups of cells become which: streams from the left to the right.
 
     Every group at the left has the same height, since rows of the table are shares of a group.
@@ -42,39 +42,37 @@ def fate_map(fates: pd.DataFrame, **options: Unpack[FigureOptions]) -> Axes:
     ... )                                                       # doctest: +SKIP
     >>> cd.pl.fate_map(fates)                                   # doctest: +SKIP
     """
-    canvas = Canvas.of("fate_map", options)
     shares_RC = _shares(fates)
     n_rows, n_columns = shares_RC.shape
-    with style():
-        height = 1.2 + 0.45 * max(n_rows, n_columns)
-        (ax,) = canvas.panels(1, size=(5.4, height))
-        ends = [str(name) for name in fates.columns]
-        colors = dict(zip(ends, canvas.colors(ends, CYCLE), strict=True))
-        left_R = _places(np.full(n_rows, 1.0 / n_rows))
-        right_C = _places(shares_RC.sum(0) / n_rows)
-        next_C = right_C[:, 0].copy()
-        scale = (1 - GAP * (n_rows - 1)) / n_rows, (1 - GAP * (n_columns - 1)) / n_rows
-        for r in range(n_rows):
-            low = left_R[r, 0]
-            for c in range(n_columns):
-                thick = shares_RC[r, c] * scale[0], shares_RC[r, c] * scale[1]
-                _stream(ax, low, next_C[c], thick, colors[str(fates.columns[c])])
-                low, next_C[c] = low + thick[0], next_C[c] + thick[1]
-        for x, names, places, align in (
-            (0.0, fates.index, left_R, "right"),
-            (1.0, fates.columns, right_C, "left"),
-        ):
-            for name, (low, high) in zip(map(str, names), places, strict=True):
-                color = colors.get(name, "0.6")
-                ax.add_patch(Rectangle((x - WIDTH / 2, low), WIDTH, high - low, color=color, lw=0))
-                at = x - WIDTH if align == "right" else x + WIDTH
-                ax.text(at, (low + high) / 2, name, ha=align, va="center", fontsize=8, color=INK)
-        ax.set(xlim=(-0.05, 1.05), ylim=(1.0, 0.0))
-        ax.set_xticks([0, 1], [str(fates.index.name or "start"), str(fates.columns.name or "end")])
-        ax.set_yticks([])
-        ax.spines[:].set_visible(False)
-        ax.tick_params(length=0)
-    return canvas.finish(ax)
+    height = 1.2 + 0.45 * max(n_rows, n_columns)
+    (ax,) = canvas.panels(1, size=(5.4, height))
+    ends = [str(name) for name in fates.columns]
+    colors = dict(zip(ends, canvas.colors(ends, CYCLE), strict=True))
+    left_R = _places(np.full(n_rows, 1.0 / n_rows))
+    right_C = _places(shares_RC.sum(0) / n_rows)
+    next_C = right_C[:, 0].copy()
+    scale = (1 - GAP * (n_rows - 1)) / n_rows, (1 - GAP * (n_columns - 1)) / n_rows
+    for r in range(n_rows):
+        low = left_R[r, 0]
+        for c in range(n_columns):
+            thick = shares_RC[r, c] * scale[0], shares_RC[r, c] * scale[1]
+            _stream(ax, low, next_C[c], thick, colors[str(fates.columns[c])])
+            low, next_C[c] = low + thick[0], next_C[c] + thick[1]
+    for x, names, places, align in (
+        (0.0, fates.index, left_R, "right"),
+        (1.0, fates.columns, right_C, "left"),
+    ):
+        for name, (low, high) in zip(map(str, names), places, strict=True):
+            color = colors.get(name, "0.6")
+            ax.add_patch(Rectangle((x - WIDTH / 2, low), WIDTH, high - low, color=color, lw=0))
+            at = x - WIDTH if align == "right" else x + WIDTH
+            ax.text(at, (low + high) / 2, name, ha=align, va="center", fontsize=8, color=INK)
+    ax.set(xlim=(-0.05, 1.05), ylim=(1.0, 0.0))
+    ax.set_xticks([0, 1], [str(fates.index.name or "start"), str(fates.columns.name or "end")])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return ax
 
 
 def _shares(fates: object) -> np.ndarray:

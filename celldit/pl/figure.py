@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,11 +22,13 @@ from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, is_color_like
 from matplotlib.figure import Figure
 
+from celldit.arguments import text_list
 from celldit.errors import FileError, InputError, UnknownNameError
 from celldit.pl.style import style
 
 Palette = str | Sequence[Any] | Mapping[str, Any] | Cycler
-Draw = TypeVar("Draw", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DPI = 200
 
@@ -65,28 +68,41 @@ matplotlib.axes.Axes, or a list of them where there are several panels
 """
 
 
-def figure(draw: Draw) -> Draw:
-    """Show the options of every figure in the signature and docstring of a function that draws.
+def figure(draw: Callable[Concatenate[Canvas, P], R]) -> Callable[P, R]:
+    """Give the options of every figure to a function that draws on a canvas and returns axes.
 
-    The function takes them as ``**options`` and begins with ``Canvas.of("name", options)``. Its
-    docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are." What it returns is
-    said after them, unless its docstring says it.
+    It takes the canvas first, and ``**options`` for those who read its types; they are in the
+    canvas. Its docstring has ``**options``, with "See :mod:`celldit.pl`; what the axes are." What
+    it returns is said after them, unless its docstring says it.
     """
-    signature = inspect.signature(draw)
-    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    name, signature = draw.__name__, inspect.signature(draw)
+    _, *kept = (p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD)
     fields = inspect.signature(Canvas).parameters
-    added = [fields[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in _ABOUT]
-    draw.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-    draw.__annotations__.pop("options", None)
-    draw.__annotations__.update(FigureOptions.__annotations__)
+    added = [fields[n].replace(kind=inspect.Parameter.KEYWORD_ONLY) for n in _ABOUT]
+    shown = signature.replace(parameters=[*kept, *added])
+
+    @functools.wraps(draw)
+    def drawn(*given: P.args, **named: P.kwargs) -> R:
+        for argument in named:
+            if argument not in shown.parameters:
+                raise TypeError(f"{name}() got an unexpected keyword argument {argument!r}")
+        asked: dict[str, Any] = {n: named.pop(n) for n in _ABOUT if n in named}
+        canvas = Canvas(name, **asked)
+        with style():
+            axes = draw(canvas, *given, **named)
+        return canvas.finish(axes)
+
+    drawn.__signature__ = shown  # type: ignore[attr-defined]
+    types = {n: kind for n, kind in draw.__annotations__.items() if n not in ("canvas", "options")}
+    drawn.__annotations__ = {**types, **FigureOptions.__annotations__}
     text = inspect.cleandoc(draw.__doc__ or "")
     found = re.search(r"^\*\*options\n((?:    .*\n?)*)", text, flags=re.MULTILINE)
     if found is not None:
         own = " ".join(found[1].split()).removeprefix("See :mod:`celldit.pl`").strip(";. ")
         returned = "" if "\nReturns\n" in text else _RETURNED
         text = text[: found.start()] + _described(own) + returned + text[found.end() :]
-    draw.__doc__ = text
-    return draw
+    drawn.__doc__ = text
+    return drawn
 
 
 def _described(own: str) -> str:
@@ -99,23 +115,9 @@ def _described(own: str) -> str:
 class Canvas:
     """Where a figure is drawn, in which colours, and what becomes of it.
 
-    Attributes
-    ----------
-    name
-        Of the function that draws; files are named by it.
-    ax
-        The user's axes, one for each panel, or None.
-    figsize
-        Width and height of a new figure in inches; None for what suits the panels.
-    palette
-        The user's colours, or None.
-    show, save, return_fig
-        As in :data:`_ABOUT`.
-
-    Raises
-    ------
-    InputError
-        If a size or colour is none, or the ending of a file is not a format that matplotlib writes.
+    `name` is that of the function that draws; files are named by it. The rest are the user's
+    options, as :data:`_ABOUT` says. InputError if a size or colour is none, or the ending of a file
+    is not a format that matplotlib writes.
     """
 
     name: str
@@ -138,14 +140,6 @@ class Canvas:
             object.__setattr__(self, "palette", _read_palette(self.palette))
         if isinstance(self.save, (str, os.PathLike)):
             file_ending(self.save)
-
-    @classmethod
-    def of(cls, name: str, options: Mapping[str, Any]) -> Canvas:
-        """Read the options of a function that draws; TypeError, as Python's, if one is unknown."""
-        for option in options:
-            if option not in _ABOUT:
-                raise TypeError(f"{name}() got an unexpected keyword argument {option!r}")
-        return cls(name, **options)
 
     def panels(self, n: int, *, size: tuple[float, float], columns: int = 4) -> list[Axes]:
         """Begin a figure with n panels, so many side by side at most, or take the user's axes.
@@ -260,6 +254,17 @@ class Canvas:
         path = folder / f"{self.name}{stem}{sc.settings.plot_suffix}.{ending}"
         sc.logging.warning(f"saving figure to file {path}")
         return path
+
+
+def known_names(
+    given: Sequence[str] | str, known: Sequence[Any], argument: str, what: str
+) -> list[str]:
+    """The names that a user chose; UnknownNameError, which says what they are, if one is none."""
+    names = text_list(given, argument)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError.among(what, name, known)
+    return names
 
 
 def color_bar(ax: Axes, drawn: Any, label: str, **place: Any) -> None:

@@ -29,13 +29,7 @@ _ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?")
 
 @dataclass(frozen=True)
 class GeneNames:
-    """Genes, and what to write for each.
-
-    Attributes
-    ----------
-    symbols
-        What is written, by gene. Genes without a symbol of their own have their name.
-    """
+    """What is written for each gene: its symbol, or its name where it has none of its own."""
 
     symbols: Mapping[str, str]
 

@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.analysis.interactions import SURE, Kind
-from celldit.arguments import check_whole, text_list
+from celldit.arguments import check_whole
 from celldit.data.checks import check_anndata
-from celldit.errors import InputError, UnknownNameError
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.errors import InputError
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
-from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED, style
+from celldit.pl.style import CONTROL, CYCLE, INK, PREDICTED
 
 COLORS = {
     Kind.ADDITIVE: "#000000",
@@ -31,6 +31,7 @@ COLORS = {
 
 @figure
 def interactions(
+    canvas: Canvas,
     adata: ad.AnnData,
     perturbation: str | Sequence[str] | None = None,
     *,
@@ -80,7 +81,6 @@ def interactions(
     >>> pairs = cd.tl.interactions(norman)
     >>> axes = cd.pl.interactions(norman, "MAP2K3+MAP2K6")
     """
-    canvas = Canvas.of("interactions", options)
     check_anndata(adata, "adata")
     pairs, genes = adata.uns.get(key), adata.uns.get(f"{key}_genes")
     if not isinstance(pairs, pd.DataFrame) or not isinstance(genes, pd.DataFrame):
@@ -89,31 +89,32 @@ def interactions(
         )
     check_whole(n_genes, "n_genes", 0)
     known = list(dict.fromkeys(pairs["perturbation"]))
-    labels = [] if perturbation is None else text_list(perturbation, "perturbation")
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("pair with interactions", label, known)
+    labels = known_names(
+        () if perturbation is None else perturbation,
+        known,
+        "perturbation",
+        "pair with interactions",
+    )
     height = max(3.4, 0.2 * len(pairs) + 1.0) if canvas.ax is None else 3.4
     names = GeneNames.of(adata.var, gene_symbols)
-    with style():
-        kinds = [str(kind) for kind in COLORS]
-        colors = dict(zip(kinds, canvas.colors(kinds, list(COLORS.values())), strict=True))
-        axes = canvas.panels(len(labels) + 1, size=(3.6, height))
-        _draw_totals(axes[-1], pairs, colors)
-        drawn = []
-        for one, label in zip(axes, labels, strict=False):
-            row = pairs[pairs["perturbation"] == label].iloc[0]
-            own = genes[genes["perturbation"] == label]
-            own = own[own["context"] == row["context"]]
-            drawn.append(own)
-            _draw_genes(one, own, row, max_lfsr)
-        # Names are placed last, when the layout of all panels is final.
-        for one, own in zip(axes, drawn, strict=False):
-            top = own[own["lfsr"] < max_lfsr].nsmallest(n_genes, "lfsr")
-            x, y = top["additive"].to_numpy(), top["measured"].to_numpy()
-            everything = own[["additive", "measured"]].to_numpy()
-            place_labels(one, x, y, [names.shown(gene) for gene in top["gene"]], avoid=everything)
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    kinds = [str(kind) for kind in COLORS]
+    colors = dict(zip(kinds, canvas.colors(kinds, list(COLORS.values())), strict=True))
+    axes = canvas.panels(len(labels) + 1, size=(3.6, height))
+    _draw_totals(axes[-1], pairs, colors)
+    drawn = []
+    for one, label in zip(axes, labels, strict=False):
+        row = pairs[pairs["perturbation"] == label].iloc[0]
+        own = genes[genes["perturbation"] == label]
+        own = own[own["context"] == row["context"]]
+        drawn.append(own)
+        _draw_genes(one, own, row, max_lfsr)
+    # Names are placed last, when the layout of all panels is final.
+    for one, own in zip(axes, drawn, strict=False):
+        top = own[own["lfsr"] < max_lfsr].nsmallest(n_genes, "lfsr")
+        x, y = top["additive"].to_numpy(), top["measured"].to_numpy()
+        everything = own[["additive", "measured"]].to_numpy()
+        place_labels(one, x, y, [names.shown(gene) for gene in top["gene"]], avoid=everything)
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _draw_genes(ax: Axes, own: pd.DataFrame, row: pd.Series, max_lfsr: float) -> None:

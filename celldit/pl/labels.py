@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,13 +38,13 @@ def place_labels(
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     points = ax.transData.transform(np.column_stack([x, y]))
-    unit = figure.dpi / 72
-    inside = ax.get_window_extent(renderer)
+    others = ax.transData.transform(avoid) if avoid is not None else np.empty((0, 2))
+    unit, inside = figure.dpi / 72, ax.get_window_extent(renderer)
     taken = [
         Bbox.from_bounds(px - 2 * unit, py - 2 * unit, 4 * unit, 4 * unit) for px, py in points
     ]
-    others = ax.transData.transform(avoid) if avoid is not None else np.empty((0, 2))
     taken += [text.get_window_extent(renderer) for text in ax.texts if text.get_text()]
+    line = {"arrowstyle": "-", "color": "#888888", "lw": 0.5, "shrinkA": 0, "shrinkB": 1}
     written = []
     for (px, py), name, at in zip(points, names, zip(x, y, strict=True), strict=True):
         text = ax.annotate(
@@ -56,24 +57,21 @@ def place_labels(
             fontsize=size,
             color=INK,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            arrowprops={
-                "arrowstyle": "-",
-                "color": "#888888",
-                "lw": 0.5,
-                "shrinkA": 0,
-                "shrinkB": 1,
-            },
+            arrowprops=line,
         )
         # Of the text alone; an annotation's own extent includes its line.
-        extent = Text.get_window_extent(text, renderer)
-        width, height = extent.width, extent.height
-        # Rather over a point than not at all.
-        spot = _free_spot(px, py, width, height, unit, taken, inside, others)
-        if spot is None:
-            spot = _free_spot(px, py, width, height, unit, taken, inside, others[:0])
-        if spot is None:
+        spots = [
+            box
+            for box in _spots(px, py, Text.get_window_extent(text, renderer), unit)
+            if inside.x0 <= box.x0 and box.x1 <= inside.x1
+            and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            and not any(box.overlaps(other) for other in taken)
+        ]  # fmt: skip
+        if not spots:
             text.remove()
             continue
+        # Rather over a point than not at all.
+        spot = next((box for box in spots if not _covers(box, others)), spots[0])
         text.set_position(((spot.x0 - px) / unit, (spot.y0 - py) / unit))
         # Two names without a gap between them read as one.
         taken.append(spot.padded(3 * unit, 0))
@@ -81,29 +79,17 @@ def place_labels(
     return written
 
 
-def _free_spot(
-    px: float,
-    py: float,
-    width: float,
-    height: float,
-    unit: float,
-    taken: Sequence[Bbox],
-    inside: Bbox,
-    others: np.ndarray,
-) -> Bbox | None:
-    for distance in DISTANCES:
-        for angle in ANGLES:
-            dx, dy = distance * unit * np.cos(angle), distance * unit * np.sin(angle)
-            # The side of the text that faces the point touches the circle, whatever its length.
-            left = px + dx - (width if np.cos(angle) < -0.1 else 0)
-            if abs(np.cos(angle)) <= 0.1:
-                left = px - width / 2
-            box = Bbox.from_bounds(left, py + dy - height / 2, width, height)
-            fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
-            fits = fits and inside.y0 <= box.y0 and box.y1 <= inside.y1
-            if not fits or any(box.overlaps(other) for other in taken):
-                continue
-            covered = (others > box.min).all(axis=1) & (others < box.max).all(axis=1)
-            if not covered.any():
-                return box
-    return None
+def _spots(px: float, py: float, extent: Bbox, unit: float) -> Iterator[Bbox]:
+    """Places around a point for a text of some extent, the nearest first."""
+    for distance, angle in product(DISTANCES, ANGLES):
+        dx, dy = distance * unit * np.cos(angle), distance * unit * np.sin(angle)
+        # The side of the text that faces the point touches the circle, whatever its length.
+        left = px + dx - (extent.width if np.cos(angle) < -0.1 else 0)
+        if abs(np.cos(angle)) <= 0.1:
+            left = px - extent.width / 2
+        bottom = py + dy - extent.height / 2
+        yield Bbox.from_bounds(left, bottom, extent.width, extent.height)
+
+
+def _covers(box: Bbox, points_N2: np.ndarray) -> bool:
+    return bool(((points_N2 > box.min) & (points_N2 < box.max)).all(axis=1).any())

@@ -18,14 +18,9 @@ from celldit.evaluation.expression import Expression, align_genes, read_measured
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Measured and predicted cells in log expression, of the same genes.
+    """Measured cells, controls among them, and predicted ones, in log expression.
 
-    Attributes
-    ----------
-    measured, predicted
-        Controls are among the measured.
-    fields
-        Of the measured cells.
+    They have the same genes; `fields` are those of the measured cells.
     """
 
     measured: Expression
@@ -45,8 +40,9 @@ class Pair:
         """
         fields = self.fields
         available = sorted(set(self.predicted.perturbations) - {fields.control})
+        measured = set(self.measured.perturbations)
         if perturbation is None:
-            both = [p for p in available if p in set(self.measured.perturbations)]
+            both = [p for p in available if p in measured]
             if not both:
                 raise InputError(
                     f"None of the predicted perturbations ({examples(available)}) was measured in "
@@ -60,19 +56,19 @@ class Pair:
         for label in labels:
             if label not in available:
                 raise UnknownNameError.among("perturbation in predicted", label, available)
-            if label not in set(self.measured.perturbations):
+            if label not in measured:
                 raise InputError(f"adata has no measured cell with the perturbation {label!r}.")
         return labels
 
     def contexts(self, perturbation: str) -> list[str]:
         """Contexts with predicted, measured and control cells. InputError if there is none."""
-        found = set(self.measured.conditions()), set(self.predicted.conditions())
+        measured = self.measured.conditions()
         of_label = [
             context
-            for label, context in sorted(found[1])
+            for label, context in self.predicted.conditions()
             if label == perturbation
-            and (label, context) in found[0]
-            and (self.fields.control, context) in found[0]
+            and (label, context) in measured
+            and (self.fields.control, context) in measured
         ]
         if not of_label:
             raise InputError(
@@ -107,16 +103,13 @@ def shifts(pair: Pair, perturbation: str) -> tuple[np.ndarray, np.ndarray]:
     measured, predicted = pair.measured.conditions(), pair.predicted.conditions()
     contexts = pair.contexts(perturbation)
     weights = np.array([len(measured[perturbation, c]) for c in contexts], dtype=np.float64)
-    true_G = predicted_G = np.zeros(len(pair.genes))
+    shift_2G = np.zeros((2, len(pair.genes)))
     for context, weight in zip(contexts, weights / weights.sum(), strict=True):
         base_G = mean_of(pair.measured, measured[pair.fields.control, context])
-        true_G = true_G + weight * (
-            mean_of(pair.measured, measured[perturbation, context]) - base_G
-        )
-        predicted_G = predicted_G + weight * (
-            mean_of(pair.predicted, predicted[perturbation, context]) - base_G
-        )
-    return true_G, predicted_G
+        own_G = mean_of(pair.measured, measured[perturbation, context])
+        guess_G = mean_of(pair.predicted, predicted[perturbation, context])
+        shift_2G += weight * (np.stack([own_G, guess_G]) - base_G)
+    return shift_2G[0], shift_2G[1]
 
 
 def mean_of(cells: Expression, rows: np.ndarray) -> np.ndarray:

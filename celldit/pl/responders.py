@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import text_list
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
-from celldit.errors import InputError, UnknownNameError
-from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CONTROL, MEASURED, PREDICTED, style
+from celldit.errors import InputError
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
+from celldit.pl.style import CONTROL, MEASURED, PREDICTED
 
 N_BINS = 40
 
 
 @figure
 def responders(
+    canvas: Canvas,
     adata: ad.AnnData,
     perturbation: str | Sequence[str] | None = None,
     *,
@@ -59,7 +59,6 @@ def responders(
     >>> table = cd.tl.responders(adata, guide_key="grna")
     >>> axes = cd.pl.responders(adata, ["STAT1", "IRF1"])
     """
-    canvas = Canvas.of("responders", options)
     check_anndata(adata, "adata")
     table = adata.uns.get(key)
     columns = {"p_responded", "response_score"}
@@ -68,24 +67,19 @@ def responders(
             f"adata.uns holds no shares under {key!r}; make them with cd.tl.responders(adata)."
         )
     known = list(dict.fromkeys(table["perturbation"]))
-    labels = [] if perturbation is None else text_list(perturbation, "perturbation")
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("perturbation with responders", label, known)
+    what = "perturbation with responders"
+    labels = known_names(() if perturbation is None else perturbation, known, "perturbation", what)
     if labels:
         table = pd.concat([table[table["perturbation"] == label] for label in labels])
     fields = Fields.from_anndata(adata)
     label_N = canonical_array(label_column(adata, fields), fields.perturbation_sep, fields.control)
     height = max(3.2, 0.17 * len(table) + 1.0) if canvas.ax is None else 3.2
-    with style():
-        colors = canvas.colors(("unchanged", "responded"), (CONTROL, PREDICTED))
-        axes = canvas.panels(len(labels) + 1, size=(3.6, height))
-        for one, label in zip(axes, labels, strict=False):
-            _draw_cells(
-                one, adata.obs[label_N == label].dropna(subset=list(columns)), label, colors
-            )
-        _draw_shares(axes[-1], table, colors)
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    colors = canvas.colors(("unchanged", "responded"), (CONTROL, PREDICTED))
+    axes = canvas.panels(len(labels) + 1, size=(3.6, height))
+    for one, label in zip(axes, labels, strict=False):
+        _draw_cells(one, adata.obs[label_N == label].dropna(subset=list(columns)), label, colors)
+    _draw_shares(axes[-1], table, colors)
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _draw_cells(ax: Axes, obs: pd.DataFrame, label: str, colors: Sequence[Any]) -> None:

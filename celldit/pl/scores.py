@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import text_list
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import CEILING, METRICS
 from celldit.evaluation.challenge import COMPOSITE
-from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 
 #: Ends of the interval of a composite.
 ENDS = ("low", "high")
@@ -23,6 +22,7 @@ ARROWS = {"higher": "higher is better", "lower": "lower is better", "nearer": "n
 
 @figure
 def scores(
+    canvas: Canvas,
     table: pd.DataFrame,
     metrics: Sequence[str] | str | None = None,
     *,
@@ -58,16 +58,13 @@ def scores(
     >>> table = cd.tl.compare({"celldit": predicted}, measured, measured)
     >>> axes = cd.pl.scores(table)
     """
-    canvas = Canvas.of("scores", options)
     if not isinstance(table, pd.DataFrame) or table.empty or not len(table.columns):
         raise InputError("table must be what cd.tl.compare returns, with a row for each method.")
     drawn = [name for name in table.columns if name not in ENDS]
-    wanted = drawn if metrics is None else text_list(metrics, "metrics")
+    metrics = drawn if metrics is None else metrics
+    wanted = known_names(metrics, list(table.columns), "metrics", "column in the table")
     if not wanted:
         raise InputError("metrics=[] names no column; leave it out for all of them.")
-    for name in wanted:
-        if name not in table.columns:
-            raise UnknownNameError.among("column in the table", name, table.columns)
     methods = table.drop(index=CEILING, errors="ignore")
     if methods.empty:
         raise InputError("The table has a ceiling but no method; pass predictions to compare.")
@@ -77,22 +74,21 @@ def scores(
     losses = [_loss(wanted[0], v) for v in methods[wanted[0]]]
     order = np.argsort(-np.nan_to_num(np.array(losses), nan=np.inf), kind="stable")
     methods = methods.iloc[order]
-    with style():
-        own, others = canvas.colors(("highlight", "others"), (PREDICTED, MEASURED))
-        colors = [own if method == chosen else others for method in methods.index]
-        axes = canvas.panels(len(wanted), size=(2.7, 1.15 + 0.26 * len(methods)))
-        for i, (one, name) in enumerate(zip(axes, wanted, strict=True)):
-            _dots(one, methods, name, colors)
-            if name == COMPOSITE and set(ENDS) <= set(methods.columns):
-                low, high = (methods[end].to_numpy(dtype=np.float64) for end in ENDS)
-                one.hlines(np.arange(len(low)), low, high, color=CONTROL, lw=2, zorder=1)
-            if CEILING in table.index:
-                one.axvline(float(table.loc[CEILING, name]), color=INK, lw=1, ls="--", zorder=0)
-            if i % 4:
-                one.set_yticklabels([])
+    own, others = canvas.colors(("highlight", "others"), (PREDICTED, MEASURED))
+    colors = [own if method == chosen else others for method in methods.index]
+    axes = canvas.panels(len(wanted), size=(2.7, 1.15 + 0.26 * len(methods)))
+    for i, (one, name) in enumerate(zip(axes, wanted, strict=True)):
+        _dots(one, methods, name, colors)
+        if name == COMPOSITE and set(ENDS) <= set(methods.columns):
+            low, high = (methods[end].to_numpy(dtype=np.float64) for end in ENDS)
+            one.hlines(np.arange(len(low)), low, high, color=CONTROL, lw=2, zorder=1)
         if CEILING in table.index:
-            _name_ceiling(axes[0], float(table.loc[CEILING, wanted[0]]))
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+            one.axvline(float(table.loc[CEILING, name]), color=INK, lw=1, ls="--", zorder=0)
+        if i % 4:
+            one.set_yticklabels([])
+    if CEILING in table.index:
+        _name_ceiling(axes[0], float(table.loc[CEILING, wanted[0]]))
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _loss(name: str, value: float) -> float:

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from celldit.errors import InputError
 from celldit.pl.figure import Canvas, FigureOptions, figure
-from celldit.pl.style import CYCLE, INK, style
+from celldit.pl.style import CYCLE, INK
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
@@ -26,6 +26,7 @@ MARKERS = "osD^vP"
 
 @figure
 def training_curves(
+    canvas: Canvas,
     model: CellDiT,
     **options: Unpack[FigureOptions],
 ) -> list[Axes]:
@@ -59,7 +60,6 @@ def training_curves(
     >>> model.train(max_epochs=4)                         # doctest: +SKIP
     >>> cd.pl.training_curves(model)                      # doctest: +SKIP
     """
-    canvas = Canvas.of("training_curves", options)
     if not isinstance(getattr(model, "history", None), dict):
         raise InputError(f"model must be a CellDiT, not {type(model).__name__}.")
     history = {stage: rows for stage, rows in model.history.items() if rows}
@@ -68,15 +68,14 @@ def training_curves(
             "This model was trained for 0 epochs and has no course to draw; call model.train() "
             "without max_epochs=0."
         )
-    with style():
-        axes = canvas.panels(len(history), size=(3.6, 2.9))
-        for one, (stage, rows) in zip(axes, history.items(), strict=True):
-            labels = list(_courses(rows))
-            everywhere = [name for others in history.values() for name in _courses(others)]
-            _draw(one, stage, rows, canvas.colors(labels, CYCLE, everywhere))
-            if said := _verdict(stage, rows, model):
-                one.set_title(f"{LABELS[stage][0]}\n{said}")
-    return canvas.finish(axes)
+    axes = canvas.panels(len(history), size=(3.6, 2.9))
+    for one, (stage, rows) in zip(axes, history.items(), strict=True):
+        labels = list(_courses(rows))
+        everywhere = [name for others in history.values() for name in _courses(others)]
+        _draw(one, stage, rows, canvas.colors(labels, CYCLE, everywhere))
+        if said := _verdict(stage, rows, model):
+            one.set_title(f"{LABELS[stage][0]}\n{said}")
+    return axes
 
 
 def _verdict(stage: str, rows: Sequence[dict[str, float]], model: CellDiT) -> str:

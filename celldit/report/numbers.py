@@ -32,16 +32,8 @@ LABELS = {"pearson": "Pearson r", "nmse": "squared error", "energy": "energy dis
 class Verdict:
     """How a method stands in one measure.
 
-    Parameters
-    ----------
-    metric
-        The measure.
-    value
-        Of the method.
-    best, best_value
-        The best of the others, the ceiling left out, and its value.
-    wins
-        Whether the method is better; equal is not.
+    `value` is its own, `best` the best of the others, the ceiling left out, with `best_value`; it
+    `wins` where it is better, not where it is equal.
     """
 
     metric: str

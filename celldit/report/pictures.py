@@ -121,13 +121,16 @@ def effect_pictures(
             pictures = [
                 _picture(axes.figure, f"{label}: predicted against measured shift of genes")
             ]
+            n_genes = min(_DISTRIBUTION_GENES, measured.n_vars)
             figure, panels = plt.subplots(2, 2, figsize=(4.0, 3.8), layout="constrained")
+            for unused in panels.ravel()[n_genes:]:
+                figure.delaxes(unused)
             distributions(
                 measured,
                 predicted,
                 perturbation=label,
-                n_genes=_DISTRIBUTION_GENES,
-                ax=list(panels.ravel()),
+                n_genes=n_genes,
+                ax=list(panels.ravel()[:n_genes]),
                 show=False,
             )
             pictures.append(_picture(figure, f"{label}: distributions of the most changed genes"))

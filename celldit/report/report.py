@@ -198,7 +198,7 @@ def _together(truth: ad.AnnData, control: ad.AnnData) -> ad.AnnData:
         )
         some = adata[is_control == wanted]
         sides.append(some.to_memory() if some.isbacked else some)
-    both = ad.concat(sides, join="inner", index_unique="-")
+    both = ad.concat(sides, join="inner", index_unique="-", merge="same")
     # Doses and times do not make conditions here, so flaws in them are no reason to refuse.
     kept = replace(fields, dose_key=None, time_key=None)
     setup_anndata(both, **kept.arguments())

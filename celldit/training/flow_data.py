@@ -155,7 +155,7 @@ def make_tables(
     if prior.few is not None:
         others = population.without(prior.few.conditions).estimate(table.conditions)
     crossed, crossed_sd = others.effect.copy(), others.sd.copy()
-    left_out, row = prior.leave_one_out(), {c: i for i, c in enumerate(table.conditions)}
+    left_out, row = prior.leave_one_out(), table.row_of
     for i, condition in enumerate(prior.conditions):
         if condition not in row:  # known from other cells
             continue

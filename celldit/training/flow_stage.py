@@ -19,7 +19,6 @@ from celldit.calibration.stacking import (
     Verdict,
     best_gain,
     compare,
-    stack,
     stack_courses,
 )
 from celldit.errors import outside
@@ -140,8 +139,22 @@ class FlowStage(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         epoch = self.current_epoch + 1
         # A look costs as much as an epoch, and the last alone decides.
-        if not self.trials or (epoch % LOOK_EVERY and epoch != self.n_epochs):
-            return
+        if self.trials and (epoch % LOOK_EVERY == 0 or epoch == self.n_epochs):
+            self.look()
+            gain = best_gain(self.course[-1])
+            self.log("error_over_prior", 1 - gain, prog_bar=True)
+            # What helps shows early: the other half of the steps does not turn the verdict.
+            half_way = 2 * epoch >= self.n_epochs
+            if self.may_stop and half_way and gain < self.config.least_gain:
+                self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        # Arguments of the Trainer, such as max_steps, may end training before the first look.
+        if self.trials and not self.course:
+            self.look()
+
+    def look(self) -> None:
+        """Compare the averaged weights with what was held out."""
         errors = None
         # Shards are of use together only, so then all processes compare.
         if self.trainer.is_global_zero or self.in_shards:
@@ -150,11 +163,6 @@ class FlowStage(pl.LightningModule):
         decided = self.trainer.strategy.broadcast(errors)
         assert decided is not None
         self.course.append(decided)
-        self.log("error_over_prior", stack(decided).overall, prog_bar=True)
-        # What helps shows early: the other half of the steps does not turn the verdict.
-        half_way = 2 * epoch >= self.n_epochs
-        if self.may_stop and half_way and best_gain(decided) < self.config.least_gain:
-            self.trainer.should_stop = True
 
     # Goes with the weights: into checkpoints, and back from processes that Lightning starts.
     def get_extra_state(self) -> list[list[dict[str, Any]]]:
@@ -200,10 +208,9 @@ def train_flow(
 
     In each trial run some conditions, and some cells of the others, are held out, and the network's
     weight is stacked over all of them. As soon as they show that it saves less than
-    ``config.least_gain`` of the effect model's error, its weight is 0 and training is over. The
-    final run sees every cell. (Training only on what the trials leave costs more than it saves:
-    with few contexts, each one counts.) Runs that go on all take the same steps: of the many looks
-    at few held-out conditions the best is mostly luck, and a weight undoes what too many steps do.
+    ``config.least_gain`` of the effect model's error, its weight is 0 and training is over. Runs
+    that go on all take the same steps: of many looks at few held-out conditions the best is mostly
+    luck.
 
     Parameters
     ----------
@@ -235,7 +242,7 @@ def train_flow(
     if run.max_epochs is not None:
         n_epochs = min(run.max_epochs, n_epochs)
     if n_epochs == 0 or all(c.is_control for c in table.conditions):
-        return make_flow().eval(), Verdict({}, {}, {}), []
+        return make_flow().eval(), Verdict({}, {}), []
     config = _with_enough_cells(config, table)
     is_control = np.array([c.is_control for c in table.conditions])[table.index]
     known = set(never_hold_out)
@@ -281,20 +288,22 @@ def train_flow(
             apart |= of_held_out
             rows = np.flatnonzero(apart)
             trials = make_trials(z_NKD, table, population, held_out, rows, rng, unit_K)
-            if not trials:
+            if not trials or (apart | is_control).all():
                 break
             basis, rows = population.without(held_out), np.flatnonzero(~apart)
             finished = run_once(name, f"flow, trial {trial + 1}", rows, basis, trials, not trial)
+        if not finished["course"]:  # the Trainer was told to take no step
+            break
         last = finished
         courses.append(_read(finished["course"]))
         hopeless = best_gain([e for run in courses for e in run[-1]]) < config.least_gain
         if hopeless:
             break
     verdicts = stack_courses(courses)
-    verdict = verdicts[-1] if verdicts else Verdict({}, {}, {})
+    verdict = verdicts[-1] if verdicts else Verdict({}, {})
     if hopeless:
         verdict = verdict.without_network()
-    if not courses or not config.least_gain or verdict.uses_network:
+    if not courses or not config.least_gain or any(verdict.weight.values()):
         last = finished_before("flow") or run_once(
             "flow", "flow", np.arange(len(z_NKD)), population, [], False
         )

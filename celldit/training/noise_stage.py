@@ -101,7 +101,7 @@ def train_from_noise(
     rng = np.random.default_rng([seed, 3])
     large_N = (table.counts >= MIN_CELLS)[table.index]
     apart_N = large_N & (rng.random(len(z_NKD)) < config.held_out_cells)
-    if n_epochs == 0 or not apart_N.any():
+    if n_epochs == 0 or not apart_N.any() or apart_N.all():
         flow.cpu()
         return states, state_N, []
     unit_K = torch.ones(z_NKD.shape[1])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from celldit.calibration.stacking import Trial
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.training.latents import LatentFile
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def make_trials(
     from celldit.conditions.strata import Strata
 
     strata, apart = Strata.of_table(table), set(held_out)
-    trained = [c for c in population.prior.conditions if c not in apart]
+    trained = Known(c for c in population.prior.conditions if c not in apart)
     chosen: list[tuple[int, Extrapolation, np.ndarray]] = []
     order = held_out_rows[np.argsort(table.index[held_out_rows], kind="stable")]
     ends = np.cumsum(np.bincount(table.index[order], minlength=len(table)))
@@ -50,7 +50,7 @@ def make_trials(
         if condition.is_control or len(truth) < MIN_CELLS:
             continue
         if condition in apart:
-            kind = classify(condition, trained).apart_from_time
+            kind = trained.classify(condition).apart_from_time
             chosen.append((i, kind, truth))
         elif n_seen < MAX_CONDITIONS:
             n_seen += 1

@@ -3,15 +3,16 @@
 ``slope``
     Every context of a screen is left out in turn: its controls stay, its treated cells go. The
     effect model is fitted on principal components of the rest, and its mean shift carried back to
-    the genes. Beside it stand the mean shift (that of the other contexts) and the level (treated
-    cells end where they end in the other contexts, whatever the controls are). *nmse* is the
-    squared error of the mean log expression over the squared effect, with the sampling noise of the
-    measurement taken off both. *slope* is what was chosen for the level: 0 is the mean shift, 1 the
-    level; *without slope* is the effect model had it none. In the simulated screens seven patients
-    differ in programs of genes and a drug moves all of them, less so what a patient has already:
-    the true slope is in the name. In those named *blood* cells, depths and programs are real
-    (OneK1K's T cells, moved along what tells its cell types apart), there are five patients, and
-    each answers the drug in a way of its own beside the common one.
+    the genes, with what it knows of single genes beyond them. Beside it stand the mean shift (that
+    of the other contexts) and the level (treated cells end where they end in the other contexts,
+    whatever the controls are). *nmse* is the squared error of the mean log expression over the
+    squared effect, with the sampling noise of the measurement taken off both. *slope* is what was
+    chosen for the level: 0 is the mean shift, 1 the level; *without slope* is the effect model had
+    it none. In the simulated screens seven patients differ in programs of genes and a drug moves
+    all of them, less so what a patient has already: the true slope is in the name. In those named
+    *blood* cells, depths and programs are real (OneK1K's T cells, moved along what tells its cell
+    types apart), there are five patients, and each answers the drug in a way of its own beside the
+    common one.
 ``controls``
     One of three simulated batches has no controls, and three perturbations, two of which both other
     batches have. *held* is the share of its log fold changes that 90% intervals hold, *sure* that
@@ -43,10 +44,14 @@ from held_out import chimeras
 from scipy import sparse
 
 import celldit as cd
+from celldit.calibration.fit_means import LEAST_SCATTER
+from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.conditions import Condition, ConditionTable
 from celldit.data import Cells, Fields
 from celldit.effects.contexts import fit_level
 from celldit.effects.fit_prior import fit_prior
+from celldit.effects.prior import EffectPrior
+from celldit.effects.residual_genes import ResidualGenes
 from celldit.latent.anchor import fit_anchor
 
 N_TOKENS, TOKEN_DIM = 6, 8
@@ -197,12 +202,16 @@ def left_out(problem: Problem, where: str) -> Iterator[tuple[str, str, float, fl
     prior = fit_prior(z, table)
     with mock.patch.object(fit_level, "LEAST_SLOPE", 2.0):
         flat = fit_prior(z, table)
-    readout = anchor.loadings * np.repeat(anchor.scale, TOKEN_DIM) ** 2
+    readout_GF = anchor.loadings * np.repeat(anchor.scale, TOKEN_DIM) ** 2
+    beyond = residual_genes(train, table, prior, z, readout_GF)
     labels = [label for label, at in means.size if at == where and label != cells.control
               and means.size[label, at] >= MIN_CELLS]  # fmt: skip
     others = [at for at in dict.fromkeys(c for _, c in means.size) if at != where]
     asked = [Condition((label,), None, where) for label in labels]
-    own, flat_own = (each.estimate(asked).mean @ readout.T for each in (prior, flat))
+    own, flat_own = (
+        each.estimate(asked).mean @ readout_GF.T + beyond.estimate(each, asked)
+        for each in (prior, flat)
+    )
     for label, predicted_G, flat_G in zip(labels, own, flat_own, strict=True):
         tried = [at for at in others if (label, at) in means.size and (cells.control, at)
                  in means.size and means.size[label, at] >= MIN_CELLS]  # fmt: skip
@@ -222,6 +231,20 @@ def left_out(problem: Problem, where: str) -> Iterator[tuple[str, str, float, fl
             # Of a perturbation that does next to nothing there is nothing to predict.
             if effect > noise:
                 yield label, method, error / effect, prior.level.slope
+
+
+def residual_genes(
+    train: Cells, table: ConditionTable, prior: EffectPrior, z: np.ndarray, readout_GF: np.ndarray
+) -> ResidualGenes:
+    """What measured effects hold beyond the latent, as in training."""
+    log = train.log_normalized().toarray()
+    left = log - z @ readout_GF.T
+    mean_CG, rest_CG = (
+        np.stack([each[table.index == c].mean(axis=0) for c in range(len(table))])
+        for each in (log, left)
+    )
+    scatter_G = (left - rest_CG[table.index]).std(axis=0) + LEAST_SCATTER
+    return fit_residual_genes(table, prior, readout_GF.T, mean_CG, scatter_G)
 
 
 def slopes(folder: Path | None) -> Iterator[dict[str, object]]:

@@ -88,6 +88,15 @@ def test_an_unseen_condition_has_the_usual_composition_and_a_new_context_all_sta
     np.testing.assert_allclose(share, also)
 
 
+def test_controls_of_data_with_doses_have_their_own_composition() -> None:
+    high = Condition(("A",), (1.0,), "d")
+    z, table, _ = made({Condition((), (), "d"): 0.2, high: 0.9})
+    states, _ = fitted(z, table)
+    _, share = states.options(high.control())
+    second = states.offsets_SF[:, 0] > 0
+    assert share[second].sum() == pytest.approx(0.2, abs=0.05)
+
+
 def two_contexts(shares: tuple[float, float]) -> tuple[np.ndarray, ConditionTable]:
     """120 cells in each of two contexts far apart, in states of 24 dimensions."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -15,8 +16,9 @@ from scipy import sparse
 import celldit as cd
 from celldit.data import Fields, open_store
 from celldit.data.cells import Cells
+from celldit.effects.tables.elsewhere import Elsewhere
 from celldit.errors import InputError, UnknownNameError
-from celldit.inference.request import check_perturbations
+from celldit.inference.request import labels_of
 
 
 def cells(labels: Sequence[str], n: int = 6) -> ad.AnnData:
@@ -186,6 +188,11 @@ def test_odd_but_right_labels_pass_without_a_word(labels: list[str]) -> None:
 
 
 def test_a_combination_asked_for_with_another_joiner() -> None:
-    fields = Fields("perturbation")
+    model = SimpleNamespace(
+        fields=Fields("perturbation"),
+        perturbations=("AA", "AA_BB", "BB", "CC"),
+        featured=frozenset(),
+        elsewhere=Elsewhere(),
+    )
     with pytest.raises(UnknownNameError, match=r"Combinations are asked for as 'AA\+CC'"):
-        check_perturbations("AA_CC", fields, ["AA", "AA_BB", "BB", "CC"])
+        labels_of(model, "AA_CC")

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from celldit.data.symbols import orthologs
 from celldit.errors import CellditError, InputError, UnknownNameError
 from celldit.evaluation import (
     DEFAULT,
@@ -336,3 +339,56 @@ def test_odd_arguments_of_what_takes_no_prediction(papalexi: Any) -> None:
         headroom(table, "a", "b", metric="n_called_predicted")
     with pytest.raises(InputError, match="level=2 must lie"):
         paired(table, "a", "b", level=2)
+
+
+@pytest.mark.parametrize("asked", [{"metrics": "discrimination"}, {"preset": "vcc2026"}])
+def test_genes_named_by_ensembl_ids_are_left_out_as_those_named_by_symbols(
+    asked: dict[str, Any], papalexi: Any
+) -> None:
+    sides = papalexi.replicate, papalexi.truth, papalexi.control
+    id_of = {symbol: gene for gene, symbol in orthologs().of_id.items() if "MUS" not in gene}
+    coded = []
+    for adata in (side.copy() for side in sides):
+        adata.var_names = [id_of.get(symbol, symbol) for symbol in adata.var_names]
+        coded.append(adata)
+    engine = {"engine": "celldit"} if "preset" in asked else {}
+    by_symbol, by_id = (evaluate(*some, **asked, **engine) for some in (sides, coded))
+    pd.testing.assert_frame_equal(by_id, by_symbol)
+
+
+def _without(adata: ad.AnnData, label: str, replicate: str, kept: int = 0) -> ad.AnnData:
+    """The same with so many cells of one condition."""
+    own = (adata.obs["perturbation"] == label) & (adata.obs["replicate"] == replicate)
+    left_out = np.flatnonzero(own)[kept:]
+    return adata[np.setdiff1d(np.arange(adata.n_obs), left_out)].copy()
+
+
+def test_what_is_on_one_side_only_is_not_scored_however_few_cells_are_asked_for(
+    papalexi: Any,
+) -> None:
+    truth = _without(papalexi.truth, "STAT1", "rep_1")
+    with pytest.warns(UserWarning, match="STAT1 in rep_1: 0 measured cells"):
+        table = evaluate(papalexi.replicate, truth, papalexi.control, metrics="nmse", min_cells=0)
+    values = table.set_index(["perturbation", "context"])["value"]
+    assert np.isnan(values["STAT1", "rep_1"])
+    assert values.drop(("STAT1", "rep_1")).notna().any()
+
+
+def test_a_cell_does_not_predict_itself(papalexi: Any) -> None:
+    truth = _without(papalexi.truth, "STAT1", "rep_1", kept=1)
+    with pytest.warns(UserWarning, match="STAT1 in rep_1"):
+        table = ceiling(truth, papalexi.control, metrics="pearson", min_cells=0, n_repeats=1)
+    values = table.set_index(["perturbation", "context"])["value"]
+    assert np.isnan(values["STAT1", "rep_1"])
+
+
+def test_one_perturbation_cannot_be_mixed_up(papalexi: Any) -> None:
+    one = papalexi.truth[papalexi.truth.obs["perturbation"] == "STAT1"].copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = dynamic_range(one, papalexi.control, metrics="pearson", n_repeats=2)
+        some = papalexi.control.obs.groupby("replicate", observed=True).head(6).index
+        few = dynamic_range(one, papalexi.control[some].copy(), metrics="pearson", n_repeats=2)
+    assert np.isnan(table.loc["pearson", "mixed_up"])
+    assert table.loc["pearson", ["replicate", "no_change"]].notna().all()
+    assert few.loc["false_calls"].drop("tells").isna().all()

@@ -66,3 +66,12 @@ def test_what_has_no_score_has_no_interval(papalexi: Any) -> None:
     assert found.loc[found["value"].notna(), ["low", "high"]].notna().all(axis=None)
     with pytest.raises(InputError, match="level=95 must lie between 0 and 1"):
         intervals(one, papalexi.truth, papalexi.control, level=95)
+
+
+def test_where_nothing_can_be_scored_nothing_has_an_interval(papalexi: Any) -> None:
+    with pytest.warns(UserWarning, match="not scored"):
+        found = intervals(
+            papalexi.replicate, papalexi.truth, papalexi.control, min_cells=10_000, n_resamples=2
+        )
+    assert len(found)
+    assert found[["value", "low", "high"]].isna().all(axis=None)

@@ -16,8 +16,12 @@ STUDIES = ROOT / "notebooks" / "benchmarks"
 
 def block(page: str, script: dict) -> str:
     """What stands between the marks of a script."""
+    return between(page, script["START"], script["END"])
+
+
+def between(page: str, start: str, end: str) -> str:
     text = (ROOT / page).read_text(encoding="utf-8")
-    return text.partition(script["START"])[2].partition(script["END"])[0].strip()
+    return text.partition(start)[2].partition(end)[0].strip()
 
 
 def test_how_good_it_is(monkeypatch):
@@ -32,8 +36,22 @@ def test_what_the_transformer_adds(monkeypatch):
     monkeypatch.syspath_prepend(str(STUDIES))
     script = runpy.run_path(str(STUDIES / "transformer.py"))
     rows = pd.read_csv(ROOT / "docs" / "results" / "transformer.csv")
-    for page, make in (("README.md", "short"), ("docs/transformer.md", "table")):
-        assert block(page, script) == script[make](rows).strip()
+    own = rows[rows["variant"] == "default"]
+    page = "docs/transformer.md"
+    for where, name, text in (
+        ("README.md", "transformer", script["short"](rows)),
+        (page, "transformer", script["table"](own)),
+        (page, "ablation", script["ablation"](rows)),
+    ):
+        assert between(where, f"<!-- {name}:begin -->", f"<!-- {name}:end -->") == text.strip()
+
+
+def test_what_a_start_from_other_screens_is_worth(monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDIES))
+    script = runpy.run_path(str(STUDIES / "pretrained.py"))
+    rows = pd.read_csv(ROOT / "docs" / "results" / "pretrained.csv")
+    marks = "<!-- pretrained:begin -->", "<!-- pretrained:end -->"
+    assert between("docs/transformer.md", *marks) == script["table"](rows).strip()
 
 
 def test_published_methods():

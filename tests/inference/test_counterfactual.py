@@ -328,6 +328,10 @@ def test_doses_and_times(
         with pytest.raises(InputError, match="is not a finite number"):
             model.predict(perturbations=["A"], dose=1.0, time=when)
     assert model.generate(10, perturbation="A", dose=1.0, time=2.0).n_obs == 10
+    way = model.interpolate(start="control", end="A", dose=1.0, shares=[1])
+    np.testing.assert_array_equal(way.X.toarray(), predicted.X.toarray())
+    with pytest.raises(InputError, match="say at which dose 'A' is given"):
+        model.interpolate(start="control", end="A")
 
 
 def test_counts_of_a_sparse_panel_change_by_the_effect() -> None:

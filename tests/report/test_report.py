@@ -338,3 +338,26 @@ def test_an_error_names_the_baseline_that_is_wrong(screen, tmp_path):
     spoilt.layers["counts"] = spoilt.layers["counts"].astype(float) * np.nan
     with pytest.raises(InputError, match=r"baselines\['bad'\]\.layers\['counts'\] has"):
         report(predicted, truth, control, tmp_path / "r.html", baselines={"bad": spoilt})
+
+
+@pytest.mark.parametrize("n_genes", [2, 3])
+def test_a_panel_of_few_genes_has_a_report(n_genes, simulate_screen, tmp_path):
+    adata = simulate_screen(n_cells=300, n_genes=n_genes)
+    adata = adata[np.asarray(adata.X.sum(axis=1)).ravel() > 0].copy()
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    predicted, truth, control = halves(adata)
+    path = tmp_path / "report.html"
+    report(predicted, truth, control, path, metrics="nmse", **QUICK)
+    assert path.read_text("utf-8").count("<figure") >= 4
+
+
+def test_genes_are_written_by_their_symbols_in_pictures(screen, tmp_path):
+    coded = []
+    for adata in halves(screen):
+        adata.var["symbol"] = [f"SYMBOL{i}" for i in range(adata.n_vars)]
+        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        coded.append(adata)
+    report(*coded, tmp_path / "report.html", metrics="nmse", **QUICK)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "SYMBOL" in page
+    assert "ENSG0" not in page

@@ -162,7 +162,7 @@ OPTIONS = {
     "guidance_interval seed batch_size edit out shard",
     "generate": "n_cells perturbation covariates dose time like seed out",
     "predict_effects": "perturbations dose time out",
-    "interpolate": "adata start end shares seed batch_size",
+    "interpolate": "adata start end dose shares seed batch_size",
     "interpolate_cells": "adata start end shares seed batch_size",
 }
 

@@ -60,8 +60,9 @@ MUTATIONS = (
         "effects/test_interaction.py",
     ),
     Mutation(
-        "swapped mask", "conditions/strata.py",
-        "if c.is_control and counts[i]}", "if not c.is_control and counts[i]}",
+        "swapped mask", "conditions/condition.py",
+        "if c.is_control and self.counts[row] >= least",
+        "if not c.is_control and self.counts[row] >= least",
         "conditions/test_strata.py",
     ),
     Mutation(

@@ -139,6 +139,29 @@ def test_a_network_that_saves_enough_is_tried_in_all_trials(
     assert [run.trainer.current_epoch for run in runs[:3]] == [4] * 3
 
 
+@pytest.mark.parametrize(
+    "bound", [{"max_steps": 3}, {"max_time": {"seconds": 0}}, {"limit_train_batches": 0}]
+)
+def test_training_that_the_trainer_ends_early_ends_well(
+    screen: ad.AnnData, train_tiny: Train, bound: dict[str, Any]
+) -> None:
+    model = train_tiny(screen, max_epochs=0)
+    config = TrainingConfig(flow_steps_per_epoch=4, n_trials=1, flow_batch=32, new_cells=False)
+    model.train(8, config=config, enable_progress_bar=False, **bound)
+    assert np.isfinite(model.predict(perturbations=["A"]).X.toarray()).all()
+
+
+def test_nearly_all_cells_may_be_held_out(
+    simulate_screen: Callable[..., ad.AnnData], train_tiny: Train
+) -> None:
+    """The one perturbed condition, and all cells, are then apart in some draws."""
+    adata = simulate_screen(60, 12, ("control", "A"), ("d1",))
+    CellDiT.setup_anndata(adata, perturbation_key="perturbation")
+    for seed in range(4):
+        model = train_tiny(adata, seed=seed, config={"held_out_cells": 0.99, "noise_epochs": 1})
+        assert np.isfinite(model.generate(5).X.toarray()).all()
+
+
 def test_history_is_finite_numbers(tiny_model: CellDiT) -> None:
     history = tiny_model.history
     assert set(history) == {"flow", "noise"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celldit.conditions import Condition, ConditionTable
-from celldit.conditions.extrapolation import Extrapolation, classify
+from celldit.conditions.extrapolation import Extrapolation, Known
 from celldit.conditions.population import Population
 from celldit.effects.fit_prior import fit_prior
 from celldit.training.trials import MAX_CONDITIONS, hold_out, make_trials
@@ -36,7 +36,7 @@ def test_what_is_held_out_can_still_be_predicted(
     assert set(held_out) <= set(conditions)
     rest = [c for c in conditions if c not in held_out]
     for c in held_out:
-        assert classify(c, rest) in (Extrapolation.CONTEXT, Extrapolation.COMBINATION)
+        assert Known(rest).classify(c) in (Extrapolation.CONTEXT, Extrapolation.COMBINATION)
 
 
 def test_what_has_no_relative_stays() -> None:

@@ -87,7 +87,8 @@ class EffectCalibration:
     one_count: float = 0.0
     control_followed: float = 1.0
 
-    def _of(self, kind: Extrapolation | None) -> EffectCalibration:
+    def of_kind(self, kind: Extrapolation | None) -> EffectCalibration:
+        """That of a kind of extrapolation where it has its own."""
         return self if kind is None else self.by_kind.get(kind, self)
 
     def fold_change(
@@ -98,7 +99,7 @@ class EffectCalibration:
         A kind without its own is read as conditions that training has seen: how rates and mean
         log expression belong together is no matter of how far a prediction reaches.
         """
-        own = self._of(kind if kind in self.by_kind else Extrapolation.SEEN)
+        own = self.of_kind(kind if kind in self.by_kind else Extrapolation.SEEN)
         return own.calibrated * calibrated_G + own.decoded * decoded_G
 
     def scale(
@@ -108,7 +109,7 @@ class EffectCalibration:
 
         The kind is None for another dose or time of what was seen: it is not as sure as the same.
         """
-        own = self._of(kind)
+        own = self.of_kind(kind)
         of_prior = own.prior * prior_sd**2 + own.rough * prior_sd
         return np.sqrt(of_prior + own.relative * fold_change**2 + own.constant)
 
@@ -136,14 +137,15 @@ class EffectCalibration:
             What else is not known of each.
         """
         variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2 + np.square(added_sd_G)
-        shape = self._of(kind).shape
+        shape = self.of_kind(kind).shape
         if kind is not Extrapolation.SEEN or not n_controls:
             return shape.of(fold_change_G, np.sqrt(variance_G))
         of_controls_G = self._of_controls(control_rate_G, n_controls)
         # Whether a gene responds is asked as if all of it were followed: a sign is soon wrong.
         spread = shape.of(fold_change_G, np.sqrt(variance_G + of_controls_G))
+        # No comparison shows it, so it has no part in the shape of errors that comparisons have.
         followed_G = self.control_followed**2 * of_controls_G
-        return replace(spread, scale_G=np.sqrt(variance_G + followed_G))
+        return replace(spread, scale_G=np.sqrt(variance_G), beside_G=followed_G)
 
     def _of_controls(self, rate_G: np.ndarray, n: float) -> np.ndarray:
         """Variance of the log rate of n controls."""

@@ -125,6 +125,10 @@ def calibrate_effects(
         kind: replace(own, shape=fit_shape(whole, compared_of[kind], of_others.get(kind, ())))
         for kind, own in by_kind.items()
     }
+    if own := shaped.get(Extrapolation.SEEN):
+        # By what predictions differ from measurements that they follow, errors look small: it
+        # tells which genes respond, and not how the errors of those are spread.
+        shaped[Extrapolation.SEEN] = replace(own, shape=own.shape.normal)
     return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
 
 

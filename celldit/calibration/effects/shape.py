@@ -5,12 +5,14 @@ them and for those that do: as wide as the errors of responding genes are, it is
 the others. So the true log fold change t of a gene with the prediction m and the standard deviation
 s (:class:`celldit.calibration.effects.EffectCalibration`) has the density
 
-    p(t) = (1 - r) N(t; 0, τ²) + r Σ_k w_k N(t; m, (c_k s)²),
+    p(t) = (1 - r) N(t; 0, τ²) + r Σ_k w_k N(t; m, (c_k s)² + u²),
     logit r = a + b log(1 + (m / s)²):
 
 a narrow part about zero of genes that do not respond, and a mixture of scales about the prediction
-of those that do. It is the idea of adaptive shrinkage (Stephens 2017), where predictions are the
-observations; what is fitted, and on what, is in :mod:`celldit.calibration.effects.fit_shape`.
+of those that do; u is what no comparison of predictions with measurements shows, such as what the
+controls of both are off by. It is the idea of adaptive shrinkage (Stephens 2017), where predictions
+are the observations; what is fitted, and on what, is in
+:mod:`celldit.calibration.effects.fit_shape`.
 
 The **local false sign rate** counts the whole narrow part as false, as Stephens has it: a gene that
 does not respond has no sign.
@@ -19,7 +21,7 @@ does not respond has no sign.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,11 @@ class ErrorShape:
     slope: float = 0.0
     null_sd: float = 0.0
     shares: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+
+    @property
+    def normal(self) -> ErrorShape:
+        """The same with normal errors of genes that respond."""
+        return replace(self, shares=ErrorShape().shares)
 
     def of(self, mean_G: np.ndarray, sd_G: np.ndarray) -> Spread:
         """The distributions of genes with these predictions and standard deviations."""
@@ -102,6 +109,8 @@ class Spread:
         r, the probability that the gene responds.
     null_sd, shares_K
         τ and w.
+    beside_G
+        u².
     """
 
     mean_G: np.ndarray
@@ -109,12 +118,18 @@ class Spread:
     responds_G: np.ndarray
     null_sd: float
     shares_K: np.ndarray
+    beside_G: np.ndarray | float = 0.0
+
+    @property
+    def _widths_GK(self) -> np.ndarray:
+        """Variances of the scales of those that respond."""
+        return (self.scale_G[:, None] * SCALES) ** 2 + np.reshape(self.beside_G, (-1, 1))
 
     @property
     def sd_G(self) -> np.ndarray:
         """Root mean square difference between the true log fold change and m."""
         about_zero_G = self.null_sd**2 + self.mean_G**2
-        about_mean_G = float(self.shares_K @ SCALES**2) * self.scale_G**2
+        about_mean_G = self._widths_GK @ self.shares_K
         r_G = self.responds_G
         return np.sqrt((1 - r_G) * about_zero_G + r_G * about_mean_G)
 
@@ -132,14 +147,13 @@ class Spread:
 
     @property
     def _side_G(self) -> np.ndarray:
-        ratio_G = np.abs(self.mean_G) / np.maximum(self.scale_G, 1e-12)
-        side_G: np.ndarray = ndtr(ratio_G[:, None] / SCALES) @ self.shares_K
-        return side_G
+        side_G: np.ndarray = _ndtr(np.abs(self.mean_G)[:, None], np.sqrt(self._widths_GK))
+        return side_G @ self.shares_K
 
     def cdf(self, x_G: np.ndarray | float, noise_G: np.ndarray | float = 0.0) -> np.ndarray:
         """Probability of a value up to `x_G`, had it been measured with such a variance."""
         null_G = _ndtr(x_G, np.sqrt(self.null_sd**2 + noise_G))
-        widths_GK = (self.scale_G[:, None] * SCALES) ** 2 + np.reshape(noise_G, (-1, 1))
+        widths_GK = self._widths_GK + np.reshape(noise_G, (-1, 1))
         off_G1 = np.broadcast_to(x_G - self.mean_G, self.mean_G.shape)[:, None]
         own_G = _ndtr(off_G1, np.sqrt(widths_GK)) @ self.shares_K
         cdf_G: np.ndarray = (1 - self.responds_G) * null_G + self.responds_G * own_G
@@ -152,7 +166,7 @@ class Spread:
 
     def quantile(self, q: float) -> np.ndarray:
         """The value below which the true log fold change lies with probability q."""
-        reach_G = 8 * (self.null_sd + SCALES[-1] * self.scale_G) + np.abs(self.mean_G)
+        reach_G = 8 * (self.null_sd + np.sqrt(self._widths_GK[:, -1])) + np.abs(self.mean_G)
         low_G, high_G = -reach_G, reach_G
         for _ in range(STEPS):
             middle_G = (low_G + high_G) / 2

@@ -22,10 +22,9 @@ LEAST_VARIANCE = 1e-8
 class SizeModel:
     """Log size = mean of the state + shift of the condition + spread of the state · residual.
 
-    The size is independent of the latent within a state and condition: most of what ties the two in
-    measured cells is that shallow cells have noisier latents, which drawing counts brings about by
-    itself. A context may have sizes of its own in states that it shares with others, and a
-    perturbation may change them, as it must where the library is the total of a panel of few genes.
+    The size is independent of the latent within a state and condition. A context may have sizes of
+    its own in states that it shares with others, and a perturbation may change them, as it must
+    where the library is the total of a panel of few genes.
 
     Attributes
     ----------

@@ -1,23 +1,18 @@
 """Draw new cells so that, encoded again, they look like measured ones.
 
-The latent of a measured cell holds its counting noise: it is a function of its counts. A cell that
-is drawn from such a latent gets that noise a second time, so drawn cells scatter too widely, along
-every latent direction, and so do their totals. What has to be decoded is the latent without the
-noise, which nobody has measured; but its scatter is known, because adding the noise must give the
-scatter that was measured (deconvolution by moments):
+The latent of a measured cell holds its counting noise, which a cell that is drawn from it gets a
+second time. What has to be decoded is the latent without the noise. Its scatter is known, because
+adding the noise must give the scatter that was measured (deconvolution by moments):
 
     z' = position + S (z - position) + shift        S, shift such that cov, mean(encode(draw(z')))
                                                     are those of encode(measured cells)
 
-S and the shift are found for each state (:mod:`celldit.conditions.states`) by drawing training
-cells, encoding what was drawn and correcting, a few rounds. In the same rounds each gene gets an
-offset of its log rate, with which its mean log expression over drawn cells is that measured, and in
-each state one more and a factor of its dispersion, with which mean and variance of its log
-expression are (:mod:`celldit.calibration.new_cells.by_state`); and the totals of the cells
-are held to the scatter that measured totals have (:mod:`celldit.calibration.new_cells.counts`).
-Counts that are drawn so have each gene's moments but not its distribution, which they are given
-last (:mod:`celldit.calibration.new_cells.quantiles`). Counterfactuals, which edit measured cells,
-have no use for this. How it is found is in :mod:`celldit.calibration.new_cells.fit`.
+for each state (:mod:`celldit.conditions.states`). Each gene has an offset of its log rate, in each
+state one more and a factor of its dispersion (:mod:`celldit.calibration.new_cells.by_state`), so
+that its log expression has the mean and variance that were measured. Totals are held to their
+scatter (:mod:`celldit.calibration.new_cells.counts`), and counts get each gene's distribution last
+(:mod:`celldit.calibration.new_cells.quantiles`). How all of it is found is in
+:mod:`celldit.calibration.new_cells.fit`. Counterfactuals, which edit measured cells, need none.
 """
 
 from __future__ import annotations

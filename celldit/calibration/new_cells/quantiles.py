@@ -1,17 +1,16 @@
 """Counts of new cells, gene by gene distributed as measured ones.
 
-Mean and dispersion do not make a distribution: a gene that is off in some cells and on in others
-has more zeros and more high counts than a negative binomial of its mean and variance, and how much
-of a library a gene takes may depend on the library's size. Trees see that first. So a count n that
-was drawn for a cell goes to the count of equal rank among measured cells of about its size,
+A gene that is off in some cells and on in others has more zeros and more high counts than a
+negative binomial of its mean and variance. So a count n that was drawn for a cell goes to the count
+of equal rank among measured cells of about its size,
 
     n' = H^-1(F(n - 1) + U (F(n) - F(n - 1))),    U in [0, 1),
 
 F the distribution of counts that were drawn from noise for training cells, H that of the cells as
 measured, both over all states and conditions together (the randomised distributional transform,
-Rueschendorf 2009, J. Stat. Plan. Inference 139). Where both agree every count stays; everywhere the
-order of counts stays, and with it what genes have to do with one another. Measured shares are drawn
-to those of drawn cells as if these were 25 more.
+Rueschendorf 2009, J. Stat. Plan. Inference 139). The order of counts stays, and with it what genes
+have to do with one another. Measured shares are drawn to those of drawn cells as if these were 25
+more.
 
 U is uniform but for zeros: where measured ones are fewer than drawn ones, which of these become
 counts is drawn in proportion to what the cell was expected to have of the gene, so that a gene that

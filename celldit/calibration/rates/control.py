@@ -36,12 +36,12 @@ def measure_control_rates(
     dict
         Float32, shape (G,), by (context, time).
     """
-    controls = {i: c.stratum for i, c in enumerate(table.conditions) if c.is_control}
-    rates: dict[tuple[str, float | None], np.ndarray] = {}
-    for i, measured in mean_rates(cells, table.index, set(controls)).items():
-        expected_G = np.maximum(references.of(controls[i]).rate_G, 1e-6)
+    controls, rates = table.controls(), {}
+    found = mean_rates(cells, table.index, controls.values())
+    for stratum, row in controls.items():
+        measured, expected_G = found[row], np.maximum(references.of(stratum).rate_G, 1e-6)
         total_G = measured.mean_G - PSEUDO_RATE + measured.of_one
-        rates[controls[i]] = (total_G / (1 + measured.of_one / expected_G)).astype(np.float32)
+        rates[stratum] = (total_G / (1 + measured.of_one / expected_G)).astype(np.float32)
     return rates
 
 

@@ -48,11 +48,7 @@ def measure_effect_table(
     """
     table = ConditionTable.from_cells(cells, sep)
     counts = table.counts
-    controls = {
-        c.stratum: i
-        for i, c in enumerate(table.conditions)
-        if c.is_control and counts[i] >= min_cells
-    }
+    controls = table.controls(min_cells)
     treated = [
         i
         for i, c in enumerate(table.conditions)

@@ -74,6 +74,8 @@ def response_scores(
         # The gene that changes most stays, so that there is a direction.
         kept = squared_z_G[genes] > min(SHRINKAGE, squared_z_G[genes[0]] / 2)
         genes = genes[kept]
+        if not len(genes):  # no gene differs at all, so there is no direction
+            continue
         effect_D = d_G[genes] * (1 - np.minimum(SHRINKAGE / squared_z_G[genes], 0.5))
         rest_ND = log_NG[:, genes].toarray() - mean_SG[stratum_N][:, genes]
         train = (fold_N != fold) & ~perturbed_N

@@ -163,7 +163,7 @@ def generate(
     return Answer({"output": str(output), "n_cells": generated.n_obs}, [said])
 
 
-@command()
+@command(group=options.DRAWN)
 def interpolate(
     model: options.ModelFolder,
     data: options.Screen,
@@ -181,9 +181,9 @@ def interpolate(
     share: Annotated[
         list[float], typer.Option(help="How far along the way, 0 to 1; repeat for several.")
     ] = [0.0, 0.25, 0.5, 0.75, 1.0],  # noqa: B006
-    batch_size: options.BatchSize = 512,
-    seed: options.Seed = 0,
+    dose: options.Dose = None,
     overwrite: bool = False,
+    **drawn: Any,
 ) -> Answer:
     """Show cells on the way from one condition to another, or from one observed cell to another.
 
@@ -199,21 +199,15 @@ def interpolate(
     loaded = load_model(model)
     ask: Callable[..., ad.AnnData] = loaded.interpolate_cells if start_cell else loaded.interpolate
     first, last = cells if start_cell else conditions
-    way = ask(
-        read_cells(data),
-        start=first,
-        end=last,
-        shares=share,
-        batch_size=batch_size,
-        seed=seed,
-        out=output,
-        overwrite=overwrite,
-    )
+    ends: dict[str, Any] = {"start": first, "end": last, "shares": share}
+    if not start_cell:
+        ends["dose"] = dose
+    way = ask(read_cells(data), **ends, out=output, overwrite=overwrite, **drawn)
     said = f"{way.n_obs:,} cells on the way are in {output}."
     return Answer({"output": str(output), "n_cells": way.n_obs}, [said])
 
 
-@command()
+@command(group=options.DRAWN)
 def trajectory(
     model: options.ModelFolder,
     data: options.Screen,
@@ -222,9 +216,8 @@ def trajectory(
         list[float],
         typer.Option(help="Time of the cells, where the data have times; repeat for several."),
     ],
-    batch_size: options.BatchSize = 512,
-    seed: options.Seed = 0,
     overwrite: bool = False,
+    **drawn: Any,
 ) -> Answer:
     """Show cells at other times, those between the trained ones included.
 
@@ -232,14 +225,7 @@ def trajectory(
     """
     claim(output, overwrite=overwrite)
     loaded = load_model(model)
-    path = loaded.trajectory(
-        read_cells(data),
-        times=time,
-        batch_size=batch_size,
-        seed=seed,
-        out=output,
-        overwrite=overwrite,
-    )
+    path = loaded.trajectory(read_cells(data), times=time, out=output, overwrite=overwrite, **drawn)
     return Answer(
         {"output": str(output), "n_cells": path.n_obs, "time_course": loaded.time_course},
         [f"{path.n_obs:,} cells are in {output}.", f"Between the times of training: "

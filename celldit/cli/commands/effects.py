@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from celldit.cli.files import load_model, named_query, read_cells, write_figure,
 from celldit.errors import InputError
 
 
-@command()
+@command(group=options.WHEN)
 def effects(
     model: options.ModelFolder,
     data: Annotated[
@@ -23,12 +23,11 @@ def effects(
     output: options.TableOutput,
     perturbation: options.Perturbations = None,
     context: options.Contexts = None,
-    dose: options.Dose = None,
-    time: options.Time = None,
     min_change: Annotated[
         float, typer.Option(help="Size of a change that matters, log2, for p_changed.")
     ] = 0.25,
     figure: options.Figure = None,
+    **when: Any,
 ) -> Answer:
     """Say which genes change, by how much, and how sure that is.
 
@@ -37,15 +36,8 @@ def effects(
     from celldit.pl.effects.volcano import volcano
     from celldit.tl.effects import effects as table_of
 
-    table = table_of(
-        read_cells(data),
-        load_model(model),
-        perturbation,
-        contexts=context,
-        dose=dose,
-        time=time,
-        min_change=min_change,
-    )
+    chosen = {"contexts": context, "min_change": min_change, **when}
+    table = table_of(read_cells(data), load_model(model), perturbation, **chosen)
     write_figure(figure, partial(volcano, table, context=str(table["context"].iloc[0])))
     write_table(table, output)
     changed = table[table["lfsr"] < 0.05].groupby(["perturbation", "context"], sort=False).size()
@@ -59,7 +51,7 @@ def effects(
     return Answer({"output": str(output), "rows": len(table), "changed": counts}, said)
 
 
-@command()
+@command(group={**options.WHEN, **options.DRAWN})
 def rank(
     model: options.ModelFolder,
     data: options.Screen,
@@ -69,12 +61,9 @@ def rank(
     ],
     target: Annotated[str, options.Target],
     perturbation: options.Perturbations = None,
-    dose: options.Dose = None,
-    time: options.Time = None,
     output: options.Table = None,
     max_cells: options.MaxCells = 200,
-    batch_size: options.BatchSize = 512,
-    seed: options.Seed = 0,
+    **given: Any,
 ) -> Answer:
     """Rank perturbations by how far they move some cells towards others.
 
@@ -89,11 +78,8 @@ def rank(
         source=source,
         target=named_query(target)[1],
         perturbations=perturbation,
-        dose=dose,
-        time=time,
         max_cells=max_cells,
-        batch_size=batch_size,
-        seed=seed,
+        **given,
     )
     write_table(table, output)
     said = [
@@ -161,7 +147,7 @@ def next_perturbations(
     return Answer(table.to_dict("records"), said)
 
 
-@command()
+@command(group=options.WHEN)
 def explore(
     model: options.ModelFolder,
     data: options.Screen,
@@ -177,12 +163,11 @@ def explore(
             help="State to reach: a query of obs, and a name for it; repeat for several.",
         ),
     ] = None,
-    dose: options.Dose = None,
-    time: options.Time = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
     max_cells: options.MaxCells = 150,
     seed: options.Seed = 0,
     overwrite: bool = False,
+    **when: Any,
 ) -> Answer:
     """Write a page in which the effects of perturbations can be explored, in one file.
 
@@ -197,12 +182,11 @@ def explore(
         perturbation,
         contexts=context,
         targets=dict(map(named_query, target or ())),
-        dose=dose,
-        time=time,
         title=title,
         max_cells=max_cells,
         overwrite=overwrite,
         seed=seed,
+        **when,
     )
     size = page.stat().st_size
     said = f"The page is in {page} ({size / 1e6:.1f} MB); any browser opens it."

@@ -300,7 +300,7 @@ def submission(
         perturbation_key=columns.get("perturbation_key")
         or known.perturbation_key
         or "perturbation",
-        control_label=columns.get("control", [known.control])[0],
+        control_label=columns.get("control", [known.control, *known.other_controls]),
         perturbations=None if perturbations is None else read_lines(perturbations),
     )
     write_h5ad(output, made)

@@ -16,17 +16,9 @@ from celldit.errors import InputError, examples
 class Effects:
     """The mean shift of E conditions, a condition being a perturbation in a context.
 
-    Parameters
-    ----------
-    shifts
-        Mean log expression of the perturbed cells minus that of the control cells of the same
-        context, float64, shape (E, G).
-    perturbations, contexts
-        Labels of each condition, E each.
-    n_cells
-        Perturbed cells behind each shift, shape (E,).
-    genes
-        G gene names.
+    `shifts` are mean log expression of the perturbed cells minus that of the control cells of the
+    same context, float64, shape (E, G), from `n_cells` perturbed cells each, shape (E,);
+    `perturbations` and `contexts` are labels of each condition, `genes` the G names.
     """
 
     shifts: np.ndarray

@@ -61,8 +61,7 @@ def predict_all(
     conditions
         (perturbation, context) to predict.
     fields
-        What the columns mean; None where `train` was set up with
-        :meth:`celldit.CellDiT.setup_anndata`.
+        What the columns mean; None for what the setup of `train` says.
     truth
         Names of the cells that predictions are measured against. Where no other condition is left
         to learn from, other cells of the same conditions are; None if they may be among `train`.
@@ -71,10 +70,9 @@ def predict_all(
 
     Returns
     -------
-    predictions
-        By name, as :func:`predict_anndata` writes them.
-    skipped
-        Why others know nothing of what is asked.
+    predictions, skipped
+        By name, as :func:`predict_anndata` writes them; and why others know nothing of what is
+        asked.
 
     Raises
     ------
@@ -100,14 +98,31 @@ def predict_all(
     bases = set(learned.contexts[learned.is_control])
     learned = learned.take(np.isin(learned.contexts, list(bases)))
     base = Cells.from_anndata(control, plain, cells.genes)
+    starts = {
+        context: base.take(np.flatnonzero(base.is_control & (base.contexts == context)))
+        for context in sorted({context for _, context in conditions})
+    }
+    asked = {
+        context: sorted(label for label, where in conditions if where == context)
+        for context, cells in starts.items()
+        if cells.n_cells
+    }
+    if not asked:
+        raise InputError("None of the contexts to predict has control cells; pass some as control.")
     found: dict[str, ad.AnnData] = {}
     skipped: dict[str, str] = {}
     for name, make in SIMPLE.items():
         try:
             made = make(perturbation_sep=fields.perturbation_sep).fit(learned)
-            found[name] = _predict(made, base, conditions, fields, seed)
+            parts = [
+                predict_anndata(made, starts[context], labels, fields, seed=seed)
+                for context, labels in asked.items()
+            ]
         except CellditError as error:
             skipped[name] = str(error)
+            continue
+        found[name] = ad.concat(parts, index_unique="-") if len(parts) > 1 else parts[0]
+        found[name].uns = parts[0].uns
     if not found:
         raise InputError(f"No baseline can be made: {'; '.join(skipped.values())}")
     return found, skipped
@@ -123,25 +138,10 @@ def predict_baseline(
 ) -> ad.AnnData:
     """Fit one simple predictor and predict perturbations in every context of the controls.
 
-    Parameters
-    ----------
-    baseline
-        One of :data:`SIMPLE`, or what makes another, called with ``perturbation_sep``.
-    train
-        Cells to learn from, set up.
-    control
-        Cells whose controls are moved.
-    perturbations
-        Labels.
-    seed
-        Of the rounding of counts.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such baseline, or it knows nothing of a perturbation.
-    InputError
-        If cells or the seed cannot be used.
+    `baseline` is one of :data:`SIMPLE`, or what makes another, called with ``perturbation_sep``. It
+    learns from `train`, set up, and moves the controls in `control`; the seed is of the rounding of
+    counts. UnknownNameError if there is no such baseline, or it knows nothing of a perturbation;
+    InputError if cells or the seed cannot be used.
     """
     check_seed(seed)
     if isinstance(baseline, str) and baseline not in SIMPLE:
@@ -152,23 +152,6 @@ def predict_baseline(
     base = Cells.from_anndata(control, fields, learned.genes)
     made = make(perturbation_sep=fields.perturbation_sep).fit(learned)
     return predict_anndata(made, base, perturbations, fields, seed=seed)
-
-
-def _predict(
-    made: Baseline, base: Cells, conditions: set[tuple[str, str]], fields: Fields, seed: int
-) -> ad.AnnData:
-    """Predict each condition from the control cells of its context."""
-    parts = []
-    for context in sorted({context for _, context in conditions}):
-        labels = sorted(label for label, where in conditions if where == context)
-        of_context = base.take(np.flatnonzero(base.is_control & (base.contexts == context)))
-        if of_context.n_cells:
-            parts.append(predict_anndata(made, of_context, labels, fields, seed=seed))
-    if not parts:
-        raise InputError("None of the contexts to predict has control cells; pass some as control.")
-    joined = ad.concat(parts, index_unique="-") if len(parts) > 1 else parts[0]
-    joined.uns = parts[0].uns
-    return joined
 
 
 def predict_anndata(
@@ -220,27 +203,17 @@ def predict_anndata(
         raise InputError(f"There are no {lacking} to predict; give at least one.")
     labels = [canonical(p, fields.perturbation_sep, controls.control) for p in perturbations]
     labels = list(dict.fromkeys(labels))
-    blocks = [baseline.predict(cells, label) for label in labels]
+    moved = [baseline.predict(cells, label) for label in labels]
     repeated = np.tile(np.arange(cells.n_cells), len(labels))
-    written = np.repeat(np.asarray(labels, dtype=object), cells.n_cells)
-    obs = pd.DataFrame(
-        {
-            fields.perturbation_key: pd.Categorical(written),
-            **{
-                key: cells.covariates[key].to_numpy(dtype=object)[repeated]
-                for key in fields.covariate_keys
-            },
-            "control_cell": cells.names[repeated],
-            "size_factor": cells.size_factors[repeated],
-        },
-        index=pd.Index(
-            [f"{name}-{label}" for name, label in zip(cells.names[repeated], written, strict=True)]
-        ),
-    )
+    names, written = cells.names[repeated], np.repeat(labels, cells.n_cells)
+    contexts = cells.covariates[list(fields.covariate_keys)].astype(object).iloc[repeated]
+    obs = contexts.set_axis(pd.Index([f"{n}-{p}" for n, p in zip(names, written, strict=True)]))
+    obs.insert(0, fields.perturbation_key, pd.Categorical(written))
+    obs = obs.assign(control_cell=names, size_factor=cells.size_factors[repeated])
     rng = np.random.default_rng(seed)
     edited = [_edit(baseline, cells, label, rng) for label in labels]
     return ad.AnnData(
-        X=np.concatenate(blocks),
+        X=np.concatenate(moved),
         layers={"edited_counts": sparse.vstack(edited, format="csr")},
         obs=obs,
         var=pd.DataFrame(index=pd.Index(cells.genes, dtype=object)),
@@ -252,14 +225,16 @@ def _edit(
     baseline: Baseline, cells: Cells, label: str, rng: np.random.Generator
 ) -> sparse.csr_matrix:
     """Counts of control cells moved by the shift of their contexts, in the order of the cells."""
-    rows, blocks = [], []
-    for context in dict.fromkeys(cells.contexts):
-        of_context = np.flatnonzero(cells.contexts == context)
-        shift_G = baseline.shift(label, str(context))
-        blocks.append(
-            edit_counts(cells.counts[of_context], cells.size_factors[of_context], shift_G, rng)
+    rows = [np.flatnonzero(cells.contexts == c) for c in dict.fromkeys(cells.contexts)]
+    blocks = [
+        edit_counts(
+            cells.counts[own],
+            cells.size_factors[own],
+            baseline.shift(label, str(cells.contexts[own[0]])),
+            rng,
         )
-        rows.append(of_context)
+        for own in rows
+    ]
     return sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(rows))]
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from celldit.data.cells import Cells
 from celldit.data.labels.labels import canonical, parts
+from celldit.data.symbols import columns_of
 from celldit.errors import InputError, NotTrainedError, UnknownNameError
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 from celldit.evaluation.baselines.ridge import RidgeFit, fit_ridge
-from celldit.evaluation.representation import PrincipalComponents
+from celldit.evaluation.representation import fit_components
 
 
 class Baseline(ABC):
@@ -37,33 +38,15 @@ class Baseline(ABC):
 
     @property
     def effects(self) -> Effects:
-        """The mean shifts of the trained conditions.
-
-        Raises
-        ------
-        NotTrainedError
-            Before :meth:`fit`.
-        """
+        """The mean shifts of the trained conditions; NotTrainedError before :meth:`fit`."""
         if self._effects is None:
             raise NotTrainedError(f"{type(self).__name__} is not fitted; call fit(train) first.")
         return self._effects
 
     def fit(self, train: Cells) -> Self:
-        """Learn from training cells, controls included.
+        """Learn from N training cells; every context with perturbed cells needs control cells.
 
-        Parameters
-        ----------
-        train
-            N cells; every context with perturbed cells needs control cells.
-
-        Returns
-        -------
-        The baseline itself.
-
-        Raises
-        ------
-        InputError
-            If there are no perturbed cells, or no control cells beside them.
+        InputError if there are no perturbed cells, or no control cells beside them.
         """
         self._effects = measure_effects(train)
         self._control = train.control
@@ -78,25 +61,11 @@ class Baseline(ABC):
         """Shift of a perturbation with a canonical label that is not the control, shape (G,)."""
 
     def shift(self, perturbation: str, context: str = "") -> np.ndarray:
-        """Predicted mean shift in log expression.
+        """Predict the mean shift in log expression, float64, shape (G,); that of the control is 0.
 
-        Parameters
-        ----------
-        perturbation
-            Label, such as ``"A"`` or ``"A+B"``; the control does not shift.
-        context
-            Covariate values joined with ``" | "``; it need not have been trained on.
-
-        Returns
-        -------
-        numpy.ndarray of float64, shape (G,)
-
-        Raises
-        ------
-        UnknownNameError
-            If the baseline knows nothing of this perturbation.
-        NotTrainedError
-            Before :meth:`fit`.
+        `perturbation` is a label, such as ``"A"`` or ``"A+B"``; `context` holds covariate values
+        joined with ``" | "``, and need not have been trained on. UnknownNameError if the baseline
+        knows nothing of this perturbation; NotTrainedError before :meth:`fit`.
         """
         label = canonical(perturbation, self.perturbation_sep, self._control)
         if label == self._control:
@@ -104,26 +73,11 @@ class Baseline(ABC):
         return self._shift(label, context)
 
     def predict(self, controls: Cells, perturbation: str) -> np.ndarray:
-        """Move control cells by the shift of their contexts.
+        """Move N control cells, of the genes of training, by the shift of their contexts.
 
-        Parameters
-        ----------
-        controls
-            N control cells with the genes of the training data.
-        perturbation
-            Label, as in :meth:`shift`.
-
-        Returns
-        -------
-        numpy.ndarray of float32, shape (N, G)
-            Log expression, log(1 + 10,000 counts / size factor); linear, so values below 0 occur.
-
-        Raises
-        ------
-        InputError
-            If the genes are not those of the training data.
-        UnknownNameError
-            If the baseline knows nothing of this perturbation.
+        Log expression comes back, log(1 + 10,000 counts / size factor), float32, shape (N, G);
+        linear, so values below 0 occur. InputError if the genes are not those of the training data;
+        UnknownNameError if the baseline knows nothing of this perturbation.
         """
         if controls.genes != self.effects.genes:
             raise InputError(
@@ -249,10 +203,10 @@ class LatentArithmetic(Baseline):
 
     name = "latent arithmetic"
 
-    components: PrincipalComponents
+    directions: np.ndarray
 
     def _fit(self, train: Cells) -> None:
-        self.components = PrincipalComponents.fit(train.log_normalized())
+        self.directions = fit_components(train.log_normalized()).components_
 
     def _shift(self, perturbation: str, context: str) -> np.ndarray:
         known = dict.fromkeys(self.effects.perturbations)
@@ -262,8 +216,7 @@ class LatentArithmetic(Baseline):
                 raise UnknownNameError.among("perturbation", label, known)
             mean_G += self.effects.shifts[self.effects.find(label)].mean(axis=0)
         # A linear encoder: the difference of mean latents is the latent of the mean difference.
-        components_DG = self.components.components_DG
-        return (components_DG @ mean_G) @ components_DG
+        return (self.directions @ mean_G) @ self.directions
 
 
 class ControlCovariance(Baseline):
@@ -287,8 +240,12 @@ class ControlCovariance(Baseline):
             log_KG[rows] -= log_KG[rows].mean(axis=0)
         self._log = log_KG
         top = bottom = 0.0
+        known = columns_of(
+            (part for label in self.effects.perturbations for part in self._parts(label)),
+            self.effects.genes,
+        )
         for row, label in enumerate(self.effects.perturbations):
-            if all(part in self.effects.genes for part in self._parts(label)):
+            if all(part in known for part in self._parts(label)):
                 direction_G = self._direction(label)
                 top += float(self.effects.n_cells[row] * (direction_G @ self.effects.shifts[row]))
                 bottom += float(self.effects.n_cells[row] * (direction_G @ direction_G))
@@ -305,10 +262,12 @@ class ControlCovariance(Baseline):
     def _direction(self, perturbation: str) -> np.ndarray:
         """Covariance of all genes with the perturbed ones, in units of these, shape (G,)."""
         total_G = np.zeros(len(self.effects.genes))
-        for part in self._parts(perturbation):
-            if part not in self.effects.genes:
+        named = self._parts(perturbation)
+        columns = columns_of(named, self.effects.genes)
+        for part in named:
+            if part not in columns:
                 raise UnknownNameError.among("gene", part, self.effects.genes)
-            own_K = self._log[:, self.effects.genes.index(part)]
+            own_K = self._log[:, columns[part]]
             spread = float(own_K.std())
             if spread > 0:
                 total_G += own_K @ self._log / (len(own_K) * spread)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from celldit.evaluation.challenge.panel import CountGroups
-from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
+from celldit.evaluation.challenge.rank_tests import ControlRanks, rank_tests
+from celldit.evaluation.metrics.differential import DifferentialExpression
 from celldit.evaluation.metrics.shift import discrimination_scores
 
 #: Names of the measures, and what cell-eval2 calls them.
@@ -39,13 +40,9 @@ CHUNK = 128
 class Profiles:
     """Profiles of P groups.
 
-    Parameters
-    ----------
-    means
-        log(1 + share of the group's counts x 50,000), shape (P, G).
-    noise
-        Squared error that the choice of cells puts into each profile, summed over genes, shape
-        (P,): the jackknife over cells.
+    `means` are log(1 + share of the group's counts x 50,000), shape (P, G); `noise` the squared
+    error that the choice of cells puts into each profile, summed over genes, shape (P,): the
+    jackknife over cells.
     """
 
     means: np.ndarray
@@ -103,7 +100,7 @@ class Side:
 
     labels: tuple[str, ...]
     profiles: Profiles
-    tests: RankTests
+    tests: DifferentialExpression
     control: Reference
 
     @classmethod
@@ -228,7 +225,7 @@ def _spread(means_PG: np.ndarray, own_PG: np.ndarray, weight_P: np.ndarray) -> f
 
 
 def _called(
-    predicted: RankTests, real: RankTests, own_PG: np.ndarray
+    predicted: DifferentialExpression, real: DifferentialExpression, own_PG: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right signs among calls, depth to which signs stay right, and overlap of calls."""
     truly_PG, found_PG = real.called & ~own_PG, predicted.called & ~own_PG
@@ -257,7 +254,9 @@ def _called(
     return direction_P, reach_P, jaccard_P
 
 
-def _reach(predicted: RankTests, p: int, genes: np.ndarray, right_G: np.ndarray) -> float:
+def _reach(
+    predicted: DifferentialExpression, p: int, genes: np.ndarray, right_G: np.ndarray
+) -> float:
     """Deepest rank down to which enough of the predicted signs are right."""
     if genes.size == 0:
         return 0.0
@@ -274,7 +273,7 @@ def _reach(predicted: RankTests, p: int, genes: np.ndarray, right_G: np.ndarray)
 
 
 def fold_change_error(
-    predicted_PG: np.ndarray, other_PG: np.ndarray, real: RankTests, own_PG: np.ndarray
+    predicted_PG: np.ndarray, other_PG: np.ndarray, real: DifferentialExpression, own_PG: np.ndarray
 ) -> np.ndarray:
     """Mean error of fold changes over the mean size of the measured ones, among called genes.
 

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -43,7 +42,9 @@ def package_values(panel: Panel, seed: int = 0) -> pd.DataFrame:
     from cell_eval2 import EvalConfig, aggregate_metrics, build_generic_baseline, compute_metrics
     from cell_eval2.anchor import compute_replicate_anchor
 
-    with _quiet():
+    # Its notes on every step would bury the table.
+    with warnings.catch_warnings(), _log_of_errors():
+        warnings.simplefilter("ignore")
         config = replace(
             EvalConfig.from_preset("vcc2026"),
             pert_col=_LABEL,
@@ -70,24 +71,15 @@ def package_values(panel: Panel, seed: int = 0) -> pd.DataFrame:
                 f"cell-eval2 refuses these cells ({' '.join(str(error).split())[:300]}); give "
                 "engine='celldit' to see which measures can be computed."
             ) from error
+    # A row ``mean``, a column for each measure.
+    means = base.agg.row(base.agg["statistic"].to_list().index("mean"), named=True)
     columns = {
-        "value": dict(zip(found["metric"], found["mean"], strict=True)),
-        "mean_response": _means(base.agg),
-        "replicate": dict(zip(anchor["metric"], anchor["replicate"], strict=True)),
+        "value": pd.Series(dict(zip(found["metric"], found["mean"], strict=True))),
+        "mean_response": pd.Series(means),
+        "replicate": pd.Series(dict(zip(anchor["metric"], anchor["replicate"], strict=True))),
     }
-    return pd.DataFrame(
-        {
-            name: [float(values.get(theirs, np.nan)) for theirs in MEASURES.values()]
-            for name, values in columns.items()
-        },
-        index=pd.Index(list(MEASURES), name="measure"),
-    )
-
-
-def _means(table: Any) -> dict[str, float]:
-    """Read its wide table of aggregates: a row ``mean``, a column for each measure."""
-    row = table.row(table["statistic"].to_list().index("mean"), named=True)
-    return {name: value for name, value in row.items() if name != "statistic" and value is not None}
+    table = pd.DataFrame({n: each.reindex(MEASURES.values()) for n, each in columns.items()})
+    return table.astype(np.float64).set_axis(list(MEASURES)).rename_axis("measure")
 
 
 def _anndata(groups: CountGroups, panel: Panel) -> ad.AnnData:
@@ -102,14 +94,11 @@ def _anndata(groups: CountGroups, panel: Panel) -> ad.AnnData:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Its notes on every step would bury the table."""
+def _log_of_errors() -> Iterator[None]:
     logger = logging.getLogger("cell_eval2")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.setLevel(before)

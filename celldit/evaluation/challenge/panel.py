@@ -12,13 +12,13 @@ from scipy import sparse
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.fields import Fields
-from celldit.data.labels.labels import parts
 from celldit.errors import InputError, examples
 from celldit.evaluation.expression import (
     align_genes,
     check_columns,
     check_labels,
     condition_name,
+    targets_of,
     truth_fields,
     with_counts_layer,
 )
@@ -35,14 +35,8 @@ CHUNK = 1024
 class CountGroups:
     """N cells in P groups.
 
-    Parameters
-    ----------
-    counts
-        Counts, 0 or above, shape (N, G), CSR.
-    codes
-        Group of each cell, shape (N,).
-    labels
-        Names of the P groups, sorted.
+    `counts` are 0 or above, shape (N, G), CSR; `codes` the group of each cell, shape (N,); `labels`
+    the names of the groups, sorted.
     """
 
     counts: sparse.csr_matrix
@@ -102,18 +96,9 @@ def indicator(codes_N: np.ndarray, n_groups: int) -> sparse.csr_matrix:
 class Panel:
     """Predicted, measured and control cells of one context.
 
-    Parameters
-    ----------
-    predicted, real
-        The same perturbations, those that were predicted and measured with cells enough.
-    controls
-        Measured control cells, one group.
-    targets
-        Positions of the genes that each perturbation acts on, as its label names them.
-    genes
-        G names.
-    control_label
-        As the data name it.
+    `predicted` and `real` hold the same perturbations, those with cells enough on both sides,
+    `controls` one group of measured cells. `targets` are the positions of the genes that each
+    perturbation acts on; `control_label` is what the data call the controls.
     """
 
     predicted: CountGroups
@@ -126,15 +111,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredCells:
-    """Measured cells, read once for every prediction of them.
-
-    Parameters
-    ----------
-    cells, controls
-        Controls may be among the cells, or apart.
-    fields
-        What the columns of their AnnData mean.
-    """
+    """Measured cells, read once for all predictions; controls are among them, or apart."""
 
     cells: Cells
     controls: Cells
@@ -150,10 +127,11 @@ class MeasuredCells:
             control = align_genes(control, truth.var_names, "control")
         fields = truth_fields(truth, control)
         cells = _read(truth, with_counts_layer(fields, truth, counts_layer), "truth")
-        if control is None:
-            return cls(cells, cells, fields)
-        own = with_counts_layer(fields, control, counts_layer)
-        return cls(cells, _read(control, own, "control"), fields)
+        controls = cells
+        if control is not None:
+            own = with_counts_layer(fields, control, counts_layer)
+            controls = _read(control, own, "control")
+        return cls(cells, controls, fields)
 
     def panels(
         self, predicted: ad.AnnData, *, least: int = 2, name: str = "predicted"
@@ -188,7 +166,7 @@ class MeasuredCells:
                 _group(guess, context, labels),
                 _group(measured, context, labels),
                 controls,
-                _targets(labels, measured.genes, self.fields),
+                targets_of(labels, measured.genes, self.fields),
                 measured.genes,
                 control_label,
             )
@@ -248,14 +226,3 @@ def _read_predicted(adata: ad.AnnData, measured: MeasuredCells, name: str) -> Ce
                 "write them."
             )
     return _read(adata, replace(measured.fields, counts_layer=layer), name)
-
-
-def _targets(
-    labels: tuple[str, ...], genes: tuple[str, ...], fields: Fields
-) -> dict[str, np.ndarray]:
-    position = {gene: i for i, gene in enumerate(genes)}
-    of_label = {label: parts(label, fields.perturbation_sep, fields.control) for label in labels}
-    return {
-        label: np.array(sorted({position[p] for p in named if p in position}), dtype=np.int64)
-        for label, named in of_label.items()
-    }

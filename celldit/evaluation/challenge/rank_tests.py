@@ -13,9 +13,8 @@ import numpy as np
 from scipy import sparse, stats
 
 from celldit.evaluation.challenge.panel import CountGroups, indicator
+from celldit.evaluation.metrics.differential import DifferentialExpression
 
-#: False discovery rate below which a gene is called.
-ALPHA = 0.05
 #: Genes with less in the control cells, on average, are not tested (counts per million).
 LEAST_CPM = 5.0
 # Keeps fold changes finite.
@@ -25,52 +24,17 @@ BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class RankTests:
-    """Tests of P groups, gene by gene; NaN where a gene was not tested.
-
-    Parameters
-    ----------
-    log2_fold_change
-        log2 of the ratio of means of counts per million, shape (P, G).
-    p_value
-        Two-sided, with correction for ties, without one for continuity, shape (P, G).
-    q_value
-        False discovery rate over the tested genes of a group (Benjamini and Hochberg), shape (P,
-        G).
-    """
-
-    log2_fold_change: np.ndarray
-    p_value: np.ndarray
-    q_value: np.ndarray
-
-    @property
-    def called(self) -> np.ndarray:
-        """Whether a gene is significant, shape (P, G)."""
-        return self.q_value < ALPHA
-
-
-@dataclass(frozen=True, eq=False)
 class ControlRanks:
-    """Control cells, each gene's values sorted.
+    """K control cells, each gene's values sorted.
 
-    Parameters
-    ----------
-    sorted_values, starts
-        Values above 0 of all genes, ascending within a gene; where each gene starts, shape (G +
-        1,).
-    ties
-        Sum of t^3 - t over the groups of equal values above 0, shape (G,).
-    means
-        Mean counts per million, shape (G,).
-    n_cells
-        K.
+    `values` has shape (K, G), by columns, of each the entries above 0 ascending, wherever they
+    stood; `ties` is the sum of t^3 - t over the groups of equal values above 0, `means` the mean
+    counts per million, shape (G,) both.
     """
 
-    sorted_values: np.ndarray
-    starts: np.ndarray
+    values: sparse.csc_matrix
     ties: np.ndarray
     means: np.ndarray
-    n_cells: int
 
     @classmethod
     def of(cls, counts_KG: sparse.csr_matrix) -> ControlRanks:
@@ -82,20 +46,22 @@ class ControlRanks:
             block = _columns(counts_KG, start, per_million)
             means_G[start : start + BLOCK] = np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
             blocks.append(_log(block))
-        means_G /= counts_KG.shape[0]
-        columns = sparse.hstack(blocks, format="csc")
-        ties_G = np.zeros(columns.shape[1])
-        for g in range(columns.shape[1]):
-            values = columns.data[columns.indptr[g] : columns.indptr[g + 1]]
+        found = cls(
+            sparse.hstack(blocks, format="csc"),
+            np.zeros(counts_KG.shape[1]),
+            means_G / counts_KG.shape[0],
+        )
+        for g in range(len(found.ties)):
+            values = found.of_gene(g)
             values.sort()
             if len(values):
                 runs = np.diff(np.flatnonzero(np.r_[True, values[1:] != values[:-1], True]))
-                ties_G[g] = _cubed(runs.astype(np.float64)).sum()
-        return cls(columns.data, columns.indptr, ties_G, means_G, columns.shape[0])
+                found.ties[g] = _cubed(runs.astype(np.float64)).sum()
+        return found
 
     def of_gene(self, g: int) -> np.ndarray:
         """Values above 0 of a gene, ascending."""
-        return self.sorted_values[self.starts[g] : self.starts[g + 1]]
+        return self.values.data[self.values.indptr[g] : self.values.indptr[g + 1]]
 
     @property
     def tested(self) -> np.ndarray:
@@ -103,9 +69,11 @@ class ControlRanks:
         return self.means > LEAST_CPM
 
 
-def rank_tests(groups: CountGroups, control: ControlRanks) -> RankTests:
-    """Test every group of cells against the control cells, each cell scaled to a million counts.
+def rank_tests(groups: CountGroups, control: ControlRanks) -> DifferentialExpression:
+    """Test P groups of cells against the control cells, each cell scaled to a million counts.
 
+    Fold changes are of means of counts per million; p values have a correction for ties, none for
+    continuity; genes that are not tested have NaN in all, shapes (P, G).
     Equal to ``scanpy.tl.rank_genes_groups(method="wilcoxon", tie_correct=True)`` of each group with
     the control cells.
     """
@@ -126,13 +94,13 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> RankTests:
             u_P, ties_P = _statistic(
                 block.data[entries], groups.codes[block.indices[entries]], sizes_P, control, int(g)
             )
-            p_PG[:, g] = _p_values(u_P, ties_P, sizes_P, float(control.n_cells))
+            p_PG[:, g] = _p_values(u_P, ties_P, sizes_P, float(control.values.shape[0]))
     changes_PG = np.log2((means_PG + EPSILON) / (control.means + EPSILON))
     q_PG = np.full(means_PG.shape, np.nan)
     if tested.size:
         q_PG[:, tested] = stats.false_discovery_control(p_PG[:, tested], axis=1)
     changes_PG[:, ~control.tested] = np.nan
-    return RankTests(changes_PG, p_PG, q_PG)
+    return DifferentialExpression(changes_PG, p_PG, q_PG)
 
 
 def _statistic(
@@ -141,7 +109,7 @@ def _statistic(
     """Mann and Whitney's U of each group, and the sum of t^3 - t over ties with the controls."""
     n_groups = len(sizes_P)
     base = control.of_gene(gene)
-    n_zero = control.n_cells - len(base)
+    n_zero = control.values.shape[0] - len(base)
     # One sort by group and value: floats above 0 have the order of their bits.
     keys = (codes.astype(np.uint64) << np.uint64(32)) | values.view(np.uint32)
     keys.sort()

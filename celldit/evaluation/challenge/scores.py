@@ -209,18 +209,10 @@ def _known_mean(arrays: Sequence[np.ndarray] | np.ndarray, axis: int) -> np.ndar
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """Methods on the panel of one context.
+    """Methods on the panel of one context, which are compared on P perturbations.
 
-    Parameters
-    ----------
-    labels
-        P perturbations that all methods predicted.
-    methods
-        What :func:`measure_panel` returns of each method.
-    base
-        The same of what scores 0.
-    halvings
-        The same of each halving of the measured cells; their mean scores 1.
+    `methods`, `base`, which scores 0, and `halvings` of the measured cells, whose mean scores 1,
+    are what :func:`measure_panel` returns of each.
     """
 
     labels: tuple[str, ...]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.arguments import text_list
 from celldit.data.checks import check_anndata
 from celldit.data.counts import read_counts
 from celldit.data.genes import match_genes
@@ -29,28 +30,30 @@ def submission(
     control: ad.AnnData,
     *,
     perturbation_key: str = "perturbation",
-    control_label: str = "control",
+    control_label: str | Sequence[str] = "control",
     perturbations: Sequence[str] | None = None,
 ) -> ad.AnnData:
     """Make the challenge's AnnData of a prediction and measured control cells, and check it.
 
     Counts are those of ``layers["counts"]``, or of ``X``. ``obs["target"]`` is the label of each
-    cell, control cells being ``"non-targeting"``; `genes` are those of the panel, in its order, and
-    `perturbations` those that it asks for, None for all that were predicted. InputError as
-    :func:`check_submission`, or if genes or counts are missing; UnknownNameError if a column does
-    not exist.
+    cell, control cells, of one label or several, being ``"non-targeting"``; `genes` are those of
+    the panel, in its order, and `perturbations` those that it asks for, None for all that were
+    predicted. InputError as :func:`check_submission`, or if genes or counts are missing;
+    UnknownNameError if a column does not exist.
     """
     for adata, name in ((predicted, "predicted"), (control, "control")):
         check_anndata(adata, name)
     genes = [str(gene) for gene in genes]
     labels = np.asarray(text_column(predicted, perturbation_key, "perturbation_key"), dtype=object)
-    rows = np.flatnonzero(labels != control_label)
+    controls = text_list(control_label, "control_label")
+    rows = np.flatnonzero(~np.isin(labels.astype(str), controls))
     base = np.asarray(text_column(control, perturbation_key, "perturbation_key"), dtype=object)
-    base_rows = np.flatnonzero(base == control_label)
+    base_rows = np.flatnonzero(np.isin(base.astype(str), controls))
     if base_rows.size == 0:
         raise InputError(
-            f"No cell of control is labelled {control_label!r} in obs[{perturbation_key!r}], and "
-            "the file needs control cells; pass measured ones, or name their label."
+            f"No cell of control is labelled {' or '.join(map(repr, controls))} in "
+            f"obs[{perturbation_key!r}], and the file needs control cells; pass measured ones, or "
+            "name their label."
         )
     layer = next((name for name in COUNT_LAYERS if name in predicted.layers), None)
     counts = sparse.vstack(

@@ -20,7 +20,7 @@ BLOCK = 500
 
 @dataclass(frozen=True, eq=False)
 class DifferentialExpression:
-    """The test of perturbed against control cells, gene by gene.
+    """The test of perturbed against control cells, gene by gene; of P perturbations shape (P, G).
 
     Parameters
     ----------
@@ -38,9 +38,14 @@ class DifferentialExpression:
     p_value: np.ndarray
     q_value: np.ndarray
 
+    @property
+    def called(self) -> np.ndarray:
+        """Whether the false discovery rate of a gene is below 5%, shape (G,)."""
+        return self.q_value < ALPHA
+
     def significant(self) -> np.ndarray:
         """Positions of the genes with a false discovery rate below 5%, largest change first."""
-        found = np.flatnonzero(self.q_value < ALPHA)
+        found = np.flatnonzero(self.called)
         return found[np.argsort(-np.abs(self.log2_fold_change[found]), kind="stable")]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.spatial.distance import pdist
+from sklearn.metrics import euclidean_distances
 
 from celldit.errors import InputError
 
@@ -128,7 +129,6 @@ def sliced_wasserstein(
     *,
     n_projections: int = 100,
     seed: int = 0,
-    directions_PD: np.ndarray | None = None,
 ) -> float:
     """Sliced Wasserstein-2 distance: root mean square of W2 over random directions.
 
@@ -141,8 +141,6 @@ def sliced_wasserstein(
         Number of random directions P.
     seed
         Of the directions.
-    directions_PD
-        Unit vectors to use instead of random ones, shape (P, D).
 
     Returns
     -------
@@ -158,8 +156,7 @@ def sliced_wasserstein(
     n, m = len(x_ND), len(y_MD)
     if n == 0 or m == 0:
         return float("nan")
-    if directions_PD is None:
-        directions_PD = projections(x_ND.shape[1], n_projections, seed)
+    directions_PD = projections(x_ND.shape[1], n_projections, seed)
     x_NP = np.sort(x_ND @ directions_PD.T, axis=0)
     y_MP = np.sort(y_MD @ directions_PD.T, axis=0)
     # Both quantile functions are steps; in units of 1/(n m) their steps end at whole numbers.
@@ -237,18 +234,10 @@ def mean_over_pairs(
     total = 0.0
     for i in range(0, n, tile):
         for j in range(i if within else 0, m, tile):
-            squared = _squared_distances(x_ND[i : i + tile], other_MD[j : j + tile])
-            values = kernel(squared)
+            some = x_ND[i : i + tile], other_MD[j : j + tile]
+            values = kernel(euclidean_distances(*some, squared=True))
             if within and i == j:
                 np.fill_diagonal(values, 0.0)
             part = float(values.sum(dtype=np.float64))
             total += 2.0 * part if within and i != j else part
     return total / n_pairs
-
-
-def _squared_distances(x_ND: np.ndarray, y_MD: np.ndarray) -> np.ndarray:
-    squared_NM = x_ND @ y_MD.T
-    squared_NM *= -2.0
-    squared_NM += np.einsum("nd,nd->n", x_ND, x_ND)[:, None]
-    squared_NM += np.einsum("md,md->m", y_MD, y_MD)[None, :]
-    return np.maximum(squared_NM, 0.0, out=squared_NM)

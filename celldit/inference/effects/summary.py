@@ -95,8 +95,7 @@ def findings(trained: Trained) -> Findings:
         whole_C, missed_C = (measured_CG**2).sum(1), (error_CG**2).sum(1)
         own_C, of_cells_C = _apart(measured_CG, of_noise_C, per_cell, prior.conditions, treated)
         noise_share = min(float(of_noise_C.sum() / whole_C.sum()), 1.0) if whole_C.any() else 1.0
-        every = frozenset(part for c in prior.conditions for part in c.parts)
-        known = Known(prior.conditions, every)
+        known = Known(prior.conditions, frozenset(p for c in prior.conditions for p in c.parts))
         for i, condition in enumerate(prior.conditions):
             kind = known.classify(condition, left_out=True)
             kept = squares.setdefault(kind, [])

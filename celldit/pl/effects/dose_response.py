@@ -15,7 +15,7 @@ from celldit.errors import InputError
 from celldit.pl.effects.effect_heatmap import GENES, check_effects, effect_names
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
-from celldit.pl.style import CYCLE, INK, style
+from celldit.pl.style import CYCLE, INK
 
 POINTS = {"perturbation", "context", "gene", "dose", "log_fold_change", "sd", "fitted", "low"}
 CURVES = {"perturbation", "context", "gene", "ec50", "ec50_low", "ec50_high", "lfsr"}
@@ -23,6 +23,7 @@ CURVES = {"perturbation", "context", "gene", "ec50", "ec50_low", "ec50_high", "l
 
 @figure
 def dose_response(
+    canvas: Canvas,
     effects: pd.DataFrame,
     genes: Sequence[str] | str | None = None,
     *,
@@ -69,7 +70,6 @@ def dose_response(
     >>> curves = cd.tl.dose_response(drug)
     >>> axes = cd.pl.dose_response(drug.uns["dose_response_points"], curves=curves, n_genes=3)
     """
-    canvas = Canvas.of("dose_response", options)
     if curves is None:
         return draw_courses(effects, "dose", genes, n_genes, gene_symbols, canvas)
     for name, given, needed in (("effects", effects, POINTS), ("curves", curves, CURVES)):
@@ -87,12 +87,11 @@ def dose_response(
         raise InputError(
             "curves and effects have no perturbation in common; pass those of one call."
         )
-    with style():
-        axes = canvas.panels(len(shown), size=(4.6, 3.2))
-        for one, (key, own) in zip(axes, shown, strict=True):
-            _draw(one, own, of_curves[key], requested or n_genes, written, canvas)
-            one.set_title(" in ".join(str(part) for part in key if str(part)))
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    axes = canvas.panels(len(shown), size=(4.6, 3.2))
+    for one, (key, own) in zip(axes, shown, strict=True):
+        _draw(one, own, of_curves[key], requested or n_genes, written, canvas)
+        one.set_title(" in ".join(str(part) for part in key if str(part)))
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _draw(
@@ -156,13 +155,12 @@ def draw_courses(
     written = effect_names(effects, gene_symbols)
     requested = chosen_genes(genes, n_genes, written, GENES)
     names = list(dict.fromkeys(effects["perturbation"]))
-    with style():
-        axes = canvas.panels(len(names), size=(4.2, 3.0))
-        for one, name in zip(axes, names, strict=True):
-            own = effects[effects["perturbation"] == name]
-            _draw_course(one, own, along, requested or n_genes, written, canvas)
-            one.set_title(str(name))
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    axes = canvas.panels(len(names), size=(4.2, 3.0))
+    for one, name in zip(axes, names, strict=True):
+        own = effects[effects["perturbation"] == name]
+        _draw_course(one, own, along, requested or n_genes, written, canvas)
+        one.set_title(str(name))
+    return axes if len(axes) > 1 else axes[0]
 
 
 def chosen_genes(

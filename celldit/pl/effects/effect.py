@@ -15,11 +15,12 @@ from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
 from celldit.pl.labels import place_labels
 from celldit.pl.measured import read_pair, shifts
-from celldit.pl.style import INK, MEASURED, style
+from celldit.pl.style import INK, MEASURED
 
 
 @figure
 def effect(
+    canvas: Canvas,
     adata: ad.AnnData,
     predicted: ad.AnnData,
     perturbation: str | Sequence[str] | None = None,
@@ -59,26 +60,24 @@ def effect(
     --------
     >>> ax = cd.pl.effect(adata, predicted, "STAT1")
     """
-    canvas = Canvas.of("effect", options)
     check_whole(n_genes, "n_genes", 0)
     pair = read_pair(adata, predicted)
     labels = pair.chosen(perturbation)
     names = GeneNames.of(adata.var, gene_symbols)
     drawn = [shifts(pair, label) for label in labels]
     contexts = [len(pair.contexts(label)) for label in labels]
-    with style():
-        (color,) = canvas.colors(["genes"], [MEASURED])
-        axes = canvas.panels(len(labels), size=(3.6, 3.5))
-        for one, label, (true_G, predicted_G), n in zip(axes, labels, drawn, contexts, strict=True):
-            where = f" ({n} contexts)" if n > 1 else ""
-            _scatter(one, true_G, predicted_G, f"{label}{where}", color)
-        # Names are placed last, when the layout of all panels is final.
-        for one, (true_G, predicted_G) in zip(axes, drawn, strict=True):
-            top = largest(np.maximum(np.abs(true_G), np.abs(predicted_G)), n_genes)
-            named = [names.shown(pair.genes[i]) for i in top]
-            everything = np.column_stack([true_G, predicted_G])
-            place_labels(one, true_G[top], predicted_G[top], named, avoid=everything)
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    (color,) = canvas.colors(["genes"], [MEASURED])
+    axes = canvas.panels(len(labels), size=(3.6, 3.5))
+    for one, label, (true_G, predicted_G), n in zip(axes, labels, drawn, contexts, strict=True):
+        where = f" ({n} contexts)" if n > 1 else ""
+        _scatter(one, true_G, predicted_G, f"{label}{where}", color)
+    # Names are placed last, when the layout of all panels is final.
+    for one, (true_G, predicted_G) in zip(axes, drawn, strict=True):
+        top = largest(np.maximum(np.abs(true_G), np.abs(predicted_G)), n_genes)
+        named = [names.shown(pair.genes[i]) for i in top]
+        everything = np.column_stack([true_G, predicted_G])
+        place_labels(one, true_G[top], predicted_G[top], named, avoid=everything)
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _scatter(ax: Axes, true_G: np.ndarray, predicted_G: np.ndarray, label: str, color: Any) -> None:

@@ -14,7 +14,6 @@ from celldit.arguments import check_whole
 from celldit.errors import InputError, examples
 from celldit.pl.figure import Canvas, FigureOptions, color_bar, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
-from celldit.pl.style import style
 
 GENES = "gene in effects"
 
@@ -24,6 +23,7 @@ COLUMNS = ("perturbation", "context", "gene", "log_fold_change", "sd")
 
 @figure
 def effect_heatmap(
+    canvas: Canvas,
     effects: pd.DataFrame,
     genes: Sequence[str] | None = None,
     *,
@@ -64,7 +64,6 @@ def effect_heatmap(
     >>> effects = cd.tl.effects(adata, model, ["STAT1", "IRF1", "JAK2"])
     >>> ax = cd.pl.effect_heatmap(effects, n_genes=10)
     """
-    canvas = Canvas.of("effect_heatmap", options)
     check_effects(effects)
     check_whole(n_genes, "n_genes")
     several = effects["context"].nunique() > 1
@@ -80,12 +79,11 @@ def effect_heatmap(
         change = change.iloc[:, _order(change.to_numpy().T)]
     change = change.iloc[_order(change.to_numpy())]
     sd = sd.loc[change.index, change.columns]
-    with style():
-        below = 0.6 if len(change) < FEW_ROWS else 0.0
-        size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0] + below)
-        (ax,) = canvas.panels(1, size=size)
-        _draw(ax, change.rename(columns=names.shown), sd, canvas)
-    return canvas.finish(ax)
+    below = 0.6 if len(change) < FEW_ROWS else 0.0
+    size = (1.8 + 0.2 * change.shape[1], 1.1 + 0.2 * change.shape[0] + below)
+    (ax,) = canvas.panels(1, size=size)
+    _draw(ax, change.rename(columns=names.shown), sd, canvas)
+    return ax
 
 
 def check_effects(effects: object) -> None:

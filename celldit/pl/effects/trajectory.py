@@ -16,11 +16,12 @@ from celldit.errors import InputError
 from celldit.pl.effects.dose_response import chosen_genes, draw_courses
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_names import GeneNames, GeneSymbols
-from celldit.pl.style import CYCLE, INK, style
+from celldit.pl.style import CYCLE, INK
 
 
 @figure
 def trajectory(
+    canvas: Canvas,
     path: ad.AnnData | pd.DataFrame,
     genes: Sequence[str] | str | None = None,
     *,
@@ -64,7 +65,6 @@ def trajectory(
     >>> path = model.trajectory(times=[10, 10.5, 11])     # doctest: +SKIP
     >>> cd.pl.trajectory(path, measured=adata)            # doctest: +SKIP
     """
-    canvas = Canvas.of("trajectory", options)
     if not isinstance(path, ad.AnnData):
         if measured is not None:
             raise InputError("measured= goes with the cells of model.trajectory(), not effects.")
@@ -76,13 +76,12 @@ def trajectory(
     if requested is None:
         change = mean.max() - mean.min()
         requested = list(change.sort_values(ascending=False, kind="stable").index[:n_genes])
-    with style():
-        axes = canvas.panels(1, size=(4.6, 3.2))
-        labels = [written.shown(gene) for gene in requested]
-        colors = dict(zip(labels, canvas.colors(labels, CYCLE), strict=True))
-        _draw(axes[0], mean[requested], error[requested], truth, colors)
-        axes[0].set_xlabel(Fields.from_anndata(path).time_key or "time")
-    return canvas.finish(axes[0])
+    axes = canvas.panels(1, size=(4.6, 3.2))
+    labels = [written.shown(gene) for gene in requested]
+    colors = dict(zip(labels, canvas.colors(labels, CYCLE), strict=True))
+    _draw(axes[0], mean[requested], error[requested], truth, colors)
+    axes[0].set_xlabel(Fields.from_anndata(path).time_key or "time")
+    return axes[0]
 
 
 def _means(adata: ad.AnnData, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from celldit.arguments import check_number, check_whole, text_list
+from celldit.arguments import check_number, check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.gene_names import GeneSymbols
 from celldit.pl.labels import place_labels
-from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED, style
+from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 
 #: Surer than this is drawn at the top, since the shape of the far tail is not known.
 MOST_SURE = 1e-4
@@ -23,6 +23,7 @@ MOST_SURE = 1e-4
 
 @figure
 def volcano(
+    canvas: Canvas,
     effects: pd.DataFrame,
     perturbation: str | Sequence[str] | None = None,
     *,
@@ -66,7 +67,6 @@ def volcano(
     >>> table = cd.tl.effects(adata, model, ["STAT1", "JAK2"], contexts="rep_1")
     >>> axes = cd.pl.volcano(table)
     """
-    canvas = Canvas.of("volcano", options)
     check_effects(effects)
     if not {"lfsr", "log2_fold_change"} <= set(effects.columns):
         raise InputError(
@@ -77,29 +77,26 @@ def volcano(
     check_whole(n_genes, "n_genes", 0)
     table = _of_context(effects, context)
     known = list(dict.fromkeys(table["perturbation"]))
-    labels = known if perturbation is None else text_list(perturbation, "perturbation")
+    wanted = known if perturbation is None else perturbation
+    labels = known_names(wanted, known, "perturbation", "perturbation in effects")
     if not labels:
         raise InputError("perturbation=[] names none; leave it out to draw all of them.")
-    for label in labels:
-        if label not in known:
-            raise UnknownNameError.among("perturbation in effects", label, known)
     where = table["context"].iloc[0]
     symbols = effect_names(table, gene_symbols)
-    with style():
-        colors = canvas.colors(("unchanged", "down", "up"), (CONTROL, MEASURED, PREDICTED))
-        axes = canvas.panels(len(labels), size=(3.8, 3.4))
-        drawn = [
-            _draw(one, table[table["perturbation"] == label], label, where, max_lfsr, colors)
-            for one, label in zip(axes, labels, strict=True)
-        ]
-        # Names are placed last, when the layout of all panels is final.
-        for one, (x, y, names, sure) in zip(axes, drawn, strict=True):
-            spread = np.abs(x) / max(np.abs(x).max(), 1e-9) + y / max(y.max(), 1e-9)
-            order = np.argsort(-np.where(sure, spread, -1.0), kind="stable")[:n_genes]
-            top = order[sure[order]]
-            written = [symbols.shown(names[i]) for i in top]
-            place_labels(one, x[top], y[top], written, avoid=np.column_stack([x, y]))
-    return canvas.finish(axes if len(axes) > 1 else axes[0])
+    colors = canvas.colors(("unchanged", "down", "up"), (CONTROL, MEASURED, PREDICTED))
+    axes = canvas.panels(len(labels), size=(3.8, 3.4))
+    drawn = [
+        _draw(one, table[table["perturbation"] == label], label, where, max_lfsr, colors)
+        for one, label in zip(axes, labels, strict=True)
+    ]
+    # Names are placed last, when the layout of all panels is final.
+    for one, (x, y, names, sure) in zip(axes, drawn, strict=True):
+        spread = np.abs(x) / max(np.abs(x).max(), 1e-9) + y / max(y.max(), 1e-9)
+        order = np.argsort(-np.where(sure, spread, -1.0), kind="stable")[:n_genes]
+        top = order[sure[order]]
+        written = [symbols.shown(names[i]) for i in top]
+        place_labels(one, x[top], y[top], written, avoid=np.column_stack([x, y]))
+    return axes if len(axes) > 1 else axes[0]
 
 
 def _of_context(effects: pd.DataFrame, context: str | None) -> pd.DataFrame:

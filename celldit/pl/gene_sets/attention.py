@@ -15,7 +15,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, color_bar, figure
-from celldit.pl.style import INK, style
+from celldit.pl.style import INK
 
 # Room around the ring for the names, in radii.
 MARGIN = 2.3
@@ -25,6 +25,7 @@ COLUMNS = ("perturbation", "context", "reader", "token", "attention", "differenc
 
 @figure
 def attention(
+    canvas: Canvas,
     table: pd.DataFrame,
     perturbation: str | None = None,
     *,
@@ -59,28 +60,27 @@ def attention(
     >>> table = cd.tl.attention(adata, model, "STAT1")
     >>> ax = cd.pl.attention(table)
     """
-    canvas = Canvas.of("attention", options)
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
-    with style():
-        size = (3.6 + 0.2 * wide.shape[1], 2.2 + 0.19 * len(wide))
-        (ax,) = canvas.panels(1, size=size)
-        values = wide.to_numpy()
-        bound = float(np.abs(values).max()) or 1.0
-        low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
-        image = ax.imshow(values, cmap=canvas.colormap(colors), vmin=low, vmax=bound, aspect="auto")
-        ax.set_yticks(range(len(wide)), [short_name(str(name)) for name in wide.index], fontsize=7)
-        readers = [short_name(str(name)) for name in wide.columns]
-        ax.set_xticks(range(wide.shape[1]), readers, fontsize=7, rotation=90)
-        ax.set(xlabel="reads", ylabel="is read")
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        color_bar(ax, image, _measure(difference), shrink=0.9, aspect=16, pad=0.02)
-        ax.set_title(label)
-    return canvas.finish(ax)
+    size = (3.6 + 0.2 * wide.shape[1], 2.2 + 0.19 * len(wide))
+    (ax,) = canvas.panels(1, size=size)
+    values = wide.to_numpy()
+    bound = float(np.abs(values).max()) or 1.0
+    low, colors = (-bound, "RdBu_r") if difference else (0.0, "cividis")
+    image = ax.imshow(values, cmap=canvas.colormap(colors), vmin=low, vmax=bound, aspect="auto")
+    ax.set_yticks(range(len(wide)), [short_name(str(name)) for name in wide.index], fontsize=7)
+    readers = [short_name(str(name)) for name in wide.columns]
+    ax.set_xticks(range(wide.shape[1]), readers, fontsize=7, rotation=90)
+    ax.set(xlabel="reads", ylabel="is read")
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    color_bar(ax, image, _measure(difference), shrink=0.9, aspect=16, pad=0.02)
+    ax.set_title(label)
+    return ax
 
 
 @figure
 def attention_network(
+    canvas: Canvas,
     table: pd.DataFrame,
     perturbation: str | None = None,
     *,
@@ -123,7 +123,6 @@ def attention_network(
     >>> table = cd.tl.attention(adata, model, "STAT1")
     >>> ax = cd.pl.attention_network(table)
     """
-    canvas = Canvas.of("attention_network", options)
     if n_tokens < 3 or n_edges < 0:
         raise InputError(f"n_tokens={n_tokens!r} and n_edges={n_edges!r} must be at least 3 and 0.")
     wide, label = wide_attention(table, perturbation, difference=difference, n_tokens=n_tokens)
@@ -135,16 +134,15 @@ def attention_network(
     order = _ring_order(x_TK)
     wide, x_TK, mean_T = wide.iloc[order], x_TK[order], mean_T[order]
     angle_T = np.pi / 2 - 2 * np.pi * (np.arange(len(wide)) + 0.5) / len(wide)
-    with style():
-        (ax,) = canvas.panels(1, size=(7.4, 6.4))
-        _lines(ax, angle_T, x_TK @ x_TK.T, n_edges)
-        _tokens(ax, angle_T, mean_T, difference, canvas)
-        _names(ax, angle_T, [short_name(str(name), LONGEST_NAME) for name in wide.index])
-        ax.set(xlim=(-MARGIN, MARGIN), ylim=(-MARGIN, MARGIN), xticks=[], yticks=[])
-        ax.set_aspect("equal")
-        ax.spines[:].set_visible(False)
-        ax.set_title(f"{label}: tokens read together")
-    return canvas.finish(ax)
+    (ax,) = canvas.panels(1, size=(7.4, 6.4))
+    _lines(ax, angle_T, x_TK @ x_TK.T, n_edges)
+    _tokens(ax, angle_T, mean_T, difference, canvas)
+    _names(ax, angle_T, [short_name(str(name), LONGEST_NAME) for name in wide.index])
+    ax.set(xlim=(-MARGIN, MARGIN), ylim=(-MARGIN, MARGIN), xticks=[], yticks=[])
+    ax.set_aspect("equal")
+    ax.spines[:].set_visible(False)
+    ax.set_title(f"{label}: tokens read together")
+    return ax
 
 
 def _ring_order(x_TK: np.ndarray) -> np.ndarray:

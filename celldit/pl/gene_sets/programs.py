@@ -12,13 +12,14 @@ from celldit.arguments import check_whole
 from celldit.errors import InputError, UnknownNameError
 from celldit.pl.figure import Canvas, FigureOptions, figure
 from celldit.pl.gene_sets.attention import short_name
-from celldit.pl.style import INK, MEASURED, PREDICTED, style
+from celldit.pl.style import INK, MEASURED, PREDICTED
 
 COLUMNS = {"perturbation", "context", "program", "share", "effect_model", "network"}
 
 
 @figure
 def programs(
+    canvas: Canvas,
     table: pd.DataFrame,
     perturbation: str | None = None,
     *,
@@ -54,7 +55,6 @@ def programs(
     >>> table = cd.tl.programs(adata, model, "STAT1")
     >>> ax = cd.pl.programs(table)
     """
-    canvas = Canvas.of("programs", options)
     if not isinstance(table, pd.DataFrame) or not set(table.columns) >= COLUMNS:
         raise InputError("table must be what cd.tl.programs returns.")
     check_whole(n_programs, "n_programs")
@@ -74,23 +74,22 @@ def programs(
     mean = own.groupby("program", sort=False)[["share", "effect_model", "network"]].mean()
     strongest = mean["share"].abs().sort_values(ascending=False, kind="stable").index[:n_programs]
     mean = mean.loc[strongest].sort_values("share", kind="stable")
-    with style():
-        size = (5.6, 0.9 + 0.22 * len(mean))
-        (ax,) = canvas.panels(1, size=size)
-        at = np.arange(len(mean))
-        names = ("effect model", "network")
-        colors = canvas.colors(names, (MEASURED, PREDICTED))
-        for name, offset, color in zip(names, (0.19, -0.19), colors, strict=True):
-            column = name.replace(" ", "_")
-            ax.barh(at + offset, 100 * mean[column], height=0.36, color=color, label=name)
-        ax.plot(100 * mean["share"], at, "o", ms=3.2, color=INK, label="together")
-        ax.axvline(0, color=INK, lw=0.6)
-        ax.set_yticks(at, [short_name(str(name)) for name in mean.index], fontsize=7)
-        ax.set_ylim(-0.6, len(mean) - 0.4)
-        ax.set_xlabel("share of the predicted shift (%)")
-        ax.set_title(f"{label}: programmes" + (f", {where}" if where else ""))
-        ax.legend(loc="lower right", fontsize=7, frameon=False)
-    return canvas.finish(ax)
+    size = (5.6, 0.9 + 0.22 * len(mean))
+    (ax,) = canvas.panels(1, size=size)
+    at = np.arange(len(mean))
+    names = ("effect model", "network")
+    colors = canvas.colors(names, (MEASURED, PREDICTED))
+    for name, offset, color in zip(names, (0.19, -0.19), colors, strict=True):
+        column = name.replace(" ", "_")
+        ax.barh(at + offset, 100 * mean[column], height=0.36, color=color, label=name)
+    ax.plot(100 * mean["share"], at, "o", ms=3.2, color=INK, label="together")
+    ax.axvline(0, color=INK, lw=0.6)
+    ax.set_yticks(at, [short_name(str(name)) for name in mean.index], fontsize=7)
+    ax.set_ylim(-0.6, len(mean) - 0.4)
+    ax.set_xlabel("share of the predicted shift (%)")
+    ax.set_title(f"{label}: programmes" + (f", {where}" if where else ""))
+    ax.legend(loc="lower right", fontsize=7, frameon=False)
+    return ax
 
 
 def _one_of(table: pd.DataFrame, column: str, value: str | None) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.decomposition import PCA
 
-from celldit.calibration.rates.means import mean_rates, measured_fold_change
+from celldit.calibration.rates.means import MeanRates, mean_rates, measured_fold_change
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
@@ -100,23 +101,31 @@ def _measured(
     cells: Cells, targets: Mapping[str, np.ndarray], sep: str
 ) -> tuple[dict[Keys, np.ndarray], dict[Keys, int]]:
     """Log fold changes against the controls of the same context, and numbers of cells."""
-    labels = np.array([canonical(str(p), sep, cells.control) for p in cells.perturbations])
     contexts = cells.contexts.astype(str)
-    masks = {str(name): labels == name for name in np.unique(labels)}
-    masks |= {f"target:{name}": mask for name, mask in targets.items()}
+    label_of = {p: canonical(str(p), sep, cells.control) for p in set(cells.perturbations)}
+    named = [np.array([label_of[p] for p in cells.perturbations], dtype=object)]
+    # A cell may be in several targets, so each of these takes a pass over the cells of its own.
+    named += [np.where(mask, f"target:{name}", "") for name, mask in targets.items()]
     changes: dict[Keys, np.ndarray] = {}
     n_cells: dict[Keys, int] = {}
-    for where in np.unique(contexts):
-        is_here, is_control = contexts == where, (contexts == where) & cells.is_control
-        if is_control.sum() < MIN_CELLS:
-            continue
-        before = mean_rates(cells, np.where(is_control, 0, 1), {0})[0]
-        for name, mask in masks.items():
-            chosen, key = is_here & mask, (name, str(where))
-            n_cells[key] = int(chosen.sum())
-            if chosen.sum() >= MIN_CELLS and name != cells.control:
-                after = mean_rates(cells, np.where(chosen, 0, 1), {0})[0]
-                changes[key] = measured_fold_change(before, after)[0]
+    before: dict[str, MeanRates] = {}
+    for names in named:
+        groups = pd.DataFrame({"name": names, "where": contexts}).groupby(["name", "where"])
+        sizes = {(str(name), str(where)): int(n) for (name, where), n in groups.size().items()}
+        rates = mean_rates(cells, groups.ngroup().to_numpy(), range(len(sizes)))
+        after = dict(zip(sizes, rates.values(), strict=True))
+        if not before:
+            before = {
+                where: rate
+                for (name, where), rate in after.items()
+                if name == cells.control and sizes[name, where] >= MIN_CELLS
+            }
+        for key, n in sizes.items():
+            name, where = key
+            if name and where in before:
+                n_cells[key] = n
+                if n >= MIN_CELLS and name != cells.control:
+                    changes[key] = measured_fold_change(before[where], after[key])[0]
     return changes, n_cells
 
 

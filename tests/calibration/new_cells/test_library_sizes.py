@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import anndata as ad
 import numpy as np
@@ -133,6 +134,15 @@ def test_controls_of_contexts_that_share_a_state_have_sizes_of_their_own() -> No
     assert log_size(Condition(("A",), None, "y")) == pytest.approx([8.5], abs=0.06)
     # A combination starts at the controls of its own context.
     assert log_size(Condition(("A", "B"), None, "y")) == pytest.approx([8.2], abs=0.1)
+
+
+def test_controls_of_data_with_doses_have_sizes_of_their_own() -> None:
+    size_N, state_N, _, table = screen({"A": 0.5, "B": -0.3}, 400, np.random.default_rng(6))
+    at_one = tuple(replace(c, doses=(1.0,) * len(c.parts)) for c in table.conditions)
+    dosed = SizeModel.fit(size_N, 0 * state_N, 1, ConditionTable(at_one, table.index))
+    # Another dose starts at the controls of its own context.
+    higher = Condition(("A",), (3.0,), "y")
+    assert dosed.mean_S[0] + dosed.shifts([higher]) == pytest.approx([8.5], abs=0.06)
 
 
 def test_sampling_noise_is_not_taken_for_a_shift() -> None:

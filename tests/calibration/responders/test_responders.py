@@ -75,6 +75,16 @@ def test_nobody_responds_to_nothing() -> None:
     assert np.mean(np.array(low) > 0) <= 0.1
 
 
+def test_nobody_responds_where_no_gene_differs() -> None:
+    """A panel of one gene has all of every library."""
+    adata, _ = screen(1.0, n_cells=40)
+    alone = adata[:, :1].copy()
+    cd.CellDiT.setup_anndata(alone, perturbation_key="perturbation", covariate_keys=["batch"])
+    table = cd.tl.responders(alone)
+    assert (table["low"] == 0).all()
+    assert np.isfinite(table["share"]).all()
+
+
 def test_two_normals_have_their_closed_form() -> None:
     """With many cells the grid finds share and size, and p is Bayes' rule with the true ones."""
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from scipy import sparse
 
 from celldit.data import Cells
+from celldit.data.symbols import orthologs
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.baselines import (
     SIMPLE,
@@ -165,3 +167,12 @@ def test_of_one_perturbation_its_other_cells_are_learned_from(papalexi: Any) -> 
     np.testing.assert_array_equal(found["mean shift"].X, again["mean shift"].X)
     with pytest.raises(InputError, match="that were trained on"):
         predict_all(screen, screen, conditions, truth=set(treated))
+
+
+def test_covariance_of_controls_finds_the_gene_of_a_symbol_among_ids(train: Cells) -> None:
+    id_of = {symbol: gene for gene, symbol in orthologs().of_id.items() if "MUS" not in gene}
+    genes = tuple(id_of.get(gene, gene) for gene in train.genes)
+    assert genes != train.genes
+    by_symbol = ControlCovariance().fit(train).shift("STAT1")
+    by_id = ControlCovariance().fit(replace(train, genes=genes)).shift("STAT1")
+    np.testing.assert_array_equal(by_id, by_symbol)

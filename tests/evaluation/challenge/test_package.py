@@ -12,7 +12,7 @@ import pytest
 from celldit.evaluation import evaluate, metrics
 from celldit.evaluation.challenge import MEASURES, MeasuredCells, Panel
 from celldit.evaluation.challenge.package import _anndata, package_values
-from celldit.evaluation.challenge.rank_tests import ControlRanks, RankTests, rank_tests
+from celldit.evaluation.challenge.rank_tests import ControlRanks, rank_tests
 from celldit.evaluation.challenge.scores import own_values
 from celldit.evaluation.metrics import DifferentialExpression
 
@@ -73,7 +73,7 @@ def test_perturbations_that_are_no_genes_agree(one_replicate: tuple) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def _table(tests: RankTests, panel: Panel) -> Any:
+def _table(tests: DifferentialExpression, panel: Panel) -> Any:
     """Tests of genes as cell-eval2 reads them."""
     import polars as pl
 

@@ -15,7 +15,7 @@ from celldit.data import Cells, Fields
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import compare, evaluate
 from celldit.evaluation.challenge import MeasuredCells
-from celldit.evaluation.challenge.panel import _targets
+from celldit.evaluation.expression import targets_of
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_targets_are_found_without_reading_all_genes_for_each_label() -> None:
     genes = tuple(f"g{i}" for i in range(18_000))
     labels = ("g5+g2", "nothing", "g7+nothing", *(f"g{i}" for i in range(100, 500)))
     start = time.process_time()
-    found = _targets(labels, genes, Fields(perturbation_key="perturbation"))
+    found = targets_of(labels, genes, Fields(perturbation_key="perturbation"))
     assert time.process_time() - start < 0.3
     assert [found[label].tolist() for label in labels[:4]] == [[2, 5], [], [7], [100]]
 

@@ -39,6 +39,18 @@ def test_a_prediction_s_drawn_counts_are_what_is_written(screen: ad.AnnData) -> 
     np.testing.assert_array_equal(cells, predicted.layers["counts"].toarray())
 
 
+def test_controls_of_several_labels_are_all_controls(screen: ad.AnnData) -> None:
+    labels = screen.obs["perturbation"].astype(str)
+    n_controls = int((labels == "control").sum())
+    rows = np.flatnonzero(labels == "control")[::2]
+    screen.obs["perturbation"] = [
+        "NT" if i in set(rows) else label for i, label in enumerate(labels)
+    ]
+    found = submission(screen, list(screen.var_names), screen, control_label=["control", "NT"])
+    assert set(found.obs["target"]) == {"A", "B", "A+B", "non-targeting"}
+    assert int((found.obs["target"] == "non-targeting").sum()) == n_controls
+
+
 def test_what_the_scorer_would_refuse(screen: ad.AnnData) -> None:
     genes = list(screen.var_names)
     good = made(screen)

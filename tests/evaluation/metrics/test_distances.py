@@ -127,7 +127,7 @@ def test_sliced_wasserstein_equals_pot(seed: int, n: int, m: int) -> None:
     x, y = rng.normal(size=(n, 4)), 2 * rng.normal(size=(m, 4)) + 1
     directions = projections(4, 20, seed)
     expected = ot.sliced_wasserstein_distance(x, y, projections=directions.T)
-    found = sliced_wasserstein(x, y, directions_PD=directions)
+    found = sliced_wasserstein(x, y, n_projections=20, seed=seed)
     assert found == pytest.approx(float(expected), abs=1e-8)
 
 

@@ -16,7 +16,9 @@ import pandas as pd
 import pytest
 
 import celldit as cd
+from celldit.data import Cells, Fields
 from celldit.errors import FileError, InputError, UnknownNameError
+from celldit.report.explore import content
 from celldit.report.explore.page import packed, packed_rates, packed_shares, render
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -98,6 +100,20 @@ def test_measured_changes_are_those_of_the_cells(page: Path, tiny_screen: ad.Ann
     assert target["name"] == "like C"
     rows = unpacked(target["effect"]).reshape(len(target["contexts"]), -1)
     np.testing.assert_allclose(rows, measured[3], atol=1e-6)
+
+
+def test_measured_changes_take_one_pass_over_the_cells(
+    tiny_screen: ad.AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+    rates = content.mean_rates
+    monkeypatch.setattr(content, "mean_rates", lambda *args: passes.append(0) or rates(*args))
+    cells = Cells.from_anndata(tiny_screen, Fields.from_anndata(tiny_screen))
+    half = np.arange(cells.n_cells) % 2 == 0
+    changes, n_cells = content._measured(cells, {"half": half, "all": ~half | half}, "+")
+    assert len(passes) == 3  # perturbations, and each target
+    assert sum(n for (name, _), n in n_cells.items() if name == "target:half") == half.sum()
+    assert ("A", "d1") in changes
 
 
 def test_cells_before_and_after_are_the_same_cells(page: Path) -> None:
