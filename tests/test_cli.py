@@ -361,7 +361,8 @@ def test_errors_are_one_sentence(folder, tmp_path):
     ],
 )
 def test_wrong_settings_are_told_with_their_options(folder, tmp_path, wrong, says):
-    text = sentence("train", folder / "screen.h5ad", "-o", tmp_path / "m", *SETUP, *wrong)
+    setup = (*SETUP, "--tokenizer", "modules")
+    text = sentence("train", folder / "screen.h5ad", "-o", tmp_path / "m", *setup, *wrong)
     assert says in text
     assert list(tmp_path.iterdir()) == []
 
@@ -556,7 +557,7 @@ def test_checkpoints_and_machines_reach_training(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("celldit.model.CellDiT.train", record)
     sentence(
         "train", folder / "screen.h5ad", "-o", tmp_path / "model", *SETUP, "--nodes", "2",
-        "--checkpoint", tmp_path / "kept", "--checkpoint-minutes", "2.5",
+        "--checkpoint", tmp_path / "kept", "--checkpoint-minutes", "2.5", "--tokenizer", "modules",
     )  # fmt: skip
     assert given["checkpoint_dir"] == tmp_path / "kept"
     assert given["checkpoint_minutes"] == 2.5

@@ -210,3 +210,10 @@ def test_help_shows_every_day_experts_and_columns_apart() -> None:
     assert "--features" in shown["Options"]
     assert "--perturbation-key" in shown["What the data mean"]
     assert "--strategy" in shown["For experts"]
+
+
+def test_genes_that_no_set_has_are_modules_as_in_python(folder: Path, tmp_path: Path) -> None:
+    told = call("train", folder / "screen.h5ad", "-o", tmp_path / "new", "--max-epochs", 0).stderr
+    assert "None of the 50 gene sets" in told
+    assert "--tokenizer modules to choose them" in told
+    assert CellDiT.load(tmp_path / "new").trained.autoencoder.tokenizer.name == "modules"

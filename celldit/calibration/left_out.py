@@ -46,8 +46,11 @@ def left_out(table: ConditionTable, prior: EffectPrior, most: int, seed: int) ->
     most, seed
         How many, and of the choice where there are more.
     """
-    index, controls = table.row_of, table.controls(MIN_CELLS)
+    index, controls = table.row_of, table.controls()
     tried = [i for i, c in enumerate(prior.conditions) if c in index and c.stratum in controls]
+    counted = [i for i in tried if table.counts[controls[prior.conditions[i].stratum]] >= MIN_CELLS]
+    # With few controls everywhere these have to do: untried, every effect would be taken for sure.
+    tried = counted or tried
     cells = {i: table.counts[index[prior.conditions[i]]] for i in tried}
     least = MIN_CELLS if sum(n >= MIN_CELLS for n in cells.values()) >= MIN_CONDITIONS else 1
     enough = [i for i in tried if cells[i] >= least]

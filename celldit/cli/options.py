@@ -163,7 +163,11 @@ TRAINING: Group = {
 }
 #: Settings of a model that is trained from the start.
 MODEL: Group = {
-    "tokenizer": _setting(str | None, "gene_sets, modules, genes or ranks.", "gene_sets"),
+    "tokenizer": _setting(
+        str | None,
+        "gene_sets, modules, genes or ranks.",
+        "gene_sets, and modules where no set has the genes",
+    ),
     "latent": _setting(str | None, "pca, the only one."),
     "autoencoder": _setting(
         str | None, "Folder of a model whose autoencoder to start from.", metavar="MODEL"

@@ -58,7 +58,7 @@ perturbation_sep
     dose_key: str | None = None
     time_key: str | None = None
     perturbation_sep: str = "+"
-    tokenizer: str = "gene_sets"
+    tokenizer: str | None = None
     latent: str = "pca"
     autoencoder: str | None = None
     min_overlap: float = 0.5
@@ -130,14 +130,14 @@ perturbation_sep
         return {name: getattr(self, name) for name in _TABLES["data"]}
 
     def model_arguments(self) -> dict[str, Any]:
-        """Arguments of :class:`celldit.CellDiT`; a borrowed autoencoder has its own tokenizer."""
+        """Arguments of :class:`celldit.CellDiT`."""
+        shape = {"tokenizer": self.tokenizer, "latent": self.latent}
         if self.autoencoder is None:
-            return {"tokenizer": self.tokenizer, "latent": self.latent}
+            return shape
         from celldit.pretrained import Pretrained
 
         start = Pretrained(self.autoencoder, self.min_overlap, self.train_autoencoder)
-        chosen = None if self.tokenizer == TrainSettings.tokenizer else self.tokenizer
-        return {"tokenizer": chosen, "latent": self.latent, "autoencoder": start}
+        return {**shape, "autoencoder": start}
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of Lightning's Trainer that were given."""

@@ -96,9 +96,11 @@ class Strata:
     def of_table(cls, table: ConditionTable) -> Strata:
         """Find the controls of every context and time that a table has."""
         counts = table.counts
-        rows = table.controls()
         keys = sorted({c.stratum for c in table.conditions}, key=str)
-        return cls(table, {key: _stratum(key, rows, counts) for key in keys})
+        of_context: dict[str, dict[StratumKey, int]] = {}
+        for key, row in sorted(table.controls().items(), key=str):
+            of_context.setdefault(key[0], {})[key] = row
+        return cls(table, {key: _stratum(key, of_context, counts) for key in keys})
 
     def __getitem__(self, key: StratumKey) -> Stratum:
         return self.of[key]
@@ -182,14 +184,16 @@ def mean_controls(
     return np.add.reduce(list(means.values())) / len(means)
 
 
-def _stratum(key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray) -> Stratum:
-    own = rows.get(key)
+def _stratum(
+    key: StratumKey, of_context: Mapping[str, Mapping[StratumKey, int]], counts: np.ndarray
+) -> Stratum:
+    """Its controls, from the rows of all control conditions by context."""
+    own = of_context.get(key[0], {}).get(key)
     n_own = 0 if own is None else int(counts[own])
     shares: dict[int, float] = {}
     origin = Origin.OWN
     if n_own < ENOUGH:
-        others = {k: row for k, row in rows.items() if k != key}
-        shares, origin = _elsewhere(key, others, counts)
+        shares, origin = _elsewhere(key, of_context, counts)
     if own is not None:
         share = min(n_own / ENOUGH, 1.0) if shares else 1.0
         shares = {own: share, **{row: (1 - share) * each for row, each in shares.items()}}
@@ -202,15 +206,15 @@ def _stratum(key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray
 
 
 def _elsewhere(
-    key: StratumKey, rows: Mapping[StratumKey, int], counts: np.ndarray
+    key: StratumKey, of_context: Mapping[str, Mapping[StratumKey, int]], counts: np.ndarray
 ) -> tuple[dict[int, float], Origin]:
     """Shares of other strata's controls; none where nothing is a control."""
     context, time = key
-    times = _at_time({k: row for k, row in rows.items() if k[0] == context}, time)
+    own = {k: row for k, row in of_context.get(context, {}).items() if k != key}
+    times = _at_time(own, time)
     if times:
         return times, Origin.TIMES
-    contexts = [_at_time({k: r for k, r in rows.items() if k[0] == c}, time)
-                for c in sorted({c for c, _ in rows})]  # fmt: skip
+    contexts = [_at_time(rows, time) for c, rows in of_context.items() if c != context]
     sizes = [sum(share * counts[row] for row, share in each.items()) for each in contexts]
     total = sum(sizes)
     shares: dict[int, float] = {}

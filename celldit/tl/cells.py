@@ -59,18 +59,20 @@ def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
     return Cells.from_anndata(adata, fields), fields
 
 
-def writable(adata: ad.AnnData, copy: bool) -> ad.AnnData:
+def writable(adata: ad.AnnData, copy: bool | None = None) -> ad.AnnData:
     """The AnnData to write to: a copy in memory, or `adata` itself.
 
-    InputError if `adata` is no AnnData, or is backed by a file and no copy is asked for.
+    Of tools that make no copies `copy` is None. InputError if `adata` is no AnnData, or is backed
+    by a file and no copy is asked for.
     """
     check_anndata(adata, "adata")
     if copy:
         return adata.to_memory() if adata.isbacked else adata.copy()
     if adata.isbacked:
+        instead = "" if copy is None else "pass copy=True, or "
         raise InputError(
-            "adata is backed by a file, to which results are not written; pass copy=True, or bring "
-            "it into memory with adata = adata.to_memory()."
+            f"adata is backed by a file, to which results are not written; {instead}bring it into "
+            "memory with adata = adata.to_memory()."
         )
     return adata
 

@@ -100,7 +100,7 @@ def effects(
     True
     """
     trained = trained_parts(model)
-    target = writable(adata, copy=False)
+    target = writable(adata)
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
     labels = request.labels_or_all(trained, perturbations)

@@ -77,7 +77,7 @@ def responders(
     True
     >>> escaped = adata[adata.obs["p_responded"] < 0.1]
     """
-    target = writable(adata, copy=False)
+    target = writable(adata)
     check_seed(seed)
     cells, fields = measured_cells(adata)
     guide_N = np.full(cells.n_cells, "")

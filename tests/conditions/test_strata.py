@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,12 @@ def test_a_new_context_is_where_its_controls_at_hand_are() -> None:
     at_hand = {("C", None): np.ones(2), ("A", None): np.ones(2)}
     np.testing.assert_allclose(mean_controls(means, ("C", None), at_hand), [1, 1])
     np.testing.assert_allclose(mean_controls(means, ("A", None), at_hand), [0, 0])
+
+
+def test_hundreds_of_contexts_of_few_controls_take_no_time() -> None:
+    sizes = {c: 2 for i in range(600) for c in (control(f"b{i}"), treated(f"b{i}"))}
+    start = process_time()
+    strata = Strata.of_table(table_of(sizes))
+    assert process_time() - start < 3
+    assert len(strata.of) == 600
+    assert len(strata["b0", None].shares) == 600

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from celldit import CellDiT
+from celldit import CellDiT, tl
 from celldit.errors import InputError
 
 KEY = "perturbation"
@@ -336,3 +336,15 @@ def test_controls_only_are_for_generation_only(simulate_screen: Any, train_tiny:
     assert model.generate(5).n_obs == 5
     with pytest.raises(InputError, match="so it can generate cells but knows no perturbation"):
         model.predict(perturbations="A")
+
+
+def test_a_panel_of_one_gene_has_effects_without_gaps(
+    simulate_screen: Any, train_tiny: Any
+) -> None:
+    # Its share of all counts is one whatever is done.
+    adata = simulate_screen(n_cells=144)[:, :1].copy()
+    adata.X = adata.X + sparse.csr_matrix(np.ones(adata.shape))
+    CellDiT.setup_anndata(adata, perturbation_key=KEY)
+    table = tl.effects(adata, train_tiny(adata, max_epochs=0), "A")
+    assert not table.isna().any().any()
+    assert table["z"].eq(0).all()

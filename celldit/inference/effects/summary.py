@@ -236,10 +236,17 @@ def _helps(trained: Trained, found: Findings) -> str:
             f"more cells per condition ({found.noise_share:.0%} of the measured shifts is sampling "
             f"noise, at a median of {found.cells_per_condition:.0f} cells)"
         )
-    if found.n_controls < found.cells_per_condition * found.n_contexts:
+    n_treated = len({c.context for c in trained.frequencies if not c.is_control})
+    # All conditions of a context are counted from its controls; of a single one half as many do.
+    share = 1.0 if found.n_conditions > n_treated else 0.5
+    if found.n_controls < share * found.cells_per_condition * n_treated:
         advice.append("more control cells (fewer than perturbed cells of one condition)")
-    if 1 < found.n_contexts < FEW_CONTEXTS:
-        advice.append("more contexts (from two it is hardly known how effects differ between them)")
+    if n_treated < FEW_CONTEXTS and found.n_contexts > 1:
+        from_few = "one" if n_treated == 1 else "two"
+        advice.append(
+            f"more contexts with perturbed cells (from {from_few} it is hardly known how effects "
+            "differ between them)"
+        )
     pairs = sum(len(c.parts) > 1 for c in trained.frequencies)
     if 0 < pairs < FEW_PAIRS:
         advice.append("more measured combinations, to learn how effects add up")

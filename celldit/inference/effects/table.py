@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from celldit.training.trained import Trained
 
 #: Log fold change, in logarithms to the base 2, beyond which a gene counts as changed.
 CHANGED = 0.25
+PROBABILITIES = (
+    "log2_fold_change", "log2_sd", "z", "p_sign", "lfsr", "p_changed", "low", "high",
+)  # fmt: skip
 #: Memory for a row of a table, with what making it takes.
 ROW_BYTES = 100
 
@@ -45,8 +49,7 @@ def effect_table(
         Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation, and
         with doses or times beyond_range.
     """
-    effects = effects_of(trained, conditions, controls)
-    return pd.concat([_frame(trained, effect) for effect in effects], ignore_index=True)
+    return _joined(_columns(trained, one) for one in effects_of(trained, conditions, controls))
 
 
 def full_effect_table(
@@ -62,28 +65,48 @@ def full_effect_table(
     ``log2_fold_change``, ``log2_sd``, ``z``, ``p_sign``, ``lfsr``, ``p_changed``, ``low``, ``high``
     and ``base_mean`` besides.
     """
-    tables = []
-    for effect in effects_of(trained, conditions, controls):
-        table, spread = _frame(trained, effect), effect.spread
-        nothing, n_genes = effect.condition.is_control, len(trained.genes)
-        sd_G = spread.sd_G
-        columns = {
-            "log2_fold_change": spread.mean_G / np.log(2),
-            "log2_sd": sd_G / np.log(2),
-            "z": spread.mean_G / sd_G,
-            "p_sign": spread.sign_G,
-            "lfsr": spread.false_sign_G,
-            "p_changed": spread.exceeds(changed * np.log(2)),
-            "low": spread.quantile(0.05),
-            "high": spread.quantile(0.95),
-        }
-        if nothing:
-            values = {"p_sign": 0.5, "lfsr": 1.0}
-            columns = {name: np.full(n_genes, values.get(name, 0.0)) for name in columns}
-        tables.append(table.assign(**columns, base_mean=effect.base_G))
-    whole = pd.concat(tables, ignore_index=True)
+    effects = effects_of(trained, conditions, controls)
+    whole = _joined(
+        {**_columns(trained, one), **_probabilities(one, changed), "base_mean": one.base_G}
+        for one in effects
+    )
     last = ["extrapolation", *(["beyond_range"] if "beyond_range" in whole else [])]
     return whole[[name for name in whole.columns if name not in last] + last]
+
+
+def _probabilities(effect: Effect, changed: float) -> dict[str, np.ndarray]:
+    spread, sd_G = effect.spread, effect.spread.sd_G
+    if effect.condition.is_control:
+        nothing_G = np.zeros_like(sd_G)
+        sure = {"p_sign": nothing_G + 0.5, "lfsr": nothing_G + 1.0}
+        return {name: sure.get(name, nothing_G) for name in PROBABILITIES}
+    columns = (
+        spread.mean_G / np.log(2),
+        sd_G / np.log(2),
+        # Where nothing can differ, as in a panel of one gene, nothing does.
+        np.divide(spread.mean_G, sd_G, out=np.zeros_like(sd_G), where=sd_G > 0),
+        spread.sign_G,
+        spread.false_sign_G,
+        spread.exceeds(changed * np.log(2)),
+        spread.quantile(0.05),
+        spread.quantile(0.95),
+    )
+    return dict(zip(PROBABILITIES, columns, strict=True))
+
+
+def _joined(frames: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One table of the columns of many effects; a table for each would take longer than they do."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for frame in frames:
+        n_genes = len(frame["gene"])
+        for name, values in frame.items():
+            each = (
+                values
+                if np.ndim(values)
+                else np.full(n_genes, values, object if isinstance(values, str) else None)
+            )
+            columns.setdefault(name, []).append(each)
+    return pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def obs_of_effect(trained: Trained, effect: Effect) -> dict[str, object]:
@@ -98,18 +121,16 @@ def obs_of_effect(trained: Trained, effect: Effect) -> dict[str, object]:
     }
 
 
-def _frame(trained: Trained, effect: Effect) -> pd.DataFrame:
+def _columns(trained: Trained, effect: Effect) -> dict[str, Any]:
     said = obs_of_effect(trained, effect)
-    return pd.DataFrame(
-        {
-            "perturbation": said.pop("perturbation"),
-            "context": said.pop("context"),
-            "gene": list(trained.genes),
-            "log_fold_change": effect.spread.mean_G,
-            "sd": effect.sd_G,
-            **said,
-        }
-    )
+    return {
+        "perturbation": said.pop("perturbation"),
+        "context": said.pop("context"),
+        "gene": np.array(trained.genes, dtype=object),
+        "log_fold_change": effect.spread.mean_G,
+        "sd": effect.sd_G,
+        **said,
+    }
 
 
 def effect_strata(

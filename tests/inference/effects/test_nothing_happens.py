@@ -72,3 +72,21 @@ def test_a_screen_without_effects_is_called_one(model: cd.CellDiT) -> None:
     assert max(found.explained.values()) < 0.5
     assert "reliable" not in model.summary()
     assert "nothing tells how far predictions go" in model.summary()
+
+
+def test_a_handful_of_controls_is_no_certainty() -> None:
+    # Too few controls to compare anything with are still what every change is counted from.
+    rng = np.random.default_rng(1)
+    labels = ["control"] * 8 + [f"p{i}" for i in range(6) for _ in range(40)]
+    rate_NG = rng.gamma(2, 5, 80) * rng.lognormal(0, 0.4, (len(labels), 80))
+    screen = ad.AnnData(
+        sparse.csr_matrix(rng.poisson(rate_NG).astype(np.float32)),
+        obs=pd.DataFrame({"perturbation": labels}, index=[f"cell{i}" for i in range(len(labels))]),
+        var=pd.DataFrame(index=[f"g{g}" for g in range(80)]),
+    )
+    cd.CellDiT.setup_anndata(screen, perturbation_key="perturbation", control="control")
+    model = cd.CellDiT(screen, "modules")
+    model.train(0, enable_progress_bar=False)
+    table = cd.tl.effects(screen, model)
+    assert ((table["low"] <= 0) & (table["high"] >= 0)).mean() > 0.8
+    assert (table["lfsr"] < 0.05).mean() < 0.2

@@ -88,6 +88,25 @@ def test_noise_asks_for_cells(simulate_screen: Callable[..., ad.AnnData]) -> Non
     assert "no effect stands out from sampling noise" in model.summary()
 
 
+def test_advice_is_about_what_is_lacking(simulate_screen: Callable[..., ad.AnnData]) -> None:
+    # About as many controls as perturbed cells is no lack of them.
+    labels = ("control", "A")
+    balanced = simulate_screen(n_cells=480, n_genes=60, labels=labels, donors=("d1", "d2", "d3"))
+    control = (balanced.obs["perturbation"] == "control").to_numpy()
+    some = np.flatnonzero(control & (np.arange(len(control)) % 5 > 0))
+    balanced = balanced[np.sort(np.r_[np.flatnonzero(~control), some])].copy()
+    said = model_of(balanced).summary()
+    assert "more control cells" not in said
+    # Three donors, but perturbed cells in two: these tell how effects differ.
+    there = (
+        (balanced.obs["donor"] != "d3") | (balanced.obs["perturbation"] == "control")
+    ).to_numpy()
+    assert (
+        "more contexts with perturbed cells (from two" in model_of(balanced[there].copy()).summary()
+    )
+    assert "more contexts" not in said
+
+
 def test_without_perturbations_there_is_one_sentence(
     tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]
 ) -> None:

@@ -141,6 +141,10 @@ CASES: dict[str, Case] = {
         lambda s: tool("embed", s, adata=backed(s)),
         r"memory with (?P<code>adata = adata\.to_memory\(\))",
         lambda s, m: tool("embed", s, adata=s.run(m, adata=backed(s))["adata"])),
+    "a table into a backed AnnData, of a tool without copy=": Case(
+        lambda s: cd.tl.effects(backed(s), s.model, "A"),
+        r"written; bring it into memory with (?P<code>adata = adata\.to_memory\(\))",
+        lambda s, m: cd.tl.effects(s.run(m, adata=backed(s))["adata"], s.model, "A")),
     "several counterfactuals": Case(
         lambda s: tool("counterfactual", s, ["A", "B"]),
         r"for several call model\.predict\(adata, perturbations=",
