@@ -17,12 +17,12 @@ The last is what is left of a gene that is measured badly
 Conditions that training has seen and each kind of those that it has not have numbers of their own
 where enough genes respond in them and in those that they borrow from.
 
-What was measured and what was predicted of a seen condition share the control cells, so that no
-comparison shows what these were off by. Predictions follow a share f of it
-(:mod:`celldit.calibration.effects.intervals`), and f² times the controls' sampling variance is
-added: of n cells, (u / rate + φ of the gene) / n, with u the counts per 10,000 that one count makes
-and φ the squared coefficient of variation between cells. What that changes is in
-``docs/results/effect_doubt.csv``.
+What was measured and what was predicted share the control cells where both are of one context, so
+that comparisons do not show what these were off by. Predictions of a seen condition follow a share
+f of it (:mod:`celldit.calibration.effects.intervals`), and f² times the controls' sampling variance
+is added; those of a combination follow it with each of its parts. Of n cells the variance is
+(u / rate + φ of the gene) / n, with u the counts per 10,000 that one count makes and φ the squared
+coefficient of variation between cells. What that changes is in ``docs/results/effect_doubt.csv``.
 
 What the variance is of is a distribution with a shape of its own
 (:mod:`celldit.calibration.effects.shape`).
@@ -42,6 +42,12 @@ from celldit.conditions.extrapolation import Extrapolation
 
 # Of the names of arrays that hold e, and of the one that holds φ.
 ROUGH, SCATTER = ".rough", "control_scatter"
+SAME_CONTROLS = (
+    Extrapolation.COMBINATION,
+    Extrapolation.UNSEEN,
+    Extrapolation.UNKNOWN,
+)
+"""Kinds that are learned from conditions which share their controls with those they learn from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +127,7 @@ class EffectCalibration:
         *,
         control_rate_G: np.ndarray,
         n_controls: float,
+        n_parts: int = 1,
         added_sd_G: np.ndarray | float = 0.0,
     ) -> Spread:
         """Distributions of the true log fold changes of one condition.
@@ -133,19 +140,36 @@ class EffectCalibration:
             Counts per 10,000 in the controls.
         n_controls
             How many control cells these are.
+        n_parts
+            How many perturbations the condition has.
         added_sd_G
             What else is not known of each.
         """
         variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2 + np.square(added_sd_G)
         shape = self.of_kind(kind).shape
-        if kind is not Extrapolation.SEEN or not n_controls:
+        unseen_share = self._share_of_controls(kind, n_parts)
+        if not unseen_share or not n_controls:
             return shape.of(fold_change_G, np.sqrt(variance_G))
         of_controls_G = self._of_controls(control_rate_G, n_controls)
         # Whether a gene responds is asked as if all of it were followed: a sign is soon wrong.
-        spread = shape.of(fold_change_G, np.sqrt(variance_G + of_controls_G))
+        doubtful_G = variance_G + of_controls_G * max(unseen_share, 1.0)
+        spread = shape.of(fold_change_G, np.sqrt(doubtful_G))
         # No comparison shows it, so it has no part in the shape of errors that comparisons have.
-        followed_G = self.control_followed**2 * of_controls_G
-        return replace(spread, scale_G=np.sqrt(variance_G), beside_G=followed_G)
+        beside_G = unseen_share * of_controls_G
+        return replace(spread, scale_G=np.sqrt(variance_G), beside_G=beside_G)
+
+    def _share_of_controls(self, kind: Extrapolation | None, n_parts: int) -> float:
+        """How much of the variance of controls predictions hold, and comparisons do not show.
+
+        A measurement m = t - e and a prediction p = t' - k f e of k perturbations, e being what the
+        controls are off by, differ by (1 - k f) e, where the prediction is off by k f e. In another
+        context the two have controls of their own, and comparisons show all of it.
+        """
+        if kind is Extrapolation.SEEN:
+            return self.control_followed**2
+        if kind in SAME_CONTROLS:
+            return max(2 * n_parts * self.control_followed - 1, 0.0)
+        return 0.0
 
     def _of_controls(self, rate_G: np.ndarray, n: float) -> np.ndarray:
         """Variance of the log rate of n controls."""
