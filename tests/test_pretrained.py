@@ -135,7 +135,7 @@ def test_what_does_not_match_is_told_and_refused(
         CellDiT(few, autoencoder=saved)
     with pytest.warns(UserWarning, match="10 of the model's 40 genes"):
         CellDiT(few, autoencoder=Pretrained(saved, min_overlap=0.2))
-    with pytest.raises(InputError, match=r"min_overlap=2 is not between 0 and 1"):
+    with pytest.raises(InputError, match=r"min_overlap=2 must be a number between 0 and 1"):
         CellDiT(other, autoencoder=Pretrained(saved, min_overlap=2))
     with pytest.raises(InputError, match=r"tokenizer= and autoencoder= exclude each other"):
         CellDiT(other, "modules", autoencoder=saved)
