@@ -7,9 +7,10 @@ import io
 import anndata as ad
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from celldit.cli.demo import EQUAL, FILES, METRICS, run_demo
+from celldit.cli.demo import EQUAL, FILES, METRICS, draw_effects, run_demo
 from celldit.errors import FileError
 from celldit.evaluation.catalogue import CEILING
 
@@ -46,6 +47,18 @@ def test_files_are_whole_and_nothing_else_is_left(done):
     assert "<svg" in page
     table = pd.read_csv(folder / "table.csv", index_col="method")
     pd.testing.assert_frame_equal(table, result.table, check_names=False)
+
+
+def test_the_picture_explains_itself(done, tmp_path, monkeypatch, _tiny_screen):
+    folder, _, _ = done
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
+    predicted = ad.read_h5ad(folder / "predicted.h5ad")
+    draw_effects(_tiny_screen, predicted, save=tmp_path / "effects.png", show=False)
+    (figure,) = seen
+    assert "replicate predicted without them" in figure.get_suptitle()
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["a gene", "predicted as measured"]
 
 
 def test_the_table_holds_every_method_both_ways(done):

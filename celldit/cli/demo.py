@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import anndata as ad
 import pandas as pd
@@ -28,6 +29,9 @@ from celldit.pl.effects.effect import effect
 from celldit.progress import quietly
 from celldit.report.numbers import LABELS, Verdict, judge
 from celldit.report.report import report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["FILES", "DemoResult", "run_demo"]
 
@@ -127,7 +131,7 @@ def run_demo(
     with console.status("comparing, and writing a report"), quietly():
         measured = ad.concat([controls, truth])
         measured.uns = controls.uns
-        write_figure(folder / "effects.png", partial(effect, measured, predicted, n_genes=6))
+        write_figure(folder / "effects.png", partial(draw_effects, measured, predicted))
         with warnings.catch_warnings():
             # Conditions too small for two halves: left out of every row alike.
             warnings.filterwarnings("ignore", message=".*scores are missing.*")
@@ -229,3 +233,17 @@ def comparison_table(table: pd.DataFrame) -> Table:
         for name, row in values.dropna(how="all").iterrows():
             drawn.add_row(f"  {name}", *(f"{value:.3f}" for value in row))
     return drawn
+
+
+def draw_effects(measured: ad.AnnData, predicted: ad.AnnData, save: Path, show: bool) -> None:
+    """Predicted against measured effects, with a title and a legend for who sees it alone."""
+    from matplotlib import pyplot
+
+    figure = cast("Figure", effect(measured, predicted, n_genes=6, show=show, return_fig=True))
+    figure.suptitle("Shift of genes by knock-outs in a replicate predicted without them", y=1.03)
+    first = figure.axes[0]
+    named = {"a gene": first.collections[0], "predicted as measured": first.lines[0]}
+    figure.legend(named.values(), named.keys(), loc="upper center", ncols=2, frameon=False,
+                  bbox_to_anchor=(0.5, 0.0))  # fmt: skip
+    figure.savefig(save, dpi=150, format="png", bbox_inches="tight")
+    pyplot.close(figure)
