@@ -49,12 +49,12 @@ def test_files_are_whole_and_nothing_else_is_left(done):
     pd.testing.assert_frame_equal(table, result.table, check_names=False)
 
 
-def test_the_picture_explains_itself(done, tmp_path, monkeypatch, _tiny_screen):
+def test_the_picture_explains_itself(done, tmp_path, monkeypatch, tiny_screen):
     folder, _, _ = done
     seen = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
     predicted = ad.read_h5ad(folder / "predicted.h5ad")
-    draw_effects(_tiny_screen, predicted, save=tmp_path / "effects.png", show=False)
+    draw_effects(tiny_screen, predicted, save=tmp_path / "effects.png", show=False)
     (figure,) = seen
     assert "replicate predicted without them" in figure.get_suptitle()
     (legend,) = figure.legends
