@@ -8,13 +8,10 @@ The numbers are of the first edition, which judged a method at several points of
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
+from pages import ROOT, put
 
-ROOT = Path(__file__).resolve().parents[2]
-START, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 MEASURES = ("pearson", "nmse", "energy")
 CEILING = "ceiling"
 
@@ -74,6 +71,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    page = ROOT / "docs" / "evaluation.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(START)
-    page.write_text(f"{before}{START}\n{table()}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    put("docs/evaluation.md", "peers", table())

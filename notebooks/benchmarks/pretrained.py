@@ -29,6 +29,7 @@ import anndata as ad
 import pandas as pd
 import torch
 from held_out import HeldOut, cases
+from pages import put
 from scores import Scorer
 from torch import Tensor
 
@@ -181,15 +182,6 @@ def table(rows: pd.DataFrame) -> str:
     return "\n".join(said)
 
 
-def write_page(rows: pd.DataFrame) -> None:
-    """Put the table between its marks in the documentation."""
-    page = Path(__file__).resolve().parents[2] / "docs" / "transformer.md"
-    head, start, rest = page.read_text(encoding="utf-8").partition("<!-- pretrained:begin -->")
-    end = "<!-- pretrained:end -->"
-    text = f"{head}{start}\n{table(rows)}\n{end}{rest.partition(end)[2]}"
-    page.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Append the rows that are missing, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -199,7 +191,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     if asked.write:
-        write_page(pd.read_csv(asked.out))
+        put("docs/transformer.md", "pretrained", table(pd.read_csv(asked.out)))
         return
     torch.set_num_threads(1)
     if not asked.out.exists():

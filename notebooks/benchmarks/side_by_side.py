@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 from held_out import HeldOut, Problem, pose, problems
 from methods import baseline_methods, celldit_method
+from pages import ROOT, put
 from peers import peer_methods
 from scipy import sparse
 
@@ -42,13 +43,10 @@ from celldit.evaluation.challenge.scores import compare_panels
 from celldit.evaluation.resampling import progress
 from celldit.training import TrainingConfig
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results" / "side_by_side.csv"
-EVALUATION = ROOT / "docs" / "evaluation.md"
 BASE, FLOOR = "mean shift", "no change"
 METRICS = ("pearson", "nmse", "energy")
 OURS = ("celldit", "celldit, effect model alone")
-START, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 TAL1 = {
     "perturbation_key": "perturbation",
     "control": "control",
@@ -207,9 +205,8 @@ def when(table: pd.DataFrame) -> str:
 
 def write_pages(table: pd.DataFrame) -> None:
     """Put the tables between the marks in README.md and docs/evaluation.md."""
-    for path, text in ((ROOT / "README.md", short(table)), (EVALUATION, render(table))):
-        head, _, rest = path.read_text(encoding="utf-8").partition(START)
-        path.write_text(f"{head}{START}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    put("README.md", "benchmark", short(table))
+    put("docs/evaluation.md", "benchmark", render(table))
 
 
 def main() -> None:

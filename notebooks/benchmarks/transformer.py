@@ -27,6 +27,7 @@ from typing import Any
 import pandas as pd
 import torch
 from held_out import cases
+from pages import put
 from scores import Scorer
 
 import celldit as cd
@@ -41,8 +42,7 @@ COLUMNS = [
 
 
 N_DRAWS = 2
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "transformer.md"
+PAGE = "docs/transformer.md"
 
 
 @dataclass(frozen=True)
@@ -187,15 +187,9 @@ def short(rows: pd.DataFrame) -> str:
 def write_pages(rows: pd.DataFrame) -> None:
     """Put the tables between their marks in README and documentation."""
     own = rows[rows["variant"] == "default"]
-    parts = (
-        (ROOT / "README.md", "transformer", short(rows)),
-        (PAGE, "transformer", table(own)),
-        (PAGE, "ablation", ablation(rows)),
-    )
-    for page, name, text in parts:
-        start, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        head, _, rest = page.read_text(encoding="utf-8").partition(start)
-        page.write_text(f"{head}{start}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    put("README.md", "transformer", short(rows))
+    put(PAGE, "transformer", table(own))
+    put(PAGE, "ablation", ablation(rows))
 
 
 def main() -> None:

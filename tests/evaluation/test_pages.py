@@ -14,49 +14,38 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "notebooks" / "benchmarks"
 
 
-def block(page: str, script: dict) -> str:
-    """What stands between the marks of a script."""
-    return between(page, script["START"], script["END"])
-
-
-def between(page: str, start: str, end: str) -> str:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return text.partition(start)[2].partition(end)[0].strip()
-
-
-def test_how_good_it_is(monkeypatch):
+@pytest.fixture
+def block(monkeypatch):
+    """What stands between the marks of a name on a page."""
     monkeypatch.syspath_prepend(str(STUDIES))
+    return runpy.run_path(str(STUDIES / "pages.py"))["block"]
+
+
+def test_how_good_it_is(block):
     script = runpy.run_path(str(STUDIES / "side_by_side.py"))
     rows = pd.read_csv(ROOT / "docs" / "results" / "side_by_side.csv")
     for page, make in (("README.md", "short"), ("docs/evaluation.md", "render")):
-        assert block(page, script) == script[make](rows).strip()
+        assert block(page, "benchmark") == script[make](rows).strip()
 
 
-def test_what_the_transformer_adds(monkeypatch):
-    monkeypatch.syspath_prepend(str(STUDIES))
+def test_what_the_transformer_adds(block):
     script = runpy.run_path(str(STUDIES / "transformer.py"))
     rows = pd.read_csv(ROOT / "docs" / "results" / "transformer.csv")
-    own = rows[rows["variant"] == "default"]
-    page = "docs/transformer.md"
-    for where, name, text in (
-        ("README.md", "transformer", script["short"](rows)),
-        (page, "transformer", script["table"](own)),
-        (page, "ablation", script["ablation"](rows)),
-    ):
-        assert between(where, f"<!-- {name}:begin -->", f"<!-- {name}:end -->") == text.strip()
+    own, page = rows[rows["variant"] == "default"], "docs/transformer.md"
+    assert block("README.md", "transformer") == script["short"](rows).strip()
+    assert block(page, "transformer") == script["table"](own).strip()
+    assert block(page, "ablation") == script["ablation"](rows).strip()
 
 
-def test_what_a_start_from_other_screens_is_worth(monkeypatch):
-    monkeypatch.syspath_prepend(str(STUDIES))
+def test_what_a_start_from_other_screens_is_worth(block):
     script = runpy.run_path(str(STUDIES / "pretrained.py"))
     rows = pd.read_csv(ROOT / "docs" / "results" / "pretrained.csv")
-    marks = "<!-- pretrained:begin -->", "<!-- pretrained:end -->"
-    assert between("docs/transformer.md", *marks) == script["table"](rows).strip()
+    assert block("docs/transformer.md", "pretrained") == script["table"](rows).strip()
 
 
-def test_published_methods():
+def test_published_methods(block):
     script = runpy.run_path(str(STUDIES / "peers_table.py"))
-    assert block("docs/evaluation.md", script) == script["table"]().strip()
+    assert block("docs/evaluation.md", "peers") == script["table"]().strip()
 
 
 @pytest.mark.parametrize("script", sorted(STUDIES.rglob("*.py")), ids=lambda script: script.stem)

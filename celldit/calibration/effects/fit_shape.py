@@ -8,8 +8,9 @@ shape at the normal one about the prediction where data say little: for the odds
 responds, and for the mixture of scales.
 
 A kind of extrapolation borrows from the others as for the widths
-(:mod:`celldit.calibration.effects.intervals`). Conditions that were seen tell their shape by what
-is left of the sampling variance when the part that predictions follow is taken off (same module).
+(:mod:`celldit.calibration.effects.intervals`). Of conditions that were seen only which
+genes respond is taken from here: by what predictions differ from measurements that they follow,
+errors look small (:mod:`celldit.calibration.effects.fit`).
 """
 
 from __future__ import annotations
