@@ -29,7 +29,7 @@ from celldit.training.trained import Trained
 #: From here on a kind of question is called reliable, usable, or a guess.
 RELIABLE, USABLE = 0.6, 0.25
 #: With fewer contexts a new one has hardly anything to be like; with fewer pairs so a combination.
-FEW_CONTEXTS, FEW_PAIRS = 3, 5
+FEW_CONTEXTS, FEW_PAIRS, FEW_TRIALS = 3, 5, 3
 #: More than this share of measured squared shifts is sampling noise: more cells would help.
 NOISY = 0.5
 #: Most names of perturbations in a sentence.
@@ -193,7 +193,8 @@ def _trust(found: Findings) -> str:
     for kind, words in KINDS.items():
         if kind in found.explained:
             share = found.explained[kind]
-            said.append(f"{words} {_verdict(share)} ({max(share, 0):.0%})")
+            verdict = _verdict(share, found.n_left_out[kind])
+            said.append(f"{words} {verdict} ({max(share, 0):.0%})")
     if not said:
         return (
             "Trust what was measured; training had too few conditions to tell how far predictions "
@@ -205,7 +206,10 @@ def _trust(found: Findings) -> str:
     )
 
 
-def _verdict(share: float) -> str:
+def _verdict(share: float, n_left_out: int) -> str:
+    # Each of two shaped what the other is predicted by.
+    if n_left_out < FEW_TRIALS:
+        return "were tried twice only"
     if share >= RELIABLE:
         return "are reliable"
     return "are usable with their doubt" if share >= USABLE else "are little more than a guess"

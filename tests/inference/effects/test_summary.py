@@ -14,7 +14,7 @@ import pytest
 from celldit import CellDiT
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.errors import NotTrainedError
-from celldit.inference.effects.summary import findings, summary
+from celldit.inference.effects.summary import _trust, findings, summary
 from celldit.latent import LatentConfig
 
 LABELS = ("control", "control", "A", "B", "C", "D")
@@ -121,3 +121,10 @@ def test_training_ends_with_it(tiny_screen: ad.AnnData, capsys: pytest.CaptureFi
     model = CellDiT(tiny_screen, "modules", LatentConfig(n_dims=6, token_dim=3))
     model.train(0)
     assert capsys.readouterr().out.rstrip().endswith(model.summary())
+
+
+def test_what_was_tried_twice_only_is_not_called_reliable(shared: CellDiT) -> None:
+    found = replace(findings(shared.trained), n_left_out={Extrapolation.CONTEXT: 2})
+    found = replace(found, explained={Extrapolation.CONTEXT: 0.9})
+    assert "were tried twice only (90%)" in _trust(found)
+    assert "reliable" not in _trust(found)
