@@ -44,9 +44,9 @@ def orthologs() -> Orthologs:
         next(file)
         for line in file:
             human, human_id, mouse, mouse_id = line.rstrip("\n").split("\t")
-            found.of_id[f"ENSG{int(human_id):011d}"] = human.upper()
+            found.of_id[f"ENSG{int(human_id):011d}"] = human
             if mouse_id:
-                found.of_id[f"ENSMUSG{int(mouse_id):011d}"] = human.upper()
+                found.of_id[f"ENSMUSG{int(mouse_id):011d}"] = human
             if mouse:
                 found.of_mouse[mouse.upper()] = human.upper()
                 found.to_mouse[human.upper()] = mouse
@@ -65,7 +65,7 @@ def human_symbols(names: Sequence[str]) -> list[str]:
     for name in names:
         bare = without_version(name.strip().upper())
         words = table.of_mouse if of_mouse and bare not in table.of_id else table.of_id
-        found.append(words.get(bare, bare))
+        found.append(words.get(bare, bare).upper())
     return found
 
 
@@ -94,6 +94,15 @@ def columns_of(targets: Iterable[str], genes: Sequence[str]) -> dict[str, int]:
 def _symbols_of(genes: tuple[str, ...]) -> list[str]:
     """Of all genes of a model, which are asked about again and again."""
     return human_symbols(genes)
+
+
+def shown_symbol(name: str) -> str:
+    """How an Ensembl id of human or mouse is written in its species; any other name as it is."""
+    bare = without_version(name.strip().upper())
+    human = orthologs().of_id.get(bare)
+    if human is None:
+        return name
+    return mouse_symbol(human) if is_mouse([bare]) else human
 
 
 def mouse_symbol(human: str) -> str:

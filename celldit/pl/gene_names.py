@@ -10,6 +10,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from celldit.arguments import text_list
+from celldit.data.symbols import shown_symbol
 from celldit.errors import InputError, UnknownNameError
 
 GeneSymbols: TypeAlias = str | pd.Series | Mapping[str, str]
@@ -38,16 +39,16 @@ class GeneNames:
         """Read the symbols of genes from ``adata.var``, or another table with genes as its index.
 
         `gene_symbols` is the name of a column of it, or symbols by gene; None for a column of
-        symbols where the genes are Ensembl ids. UnknownNameError if there is no such column,
-        InputError if it is something else.
+        symbols where the genes are Ensembl ids, or else those of the bundled table.
+        UnknownNameError if there is no such column, InputError if it is something else.
         """
         genes = [str(gene) for gene in table.index]
         if gene_symbols is None:
             coded = sum(bool(_ENSEMBL.fullmatch(gene)) for gene in genes[:100])
             found = [name for name in SYMBOL_COLUMNS if name in table.columns]
-            if not found or 2 * coded <= len(genes[:100]):
+            if 2 * coded <= len(genes[:100]):
                 return cls(dict(zip(genes, genes, strict=True)))
-            gene_symbols = found[0]
+            gene_symbols = found[0] if found else {gene: shown_symbol(gene) for gene in genes}
         if isinstance(gene_symbols, str):
             if gene_symbols not in table.columns:
                 raise UnknownNameError.among("column of genes", gene_symbols, list(table.columns))

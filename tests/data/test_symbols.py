@@ -8,6 +8,7 @@ from celldit.data.symbols import (
     is_mouse,
     mouse_symbol,
     orthologs,
+    shown_symbol,
 )
 from celldit.datasets import gene_set_file
 from celldit.tokenizers.gmt import read_gmt
@@ -66,3 +67,8 @@ def test_targets_are_found_among_genes_of_other_names() -> None:
 def test_a_target_that_could_be_two_genes_is_none() -> None:
     twice = ["ENSG00000115415", "STAT1-x", "ENSG00000115415.19"]
     assert columns_of(["STAT1", "STAT1-x"], twice) == {"STAT1-x": 1}
+
+
+def test_ids_are_shown_by_the_symbols_of_their_species() -> None:
+    names = ["ENSG00000141510.18", "ENSMUSG00000059552", "ENSMUSG00000026104", "TP53", "ENSG1"]
+    assert [shown_symbol(name) for name in names] == ["TP53", "Trp53", "Stat1", "TP53", "ENSG1"]
