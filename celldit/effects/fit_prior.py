@@ -91,6 +91,7 @@ def fit_prior(
         (rotated, noise),
         every.only(conditions),
         {k: float(s.n_own) for k, s in strata.of.items() if s.n_own >= ENOUGH},
+        {k: v for k, v in of_controls.items() if k not in borrowed},
         seed,
     )
     prior = with_elsewhere(levelled(_placed(prior), seed))
@@ -135,12 +136,21 @@ def joined(own: EffectPrior, earlier: EffectPrior, seed: int = 0) -> EffectPrior
         ),
         own.baselines.beside(earlier.baselines, turn_FF).only(conditions),
         {**earlier.control_cells, **own.control_cells},
+        _joined_noise(own.control_noise, earlier.control_noise),
         seed,
     )
     few = own.few_or_none.turned(np.linalg.inv(own.rotation) @ rotation)
     few = few.beside(earlier.few_or_none.turned(turn_FF)).without(conditions)
     both = with_tables(levelled(both, seed), tables, seed)
     return replace(both, few=few if few.conditions else None)
+
+
+def _joined_noise(
+    own: Mapping[StratumKey, float], earlier: Mapping[StratumKey, float]
+) -> dict[StratumKey, float]:
+    """Variance of mean controls, of both trainings where both had some."""
+    both = {key: 1 / (1 / own[key] + 1 / earlier[key]) for key in own.keys() & earlier.keys()}
+    return {**earlier, **own, **both}
 
 
 def _kernel(
@@ -167,6 +177,7 @@ def _tuned(
     observed: tuple[np.ndarray, np.ndarray],
     baselines: Baselines,
     control_cells: Mapping[StratumKey, float],
+    control_noise: Mapping[StratumKey, float],
     seed: int,
 ) -> EffectPrior:
     """The prior of conditions with the strengths that their shifts and noise ask for."""
@@ -174,7 +185,9 @@ def _tuned(
     assert rotation is not None
     basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
     shifts, noise = observed
-    picked = tune(kernel, conditions, shifts, noise, basis, seed, open_columns)
+    picked = tune(
+        kernel, conditions, shifts, noise, basis, seed, open_columns, control_noise
+    )
     return EffectPrior(
         kernel,
         conditions,
@@ -184,6 +197,7 @@ def _tuned(
         *picked,
         control_cells=control_cells,
         baselines=baselines,
+        control_noise=control_noise,
     )
 
 

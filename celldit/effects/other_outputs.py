@@ -11,6 +11,7 @@ from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.effects.posterior import Observed
 from celldit.effects.prior import EffectPrior
+from celldit.effects.shared_noise import SharedNoise
 from celldit.effects.sharing import SharingKernel
 
 
@@ -49,7 +50,9 @@ class OtherOutputs:
             observed = bare.observed.with_shifts(shifts_CF, signal_F, common_F)
             return cls(bare, bare.sharing, observed)
         sharing = replace(bare.sharing, conditions=tuple(conditions))
-        return cls(bare, sharing, sharing.observed(shifts_CF, noise_C, signal_F, common_F))
+        shared = SharedNoise.of(conditions, bare.control_noise)
+        observed = sharing.observed(shifts_CF, noise_C, signal_F, common_F, shared=shared)
+        return cls(bare, sharing, observed)
 
     def mean(
         self,
@@ -60,4 +63,15 @@ class OtherOutputs:
         sharing = self.sharing.knowing(self.prior.knowing(positions).kernel)
         totals_Q = self.prior.kernel.totals(conditions)
         own_QC, columns_QR = sharing.own(conditions), sharing.columns(conditions)
-        return self.observed.mean(own_QC, totals_Q, columns_QR=columns_QR)
+        mean_QF = self.observed.mean(own_QC, totals_Q, columns_QR=columns_QR)
+        if self.prior.from_measured and self.observed.shared is not None:
+            mean_QF = mean_QF + self.observed.noise(self.observed.shared.groups_of(conditions))
+        return mean_QF
+
+    def leave_one_out(self) -> np.ndarray:
+        """The same of each observed condition without itself, (C, F)."""
+        mean_CF = self.observed.leave_one_out()[0]
+        if self.prior.from_measured and self.observed.shared is not None:
+            group_C = self.observed.shared.group_C
+            mean_CF = mean_CF + self.observed.noise(group_C, np.arange(len(group_C)))
+        return mean_CF

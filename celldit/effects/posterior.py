@@ -5,18 +5,20 @@ In dimension k the C observed shifts have the covariance
     S_k = λ_k K + μ_k a aᵀ + Σ_r h_kr h_krᵀ + N,
 
 K from the kernel, a how much of a perturbation each condition has (:meth:`ConditionKernel.totals`),
-μ_k the variance of the effect that all perturbations share there, N the diagonal noise. The further
+μ_k the variance of the effect that all perturbations share there, N the noise, of which that of the
+controls is shared by the conditions of a stratum (:mod:`celldit.effects.shared_noise`). The further
 columns h are what else is known up to a factor only, such as the slope on the level of the controls
-(:mod:`celldit.effects.contexts.level`); most data have none. With ``N^-1/2 K N^-1/2 = U Λ Uᵀ`` and
-``V = N^-1/2 U``, and every term but the first and the last being of rank one
+(:mod:`celldit.effects.contexts.level`); most data have none. With ``N = T Tᵀ``,
+``T⁻¹ K T⁻ᵀ = U Λ Uᵀ`` and ``V = T⁻ᵀ U``, and every term but the first and the last being of rank one
 (Sherman & Morrison 1950),
 
     S_k⁻¹ = V (diag(s_k) - w_k w_kᵀ - Σ_r w_kr w_krᵀ) Vᵀ,
     s_k = 1 / (λ_k Λ + 1),   w_k ∝ s_k ∘ (Vᵀ a),   w_kr ∝ (diag(s_k) - w_k w_kᵀ - ...) Vᵀ h_kr:
 
 cubic in the number of conditions once, not once per dimension. Where K is blocks and a few
-columns (:mod:`celldit.effects.sharing`), Λ and V are those of the blocks, V is sparse, and each
-column joins the further ones, times √λ_k: cubic in the size of a block.
+columns (:mod:`celldit.effects.sharing`), Λ and V are those of the blocks and of the noise that is
+not shared, and V is sparse. Each column joins the further ones, those of K times √λ_k, and so does
+that of each stratum's shared noise: cubic in the size of a block.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from celldit.effects.shared_noise import SharedNoise
+
 Matrix: TypeAlias = Any
 """An array, or a sparse matrix in rows."""
 
@@ -41,7 +45,7 @@ class Observed:
     Attributes
     ----------
     shifts_CF, noise_C, totals_C
-        The shifts, the variance of their noise, and a.
+        The shifts, the diagonal of N, and a.
     kernel_CC
         K, or its blocks, sparse.
     signal_F, common_F
@@ -50,6 +54,8 @@ class Observed:
         The further columns h, each of shape (C, F).
     columns_CR
         The columns of K beside blocks; None for none.
+    shared
+        The rest of N; None for nothing.
     """
 
     shifts_CF: np.ndarray
@@ -60,15 +66,35 @@ class Observed:
     common_F: np.ndarray
     further: Sequence[np.ndarray] = field(default_factory=tuple)
     columns_CR: np.ndarray | None = None
+    shared: SharedNoise | None = None
+
+    @cached_property
+    def _own_C(self) -> np.ndarray:
+        """Variance of the noise that is not shared."""
+        return self.noise_C if self.shared is None else self.noise_C - self.shared.variance_C
 
     @cached_property
     def _spectrum(self) -> tuple[np.ndarray, Matrix]:
         """Λ and V."""
-        scale_C = 1 / np.sqrt(self.noise_C)
+        own_C, shared = self._own_C, self.shared
+        scale_C = 1 / np.sqrt(own_C)
         if sparse.issparse(self.kernel_CC):
             return _spectrum_of_blocks(self.kernel_CC, scale_C)
-        values_C, vectors_CC = np.linalg.eigh(self.kernel_CC * scale_C[:, None] * scale_C)
+        white_CC = self.kernel_CC * scale_C[:, None] * scale_C
+        if shared is not None:
+            white_CC = shared.take_off(own_C, shared.take_off(own_C, white_CC).T)
+        values_C, vectors_CC = np.linalg.eigh(white_CC)
+        if shared is not None:
+            vectors_CC = shared.take_off(own_C, vectors_CC)
         return values_C.clip(min=0), vectors_CC * scale_C[:, None]
+
+    @cached_property
+    def _turned_noise_CS(self) -> np.ndarray:
+        """Vᵀ times the columns of shared noise, where V does not hold it."""
+        if self.shared is None or not sparse.issparse(self.kernel_CC):
+            return np.zeros((len(self.noise_C), 0))
+        turned_CS: np.ndarray = self._spectrum[1].T @ self.shared.columns_CS
+        return turned_CS
 
     @cached_property
     def _shrink_CF(self) -> np.ndarray:
@@ -90,9 +116,10 @@ class Observed:
 
     @cached_property
     def _further_CF(self) -> list[np.ndarray]:
-        """Vᵀ h of each further column, those of K first."""
+        """Vᵀ h of each further column, those of K first, those of shared noise last."""
         own = _times_root(self._turned_CR, self.signal_F)
-        return [*own, *(self._spectrum[1].T @ column_CF for column_CF in self.further)]
+        noise = _times_root(self._turned_noise_CS, np.ones_like(self.signal_F))
+        return [*own, *(self._spectrum[1].T @ column_CF for column_CF in self.further), *noise]
 
     @property
     def _n_columns(self) -> int:
@@ -193,7 +220,7 @@ class Observed:
         for signal, common in zip(signals_L, commons_L, strict=True):
             shrink_C = 1 / (values_C * signal + 1)
             columns = np.sqrt(signal) * self._turned_CR, np.sqrt(common) * self._shared_C[:, None]
-            beside_CR = np.concatenate(columns, axis=1)
+            beside_CR = np.concatenate([*columns, self._turned_noise_CS], axis=1)
             along_CR = shrink_C[:, None] * beside_CR
             root_RR = np.linalg.cholesky(np.eye(beside_CR.shape[1]) + beside_CR.T @ along_CR)
             onto_RF = np.linalg.solve(root_RR, along_CR.T @ turned_CF)
@@ -203,10 +230,66 @@ class Observed:
         return np.array(found)
 
     def leave_one_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each observed shift without itself, of shape (C, F)."""
+        """Mean and variance of each effect without the shift that was observed, (C, F).
+
+        With P = S⁻¹, the others say ``y_c - (P y)_c / P_cc`` of a shift. Of shared noise they say
+        :meth:`noise`, and that is no part of the effect.
+        """
         precision_CF = self._precision(slice(None))
-        mean_CF = self.shifts_CF - self._spectrum[1] @ self._solved_CF / precision_CF
-        return mean_CF, 1 / precision_CF - self.noise_C[:, None]
+        mean_CF = self.shifts_CF - self._weights_CF / precision_CF
+        variance_CF = 1 / precision_CF - self.noise_C[:, None]
+        if self.shared is None or not self.shared.number:
+            return mean_CF, variance_CF
+        v_C1 = self.shared.variance_C[:, None]
+        noise_CF, explained_CF = np.zeros((2, *mean_CF.shape))
+        for group in self.shared.number.values():
+            own = np.flatnonzero(self.shared.group_C == group)
+            v, onto_BF, within_F = v_C1[own], *self._of_group(group, own)
+            noise_CF[own] = self._group_noise(group, own, onto_BF)
+            of_own_BF = v * onto_BF * (2 - v * onto_BF) / precision_CF[own]
+            explained_CF[own] = v**2 * within_F + of_own_BF
+        return mean_CF - noise_CF, variance_CF + 2 * v_C1 - explained_CF
+
+    @cached_property
+    def _weights_CF(self) -> np.ndarray:
+        """P y."""
+        weights_CF: np.ndarray = self._spectrum[1] @ self._solved_CF
+        return weights_CF
+
+    def _of_group(self, group: int, rows_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """P 1_s in some rows, (B, F), and 1_sᵀ P 1_s, (F,), of a group s that shares noise."""
+        assert self.shared is not None
+        member_C = (self.shared.group_C == group).astype(np.float64)
+        turned_CF = np.outer(self._spectrum[1].T @ member_C, np.ones(len(self.signal_F)))
+        solved_CF = self._solve(turned_CF, self._removed_CF)
+        return self._spectrum[1][rows_B] @ solved_CF, (turned_CF * solved_CF).sum(axis=0)
+
+    def _group_noise(
+        self, group: int, rows_B: np.ndarray | None = None, onto_BF: np.ndarray | float = 0.0
+    ) -> np.ndarray:
+        """Posterior mean of what a group shares, (F,), or without B rows, each by itself, (B, F)."""
+        assert self.shared is not None
+        own = self.shared.group_C == group
+        sum_F = self._weights_CF[own].sum(axis=0)
+        if rows_B is not None:
+            sum_F = sum_F - onto_BF * self._weights_CF[rows_B] / self._precision(rows_B)
+        noise: np.ndarray = self.shared.variance_C[own][0] * sum_F
+        return noise
+
+    def noise(self, group_Q: np.ndarray, rows_Q: np.ndarray | None = None) -> np.ndarray:
+        """Posterior mean of the noise that a further shift of each group would share, (Q, F).
+
+        With `rows_Q` one observed shift is left out for each, that of its row.
+        """
+        found_QF = np.zeros((len(group_Q), len(self.signal_F)))
+        for group in [] if self.shared is None else self.shared.number.values():
+            at = np.flatnonzero(group_Q == group)
+            if len(at) and rows_Q is None:
+                found_QF[at] = self._group_noise(group)
+            elif len(at) and rows_Q is not None:
+                onto_BF, _ = self._of_group(group, rows_Q[at])
+                found_QF[at] = self._group_noise(group, rows_Q[at], onto_BF)
+        return found_QF
 
     def predict_without(
         self,

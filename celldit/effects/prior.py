@@ -5,10 +5,11 @@ size (within-condition covariance over the number of cells). A Gaussian process 
 
     y_c = f(c) + ε_c,   f_k ~ GP(0, λ_k · kernel),   ε_ck ~ N(0, 1/n_c + 1/n_control),
 
-is the Bayesian form of the weighted ridge regression on the multi-hot perturbation design: its
-covariance is a sum of terms for additivity, pooling over contexts and features (see
-:mod:`celldit.effects.kernel`), whose weights cross-validation picks. The latent is rotated
-first so that noise is white and the dimensions in which conditions differ most come first; each
+the second part of ε_c being the same for all conditions that have these controls
+(:mod:`celldit.effects.shared_noise`). It is the Bayesian form of the weighted ridge regression on
+the multi-hot perturbation design: its covariance is a sum of terms for additivity, pooling over
+contexts and features (see :mod:`celldit.effects.kernel`), whose weights cross-validation picks. The
+latent is rotated first so that noise is white and the dimensions in which conditions differ most come first; each
 dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
 perturbations share: most have none of it, and those that do have much. Where contexts start at
 different levels, f has a slope on the level of their controls, if leaving contexts out shows one
@@ -37,6 +38,7 @@ from celldit.effects.contexts.level import Level
 from celldit.effects.few_cells import FewCells
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.posterior import Observed
+from celldit.effects.shared_noise import SharedNoise
 from celldit.effects.sharing import SharingKernel
 from celldit.effects.tables.elsewhere import Elsewhere, TableEffects
 
@@ -107,6 +109,12 @@ class EffectPrior:
         Control cells of the strata that have enough of their own.
     baselines
         The strata whose shifts are measured from controls of other contexts.
+    control_noise
+        Variance of the mean controls of all other strata; empty in models of earlier versions, for
+        which all noise is independent.
+    from_measured
+        Whether estimates are of shifts from the controls that were measured, or from where these
+        truly lie (:attr:`of_effects`).
     few
         Conditions of fewer than three cells, which are not among the observed ones; None for none.
     elsewhere
@@ -127,6 +135,8 @@ class EffectPrior:
     level: Level = field(default_factory=Level)
     control_cells: Mapping[StratumKey, float] = field(default_factory=dict)
     baselines: Baselines = field(default_factory=Baselines)
+    control_noise: Mapping[StratumKey, float] = field(default_factory=dict)
+    from_measured: bool = True
     few: FewCells | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
@@ -195,7 +205,7 @@ class EffectPrior:
     def covariance_of_shifts(self, dimension: int) -> np.ndarray:
         """Covariance of the observed shifts in one rotated dimension, noise included, (C, C)."""
         totals_C, k = self.kernel.totals(self.conditions), dimension
-        found_CC = self.signal[k] * self.kernel_CC + np.diag(self.noise)
+        found_CC = self.signal[k] * self.kernel_CC + self.shared.matrix(self.noise)
         found_CC += self.common[k] * np.outer(totals_C, totals_C)
         columns = self.columns(self.conditions), self.baselines.columns(self.conditions)
         for column_CF in (*columns[0], *columns[1]):
@@ -233,7 +243,29 @@ class EffectPrior:
             self.signal,
             self.common,
             [*self.columns(self.conditions), *self.baselines.columns(self.conditions)],
+            self.shared,
         )
+
+    @cached_property
+    def shared(self) -> SharedNoise:
+        """What of their noise observed shifts share."""
+        return SharedNoise.of(self.conditions, self.control_noise)
+
+    @cached_property
+    def of_effects(self) -> EffectPrior:
+        """The same prior, estimating effects rather than shifts from measured controls.
+
+        Cells are compared with the measured controls, and predicted beside them; what a
+        perturbation does has no part in what these few cells happen to be off by.
+        """
+        if not self.from_measured:
+            return self
+        other = replace(self, from_measured=False)
+        # Nothing that was observed is another, so nothing is decomposed again.
+        other.__dict__["observed"] = self.observed
+        unseen = self.of_unseen
+        other.__dict__["of_unseen"] = other if unseen is self else unseen.of_effects
+        return other
 
     def estimate(
         self,
@@ -266,9 +298,11 @@ class EffectPrior:
 
         mean, variance = self._by_novelty(conditions, map(self._new_parts, conditions), ask)
         mean = mean + self.knowing(positions).means(conditions)
+        noise = self._shared_noise(conditions, map(self._new_parts, conditions))
         if self.few is not None:
-            mean, variance = self.few.updated(conditions, mean, variance)
-        return self._in_latent(mean, variance)
+            mean, variance = self.few.updated(conditions, mean + noise, variance)
+            mean = mean - noise
+        return self._in_latent(mean + self.from_measured * noise, variance)
 
     def leave_one_out(self) -> EffectEstimate:
         """The effect of each observed condition, estimated without its own cells: C estimates."""
@@ -286,7 +320,9 @@ class EffectPrior:
         mixed = np.flatnonzero(~whole | np.array(is_open, dtype=bool))
         if len(mixed):
             mean[mixed], variance[mixed] = self._without([self.conditions[i] for i in mixed], mixed)
-        return self._in_latent(mean + self.means(self.conditions), variance)
+        noise = self._shared_noise(self.conditions, new, np.arange(len(new)))
+        mean = mean + self.means(self.conditions) + self.from_measured * noise
+        return self._in_latent(mean, variance)
 
     def estimate_without(self, conditions: Sequence[Condition], rows: np.ndarray) -> EffectEstimate:
         """The effect of each of Q conditions had one observed condition, its own, been left out.
@@ -295,7 +331,10 @@ class EffectPrior:
         strata.
         """
         mean, variance = self._without(conditions, rows)
-        return self._in_latent(mean + self.means(conditions), variance)
+        new = map(self._new_parts, conditions, [self.conditions[row] for row in rows])
+        noise = self._shared_noise(conditions, new, rows)
+        mean = mean + self.means(conditions) + self.from_measured * noise
+        return self._in_latent(mean, variance)
 
     def _without(self, conditions: Sequence[Condition], rows: np.ndarray) -> Moments:
         def ask(prior: EffectPrior, queries: Sequence[Condition], which: np.ndarray) -> Moments:
@@ -310,6 +349,28 @@ class EffectPrior:
 
         left_out = [self.conditions[row] for row in rows]
         return self._by_novelty(conditions, map(self._new_parts, conditions, left_out), ask)
+
+    def _shared_noise(
+        self,
+        conditions: Sequence[Condition],
+        new: Iterable[set[str]],
+        rows: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What measured controls are off by as far as shifts tell, rotated, (Q, F).
+
+        Of each condition, where that of its row was left out; `new` are its parts never seen.
+        """
+        found_QF = np.zeros((len(conditions), len(self.signal)))
+        if not self.control_noise or not self.conditions:
+            return found_QF
+        all_new = [len(names) == len(c.parts) for c, names in zip(conditions, new, strict=True)]
+        for prior, is_new in ((self, False), (self.of_unseen, True)):
+            at = np.flatnonzero(np.array(all_new, dtype=bool) == is_new)
+            if len(at):
+                observed = prior.observed
+                groups = prior.shared.groups_of([conditions[q] for q in at])
+                found_QF[at] = observed.noise(groups, None if rows is None else rows[at])
+        return found_QF
 
     @cached_property
     def _uses(self) -> Counter[str]:

@@ -25,6 +25,7 @@ import numpy as np
 from celldit.conditions.condition import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.effects.other_outputs import OtherOutputs
+from celldit.effects.posterior import Observed
 from celldit.effects.prior import EffectPrior
 
 
@@ -97,9 +98,7 @@ class ResidualGenes:
         row_of = {c: i for i, c in enumerate(self.conditions)}
         at = [q for q, c in enumerate(conditions) if c in row_of]
         rows = [row_of[conditions[q]] for q in at]
-        estimate_QG[at] = self._in_all_genes(
-            self._observed(prior).observed.leave_one_out()[0][rows]
-        )
+        estimate_QG[at] = self._in_all_genes(self._observed(prior).leave_one_out()[rows])
         return estimate_QG
 
     def with_earlier(self, earlier: ResidualGenes, column_G: np.ndarray) -> ResidualGenes:
@@ -164,14 +163,16 @@ class ResidualGenes:
         )
 
     def _observed(self, prior: EffectPrior) -> OtherOutputs:
-        if not any(known is prior for known, _ in self._decomposed):
+        unseen = prior.of_unseen
+        if not any(known is unseen.observed for known, _ in self._decomposed):
             seen = self.conditions, self.noise_C, self.shifts_CH.astype(np.float64)
-            observed = OtherOutputs.of(prior.of_unseen, *seen, self.signal_H, self.common_H)
-            self._decomposed[:] = [(prior, observed)]
-        return self._decomposed[0][1]
+            outputs = OtherOutputs.of(unseen, *seen, self.signal_H, self.common_H)
+            self._decomposed[:] = [(unseen.observed, outputs)]
+        outputs = self._decomposed[0][1]
+        return replace(outputs, prior=unseen.without_tables)
 
     @cached_property
-    def _decomposed(self) -> list[tuple[EffectPrior, OtherOutputs]]:
+    def _decomposed(self) -> list[tuple[Observed, OtherOutputs]]:
         """What was asked of last, since its decomposition is cubic in the conditions."""
         return []
 

@@ -27,6 +27,7 @@ from scipy.sparse.csgraph import connected_components
 from celldit.conditions.condition import Condition
 from celldit.effects.kernel import ConditionKernel, Lengths, parts_and_doses
 from celldit.effects.posterior import Observed
+from celldit.effects.shared_noise import SharedNoise
 from celldit.errors import InputError, OutOfMemoryError
 from celldit.memory import bound
 
@@ -249,13 +250,14 @@ class SharingKernel:
         signal_F: np.ndarray,
         common_F: np.ndarray,
         further: Sequence[np.ndarray] = (),
+        shared: SharedNoise | None = None,
     ) -> Observed:
         """What was observed of the C conditions, in F dimensions."""
         own = self.conditions
         totals_C = self.kernel.totals(own)
         kernel_CC, columns_CR = self.own(own), self.columns(own)
         return Observed(
-            shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F, further, columns_CR
+            shifts_CF, noise_C, totals_C, kernel_CC, signal_F, common_F, further, columns_CR, shared
         )
 
 

@@ -54,6 +54,7 @@ def prior_arrays(prior: EffectPrior) -> dict[str, np.ndarray]:
         "unseen_common": prior.of_unseen.common,
         "positions": np.array(list(positions.values())),
         "control_cells": np.array([prior.control_cells.get(key, 0.0) for key in positions]),
+        "control_noise": np.array([prior.control_noise.get(key, 0.0) for key in positions]),
     }
     if prior.level.slope:
         arrays["level_centre"] = prior.level.centre_F
@@ -89,7 +90,10 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
     level = Level()
     if "level_centre" in arrays:
         level = Level(config["level"]["slope"], config["level"]["sd"], arrays["level_centre"])
-    control_cells = dict(zip(keys, arrays.get("control_cells", ()), strict=False))
+    control_cells, control_noise = (
+        {key: float(n) for key, n in zip(keys, arrays.get(name, ()), strict=False) if n > 0}
+        for name in ("control_cells", "control_noise")
+    )
     baselines = Baselines()
     if "baseline_variance" in arrays:
         borrowed = {(context, time): share for context, time, share, _ in config["borrowed"]}
@@ -116,8 +120,9 @@ def prior_from(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> E
         np.array([unseen_terms[term] for term in kernel.terms]),
         arrays.get("unseen_common", common),
         level,
-        {key: float(n) for key, n in control_cells.items() if n > 0},
+        control_cells,
         baselines,
-        few,
-        elsewhere,
+        control_noise,
+        few=few,
+        elsewhere=elsewhere,
     )

@@ -23,7 +23,7 @@ hundredth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +32,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from celldit.conditions.condition import Condition
+from celldit.conditions.strata import StratumKey
 from celldit.effects.features.shuffled import informative_sources, without_sources
 from celldit.effects.kernel import ConditionKernel, Lengths
+from celldit.effects.shared_noise import SharedNoise
 
 MAX_CONDITIONS = 120
 STEPS = 150
@@ -77,6 +79,7 @@ def tune(
     basis: np.ndarray,
     seed: int,
     further: Sequence[np.ndarray] = (),
+    of_controls: Mapping[StratumKey, float] | None = None,
 ) -> Strengths:
     """Choose the strengths of the kernel's terms.
 
@@ -93,13 +96,16 @@ def tune(
         Of the choice of whole families of conditions where there are more than 120.
     further
         Columns of known size, each (C, F), as in :mod:`celldit.effects.posterior`.
+    of_controls
+        Variances of mean controls, which conditions of a stratum share.
     """
     chosen = choose(kernel, conditions, seed)
     conditions = [conditions[i] for i in chosen]
     design = kernel.design(conditions, conditions)
     shifts_CF = torch.tensor(shifts[chosen])
     # The same in all dimensions, but for what further columns add.
-    noise_FCC = torch.diag(torch.tensor(noise[chosen]))[None]
+    shared = SharedNoise.of(conditions, of_controls or {})
+    noise_FCC = torch.tensor(shared.matrix(noise[chosen]))[None]
     for column_CF in further:
         column_FC = torch.tensor(column_CF[chosen].T)
         noise_FCC = noise_FCC + column_FC[:, :, None] * column_FC[:, None, :]

@@ -103,6 +103,14 @@ class Trained:
         )
 
     @property
+    def of_effects(self) -> Trained:
+        """The same parts, estimating effects rather than shifts from measured controls."""
+        population = replace(self.population, prior=self.population.prior.of_effects)
+        other = replace(self, population=population)
+        other.__dict__["reference_controls"] = self.reference_controls
+        return other
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Latent tokens K and their dimensions D."""
         return self.autoencoder.n_tokens, self.autoencoder.token_dim

@@ -59,7 +59,7 @@ def calibrate_effects(
     seed
         Of the choice of conditions where there are very many.
     """
-    prior, autoencoder = references.population.prior, references.autoencoder
+    prior, autoencoder = references.population.prior.of_effects, references.autoencoder
     if not prior.conditions and prior.elsewhere:
         # Nothing here tells how far tables are off: at least by what decoders are.
         return EffectCalibration(constant=LEAST_ERROR**2)

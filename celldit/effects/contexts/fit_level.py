@@ -57,7 +57,8 @@ def levelled(prior: EffectPrior, seed: int) -> EffectPrior:
     shifts = prior.shifts - bent.level_means(prior.conditions)
     basis = np.linalg.inv(prior.rotation)
     open_columns = prior.baselines.columns(prior.conditions)
-    picked = tune(prior.kernel, prior.conditions, shifts, prior.noise, basis, seed, open_columns)
+    seen, own = (prior.kernel, prior.conditions), prior.control_noise
+    picked = tune(*seen, shifts, prior.noise, basis, seed, open_columns, own)
     bent = replace(bent, **picked._asdict())
     gain = 1 - _error(bent.rows(used), rows) / _error(some, rows)
     return bent if gain > LEAST_GAIN else prior

@@ -91,6 +91,7 @@ def effects_of(
     on training conditions (:mod:`celldit.calibration.effects`).
     """
     new = NewControls({}, {}, {}) if controls is None else controls
+    trained = trained.of_effects
     rates = {**trained.control_rates, **new.rates}
     changes = FoldChanges(trained.reference_controls, rates, trained.mean_calibration)
     distinct = list(dict.fromkeys(conditions))
