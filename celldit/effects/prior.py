@@ -370,7 +370,8 @@ class EffectPrior:
                 observed = prior.observed
                 groups = prior.shared.groups_of([conditions[q] for q in at])
                 found_QF[at] = observed.noise(groups, None if rows is None else rows[at])
-        return found_QF
+        # To whom next to nothing was done is next to the controls.
+        return found_QF * self.kernel.engagement(conditions)[:, None]
 
     @cached_property
     def _uses(self) -> Counter[str]:

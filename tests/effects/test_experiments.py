@@ -52,7 +52,11 @@ def test_many_sets_are_no_doubt(world: Callable[..., Any], crossed: list[Conditi
 
 
 def test_what_a_pick_is_said_to_leave_is_what_observing_it_leaves(prior: EffectPrior) -> None:
-    """Against the effect model itself, with the picked condition among its observations."""
+    """Against the effect model itself, with the picked condition among its observations.
+
+    It will have controls of its own, so its noise is not shared.
+    """
+    prior = replace(prior, control_noise={})
     asked = [Condition((a, b), None, "x") for a, b in (("A", "C"), ("A", "D"), ("B", "F"))]
     covariance_FQQ = joint_covariance(prior, asked)
     noise_Q, weight_F = np.full(3, 0.02), np.ones(4)

@@ -92,7 +92,16 @@ def test_without_forgets_what_was_left_out(fitted: tuple) -> None:
 def test_doubt_shrinks_with_more_cells(fitted: tuple) -> None:
     _, prior = fitted
     asked = [*prior.conditions, pair("A", "F", where="x")]
-    variances = [replace(prior, noise=prior.noise / n).estimate(asked).variance for n in (1, 4, 16)]
+    variances = [
+        replace(
+            prior,
+            noise=prior.noise / n,
+            control_noise={key: v / n for key, v in prior.control_noise.items()},
+        )
+        .estimate(asked)
+        .variance
+        for n in (1, 4, 16)
+    ]
     assert (variances[0] > variances[1]).all()
     assert (variances[1] > variances[2]).all()
 
@@ -380,7 +389,7 @@ def test_a_time_in_between_is_in_between(world: Make) -> None:
     made = world(
         conditions, n_cells=200, size=2.0, strength=lambda c, part: 0.2 + 0.2 * (c.time or 0)
     )
-    prior = fit_prior(made.z, made.table)
+    prior = fit_prior(made.z, made.table).of_effects
     assert "part @ time" in prior.kernel.terms
     position = {("", t): made.z.mean(0) for t in (1.5, 9.0)}
     asked = [Condition(("A",), None, "", t) for t in (1.5, 2.0, 9.0, 4.0)]

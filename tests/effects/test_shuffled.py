@@ -115,7 +115,7 @@ def test_a_combination_of_seen_and_unseen_is_the_sum_of_both(
     screen: tuple[np.ndarray, ConditionTable],
 ) -> None:
     """The seen part keeps the strengths for what was seen, whatever is believed of the other."""
-    prior = fit_prior(*screen, features=read_features(informed()))
+    prior = fit_prior(*screen, features=read_features(informed())).of_effects
     both, seen, unseen = prior.estimate(
         [Condition(("S0", "new")), Condition(("S0",)), Condition(("new",))]
     ).mean
