@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("notebook") is None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_screen() -> Callable[..., ad.AnnData]:
     """A function that makes a small screen of random counts, the same every time."""
 
