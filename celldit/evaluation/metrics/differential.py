@@ -142,8 +142,8 @@ def lfc_error(predicted: DifferentialExpression, true: DifferentialExpression) -
 def _p_values(x_NG: np.ndarray, y_KG: np.ndarray) -> np.ndarray:
     """The p values of ``scipy.stats.mannwhitneyu``, to the bit, in a fraction of its time.
 
-    Sorting values takes far less time than sorting positions, as ranks of all cells need them; those
-    of one side are looked up.
+    Sorting values takes far less time than sorting positions, as ranks of all cells need them;
+    those of one side are looked up.
     """
     n, k = len(x_NG), len(y_KG)
     all_GC = np.sort(np.concatenate([x_NG, y_KG]).T, axis=1)
