@@ -8,7 +8,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
     os.environ.setdefault(_name, "1")
 
 import copy
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +39,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Notebooks come first: they take longest, and are one file to one process."""
     items.sort(key=lambda item: item.get_closest_marker("notebook") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays to the end; the garbage collector need not look through it again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
