@@ -37,8 +37,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Notebooks come first: they take longest, and are one file to one process."""
-    items.sort(key=lambda item: item.get_closest_marker("notebook") is None)
+    """The longest files come first, notebooks and trainings: a file is to one process.
+
+    The short ones that are left then end in both processes at about the same time.
+    """
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("notebook") is None,
+            "training" not in item.path.parts,
+        )
+    )
 
 
 @pytest.hookimpl(wrapper=True)
