@@ -185,9 +185,7 @@ def _tuned(
     assert rotation is not None
     basis, open_columns = np.linalg.inv(rotation), baselines.columns(conditions)
     shifts, noise = observed
-    picked = tune(
-        kernel, conditions, shifts, noise, basis, seed, open_columns, control_noise
-    )
+    picked = tune(kernel, conditions, shifts, noise, basis, seed, open_columns, control_noise)
     return EffectPrior(
         kernel,
         conditions,

@@ -9,8 +9,8 @@ K from the kernel, a how much of a perturbation each condition has (:meth:`Condi
 controls is shared by the conditions of a stratum (:mod:`celldit.effects.shared_noise`). The further
 columns h are what else is known up to a factor only, such as the slope on the level of the controls
 (:mod:`celldit.effects.contexts.level`); most data have none. With ``N = T Tᵀ``,
-``T⁻¹ K T⁻ᵀ = U Λ Uᵀ`` and ``V = T⁻ᵀ U``, and every term but the first and the last being of rank one
-(Sherman & Morrison 1950),
+``T⁻¹ K T⁻ᵀ = U Λ Uᵀ`` and ``V = T⁻ᵀ U``, and every term but the first and the last being of rank
+one (Sherman & Morrison 1950),
 
     S_k⁻¹ = V (diag(s_k) - w_k w_kᵀ - Σ_r w_kr w_krᵀ) Vᵀ,
     s_k = 1 / (λ_k Λ + 1),   w_k ∝ s_k ∘ (Vᵀ a),   w_kr ∝ (diag(s_k) - w_k w_kᵀ - ...) Vᵀ h_kr:
@@ -267,7 +267,7 @@ class Observed:
     def _group_noise(
         self, group: int, rows_B: np.ndarray | None = None, onto_BF: np.ndarray | float = 0.0
     ) -> np.ndarray:
-        """Posterior mean of what a group shares, (F,), or without B rows, each by itself, (B, F)."""
+        """Posterior mean of what a group shares, (F,), or (B, F) with B rows left out in turn."""
         assert self.shared is not None
         own = self.shared.group_C == group
         sum_F = self._weights_CF[own].sum(axis=0)

@@ -9,12 +9,12 @@ the second part of ε_c being the same for all conditions that have these contro
 (:mod:`celldit.effects.shared_noise`). It is the Bayesian form of the weighted ridge regression on
 the multi-hot perturbation design: its covariance is a sum of terms for additivity, pooling over
 contexts and features (see :mod:`celldit.effects.kernel`), whose weights cross-validation picks. The
-latent is rotated first so that noise is white and the dimensions in which conditions differ most come first; each
-dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the effect that all
-perturbations share: most have none of it, and those that do have much. Where contexts start at
-different levels, f has a slope on the level of their controls, if leaving contexts out shows one
-(:mod:`celldit.effects.contexts.level`). What a context without controls of its own starts from is
-one more unknown (:mod:`celldit.effects.contexts.baseline`).
+latent is rotated first so that noise is white and the dimensions in which conditions differ most
+come first; each dimension k then has its own signal-to-noise ratio λ_k, and its own variance of the
+effect that all perturbations share: most have none of it, and those that do have much. Where
+contexts start at different levels, f has a slope on the level of their controls, if leaving
+contexts out shows one (:mod:`celldit.effects.contexts.level`). What a context without controls of
+its own starts from is one more unknown (:mod:`celldit.effects.contexts.baseline`).
 
 Two things come in closed form: the posterior standard deviation, and the estimate of a condition
 *without its own cells* (leave-one-out; Rasmussen & Williams 2006, eq. 5.12), which cross-fitting

@@ -66,6 +66,13 @@ class SharedNoise:
         columns_CS: np.ndarray = member_CS * np.sqrt(self.variance_C)[:, None]
         return columns_CS
 
+    @property
+    def means_SC(self) -> np.ndarray:
+        """Weights of the mean over the conditions of each of these strata, (S, C)."""
+        member_CS = self.columns_CS > 0
+        means_SC: np.ndarray = (member_CS / member_CS.sum(axis=0)).T
+        return means_SC
+
     def matrix(self, total_C: np.ndarray) -> np.ndarray:
         """N, of which `total_C` is the diagonal, (C, C)."""
         found_CC: np.ndarray = self.columns_CS @ self.columns_CS.T

@@ -16,6 +16,10 @@ therefore chosen again, by the squared error in the latent of leaving perturbati
 that does not beat its own shuffles there gets none (:mod:`celldit.effects.features.shuffled`). What
 was seen keeps the first weights.
 
+Whether what the conditions of a stratum have in common is an effect or noise of their controls is
+all one to leaving out one of them. So how probable the length of their mean is counts, too, as that
+of F independent numbers.
+
 A single condition has no other to follow from: strengths stay where they start, the same in all
 dimensions. Fitted to that one effect, they would have it be the same in all other contexts, to the
 hundredth.
@@ -109,6 +113,9 @@ def tune(
     for column_CF in further:
         column_FC = torch.tensor(column_CF[chosen].T)
         noise_FCC = noise_FCC + column_FC[:, :, None] * column_FC[:, None, :]
+    groups_SC = torch.tensor(shared.means_SC)
+    square_S = ((groups_SC @ shifts_CF) ** 2).sum(1)
+    noise_FS = _within(noise_FCC, groups_SC)
     blocks = _blocks(conditions)
     likely_blocks = blocks if kernel.features else []
     totals_C = torch.tensor(kernel.totals(conditions))
@@ -142,6 +149,13 @@ def tune(
         covariance_CC = covariance(softplus(inner[0]), inner[1])
         signal_F, common_F = log_signal.exp(), log_common.exp()
         of_total_FCC = _slope(*solve(covariance_CC.detach(), common_F), likely_blocks)
+        # The squared length of what each stratum's conditions have in common, beside what it should
+        # be: dimensions were turned to where it is largest.
+        within_FS = signal_F[:, None] * _within(covariance_CC.detach(), groups_SC)
+        within_FS = within_FS + common_F[:, None] * (groups_SC @ totals_C) ** 2 + noise_FS
+        whole_S = within_FS.sum(0)
+        excess_S = 0.5 * len(signal_F) * (1 - square_S / whole_S) / whole_S
+        of_total_FCC = of_total_FCC + (groups_SC.T * excess_S) @ groups_SC
         of_covariance_CC = (signal_F[:, None, None] * of_total_FCC).sum(0)
         # Without distances between conditions, nothing depends on lengths.
         of_weights, of_lengths = torch.autograd.grad(
@@ -184,6 +198,11 @@ def tune(
         unseen_weights.numpy(),
         unseen_common_F.numpy(),
     )
+
+
+def _within(covariance_CC: Tensor, groups_SC: Tensor) -> Tensor:
+    """Variances of S weighted means, (..., S)."""
+    return torch.einsum("sc,...cd,sd->...s", groups_SC, covariance_CC, groups_SC)
 
 
 def _slope(solved_FC: Tensor, inverse_FCC: Tensor, blocks: Sequence[Tensor]) -> Tensor:
