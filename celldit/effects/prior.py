@@ -368,7 +368,7 @@ class EffectPrior:
             at = np.flatnonzero(np.array(all_new, dtype=bool) == is_new)
             if len(at):
                 observed = prior.observed
-                groups = prior.shared.groups_of([conditions[q] for q in at])
+                groups = prior.shared.groups_of([conditions[q] for q in at.tolist()])
                 found_QF[at] = observed.noise(groups, None if rows is None else rows[at])
         # To whom next to nothing was done is next to the controls.
         return found_QF * self.kernel.engagement(conditions)[:, None]

@@ -51,7 +51,7 @@ MUTATIONS = (
     ),
     Mutation(
         "dropped cross-fitting", "effects/posterior.py",
-        "mean_CF = self.shifts_CF - self._spectrum[1] @ self._solved_CF / precision_CF",
+        "mean_CF = self.shifts_CF - self._weights_CF / precision_CF",
         "mean_CF = self.shifts_CF", "effects/test_prior.py",
     ),
     Mutation(

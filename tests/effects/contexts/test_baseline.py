@@ -116,7 +116,8 @@ def test_what_is_shared_with_nothing_stays_in_doubt() -> None:
     without, with_controls = prior.estimate(
         [Condition((OTHERS[0],), None, "b1"), Condition((NAMES[0],), None, "b0")]
     ).sd
-    assert without > 2 * with_controls
+    # Effects that have nothing in common tell a part of where their batch starts by their mean.
+    assert without > 1.9 * with_controls
 
 
 def test_a_few_controls_tell_more_the_more_there_are() -> None:
