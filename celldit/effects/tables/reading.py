@@ -161,6 +161,7 @@ def _checked(
         str(said.get("species", "")),
         aliases,
         str(said.get("log", "")),
+        str(said.get("sep", "")),
     )
     check_table(table)
     return table
@@ -262,6 +263,7 @@ def _of_rows(frame: pd.DataFrame, source: str) -> EffectTable:
         str(frame.attrs.get("licence", "")),
         str(frame.attrs.get("species", "")),
         log="2" if in_two else str(frame.attrs.get("log", "")),
+        sep=str(frame.attrs.get("sep", "")),
     )
     check_table(table)
     return table
