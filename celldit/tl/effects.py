@@ -104,7 +104,7 @@ def effects(
     True
     """
     trained = trained_parts(model)
-    target = writable(adata)
+    target = writable(adata, key_added)
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
     labels = request.labels_or_all(trained, perturbations)

@@ -79,7 +79,7 @@ def fate_map(
     >>> cd.pl.fate_map(fates)                                   # doctest: +SKIP
     """
     trained = trained_parts(model)
-    writable(adata)
+    writable(adata, key_added)
     if trained.fields.time_key is None:
         raise InputError("fate_map() needs a model that was set up with time_key=.")
     group_N = obs_column(adata, groupby, "groupby").astype(str).to_numpy()
