@@ -11,6 +11,7 @@ import pandas as pd
 from celldit.arguments import check_key
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
+from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
 from celldit.data.query import query_fields
 from celldit.errors import InputError
@@ -69,6 +70,7 @@ def writable(adata: ad.AnnData, key_added: object, copy: bool | None = None) -> 
     check_anndata(adata, "adata")
     check_key(key_added)
     if copy:
+        check_matrices(adata, "adata")  # of a view a copy cuts all of them
         return adata.to_memory() if adata.isbacked else adata.copy()
     if adata.isbacked:
         instead = "" if copy is None else "pass copy=True, or "

@@ -119,8 +119,8 @@ def _of_anndata(adata: ad.AnnData, source: str = "") -> EffectTable:
         whole = matrix.toarray() if hasattr(matrix, "toarray") else matrix
         return np.asarray(whole, dtype=np.float32)
 
-    adata = adata.to_memory() if adata.isbacked else adata
     check_matrices(adata, "table")
+    adata = adata.to_memory() if adata.isbacked else adata
     if adata.X is None:
         raise InputError("The table of effects has no X, which holds log fold changes.")
     errors = dense(adata.layers["se"]) if "se" in adata.layers else None
