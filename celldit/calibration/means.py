@@ -12,10 +12,12 @@ others tell how to weigh the three,
     wanted = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
-then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
-that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
-(:mod:`celldit.calibration.on_target`). Where a mean was seen in few cells the log factor is drawn
-to none by the ratio of its noise to what decoded rates are usually off by.
+then multiplied, gene by gene and alike in all its cells, by what brings its controls there. A gene
+that is knocked out ends where its own counts say, and not alike in all cells
+(:mod:`celldit.calibration.own_gene`); genes that are perturbed for the first time are multiplied by
+what perturbing a gene does to it on average (:mod:`celldit.calibration.on_target`). Where a mean
+was seen in few cells the log factor is drawn to none by the ratio of its noise to what decoded
+rates are usually off by.
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """

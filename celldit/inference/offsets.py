@@ -164,7 +164,10 @@ def condition_offsets(
             further=further,
         )
         of_those = change if further is None else further
-        splits = (target.split(found_G, of_those, responding) for target in residual.targets)
+        # States of new cells hold those that keep the gene, as well, where cells lie apart.
+        apart = new_cells and responding < 1
+        targets = () if apart else residual.targets
+        splits = (target.split(found_G, of_those, share) for target in targets)
         return torch.from_numpy(found_G.astype(np.float32)), [s for s in splits if s is not None]
 
     def offset(row_B: np.ndarray, uniform_BX: np.ndarray | None) -> Tensor:
