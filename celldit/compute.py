@@ -10,12 +10,14 @@ otherwise, and gives every library its own setting back afterwards.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from celldit.errors import InputError
 from celldit.memory import within_memory
@@ -37,12 +39,19 @@ def threads() -> Iterator[int]:
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"{VARIABLE}={text!r} must be a whole number of at least 1.")
     n_threads, before = int(text), torch.get_num_threads()
-    with threadpool_limits(n_threads), within_memory():
+    libraries = _libraries(len(sys.modules))
+    with libraries.limit(limits=n_threads), within_memory():
         torch.set_num_threads(n_threads)
         try:
             yield n_threads
         finally:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """Those that have threads; looked for again, which takes long, where more was imported."""
+    return ThreadpoolController()
 
 
 def check_device(device: str | torch.device) -> torch.device:

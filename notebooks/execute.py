@@ -32,7 +32,8 @@ def notebooks(asked: list[str] | None = None) -> list[Path]:
     return [p for p in found if not asked or any(p.name.startswith(a) for a in asked)]
 
 
-#: What `quick_kernel` runs first: trainings and screens become small; genes in NAMED are kept.
+#: What `quick_kernel` runs first: trainings, networks and screens become small; genes in NAMED are
+#: kept.
 QUICK = """
 import contextlib, subprocess
 from dataclasses import replace
@@ -43,7 +44,10 @@ import scanpy as sc
 from typer.testing import CliRunner
 import celldit as cd
 from celldit.cli import app
+from celldit.nn import dit
 from celldit.training import TrainingConfig
+
+dit.SIZES["celldit-S"] = dit.DiTConfig(width=16, depth=1, n_heads=2)
 
 train = cd.CellDiT.train
 def quick(self, max_epochs=1, *, config=None, **more):

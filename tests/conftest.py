@@ -8,7 +8,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
     os.environ.setdefault(_name, "1")
 
 import copy
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,11 +37,31 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Notebooks come first: they take longest, and are one file to one process."""
-    items.sort(key=lambda item: item.get_closest_marker("notebook") is None)
+    """The longest files come first, notebooks and trainings: a file is to one process.
+
+    The short ones that are left then end in both processes at about the same time.
+    """
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("notebook") is None,
+            "training" not in item.path.parts,
+        )
+    )
 
 
-@pytest.fixture
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported stays to the end; the garbage collector need not look through it again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.fixture(scope="session")
 def make_screen() -> Callable[..., ad.AnnData]:
     """A function that makes a small screen of random counts, the same every time."""
 

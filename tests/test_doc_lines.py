@@ -80,6 +80,16 @@ def model(screen: ad.AnnData) -> cd.CellDiT:
     return made
 
 
+@pytest.fixture(scope="module")
+def predicted(screen: ad.AnnData, model: cd.CellDiT) -> ad.AnnData:
+    return model.predict(set_up(screen), perturbations=["STAT1", "JAK2"])
+
+
+@pytest.fixture(scope="module")
+def effects(model: cd.CellDiT) -> pd.DataFrame:
+    return model.predict_effects(["STAT1", "JAK2"])
+
+
 @pytest.fixture
 def linear(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Training and fine-tuning stop at the linear start, on the machine at hand."""
@@ -163,20 +173,19 @@ RUN = [name for name in PAGES if blocks(name, "python") and name not in ("galler
 
 @pytest.mark.parametrize("page", slow_apart(RUN))
 def test_python_runs_as_printed(
-    page: str, screen: ad.AnnData, model: cd.CellDiT, linear: None, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    page: str, screen: ad.AnnData, model: cd.CellDiT, predicted: ad.AnnData,
+    effects: pd.DataFrame, linear: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     if page == "model_format":
         model.save("model")
-    predicted = model.predict(set_up(screen), perturbations=["STAT1", "JAK2"])
     names: dict[str, Any] = {
         "cd": cd,
         "model": model,
-        "predicted": predicted,
+        "predicted": predicted.copy(),
         "truth": set_up(screen),
         "control": set_up(screen),
-        "effects": model.predict_effects(["STAT1", "JAK2"]),
+        "effects": effects.copy(),
         **packages(),
         **PREPARED.get(page, papalexi)(screen.copy()),
     }
@@ -224,7 +233,10 @@ WRITTEN = ("-o", "--output", "--report", "--figure", "--cells", "--genes", "--po
 
 
 @pytest.fixture(scope="module")
-def prepared(screen: ad.AnnData, model: cd.CellDiT, tmp_path_factory: Any, train_tiny: Any) -> Path:
+def prepared(
+    screen: ad.AnnData, model: cd.CellDiT, predicted: ad.AnnData, effects: pd.DataFrame,
+    tmp_path_factory: Any, train_tiny: Any,
+) -> Path:  # fmt: skip
     """A folder with what the lines read."""
     folder: Path = tmp_path_factory.mktemp("lines")
     set_up(screen).write_h5ad(folder / "screen.h5ad")
@@ -232,12 +244,11 @@ def prepared(screen: ad.AnnData, model: cd.CellDiT, tmp_path_factory: Any, train
     other = screen.copy()
     del other.obs["replicate"]
     other.write_h5ad(folder / "other_lab.h5ad")
-    predicted = model.predict(set_up(screen), perturbations=["STAT1", "JAK2"])
     predicted.write_h5ad(folder / "predicted.h5ad")
     controls = screen[screen.obs["perturbation"] == "control"].copy()
     controls.write_h5ad(folder / "controls.h5ad")
     (folder / "panel.txt").write_text("\n".join(screen.var_names))
-    model.predict_effects(["STAT1", "JAK2"]).to_csv(folder / "effects.csv", index=False)
+    effects.to_csv(folder / "effects.csv", index=False)
     model.save(folder / "model")
     controls.obs["day"] = 10 + np.arange(controls.n_obs) % 3 / 2
     cd.CellDiT.setup_anndata(controls, time_key="day")

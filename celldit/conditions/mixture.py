@@ -28,7 +28,7 @@ def densities(x_nF: np.ndarray, means_MF: np.ndarray, factors_MFF: np.ndarray) -
     """Log densities of points in M Gaussians, up to a constant in common, shape (n, M)."""
     columns = []
     for mean_F, factor_FF in zip(means_MF, factors_MFF, strict=True):
-        white_Fn = solve_triangular(factor_FF, (x_nF - mean_F).T, lower=True)
+        white_Fn = solve_triangular(factor_FF, (x_nF - mean_F).T, lower=True, check_finite=False)
         columns.append(-0.5 * (white_Fn**2).sum(0) - np.log(np.diag(factor_FF)).sum())
     return np.stack(columns, axis=1)
 
@@ -185,12 +185,10 @@ def _fit(
         offsets_MF = (share_nM.T @ about_nF) / in_M[:, None]
         offsets_MF = offsets_MF - usual_M @ offsets_MF
         about_nF = away_nF + shares_cM[row_n] @ offsets_MF
-        scatter_MFF = np.stack(
-            [
-                (share_nM[:, [m]] * (about_nF - offsets_MF[m])).T @ (about_nF - offsets_MF[m])
-                for m in range(len(in_M))
-            ]
-        )
+        scatter_MFF = np.empty((len(in_M), n_dims, n_dims))
+        for share_n, offset_F, into_FF in zip(share_nM.T, offsets_MF, scatter_MFF, strict=True):
+            from_nF = about_nF - offset_F
+            np.matmul((share_n[:, None] * from_nF).T, from_nF, out=into_FF)
         # Each state is drawn to the scatter within all, and that to its own diagonal, as if these
         # had been seen in a multiple of F cells.
         pooled = scatter_MFF.sum(0)

@@ -199,17 +199,24 @@ obs/perturbation/codes/0 var/.zattrs
 """
 
 
-@pytest.mark.parametrize("gone", PARTS.split())
-@pytest.mark.parametrize("consolidated", [False, True])
-def test_a_store_that_lacks_something_is_refused(
-    tmp_path: Path, gone: str, consolidated: bool
-) -> None:
-    path, adata = tmp_path / "cells.zarr", cells()
+@pytest.fixture(scope="module", params=[False, True], ids=["", "consolidated"])
+def whole_store(request: pytest.FixtureRequest, tmp_path_factory: Any) -> tuple[Path, Cells]:
+    """A store that lacks nothing, with consolidated metadata or without, and its cells."""
+    path, adata = tmp_path_factory.mktemp("whole") / "cells.zarr", cells()
     adata.strings_to_categoricals()
     adata.write_zarr(path)
-    if not consolidated:
+    if not request.param:
         (path / ".zmetadata").unlink()
-    whole = opened(path).take(slice(None))
+    return path, opened(path).take(slice(None))
+
+
+@pytest.mark.parametrize("gone", PARTS.split())
+def test_a_store_that_lacks_something_is_refused(
+    tmp_path: Path, whole_store: tuple[Path, Cells], gone: str
+) -> None:
+    source, whole = whole_store
+    path = shutil.copytree(source, tmp_path / "cells.zarr")
+    consolidated = (path / ".zmetadata").exists()
     lost = path / gone
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     try:

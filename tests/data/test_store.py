@@ -6,6 +6,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -24,30 +25,44 @@ KEYS = {"perturbation_key": "perturbation", "covariate_keys": ["donor", "batch"]
 MORE = {**KEYS, "time_key": "day", "size_factor_key": "umis"}
 
 
-@pytest.fixture
-def screen(make_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
+def set_up(make_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
     adata = make_screen(n_cells=60)
     adata.obs["perturbation"] = adata.obs["perturbation"].astype("category")
     cd.CellDiT.setup_anndata(adata, **MORE)
     return adata
 
 
-@pytest.fixture(params=["h5ad", "zarr", "dense", "shards"])
-def stores(request: pytest.FixtureRequest, screen: ad.AnnData, tmp_path: Path) -> tuple:
-    """Cells in memory, the same on disk, and where they lie."""
-    path = tmp_path / "screen.h5ad"
+@pytest.fixture
+def screen(make_screen: Callable[..., ad.AnnData]) -> ad.AnnData:
+    return set_up(make_screen)
+
+
+@pytest.fixture(scope="module", params=["h5ad", "zarr", "dense", "shards"])
+def written(
+    request: pytest.FixtureRequest, make_screen: Callable[..., ad.AnnData], tmp_path_factory: Any
+) -> Path:
+    """Where the cells lie that `stores` copies."""
+    screen = set_up(make_screen)
+    path: Path = tmp_path_factory.mktemp("written") / "screen.h5ad"
     if request.param == "zarr":
-        path = tmp_path / "screen.zarr"
+        path = path.with_suffix(".zarr")
         screen.write_zarr(path)
     elif request.param == "shards":
-        path = tmp_path / "shards"
+        path = path.with_name("shards")
         path.mkdir()
         screen[:25].copy().write_h5ad(path / "a.h5ad")
         screen[25:].copy().write_zarr(path / "b.zarr")
     else:
-        written = screen.copy()
-        written.X = screen.X.toarray() if request.param == "dense" else screen.X
-        written.write_h5ad(path)
+        screen.X = screen.X.toarray() if request.param == "dense" else screen.X
+        screen.write_h5ad(path)
+    return path
+
+
+@pytest.fixture
+def stores(written: Path, screen: ad.AnnData, tmp_path: Path) -> tuple:
+    """Cells in memory, the same on disk, and where they lie; the test's own."""
+    copy = shutil.copytree if written.is_dir() else shutil.copy
+    path = copy(written, tmp_path / written.name)
     return Cells.from_anndata(screen, Fields.from_anndata(screen)), cd.open_store(path), path
 
 

@@ -309,7 +309,7 @@ def test_rows_of_all_panels_are_sorted_alike(screen):
 def test_what_was_in_training_is_said_beside_the_verdict(screen, written, tmp_path):
     predicted, truth, control = halves(screen)
     predicted.obs["extrapolation"] = np.where(predicted.obs["donor"] == "d1", "seen", "new context")
-    report(predicted, truth, control, tmp_path / "r.html", name="half", **QUICK)
+    report(predicted, truth, control, tmp_path / "r.html", name="half", metrics="nmse", **QUICK)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert content["in_training"] == ["A in d1", "A+B in d1", "B in d1", "C in d1"]
@@ -326,7 +326,13 @@ def test_genes_in_another_order_are_noted_once(turned, screen, tmp_path):
     same = parts.pop("baselines['same']")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        report(**parts, path=tmp_path / "r.html", baselines={"same": same}, **QUICK)
+        report(
+            **parts,
+            path=tmp_path / "r.html",
+            baselines={"same": same},
+            metrics=["nmse", "energy", "discrimination"],
+            **QUICK,
+        )
     noted = [str(w.message) for w in caught if "another order" in str(w.message)]
     assert len(noted) == 1
     assert noted[0].startswith(f"The genes of {turned} are in another order than those of truth")

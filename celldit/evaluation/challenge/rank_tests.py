@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse, special, stats
 
 from celldit.evaluation.challenge.panel import CountGroups, indicator
 from celldit.evaluation.metrics.differential import DifferentialExpression
@@ -55,7 +55,8 @@ class ControlRanks:
             values = found.of_gene(g)
             values.sort()
             if len(values):
-                runs = np.diff(np.flatnonzero(np.r_[True, values[1:] != values[:-1], True]))
+                ends = np.flatnonzero(values[1:] != values[:-1]) + 1
+                runs = np.diff(np.concatenate([[0], ends, [len(values)]]))
                 found.ties[g] = _cubed(runs.astype(np.float64)).sum()
         return found
 
@@ -82,6 +83,7 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> DifferentialExpres
     picks = indicator(groups.codes, n_groups)
     per_million = _totals(groups.counts)
     means_PG, p_PG = np.zeros((n_groups, n_genes)), np.full((n_groups, n_genes), np.nan)
+    u_PG, ties_PG = np.zeros((n_groups, n_genes)), np.zeros((n_groups, n_genes))
     tested = np.flatnonzero(control.tested)
     # A block of genes at a time, so that no second copy of all cells is made.
     for start in range(0, n_genes, BLOCK):
@@ -91,10 +93,12 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> DifferentialExpres
         block = _log(linear)
         for g in tested[(tested >= start) & (tested < start + BLOCK)]:
             entries = slice(block.indptr[g - start], block.indptr[g - start + 1])
-            u_P, ties_P = _statistic(
+            u_PG[:, g], ties_PG[:, g] = _statistic(
                 block.data[entries], groups.codes[block.indices[entries]], sizes_P, control, int(g)
             )
-            p_PG[:, g] = _p_values(u_P, ties_P, sizes_P, float(control.values.shape[0]))
+    p_PG[:, tested] = _p_values(
+        u_PG[:, tested], ties_PG[:, tested], sizes_P[:, None], float(control.values.shape[0])
+    )
     changes_PG = np.log2((means_PG + EPSILON) / (control.means + EPSILON))
     q_PG = np.full(means_PG.shape, np.nan)
     if tested.size:
@@ -122,20 +126,21 @@ def _statistic(
     u_P = looked_up_P + 0.5 * n_zero * zeros_P
     ties_P = control.ties[gene] + _cubed(n_zero + zeros_P)
     if len(keys):
-        starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-        own = np.diff(starts, append=len(keys)).astype(np.float64)
+        starts = np.append(0, np.flatnonzero(keys[1:] != keys[:-1]) + 1)
+        own = np.diff(np.append(starts, len(keys))).astype(np.float64)
         theirs = (upto - below)[starts].astype(np.float64)
         gained = _cubed(own + theirs) - _cubed(theirs)
         ties_P = ties_P + np.bincount(group[starts], weights=gained, minlength=n_groups)
     return u_P, ties_P
 
 
-def _p_values(u_P: np.ndarray, ties_P: np.ndarray, n_P: np.ndarray, k: float) -> np.ndarray:
-    total_P = n_P + k
-    corrected_P = 1.0 - ties_P / (total_P**3 - total_P)
-    spread_P = np.sqrt(np.maximum(corrected_P, 0.0) * n_P * k * (total_P + 1.0) / 12.0)
-    z_P = np.divide(u_P - 0.5 * n_P * k, spread_P, out=np.zeros_like(u_P), where=spread_P > 0)
-    return 2.0 * stats.norm.sf(np.abs(z_P))
+def _p_values(u_PG: np.ndarray, ties_PG: np.ndarray, n_P1: np.ndarray, k: float) -> np.ndarray:
+    total_P1 = n_P1 + k
+    corrected_PG = 1.0 - ties_PG / (total_P1**3 - total_P1)
+    spread_PG = np.sqrt(np.maximum(corrected_PG, 0.0) * n_P1 * k * (total_P1 + 1.0) / 12.0)
+    away_PG = u_PG - 0.5 * n_P1 * k
+    z_PG = np.divide(away_PG, spread_PG, out=np.zeros_like(u_PG), where=spread_PG > 0)
+    return np.asarray(2.0 * special.ndtr(-np.abs(z_PG)))
 
 
 def _cubed(t: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 ALPHA = 0.05
 # Five counts per million, in the unit of log expression: counts per 10,000.
@@ -73,11 +73,8 @@ def differential_expression(
     p_G, mean_G, base_G = (np.empty(n_genes) for _ in range(3))
     for start in range(0, n_genes, BLOCK):
         block = slice(start, start + BLOCK)
-        # In double precision: of single, scipy takes p values to be single, too.
         x_NB, y_KB = (side[:, block].astype(np.float64) for side in (perturbed_NG, control_KG))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = stats.mannwhitneyu(x_NB, y_KB, method="asymptotic", use_continuity=False)
-        p_G[block] = np.nan_to_num(found.pvalue, nan=1.0)
+        p_G[block] = _p_values(perturbed_NG[:, block], control_KG[:, block])
         mean_G[block], base_G[block] = _mean_expression(x_NB), _mean_expression(y_KB)
     tested_G = base_G > LEAST_EXPRESSION
     q_G = np.full_like(p_G, np.nan)
@@ -140,6 +137,31 @@ def lfc_error(predicted: DifferentialExpression, true: DifferentialExpression) -
     u_G = np.clip(predicted.log2_fold_change[genes], -LARGEST_LFC, LARGEST_LFC)
     v_G = np.clip(true.log2_fold_change[genes], -LARGEST_LFC, LARGEST_LFC)
     return float(np.mean(np.abs(u_G - v_G)))
+
+
+def _p_values(x_NG: np.ndarray, y_KG: np.ndarray) -> np.ndarray:
+    """The p values of ``scipy.stats.mannwhitneyu``, to the bit, in a fraction of its time.
+
+    Sorting values takes far less time than sorting positions, as ranks of all cells need them;
+    those of one side are looked up.
+    """
+    n, k = len(x_NG), len(y_KG)
+    all_GC = np.sort(np.concatenate([x_NG, y_KG]).T, axis=1)
+    starts_GC = np.ones(all_GC.shape, dtype=bool)
+    np.not_equal(all_GC[:, 1:], all_GC[:, :-1], out=starts_GC[:, 1:])
+    starts = np.flatnonzero(starts_GC)
+    tied = np.diff(np.append(starts, all_GC.size)).astype(np.float64)
+    ties_G = np.bincount(starts // (n + k), weights=tied**3 - tied, minlength=len(all_GC))
+    u_G = np.empty(len(all_GC))
+    for g, (all_C, x_N) in enumerate(zip(all_GC, np.sort(x_NG.T, axis=1), strict=True)):
+        # Twice the sum of ranks: the mean of the first and the last rank of each value.
+        twice = all_C.searchsorted(x_N, "left").sum() + all_C.searchsorted(x_N, "right").sum() + n
+        u_G[g] = 0.5 * (twice - n * (n + 1))
+    total = n + k
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread_G = np.sqrt(n * k / 12 * ((total + 1) - ties_G / (total * (total - 1))))
+        z_G = (np.maximum(u_G, n * k - u_G) - n * k / 2) / spread_G
+    return np.nan_to_num(np.clip(2 * special.ndtr(-z_G), 0.0, 1.0), nan=1.0)
 
 
 def _mean_expression(log_NG: np.ndarray) -> np.ndarray:
