@@ -17,6 +17,7 @@ from celldit.errors import FileError, InputError, UnknownNameError
 
 __all__ = [
     "check_former",
+    "check_key",
     "check_kind",
     "check_known",
     "check_number",
@@ -98,6 +99,15 @@ def check_kind(value: object, kind: type | tuple[type, ...], name: str, instead:
     """Refuse an argument that is not of a kind; InputError says what to type instead."""
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {instead}, not {_short(value)}.")
+
+
+def check_key(key_added: object) -> None:
+    """Refuse what results cannot be found by: a name that is empty, or is no text."""
+    if not isinstance(key_added, str) or not key_added.strip():
+        raise InputError(
+            f"key_added={_short(key_added)} must be text that is not empty, such as "
+            "key_added='result'."
+        )
 
 
 def check_known(names: Iterable[object], known: Collection[Any], kind: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from celldit.arguments import (
+    check_key,
     check_kind,
     check_known,
     check_path,
@@ -161,6 +162,7 @@ def gene_features(
     8
     """
     check_anndata(adata, "adata")
+    check_key(key_added)
     if n_components is not None:
         check_whole(n_components, "n_components")
     check_seed(seed)
@@ -246,6 +248,7 @@ def merge_guides(
     >>> cd.CellDiT.setup_anndata(adata, perturbation_key="target")      # doctest: +SKIP
     """
     check_anndata(adata, "adata")
+    check_key(key_added)
     labels = text_column(adata, guide_key, "guide_key")
     if key_added == guide_key:
         raise InputError(

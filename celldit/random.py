@@ -26,6 +26,8 @@ SIZE_STREAM = 1 << 20
 """Its library size."""
 RESPONSE_STREAM = 3 << 19
 """Whether it responds to what is done to it."""
+OWN_GENE_STREAM = 1 << 22
+"""Whether it keeps the gene that is knocked out; the further parts have the streams that follow."""
 CONTROLS_STREAM = 1 << 21
 """Latents that stand in for controls (:mod:`celldit.calibration.reference_controls`)."""
 STATE_STREAM = 1 << 23

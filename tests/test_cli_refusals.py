@@ -130,3 +130,10 @@ def test_gene_sets_tell_of_genes_without_cells() -> None:
 def test_settings_that_are_not_there(folder: Path) -> None:
     said = sentence("train", folder / "screen.h5ad", "-o", folder / "new", "--config", "gone.toml")
     assert "There is no settings file gone.toml; check the path." in said
+
+
+def test_an_empty_name_of_the_latent(folder: Path) -> None:
+    screen, output = folder / "screen.h5ad", folder / "embedded.h5ad"
+    said = sentence("embed", folder / "model", screen, "-o", output, "--key-added", "")
+    assert "--key-added '' must be text that is not empty" in said
+    assert not output.exists()

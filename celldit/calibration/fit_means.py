@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from celldit.calibration.fit_own_gene import OwnCounts
 from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.calibration.left_out import left_out
 from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights
@@ -75,14 +76,15 @@ def fit_means(
         # What tables say of perturbations is read with the weights before anything is known.
         none = ResidualGenes.none(cells.n_genes)
         return MeanCalibration(slopes_FG, responses, none, np.zeros(cells.n_genes, np.float32))
-    mean_CG, sd_G = log_expression(cells, table)
+    own_counts = OwnCounts(table, autoencoder.genes, responses)
+    mean_CG, sd_G = log_expression(cells, table, own_counts)
     scatter_G = sd_G * np.sqrt(share_G) + LEAST_SCATTER
     residual_genes = fit_residual_genes(table, prior, slopes_FG, mean_CG, scatter_G)
     on_target = fit_on_target(table, autoencoder.genes, mean_CG, sd_G, responses)
     variance_G = (sd_G**2).astype(np.float16).astype(np.float32)
     mean_calibration = MeanCalibration(slopes_FG, responses, residual_genes, variance_G, on_target)
     weights = _weights(mean_calibration, table, references, mean_CG, seed, network)
-    return replace(mean_calibration, weights=weights)
+    return replace(mean_calibration, weights=weights, own_genes=own_counts.fit())
 
 
 def seen_offsets(
@@ -163,8 +165,13 @@ def _line(
     return slopes_FG, share_G.clip(0, 1)
 
 
-def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray, np.ndarray]:
-    """Its mean in each condition, (C, G), and its standard deviation within conditions, (G,)."""
+def log_expression(
+    cells: CellStore, table: ConditionTable, own_counts: OwnCounts | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Its mean in each condition, (C, G), and its standard deviation within conditions, (G,).
+
+    The counts of perturbed genes are looked at on the way, where they are asked for.
+    """
     n_conditions = len(table.conditions)
     sum_CG = np.zeros((n_conditions, cells.n_genes))
     square_G = np.zeros(cells.n_genes)
@@ -172,6 +179,8 @@ def log_expression(cells: CellStore, table: ConditionTable) -> tuple[np.ndarray,
     for block in cells.blocks(BLOCK):
         of_cell = table.index[start : start + block.n_cells]
         start += block.n_cells
+        if own_counts is not None:
+            own_counts.add(block, of_cell)
         log_BG = block.log_normalized()
         sum_CG += (membership(of_cell, n_conditions) @ log_BG).toarray()
         square_G += np.ravel(log_BG.multiply(log_BG).sum(axis=0))

@@ -12,10 +12,12 @@ others tell how to weigh the three,
     wanted = a D + b L + c R,   a, b >= 0,   a + b <= 1.2,   0 <= c <= 1,
 
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
-then multiplied, gene by gene and alike in all its cells, by what brings its controls there. Genes
-that are perturbed for the first time are multiplied by what perturbing a gene does to it on average
-(:mod:`celldit.calibration.on_target`). Where a mean was seen in few cells the log factor is drawn
-to none by the ratio of its noise to what decoded rates are usually off by.
+then multiplied, gene by gene and alike in all its cells, by what brings its controls there. A gene
+that is knocked out ends where its own counts say, and not alike in all cells
+(:mod:`celldit.calibration.own_gene`); genes that are perturbed for the first time are multiplied by
+what perturbing a gene does to it on average (:mod:`celldit.calibration.on_target`). Where a mean
+was seen in few cells the log factor is drawn to none by the ratio of its noise to what decoded
+rates are usually off by.
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """
@@ -30,6 +32,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from celldit.calibration.on_target import OnTarget
+from celldit.calibration.own_gene import OwnGenes, Target
 from celldit.calibration.reference_controls import MAX_OFFSET, Change
 from celldit.calibration.responses import Responses
 from celldit.conditions import Condition
@@ -66,12 +69,15 @@ class ResidualEffect(NamedTuple):
         What was measured elsewhere of single genes.
     noise
         Sampling variance of its mean where cells vary by one; 0 for what was not seen.
+    targets
+        What is known of the genes that are knocked out.
     """
 
     residual_G: np.ndarray
     new_genes: np.ndarray
     further: Further
     noise: float = 0.0
+    targets: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +103,8 @@ class MeanCalibration:
         not be tried. Models of formats 1 and 2 have some for what was seen.
     shares
         Share of the cells that respond (:mod:`celldit.calibration.responders.shares`).
+    own_genes
+        What knock-outs leave of their own gene; nothing is known in models from before.
     """
 
     slopes_FG: np.ndarray
@@ -106,6 +114,7 @@ class MeanCalibration:
     on_target: OnTarget = field(default_factory=OnTarget)
     weights: Mapping[Extrapolation | None, Weights] = field(default_factory=dict)
     shares: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    own_genes: OwnGenes = field(default_factory=OwnGenes)
 
     @classmethod
     def none(cls, n_genes: int, responses: Responses | None = None) -> MeanCalibration:
@@ -146,9 +155,10 @@ class MeanCalibration:
         old = [seen] * len(conditions)
         found = _with_new_genes(residual_QG, genes, conditions, old, prior.elsewhere)
         noise = prior.sampling_noise
+        targets = self.own_genes.targets(conditions, genes, self.responses)
         return [
-            one._replace(noise=noise.get(condition, 0.0))
-            for one, condition in zip(found, conditions, strict=True)
+            one._replace(noise=noise.get(condition, 0.0), targets=own)
+            for one, condition, own in zip(found, conditions, targets, strict=True)
         ]
 
     def left_out_residual_effects(
@@ -191,6 +201,7 @@ class MeanCalibration:
             for them.
         """
         nothing_more = not len(residual.new_genes) and not residual.residual_G.any()
+        nothing_more = nothing_more and not residual.targets
         if self.is_none or (nothing_more and not change.shift_F.any()):
             return residual.further.log_factor_G
         a, b, c = self._weights_of(kind)
@@ -206,6 +217,8 @@ class MeanCalibration:
             noise_G = None if noise_G is None else noise_G / share**2
             offset_G = further.offset(wanted_G / share, noise_G, most)
         offset_G[residual.new_genes] += self.on_target.log_factor
+        for target in residual.targets:
+            target.lower(offset_G, change if further is None else further, share)
         return offset_G + residual.further.log_factor_G
 
     def _weights_of(self, kind: Extrapolation | None) -> Weights:
@@ -244,6 +257,7 @@ class MeanCalibration:
             on_target=on_target,
             weights={**earlier.weights, **self.weights},
             shares={**earlier.shares, **self.shares},
+            own_genes=self.own_genes.with_earlier(earlier.own_genes),
         )
 
     def to_config(self) -> dict[str, Any]:
@@ -254,6 +268,7 @@ class MeanCalibration:
             "remainder": self.residual_genes.to_config(),
             "own_gene": asdict(self.on_target),
             "responding": [[list(parts), share] for parts, share in self.shares.items()],
+            "kept": self.own_genes.to_config(),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -310,6 +325,7 @@ class MeanCalibration:
             OnTarget(**config["own_gene"]),
             weights,
             shares,
+            OwnGenes.from_config(config.get("kept", {})),
         )
 
 

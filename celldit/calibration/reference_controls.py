@@ -80,6 +80,11 @@ class Change:
         """Change of mean log expression with rates as they are decoded, (G,)."""
         return self.at(np.zeros_like(self.log_factor_G))[0]
 
+    def factor(self, gene: int, value: float) -> float:
+        """Further log factor of one gene that brings about a change of its mean log expression."""
+        total = np.interp(value, self.curve_PG[:, gene], LOG_FACTORS)
+        return float(total - self.log_factor_G[gene])
+
     def offset(
         self, wanted_G: np.ndarray, noise_G: np.ndarray | None = None, most: float = MAX_OFFSET
     ) -> np.ndarray:

@@ -50,6 +50,10 @@ _CALLS = (
         r"call (?:celldit\.)?(?:CellDiT\.)?setup_anndata\([^)]*\)(?: first)?",
         "give --perturbation-key COLUMN",
     ),
+    (
+        r'model\.predict_effects\(\.\.\., out="effects\.zarr"\)',
+        "celldit predict --effects-output effects.zarr",
+    ),
     (r"\bas baselines=", "as --control-cells FILE"),
     (r"^source selects", "--from selects"),
     (r"^target selects", "--target selects"),

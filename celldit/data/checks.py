@@ -11,7 +11,7 @@ import pandas as pd
 
 from celldit.data.counts import check_counts, select_matrix
 from celldit.data.genes import check_are_genes, check_unique_genes
-from celldit.data.labels.columns import read_columns, text_column
+from celldit.data.labels.columns import read_columns, text_column, warn_measured
 from celldit.data.labels.doubtful import check_split, usual_control, warn_doubtful
 from celldit.data.labels.labels import canonical_array, with_one_control
 from celldit.data.screens.modality import modalities
@@ -99,6 +99,7 @@ def _check_columns(adata: ad.AnnData, fields: Fields) -> None:
         _check_control(canonical_array(named, sep, control), fields)
         warn_doubtful(distinct, sep, controls, fields.perturbation_key)
     sizes = read_columns(adata, fields)["size_factors"]
+    warn_measured(adata, fields.covariate_keys)
     if sizes is not None and fields.size_factor_key is not None:
         _warn_relative(sizes, fields.size_factor_key)
 

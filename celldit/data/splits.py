@@ -16,7 +16,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_known, check_seed, check_share
+from celldit.arguments import check_key, check_known, check_seed, check_share
 from celldit.data.fields import Fields
 from celldit.data.labels.columns import read_labels
 from celldit.data.labels.labels import canonical, parts
@@ -292,7 +292,7 @@ def _check_arguments(
 ) -> None:
     check_known([by], get_args(By), "way to split")
     check_seed(seed)
-    check_kind(key_added, str, "key_added", "the name of a column as text")
+    check_key(key_added)
     if by != "cells" and fields.perturbation_key is None:
         raise InputError(
             f"Splitting by {by!r} needs perturbed cells, but the AnnData was set up without a "

@@ -192,6 +192,7 @@ def align_genes(
     and how to align.
     """
     check_anndata(adata, name)
+    check_matrices(adata, name)  # before a view in the other order cuts them
     theirs, ours = adata.var_names.astype(str), pd.Index(genes).astype(str)
     if theirs.equals(ours):
         return adata

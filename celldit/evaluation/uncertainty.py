@@ -20,6 +20,8 @@ from celldit.evaluation.task import Task
 
 #: Unbiased estimates of a distance may fall below that of a perfect prediction; others may not.
 _UNBIASED = frozenset({"nmse", "energy", "mmd", "correlation_error"})
+#: Defaults of :func:`detectable`, which reports take, too.
+_PERMUTATIONS, _ALPHA, _MAX_CELLS = 200, 0.05, 500
 
 
 def intervals(
@@ -149,10 +151,10 @@ def detectable(
     truth: ad.AnnData,
     control: ad.AnnData | None = None,
     *,
-    n_permutations: int = 200,
-    alpha: float = 0.05,
+    n_permutations: int = _PERMUTATIONS,
+    alpha: float = _ALPHA,
     min_cells: int = 10,
-    max_cells: int = 500,
+    max_cells: int = _MAX_CELLS,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Test which conditions differ from their control cells.
@@ -211,11 +213,11 @@ def detectable(
 def detectable_of(
     task: Task,
     *,
-    n_permutations: int = 200,
-    alpha: float = 0.05,
-    min_cells: int = 10,
-    max_cells: int = 500,
-    seed: int = 0,
+    min_cells: int,
+    seed: int,
+    n_permutations: int = _PERMUTATIONS,
+    alpha: float = _ALPHA,
+    max_cells: int = _MAX_CELLS,
 ) -> pd.DataFrame:
     """Test the measured conditions of a task; see :func:`detectable`."""
     controls = task.control.by_context()
@@ -239,7 +241,7 @@ def detectable_of(
 
 
 def permutation_p_value(
-    x_ND: np.ndarray, y_MD: np.ndarray, n_permutations: int = 200, seed: int = 0
+    x_ND: np.ndarray, y_MD: np.ndarray, n_permutations: int = _PERMUTATIONS, seed: int = 0
 ) -> tuple[float, float]:
     """Energy distance of samples (N, D) and (M, D), and how often permuted labels give as much.
 

@@ -19,7 +19,7 @@ from celldit.inference import request
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
-from celldit.inference.offsets import Offset, by_position, route_offsets
+from celldit.inference.offsets import Offset, by_position, own_uniforms, route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.responders import Responders
 from celldit.io.sampling import Sampling, flagged
@@ -160,7 +160,9 @@ def moves(
     source = ConditionBatch.of(trained, controls.conditions() * n_times, controls.means)
     route = Route(source, target, np.tile(controls.keys_N, n_times))
     move = transport_map(trained, route, sampler, seed)
-    offset = by_position(route_offsets(trained, source, target, sampler.config), source, target)
+    uniform_PX = own_uniforms(trained, target.conditions, target.draw_keys(route.keys), seed)
+    by_rows = route_offsets(trained, source, target, sampler.config)
+    offset = by_position(by_rows, source, target, uniform_PX)
     responders = Responders.of(trained, target, route.keys, seed)
     return target, responders.moved(move), responders.offset(offset), responders
 

@@ -157,7 +157,7 @@ def _between(
         cells = as_cells(drawn, trained)
         z_BKD = autoencoder.encode(cells)
         ends = z_BKD, course(z_BKD, start_B, end_B, keys_B)
-        offset_BG = None if offset is None else offset(start_B, end_B)
+        offset_BG = None if offset is None else offset(start_B, end_B, None)
         own_B = keys_B[: n_unlike(at_B)]
         moved = edit(autoencoder, cells, ends, offset_BG, own_B, seed, MOVED_STREAM)
         place_B = np.arange(len(moves_B))

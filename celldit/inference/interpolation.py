@@ -37,7 +37,8 @@ def interpolate(
 
     `ends` has the labels of the conditions at shares 0 and 1, which are what
     :func:`celldit.inference.counterfactual.predict` gives. The drawn counts belong to the condition
-    that is nearer, half way to the first.
+    that is nearer, half way to the first. A cell that keeps a knocked-out gene at an end keeps it
+    on the way; the others lose it by and by.
     """
     controls, sampler = Controls.of(trained, cells), Sampler(config=options.config)
     n, key = controls.cells.n_cells, trained.fields.perturbation_key

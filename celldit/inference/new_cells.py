@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
-from torch import Tensor
 
 from celldit.conditions import Condition
 from celldit.data.cells import Cells
@@ -18,7 +16,7 @@ from celldit.flow import cell_noise
 from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import draw_counts, n_unlike
 from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
-from celldit.inference.offsets import condition_offsets
+from celldit.inference.offsets import RowOffset, condition_offsets, own_uniforms
 from celldit.inference.solver import SolverConfig, carry
 from celldit.io.sampling import TILE
 from celldit.io.write import PredictedCells, concatenate
@@ -56,7 +54,7 @@ class NewCells:
         return self.conditions.sources(self.trained.states)
 
     @cached_property
-    def _offset(self) -> Callable[[np.ndarray], Tensor] | None:
+    def _offset(self) -> RowOffset | None:
         return condition_offsets(self.trained, self.conditions, SolverConfig(), new_cells=True)
 
     @cached_property
@@ -86,7 +84,8 @@ class NewCells:
         start_BKD = source(cell_noise(torch.from_numpy(keys_B), trained.shape, seed))
         z_BKD = carry(trained.flow, start_BKD, conditioning, self.config, solver=solver)
         clean_BKD = model.latents(z_BKD, torch.as_tensor(source.position), state_B)
-        offset_BG = None if self._offset is None else self._offset(row_B)
+        uniform_BX = own_uniforms(trained, self.conditions.conditions, keys_B, seed)
+        offset_BG = None if self._offset is None else self._offset(row_B, uniform_BX)
         counts = model.counts(
             trained.autoencoder, clean_BKD, torch.from_numpy(sizes_B), state_B, offset_BG
         )

@@ -10,7 +10,7 @@ cell's own noise; perturbed cells get what controls get.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from typing import TypeAlias
@@ -20,19 +20,26 @@ import torch
 from torch import Tensor
 
 from celldit.calibration.means import ResidualEffect
+from celldit.calibration.own_gene import Split
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.inference.batch import BLOCK, ConditionBatch, blocks_of
 from celldit.inference.maps.transport import Route, Sampler, transport_map
+from celldit.inference.noise import uniforms
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
+from celldit.random import OWN_GENE_STREAM
 from celldit.training.trained import Trained
 
 Offset: TypeAlias = Callable[[np.ndarray], Tensor]
 """``offset(at_B)``: what is added to log rates, (B, G), by positions or rows of a batch."""
 
-RouteOffset: TypeAlias = Callable[[np.ndarray, np.ndarray], Tensor]
-"""``offset(source_B, target_B)``: the same by rows of two batches."""
+RowOffset: TypeAlias = Callable[[np.ndarray, np.ndarray | None], Tensor]
+"""``offset(row_B, uniform_BX)``: the same by rows of a batch and numbers of :func:`own_uniforms`;
+without them all cells of a condition lose their gene alike."""
+
+RouteOffset: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray | None], Tensor]
+"""``offset(source_B, target_B, uniform_BX)``: the same by rows of two batches."""
 
 # Conditions whose correction is kept at hand; cells come perturbation by perturbation, in contexts
 # that may alternate.
@@ -60,27 +67,51 @@ def route_offsets(
     def through_time(start: StratumKey, end: StratumKey) -> Tensor:
         return _course_offset(trained, start, end, from_end=from_end)
 
-    def offset(source_B: np.ndarray, target_B: np.ndarray) -> Tensor:
+    def offset(source_B: np.ndarray, target_B: np.ndarray, uniform_BX: np.ndarray | None) -> Tensor:
         pairs = zip(source_B, target_B, strict=True)
         ends = ((source.conditions[p].stratum, target.conditions[q].stratum) for p, q in pairs)
         found_BG = torch.stack([through_time(*pair) for pair in ends])
         if of_source is None or of_target is None:
             return found_BG
-        return found_BG + of_target(target_B) - of_source(source_B)
+        return found_BG + of_target(target_B, uniform_BX) - of_source(source_B, None)
 
     return offset
 
 
 def by_position(
-    offset: RouteOffset | None, source: ConditionBatch, target: ConditionBatch
+    offset: RouteOffset | None,
+    source: ConditionBatch,
+    target: ConditionBatch,
+    uniform_PX: np.ndarray | None = None,
 ) -> Offset | None:
     """The same by positions of a request, at which `source` and `target` have their rows."""
-    return None if offset is None else lambda at_B: offset(source.row[at_B], target.row[at_B])
+    if offset is None:
+        return None
+
+    def at_positions(at_B: np.ndarray) -> Tensor:
+        uniform_BX = None if uniform_PX is None else uniform_PX[at_B]
+        return offset(source.row[at_B], target.row[at_B], uniform_BX)
+
+    return at_positions
+
+
+def own_uniforms(
+    trained: Trained, conditions: Sequence[Condition], keys_B: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """Numbers that say which cells keep the gene of each part of a perturbation, (B, X).
+
+    `keys_B` are of cells under their conditions; None where no cells are known to keep theirs.
+    """
+    n_parts = max((len(c.parts) for c in conditions), default=0)
+    if n_parts == 0 or not trained.mean_calibration.own_genes.some_kept:
+        return None
+    of_parts = [uniforms(keys_B, seed, OWN_GENE_STREAM + part) for part in range(n_parts)]
+    return np.stack(of_parts, axis=1)
 
 
 def condition_offsets(
     trained: Trained, target: ConditionBatch, config: SolverConfig, *, new_cells: bool = False
-) -> Offset | None:
+) -> RowOffset | None:
     """What brings the conditions in `target` to their mean, by their rows; None for nothing.
 
     Stand-ins are sent by transport, whichever map cells take. What was seen in few cells is
@@ -96,7 +127,7 @@ def condition_offsets(
     route = Route(controls, replace(target, row=rows), rows)
     by_transport = transport_map(trained, route, Sampler(config=config))
     references = trained.reference_controls
-    shares = {} if new_cells else trained.mean_calibration.shares
+    shares = trained.mean_calibration.shares
     effects_QF = target.embedding.effects_QKD.flatten(1).double().numpy()
     n_strata = len({c.stratum for c in conditions})
     blocks = blocks_of(trained, conditions)
@@ -111,28 +142,45 @@ def condition_offsets(
         return [one._replace(noise=0.0) for one in found] if new_cells else found
 
     @lru_cache(maxsize=max(KEPT_OFFSETS, 2 * n_strata))
-    def of_condition(q: int) -> Tensor:
+    def of_condition(q: int) -> tuple[Tensor, list[Split]]:
         if conditions[q].is_control:
-            return torch.zeros(len(trained.genes))
+            return torch.zeros(len(trained.genes)), []
         stratum = conditions[q].stratum
         own = references.of(stratum, target.references.get(stratum))
         moved_NKD = by_transport(own.z_NKD, np.full(len(own.z_NKD), q))
-        share, further = shares.get(conditions[q].parts, 1.0), None
+        responding = shares.get(conditions[q].parts, 1.0)
+        share, further = 1.0 if new_cells else responding, None
         if share < 1:
             further = own.change(own.z_NKD + (moved_NKD - own.z_NKD) / share)
         block, at = place[q]
+        change, residual = own.change(moved_NKD), residual_effects(block)[at]
         found_G = trained.mean_calibration.offset(
             extrapolations[q],
-            own.change(moved_NKD),
+            change,
             effects_QF[q],
-            residual_effects(block)[at],
+            residual,
             known=references.responses.knows(stratum),
             share=share,
             further=further,
         )
-        return torch.from_numpy(found_G.astype(np.float32))
+        of_those = change if further is None else further
+        # States of new cells hold those that keep the gene, as well, where cells lie apart.
+        apart = new_cells and responding < 1
+        targets = () if apart else residual.targets
+        splits = (target.split(found_G, of_those, share) for target in targets)
+        return torch.from_numpy(found_G.astype(np.float32)), [s for s in splits if s is not None]
 
-    return lambda row_B: torch.stack([of_condition(q) for q in row_B.tolist()])
+    def offset(row_B: np.ndarray, uniform_BX: np.ndarray | None) -> Tensor:
+        each = [of_condition(q) for q in row_B.tolist()]
+        found_BG = torch.stack([found_G for found_G, _ in each])
+        if uniform_BX is not None:
+            for found_G, (_, splits), uniform_X in zip(found_BG, each, uniform_BX, strict=True):
+                for split in splits:
+                    keeps = uniform_X[split.part] < split.kept
+                    found_G[split.gene] = split.log_kept if keeps else split.log_lost
+        return found_BG
+
+    return offset
 
 
 def _course_offset(

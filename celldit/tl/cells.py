@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import pandas as pd
 
+from celldit.arguments import check_key
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
+from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
 from celldit.data.query import query_fields
 from celldit.errors import InputError
@@ -59,14 +61,16 @@ def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
     return Cells.from_anndata(adata, fields), fields
 
 
-def writable(adata: ad.AnnData, copy: bool | None = None) -> ad.AnnData:
-    """The AnnData to write to: a copy in memory, or `adata` itself.
+def writable(adata: ad.AnnData, key_added: object, copy: bool | None = None) -> ad.AnnData:
+    """The AnnData to write to under a name: a copy in memory, or `adata` itself.
 
     Of tools that make no copies `copy` is None. InputError if `adata` is no AnnData, or is backed
-    by a file and no copy is asked for.
+    by a file and no copy is asked for, or if `key_added` is no name.
     """
     check_anndata(adata, "adata")
+    check_key(key_added)
     if copy:
+        check_matrices(adata, "adata")  # of a view a copy cuts all of them
         return adata.to_memory() if adata.isbacked else adata.copy()
     if adata.isbacked:
         instead = "" if copy is None else "pass copy=True, or "

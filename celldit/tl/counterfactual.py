@@ -100,7 +100,7 @@ def counterfactual(
             "counterfactual takes one perturbation at a time, such as 'STAT1'; for several call "
             "model.predict(adata, perturbations=[...])."
         )
-    target = writable(adata, copy)
+    target = writable(adata, key_added, copy)
     cells = read_cells(adata, trained)
     if not cells.is_control.any():
         raise InputError(

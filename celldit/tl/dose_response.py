@@ -86,7 +86,7 @@ def dose_response(
     >>> bool(curves["lfsr"].iloc[0] < 0.05)
     True
     """
-    target = writable(adata)
+    target = writable(adata, key_added)
     check_whole(min_cells, "min_cells", 2)
     check_seed(seed)
     cells, fields = measured_cells(adata)

@@ -16,6 +16,8 @@ from celldit.inference import request
 from celldit.inference.effects.changes import new_controls
 from celldit.inference.effects.table import (
     CHANGED,
+    FULL_ROW_BYTES,
+    check_table,
     effect_conditions,
     effect_strata,
     full_effect_table,
@@ -89,6 +91,8 @@ def effects(
         If nothing is known of a perturbation, or a context is in neither.
     NotTrainedError
         If the model was not trained.
+    OutOfMemoryError
+        If the table takes more than the memory; said before any effect is predicted.
 
     Examples
     --------
@@ -100,7 +104,7 @@ def effects(
     True
     """
     trained = trained_parts(model)
-    target = writable(adata)
+    target = writable(adata, key_added)
     check_number(min_change, "min_change")
     cells = read_cells(adata, trained)
     labels = request.labels_or_all(trained, perturbations)
@@ -108,18 +112,23 @@ def effects(
     with threads():
         controls = new_controls(trained, cells)
         strata = effect_strata(trained, set(map(str, cells.contexts)), contexts, controls)
-        tables = []
+        asked = []
         for one_dose in _listed(dose, "dose"):
             for one_time in _listed(time, "time"):
                 when = request.check_time(one_time, trained.fields)
                 conditions = effect_conditions(trained, labels, strata, one_dose, when)
-                request.warn_outside(conditions, trained.frequencies)
-                table = full_effect_table(trained, conditions, controls, changed=min_change)
-                if one_dose is not None:
-                    table["dose"] = one_dose
-                if one_time is not None:
-                    table["time"] = float(one_time)
-                tables.append(table)
+                asked.append((one_dose, one_time, conditions))
+        n_conditions = sum(len(conditions) for *_, conditions in asked)
+        check_table(n_conditions, len(trained.genes), FULL_ROW_BYTES)
+        tables = []
+        for one_dose, one_time, conditions in asked:
+            request.warn_outside(conditions, trained.frequencies)
+            table = full_effect_table(trained, conditions, controls, changed=min_change)
+            if one_dose is not None:
+                table["dose"] = one_dose
+            if one_time is not None:
+                table["time"] = float(one_time)
+            tables.append(table)
     target.uns[key_added] = text_rows(pd.concat(tables, ignore_index=True))
     return target.uns[key_added]
 

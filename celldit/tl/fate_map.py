@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from celldit.arguments import check_whole
+from celldit.data.disk.pointers import check_matrices
 from celldit.data.labels.columns import obs_column
 from celldit.errors import InputError
 from celldit.tl.cells import read_cells, trained_parts, writable
@@ -79,7 +80,7 @@ def fate_map(
     >>> cd.pl.fate_map(fates)                                   # doctest: +SKIP
     """
     trained = trained_parts(model)
-    writable(adata)
+    writable(adata, key_added)
     if trained.fields.time_key is None:
         raise InputError("fate_map() needs a model that was set up with time_key=.")
     group_N = obs_column(adata, groupby, "groupby").astype(str).to_numpy()
@@ -94,6 +95,7 @@ def fate_map(
             known = ", ".join(f"{t:g}" for t in np.unique(times))
             raise InputError(f"No cell of adata is of time {time:g}; its times are {known}.")
         rows.append(np.sort(rng.permutation(own)[:max_cells]))
+    check_matrices(adata, "adata")
     first, last = (adata[own].copy() for own in rows)
     followed = model.trajectory(first, times=[float(end)], seed=seed)
     z_MF = model.get_latent_representation(last)

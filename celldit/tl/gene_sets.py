@@ -98,7 +98,7 @@ def programs(
     trained = trained_parts(model)
     trained.flow.views  # noqa: B018 - refuses other networks before anything is read
     check_whole(max_cells, "max_cells")
-    target = writable(adata)
+    target = writable(adata, key_added)
     labels = request.labels_of(trained, perturbation)
     names_N = None if groupby is None else obs_column(adata, groupby, "groupby").astype(str)
     measured = read_cells(adata, trained)
@@ -191,7 +191,7 @@ def attention(
     trained = trained_parts(model)
     names = np.array(view_names(trained), dtype=object)
     check_whole(max_cells, "max_cells")
-    target = writable(adata)
+    target = writable(adata, key_added)
     labels = request.labels_of(trained, perturbation)
     measured = read_cells(adata, trained)
     cells = measured.take(_control_rows(measured, max_cells, seed))
@@ -267,7 +267,7 @@ def token_activity(
             f"This model has the tokenizer {tokenizer.name!r}, whose tokens are single genes; "
             'token_activity needs one with tokenizer="gene_sets" or "modules".'
         )
-    target = writable(adata, copy)
+    target = writable(adata, key_added, copy)
     cells = read_cells(adata, trained)
     activity_NT = np.zeros((cells.n_cells, tokenizer.n_identities), dtype=np.float32)
     for start in range(0, cells.n_cells, BATCH):

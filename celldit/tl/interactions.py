@@ -78,7 +78,7 @@ def interactions(
     'KLF1+MAP2K6'
     >>> genes = norman.uns["interactions_genes"]
     """
-    target = writable(adata)
+    target = writable(adata, key_added)
     check_whole(min_cells, "min_cells", 2)
     check_seed(seed)
     cells, fields = measured_cells(adata)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anndata as ad
 import numpy as np
 
+from celldit.arguments import check_key
 from celldit.data.checks import check_anndata
 from celldit.errors import InputError, examples
 from celldit.tl.cells import read_cells, store, trained_parts, writable
@@ -50,7 +51,7 @@ def embed(
     True
     """
     trained = trained_parts(model)
-    target = writable(adata, copy)
+    target = writable(adata, key_added, copy)
     autoencoder = trained.autoencoder
     target.obsm[key_added] = autoencoder.at_own_size(autoencoder.encode(read_cells(adata, trained)))
     return target if copy else None
@@ -98,6 +99,7 @@ def gene_loadings(
     """
     trained = trained_parts(model)
     check_anndata(adata, "adata")
+    check_key(key_added)
     if not adata.var_names.is_unique:
         raise InputError("Gene names occur more than once; call adata.var_names_make_unique().")
     table = trained.autoencoder.gene_loadings()
@@ -107,7 +109,7 @@ def gene_loadings(
             f"{len(missing)} of the model's {len(table)} genes are not in adata "
             f"({examples(missing)}); pass an AnnData with the genes that the model was trained on."
         )
-    target = writable(adata, copy)
+    target = writable(adata, key_added, copy)
     loadings = table.reindex(target.var_names.astype(str)).to_numpy(dtype=np.float32)
     target.varm[key_added] = loadings
     store(target, key_added, {"names": np.array(table.columns, dtype=object)})

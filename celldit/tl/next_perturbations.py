@@ -107,7 +107,7 @@ def next_perturbations(
     ['perturbation', 'gain', 'of_others', 'left', 'n_cells']
     """
     trained = trained_parts(model)
-    writable(adata)
+    writable(adata, key_added)
     check_whole(n, "n")
     check_number(n_cells, "n_cells")
     if n_cells == 0:

@@ -103,7 +103,7 @@ def rank_perturbations(
     'STAT1'
     """
     trained = trained_parts(model)
-    writable(adata)
+    writable(adata, key_added)
     cells = read_cells(adata, trained)
     is_source = selected(adata, source, "source") & cells.is_control
     is_target = selected(adata, target, "target")

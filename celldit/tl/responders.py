@@ -77,7 +77,7 @@ def responders(
     True
     >>> escaped = adata[adata.obs["p_responded"] < 0.1]
     """
-    target = writable(adata)
+    target = writable(adata, key_added)
     check_seed(seed)
     cells, fields = measured_cells(adata)
     guide_N = np.full(cells.n_cells, "")

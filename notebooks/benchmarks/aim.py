@@ -15,15 +15,17 @@ Rows are appended; a problem that has rows is not run again.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
+from appended import append_missing
 from held_out import (
     COMBINATIONS,
     STRONGER_KNOCK_OUTS,
@@ -137,21 +139,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    if not asked.out.exists():
-        asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    for name, problem in posed().items():
-        for seed in asked.seeds:
-            done = pd.read_csv(asked.out)
-            if ((done["problem"] == name) & (done["seed"] == seed)).any():
-                continue
-            rows = []
-            for method, (cells, seconds) in predictions(problem, seed).items():
-                scores = cd.tl.evaluate(cells, problem.truth, problem.controls, metrics=MEASURES)
-                means = scores.groupby("metric")["value"].mean().round(3)
-                rows.append([name, method, seed, *means[MEASURES], round(seconds), cd.__version__])
-            with asked.out.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
-            print(*rows, sep="\n", flush=True)
+    problems = posed()
+
+    def rows(case: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        problem = problems[case["problem"]]
+        for method, (cells, seconds) in predictions(problem, case["seed"]).items():
+            scores = cd.tl.evaluate(cells, problem.truth, problem.controls, metrics=MEASURES)
+            means = scores.groupby("metric")["value"].mean().round(3)
+            yield {
+                "method": method, **means[MEASURES], "seconds": round(seconds),
+                "version": cd.__version__,
+            }  # fmt: skip
+
+    wanted = ({"problem": name, "seed": seed} for name in problems for seed in asked.seeds)
+    append_missing(asked.out, COLUMNS, wanted, rows)
     table = pd.read_csv(asked.out).groupby(["problem", "method"], sort=False)[MEASURES].mean()
     print(table.round(3).to_string())
 

@@ -86,6 +86,7 @@ def compared(problem: HeldOut, model: cd.CellDiT, seed: int) -> list[dict[str, o
         calibration = replace(trained.mean_calibration, shares=used)
         model._trained = replace(trained, mean_calibration=calibration)
         predicted[kind] = model.predict(problem.controls, **asked)
+    model._trained = trained
     of_predicted = predicted["predicted"].obs[problem.perturbation_key].astype(str).to_numpy()
     logs = {kind: log_expression_of(cells) for kind, cells in predicted.items()}
     rows, before = [], score.before
@@ -121,7 +122,6 @@ def compared(problem: HeldOut, model: cd.CellDiT, seed: int) -> list[dict[str, o
                 own = [some[names.index(label)] for some in zeros]
                 row |= dict(zip(("zeros", "zeros_measured", "zeros_control"), own, strict=True))
             rows.append(row)
-    model._trained = trained
     return rows
 
 

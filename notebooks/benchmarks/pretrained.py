@@ -16,18 +16,19 @@ Rows are appended; what has rows is not run again; ``--write`` puts means into t
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import anndata as ad
 import pandas as pd
 import torch
+from appended import append_missing
 from held_out import HeldOut, cases
 from pages import put
 from scores import Scorer
@@ -194,23 +195,16 @@ def main() -> None:
         put("docs/transformer.md", "pretrained", table(pd.read_csv(asked.out)))
         return
     torch.set_num_threads(1)
-    if not asked.out.exists():
-        asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    mixed = [name for name in cases(asked.data) if "mixed" in name]
-    for seed in asked.seeds:
-        bodies: dict[str, Body] = {}
-        for name in mixed:
-            problem = cases(asked.data)[name]()
-            done = pd.read_csv(asked.out)
-            if ((done["problem"] == problem.name) & (done["seed"] == seed)).any():
-                continue
-            screen = name.partition("-")[0]
-            if screen not in bodies:
-                bodies[screen] = body_without(screen, seed)
-            rows = list(run(problem, bodies[screen], seed))
-            with asked.out.open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerows(rows)
-            print(*rows, sep="\n", flush=True)
+    known = cases(asked.data)
+    problems = {known[name]().name: name for name in known if "mixed" in name}
+    body_of = cache(body_without)
+
+    def rows(case: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        name, seed = problems[case["problem"]], case["seed"]
+        return run(known[name](), body_of(name.partition("-")[0], seed), seed)
+
+    wanted = ({"problem": title, "seed": seed} for seed in asked.seeds for title in problems)
+    append_missing(asked.out, COLUMNS, wanted, rows)
 
 
 if __name__ == "__main__":

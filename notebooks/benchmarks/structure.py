@@ -20,12 +20,13 @@ Rows are appended, and those already there are not measured again.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from appended import append_missing
 from latent import split
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -42,6 +43,8 @@ COLUMNS = (
     "data", "latent", "n_dims", "seed", "knn_accuracy", "ari", "ari_kmeans_sd",
     "unit_knn_accuracy", "unit_ari", "seconds", "version",
 )  # fmt: skip
+#: What a row is of.
+CASE = ("data", "latent", "seed")
 COMPONENTS = "50 principal components"
 KMEANS_RUNS = 20
 
@@ -80,8 +83,8 @@ def scores(
     return round(knn, 4), round(np.mean(indices), 4), round(np.std(indices, ddof=1), 4)
 
 
-def measure(cells: Cells, types: np.ndarray, latent: str, seed: int) -> list:
-    """One row of the table, from its number of dimensions on."""
+def measure(cells: Cells, types: np.ndarray, latent: str, seed: int) -> dict[str, Any]:
+    """What a row of the table says of one latent."""
     rows = split(cells.n_cells, seed)
     train, test = (cells.take(some) for some in rows)
     of_types = [types[some] for some in rows]
@@ -94,7 +97,8 @@ def measure(cells: Cells, types: np.ndarray, latent: str, seed: int) -> list:
     seconds = time.perf_counter() - began
     own_size = scores(z_train, z_test, *of_types)
     unit_knn, unit_ari, _ = scores(z_train / size_F, z_test / size_F, *of_types)
-    return [z_test.shape[1], seed, *own_size, unit_knn, unit_ari, round(seconds, 1), cd.__version__]
+    found = [z_test.shape[1], *own_size, unit_knn, unit_ari, round(seconds, 1), cd.__version__]
+    return dict(zip([name for name in COLUMNS if name not in CASE], found, strict=True))
 
 
 def main() -> None:
@@ -108,24 +112,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="how many splits")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    done = set()
-    if asked.out.exists():
-        with asked.out.open(newline="", encoding="utf-8") as file:
-            done = {(row["data"], row["latent"], int(row["seed"])) for row in csv.DictReader(file)}
-    else:
-        asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     adata = cd.datasets.load(asked.data)
     cd.CellDiT.setup_anndata(adata, size_factor_key="total_umis")
     cells = Cells.from_anndata(adata, Fields.from_anndata(adata))
     types = adata.obs["cell_type"].astype(str).to_numpy()
-    for latent in asked.latents:
-        for seed in range(asked.seeds):
-            if (asked.data, latent, seed) in done:
-                continue
-            row = [asked.data, latent, *measure(cells, types, latent, seed)]
-            with asked.out.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerow(row)
-            print(*row, flush=True)
+    wanted = (
+        {"data": asked.data, "latent": latent, "seed": seed}
+        for latent in asked.latents
+        for seed in range(asked.seeds)
+    )
+    append_missing(
+        asked.out,
+        COLUMNS,
+        wanted,
+        lambda case: [measure(cells, types, case["latent"], case["seed"])],
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ paired.
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import time
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from appended import append_missing
 from held_out import cases
 from pages import put
 from scores import Scorer
@@ -206,22 +206,21 @@ def main() -> None:
         write_pages(pd.read_csv(asked.out))
         return
     torch.set_num_threads(1)
-    if not asked.out.exists():
-        asked.out.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     every = list(variants()) if asked.variants == ["all"] else asked.variants
-    for seed in asked.seeds:
-        for name in asked.problems or cases(asked.data):
-            title = cases(asked.data)[name]().name
-            for variant in every:
-                done = pd.read_csv(asked.out)
-                own = (done["problem"] == title) & (done["variant"] == variant)
-                if (own & (done["seed"] == seed)).any():
-                    continue
-                rows = run(name, variant, seed, asked.data)
-                with asked.out.open("a", encoding="utf-8", newline="") as file:
-                    csv.DictWriter(file, COLUMNS).writerows(rows)
-                for row in rows:
-                    print(row, flush=True)
+    known = cases(asked.data)
+    names = {known[name]().name: name for name in asked.problems or known}
+    wanted = (
+        {"problem": title, "variant": variant, "seed": seed}
+        for seed in asked.seeds
+        for title in names
+        for variant in every
+    )
+    append_missing(
+        asked.out,
+        COLUMNS,
+        wanted,
+        lambda case: run(names[case["problem"]], case["variant"], case["seed"], asked.data),
+    )
 
 
 if __name__ == "__main__":

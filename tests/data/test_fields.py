@@ -263,3 +263,31 @@ def assert_same(adata, before):
 
 def dense(matrix):
     return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
+@pytest.mark.parametrize(
+    ("values", "warns"),
+    [
+        (np.linspace(0, 1, 4000), True),
+        (np.linspace(0, 1, 21).repeat(300), True),  # 21 levels of a share, each of many cells
+        (np.arange(4000) % 400, True),  # counts
+        (np.arange(4000) % 40, False),  # plates by number, of 100 cells each
+        (np.arange(4000) % 8 / 4, False),  # few levels
+        ((np.arange(4000) % 400).astype(str), False),  # names, whose number is looked at later
+    ],
+)
+def test_covariates_that_were_measured_are_named(values, warns):
+    obs = pd.DataFrame({"p": ["control", "a"] * (len(values) // 2 + 1)})[: len(values)]
+    obs["share"] = values
+    obs.index = obs.index.astype(str)
+    adata = ad.AnnData(sparse.csr_matrix(np.ones((len(values), 3))), obs=obs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        setup_anndata(adata, perturbation_key="p", covariate_keys=["share"])
+    said = [str(w.message) for w in caught if "named by covariate_keys" in str(w.message)]
+    assert len(said) == warns
+    if warns:
+        assert (
+            f"'share'], named by covariate_keys, holds numbers of {len(set(values)):,} levels"
+            in said[0]
+        )

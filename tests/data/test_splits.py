@@ -232,7 +232,8 @@ def test_a_test_of_another_kind(by, test, screen):
         ({"seed": "a"}, "seed='a'"),
         ({"fraction": "a"}, "fraction='a'"),
         ({"fraction": None}, "fraction=None"),
-        ({"key_added": 3}, "key_added must be"),
+        ({"key_added": 3}, "key_added=3 must be"),
+        ({"key_added": ""}, "key_added='' must be"),
     ],
 )
 def test_options_of_another_kind(options, message, screen):

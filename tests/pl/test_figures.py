@@ -16,6 +16,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.path import Path
 from matplotlib.text import Text
 
 import celldit as cd
@@ -91,6 +92,30 @@ def test_labels_never_cover_each_other() -> None:
     # Nor do two read as one word.
     overlaps = [a.padded(3, 0).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]]
     assert not any(overlaps)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lines_to_labels_cross_neither_each_other_nor_a_label(seed: int) -> None:
+    _, ax = plt.subplots(figsize=(3.8, 3.4), dpi=100)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(3, 600).clip(-7, 7)
+    y = np.abs(x) * rng.uniform(0.3, 1.0, 600)
+    ax.scatter(x, y)
+    ax.set(xlim=(-8, 8), ylim=(0, 8))
+    top = np.argsort(-np.abs(x) - y)[:25]
+    names = [f"GENE{i}" if i % 3 else f"ENSG{i:011d}" for i in top]
+    written = place_labels(ax, x[top], y[top], names, avoid=np.column_stack([x, y]))
+    assert len(written) >= 15
+    ax.figure.canvas.draw()
+    renderer = ax.figure.canvas.get_renderer()
+    boxes = [Text.get_window_extent(text, renderer) for text in ax.texts]
+    lines = [text.arrow_patch.get_path() for text in ax.texts]
+    lines = [Path(line.vertices[[0, -1]]) for line in lines]
+    for i, (box, line) in enumerate(zip(boxes, lines, strict=True)):
+        others = [j for j in range(len(boxes)) if j != i]
+        assert not any(box.overlaps(boxes[j]) for j in others)
+        assert not any(line.intersects_path(lines[j]) for j in others)
+        assert not any(line.intersects_bbox(boxes[j].padded(-0.5)) for j in others)
 
 
 def test_embedding_draws_every_cell_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -134,19 +135,39 @@ def refused(what: Callable[..., Any], *arguments: Any, **options: Any) -> None:
     plt.close("all")
 
 
+#: Options that a function cannot do without, beside what `calls` has.
+NEEDED: dict[str, dict[str, Any]] = {
+    "tl.rank_perturbations": {"source": {"donor": "d1"}, "target": {"donor": "d2"}},
+    "tl.fate_map": {"groupby": "donor", "start": 1, "end": 2},
+    "report.explore": {"overwrite": True, "max_cells": 5},
+}
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    part, _, last = name.partition(".")
+    return getattr(getattr(cd, part), last)
+
+
+WRITING = [name for name in NAMES if "key_added" in inspect.signature(function_of(name)).parameters]
+
+
+@pytest.mark.parametrize("name", WRITING)
+@pytest.mark.parametrize("key", ["", " ", None, 3])
+def test_names_of_results_that_are_none(name: str, key: Any, calls: dict[str, Any]) -> None:
+    adata = calls["adata"].copy()
+    arguments = [adata if x is calls["adata"] else x for x in calls[name]]
+    parts = [{*getattr(adata, part)} for part in ("obs", "obsm", "varm", "uns", "layers")]
+    with pytest.raises(InputError, match="key_added"):
+        function_of(name)(*arguments, **NEEDED.get(name, {}), key_added=key)
+    assert [{*getattr(adata, part)} for part in ("obs", "obsm", "varm", "uns", "layers")] == parts
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_stray_arguments_of_functions(name: str, calls: dict[str, Any], tmp_path: Any) -> None:
-    part, _, last = name.partition(".")
-    function, good = getattr(getattr(cd, part), last), calls[name]
-    options: dict[str, Any] = {}
-    if name == "tl.rank_perturbations":
-        options = {"source": {"donor": "d1"}, "target": {"donor": "d2"}}
-    if name == "tl.fate_map":
-        options = {"groupby": "donor", "start": 1, "end": 2}
+    function, good = function_of(name), calls[name]
+    options = {**NEEDED.get(name, {})}
     if name == "tl.report":
         options = {"path": tmp_path / "report.html"}
-    if name == "report.explore":
-        options = {"overwrite": True, "max_cells": 5}
     for place in range(len(good)):
         for stray in (*STRAY.values(), calls["model"]):
             if isinstance(stray, CellDiT) and good[place] is stray:

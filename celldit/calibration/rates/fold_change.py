@@ -94,6 +94,8 @@ class FoldChanges:
             moved = move(z_NKD)
         after = before.change(moved)
         known = self.references.responses.knows(stratum)
+        # Training conditions tell how far log fold changes fall short, own genes among them.
+        residual = residual._replace(targets=())
         offset_G = self.mean_calibration.offset(kind, after, effect_F, residual, known=known)
         base_G = self.control_rate(stratum, reference_F)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from celldit.calibration.rates.means import mean_rates, measured_fold_change
 from celldit.conditions import ConditionTable
 from celldit.data.store import CellStore
-from celldit.effects.tables.table import EffectTable
+from celldit.effects.tables.table import SEP, EffectTable
 from celldit.errors import InputError, examples
 
 # Groups measured in one pass over the cells, by how many numbers they are: 400 MB.
@@ -35,7 +35,8 @@ def measure_effect_table(
         A screen, in memory or on disk; it is read in one pass, or a few where there are very many
         conditions and genes.
     sep
-        What joins perturbations of a combination.
+        What joins perturbations of a combination in the screen. The table has ``+``, unless names
+        hold it.
     min_cells
         Conditions, and controls, of fewer cells are left out.
     direction, source, licence, species
@@ -73,9 +74,10 @@ def measure_effect_table(
             effects[row], noise_G = measured_fold_change(control, rates[i])
             errors[row] = np.sqrt(noise_G)
     conditions = [table.conditions[i] for i in treated]
+    written = sep if any(SEP in part for c in conditions for part in c.parts) else SEP
     obs = pd.DataFrame(
         {
-            "perturbation": [c.label(sep, cells.control) for c in conditions],
+            "perturbation": [c.label(written, cells.control) for c in conditions],
             "context": [c.context for c in conditions],
             "direction": direction,
             "n_cells": counts[treated].astype(np.float64),
@@ -86,7 +88,8 @@ def measure_effect_table(
         values = [getattr(c, name) for c in conditions]
         if any(value is not None for value in values):
             obs[name] = [_text(value) for value in values]
-    return EffectTable(obs, tuple(cells.genes), effects, errors, source, licence, species)
+    genes = tuple(cells.genes)
+    return EffectTable(obs, genes, effects, errors, source, licence, species, sep=written)
 
 
 def _text(value: object) -> str:

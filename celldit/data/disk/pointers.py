@@ -27,10 +27,16 @@ def owner_of(adata: ad.AnnData) -> ad.AnnData:
 
 
 def check_matrices(adata: ad.AnnData, name: str) -> None:
-    """Refuse an AnnData with an ``X`` or a layer that :func:`check_sparse` refuses."""
+    """Refuse an AnnData with a matrix anywhere that :func:`check_sparse` refuses.
+
+    To cut an AnnData is to cut all of them, be they used or not.
+    """
     owner = owner_of(adata)
-    for layer, matrix in owner.layers.items():
-        check_sparse(matrix, f"{name}.layers[{layer!r}]")
+    for part in ("layers", "obsm", "varm", "obsp", "varp"):
+        for key, matrix in getattr(owner, part).items():
+            check_sparse(matrix, f"{name}.{part}[{key!r}]")
+    if owner.raw is not None:
+        check_sparse(owner.raw.X, f"{name}.raw.X")
     check_sparse(owner.X, f"{name}.X")
 
 

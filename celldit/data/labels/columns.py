@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from celldit.data.labels.labels import (
     with_one_control,
 )
 from celldit.data.labels.times import binned
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError, UnknownNameError, outside
 
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: Stands between the covariate values in the name of a context.
 CONTEXT_SEP = " | "
 _SMALLEST_SIZE, _LARGEST_SIZE = 1e-4, 1e9
+#: Numbers of more levels than this are measured, unless they are whole and each has as many cells.
+MAX_LEVELS, MIN_CELLS = 20, 50
 
 
 def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
@@ -117,6 +120,27 @@ def read_covariates(adata: ad.AnnData, keys: tuple[str, ...]) -> pd.DataFrame:
                     "covariates; rename them."
                 )
     return pd.DataFrame(columns, index=pd.RangeIndex(adata.n_obs), dtype=object)
+
+
+def warn_measured(adata: ad.AnnData, keys: tuple[str, ...]) -> None:
+    """Warn of covariates that were measured, as a share of reads was: each level is a context."""
+    for key in keys:
+        column = obs_column(adata, key, "covariate_keys")
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        n_cells = column.value_counts()
+        whole = bool((n_cells.index.to_numpy(dtype=np.float64) % 1 == 0).all())
+        if len(n_cells) <= MAX_LEVELS or (whole and n_cells.median() >= MIN_CELLS):
+            continue
+        warnings.warn(
+            f"adata.obs[{key!r}], named by covariate_keys, holds numbers of {len(n_cells):,} "
+            "levels, and each level is a context, whose cells are compared with its own controls "
+            "only; leave it out of covariate_keys, or cut it into few bins, in Python "
+            f"adata.obs[{key!r}] = pandas.qcut(adata.obs[{key!r}], 3, duplicates='drop')"
+            ".astype(str). Numbers that are names, as of donors, write as text.",
+            UserWarning,
+            stacklevel=outside(),
+        )
 
 
 def join_contexts(covariates: pd.DataFrame) -> np.ndarray:

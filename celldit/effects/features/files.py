@@ -24,9 +24,12 @@ import pandas as pd
 from scipy import sparse
 
 from celldit.arguments import check_path
+from celldit.data.disk.files import read_whole
+from celldit.data.disk.pointers import check_matrices
 from celldit.errors import FileError, InputError, reason_of
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".h5ad")
+_SMALLER = "give a table of fewer rows or columns"
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib")
 
 
@@ -78,7 +81,7 @@ def table_of(given: Any) -> pd.DataFrame | dict[str, Any]:
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".npy": _of_npy,
         ".npz": _of_npz,
-        ".h5ad": lambda path: _of_anndata(ad.read_h5ad(path)),
+        ".h5ad": lambda path: _of_anndata(read_whole(path, _SMALLER, "a table of features")),
     }
     try:
         return readers.get(path.suffix.lower(), _of_rows)(path)
@@ -215,6 +218,8 @@ def _of_npz(path: Path) -> pd.DataFrame:
 
 
 def _of_anndata(adata: ad.AnnData) -> pd.DataFrame:
+    check_matrices(adata, "features")
+    adata = adata.to_memory() if adata.isbacked else adata
     if adata.X is None:
         raise InputError(
             "The AnnData of features has no X, which holds a row for each perturbation."

@@ -16,7 +16,7 @@ import pandas as pd
 
 from celldit.arguments import check_known
 from celldit.data.store import CellStore
-from celldit.effects.tables.table import DIRECTIONS, EffectTable
+from celldit.effects.tables.table import DIRECTIONS, SEP, EffectTable
 from celldit.errors import InputError
 
 MAX_CELLS = 5000
@@ -71,4 +71,5 @@ def control_table(
         effects_PG.astype(np.float32),
         errors_PG.astype(np.float32),
         source,
+        sep=SEP,
     )

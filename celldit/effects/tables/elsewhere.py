@@ -27,11 +27,13 @@ import numpy as np
 
 from celldit.conditions.condition import Condition
 from celldit.effects.tables.residuals import TableResiduals
-from celldit.errors import outside
+from celldit.errors import examples, outside
 
 Key = tuple[str, ...]
 # Amplitude, its standard error, and what is left open, of a table that could not be tried.
 UNLEARNED = (0.7, 0.35, 0.7)
+#: So few perturbations have so few orders that tables of noise are hard to tell.
+FEW = 3
 #: What is stored of a table as it is, and of which kind it must be.
 _ENTRIES: dict[str, Callable[[Any], Any]] = {
     "name": str,
@@ -277,6 +279,14 @@ def warn_of_tables(elsewhere: Elsewhere) -> None:
                 "not seen to be predicted better with it than with its rows dealt out at random "
                 f"(probability that they belong where they are: {table.reliability:.2f}). It is "
                 "not used"
+            )
+        elif 0 < len(table.shared) <= FEW:
+            text = (
+                f"was tried on {len(table.shared)} perturbations that the data have, too "
+                f"({examples('+'.join(key) for key in table.shared)}), which is few: the "
+                f"probability that its rows belong where they are is {table.reliability:.2f}, and "
+                "by that much of their size its effects are used; measure more of its "
+                "perturbations to be surer"
             )
         elif not table.shared:
             amplitude, sd, _ = UNLEARNED

@@ -11,11 +11,15 @@ variance that the process expects of it.
 
 A table fits by chance, too, the more easily the fewer perturbations are shared. Its effects are
 therefore dealt out to its perturbations at random, many times. With g the log likelihood that a
-table gains over none, the probability that its rows belong to the names they carry is
+table gains over none, at the amplitude that gains most, the probability that its rows belong to the
+names they carry is
 
-    p = exp g(own) / (exp g(own) + mean over shuffles of exp g(shuffled)),
+    p = 1 / (1 + mean over shuffles of exp(g(shuffled) - g(own)) + 1 / Z),
 
-even odds before anything is seen. A table of less than even odds after it is not used. The
+all odds even before anything is seen. Of two or three perturbations there are few orders, by which
+noise seldom does much better than its own; therefore Z, the likelihood over that of no table with
+the amplitude not chosen but anywhere between 0 and 4 (an integral, which has a closed form), must
+speak for the table as well. A table of less than even odds after it is not used. The
 amplitude of any other is multiplied by p, as the least squared error has it (Hoeting et al. 1999),
 and what p leaves open is part of its standard error.
 """
@@ -24,11 +28,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
-from scipy.special import expit, logsumexp
+from scipy.special import expit, log_ndtr, logsumexp
 
 from celldit.effects.tables.elsewhere import UNLEARNED, Elsewhere, Key, TableEffects
 
@@ -174,6 +178,40 @@ def _chosen(
     return some, [key for key in shared if key in seen]
 
 
+class _Fit(NamedTuple):
+    """Errors regressed on what a table says of them.
+
+    Attributes
+    ----------
+    along, square
+        Inner products of the table with the errors, and with itself.
+    """
+
+    along: float
+    square: float
+
+    @property
+    def slope(self) -> float:
+        """The amplitude that gains most."""
+        return min(max(self.along / self.square, 0.0), MOST_AMPLITUDE)
+
+    @property
+    def gain(self) -> float:
+        """Log likelihood over that of no table, at that amplitude."""
+        return self.slope * self.along - 0.5 * self.slope**2 * self.square
+
+    @property
+    def evidence(self) -> float:
+        """The same with the amplitude anywhere between 0 and the most, log Z."""
+        best, width = self.along / self.square, self.square**-0.5
+        low, high = -best / width, (MOST_AMPLITUDE - best) / width
+        # In the lower tail, where both are told apart.
+        low, high = (-high, -low) if low > 0 else (low, high)
+        within = log_ndtr(high) + np.log1p(-np.exp(log_ndtr(low) - log_ndtr(high)))
+        uniform = 0.5 * np.log(2 * np.pi) + np.log(width) - np.log(MOST_AMPLITUDE)
+        return float(0.5 * best * self.along + uniform + within)
+
+
 def _odds(
     prior: EffectPrior,
     table: TableEffects,
@@ -184,11 +222,9 @@ def _odds(
     """The probability p, and the slope where it is below zero beyond doubt, else 0."""
     rows = np.array([table.row[key] for key in out.keys if key in table])
 
-    def slope_and_gain(of: TableEffects, sign: float = 1.0) -> tuple[float, float]:
+    def fit(of: TableEffects, sign: float = 1.0) -> _Fit:
         column = sign * out.scaled(out.of(prior.table_means(of, prior.conditions)))
-        along, square = float(column @ target), max(float(column @ column), 1e-12)
-        slope = min(max(along / square, 0.0), MOST_AMPLITUDE)
-        return slope, slope * along - 0.5 * slope**2 * square
+        return _Fit(float(column @ target), max(float(column @ column), 1e-12))
 
     dealt = []
     for _ in range(SHUFFLES):
@@ -197,11 +233,12 @@ def _odds(
         dealt.append(replace(table, means_PF=means_PF))
 
     def probability(sign: float) -> tuple[float, float]:
-        slope, gain = slope_and_gain(table, sign)
-        if gain <= 0:
-            return 0.0, slope
-        chance = logsumexp([slope_and_gain(each, sign)[1] for each in dealt]) - np.log(SHUFFLES)
-        return float(expit(gain - chance)), slope
+        own = fit(table, sign)
+        if own.gain <= 0:
+            return 0.0, own.slope
+        chance = logsumexp([fit(each, sign).gain for each in dealt]) - np.log(SHUFFLES)
+        against = np.logaddexp(chance - own.gain, -own.evidence)
+        return float(expit(-against)), own.slope
 
     p, slope = probability(1.0)
     if p > 0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from celldit.data.labels.doubtful import joined_otherwise
 from celldit.data.symbols import human_symbols, is_mouse
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError, examples, outside
@@ -57,7 +58,8 @@ def match_tables(
 ) -> dict[str, MatchedTable]:
     """Match tables to the genes and perturbations of a model, before anything is trained.
 
-    What a table calls by another case takes the model's spelling; `sep` joins combinations.
+    What a table calls by another case takes the model's spelling; `sep` joins combinations of the
+    model, and those of a table where it does not say what does (:func:`parts_of`).
 
     InputError if a table shares too few genes, or neither says in which logarithm it is nor shares
     a perturbation from which that could be learned. A warning if standard errors are missing, and
@@ -66,7 +68,7 @@ def match_tables(
     found = {}
     for name, table in tables.items():
         theirs_M, own_M = match_genes(name, table, genes)
-        parts = [label.split(sep) for label in table.perturbations]
+        parts = parts_of(table, perturbations, sep)
         spelt = match_names(sorted({part for each in parts for part in each}), perturbations)
         keys = tuple(tuple(sorted(spelt[part] for part in each)) for each in parts)
         shared = {part for key in keys for part in key} & set(perturbations)
@@ -96,6 +98,26 @@ def match_tables(
             len(own_M) / len(genes),
         )
     return found
+
+
+def parts_of(table: EffectTable, known: Sequence[str], sep: str) -> list[list[str]]:
+    """Parts of each perturbation of a table, as it writes them.
+
+    A table that does not say what joins them is cut at the model's separator, or else at any other,
+    such as ``+``, between names that all stand alone in the table or are `known` to the model.
+    """
+    if table.sep:
+        return [_cut(label, table.sep) for label in table.perturbations]
+    names = {*known, *table.perturbations}
+    found = []
+    for label in table.perturbations:
+        other = None if sep in label else joined_otherwise(label, names, sep)
+        found.append(_cut(label, sep) if other is None else other[1])
+    return found
+
+
+def _cut(label: str, sep: str) -> list[str]:
+    return [part.strip() for part in label.split(sep)]
 
 
 def _stripped(names: Sequence[str]) -> list[str]:

@@ -119,8 +119,8 @@ def _of_anndata(adata: ad.AnnData, source: str = "") -> EffectTable:
         whole = matrix.toarray() if hasattr(matrix, "toarray") else matrix
         return np.asarray(whole, dtype=np.float32)
 
-    adata = adata.to_memory() if adata.isbacked else adata
     check_matrices(adata, "table")
+    adata = adata.to_memory() if adata.isbacked else adata
     if adata.X is None:
         raise InputError("The table of effects has no X, which holds log fold changes.")
     errors = dense(adata.layers["se"]) if "se" in adata.layers else None
@@ -161,6 +161,7 @@ def _checked(
         str(said.get("species", "")),
         aliases,
         str(said.get("log", "")),
+        str(said.get("sep", "")),
     )
     check_table(table)
     return table
@@ -262,6 +263,7 @@ def _of_rows(frame: pd.DataFrame, source: str) -> EffectTable:
         str(frame.attrs.get("licence", "")),
         str(frame.attrs.get("species", "")),
         log="2" if in_two else str(frame.attrs.get("log", "")),
+        sep=str(frame.attrs.get("sep", "")),
     )
     check_table(table)
     return table

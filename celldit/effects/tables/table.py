@@ -6,12 +6,12 @@ The form in files is an AnnData (``.h5ad``) that any tool reads:
 ``X``                     mean log fold change (natural), perturbations x genes, float32; missing
                           values where a gene was not measured
 ``layers["se"]``          its standard error, of the same shape; may be missing
-``obs["perturbation"]``   label, combinations joined with ``+``
+``obs["perturbation"]``   label, combinations joined with ``+``, or with ``sep`` where that is said
 ``obs["context"]``        where it was measured; may be empty
 ``obs["direction"]``      ``knock-out``, ``knock-down``, ``activation``, ``drug`` or empty
 ``obs["n_cells"]``        treated cells; ``n_control`` those of their controls
 ``var_names``             genes; further columns of names, as ``symbol``, are tried, too
-``uns["effect_table"]``   ``format``, ``source``, ``licence``, ``species``, ``log``
+``uns["effect_table"]``   ``format``, ``source``, ``licence``, ``species``, ``log``, ``sep``
 ========================  =======================================================================
 
 A table of results in rows (perturbation, gene, log_fold_change, se, ...), as a DataFrame,
@@ -33,6 +33,8 @@ import pandas as pd
 
 FORMAT = 1
 KEY = "effect_table"
+#: What joins perturbations in tables, whatever does in the screens that they are made of.
+SEP = "+"
 DIRECTIONS = ("", "knock-out", "knock-down", "activation", "drug")
 BLOCK = 256
 
@@ -71,6 +73,8 @@ class EffectTable:
     log
         ``"natural"``, or ``"2"``, in which the stored values are; empty where the table does not
         say.
+    sep
+        What joins perturbations of a combination; empty where the table does not say.
     """
 
     obs: pd.DataFrame
@@ -82,6 +86,7 @@ class EffectTable:
     species: str = ""
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
     log: str = "natural"
+    sep: str = ""
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -130,6 +135,8 @@ class EffectTable:
         made = ad.AnnData(np.asarray(self.effects[:], np.float32), obs, var)
         if self.errors is not None:
             made.layers["se"] = np.asarray(self.errors[:], np.float32)
-        said = {name: getattr(self, name) for name in ("source", "licence", "species", "log")}
+        said = {
+            name: getattr(self, name) for name in ("source", "licence", "species", "log", "sep")
+        }
         made.uns[KEY] = {"format": FORMAT, **said}
         return made

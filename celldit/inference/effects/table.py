@@ -23,18 +23,21 @@ CHANGED = 0.25
 PROBABILITIES = (
     "log2_fold_change", "log2_sd", "z", "p_sign", "lfsr", "p_changed", "low", "high",
 )  # fmt: skip
-#: Memory for a row of a table, with what making it takes.
-ROW_BYTES = 100
+#: Memory for a row of a table while it is made, in bytes, as tracemalloc measures it; and of one
+#: with probabilities.
+ROW_BYTES, FULL_ROW_BYTES = 370, 700
 
 
-def check_table(n_conditions: int, n_genes: int) -> None:
-    """Raise OutOfMemoryError if a table of so many effects takes more than half of the memory."""
-    needed, (most, limit) = ROW_BYTES * n_conditions * n_genes, bound()
-    if needed > most / 2:
+def check_table(n_conditions: int, n_genes: int, row_bytes: int = ROW_BYTES) -> None:
+    """Raise OutOfMemoryError if a table of so many effects takes more than the memory."""
+    n_rows = n_conditions * n_genes
+    needed, (most, limit) = row_bytes * n_rows, bound()
+    if needed > most:
         raise OutOfMemoryError(
-            f"A table of {n_conditions:,} conditions x {n_genes:,} genes takes about "
-            f"{needed / 1e9:,.1f} GB, and {limit} is {most / 1e9:,.1f} GB; write it to disk with "
-            'out="effects.zarr", or ask for fewer perturbations at a time.'
+            f"A table of {n_conditions:,} conditions x {n_genes:,} genes has {n_rows:,} rows and "
+            f"takes about {needed / 1e9:,.1f} GB while it is made; {limit} is {most / 1e9:,.1f} "
+            'GB. Write it to disk with model.predict_effects(..., out="effects.zarr"), or ask for '
+            "fewer perturbations or contexts at a time."
         )
 
 

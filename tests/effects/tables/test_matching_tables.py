@@ -3,12 +3,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
+import celldit as cd
 from celldit.data.symbols import orthologs
-from celldit.effects.tables.matching import match_genes, match_names, match_tables
+from celldit.effects.tables.matching import match_genes, match_names, match_tables, parts_of
+from celldit.effects.tables.reading import read_table
 from celldit.effects.tables.table import EffectTable
 from celldit.errors import InputError
 
@@ -94,3 +98,39 @@ def test_the_logarithm_is_asked_for_where_nothing_shows_it() -> None:
 def test_missing_errors_are_told() -> None:
     with pytest.warns(UserWarning, match="no standard errors"):
         match_tables({"t": replace(table(SYMBOLS), errors=None)}, SYMBOLS, ("A",), "+")
+
+
+def screen_of(labels: tuple[str, ...], sep: str) -> ad.AnnData:
+    """Sixty cells of each label, and of controls."""
+    obs = pd.DataFrame({"perturbation": np.repeat(["control", *labels], 60)})
+    obs.index = obs.index.astype(str)
+    counts = np.random.default_rng(0).poisson(5.0, (len(obs), len(SYMBOLS)))
+    adata = ad.AnnData(sparse.csr_matrix(counts), obs, pd.DataFrame(index=list(SYMBOLS)))
+    cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", perturbation_sep=sep)
+    return adata
+
+
+@pytest.mark.parametrize("sep", ["+", "|", "__"])
+@pytest.mark.parametrize("reader", ["+", "|", "_", "-"])
+def test_tables_are_understood_whatever_joins_labels_in_either_screen(sep, reader) -> None:
+    names = ("A", "HLA-A", "B_2")
+    made = cd.pp.effect_table(screen_of((*names, f"A{sep}HLA-A", f"A{sep}B_2"), sep))
+    assert {"A+HLA-A", "A+B_2"} <= set(made.obs["perturbation"])
+    keys = match_tables({"t": read_table(made)}, SYMBOLS, names, reader)["t"].keys
+    assert set(keys) == {("A",), ("HLA-A",), ("B_2",), ("A", "HLA-A"), ("A", "B_2")}
+
+
+def test_names_that_hold_a_plus_are_not_torn() -> None:
+    made = cd.pp.effect_table(screen_of(("CD4+", "B", "CD4+|B"), "|"))
+    assert made.uns["effect_table"]["sep"] == "|"
+    for reader in ("+", "|"):
+        keys = match_tables({"t": read_table(made)}, SYMBOLS, ["B"], reader)["t"].keys
+        assert set(keys) == {("CD4+",), ("B",), ("B", "CD4+")}
+
+
+@pytest.mark.parametrize("written", ["A+B", "A|B", "A_B", "A + B"])
+@pytest.mark.parametrize("reader", ["+", "|"])
+def test_tables_that_do_not_say_what_joins_labels(written, reader) -> None:
+    """Written by others, or before it was said."""
+    given = table(SYMBOLS, ("A", written, "HLA-C", "A_long_name"))
+    assert parts_of(given, ["B"], reader) == [["A"], ["A", "B"], ["HLA-C"], ["A_long_name"]]

@@ -12,7 +12,7 @@ from celldit.effects import EffectPrior
 from celldit.effects.experiments import joint_covariance
 from celldit.effects.fit_prior import fit_prior
 from celldit.effects.tables.elsewhere import UNLEARNED, Elsewhere, TableEffects, warn_of_tables
-from celldit.effects.tables.fit import believed, left_out
+from celldit.effects.tables.fit import MOST_AMPLITUDE, _Fit, believed, left_out
 from celldit.effects.tables.informed import with_tables
 
 NAMES = "ABCDEFGHIJKL"
@@ -164,3 +164,45 @@ def test_storage(fitted: Any) -> None:
     broken = {**elsewhere.arrays(), "table_0.means": np.zeros((2, 5))}
     with pytest.raises(ValueError, match="fits neither"):
         Elsewhere.from_config(elsewhere.to_config(), broken)
+
+
+def few(
+    effects: dict[str, np.ndarray], shared: str, noise: np.random.Generator | None = None
+) -> TableEffects:
+    """A table that shares some perturbations only, of what they do or of noise."""
+    names = shared + NAMES[len(SHARED) :]
+    size = np.std([*effects.values()])
+    made = effects if noise is None else {n: size * noise.normal(size=5) for n in names}
+    return table(made, names)
+
+
+@pytest.mark.parametrize("shared", ["AB", "CD", "EFG", "BDH"])
+def test_noise_is_not_used_where_few_perturbations_are_shared(fitted: Any, shared: str) -> None:
+    prior, effects = fitted
+    seeds = range(20)
+    used = [
+        bool(believed(prior, [few(effects, shared, np.random.default_rng(seed))]).used)
+        for seed in seeds
+    ]
+    assert sum(used) <= 2, np.flatnonzero(used)
+
+
+@pytest.mark.parametrize("shared", ["AB", "CD", "EFG", "BDH"])
+def test_a_good_table_of_few_shared_perturbations_is_used_and_they_are_named(
+    fitted: Any, shared: str
+) -> None:
+    prior, effects = fitted
+    informed = with_tables(prior, [few(effects, shared)], 0)
+    assert informed.elsewhere.used
+    assert error(informed, effects) < 0.5
+    named = ", ".join(repr(name) for name in shared)
+    with pytest.warns(UserWarning, match=rf"tried on {len(shared)} pertur.*\({named}\)"):
+        warn_of_tables(informed.elsewhere)
+
+
+@pytest.mark.parametrize(("along", "square"), [(3.0, 2.0), (0.1, 0.01), (-4.0, 3.0), (90.0, 9.0)])
+def test_evidence_is_the_integral_over_amplitudes(along: float, square: float) -> None:
+    amplitudes = np.linspace(0, MOST_AMPLITUDE, 100_001)
+    likelihood = np.exp(amplitudes * along - 0.5 * amplitudes**2 * square)
+    mean = float(np.trapezoid(likelihood, amplitudes)) / MOST_AMPLITUDE
+    assert _Fit(along, square).evidence == pytest.approx(np.log(mean), abs=1e-6)

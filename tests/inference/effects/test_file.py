@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import celldit as cd
+from celldit.cli.wording import in_terminal
 from celldit.errors import FileError, OutOfMemoryError
 from celldit.inference.effects import file as effects_file
 from celldit.inference.effects import table as effects
@@ -45,8 +48,34 @@ def test_no_room_is_said_before_the_work(
 
 
 def test_too_large_a_table_is_refused_with_its_size(
-    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Any, tiny_screen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(effects, "bound", lambda: (1_000.0, "the memory of this machine"))
-    with pytest.raises(OutOfMemoryError, match=r"takes about .* GB.*out=\"effects.zarr\""):
+    told = r"3 conditions x 40 genes has 120 rows and takes about .* GB.*out=\"effects.zarr\""
+    with pytest.raises(OutOfMemoryError, match=told):
         tiny_model.predict_effects(["A"])
+    monkeypatch.setattr(effects, "effects_of", lambda *_: pytest.fail("predicted nevertheless"))
+    with pytest.raises(OutOfMemoryError, match=told) as caught:
+        cd.tl.effects(tiny_screen, tiny_model, ["A"])
+    assert "celldit predict --effects-output effects.zarr" in in_terminal(str(caught.value))
+    assert "celldit_effects" not in tiny_screen.uns
+
+
+def test_a_table_takes_no_more_memory_than_is_said(
+    tiny_model: Any, tiny_screen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = effects.effects_of
+
+    def often(*asked: Any) -> Any:
+        return (one for found in [list(once(*asked))] for _ in range(200) for one in found)
+
+    monkeypatch.setattr(effects, "effects_of", often)
+    for make, row_bytes in (
+        (lambda: tiny_model.predict_effects(["A", "B"]), effects.ROW_BYTES),
+        (lambda: cd.tl.effects(tiny_screen, tiny_model), effects.FULL_ROW_BYTES),
+    ):
+        tracemalloc.start()
+        n_rows = len(make())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert row_bytes / 3 < peak / n_rows < 1.1 * row_bytes

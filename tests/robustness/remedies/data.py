@@ -220,6 +220,11 @@ CASES: dict[str, Case] = {
         lambda s: s.setup(changed(s, lane="a | b"), covariate_keys=["donor", "lane"]),
         "rename them",
         lambda s, m: s.setup(changed(s, lane="a-b"), covariate_keys=["donor", "lane"])),
+    "a covariate that was measured": Case(
+        lambda s: s.setup(changed(s, share=np.linspace(0, 1, s.adata.n_obs)),
+                          covariate_keys=["donor", "share"]),
+        r"into few bins, in Python (?P<code>adata\.obs.*astype\(str\))\.",
+        lambda s, m: s.setup(s.run(m, pandas=pd)["adata"], covariate_keys=["donor", "share"])),
     "a dose of a combination": Case(
         lambda s: s.setup(changed(s, d="1+2+3"), dose_key="d"), "give one number, or one for each",
         lambda s, m: s.setup(changed(s, d="1"), dose_key="d")),

@@ -134,6 +134,9 @@ CASES: dict[str, Case] = {
     "no model": Case(
         lambda s: cd.tl.embed(s.adata, 3), r"the AnnData comes first: cd\.tl\.name\(adata, model\)",
         lambda s, m: tool("embed", s)),
+    "results without a name": Case(
+        lambda s: tool("embed", s, key_added=""), r"such as (?P<arguments>key_added='\w+')",
+        lambda s, m: tool("embed", s, **arguments(m))),
     "results into a backed AnnData": Case(
         lambda s: tool("embed", s, adata=backed(s)), "pass (?P<arguments>copy=True)",
         lambda s, m: tool("embed", s, adata=backed(s), **arguments(m))),
