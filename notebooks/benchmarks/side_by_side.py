@@ -179,9 +179,9 @@ def render(table: pd.DataFrame) -> str:
 
 
 def short(table: pd.DataFrame) -> str:
-    """The best baseline of each problem, the effect model alone, and celldit."""
+    """The best other method of each problem, the effect model alone, and celldit."""
     lines = [
-        "| held out | mean shift | best baseline | effect model alone | celldit |",
+        "| held out | mean shift | best other method | effect model alone | celldit |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for (dataset, problem), rows in table.groupby(["dataset", "problem"], sort=False):
