@@ -25,9 +25,12 @@ OTHERS = string.ascii_letters[24:40]
 
 @cache
 def batches(
-    differ: float, *, shared: bool = True, controls: int = 0, seed: int = 0
+    differ: float, *, shared: bool = True, controls: int = 0, elsewhere: int = 100, seed: int = 0
 ) -> tuple[np.ndarray, ConditionTable, dict[str, np.ndarray], np.ndarray]:
-    """Three batches, of which the second has few controls or none; effects, and its baseline."""
+    """Three batches, of which the second has few controls or none; effects, and its baseline.
+
+    The others have `elsewhere` controls.
+    """
     rng = np.random.default_rng(seed)
     effects = {
         name: rng.normal(size=N_DIMS) * (rng.random(N_DIMS) < 0.4) for name in (*NAMES, *OTHERS)
@@ -36,7 +39,7 @@ def batches(
     for b in range(3):
         own = NAMES if b != 1 or shared else OTHERS
         if b != 1 or controls:
-            sizes[Condition((), None, f"b{b}")] = controls if b == 1 else 100
+            sizes[Condition((), None, f"b{b}")] = controls if b == 1 else elsewhere
         sizes |= {Condition((name,), None, f"b{b}"): 80 for name in own}
     base = {f"b{b}": differ * rng.normal(size=N_DIMS) for b in range(3)}
     index = np.repeat(np.arange(len(sizes)), list(sizes.values()))
@@ -112,12 +115,26 @@ def test_pairs_start_where_own_controls_would_lie() -> None:
 
 
 def test_what_is_shared_with_nothing_stays_in_doubt() -> None:
-    prior = fitted(1.5, shared=False)
+    prior = fitted(1.5, shared=False, elsewhere=400)
     without, with_controls = prior.estimate(
         [Condition((OTHERS[0],), None, "b1"), Condition((NAMES[0],), None, "b0")]
     ).sd
-    # Effects that have nothing in common tell a part of where their batch starts by their mean.
-    assert without > 1.9 * with_controls
+    assert without > 2 * with_controls
+
+
+def test_doubt_is_as_large_as_errors_with_and_without_controls() -> None:
+    """Noise of controls that was taken for independent made errors 1.5 times as large."""
+    ratios: dict[str, list[float]] = {"b0": [], "b1": []}
+    for seed in range(12):
+        prior = fitted(1.5, shared=False, seed=seed).of_effects
+        effects = batches(1.5, shared=False, seed=seed)[2]
+        for context, names in (("b0", NAMES), ("b1", OTHERS)):
+            found = prior.estimate([Condition((name,), None, context) for name in names])
+            error = found.mean - np.array([effects[name] for name in names])
+            squared = ((error @ prior.rotation) ** 2).mean()
+            ratios[context].append(float(squared / found.variance.mean()))
+    for of_context in ratios.values():
+        assert 0.75 < np.mean(of_context) < 1.25
 
 
 def test_a_few_controls_tell_more_the_more_there_are() -> None:
