@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from celldit.calibration.fit_own_gene import OwnCounts
 from celldit.calibration.fit_residual_genes import fit_residual_genes
 from celldit.calibration.left_out import left_out
 from celldit.calibration.means import START_WEIGHTS, MeanCalibration, Weights
 from celldit.calibration.network_share import NetworkShare
-from celldit.calibration.on_target import fit_on_target
+from celldit.calibration.own_gene.fit import OwnCounts
+from celldit.calibration.own_gene.on_target import fit_on_target
 from celldit.calibration.reference_controls import ReferenceControls
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.extrapolation import Extrapolation

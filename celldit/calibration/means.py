@@ -14,10 +14,10 @@ others tell how to weigh the three,
 by least squares over genes and conditions, for each kind of extrapolation. Rates of a condition are
 then multiplied, gene by gene and alike in all its cells, by what brings its controls there. A gene
 that is knocked out ends where its own counts say, and not alike in all cells
-(:mod:`celldit.calibration.own_gene`); genes that are perturbed for the first time are multiplied by
-what perturbing a gene does to it on average (:mod:`celldit.calibration.on_target`). Where a mean
-was seen in few cells the log factor is drawn to none by the ratio of its noise to what decoded
-rates are usually off by.
+(:mod:`celldit.calibration.own_gene.kept`); genes that are perturbed for the first time are
+multiplied by what perturbing a gene does to it on average
+(:mod:`celldit.calibration.own_gene.on_target`). Where a mean was seen in few cells the log factor
+is drawn to none by the ratio of its noise to what decoded rates are usually off by.
 
 Measured beside decoded rates alone in ``docs/results/aim.csv``.
 """
@@ -31,8 +31,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from celldit.calibration.on_target import OnTarget
-from celldit.calibration.own_gene import OwnGenes, Target
+from celldit.calibration.own_gene.kept import OwnGenes, Target
+from celldit.calibration.own_gene.on_target import OnTarget
 from celldit.calibration.reference_controls import MAX_OFFSET, Change
 from celldit.calibration.responses import Responses
 from celldit.conditions import Condition

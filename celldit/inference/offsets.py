@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from celldit.calibration.means import ResidualEffect
-from celldit.calibration.own_gene import Split
+from celldit.calibration.own_gene.kept import Split
 from celldit.conditions import Condition
 from celldit.conditions.strata import StratumKey
 from celldit.inference.batch import BLOCK, ConditionBatch, blocks_of

@@ -25,7 +25,7 @@ from scores import Scorer
 
 import celldit as cd
 from celldit.calibration.means import MeanCalibration
-from celldit.calibration.on_target import OnTarget
+from celldit.calibration.own_gene.on_target import OnTarget
 from celldit.effects.residual_genes import ResidualGenes
 from celldit.training import TrainingConfig
 

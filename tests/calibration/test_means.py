@@ -12,7 +12,7 @@ import pytest
 
 from celldit import CellDiT
 from celldit.calibration.means import SEEN_WEIGHTS, MeanCalibration, ResidualEffect
-from celldit.calibration.on_target import OnTarget
+from celldit.calibration.own_gene.on_target import OnTarget
 from celldit.calibration.reference_controls import Change
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions.extrapolation import Extrapolation
@@ -208,7 +208,7 @@ def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:
     assert loaded.weights == mean_calibration.weights
     assert list(loaded.responses.curves) == list(mean_calibration.responses.curves)
     assert loaded.residual_genes.conditions == mean_calibration.residual_genes.conditions
-    assert loaded.on_target == mean_calibration.on_target
+    assert loaded.on_target == mean_calibration.own_gene.on_target
     for name, array in mean_calibration.arrays().items():
         np.testing.assert_array_equal(loaded.arrays()[name], array)
 

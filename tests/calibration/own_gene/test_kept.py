@@ -14,8 +14,8 @@ from scipy import sparse
 from scipy.stats import binom
 
 import celldit as cd
-from celldit.calibration.fit_own_gene import OwnCounts
-from celldit.calibration.own_gene import OwnGene, OwnGenes, Target
+from celldit.calibration.own_gene.fit import OwnCounts
+from celldit.calibration.own_gene.kept import OwnGene, OwnGenes, Target
 from celldit.calibration.reference_controls import Change
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import Condition, ConditionTable

@@ -2,7 +2,7 @@
 
 Of what a perturbation does the effect model sees little where it is weak, and its own gene is drawn
 to none with all the others; but a knock-out's own gene is expected to fall, and by how much its
-counts tell (:mod:`celldit.calibration.fit_own_gene`). They fall unlike from cell to cell, too: a
+counts tell (:mod:`celldit.calibration.own_gene.fit`). They fall unlike from cell to cell, too: a
 share u of the cells keeps the gene, as the cut failed or was mended in frame, and the others lose
 nearly all of it. With c the mean log expression at a log factor of the rate, and x that which
 brings the mean of all cells where it is known to be, the others get the y of

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 from scipy.stats import binom
 
-from celldit.calibration.on_target import MIN_CELLS, MIN_PERTURBATIONS
-from celldit.calibration.own_gene import OwnGene, OwnGenes
+from celldit.calibration.own_gene.kept import OwnGene, OwnGenes
+from celldit.calibration.own_gene.on_target import MIN_CELLS, MIN_PERTURBATIONS
 from celldit.calibration.responses import Responses
 from celldit.conditions import ConditionTable
 from celldit.data.cells import Cells
@@ -51,28 +52,31 @@ class OwnCounts:
         controls = {k: row for k, row in table.controls().items() if k in responses.curves}
         n = len(table.conditions)
         self.parts = [c.parts[0] if len(c.parts) == 1 else "" for c in table.conditions]
-        self.columns = np.array(sorted({column[p] for p in self.parts if p in column}), np.int64)
-        self.own_C, self.control_C = np.full((2, n), -1)
+        self.gene_C, self.control_C = np.full((2, n), -1)
         for i, condition in enumerate(table.conditions):
             many = table.counts[i] >= MIN_CELLS and condition.stratum in controls
             if many and condition.doses is None and self.parts[i] in column:
-                self.own_C[i] = np.searchsorted(self.columns, column[self.parts[i]])
+                self.gene_C[i] = column[self.parts[i]]
                 self.control_C[i] = controls[condition.stratum]
-        self.used = np.unique(self.control_C[self.control_C >= 0])
-        self.treated_CK = np.zeros((n, len(EDGES)))
-        self.controls_SUK = np.zeros((len(self.used), len(self.columns), len(EDGES)))
+        self.counts_C, used = table.counts, np.flatnonzero(self.gene_C >= 0)
+        # Several perturbations of a stratum may have one gene, under two of its names.
+        at = np.stack([self.control_C[used], self.gene_C[used]])
+        pair_2X, self.pair_C = np.unique(at, axis=1, return_inverse=True)
+        self.treated_CK = np.zeros((n, len(EDGES)), np.float32)
+        self.controls_XK = np.zeros((pair_2X.shape[1], len(EDGES)), np.float32)
+        numbers_X = np.arange(1, pair_2X.shape[1] + 1)
+        self.pair_CG = sparse.csr_matrix((numbers_X, tuple(pair_2X)), (n, len(genes)))
 
     def add(self, cells: Cells, of_cell: np.ndarray) -> None:
         """Count some cells, of which `of_cell` says the condition."""
-        own_B = self.own_C[of_cell]
-        treated = np.flatnonzero(own_B >= 0)
-        if len(treated):
-            counts = np.ravel(cells.counts[treated, self.columns[own_B[treated]]])
-            np.add.at(self.treated_CK, (of_cell[treated], _bins(counts)), 1)
-        for s, row in enumerate(self.used):
-            counts_MU = cells.counts[of_cell == row][:, self.columns].toarray()
-            at_U = np.broadcast_to(np.arange(len(self.columns)), counts_MU.shape)
-            np.add.at(self.controls_SUK[s], (at_U, _bins(counts_MU)), 1)
+        counts = cells.counts.tocoo()
+        condition_E = of_cell[counts.row]
+        own = self.gene_C[condition_E] == counts.col
+        np.add.at(self.treated_CK, (condition_E[own], _bins(counts.data[own])), 1)
+        if np.isin(of_cell, self.control_C).any():
+            pair_E = np.ravel(self.pair_CG[condition_E, counts.col]) - 1
+            of_pair = pair_E >= 0
+            np.add.at(self.controls_XK, (pair_E[of_pair], _bins(counts.data[of_pair])), 1)
 
     def fit(self) -> OwnGenes:
         """Learn what is left of each gene."""
@@ -80,16 +84,17 @@ class OwnCounts:
         log_K = np.log1p(_values()).mean(axis=1)
         thinned_PKK = _thinned()
         rises: dict[str, float] = {}
-        for i in np.flatnonzero(self.own_C >= 0):
-            s, part = np.searchsorted(self.used, self.control_C[i]), self.parts[i]
-            control_K = self.controls_SUK[s, self.own_C[i]]
+        for i, pair in zip(np.flatnonzero(self.gene_C >= 0), self.pair_C, strict=True):
+            part = self.parts[i]
+            treated_K = _with_zeros(self.treated_CK[i], self.counts_C[i])
+            control_K = _with_zeros(self.controls_XK[pair], self.counts_C[self.control_C[i]])
             usual = control_K @ log_K / control_K.sum()
-            rise = float(self.treated_CK[i] @ (log_K - usual))
+            rise = float(treated_K @ (log_K - usual))
             rises[part] = rises.get(part, 0.0) + rise
             control_K = (control_K + 1 / len(EDGES)) / (control_K.sum() + 1)
             lost_PK = control_K @ thinned_PKK
             mixed = KEPT[:, None, None] * control_K + (1 - KEPT[:, None, None]) * lost_PK
-            log_UP = np.log(mixed + 1e-12) @ self.treated_CK[i]
+            log_UP = np.log(mixed + 1e-12) @ treated_K
             log_likelihoods[part] = log_likelihoods.get(part, 0.0) + log_UP
         falling = [part for part in log_likelihoods if rises[part] < 0]
         if not falling:
@@ -116,6 +121,13 @@ def _mean(posterior_UP: np.ndarray) -> OwnGene:
     left_UP = KEPT[:, None] + (1 - KEPT[:, None]) * np.exp(LOG_FACTORS)
     left = (float((posterior_UP * left_UP).sum()) - kept) / (1 - kept)
     return OwnGene(kept, round(float(np.log(max(left, np.exp(LOG_FACTORS[0])))), 4))
+
+
+def _with_zeros(of_counts_K: np.ndarray, n_cells: int) -> np.ndarray:
+    """A histogram with the cells that have no count."""
+    found_K = of_counts_K.astype(np.float64)
+    found_K[0] += n_cells - found_K.sum()
+    return found_K
 
 
 def _bins(counts: np.ndarray) -> np.ndarray:

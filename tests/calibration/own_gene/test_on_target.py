@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import celldit as cd
-from celldit.calibration.on_target import OnTarget, fit_on_target
+from celldit.calibration.own_gene.on_target import OnTarget, fit_on_target
 from celldit.calibration.responses import LOG_FACTORS, Responses
 from celldit.conditions import Condition, ConditionTable
 from celldit.data.symbols import orthologs
