@@ -16,12 +16,16 @@ from celldit.effects.features.features import FeatureMatrix
 from celldit.effects.few_cells import FewCells, variance_of_few
 from celldit.effects.kernel import ConditionKernel
 from celldit.effects.prior import EffectPrior
+from celldit.effects.sharing import SMALL
 from celldit.effects.shifts import condition_means, dose_ranges, rotation_of
 from celldit.effects.tables.informed import informed, with_tables
 from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
+# Beside blocks of conditions each stratum's shared noise is a column, and time grows with the square
+# of columns; of more strata it is taken for independent.
+MOST_STRATA = 12
 
 
 def fit_prior(
@@ -91,7 +95,7 @@ def fit_prior(
         (rotated, noise),
         every.only(conditions),
         {k: float(s.n_own) for k, s in strata.of.items() if s.n_own >= ENOUGH},
-        {k: v for k, v in of_controls.items() if k not in borrowed},
+        _shared({k: v for k, v in of_controls.items() if k not in borrowed}, conditions),
         seed,
     )
     prior = with_elsewhere(levelled(_placed(prior), seed))
@@ -136,13 +140,21 @@ def joined(own: EffectPrior, earlier: EffectPrior, seed: int = 0) -> EffectPrior
         ),
         own.baselines.beside(earlier.baselines, turn_FF).only(conditions),
         {**earlier.control_cells, **own.control_cells},
-        _joined_noise(own.control_noise, earlier.control_noise),
+        _shared(_joined_noise(own.control_noise, earlier.control_noise), conditions),
         seed,
     )
     few = own.few_or_none.turned(np.linalg.inv(own.rotation) @ rotation)
     few = few.beside(earlier.few_or_none.turned(turn_FF)).without(conditions)
     both = with_tables(levelled(both, seed), tables, seed)
     return replace(both, few=few if few.conditions else None)
+
+
+def _shared(
+    of_controls: Mapping[StratumKey, float], conditions: Sequence[Condition]
+) -> Mapping[StratumKey, float]:
+    """The noise that conditions share; none where every stratum would cost too much."""
+    many = len({c.stratum for c in conditions}) > MOST_STRATA and len(conditions) > SMALL
+    return {} if many else of_controls
 
 
 def _joined_noise(

@@ -157,6 +157,20 @@ def test_it_is_saved_and_models_without_it_say_what_they_said() -> None:
     np.testing.assert_array_equal(old.estimate(asked).mean, old.of_effects.estimate(asked).mean)
 
 
+def test_of_hundreds_of_conditions_in_many_strata_noise_is_independent() -> None:
+    """Every stratum would be one more column in every product."""
+    rng = np.random.default_rng(0)
+    conditions = [
+        Condition((f"P{i}",) if i else (), None, f"b{b}") for b in range(14) for i in range(16)
+    ]
+    index = np.repeat(np.arange(len(conditions)), 5)
+    many = fit_prior(rng.normal(size=(len(index), 4)), ConditionTable(tuple(conditions), index))
+    assert not many.control_noise
+    few = [c for c in conditions if c.context in ("b0", "b1")]
+    some = fit_prior(rng.normal(size=(32 * 5, 4)), ConditionTable(tuple(few), index[: 32 * 5]))
+    assert len(some.control_noise) == 2
+
+
 def test_effects_and_shifts_share_one_decomposition() -> None:
     prior, *_ = screen(1.0)
     assert prior.of_effects.observed is prior.observed
