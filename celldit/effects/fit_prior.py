@@ -23,8 +23,8 @@ from celldit.effects.tables.matching import MatchedTable
 from celldit.effects.tuning import START_LENGTHS, tune
 
 MIN_CELLS = 3
-# Beside blocks of conditions each stratum's shared noise is a column, and time grows with the square
-# of columns; of more strata it is taken for independent.
+# Beside blocks of conditions each stratum's shared noise is a column, and time grows with the
+# square of columns; of more strata it is taken for independent.
 MOST_STRATA = 12
 
 
