@@ -208,7 +208,7 @@ def test_it_is_saved(model: CellDiT, tmp_path: Path) -> None:
     assert loaded.weights == mean_calibration.weights
     assert list(loaded.responses.curves) == list(mean_calibration.responses.curves)
     assert loaded.residual_genes.conditions == mean_calibration.residual_genes.conditions
-    assert loaded.on_target == mean_calibration.own_gene.on_target
+    assert loaded.on_target == mean_calibration.on_target
     for name, array in mean_calibration.arrays().items():
         np.testing.assert_array_equal(loaded.arrays()[name], array)
 
