@@ -111,6 +111,14 @@ CASES: dict[str, Case] = {
         lambda s: draw("dose_response", curves(s)[1], curves=curves(s)[1]),
         r"adata\.uns\['dose_response_points'\] before it",
         lambda s, m: draw("dose_response", curves(s)[0], curves=curves(s)[1])),
+    "a figure of curves alone": Case(
+        lambda s: draw("dose_response", curves(s)[1]),
+        r"adata\.uns\['dose_response_points'\] before it",
+        lambda s, m: draw("dose_response", curves(s)[0], curves=curves(s)[1])),
+    "a figure of doses from cells": Case(
+        lambda s: draw("dose_response", dosed(s)),
+        r"adata\.uns\['dose_response_points'\] before it",
+        lambda s, m: draw("dose_response", curves(s)[0], curves=curves(s)[1])),
     "a figure of curves of another call": Case(
         lambda s: draw("dose_response", curves(s)[0],
                        curves=curves(s)[1].assign(perturbation="B")),
