@@ -284,7 +284,8 @@ def _control_rows(cells: Cells, max_cells: int, seed: int) -> np.ndarray:
     """Rows of control cells, at most so many of a context. InputError if there are none."""
     if not cells.is_control.any():
         raise InputError(
-            f"No cell of adata is labelled {cells.control!r}; predictions start from control cells."
+            f"No cell of adata is labelled {cells.control!r}; predictions start from control "
+            "cells, so add some."
         )
     rng = np.random.default_rng(seed)
     kept = []

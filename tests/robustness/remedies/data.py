@@ -180,6 +180,9 @@ CASES: dict[str, Case] = {
     "a control of any name": Case(
         lambda s: s.setup(label(s, control="zzz")), "pass control=... with the label of the unpert",
         lambda s, m: s.setup(control="zzz")),
+    "no control at all": Case(
+        lambda s: s.setup(s.adata[s.adata.obs["perturbation"] == "A"].copy()), "or add such cells",
+        lambda s, m: s.setup()),
     "missing labels": Case(
         lambda s: s.setup(first(s, None)), "drop those cells: " + CODE,
         lambda s, m: s.setup(s.run(m)["adata"])),
