@@ -49,8 +49,8 @@ def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
 def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
     """Read perturbed and control cells, and what their columns mean, for tools without a model.
 
-    InputError if `adata` was not set up with perturbations, or counts or columns cannot be used;
-    UnknownNameError if a column or layer does not exist.
+    InputError if `adata` was not set up with perturbations, no cell is a control, or counts or
+    columns cannot be used; UnknownNameError if a column or layer does not exist.
     """
     fields = Fields.from_anndata(adata)
     if fields.perturbation_key is None:
@@ -58,7 +58,13 @@ def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
             "adata was set up without perturbation_key, so no cell is known to be perturbed; call "
             "CellDiT.setup_anndata(adata, perturbation_key=...)."
         )
-    return Cells.from_anndata(adata, fields), fields
+    cells = Cells.from_anndata(adata, fields)
+    if not cells.is_control.any():
+        raise InputError(
+            f"No cell of adata is labelled {fields.control!r}, with which perturbed ones are "
+            "compared, so add such cells."
+        )
+    return cells, fields
 
 
 def writable(adata: ad.AnnData, key_added: object, copy: bool | None = None) -> ad.AnnData:
