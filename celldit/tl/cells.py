@@ -15,6 +15,7 @@ from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
 from celldit.data.query import query_fields
 from celldit.errors import InputError
+from celldit.pl.gene_names import GeneNames
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
@@ -90,6 +91,14 @@ def writable(adata: ad.AnnData, key_added: object, copy: bool | None = None) -> 
 def text_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Name rows by text from the start, since a file keeps their names as text."""
     table.index = table.index.astype(str)
+    return table
+
+
+def with_symbols(table: pd.DataFrame, var: pd.DataFrame) -> pd.DataFrame:
+    """Put a column ``symbol`` beside ``gene`` where genes have one that is not their name."""
+    names = GeneNames.of(var, None)
+    if names.differ:
+        table.insert(table.columns.get_loc("gene") + 1, "symbol", table["gene"].map(names.symbol))
     return table
 
 

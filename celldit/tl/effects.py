@@ -23,8 +23,8 @@ from celldit.inference.effects.table import (
     full_effect_table,
 )
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
-from celldit.pl.gene_names import GeneNames, GeneSymbols
-from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
+from celldit.pl.gene_names import GeneSymbols
+from celldit.tl.cells import read_cells, text_rows, trained_parts, with_symbols, writable
 
 if TYPE_CHECKING:
     from celldit.model import CellDiT
@@ -131,11 +131,8 @@ def effects(
             if one_time is not None:
                 table["time"] = float(one_time)
             tables.append(table)
-    found = text_rows(pd.concat(tables, ignore_index=True))
-    names = GeneNames.of(adata.var, None)
-    if names.differ:
-        found.insert(found.columns.get_loc("gene") + 1, "symbol", found["gene"].map(names.symbol))
-    target.uns[key_added] = found
+    found = with_symbols(pd.concat(tables, ignore_index=True), adata.var)
+    target.uns[key_added] = text_rows(found)
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -53,6 +54,22 @@ def test_enrichment_gets_symbols(by_ids: tuple[ad.AnnData, Any]) -> None:
     assert cd.tl.ranked_genes(table, gene_symbols=others).columns.str.startswith("other").all()
     with pytest.raises(UnknownNameError, match="symbols"):
         cd.tl.ranked_genes(table, gene_symbols="symbols")
+
+
+def test_measured_answers_bring_symbols_along(by_ids: tuple[ad.AnnData, Any]) -> None:
+    adata = by_ids[0].copy()
+    expected = adata.var["feature_name"]
+    cd.tl.interactions(adata)
+    drug = adata[adata.obs["perturbation"].isin(["control", "A"]).to_numpy()].copy()
+    is_a = (drug.obs["perturbation"] == "A").to_numpy()
+    drug.obs["um"] = np.where(is_a, np.cumsum(is_a) % 3 + 1.0, 0.0)
+    cd.CellDiT.setup_anndata(drug, perturbation_key="perturbation", dose_key="um")
+    curves = cd.tl.dose_response(drug)
+    points = drug.uns["dose_response_points"]
+    for table in (adata.uns["interactions_genes"], curves, points):
+        assert list(table["symbol"]) == list(expected[table["gene"]])
+    ax = cd.pl.dose_response(points, curves=curves, show=False)
+    assert ax.get_legend_handles_labels()[1][0].startswith("SYM")
 
 
 def test_programs_name_genes_by_symbols(by_ids: tuple[ad.AnnData, Any]) -> None:
