@@ -211,8 +211,9 @@ def _check_size(n_candidates: int, n_conditions: int, n_dims: int) -> None:
         fit = max(int(n_candidates * np.sqrt(most / needed / 2)), 1)
         raise OutOfMemoryError(
             f"How {n_candidates:,} candidates in {n_conditions // n_candidates:,} contexts "
-            f"resemble each other takes about {needed / 1e9:,.0f} GB to hold; {limit} is {most / 1e9:,.0f} "
-            f"GB. Ask about fewer contexts, or pass candidates=[...] of at most {fit:,}."
+            f"resemble each other takes about {needed / 1e9:,.0f} GB to hold; {limit} is "
+            f"{most / 1e9:,.0f} GB. Ask about fewer contexts, or pass candidates=[...] of at most "
+            f"{fit:,}."
         )
 
 
