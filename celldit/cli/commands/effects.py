@@ -98,14 +98,17 @@ def next_perturbations(
     candidate: Annotated[
         list[str] | None,
         typer.Option(
-            "--candidate", "-c", help="Label; repeat; by default all with features, not measured."
+            "--candidate",
+            "-c",
+            metavar="LABEL",
+            help="Label; repeat; by default all with features, not measured.",
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many to choose.")] = 5,
     context: options.Contexts = None,
     gene: Annotated[
         list[str] | None,
-        typer.Option("--gene", help="Gene to learn about; repeat; all by default."),
+        typer.Option("--gene", metavar="NAME", help="Gene to learn about; repeat; all by default."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Screen, .h5ad, in which --target picks cells.")
