@@ -40,6 +40,9 @@ from celldit.calibration.effects.shape import ErrorShape, Spread
 from celldit.calibration.rates.fold_change import PSEUDO_RATE
 from celldit.conditions.extrapolation import Extrapolation
 
+# In seen conditions, of the sampling variance of their mean: an error of two and a half standard
+# errors would show.
+MOST_NOISE = 6.0
 # Of the names of arrays that hold e, and of the one that holds φ.
 ROUGH, SCATTER = ".rough", "control_scatter"
 SAME_CONTROLS = (
@@ -127,6 +130,7 @@ class EffectCalibration:
         *,
         control_rate_G: np.ndarray,
         n_controls: float,
+        n_cells: float = 0,
         n_parts: int = 1,
         added_sd_G: np.ndarray | float = 0.0,
     ) -> Spread:
@@ -140,17 +144,23 @@ class EffectCalibration:
             Counts per 10,000 in the controls.
         n_controls
             How many control cells these are.
+        n_cells
+            How many cells of the condition were seen.
         n_parts
             How many perturbations the condition has.
         added_sd_G
             What else is not known of each.
         """
-        variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2 + np.square(added_sd_G)
+        variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2
+        if kind is Extrapolation.SEEN and n_cells and self.one_count:
+            rate_G = control_rate_G * np.exp(fold_change_G)
+            variance_G = shown(variance_G, self._of_log_rate(rate_G, n_cells))
+        variance_G = variance_G + np.square(added_sd_G)
         shape = self.of_kind(kind).shape
         unseen_share = self._share_of_controls(kind, n_parts)
         if not unseen_share or not n_controls:
             return shape.of(fold_change_G, np.sqrt(variance_G))
-        of_controls_G = self._of_controls(control_rate_G, n_controls)
+        of_controls_G = self._of_log_rate(control_rate_G, n_controls)
         # Whether a gene responds is asked as if all of it were followed: a sign is soon wrong.
         doubtful_G = variance_G + of_controls_G * max(unseen_share, 1.0)
         spread = shape.of(fold_change_G, np.sqrt(doubtful_G))
@@ -171,8 +181,8 @@ class EffectCalibration:
             return max(2 * n_parts * self.control_followed - 1, 0.0)
         return 0.0
 
-    def _of_controls(self, rate_G: np.ndarray, n: float) -> np.ndarray:
-        """Variance of the log rate of n controls."""
+    def _of_log_rate(self, rate_G: np.ndarray, n: float) -> np.ndarray:
+        """Sampling variance of the log mean rate of n cells that scatter as controls do."""
         # As for measured groups: had there been one more count, since none proves no silence.
         poisson_G = (rate_G + self.one_count / n) * self.one_count
         variance_G: np.ndarray = (poisson_G + self.control_scatter * rate_G**2) / n
@@ -264,3 +274,9 @@ class EffectCalibration:
                 "by_kind": by_kind,
             }
         )
+
+
+def shown(variance_G: np.ndarray, noise_G: np.ndarray) -> np.ndarray:
+    """Variance of errors that a measurement of this sampling variance would show if larger."""
+    most_G = MOST_NOISE * noise_G
+    return variance_G * most_G / np.maximum(variance_G + most_G, 1e-12)

@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from celldit.calibration.effects.calibration import EffectCalibration
-from celldit.calibration.effects.fit_shape import fit_shape
+from celldit.calibration.effects.fit_shape import fit_seen_shape, fit_shape
 from celldit.calibration.effects.intervals import HELD_SEEN, Compared, fit_widths, with_followed
 from celldit.calibration.left_out import MIN_CELLS, left_out
 from celldit.calibration.means import MeanCalibration
@@ -126,9 +126,8 @@ def calibrate_effects(
         for kind, own in by_kind.items()
     }
     if own := shaped.get(Extrapolation.SEEN):
-        # By what predictions differ from measurements that they follow, errors look small: it
-        # tells which genes respond, and not how the errors of those are spread.
-        shaped[Extrapolation.SEEN] = replace(own, shape=own.shape.normal)
+        shape = fit_seen_shape(whole, followed)
+        shaped[Extrapolation.SEEN] = replace(own, shape=shape)
     return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
 
 

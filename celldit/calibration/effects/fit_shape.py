@@ -8,9 +8,12 @@ shape at the normal one about the prediction where data say little: for the odds
 responds, and for the mixture of scales.
 
 A kind of extrapolation borrows from the others as for the widths
-(:mod:`celldit.calibration.effects.intervals`). Of conditions that were seen only which
-genes respond is taken from here: by what predictions differ from measurements that they follow,
-errors look small (:mod:`celldit.calibration.effects.fit`).
+(:mod:`celldit.calibration.effects.intervals`).
+
+By what predictions of seen conditions differ from measurements that they follow, errors look small
+and every gene looks as predicted. So which of these respond is told by the measurements alone:
+those whose log fold change is better explained by a mixture of scales about zero, and the noise,
+than by the narrow part (:func:`fit_seen_shape`). Their errors are normal.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit
 
-from celldit.calibration.effects.calibration import EffectCalibration
+from celldit.calibration.effects.calibration import EffectCalibration, shown
 from celldit.calibration.effects.intervals import BORROWED, MIN_RESPONDING, Compared
 from celldit.calibration.effects.shape import SCALES, ErrorShape
 
@@ -32,6 +35,10 @@ NULL_SD = (0.01, 0.15)
 TIE, TIED = 0.02, np.array([0, 0, 0.2, 0.6, 0.2, 0])
 #: Mean and precision of the normal prior of intercept and slope, and the most that the slope is.
 PRIOR_MEAN, PRIOR_PRECISION, MOST_SLOPE = np.array([-1.0, 1.0]), np.array([0.04, 1.0]), 3.0
+#: Of seen conditions, whose predictions tell more sharply which genes respond.
+MOST_SEEN_SLOPE = 15.0
+#: Standard deviations of log fold changes of responding genes, of which there is a mixture.
+EFFECTS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 ROUNDS = 80
 
 
@@ -55,7 +62,34 @@ def fit_shape(
     borrowed = min(1.0, BORROWED / max(n_borrowed, 1))
     weighted = [(one, 1.0) for one in own] + [(one, borrowed) for kind in others for one in kind]
     rows = [_read(calibration, one, weight) for one, weight in weighted]
-    return _most_likely(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+    mean_R, sd_R, *measured = (np.concatenate(column) for column in zip(*rows, strict=True))
+    own_RK = _density(
+        (measured[0] - mean_R)[:, None], (sd_R[:, None] * SCALES) ** 2 + measured[1][:, None]
+    )
+    return _most_likely(mean_R / sd_R, own_RK, TIED, MOST_SLOPE, *measured)
+
+
+def fit_seen_shape(calibration: EffectCalibration, own: Sequence[Compared]) -> ErrorShape:
+    """The shape of errors of seen conditions; normal where there are too few.
+
+    Parameters
+    ----------
+    calibration
+        Reads predictions and their standard deviations.
+    own
+        Seen conditions.
+    """
+    if len(own) * sum(len(one.noise_G) for one in own[:1]) < MIN_RESPONDING:
+        return ErrorShape()
+    rows = []
+    for one in own:
+        mean_G, sd_G, measured_G, _, weight_G = _read(calibration, one, 1.0)
+        ratio_G = mean_G / np.sqrt(shown(sd_G**2, one.noise_G))
+        rows.append((ratio_G, measured_G, one.noise_G + one.control_noise_G, weight_G))
+    ratio_R, *measured = (np.concatenate(column) for column in zip(*rows, strict=True))
+    own_RK = _density(measured[0][:, None], EFFECTS**2 + measured[1][:, None])
+    tied_K = np.full(len(EFFECTS), 1 / len(EFFECTS))
+    return _most_likely(ratio_R, own_RK, tied_K, MOST_SEEN_SLOPE, *measured).normal
 
 
 def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple[np.ndarray, ...]:
@@ -67,27 +101,27 @@ def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple
 
 
 def _most_likely(
-    mean_R: np.ndarray,
-    sd_R: np.ndarray,
+    ratio_R: np.ndarray,
+    own_RK: np.ndarray,
+    tied_K: np.ndarray,
+    most_slope: float,
     measured_R: np.ndarray,
     noise_R: np.ndarray,
     w_R: np.ndarray,
 ) -> ErrorShape:
-    design_R2 = np.stack([np.ones_like(mean_R), np.log1p((mean_R / sd_R) ** 2)], axis=-1)
-    own_RK = _density(
-        (measured_R - mean_R)[:, None], (sd_R[:, None] * SCALES) ** 2 + noise_R[:, None]
-    )
+    """By expectation maximisation, from m / s and the densities of genes that respond."""
+    design_R2 = np.stack([np.ones_like(ratio_R), np.log1p(ratio_R**2)], axis=-1)
     odds_2, null_variance = PRIOR_MEAN.copy(), 0.03**2
-    shares_K = np.full(len(SCALES), 1 / len(SCALES))
+    shares_K = np.full(len(tied_K), 1 / len(tied_K))
     for _ in range(ROUNDS):
         prior_R = expit(design_R2 @ odds_2)
         own_R = own_RK @ shares_K
         null_R = _density(measured_R, null_variance + noise_R)
         responds_R = prior_R * own_R / (prior_R * own_R + (1 - prior_R) * null_R)
-        shares_K = (w_R * responds_R / own_R) @ own_RK * shares_K + TIE * w_R.sum() * TIED
+        shares_K = (w_R * responds_R / own_R) @ own_RK * shares_K + TIE * w_R.sum() * tied_K
         shares_K = shares_K / shares_K.sum()
         null_variance = _null_variance(null_variance, measured_R, noise_R, w_R * (1 - responds_R))
-        odds_2 = _logistic(odds_2, design_R2, responds_R, w_R)
+        odds_2 = _logistic(odds_2, design_R2, responds_R, w_R, most_slope)
     return ErrorShape(
         float(odds_2[0]), float(odds_2[1]), float(np.sqrt(null_variance)), tuple(shares_K.tolist())
     )
@@ -104,7 +138,11 @@ def _null_variance(
 
 
 def _logistic(
-    odds_2: np.ndarray, design_R2: np.ndarray, responds_R: np.ndarray, w_R: np.ndarray
+    odds_2: np.ndarray,
+    design_R2: np.ndarray,
+    responds_R: np.ndarray,
+    w_R: np.ndarray,
+    most_slope: float,
 ) -> np.ndarray:
     """Three Newton steps of a logistic regression with a normal prior."""
     for _ in range(3):
@@ -114,7 +152,7 @@ def _logistic(
         curvature_R = w_R * prior_R * (1 - prior_R)
         curvature_22 = design_R2.T @ (curvature_R[:, None] * design_R2) + np.diag(PRIOR_PRECISION)
         odds_2 = odds_2 + np.linalg.solve(curvature_22, slope_2)
-        odds_2[1] = np.clip(odds_2[1], 0.0, MOST_SLOPE)
+        odds_2[1] = np.clip(odds_2[1], 0.0, most_slope)
     return odds_2
 
 

@@ -142,6 +142,7 @@ def _block(
             extrapolations[row],
             control_rate_G=base_G,
             n_controls=n_controls.get(stratum, 0),
+            n_cells=trained.frequencies.get(condition, 0),
             n_parts=len(condition.parts),
             added_sd_G=added_G,
         )

@@ -149,8 +149,8 @@ def test_agreement_with_its_own_measurement_is_no_evidence_of_a_response() -> No
     norman = cd.datasets.norman()
     half = np.random.default_rng(0).random(norman.n_obs) < 0.5
     wrong = [*wrong_signs(norman, half), *wrong_signs(norman, ~half)]
-    assert 10 < len(wrong) < 100
-    assert np.mean(wrong) < 0.1
+    assert len(wrong) > 10
+    assert np.mean(wrong) < 0.05
 
 
 def wrong_signs(cells: ad.AnnData, half: np.ndarray) -> list[bool]:
