@@ -19,6 +19,7 @@ than by the narrow part (:func:`fit_seen_shape`). Their errors are normal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -31,15 +32,29 @@ from celldit.calibration.effects.shape import SCALES, ErrorShape
 GENES = 200
 #: Most and least deviation of genes that do not respond, in log fold changes.
 NULL_SD = (0.01, 0.15)
-#: Share of all weight that holds the mixture of scales, and where.
-TIE, TIED = 0.02, np.array([0, 0, 0.2, 0.6, 0.2, 0])
-#: Mean and precision of the normal prior of intercept and slope, and the most that the slope is.
-PRIOR_MEAN, PRIOR_PRECISION, MOST_SLOPE = np.array([-1.0, 1.0]), np.array([0.04, 1.0]), 3.0
-#: Of seen conditions, whose predictions tell more sharply which genes respond.
-MOST_SEEN_SLOPE = 15.0
+#: Share of all weight that holds the mixture of scales.
+TIE = 0.02
 #: Standard deviations of log fold changes of responding genes, of which there is a mixture.
 EFFECTS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 ROUNDS = 80
+
+
+class _Prior(NamedTuple):
+    """Where a and b are held, how tightly, the most that b is, and what the mixture is held to."""
+
+    mean: np.ndarray
+    precision: np.ndarray
+    most_slope: float
+    tied_K: np.ndarray
+
+
+OF_ERRORS = _Prior(
+    np.array([-1.0, 1.0]), np.array([0.04, 1.0]), 3.0, np.array([0, 0, 0.2, 0.6, 0.2, 0])
+)
+# Where measurements hardly tell, what is predicted at three standard deviations responds.
+OF_SEEN = _Prior(
+    np.array([-6.0, 4.0]), np.full(2, 4.0), 15.0, np.full(len(EFFECTS), 1 / len(EFFECTS))
+)
 
 
 def fit_shape(
@@ -66,7 +81,7 @@ def fit_shape(
     own_RK = _density(
         (measured[0] - mean_R)[:, None], (sd_R[:, None] * SCALES) ** 2 + measured[1][:, None]
     )
-    return _most_likely(mean_R / sd_R, own_RK, TIED, MOST_SLOPE, *measured)
+    return _most_likely(mean_R / sd_R, own_RK, OF_ERRORS, *measured)
 
 
 def fit_seen_shape(calibration: EffectCalibration, own: Sequence[Compared]) -> ErrorShape:
@@ -88,8 +103,7 @@ def fit_seen_shape(calibration: EffectCalibration, own: Sequence[Compared]) -> E
         rows.append((ratio_G, measured_G, one.noise_G + one.control_noise_G, weight_G))
     ratio_R, *measured = (np.concatenate(column) for column in zip(*rows, strict=True))
     own_RK = _density(measured[0][:, None], EFFECTS**2 + measured[1][:, None])
-    tied_K = np.full(len(EFFECTS), 1 / len(EFFECTS))
-    return _most_likely(ratio_R, own_RK, tied_K, MOST_SEEN_SLOPE, *measured).normal
+    return _most_likely(ratio_R, own_RK, OF_SEEN, *measured).normal
 
 
 def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple[np.ndarray, ...]:
@@ -103,25 +117,24 @@ def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple
 def _most_likely(
     ratio_R: np.ndarray,
     own_RK: np.ndarray,
-    tied_K: np.ndarray,
-    most_slope: float,
+    prior: _Prior,
     measured_R: np.ndarray,
     noise_R: np.ndarray,
     w_R: np.ndarray,
 ) -> ErrorShape:
     """By expectation maximisation, from m / s and the densities of genes that respond."""
     design_R2 = np.stack([np.ones_like(ratio_R), np.log1p(ratio_R**2)], axis=-1)
-    odds_2, null_variance = PRIOR_MEAN.copy(), 0.03**2
-    shares_K = np.full(len(tied_K), 1 / len(tied_K))
+    odds_2, null_variance = prior.mean, 0.03**2
+    shares_K = np.full(len(prior.tied_K), 1 / len(prior.tied_K))
     for _ in range(ROUNDS):
         prior_R = expit(design_R2 @ odds_2)
         own_R = own_RK @ shares_K
         null_R = _density(measured_R, null_variance + noise_R)
         responds_R = prior_R * own_R / (prior_R * own_R + (1 - prior_R) * null_R)
-        shares_K = (w_R * responds_R / own_R) @ own_RK * shares_K + TIE * w_R.sum() * tied_K
+        shares_K = (w_R * responds_R / own_R) @ own_RK * shares_K + TIE * w_R.sum() * prior.tied_K
         shares_K = shares_K / shares_K.sum()
         null_variance = _null_variance(null_variance, measured_R, noise_R, w_R * (1 - responds_R))
-        odds_2 = _logistic(odds_2, design_R2, responds_R, w_R, most_slope)
+        odds_2 = _logistic(odds_2, design_R2, responds_R, w_R, prior)
     return ErrorShape(
         float(odds_2[0]), float(odds_2[1]), float(np.sqrt(null_variance)), tuple(shares_K.tolist())
     )
@@ -142,17 +155,17 @@ def _logistic(
     design_R2: np.ndarray,
     responds_R: np.ndarray,
     w_R: np.ndarray,
-    most_slope: float,
+    prior: _Prior,
 ) -> np.ndarray:
     """Three Newton steps of a logistic regression with a normal prior."""
     for _ in range(3):
         prior_R = expit(design_R2 @ odds_2)
         slope_2 = design_R2.T @ (w_R * (responds_R - prior_R))
-        slope_2 = slope_2 - PRIOR_PRECISION * (odds_2 - PRIOR_MEAN)
+        slope_2 = slope_2 - prior.precision * (odds_2 - prior.mean)
         curvature_R = w_R * prior_R * (1 - prior_R)
-        curvature_22 = design_R2.T @ (curvature_R[:, None] * design_R2) + np.diag(PRIOR_PRECISION)
+        curvature_22 = design_R2.T @ (curvature_R[:, None] * design_R2) + np.diag(prior.precision)
         odds_2 = odds_2 + np.linalg.solve(curvature_22, slope_2)
-        odds_2[1] = np.clip(odds_2[1], 0.0, most_slope)
+        odds_2[1] = np.clip(odds_2[1], 0.0, prior.most_slope)
     return odds_2
 
 
