@@ -33,6 +33,7 @@ from celldit.latent.views import fit_views
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
+from celldit.progress import quietly
 from celldit.tokenizers import tokenizer_from_config
 from celldit.training.design import Design, Run
 from celldit.training.devices.cuda import is_large
@@ -192,17 +193,18 @@ def learn(
             flow, z_NKD, table, population, run, watch, of_flow("noise")
         )
     weight = complete_weight(verdict, weight)
-    fitted = fit_calibrations(
-        cells,
-        table,
-        population,
-        autoencoder,
-        states,
-        state_N,
-        run.seed,
-        NetworkShare(flow, weight),
-        new_cells=run.config.new_cells,
-    )
+    with quietly(not run.trainer_arguments.get("enable_progress_bar", True)):
+        fitted = fit_calibrations(
+            cells,
+            table,
+            population,
+            autoencoder,
+            states,
+            state_N,
+            run.seed,
+            NetworkShare(flow, weight),
+            new_cells=run.config.new_cells,
+        )
     warn_uninformative(design.features, population.prior.uninformative)
     warn_of_tables(population.prior.elsewhere)
     return Trained(
