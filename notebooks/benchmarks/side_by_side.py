@@ -47,6 +47,8 @@ RESULTS = ROOT / "docs" / "results" / "side_by_side.csv"
 BASE, FLOOR = "mean shift", "no change"
 METRICS = ("pearson", "nmse", "energy")
 OURS = ("celldit", "celldit, effect model alone")
+# Marks a mean over one or two seeds where other rows have more.
+FEWER = {1: "¹", 2: "²"}
 TAL1 = {
     "perturbation_key": "perturbation",
     "control": "control",
@@ -162,6 +164,7 @@ def render(table: pd.DataFrame) -> str:
     """Every method: the way closed, in the mean over seeds, ours with its interval."""
     methods = list(dict.fromkeys(m for m in table["method"] if m not in (*OURS, FLOOR)))
     methods += [m for m in OURS[::-1] if m in set(table["method"])]
+    most = table["seed"].nunique()
     lines = ["| held out | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
     for (dataset, problem), rows in table.groupby(["dataset", "problem"], sort=False):
         cells = []
@@ -173,9 +176,13 @@ def render(table: pd.DataFrame) -> str:
                 low, high = own["closed_low"].mean(), own["closed_high"].mean()
                 if method in OURS and np.isfinite(low):
                     shown += f" ({low:.2f} to {high:.2f})"
+                if own["seed"].nunique() < most:
+                    shown += FEWER.get(own["seed"].nunique(), "")
             cells.append(shown)
         lines.append(f"| {dataset}: {problem} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + f"\n\n{when(table)}\n"
+    text = "\n".join(lines)
+    marked = " ¹ of one seed, ² of two." if any(mark in text for mark in FEWER.values()) else ""
+    return f"{text}\n\n{when(table)}{marked}\n"
 
 
 def short(table: pd.DataFrame) -> str:
