@@ -164,7 +164,6 @@ def render(table: pd.DataFrame) -> str:
     """Every method: the way closed, in the mean over seeds, ours with its interval."""
     methods = list(dict.fromkeys(m for m in table["method"] if m not in (*OURS, FLOOR)))
     methods += [m for m in OURS[::-1] if m in set(table["method"])]
-    most = table["seed"].nunique()
     lines = ["| held out | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
     for (dataset, problem), rows in table.groupby(["dataset", "problem"], sort=False):
         cells = []
@@ -176,13 +175,10 @@ def render(table: pd.DataFrame) -> str:
                 low, high = own["closed_low"].mean(), own["closed_high"].mean()
                 if method in OURS and np.isfinite(low):
                     shown += f" ({low:.2f} to {high:.2f})"
-                if own["seed"].nunique() < most:
-                    shown += FEWER.get(own["seed"].nunique(), "")
+                shown += mark(own, table)
             cells.append(shown)
         lines.append(f"| {dataset}: {problem} | " + " | ".join(cells) + " |")
-    text = "\n".join(lines)
-    marked = " ¹ of one seed, ² of two." if any(mark in text for mark in FEWER.values()) else ""
-    return f"{text}\n\n{when(table)}{marked}\n"
+    return finish(lines, table)
 
 
 def short(table: pd.DataFrame) -> str:
@@ -195,11 +191,26 @@ def short(table: pd.DataFrame) -> str:
         closed = rows.groupby("method")["closed"].mean()
         if not set(OURS) <= set(closed.index):
             continue
-        best = closed.drop([*OURS, FLOOR]).max()
-        values = closed[BASE], best, closed[OURS[1]], closed[OURS[0]]
-        shown = " | ".join(f"{value:.2f}" for value in values)
-        lines.append(f"| {dataset.capitalize()}, {problem} | {shown} |")
-    return "\n".join(lines) + f"\n\n{when(table)}\n"
+        best = closed.drop([*OURS, FLOOR]).idxmax()
+        shown = [
+            f"{closed[method]:.2f}{mark(rows[rows['method'] == method], table)}"
+            for method in (BASE, best, OURS[1], OURS[0])
+        ]
+        lines.append(f"| {dataset.capitalize()}, {problem} | {' | '.join(shown)} |")
+    return finish(lines, table)
+
+
+def mark(own: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What stands behind a mean over fewer seeds than other rows have."""
+    seeds = own["seed"].nunique()
+    return FEWER.get(seeds, "") if seeds < table["seed"].nunique() else ""
+
+
+def finish(lines: list[str], table: pd.DataFrame) -> str:
+    """The table with what is to be known of all of it below."""
+    text = "\n".join(lines)
+    marked = " ¹ of one seed, ² of two." if any(sign in text for sign in FEWER.values()) else ""
+    return f"{text}\n\n{when(table)}{marked}\n"
 
 
 def when(table: pd.DataFrame) -> str:
