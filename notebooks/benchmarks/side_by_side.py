@@ -49,6 +49,7 @@ METRICS = ("pearson", "nmse", "energy")
 OURS = ("celldit", "celldit, effect model alone")
 # Marks a mean over one or two seeds where other rows have more.
 FEWER = {1: "¹", 2: "²"}
+SIGNS = {"¹": "one seed", "²": "two seeds"}
 TAL1 = {
     "perturbation_key": "perturbation",
     "control": "control",
@@ -209,8 +210,8 @@ def mark(own: pd.DataFrame, table: pd.DataFrame) -> str:
 def finish(lines: list[str], table: pd.DataFrame) -> str:
     """The table with what is to be known of all of it below."""
     text = "\n".join(lines)
-    marked = " ¹ of one seed, ² of two." if any(sign in text for sign in FEWER.values()) else ""
-    return f"{text}\n\n{when(table)}{marked}\n"
+    marked = [f"{sign} {named}" for sign, named in SIGNS.items() if sign in text]
+    return f"{text}\n\n{'; '.join([when(table), *marked])}.\n"
 
 
 def when(table: pd.DataFrame) -> str:
@@ -218,7 +219,7 @@ def when(table: pd.DataFrame) -> str:
     seeds = ", ".join(str(s) for s in sorted(set(table["seed"])))
     dates = sorted(set(table["date"]))
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"{days}; 2 cores; training seeds {seeds}."
+    return f"{days}; 2 cores; seeds {seeds}"
 
 
 def write_pages(table: pd.DataFrame) -> None:
