@@ -103,7 +103,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("io/hub.py", "names no repository"): HUB,
     ("io/hub.py", "check the name, the connection"): HUB,
     ("effects/features/files.py", "cannot be read"): RARE,
-    ("evaluation/metrics/distances.py", "needs POT"): PACKAGE,
     ("evaluation/challenge/package.py", "needs the package"): PACKAGE,
     ("evaluation/challenge/package.py", "refuses these cells"): PACKAGE,
     ("report/explore/", "drawn with plotly"): PACKAGE,
