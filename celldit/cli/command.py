@@ -58,18 +58,10 @@ def command(
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Make a command of a function that returns an :class:`Answer`, or None if all is said.
 
-    Parameters
-    ----------
-    columns
-        Those of :data:`celldit.cli.options.COLUMNS` that it has. What was given of them reaches the
-        function as ``columns``, by the arguments of ``setup_anndata``.
-    group
-        Options with their defaults. Those that are not None reach the function as keywords.
-    shared
-        Those of :data:`celldit.cli.options.SHARED` that it has; the function gets those that it
-        names.
-    kept
-        What to say of the files when the user interrupts, from what was given.
+    What was given of the `columns` of :data:`celldit.cli.options.COLUMNS` reaches the function as
+    ``columns``, by the arguments of ``setup_anndata``; options of the `group` that are not None as
+    keywords; of the `shared` ones those that it names. `kept` says, from what was given, what
+    becomes of the files when the user interrupts.
     """
     asked = {name: (options.COLUMNS[name], None) for name in columns}
     common = {name: (options.SHARED[name], False) for name in shared}

@@ -29,25 +29,11 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 class TrainSettings:
     """What ``celldit train`` is told, in three tables of TOML: data, model, train.
 
-    Parameters
-    ----------
-    perturbation_key, control, covariate_keys, size_factor_key, counts_layer, dose_key, time_key, \
-perturbation_sep
-        As in :meth:`celldit.CellDiT.setup_anndata`.
-    tokenizer, latent, dit
-        As in :class:`celldit.CellDiT`.
-    autoencoder, min_overlap, train_autoencoder
-        Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
-    features
-        Sources, as :func:`celldit.cli.commands.training.read_features` takes them.
-    effects
-        Files of effects that others measured, as in :class:`celldit.CellDiT`.
-    max_epochs, seed
-        As in :meth:`celldit.CellDiT.train`.
-    accelerator, devices, strategy, nodes
-        Of Lightning's Trainer (``num_nodes`` there); None for its own choice.
-    training
-        Entries of the training configuration, which stand in the table ``train``, too.
+    Most are arguments of :class:`celldit.CellDiT`, its setup and its training; `autoencoder`, a
+    folder, and the two after it are those of :class:`celldit.Pretrained`. `features` are as
+    :func:`celldit.cli.commands.training.read_features` takes them; `accelerator` to `nodes` are
+    of Lightning's Trainer, None for its own choice. `training` holds entries of the training
+    configuration, which stand in the table ``train``, too.
     """
 
     perturbation_key: str | None = None

@@ -13,7 +13,7 @@ from celldit.arguments import check_seed, check_whole
 from celldit.data.checks import check_anndata
 from celldit.data.fields import is_set_up
 from celldit.errors import InputError, UnknownNameError, examples, outside
-from celldit.evaluation.baselines import SIMPLE, predict_all
+from celldit.evaluation.baselines.prediction import SIMPLE, predict_all
 from celldit.evaluation.catalogue import CEILING, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels

@@ -79,15 +79,7 @@ def write_folder(
 
 @dataclass(frozen=True)
 class Header:
-    """What a file of weights says of one array, before it is read.
-
-    Attributes
-    ----------
-    shape
-        Of the array.
-    dtype
-        As numpy calls it, such as ``"float32"``.
-    """
+    """What a file of weights says of one array, before it is read; `dtype` as numpy calls it."""
 
     shape: tuple[int, ...]
     dtype: str

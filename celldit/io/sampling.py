@@ -25,21 +25,11 @@ __all__ = ["TILE", "Sampling", "collect", "flagged"]
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """What will be sampled.
+    """What will be sampled: cells of `genes` with the columns `obs`, but ``size_factor``.
 
-    Attributes
-    ----------
-    genes
-        Names of the G genes.
-    obs
-        Columns of the N cells but ``size_factor``, with their names as index.
-    made_by
-        For ``uns["celldit"]``.
-    sample
-        Makes the cells of a whole tile from their positions, int64, shape (TILE,); the last tile is
-        filled up with its last cell.
-    batch_size
-        Cells handed on at a time, rounded up to whole tiles.
+    `sample` makes the cells of a whole tile from their positions, int64, shape (TILE,); the last
+    tile is filled up with its last cell. `batch_size` cells are handed on at a time, rounded up to
+    whole tiles; `made_by` is for ``uns["celldit"]``.
     """
 
     genes: tuple[str, ...]

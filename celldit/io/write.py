@@ -26,18 +26,9 @@ from celldit.errors import CellditError
 
 @dataclass(frozen=True, eq=False)
 class PredictedCells:
-    """A batch of predicted cells.
+    """B predicted cells: expected counts, float32, and drawn ones, int32, shape (B, G) both.
 
-    Attributes
-    ----------
-    mean
-        Expected counts, float32 CSR, shape (B, G).
-    counts
-        Drawn counts, int32 CSR, shape (B, G).
-    size_factors
-        Shape (B,).
-    z
-        Latent, every token at its own size, float32, shape (B, F).
+    The latent `z` has every token at its own size, float32, shape (B, F).
     """
 
     mean: sparse.csr_matrix

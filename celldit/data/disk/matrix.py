@@ -30,24 +30,9 @@ class DiskMatrix:
     FileError if the file cannot be read. InputError if the matrix is missing, is stored by columns,
     or holds no numbers. UnknownNameError if there is no such layer.
 
-    Parameters
-    ----------
-    path
-        The ``.h5ad`` file or ``.zarr`` folder.
-    counts_layer
-        The layer to read; None for ``X``.
-
-    Attributes
-    ----------
-    shape
-        Cells and genes.
-    indptr
-        Where each row begins among the stored entries, int64; None for a dense matrix.
-    chunk_rows
-        Rows (about) that the disk must read for any one of them.
-    lacks_chunks, chunk_columns
-        Whether parts of a dense matrix are not on disk, which are zeros or lost, and how many genes
-        a part has.
+    `indptr` says where each row begins among the stored entries, int64; None for a dense matrix.
+    The disk must read about `chunk_rows` rows for any one of them. `lacks_chunks` says whether
+    parts of a dense matrix, of `chunk_columns` genes each, are not on disk: they are zeros or lost.
     """
 
     lacks_chunks, chunk_columns = False, 0

@@ -53,14 +53,9 @@ def check_engine(engine: str) -> None:
 def score_panels(
     panels: Mapping[str, Panel], *, engine: Engine = "cell-eval2", seed: int = 0
 ) -> pd.DataFrame:
-    """Score the prediction of every context.
+    """Score the prediction of every context, as :func:`celldit.evaluation.evaluate` returns it.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``context``, ``measure``, ``value``, ``mean_response``, ``replicate``, ``score``; a row for
-        each context and measure, and one for the composite of each context, the mean of its scores,
-        which is NaN where one of them is.
+    The composite of a context, the mean of its scores, is NaN where one of them is.
     """
     tables = []
     for context, panel in panels.items():
@@ -99,22 +94,14 @@ def compare_panels(
 ) -> pd.DataFrame:
     """Score methods by the measures of the challenge; see :func:`celldit.tl.compare`.
 
-    `called` is how messages call each prediction, where not by its method.
+    `called` is how messages call each prediction, where not by its method. There is a row for each
+    method and one for the replicate, which is 1 by definition. The composite is the mean over the
+    measures in which the replicate is better than the baseline (``attrs["measures"]``); the others
+    cannot tell anything on these data. ``attrs["drawn"]`` has the composite of every method on
+    resampled perturbations.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each method and one for the replicate, which is 1 by definition; the score of each
-        measure, ``composite``, and its 90% interval over perturbations, ``low`` and ``high``. The
-        composite is the mean over the measures in which the replicate is better than the baseline
-        (``attrs["measures"]``); the others cannot tell anything on these data. ``attrs["drawn"]``
-        has the composite of every method on resampled perturbations.
-
-    Raises
-    ------
-    InputError
-        As :meth:`MeasuredCells.panels`, if no context has perturbations that all methods predicted,
-        or if no measure can tell a replicate from the baseline.
+    InputError as :meth:`MeasuredCells.panels`, if no context has perturbations that all methods
+    predicted, or if no measure can tell a replicate from the baseline.
     """
     # The mean response needs two perturbations in a context.
     least = 2 if baseline is None else 1
