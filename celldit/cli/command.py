@@ -25,6 +25,7 @@ import typer
 from celldit.cli import options
 from celldit.cli.wording import in_terminal
 from celldit.errors import CellditError, InputError
+from celldit.io.files import refuse_existing
 
 __all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "note", "say"]
 
@@ -126,8 +127,6 @@ def _check_outputs(files: Mapping[str, Path], cells: Iterable[str], *, overwrite
 
     FileError if one exists. InputError if one of `cells` or a figure has another ending.
     """
-    from celldit.io.files import refuse_existing
-
     for name in cells:
         if files[name].suffix != options.H5AD:
             raise InputError(f"--{name} {files[name]} must end in {options.H5AD}.")

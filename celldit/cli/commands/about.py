@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import celldit as cd
 from celldit.cli.command import Answer, command
-from celldit.cli.files import load_model
 from celldit.cli.options import ModelFolder
 
 LISTED = 30
@@ -19,7 +19,7 @@ def summary(model: ModelFolder) -> Answer:
 
     Example: celldit summary model
     """
-    sentences = load_model(model).summary().splitlines()
+    sentences = cd.CellDiT.load(model).summary().splitlines()
     return Answer({"model": str(model), "summary": sentences}, sentences)
 
 
