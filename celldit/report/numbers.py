@@ -107,8 +107,8 @@ class Numbers:
             "name": self.name,
             "summary": _records(self.summary.reset_index()),
             "equal_cells": _records(self.equal.reset_index()),
-            "scores": _numbers(self.scores),
-            "closed": {k: _numbers(asdict(v)) for k, v in self.closed.items()},
+            "scores": {m: s if np.isfinite(s) else None for m, s in self.scores.items()},
+            "closed": {k: _records(pd.DataFrame([asdict(v)]))[0] for k, v in self.closed.items()},
             "worse_than_no_change": self.worse,
             "detectable": _records(self.effects),
             "not_scored": self.not_scored,
@@ -275,15 +275,7 @@ def _made_by(predicted: ad.AnnData) -> dict[str, str]:
     return {str(k): str(v) for k, v in flat.items()}
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [_numbers(row) for row in table.to_dict("records")]
-
-
-def _numbers(named: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(k): _number(v) for k, v in named.items()}
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows, what is missing or not finite as null."""
+    known = table.replace([np.inf, -np.inf], np.nan)
+    return list(known.astype(object).where(known.notna(), None).to_dict("records"))

@@ -187,11 +187,7 @@ def _resample(standings: Mapping[str, Standing], usable: Sequence[str], seed: in
 
 def _known_mean(arrays: Sequence[np.ndarray] | np.ndarray, axis: int) -> np.ndarray:
     """Mean of what is known, such as over contexts; NaN where nothing is."""
-    values = np.asarray(arrays)
-    known = np.isfinite(values)
-    n = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    return np.asarray(np.ma.masked_invalid(arrays).mean(axis=axis).filled(np.nan))
 
 
 @dataclass(frozen=True, eq=False)
