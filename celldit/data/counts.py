@@ -106,6 +106,18 @@ def tidy(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     )
 
 
+def sizes_of(totals_N: np.ndarray, where: str = "") -> np.ndarray:
+    """Library sizes, float32, of sums of counts; InputError if some are 0, which `where` tells."""
+    n_empty = int((totals_N == 0).sum())
+    if n_empty:
+        raise InputError(
+            f"{n_empty} of {len(totals_N)} cells have no counts in these genes{where}; remove them "
+            "with sc.pp.filter_cells(adata, min_counts=1), or name a column of library sizes with "
+            "size_factor_key=..."
+        )
+    return totals_N.astype(np.float32)
+
+
 def _whole_counts(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     # Stored as floats, counts may be off by rounding errors; a likelihood wants whole numbers.
     np.rint(counts.data, out=counts.data)
@@ -166,16 +178,12 @@ def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lamb
             f"{name} holds values above {_HIGHEST_COUNT:,} (highest {float(values.max()):.4g}), "
             f"which are no counts of molecules; celldit needs raw counts. {remedy()}"
         )
-    if values.dtype.kind == "f" and not _whole(values):
-        broken = values[_off(values)][0]
+    if values.dtype.kind == "f" and (off := _off(values)).any():
+        broken = values[off][0]
         raise InputError(
             f"{name} holds values that are not whole numbers (such as {broken:.4g}), as normalised "
             f"or log-transformed data do; celldit needs raw counts. {remedy()}{_rounding(values)}"
         )
-
-
-def _whole(values: np.ndarray) -> bool:
-    return not _off(values).any()
 
 
 def _off(values: np.ndarray) -> np.ndarray:
@@ -184,8 +192,7 @@ def _off(values: np.ndarray) -> np.ndarray:
     That is about a tenth of a millionth of the logarithm, and so of the value, times ten or so.
     """
     allowed = np.minimum(_INTEGER_TOLERANCE * (1 + 10 * np.abs(values)), _FURTHEST)
-    off: np.ndarray = np.abs(values - np.rint(values)) > allowed
-    return off
+    return np.asarray(np.abs(values - np.rint(values)) > allowed)
 
 
 def _rounding(values: np.ndarray) -> str:
@@ -229,4 +236,4 @@ def _looks_like_counts(matrix: Any) -> bool:
     if values.size == 0 or values.dtype.kind not in "biuf":
         return False
     values = values.astype(np.float64)
-    return bool(np.isfinite(values).all() and values.min() >= 0 and _whole(values))
+    return bool(np.isfinite(values).all() and values.min() >= 0 and not _off(values).any())

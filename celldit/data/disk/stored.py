@@ -12,12 +12,12 @@ import numpy as np
 from scipy import sparse
 
 from celldit.data.cells import Cells
-from celldit.data.counts import check_block, tidy
+from celldit.data.counts import check_block, sizes_of, tidy
 from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.store import CellStore, Index, digest
-from celldit.errors import FileError, InputError
+from celldit.errors import FileError
 from celldit.memory import give_back
 
 #: Most cells that are read at once, and most stored counts in them.
@@ -210,14 +210,7 @@ def _gene_totals(shard: DiskMatrix, start: int, stop: int) -> np.ndarray:
 
 def library_sizes(shards: Sequence[DiskMatrix], columns: np.ndarray | None) -> np.ndarray:
     """Total counts of all cells, float32; InputError if some have none."""
-    totals = np.concatenate([read_totals(shard, columns) for shard in shards])
-    n_empty = int((totals == 0).sum())
-    if n_empty:
-        ends = np.cumsum([shard.shape[0] for shard in shards])
-        where = shards[int(np.searchsorted(ends, np.flatnonzero(totals == 0)[0], side="right"))]
-        raise InputError(
-            f"{n_empty} of {len(totals)} cells have no counts in these genes, the first of them in "
-            f"{where.path}; remove them with sc.pp.filter_cells(adata, min_counts=1), or name a "
-            "column of library sizes with size_factor_key=..."
-        )
-    return totals.astype(np.float32)
+    totals = [read_totals(shard, columns) for shard in shards]
+    empty = [shard.path for shard, own in zip(shards, totals, strict=True) if (own == 0).any()]
+    where = f", the first of them in {empty[0]}" if empty else ""
+    return sizes_of(np.concatenate(totals), where)
