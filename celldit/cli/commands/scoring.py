@@ -15,7 +15,7 @@ from celldit.cli import options
 from celldit.cli.command import Answer, command, note
 from celldit.cli.files import named_pairs, read_lines, read_screen, set_up, write_table
 from celldit.errors import FileError, InputError
-from celldit.io.files import read_h5ad, refuse_existing, write_h5ad
+from celldit.io.files import check_page, read_h5ad, refuse_existing, write_h5ad
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -87,8 +87,7 @@ def evaluate(
     )
 
     if report is not None:
-        if report.suffix.lower() not in (".html", ".htm"):
-            raise InputError(f"--report {report} must end in .html, such as report.html.")
+        check_page(report)
         pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
         refuse_existing(pages, overwrite=overwrite)
     table_of_effects = _read_effects(predicted_effects)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 
-from celldit.arguments import check_path, check_seed, check_whole, text_list
+from celldit.arguments import check_seed, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
@@ -19,7 +19,7 @@ from celldit.data.checks import check_anndata
 from celldit.data.query import query_fields, selected
 from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
-from celldit.io.files import refuse_existing
+from celldit.io.files import check_page, refuse_existing
 from celldit.io.replacing import made_whole
 from celldit.report.explore.content import content
 from celldit.report.explore.page import render
@@ -114,9 +114,7 @@ def explore(
     check_anndata(adata, "adata")
     check_whole(max_cells, "max_cells")
     check_seed(seed)
-    out = Path(check_path(path))
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"The page {str(out)!r} must end in .html, such as 'explore.html'.")
+    out = check_page(path)
     if importlib.util.find_spec("plotly") is None:
         raise InputError(
             "The page is drawn with plotly, which is not installed; pip install 'celldit[explore]'."
@@ -145,7 +143,7 @@ def explore(
             "fewer perturbations= or contexts=."
         )
     with made_whole(out) as place:
-        Path(place).write_bytes(page)
+        place.write_bytes(page)
     return out
 
 
