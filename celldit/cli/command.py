@@ -27,9 +27,6 @@ from celldit.cli.wording import in_terminal
 from celldit.errors import CellditError, InputError
 from celldit.io.files import refuse_existing
 
-__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "note", "say"]
-
-
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

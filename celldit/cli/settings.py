@@ -12,8 +12,6 @@ from celldit.arguments import check_former
 from celldit.errors import InputError, UnknownNameError
 from celldit.io.files import read_toml
 
-__all__ = ["TrainSettings"]
-
 #: By the type of a setting: what a file may hold, and how an error names it.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "tuple[str, ...]": ((str, list), "texts"),

@@ -12,8 +12,8 @@ import pandas as pd
 from celldit.arguments import check_seed, check_whole
 from celldit.errors import InputError, UnknownNameError, examples, outside
 from celldit.evaluation.catalogue import resolve
-from celldit.evaluation.challenge import COMPOSITE, MeasuredCells, check_engine, score_panels
-from celldit.evaluation.challenge.scores import Engine
+from celldit.evaluation.challenge.panel import MeasuredCells
+from celldit.evaluation.challenge.scores import COMPOSITE, Engine, check_engine, score_panels
 from celldit.evaluation.task import Task
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _MAX_TOML = 1_000_000
 
-__all__ = ["check_page", "read_h5ad", "read_toml", "refuse_existing", "write_h5ad", "write_text"]
-
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text, whole or not at all."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from celldit.conditions import Condition
     from celldit.model import CellDiT
 
-__all__ = ["rehearse"]
 
 #: Conditions that are tried: some are enough to read every setting.
 _TRIED = 2

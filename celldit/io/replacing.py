@@ -19,8 +19,6 @@ from pathlib import Path
 from celldit.errors import FileError
 from celldit.io.locks import sole_writer
 
-__all__ = ["made_whole", "sync_folder", "take_place"]
-
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 

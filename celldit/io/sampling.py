@@ -20,8 +20,6 @@ from celldit.io.write import PredictedCells, concatenate, var_of
 from celldit.latent.autoencoder import TILE
 from celldit.progress import late_bar
 
-__all__ = ["TILE", "Sampling", "collect", "flagged"]
-
 
 @dataclass(frozen=True, eq=False)
 class Sampling:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from celldit.data.reading import Source
 
-__all__ = ["fine_tune", "read_features", "train"]
-
 
 def _kept(given: Mapping[str, Any]) -> str:
     """What an interruption leaves."""
