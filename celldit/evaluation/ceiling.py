@@ -10,8 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_whole
-from celldit.errors import UnknownNameError
+from celldit.arguments import check_known, check_whole
 from celldit.evaluation.catalogue import CEILING, METRICS, resolve
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression
@@ -100,8 +99,7 @@ def score(value: float, baseline: float, replicate: float, metric: str) -> float
     UnknownNameError
         If the measure is not known.
     """
-    if metric not in METRICS:
-        raise UnknownNameError.among("metric", metric, METRICS)
+    check_known([metric], METRICS, "metric")
     u, b, r = (METRICS[metric].loss(float(v)) for v in (value, baseline, replicate))
     return (u - b) / (r - b) if r < b else float("nan")
 

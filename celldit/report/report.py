@@ -12,12 +12,12 @@ import anndata as ad
 import pandas as pd
 
 import celldit
-from celldit.arguments import check_whole
+from celldit.arguments import check_known, check_whole
 from celldit.data.checks import check_anndata
 from celldit.data.fields import setup_anndata
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.evaluation.compare import with_baselines
 from celldit.evaluation.expression import align_genes, truth_fields
 from celldit.io.files import check_page, refuse_existing
@@ -110,8 +110,7 @@ def report(
     target = check_page(path)
     files = [target, target.with_suffix(".csv"), target.with_suffix(".json")]
     refuse_existing(files, overwrite=overwrite, how="overwrite=True")
-    if basis not in ("effect", "pca", "umap"):
-        raise UnknownNameError.among("basis", basis, ["effect", "pca", "umap"])
+    check_known([basis], ["effect", "pca", "umap"], "basis")
     check_whole(n_perturbations, "n_perturbations", 0)
     check_whole(n_repeats, "n_repeats")
     check_whole(min_cells, "min_cells", 0)

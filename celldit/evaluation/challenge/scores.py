@@ -14,7 +14,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_known
+from celldit.errors import InputError
 from celldit.evaluation.catalogue import CEILING
 from celldit.evaluation.challenge.measures import (
     MEASURES,
@@ -44,8 +45,7 @@ CLIPPED = {"squared_error": (0.0, 1.0), "fold_change_error": (-6.0, np.inf)}
 
 def check_engine(engine: str) -> None:
     """Refuse, before any work, an engine that is not known or not installed."""
-    if engine not in get_args(Engine):
-        raise UnknownNameError.among("engine", engine, get_args(Engine))
+    check_known([engine], get_args(Engine), "engine")
     if engine == "cell-eval2":
         check_installed()
 

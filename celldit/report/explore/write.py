@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 
-from celldit.arguments import check_seed, check_whole, text_list
+from celldit.arguments import check_known, check_seed, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.query import query_fields, selected
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.inference import request
 from celldit.io.files import check_page, refuse_existing
 from celldit.io.replacing import made_whole
@@ -162,9 +162,7 @@ def _contexts(
     chosen = list(names[np.argsort(-counts, kind="stable")])
     if contexts is not None:
         chosen = text_list(contexts, "contexts")
-        for name in chosen:
-            if name not in set(names):
-                raise UnknownNameError.among("context with control cells", name, list(names))
+        check_known(chosen, list(names), "context with control cells")
     if trained.fields.time_key is not None and when is None:
         known = sorted({c.time for c in trained.frequencies if c.time is not None})
         raise InputError(f"The page shows one time; pass time=, for example time={known[-1]:g}.")

@@ -124,7 +124,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("cli/commands/scoring.py", "library size"): GIVEN,
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", "where the demo needs a folder"): GIVEN,
-    ("report/numbers.py", "Unknown method"): INNER,
     ("cli/app.py", "any more"): "names a way of several steps; test_cli.py calls it",
     ("evaluation/expression.py", "not in truth"): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
