@@ -536,7 +536,8 @@ CASES: dict[str, Case] = {
         lambda s: terminal("info", s.folder / "gone"), "check the path",
         lambda s, m: terminal("info", model_and_query(s)[0])),
     "a report of the terminal of another ending": Case(
-        lambda s: _evaluated(s, "--report", s.folder / "r.txt"), r"such as '(?P<name>report\.html)'",
+        lambda s: _evaluated(s, "--report", s.folder / "r.txt"),
+        r"such as '(?P<name>report\.html)'",
         lambda s, m: None),
     "cells of the terminal of another ending": Case(
         lambda s: terminal("embed", *model_and_query(s), "-o", s.folder / "e.csv"),
