@@ -228,11 +228,7 @@ def edit_counts(
     The N cells are of one context, with library sizes; the shift is in mean log expression, log(1 +
     10,000 counts / size factor). One factor for each gene, found by bisection; cells without the
     gene stay without it, so a gene that no cell shows stays silent, and none is scaled by more than
-    a hundred. Fractions are rounded up or down at random, right on average.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of int32, shape (N, G)
+    a hundred. Fractions are rounded up or down at random, right on average, to int32.
     """
     columns = counts_NG.tocsc().astype(np.float64)
     n_cells = columns.shape[0]
