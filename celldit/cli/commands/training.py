@@ -16,7 +16,7 @@ from celldit.cli import options
 from celldit.cli.command import Answer, command, note, say
 from celldit.cli.files import read_screen
 from celldit.cli.settings import TrainSettings
-from celldit.errors import FileError, InputError
+from celldit.errors import InputError
 from celldit.io.files import read_h5ad
 from celldit.io.locks import is_first_process, sole_writer
 
@@ -161,15 +161,12 @@ def _place_of(output: Path, *, overwrite: bool) -> Iterator[bool]:
 
     FileError if it exists already, is no model, or another process writes to it.
     """
-    from celldit.io.folders import CONFIG
+    from celldit.io.folders import check_place
 
     # Of several processes of one training only the first writes, and holds the place for all.
     first = is_first_process()
     with sole_writer(output) if first else nullcontext():
-        if output.exists() and not overwrite:
-            raise FileError(f"{output} exists already; choose another folder, or pass --overwrite.")
-        if output.exists() and not (output / CONFIG).is_file():
-            raise FileError(f"{output} is not a celldit model, so it will not be replaced.")
+        check_place(output, overwrite=overwrite)
         yield first
 
 
