@@ -11,9 +11,10 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from celldit.arguments import check_known
 from celldit.data.disk.pointers import check_sparse, owner_of
 from celldit.data.not_counts import check_counted
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 
 _BLOCK_ROWS = 4096
 _PROBE_ENTRIES = 100_000
@@ -43,8 +44,8 @@ def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
         raise InputError(
             f"counts_layer takes the name of a layer as text, not {type(counts_layer).__name__}."
         )
-    if counts_layer is not None and counts_layer not in adata.layers:
-        raise UnknownNameError.among("layer in adata.layers", counts_layer, adata.layers.keys())
+    if counts_layer is not None:
+        check_known([counts_layer], adata.layers.keys(), "layer in adata.layers")
     if adata.n_obs == 0 or adata.n_vars == 0:
         lacking = "cells" if adata.n_obs == 0 else "genes"
         raise InputError(f"The AnnData has no {lacking} (shape {adata.n_obs} x {adata.n_vars}).")

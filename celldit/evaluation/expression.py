@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.arguments import check_known
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
@@ -271,10 +272,9 @@ def check_labels(
     `name` is what messages call the prediction. UnknownNameError names the first such perturbation
     and the closest that the truth holds.
     """
-    known = sorted(set(truth_M) - {control})
-    unknown = sorted(set(predicted_N) - set(known) - {control})
-    if unknown:
-        raise UnknownNameError.among(f"perturbation in {name}, not in truth:", unknown[0], known)
+    known = dict.fromkeys(sorted(set(truth_M) - {control}))
+    predicted = sorted(set(predicted_N) - {control})
+    check_known(predicted, known, f"perturbation in {name}, not in truth:")
 
 
 def check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:

@@ -82,11 +82,10 @@ def predict(
     if shard is None:
         claim(output, overwrite=overwrite)
     as_table = effects_output is not None and effects_output.suffix not in (".h5ad", ".zarr")
-    if effects_output is not None:
-        if as_table:
-            refuse_existing([effects_output], overwrite=overwrite)
-        else:
-            claim(effects_output, overwrite=overwrite)
+    if effects_output is not None and as_table:
+        refuse_existing([effects_output], overwrite=overwrite)
+    elif effects_output is not None:
+        claim(effects_output, overwrite=overwrite)
     from celldit.inference.maps.edit import EditConfig
 
     edit: dict[str, Any] = {"n_avg": n_avg, "t_start": t_start}

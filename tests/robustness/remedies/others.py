@@ -125,7 +125,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("compute.py", "must be a whole number"): GIVEN,
     ("cli/demo.py", "where the demo needs a folder"): GIVEN,
     ("cli/app.py", "any more"): "names a way of several steps; test_cli.py calls it",
-    ("evaluation/expression.py", "not in truth"): GIVEN,
     ("evaluation/challenge/submission.py", "labels of the submission"): GIVEN,
     ("latent/config.py", "…"): "said by FORMER, whose entries are cases of models",
     ("pl/gene_sets/attention.py", "at least 3 tokens"): GIVEN,
