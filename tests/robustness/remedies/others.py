@@ -77,7 +77,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/evaluate.py", "A replicate of"): TOLD,
     ("evaluation/challenge/scores.py", "that every method predicted"): TOLD,
     ("evaluation/challenge/scores.py", "In no measure is a replicate"): TOLD,
-    ("io/write.py", "not finite or negative"): TOLD,
+    ("io/sampling.py", "not finite or negative"): TOLD,
     # --- the machine
     ("memory.py", "There is not enough memory"): MACHINE,
     ("effects/sharing.py", "takes about"): MACHINE,
