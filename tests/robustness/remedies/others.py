@@ -62,7 +62,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/metrics/", "shape"): INNER,
     ("evaluation/metrics/", "no metric"): INNER,
     ("evaluation/metrics/", "bandwidths"): INNER,
-    ("evaluation/ceiling.py", "metric"): INNER,
     ("data/cells.py", "gene names for"): INNER,
     ("data/cells.py", "entries for"): INNER,
     ("latent/transfer.py", "exactly the given genes"): INNER,
