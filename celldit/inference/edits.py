@@ -17,7 +17,7 @@ from torch import Tensor
 
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
-from celldit.io.write import PredictedCells
+from celldit.io.sampling import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.likelihoods import CountModel
 from celldit.random import COUNTS_STREAM, cell_generator

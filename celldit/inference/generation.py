@@ -23,9 +23,8 @@ from celldit.inference.offsets import route_offsets
 from celldit.inference.options import SamplingOptions
 from celldit.inference.solver import SolverConfig
 from celldit.inference.time.course_map import CourseMap
-from celldit.io.sampling import Sampling
+from celldit.io.sampling import PredictedCells, Sampling, concatenate
 from celldit.io.shards import Output
-from celldit.io.write import PredictedCells, concatenate
 from celldit.random import COMPOSITION_STREAM, MOVED_STREAM, TIME_STREAM, keys_of
 from celldit.training.trained import Trained
 

@@ -18,8 +18,7 @@ from celldit.inference.edits import draw_counts, n_unlike
 from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
 from celldit.inference.offsets import RowOffset, condition_offsets, own_uniforms
 from celldit.inference.solver import SolverConfig, carry
-from celldit.io.sampling import TILE
-from celldit.io.write import PredictedCells, concatenate
+from celldit.io.sampling import TILE, PredictedCells, concatenate
 from celldit.random import SIZE_STREAM, STATE_STREAM
 from celldit.training.trained import Trained
 
