@@ -212,22 +212,15 @@ class AnchoredFlow(nn.Module):
         return self.views.attention(*self.inputs(x_BKD, t_B, condition))
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
-        """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
+        """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D).
+
+        All cells of a batch start at one source.
+        """
         conditions = self.inputs(x_BKD, t_B, condition)
-        noisy_B = condition.from_noise_B
-        if self.from_noise is None or not noisy_B.any():
+        if self.from_noise is None or not condition.from_noise_B.any():
             return self.dit(*conditions)
         anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
-        if noisy_B.all():
-            return anchor_BKD + self.noise_trust * self.from_noise(*conditions)
-        from_noise = self.from_noise(*(t[noisy_B] for t in conditions))
-        velocity_BKD = torch.empty_like(x_BKD)
-        from_control = self.dit(*(t[~noisy_B] for t in conditions))
-        # Under autocast some networks give half precision, which cannot be put among single.
-        velocity_BKD[~noisy_B] = from_control.to(x_BKD.dtype)
-        beside_BKD = self.noise_trust * from_noise
-        velocity_BKD[noisy_B] = anchor_BKD[noisy_B] + beside_BKD.to(x_BKD.dtype)
-        return velocity_BKD
+        return anchor_BKD + self.noise_trust * self.from_noise(*conditions)
 
 
 def matched_velocity(x_BKD: Tensor, t_B: Tensor, position_BKD: Tensor) -> Tensor:

@@ -74,10 +74,8 @@ class FlowStage(pl.LightningModule):
         if self.in_shards or not isinstance(strategy, ShardedStrategy):
             return
         self.in_shards = True
-        # With a network from before for noise, rows decide which blocks run.
-        by_block = self.flow.from_noise is None
         for network in (self.flow, cast(AnchoredFlow, self.ema.module)):
-            shard(network, strategy.shards, by_block=by_block)
+            shard(network, strategy.shards)
         # Weights are gathered when the module is called, not when its method is.
         self.velocity = self.flow.__call__
 
