@@ -210,24 +210,10 @@ def train_flow(
     that go on all take the same steps: of many looks at few held-out conditions the best is mostly
     luck.
 
-    Parameters
-    ----------
-    make_flow
-        Makes an untrained flow, which equals the prior.
-    z_NKD
-        Latents of the N training cells, in memory or in a file.
-    table, population
-        Their conditions, and the simple estimates.
-    unit_K
-        Size of each latent token in units of log expression, in which distances are measured.
-    run
-        Settings, bound on the epochs, and seed of what is held out and of the pairs.
-    trainer_arguments
-        For :class:`lightning.pytorch.Trainer`, given the name of the run.
-    checkpoints
-        Where the runs keep their states; None for nowhere.
-    never_hold_out
-        Conditions that are known from before, whether these cells have them or not.
+    An untrained flow of `make_flow` equals the prior. `unit_K` is the size of each latent token in
+    log expression, in which distances are measured; `trainer_arguments` are those of a run, by its
+    name; conditions of `never_hold_out` are known from before, whether these cells have them or
+    not.
 
     Returns
     -------

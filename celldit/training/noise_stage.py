@@ -63,31 +63,16 @@ def train_from_noise(
 ) -> tuple[States, np.ndarray, list[dict[str, float]]]:
     """Find the states of the training cells, then train what starts at noise from them.
 
-    Parameters
-    ----------
-    flow
-        Trained from control cells, which is not changed; it learns in place, on weights apart, and
-        comes back to the CPU.
-    z_NKD, table, population
-        Latents of the N training cells, their conditions, and the simple estimates.
-    run
-        Settings, bound on the epochs, and seed of states, held-out cells and pairs. No epochs leave
-        a network that was trained before as it is, and one that was not without a say.
-    watch
-        Stops training at a loss that is not finite.
-    trainer_arguments
-        Of Lightning's Trainer, of which device and precision are taken.
+    The flow from control cells is not changed; the one from noise learns in place, on weights
+    apart, and all comes back to the CPU. No epochs leave a network that was trained before as it
+    is, and one that was not without a say. Of the Trainer's arguments device and precision are
+    taken. TrainingError if a loss is not finite.
 
     Returns
     -------
     states, state_N, history
         States that cells may be in, and that of each cell; for each epoch, the velocity error on
         the held-out cells, and that of the anchor alone.
-
-    Raises
-    ------
-    TrainingError
-        If a loss is not finite.
     """
     config, seed = run.config, run.seed
     states = States.fit(z_NKD, table, population, seed)

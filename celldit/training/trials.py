@@ -88,18 +88,9 @@ def hold_out(
 ) -> list[Condition]:
     """Choose conditions to keep from training, such that the rest can still predict them.
 
-    A condition may be held out if every one of its perturbations stays in another condition.
-
-    Parameters
-    ----------
-    conditions, share
-        The perturbed conditions of training, and the share of them to hold out.
-    rng
-        Of the choice.
-    always_known
-        Conditions that are not to be held out, but help to predict the others.
-    last
-        Conditions that are held out only where no others can be: those of earlier trial runs.
+    A condition may be held out if every one of its perturbations stays in another condition. Those
+    `always_known` are not to be held out, but help to predict the others; the `last` are held out
+    only where no others can be: those of earlier trial runs.
     """
     wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
     known = (*conditions, *always_known)

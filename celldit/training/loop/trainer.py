@@ -19,12 +19,9 @@ from celldit.training.loop.progress import StageProgress
 
 
 def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
-    """Refuse names that :class:`lightning.pytorch.Trainer` does not know.
+    """Refuse names that Lightning's Trainer does not know, and devices that there are not.
 
-    Raises
-    ------
-    InputError
-        Naming the closest that it knows; or if there are fewer devices than asked for.
+    InputError names the closest that it knows.
     """
     known = set(inspect.signature(pl.Trainer).parameters) - {"self", "max_epochs"}
     own = ("max_epochs", "seed", "config", "checkpoint_dir", "checkpoint_minutes")

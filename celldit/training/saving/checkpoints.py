@@ -29,23 +29,12 @@ SUFFIX = ".checkpoint"
 
 
 class Checkpoints:
-    """The files of one training.
+    """The files of one training in a folder, which is made if need be.
 
-    Parameters
-    ----------
-    folder
-        Where they are; made if need be.
-    minutes
-        Time between two states of a part in progress; 0 for one after every batch.
-    identity
-        What must be the same for training to go on: settings, data and version, as texts.
-
-    Raises
-    ------
-    InputError
-        If the folder belongs to another training; says what differs.
-    FileError
-        If the folder cannot be written to, or a file in it is damaged.
+    Minutes are those between two states of a part in progress, 0 for one after every batch; the
+    identity is what must be the same for training to go on: settings, data and version, as texts.
+    InputError if the folder belongs to another training; says what differs. FileError if it cannot
+    be written to, or a file in it is damaged.
     """
 
     def __init__(

@@ -125,10 +125,7 @@ class KeepState(pl.Callback):
 def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
     """Answer the first Ctrl-C (or SIGTERM) after the next batch, with a checkpoint; the second now.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        Saying how to go on.
+    KeyboardInterrupt says how to go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
