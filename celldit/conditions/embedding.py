@@ -20,17 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ConditionEmbedding:
-    """Estimates for Q conditions as tensors.
+    """Estimates for Q conditions as tensors."""
 
-    Attributes
-    ----------
-    effects_QKD, positions_QKD, sds_Q
-        Mean shift, mean, and size of the standard deviation of the shift.
-    """
-
-    effects_QKD: Tensor
-    positions_QKD: Tensor
-    sds_Q: Tensor
+    effects_QKD: Tensor  # mean shift
+    positions_QKD: Tensor  # mean of the condition's cells
+    sds_Q: Tensor  # size of the standard deviation of the shift
 
     @classmethod
     def of(

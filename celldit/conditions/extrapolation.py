@@ -33,14 +33,8 @@ class Extrapolation(StrEnum):
 class Known:
     """What was in training, so that many conditions are classified in one pass.
 
-    Parameters
-    ----------
-    trained
-        The conditions, each once.
-    featured
-        Perturbations for which features are known.
-    elsewhere
-        Those, and combinations, whose effects were measured elsewhere.
+    Features of perturbations are known for those `featured`; effects were measured `elsewhere` of
+    some perturbations and combinations.
     """
 
     def __init__(

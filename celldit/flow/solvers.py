@@ -132,18 +132,12 @@ def resolve_solver(name: str) -> FixedStep:
 
 @dataclass(frozen=True, eq=False)
 class EulerMaruyama:
-    """Euler-Maruyama steps of the SDE that keeps the flow's marginals.
+    """Euler-Maruyama steps of the SDE that keeps the flow's marginals, a draw of noise for each.
 
     Only for flows from a Gaussian source: the score of an anchored flow is unknown. The diffusion
     is the weight of the source, w = 1 - t, with which the drift is finite at both ends. The step on
-    to t = 1, where the score has no bound, is the ODE's, and adds no noise.
-
-    Parameters
-    ----------
-    noise
-        Supply of noise, one draw per step; ``CellNoise`` makes results independent of the batch.
-    source
-        Source of the flow; its position broadcasts against the states.
+    to t = 1, where the score has no bound, is the ODE's, and adds no noise. ``CellNoise`` makes
+    results independent of the batch.
     """
 
     noise: Noise

@@ -34,12 +34,7 @@ from celldit.training.trained import Trained
 class NewCellRequest:
     """Which new cells; see :meth:`celldit.CellDiT.generate`.
 
-    Attributes
-    ----------
-    n_cells
-        How many.
-    perturbation, covariates, dose, time
-        Their conditions; None for all, as they occur in training.
+    Conditions that are None stand for all, as they occur in training.
     """
 
     n_cells: int

@@ -12,26 +12,11 @@ from celldit.training.trained import Trained
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How cells are sampled, whatever is asked.
-
-    Attributes
-    ----------
-    config
-        Of the solver.
-    seed
-        Of everything drawn.
-    batch_size
-        Cells handed on at a time.
-
-    Raises
-    ------
-    InputError
-        If a number cannot be used.
-    """
+    """How cells are sampled, whatever is asked; InputError if a number cannot be used."""
 
     config: SolverConfig = field(default_factory=SolverConfig)
-    seed: int = 0
-    batch_size: int = 512
+    seed: int = 0  # of everything drawn
+    batch_size: int = 512  # cells handed on at a time
 
     def __post_init__(self) -> None:
         check_whole(self.batch_size, "batch_size")
@@ -40,10 +25,7 @@ class SamplingOptions:
     def usable_by(self, trained: Trained) -> SamplingOptions:
         """Themselves, if a model can follow them.
 
-        Raises
-        ------
-        InputError
-            If there is guidance, and training withheld no conditions.
+        InputError if there is guidance, and training withheld no conditions.
         """
         guidance = self.config.guidance
         if guidance != 1 and not trained.drops_conditions:

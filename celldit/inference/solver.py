@@ -20,32 +20,14 @@ from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity,
 class SolverConfig:
     """How the flow is integrated.
 
-    Attributes
-    ----------
-    solver
-        ``"euler"``, ``"heun"``, ``"rk4"``, or ``"sde"`` (from noise only).
-    n_steps
-        Steps of a fixed-step solver.
-    guidance
-        Scale of joint classifier-free guidance; 1 is none.
-    guidance_interval
-        Flow times [lo, hi] within [0, 1] at which guidance acts.
-    grid
-        How the steps are spread: ``"uniform"``, ``"quadratic"`` or ``"cosine"``.
-
-    Raises
-    ------
-    InputError
-        If a number cannot be used.
-    UnknownNameError
-        If no solver or grid has that name.
+    InputError if a number cannot be used; UnknownNameError if no solver or grid has that name.
     """
 
-    solver: str = "heun"
+    solver: str = "heun"  # "euler", "heun", "rk4", or "sde" (from noise only)
     n_steps: int = 8
-    guidance: float = 1.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    grid: str = "uniform"
+    guidance: float = 1.0  # scale of classifier-free guidance; 1 is none
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # flow times at which it acts
+    grid: str = "uniform"  # how the steps are spread: "uniform", "quadratic" or "cosine"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.solver, str) and self.solver == "sde"):

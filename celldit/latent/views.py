@@ -32,23 +32,10 @@ def fit_views(
 ) -> TokenViews:
     """Find what tokens see of the latent, and keep those that see most.
 
-    Parameters
-    ----------
-    autoencoder
-        Trained; its tokenizer says what the tokens are.
-    cells
-        Training cells, of which a sample is looked at.
-    n_tokens, n_values
-        Most tokens, and most values of each.
-    seed
-        Of the sample.
-
-    Returns
-    -------
-    TokenViews
-        Up to `n_tokens` views, sorted by the names of their tokens, so that no order of gene sets
-        or genes changes what is learned; each is scaled so that its first value has unit spread
-        over the cells.
+    The tokenizer of the autoencoder says what the tokens are; of the training cells a sample is
+    looked at, drawn with the seed. There are up to `n_tokens` views of up to `n_values`, sorted by
+    the names of their tokens, so that no order of gene sets or genes changes what is learned; each
+    is scaled so that its first value has unit spread over the cells.
     """
     tokenizer = autoencoder.tokenizer
     n_kept = min(n_values, tokenizer.n_values)

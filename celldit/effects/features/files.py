@@ -51,14 +51,8 @@ def table_of(given: Any) -> pd.DataFrame | dict[str, Any]:
     """A table with one row for each perturbation, or the memberships that a network gives.
 
     Of a path, an AnnData, or a matrix (or the path of an ``.npy``) with a list of names (or the
-    path of one).
-
-    Raises
-    ------
-    FileError
-        If a file cannot be read, or may hold code.
-    InputError
-        If names and rows do not fit together.
+    path of one). FileError if a file cannot be read, or may hold code; InputError if names and rows
+    do not fit together.
     """
     if isinstance(given, ad.AnnData):
         return _of_anndata(given)

@@ -67,13 +67,7 @@ def trajectory(
 
 
 def check_times(times: Sequence[float], trained: Trained) -> list[float]:
-    """Refuse times that cannot be used.
-
-    Raises
-    ------
-    InputError
-        If the model knows no time, or a time is no finite number.
-    """
+    """Refuse times with an InputError: no finite numbers, or the model knows no time."""
     if trained.fields.time_key is None:
         raise InputError("trajectory() needs a model that was set up with time_key=.")
     numbers = [float(t) for t in np.atleast_1d(np.asarray(times, dtype=np.float64))]
