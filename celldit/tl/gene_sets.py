@@ -262,7 +262,7 @@ def token_activity(
     """
     trained = trained_parts(model)
     tokenizer = trained.autoencoder.tokenizer
-    if not (tokenizer.same_for_every_cell and tokenizer.name in ("gene_sets", "modules")):
+    if tokenizer.name not in ("gene_sets", "modules"):
         raise InputError(
             f"This model has the tokenizer {tokenizer.name!r}, whose tokens are single genes; "
             'token_activity needs one with tokenizer="gene_sets" or "modules".'

@@ -156,7 +156,6 @@ class Eigengenes:
 class GroupTokenizer(Tokenizer):
     """One token for each group of genes, the same for every cell."""
 
-    same_for_every_cell = True
     n_values: int
     _eigengenes: Eigengenes
 
