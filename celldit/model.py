@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
     from celldit.training.config import TrainingConfig
 
-__all__ = ["CellDiT"]
-
 
 class CellDiT:
     """Predict what cells would do if they were perturbed, and generate cells that never were.

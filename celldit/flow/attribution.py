@@ -13,8 +13,6 @@ from torch import Tensor
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.solvers import resolve_solver
 
-__all__ = ["contributed"]
-
 
 @torch.no_grad()
 def contributed(

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["COUPLINGS", "Coupling", "Pairs", "resolve_coupling"]
-
 
 class Pairs(NamedTuple):
     """M pairs: index of the source and of the target of each, (M,) int64, on the CPU."""

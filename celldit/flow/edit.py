@@ -28,8 +28,6 @@ from celldit.flow.noise import Noise
 from celldit.flow.path import GaussianSource
 from celldit.flow.solvers import Velocity, evaluate, steps_of
 
-__all__ = ["FlowEnd", "edit_flow"]
-
 
 class FlowEnd(NamedTuple):
     """One condition: its velocity field, and the Gaussian that its flow starts from."""

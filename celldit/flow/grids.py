@@ -16,8 +16,6 @@ from torch import Tensor
 
 from celldit.errors import UnknownNameError
 
-__all__ = ["Grid", "cosine_grid", "quadratic_grid", "resolve_grid", "uniform_grid"]
-
 Grid: TypeAlias = Callable[[int, float, float], Tensor]
 """``grid(n_steps, t0, t1)``: the n_steps + 1 times from t0 to t1, (T,) float64."""
 

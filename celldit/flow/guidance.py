@@ -19,8 +19,6 @@ from torch import Tensor
 from celldit.flow.path import per_row
 from celldit.flow.solvers import Velocity
 
-__all__ = ["GuidedVelocity"]
-
 
 @dataclass(frozen=True)
 class GuidedVelocity:

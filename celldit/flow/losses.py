@@ -12,8 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["energy_distance_loss", "velocity_loss"]
-
 
 def velocity_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of velocities, both (B, ...)."""

@@ -26,8 +26,6 @@ from torch import Tensor
 
 from celldit.random import SDE_STREAM
 
-__all__ = ["CellNoise", "Noise", "cell_noise", "cell_uniform"]
-
 Noise: TypeAlias = Callable[[int, Tensor], Tensor]
 """``noise(draw, like)``: standard normal noise number `draw` in the shape, dtype and device of
 `like`, (B, ...)."""

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["GaussianSource", "on_path", "per_row", "stratified_times"]
-
 # 1 - 2**-24 is the largest float32 below 1; the same distance is kept from 0.
 _EDGE = 2.0**-24
 

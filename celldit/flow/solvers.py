@@ -33,17 +33,6 @@ from celldit.errors import UnknownNameError
 from celldit.flow.noise import Noise
 from celldit.flow.path import GaussianSource
 
-__all__ = [
-    "SOLVERS",
-    "EulerMaruyama",
-    "FixedStep",
-    "Solver",
-    "Velocity",
-    "evaluate",
-    "resolve_solver",
-    "steps_of",
-]
-
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``velocity(x, t)``: states x of shape (B, ...), times t of shape (B,), result shaped like x."""
 Field: TypeAlias = Callable[[Tensor, float], Tensor]

@@ -27,8 +27,6 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.solver import SolverConfig
 from celldit.training.trained import Trained
 
-__all__ = ["Attribution", "attribute", "read_by_tokens", "view_names"]
-
 RIDGE = 0.1
 """In units of what tokens see of a direction on average."""
 

@@ -27,8 +27,6 @@ from celldit.training.saving.checkpoints import (
     settings_of,
 )
 
-__all__ = ["Design", "Run"]
-
 # Arguments of Lightning's Trainer that change where training ends, not only how fast.
 MATTERS = (
     "accumulate_grad_batches",

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from celldit.data.store import CellStore
     from celldit.latent.autoencoder import Autoencoder
 
-__all__ = ["LatentFile", "encoded_once"]
-
 _PREFIX, _LOCK = "celldit-latents-", ".lock"
 #: Bytes that must stay free beside the latents.
 SPARE = 1 << 26

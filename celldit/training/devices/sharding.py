@@ -21,8 +21,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-__all__ = ["ShardedStrategy", "shard", "whole"]
-
 
 class ShardedStrategy(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, over all processes, on CPUs too, with whole checkpoints.

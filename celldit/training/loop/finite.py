@@ -16,8 +16,6 @@ from celldit.training.saving.checkpoints import SUFFIX
 if TYPE_CHECKING:
     from celldit.data.store import CellStore
 
-__all__ = ["FiniteLoss"]
-
 
 class FiniteLoss(pl.Callback):
     """Stop at a loss of NaN: before the weights take the step, or on one GPU a step later.
