@@ -92,12 +92,10 @@ def match_autoencoder(
 
     What comes back is for the new genes, in their order; ``str(match)`` says what was found in a
     sentence. InputError if fewer than a share `min_overlap` of the autoencoder's genes are among
-    them, that is no share, a gene occurs twice, or `cells` have other genes.
+    them, that is no share, or a gene occurs twice. Cells have these genes, in their order.
     """
     check_number(min_overlap, "min_overlap", 1)
     match = match_genes_of(autoencoder.genes, genes)
-    if cells is not None and cells.genes != match.genes:
-        raise InputError("cells must have exactly the given genes, in their order.")
     if match.n_shared == 0 or match.overlap < min_overlap:
         why, _ = explain_mismatch(autoencoder.genes, match.genes)
         raise InputError(
@@ -182,7 +180,7 @@ class BorrowedAutoencoder:
 
     def to_dict(self, genes: Sequence[str]) -> dict[str, Any]:
         """Where the autoencoder is from, for a model's record of its training."""
-        _, match = match_autoencoder(self.autoencoder, genes, min_overlap=self.min_overlap)
+        match = match_genes_of(self.autoencoder.genes, genes)
         return {"from": self.origin, "genes": str(match), "trained_further": self.train}
 
 

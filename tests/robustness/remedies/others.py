@@ -52,7 +52,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/ceiling.py", "metric"): INNER,
     ("data/cells.py", "gene names for"): INNER,
     ("data/cells.py", "entries for"): INNER,
-    ("latent/transfer.py", "exactly the given genes"): INNER,
     ("training/saving/state_file.py", "cannot hold"): INNER,
     # --- nothing is asked for
     ("data/imputation.py", "were not measured"): TOLD,
