@@ -47,7 +47,7 @@ class FlowBatch(NamedTuple):
 class FlowTables:
     """Cells of C conditions, and the prior's estimates of them, which are in memory."""
 
-    z_NKD: Tensor | LatentFile  # of all cells
+    z_NKD: Tensor | LatentFile  # latents of all cells
     order: np.ndarray  # positions of the training cells among them, sorted by condition
     first: np.ndarray  # where each condition's cells begin in that order, (C,)
     size: np.ndarray  # how many there are, (C,)

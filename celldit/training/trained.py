@@ -52,7 +52,7 @@ class Trained:
     calibration: EffectCalibration  # how far log fold changes are off
     states: States  # that cells of each context may be in, from which new cells start
     new_cell_model: NewCellModel  # how new cells are drawn from their latents
-    control_rates: ControlRates  # counts per 10,000 by stratum, from which log fold changes count
+    control_rates: ControlRates  # counts per 10,000 that log fold changes are counted from
     mean_calibration: MeanCalibration  # brings mean log expression where it should be
     temporal_means: TemporalMeans  # the same for cells at other times
     time_course: TimeCourse  # how cells get there
