@@ -20,8 +20,8 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
 from celldit.inference.offsets import Offset, by_position, own_uniforms, route_offsets
-from celldit.inference.options import SamplingOptions
 from celldit.inference.responders import Responders
+from celldit.inference.solver import SamplingOptions
 from celldit.io.sampling import Sampling, flagged
 from celldit.io.shards import Output
 from celldit.random import keys_of

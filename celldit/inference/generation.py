@@ -20,8 +20,7 @@ from celldit.inference.edits import edit, n_unlike
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
 from celldit.inference.offsets import route_offsets
-from celldit.inference.options import SamplingOptions
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.inference.time.course_map import CourseMap
 from celldit.io.sampling import Sampling
 from celldit.io.shards import Output

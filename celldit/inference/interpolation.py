@@ -18,7 +18,7 @@ from celldit.inference import request
 from celldit.inference.counterfactual import Controls, moves
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Sampler
-from celldit.inference.options import SamplingOptions
+from celldit.inference.solver import SamplingOptions
 from celldit.io.sampling import Sampling
 from celldit.io.shards import Output
 from celldit.random import draw_keys, keys_of

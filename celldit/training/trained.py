@@ -105,11 +105,6 @@ class Trained:
         """Effects measured elsewhere."""
         return self.population.prior.elsewhere
 
-    @property
-    def drops_conditions(self) -> bool:
-        """Whether training withheld conditions, without which there is no guidance."""
-        return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
-
     def weight_of(self, kind: Extrapolation) -> float:
         """Share of the network's displacement for a kind; older models know none of time."""
         return self.flow_weight.get(kind, self.flow_weight[Extrapolation.SEEN])

@@ -19,8 +19,7 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import control_means
 from celldit.inference.edits import CellEdits
 from celldit.inference.offsets import by_position, route_offsets
-from celldit.inference.options import SamplingOptions
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.inference.time.course_map import CourseMap
 from celldit.io.sampling import Sampling
 from celldit.io.shards import Output
