@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from celldit.data.labels.doses import dose_parts
 from celldit.data.labels.labels import join, parts
@@ -75,8 +76,6 @@ class ConditionTable:
     @classmethod
     def from_cells(cls, cells: CellStore, sep: str) -> ConditionTable:
         """Find the distinct conditions among the cells."""
-        import pandas as pd
-
         columns: dict[str, Any] = {"perturbation": cells.perturbations, "context": cells.contexts}
         columns["dose"] = 0.0 if cells.doses is None else cells.doses
         columns["time"] = 0.0 if cells.times is None else cells.times

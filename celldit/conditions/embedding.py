@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.conditions.condition import Condition
+from celldit.conditions.population import Population
+from celldit.conditions.strata import StratumKey
 from celldit.flow.anchored import FlowCondition
-
-if TYPE_CHECKING:
-    from celldit.conditions.condition import Condition
-    from celldit.conditions.population import Population
-    from celldit.conditions.strata import StratumKey
 
 
 @dataclass(frozen=True, eq=False)

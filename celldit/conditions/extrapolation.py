@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from celldit.conditions.condition import Condition
+from celldit.conditions.condition import Condition
 
 
 class Extrapolation(StrEnum):

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from celldit.data.store import CellStore
 from celldit.latent.anchor import anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountModel
 from celldit.memory import give_back
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from celldit.data.store import CellStore
-    from celldit.tokenizers import Tokenizer
-
+from celldit.tokenizers import Tokenizer
 
 TILE = 256
 """Rows of every product; the last are filled up, since bytes depend on how many there are."""
@@ -191,8 +187,6 @@ class Autoencoder(nn.Module):
         G genes x K·D latent dimensions named ``token.dimension``; the change of a gene's log
         expectation when the dimension, its token at its own size, rises by one.
         """
-        import pandas as pd
-
         names = [f"{k}.{d}" for k in range(self.n_tokens) for d in range(self.token_dim)]
         size_F = self.scale.repeat_interleave(self.token_dim)
         loadings_GF = (self.decoder.loadings.detach() / size_F[:, None]).cpu().T.numpy()

@@ -8,16 +8,12 @@ genes. It is found from cells, which serves every tokenizer alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
 from celldit.nn.views import TokenViews
-
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
-    from celldit.latent.autoencoder import Autoencoder
 
 MAX_CELLS = 5_000
 MAX_VALUES = 20_000_000

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from celldit.conditions import ConditionTable
 from celldit.conditions.embedding import ConditionEmbedding
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.conditions.strata import Strata, StratumKey
 from celldit.flow.anchored import FlowCondition, to_device
 from celldit.flow.coupling import resolve_coupling
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import rank_and_world
 from celldit.training.latents import LatentFile
-
-if TYPE_CHECKING:
-    from celldit.conditions import ConditionTable
-    from celldit.conditions.population import Population
-    from celldit.conditions.states import States
-    from celldit.conditions.strata import StratumKey
 
 
 class FlowBatch(NamedTuple):
@@ -174,8 +172,6 @@ class PairedControls:
     @classmethod
     def of_table(cls, table: ConditionTable, rows: np.ndarray) -> PairedControls:
         """Look up the controls of every condition among some rows of a table."""
-        from celldit.conditions.strata import Strata
-
         strata = Strata.of_table(table)
         is_row = np.zeros(len(table.index), dtype=bool)
         is_row[rows] = True

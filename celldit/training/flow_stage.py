@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -21,10 +21,13 @@ from celldit.calibration.stacking import (
     compare,
     stack_courses,
 )
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.population import Population
 from celldit.errors import outside
 from celldit.flow import on_path, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
+from celldit.training.design import Run
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
 from celldit.training.devices.sharding import ShardedStrategy, shard, whole
@@ -32,15 +35,9 @@ from celldit.training.flow_data import FlowBatch, FlowBatches, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.loop.moving_average import MovingAverage
 from celldit.training.loop.steps import clip_norm_, warm_cosine
+from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.saving.resume import run_stage
 from celldit.training.trials import hold_out, make_trials
-
-if TYPE_CHECKING:
-    from celldit.conditions import Condition, ConditionTable
-    from celldit.conditions.population import Population
-    from celldit.training.design import Run
-    from celldit.training.saving.checkpoints import Checkpoints
-
 
 LEAST_CELLS = 8
 """Cells of a typical condition below which transport would match all controls to the same few."""

@@ -9,22 +9,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.data.store import CellStore
 from celldit.errors import FileError
+from celldit.latent.autoencoder import Autoencoder
 
 try:
     import fcntl
 except ImportError:  # Windows: what killed runs leave behind stays there.
     fcntl = None  # type: ignore[assignment]
 
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
-    from celldit.latent.autoencoder import Autoencoder
 
 _PREFIX, _LOCK = "celldit-latents-", ".lock"
 #: Bytes that must stay free beside the latents.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from celldit.conditions.states import States
 from celldit.flow import on_path, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, to_device
 from celldit.training.config import TrainingConfig
+from celldit.training.design import Run
 from celldit.training.devices.parallel import device_of
 from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
@@ -33,9 +34,6 @@ from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.moving_average import MovingAverage
 from celldit.training.loop.steps import clip_norm_
 from celldit.training.loop.trainer import halves_on_cuda
-
-if TYPE_CHECKING:
-    from celldit.training.design import Run
 
 # A condition with fewer cells gives none away to be judged by.
 MIN_CELLS = 10

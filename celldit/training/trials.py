@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from celldit.calibration.stacking import Trial
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.extrapolation import Extrapolation, Known
+from celldit.conditions.population import Population
+from celldit.conditions.strata import Strata
 from celldit.training.latents import LatentFile
-
-if TYPE_CHECKING:
-    from celldit.conditions import Condition, ConditionTable
-    from celldit.conditions.population import Population
 
 MAX_CONDITIONS = 16
 MAX_CELLS = 160
@@ -34,9 +33,6 @@ def make_trials(
     unit_K: Tensor,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
-    from celldit.conditions.embedding import ConditionEmbedding
-    from celldit.conditions.strata import Strata
-
     strata, apart = Strata.of_table(table), set(held_out)
     trained = Known(c for c in population.prior.conditions if c not in apart)
     chosen: list[tuple[int, Extrapolation, np.ndarray]] = []

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from celldit.data.store import CellStore
 from celldit.errors import TrainingError, examples
 from celldit.training.latents import LatentFile
 from celldit.training.saving.checkpoints import SUFFIX
-
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
 
 
 class FiniteLoss(pl.Callback):

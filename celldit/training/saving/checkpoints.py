@@ -12,18 +12,16 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from celldit import __version__
+from celldit.data.store import CellStore
 from celldit.errors import FileError, InputError, examples, outside
 from celldit.io.locks import is_first_process
 from celldit.training.saving.state_file import read_state, write_state
-
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
 
 SUFFIX = ".checkpoint"
 
