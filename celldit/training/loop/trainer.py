@@ -15,6 +15,7 @@ import torch
 from celldit.errors import InputError, closest
 from celldit.progress import speaks
 from celldit.training.devices.parallel import check_devices, uses_cuda
+from celldit.training.devices.sharding import ShardedStrategy
 from celldit.training.loop.progress import StageProgress
 
 
@@ -89,8 +90,6 @@ def trainer_defaults(
         defaults["precision"] = "bf16-mixed"
     merged = {**defaults, **arguments}
     if merged.get("strategy") == "fsdp":
-        from celldit.training.devices.sharding import ShardedStrategy
-
         merged["strategy"] = ShardedStrategy()
     merged["callbacks"] = listed(merged.get("callbacks"))
     if merged["enable_progress_bar"]:
