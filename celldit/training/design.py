@@ -19,7 +19,6 @@ from celldit.latent.config import LatentConfig
 from celldit.latent.transfer import BorrowedAutoencoder
 from celldit.tokenizers import Tokenizer
 from celldit.training.config import TrainingConfig
-from celldit.training.loop.trainer import check_trainer_arguments
 from celldit.training.saving.checkpoints import (
     Checkpoints,
     identity_of,
@@ -66,6 +65,9 @@ class Run:
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        # Imports lightning, which takes seconds; a model that only predicts never needs it.
+        from celldit.training.loop.trainer import check_trainer_arguments
+
         check_trainer_arguments(self.trainer_arguments)
         if self.max_epochs is not None:
             check_whole(self.max_epochs, "max_epochs", 0)
