@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -19,11 +18,9 @@ from celldit.inference import request
 from celldit.inference.attribution import Attribution, attribute, read_by_tokens, view_names
 from celldit.inference.counterfactual import control_means
 from celldit.inference.solver import SolverConfig
+from celldit.model import CellDiT
 from celldit.tl.cells import read_cells, store, text_rows, trained_parts, writable
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
-    from celldit.training.trained import Trained
+from celldit.training.trained import Trained
 
 REST = "outside the tokens"
 N_GENES = 5
