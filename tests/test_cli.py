@@ -692,6 +692,11 @@ def test_effects_writes_a_table_and_a_figure(folder, tmp_path):
     assert set(written["context"]) == {"d1"}
     assert written["lfsr"].between(0, 1).all()
     assert figure.stat().st_size > 1000
+    other = call("effects", folder / "model", folder / "screen.h5ad", "-p", "A",
+                 "-o", tmp_path / "all.csv", "--figure", tmp_path / "all.png")  # fmt: skip
+    assert "The volcano plots of d1 (for another: --context) are in" in " ".join(
+        other.stdout.split()
+    )
     said = sentence("effects", folder / "model", folder / "screen.h5ad", "--context", "d9",
                     "-o", tmp_path / "other.csv")  # fmt: skip
     assert "d9" in said

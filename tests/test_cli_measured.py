@@ -72,3 +72,18 @@ def test_refusals_speak_of_options(screen: Path, tmp_path: Path) -> None:
     assert "pass --dose-key COLUMN." in call("dose-response", *given, code=1)
     assert "lower --min-cells" in call("interactions", *given, "--min-cells", 1000, code=1)
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_guides_and_genes_are_named_as_a_reader_knows_them(screen: Path, tmp_path: Path) -> None:
+    adata = ad.read_h5ad(screen)
+    adata.obs["guide"] = "g1"
+    adata.var_names = [f"ENSG{990000 + g:011d}" for g in range(adata.n_vars)]
+    adata.var["gene_name"] = [f"SYM{g}" for g in range(adata.n_vars)]
+    adata.write_h5ad(tmp_path / "ids.h5ad")
+    given = (tmp_path / "ids.h5ad", "--perturbation-key", "perturbation", "-o")
+    said = call("responders", *given, tmp_path / "o.csv", "--guide-key", "guide")
+    assert "A, g1: " in said
+    said = call("dose-response", *given, tmp_path / "c.csv", "--dose-key", "um")
+    respond = (pd.read_csv(tmp_path / "c.csv")["lfsr"] < 0.05).any()
+    assert ("A, SYM" in said) == bool(respond)
+    assert "ENSG" not in said

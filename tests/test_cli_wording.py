@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from celldit.cli import app
 from celldit.cli.wording import OPTIONS, in_terminal
 
 
@@ -127,3 +129,11 @@ def test_options_for_experts_stand_apart() -> None:
             if words in expert:
                 found.add(option)
     assert found == EXPERT
+
+
+@pytest.mark.parametrize(
+    "name", ["effects", "evaluate", "explore", "next", "interpolate", "trajectory"]
+)
+def test_help_says_what_an_option_takes(name: str) -> None:
+    """Not of which type of Python's it is."""
+    assert "list[" not in CliRunner().invoke(app, [name, "--help"]).output

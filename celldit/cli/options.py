@@ -84,7 +84,9 @@ NamedPerturbations = Annotated[
 ]
 Contexts = Annotated[
     list[str] | None,
-    typer.Option("--context", help="Context; repeat for several.", show_default="all"),
+    typer.Option(
+        "--context", metavar="NAME", help="Context; repeat for several.", show_default="all"
+    ),
 ]
 Dose = Annotated[
     str | None,

@@ -47,7 +47,8 @@ class Ranges:
         for part, dose in zip(condition.parts, condition.doses or (), strict=False):
             low, high = self.doses.get(part, (dose, dose))
             if dose > 0 and not low <= dose <= high:
-                found.append(
-                    f"Dose {dose:g} of {part} lies outside the trained range {low:g} to {high:g}"
-                )
+                where = f"lies outside the trained range {low:g} to {high:g}"
+                if low == high:
+                    where = f"differs from the only trained dose, {low:g}"
+                found.append(f"Dose {dose:g} of {part} {where}")
         return found

@@ -124,9 +124,11 @@ def _check_control(labels: np.ndarray, fields: Fields) -> None:
     near = closest(fields.control, known)
     usual = [name for name in known if name == "0" or usual_control(name)]
     guess = near if near is not None else (usual[0] if usual else None)
-    hint = f"pass control={guess!r}" if guess is not None else "pass control=... with the label"
+    hint = "pass control=... with the label of the unperturbed cells, or add such cells: effects "
+    hint += "are changes from them"
+    if guess is not None:
+        hint = f"pass control={guess!r} of the unperturbed cells"
     raise InputError(
         f"No cell has the control label {fields.control!r} in "
-        f"adata.obs[{fields.perturbation_key!r}], which holds {examples(known)}; {hint} of the "
-        "unperturbed cells."
+        f"adata.obs[{fields.perturbation_key!r}], which holds {examples(known)}; {hint}."
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from celldit.data.checks import check_anndata, check_setup
 from celldit.data.labels.columns import number_column
 from celldit.data.labels.labels import as_text
-from celldit.data.labels.times import find_bins, warn_binned
+from celldit.data.labels.times import find_bins, warn_times
 from celldit.data.screens.modality import modality_in_use
 from celldit.errors import InputError
 
@@ -188,7 +188,7 @@ def setup_anndata(
         if time_key is not None:
             times_N = number_column(cells, time_key, "time_key")
             fields = replace(fields, time_bins=find_bins(times_N))
-            warn_binned(times_N, fields.time_bins, time_key)
+            warn_times(times_N, fields.time_bins, time_key)
         _store(cells, fields)
     return fields
 

@@ -44,7 +44,8 @@ class Controls:
         if not cells.is_control.any():
             raise InputError(
                 f"No cell is labelled {fields.control!r} in "
-                f"adata.obs[{fields.perturbation_key!r}]; predictions start from controls."
+                f"adata.obs[{fields.perturbation_key!r}]; predictions start from controls, so add "
+                "control cells."
             )
         controls = cells.select(cells.is_control)
         z_NKD = trained.autoencoder.encode(controls)

@@ -42,6 +42,7 @@ class GeneNames:
         symbols where the genes are Ensembl ids, or else those of the bundled table.
         UnknownNameError if there is no such column, InputError if it is something else.
         """
+        table = table[~table.index.duplicated()]
         genes = [str(gene) for gene in table.index]
         if gene_symbols is None:
             coded = sum(bool(_ENSEMBL.fullmatch(gene)) for gene in genes[:100])
@@ -65,9 +66,18 @@ class GeneNames:
         doubled = symbols.duplicated(keep=False).to_numpy()
         return cls(symbols.where(~doubled, pd.Series(genes, index=genes)).to_dict())
 
+    @property
+    def differ(self) -> bool:
+        """Whether any gene has a symbol that is not its name."""
+        return any(gene != symbol for gene, symbol in self.symbols.items())
+
+    def symbol(self, gene: str) -> str:
+        """The symbol of a gene, in full."""
+        return self.symbols.get(gene, gene)
+
     def shown(self, gene: str) -> str:
         """What is written for a gene, cut where it is long."""
-        name = self.symbols.get(gene, gene)
+        name = self.symbol(gene)
         return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
     def genes(self, chosen: Sequence[str] | str, where: str) -> list[str]:

@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from sklearn.isotonic import isotonic_regression
 
 from celldit.pl.style import INK
 
@@ -21,6 +23,8 @@ ANGLES = np.deg2rad([0, 180, 30, 150, -30, -150, 60, 120, -60, -120, 90, -90])
 NEAREST, FURTHEST = 4.0, 70.0
 #: What it costs to cover a point with a name, and with the line to it, in points of distance.
 COVERED, CROSSED = 12.0, 5.0
+#: How far above its point a name stands upright, in points.
+ABOVE = 14.0
 #: Radius of a dot, in points.
 DOT = 2.0
 
@@ -79,6 +83,48 @@ def place_labels(
         page.add(point, box)
         written.append(name)
     return written
+
+
+def stand_labels(
+    ax: Axes, x: np.ndarray, y: float, names: Sequence[str], *, size: float = 7.5
+) -> None:
+    """Write names upright above points in a row at the top, which are too near for names beside.
+
+    Names keep the order of their points, so lines to them do not cross. The limit of the axes is
+    moved up to make room.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.canvas.draw()
+    unit, inside = figure.dpi / 72, ax.get_window_extent()
+    order = np.argsort(x, kind="stable")
+    points = ax.transData.transform(np.column_stack([x[order], np.full(len(x), y)]))[:, 0]
+    steps = 1.25 * size * unit * np.arange(len(x))
+    half, last = size * unit, float(steps[-1])
+    # The nearest places that are a step apart.
+    places = steps + isotonic_regression(
+        points - steps, y_min=inside.x0 + half, y_max=max(inside.x1 - half - last, inside.x0 + half)
+    )
+    line = {"arrowstyle": "-", "color": "#888888", "lw": 0.5, "shrinkA": 1, "shrinkB": 2}
+    written = [
+        ax.annotate(
+            names[i],
+            (x[i], y),
+            xytext=((place - point) / unit, ABOVE),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=size,
+            color=INK,
+            arrowprops={**line, "patchA": None, "relpos": (0.5, 0)},
+        )
+        for i, place, point in zip(order, places, points, strict=True)
+    ]
+    longest = max(Text.get_window_extent(text).height for text in written)
+    share = min((longest + 1.4 * ABOVE * unit) / inside.height, 0.6)
+    bottom = ax.get_ylim()[0]
+    ax.set_ylim(bottom, bottom + (y - bottom) / (1 - share))
 
 
 @dataclass(eq=False)

@@ -108,6 +108,9 @@ def _draw_shares(ax: Axes, table: pd.DataFrame, colors: Sequence[Any]) -> None:
     names = table["guide" if "guide" in table else "perturbation"].astype(str)
     if "dose" in table:
         names = names + ", dose " + table["dose"].astype(str)
+    if names.duplicated().any():
+        # Guides are often numbered within each perturbation.
+        names = table["perturbation"].astype(str) + " " + names
     if "guide" not in table:
         order = np.argsort(table["share"].to_numpy(), kind="stable")[::-1]
         table, names = table.iloc[order], names.iloc[order]

@@ -16,6 +16,7 @@ from celldit.data.fields import Fields
 from celldit.data.query import query_fields
 from celldit.errors import InputError
 from celldit.model import CellDiT
+from celldit.pl.gene_names import GeneNames
 from celldit.training.trained import Trained
 
 
@@ -45,8 +46,8 @@ def read_cells(adata: ad.AnnData, trained: Trained) -> Cells:
 def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
     """Read perturbed and control cells, and what their columns mean, for tools without a model.
 
-    InputError if `adata` was not set up with perturbations, or counts or columns cannot be used;
-    UnknownNameError if a column or layer does not exist.
+    InputError if `adata` was not set up with perturbations, no cell is a control, or counts or
+    columns cannot be used; UnknownNameError if a column or layer does not exist.
     """
     fields = Fields.from_anndata(adata)
     if fields.perturbation_key is None:
@@ -54,7 +55,13 @@ def measured_cells(adata: ad.AnnData) -> tuple[Cells, Fields]:
             "adata was set up without perturbation_key, so no cell is known to be perturbed; call "
             "CellDiT.setup_anndata(adata, perturbation_key=...)."
         )
-    return Cells.from_anndata(adata, fields), fields
+    cells = Cells.from_anndata(adata, fields)
+    if not cells.is_control.any():
+        raise InputError(
+            f"No cell of adata is labelled {fields.control!r}, with which perturbed ones are "
+            "compared, so add such cells."
+        )
+    return cells, fields
 
 
 def writable(adata: ad.AnnData, key_added: object, copy: bool | None = None) -> ad.AnnData:
@@ -80,6 +87,14 @@ def writable(adata: ad.AnnData, key_added: object, copy: bool | None = None) -> 
 def text_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Name rows by text from the start, since a file keeps their names as text."""
     table.index = table.index.astype(str)
+    return table
+
+
+def with_symbols(table: pd.DataFrame, var: pd.DataFrame) -> pd.DataFrame:
+    """Put a column ``symbol`` beside ``gene`` where genes have one that is not their name."""
+    names = GeneNames.of(var, None)
+    if names.differ:
+        table.insert(table.columns.get_loc("gene") + 1, "symbol", table["gene"].map(names.symbol))
     return table
 
 

@@ -103,7 +103,7 @@ def counterfactual(
     if not cells.is_control.any():
         raise InputError(
             f"No cell of adata is labelled {trained.fields.control!r}; predictions start from "
-            "control cells."
+            "control cells, so add some."
         )
     observed = read_counts(adata, query_fields(adata, trained.fields).counts_layer, None)
     position = match_genes(adata.var_names, trained.genes)

@@ -18,7 +18,7 @@ from celldit.conditions import ConditionTable
 from celldit.conditions.strata import Strata, StratumKey
 from celldit.data.cells import Cells
 from celldit.errors import InputError
-from celldit.tl.cells import measured_cells, text_rows, writable
+from celldit.tl.cells import measured_cells, text_rows, with_symbols, writable
 
 #: Two doses do not tell an EC50 from a size.
 MIN_DOSES = 3
@@ -119,7 +119,8 @@ def dose_response(
             curves.append(pd.DataFrame({**said, "gene": list(cells.genes), **curve}))
             genes = np.tile(np.array(cells.genes, dtype=object), len(doses))
             points.append(pd.DataFrame({**said, "gene": genes, **point}))
-    found, every = pd.concat(curves), pd.concat(points, ignore_index=True)
+    found = with_symbols(pd.concat(curves), adata.var)
+    every = with_symbols(pd.concat(points, ignore_index=True), adata.var)
     found = found.sort_values("lfsr", kind="stable", ignore_index=True)
     target.uns[key_added] = text_rows(found)
     target.uns[f"{key_added}_points"] = text_rows(every)

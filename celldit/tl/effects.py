@@ -23,8 +23,9 @@ from celldit.inference.effects.table import (
     full_effect_table,
 )
 from celldit.model import CellDiT
-from celldit.pl.effects.effect_heatmap import check_effects
-from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
+from celldit.pl.effects.effect_heatmap import check_effects, effect_names
+from celldit.pl.gene_names import GeneSymbols
+from celldit.tl.cells import read_cells, text_rows, trained_parts, with_symbols, writable
 
 STATISTICS = ("z", "confidence", "log2_fold_change")
 
@@ -70,7 +71,8 @@ def effects(
     -------
     pandas.DataFrame
         Also written to ``uns[key_added]``. One row per perturbation, context and gene:
-        ``perturbation``, ``context``, ``gene``; ``log_fold_change`` (natural logarithm of the mean
+        ``perturbation``, ``context``, ``gene``, and ``symbol`` where genes are Ensembl ids (a
+        column of ``adata.var``, else bundled); ``log_fold_change`` (natural logarithm of the mean
         rate after over before) and ``sd`` (root mean square error to expect);
         ``log2_fold_change`` and ``log2_sd``, the same to the base 2; ``z``, their ratio;
         ``p_sign``, probability that the true change has this sign; ``lfsr``, local false sign
@@ -126,14 +128,16 @@ def effects(
             if one_time is not None:
                 table["time"] = float(one_time)
             tables.append(table)
-    target.uns[key_added] = text_rows(pd.concat(tables, ignore_index=True))
-    return target.uns[key_added]
+    found = with_symbols(pd.concat(tables, ignore_index=True), adata.var)
+    target.uns[key_added] = text_rows(found)
+    return found
 
 
 def ranked_genes(
     effects: pd.DataFrame,
     *,
     by: Literal["z", "confidence", "log2_fold_change"] = "z",
+    gene_symbols: GeneSymbols | None = None,
 ) -> pd.DataFrame:
     """Bring effects into the form that enrichment tools take: conditions in rows, genes in columns.
 
@@ -147,6 +151,9 @@ def ranked_genes(
     by
         ``"z"``, the change over its standard deviation; ``"confidence"``, its sign times one less
         the local false sign rate; ``"log2_fold_change"``.
+    gene_symbols
+        What columns are called, as gene sets and networks know genes: a column of `effects`, or
+        symbols by gene; by default the symbols of Ensembl ids, and names of genes as they are.
 
     Returns
     -------
@@ -158,6 +165,8 @@ def ranked_genes(
     ------
     InputError
         If `effects` was made by something else, or `by` is no statistic.
+    UnknownNameError
+        If `gene_symbols` is no column of it.
 
     Examples
     --------
@@ -181,7 +190,8 @@ def ranked_genes(
     values = effects[by] if by in effects.columns else (
         np.sign(effects["log2_fold_change"]) * (1 - effects["lfsr"])
     )  # fmt: skip
-    long = pd.DataFrame({"condition": row, "gene": effects["gene"], "value": values})
+    genes = effects["gene"].map(effect_names(effects, gene_symbols).symbol)
+    long = pd.DataFrame({"condition": row, "gene": genes, "value": values})
     wide = long.pivot_table(index="condition", columns="gene", values="value", sort=False)
     wide.index.name = wide.columns.name = None
     return wide

@@ -19,6 +19,7 @@ from celldit.inference.attribution import Attribution, attribute, read_by_tokens
 from celldit.inference.counterfactual import control_means
 from celldit.inference.solver import SolverConfig
 from celldit.model import CellDiT
+from celldit.pl.gene_names import GeneNames
 from celldit.tl.cells import read_cells, store, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
 
@@ -111,7 +112,8 @@ def programs(
     groups = None if names_N is None else names_N.iloc[rows].tolist() * len(labels)
     means = control_means(cells, z_NKD)
     found = attribute(trained, many_NKD, conditions, SolverConfig(), groups, means)
-    table = _table(found, trained, groupby)
+    names = GeneNames.of(adata.var, None)
+    table = _table(found, trained, groupby, names)
     asked = [
         "|".join(part for part in (_label(c, trained), c.context, group) if part)
         for c, group in zip(found.conditions, found.groups, strict=True)
@@ -279,7 +281,8 @@ def _control_rows(cells: Cells, max_cells: int, seed: int) -> np.ndarray:
     """Rows of control cells, at most so many of a context. InputError if there are none."""
     if not cells.is_control.any():
         raise InputError(
-            f"No cell of adata is labelled {cells.control!r}; predictions start from control cells."
+            f"No cell of adata is labelled {cells.control!r}; predictions start from control "
+            "cells, so add some."
         )
     rng = np.random.default_rng(seed)
     kept = []
@@ -289,8 +292,11 @@ def _control_rows(cells: Cells, max_cells: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.DataFrame:
+def _table(
+    found: Attribution, trained: Trained, groupby: str | None, written: GeneNames
+) -> pd.DataFrame:
     names = np.array([*found.names, REST], dtype=object)
+    symbols = [written.symbol(gene) for gene in trained.genes]
     rest_QRF = found.rest_QF[:, None]
     effect_QRF = np.concatenate([found.effect_QTF, rest_QRF], axis=1)
     network_QRF = np.concatenate([found.network_QTF, np.zeros_like(rest_QRF)], axis=1)
@@ -312,7 +318,7 @@ def _table(found: Attribution, trained: Trained, groupby: str | None) -> pd.Data
                 "effect_model": effect_R,
                 "network": network_R,
                 "size": np.linalg.norm(effect_QRF[q] + network_QRF[q], axis=1),
-                "genes": [_most_moved(row, trained.genes) for row in changes_QRG[q]],
+                "genes": [_most_moved(row, symbols) for row in changes_QRG[q]],
             }
         )
         frames.append(frame.iloc[order])
@@ -323,6 +329,6 @@ def _label(condition: Condition, trained: Trained) -> str:
     return condition.label(trained.fields.perturbation_sep, trained.fields.control)
 
 
-def _most_moved(change_G: np.ndarray, genes: tuple[str, ...]) -> str:
+def _most_moved(change_G: np.ndarray, genes: Sequence[str]) -> str:
     strongest = np.argsort(-np.abs(change_G), kind="stable")[:N_GENES]
     return ", ".join(f"{genes[g]} {change_G[g]:+.2f}" for g in strongest)

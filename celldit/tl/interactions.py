@@ -13,7 +13,7 @@ from celldit.compute import threads
 from celldit.conditions import Condition, ConditionTable
 from celldit.conditions.strata import Strata
 from celldit.errors import InputError
-from celldit.tl.cells import measured_cells, text_rows, writable
+from celldit.tl.cells import measured_cells, text_rows, with_symbols, writable
 
 
 def interactions(
@@ -105,7 +105,7 @@ def interactions(
         n_genes = int((of_genes["lfsr"] < max_lfsr).sum())
         rows.append({**said, **_pair_row(condition, fit), "n_genes": n_genes})
         genes.append(pd.DataFrame({**said, **of_genes}))
-    pairs, every = pd.DataFrame(rows), pd.concat(genes, ignore_index=True)
+    pairs, every = pd.DataFrame(rows), with_symbols(pd.concat(genes, ignore_index=True), adata.var)
     target.uns[key_added] = text_rows(pairs)
     target.uns[f"{key_added}_genes"] = text_rows(every)
     return pairs

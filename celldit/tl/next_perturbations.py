@@ -16,8 +16,9 @@ from celldit.conditions import Condition
 from celldit.data.labels.labels import parts
 from celldit.data.query import Selection, selected
 from celldit.effects.experiments import evenly_described, greedy_design, joint_covariance
-from celldit.errors import InputError, examples
+from celldit.errors import InputError, OutOfMemoryError, examples
 from celldit.inference import request
+from celldit.memory import bound
 from celldit.model import CellDiT
 from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
@@ -95,6 +96,8 @@ def next_perturbations(
         If nothing is known of a candidate, or a context or gene was not in training.
     NotTrainedError
         If the model was not trained.
+    OutOfMemoryError
+        If there are more candidates than the memory holds; said before the work.
 
     Examples
     --------
@@ -119,6 +122,7 @@ def next_perturbations(
     loadings_FG = _loadings(trained, genes)
     wanted = _about(about, target)
     conditions, rows = _conditions(trained, labels, contexts)
+    _check_size(len(labels), len(conditions), len(prior.rotation))
     n_controls = {c.stratum: size for c, size in trained.frequencies.items() if c.is_control}
     noise_Q = np.array([1 / n_cells + 1 / n_controls.get(c.stratum, n_cells) for c in conditions])
     with threads():
@@ -194,6 +198,20 @@ def _candidates(trained: Trained, candidates: Sequence[str] | None) -> list[str]
     if not chosen:
         raise InputError("candidates holds nothing but the control; pass perturbations.")
     return chosen
+
+
+def _check_size(n_candidates: int, n_conditions: int, n_dims: int) -> None:
+    """Raise OutOfMemoryError if the covariance of so many conditions takes more than the memory."""
+    # The covariance in each dimension, a copy, and what a pick takes from it.
+    needed, (most, limit) = 8.0 * (3 * n_dims + 6) * n_conditions**2, bound()
+    if needed > most:
+        fit = max(int(n_candidates * np.sqrt(most / needed / 2)), 1)
+        raise OutOfMemoryError(
+            f"How {n_candidates:,} candidates in {n_conditions // n_candidates:,} contexts "
+            f"resemble each other takes about {needed / 1e9:,.0f} GB to hold; {limit} is "
+            f"{most / 1e9:,.0f} GB. Ask about fewer contexts, or pass candidates=[...] of at most "
+            f"{fit:,}."
+        )
 
 
 def _loadings(trained: Trained, genes: Sequence[str] | None) -> np.ndarray:

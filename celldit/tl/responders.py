@@ -19,6 +19,9 @@ from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, examples
 from celldit.tl.cells import measured_cells, text_rows, writable
 
+#: The guide of cells of which none is known.
+NO_GUIDE = "unknown"
+
 
 def responders(
     adata: ad.AnnData,
@@ -44,8 +47,8 @@ def responders(
     perturbations
         Labels; None for all.
     guide_key
-        Column of ``obs`` with the guide of each cell; each has a share of its own. None where they
-        are not known.
+        Column of ``obs`` with the guide of each cell; each has a share of its own, and so have the
+        cells without one, as ``"unknown"``. None where no guides are known.
     seed
         Of the folds.
     key_added
@@ -82,7 +85,8 @@ def responders(
     cells, fields = measured_cells(adata)
     guide_N = np.full(cells.n_cells, "")
     if guide_key is not None:
-        guide_N = obs_column(adata, guide_key, "guide_key").astype(str).to_numpy()
+        guides = obs_column(adata, guide_key, "guide_key").astype(object)
+        guide_N = guides.where(guides.notna(), NO_GUIDE).astype(str).to_numpy()
     known = sorted(set(cells.perturbations) - {fields.control})
     labels = known if perturbations is None else text_list(perturbations, "perturbations")
     labels = [canonical(label, fields.perturbation_sep, fields.control) for label in labels]

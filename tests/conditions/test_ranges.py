@@ -34,5 +34,5 @@ def test_outside() -> None:
     assert ranges.outside(Condition(("A", "B"), (1.0, 3.0), "", 0.5)) == [
         "Time 0.5 lies outside the trained range 1 to 3",
         "Dose 1 of A lies outside the trained range 2 to 8",
-        "Dose 3 of B lies outside the trained range 1 to 1",
+        "Dose 3 of B differs from the only trained dose, 1",
     ]

@@ -64,6 +64,17 @@ def test_the_setup_says_which(tmp_path) -> None:
     assert np.array_equal(again.times, store.times)
 
 
+def test_times_of_few_cells_are_said(make_screen) -> None:
+    adata = make_screen(n_cells=60)
+    adata.obs["day"] = np.where(np.arange(60) < 40, 1.0, np.where(np.arange(60) < 58, 2.0, 3.5))
+    with pytest.warns(UserWarning, match=r"fewer than 20 cells, .*: 2 \(18\), 3.5 \(2\)\."):
+        cd.CellDiT.setup_anndata(adata, time_key="day")
+    adata.obs["day"] = np.where(np.arange(60) < 40, 1.0, 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cd.CellDiT.setup_anndata(adata, time_key="day")
+
+
 def test_dates_are_refused_with_how_to_write_them(make_screen) -> None:
     adata = make_screen()
     adata.obs["when"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(adata.obs["batch"], "D")

@@ -41,6 +41,38 @@ def offsets(ax: Axes) -> np.ndarray:
     return np.asarray(ax.collections[0].get_offsets())
 
 
+def test_genes_surer_than_the_scale_stand_above_it_in_order() -> None:
+    rng = np.random.default_rng(0)
+    change = np.r_[np.sort(rng.uniform(2, 6, 14)), -3.0, rng.normal(0, 0.3, 80)]
+    table = pd.DataFrame(
+        {
+            "perturbation": "A",
+            "context": "",
+            "gene": [f"GENE{i}" for i in range(len(change))],
+            "log_fold_change": change * np.log(2),
+            "sd": 0.1,
+            "log2_fold_change": change,
+            "lfsr": np.where(np.abs(change) > 1.5, 1e-9, 0.5),
+        }
+    )
+    ax = cd.pl.volcano(table, n_genes=12, show=False)
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    assert ax.get_yticklabels()[-1].get_text() == "≥4"
+    named = [text for text in ax.texts if text.get_text()]
+    assert len(named) == 12
+    points = np.array([ax.transData.transform(text.xy) for text in named])
+    boxes = [Text.get_window_extent(text) for text in named]
+    inside = ax.get_window_extent()
+    for one, box in enumerate(boxes):
+        assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+        assert points[one, 1] < box.y0 < box.y1 <= inside.y1
+        assert not any(box.overlaps(other) for other in boxes[:one])
+    # Lines from one row to another cross where the orders differ.
+    middles = [(box.x0 + box.x1) / 2 for box in boxes]
+    np.testing.assert_array_equal(np.argsort(points[:, 0]), np.argsort(middles))
+
+
 def test_effect_draws_mean_shifts(tiny_screen: ad.AnnData, predicted: ad.AnnData) -> None:
     ax = cd.pl.effect(tiny_screen, predicted, "A")
     assert isinstance(ax, Axes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,9 @@ import celldit as cd
 from celldit.conditions import Condition
 from celldit.data import Cells
 from celldit.effects.experiments import evenly_described, joint_covariance
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError, OutOfMemoryError, UnknownNameError
+
+tool = importlib.import_module("celldit.tl.next_perturbations")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,19 @@ def test_candidates_are_what_has_features_and_was_not_measured(grouped: Any) -> 
     assert table["left"].is_monotonic_decreasing
     assert table["left"].iloc[-1] == 0
     assert set(table["n_cells"]) == {100}
+
+
+def test_more_candidates_than_memory_holds_are_refused_before_the_work(
+    tiny_screen: ad.AnnData, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = ["A+C", "B+C", "A+B+C"]
+    monkeypatch.setattr(tool, "joint_covariance", lambda *_: pytest.fail("started nevertheless"))
+    monkeypatch.setattr(tool, "bound", lambda: (10_000.0, "the memory of this machine"))
+    told = r"3 candidates in 3 contexts .* GB.*pass candidates=\[\.\.\.\] of at most (\d+)"
+    with pytest.raises(OutOfMemoryError, match=told) as caught:
+        cd.tl.next_perturbations(tiny_screen, tiny_model, pairs)
+    assert "next_perturbations" not in tiny_screen.uns
+    assert 1 <= int(re.search(told, str(caught.value))[1]) < 3
 
 
 def test_cells_make_a_measurement_tell_more(tiny_screen: ad.AnnData, tiny_model: Any) -> None:

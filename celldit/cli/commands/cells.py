@@ -179,7 +179,8 @@ def interpolate(
         typer.Option(metavar="NAME", help="Last cell, in place of --end; repeat for several."),
     ] = None,
     share: Annotated[
-        list[float], typer.Option(help="How far along the way, 0 to 1; repeat for several.")
+        list[float],
+        typer.Option(metavar="NUMBER", help="How far along the way, 0 to 1; repeat for several."),
     ] = [0.0, 0.25, 0.5, 0.75, 1.0],  # noqa: B006
     dose: options.Dose = None,
     overwrite: bool = False,
@@ -214,7 +215,10 @@ def trajectory(
     output: options.CellsOutput,
     time: Annotated[
         list[float],
-        typer.Option(help="Time of the cells, where the data have times; repeat for several."),
+        typer.Option(
+            metavar="NUMBER",
+            help="Time of the cells, where the data have times; repeat for several.",
+        ),
     ],
     overwrite: bool = False,
     **drawn: Any,

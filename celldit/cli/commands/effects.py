@@ -38,7 +38,8 @@ def effects(
 
     chosen = {"contexts": context, "min_change": min_change, **when}
     table = table_of(read_cells(data), load_model(model), perturbation, **chosen)
-    write_figure(figure, partial(volcano, table, context=str(table["context"].iloc[0])))
+    drawn = str(table["context"].iloc[0])
+    write_figure(figure, partial(volcano, table, context=drawn))
     write_table(table, output)
     changed = table[table["lfsr"] < 0.05].groupby(["perturbation", "context"], sort=False).size()
     counts = [{"perturbation": p, "context": c, "changed": int(n)} for (p, c), n in changed.items()]
@@ -47,7 +48,8 @@ def effects(
         where = f" in {one['context']}" if one["context"] else ""
         said.append(f"  {one['perturbation']}{where}: {one['changed']} genes change")
     if figure is not None:
-        said.append(f"The volcano plots are in {figure}.")
+        only = f" of {drawn} (for another: --context)" if table["context"].nunique() > 1 else ""
+        said.append(f"The volcano plots{only} are in {figure}.")
     return Answer({"output": str(output), "rows": len(table), "changed": counts}, said)
 
 
@@ -96,14 +98,17 @@ def next_perturbations(
     candidate: Annotated[
         list[str] | None,
         typer.Option(
-            "--candidate", "-c", help="Label; repeat; by default all with features, not measured."
+            "--candidate",
+            "-c",
+            metavar="LABEL",
+            help="Label; repeat; by default all with features, not measured.",
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many to choose.")] = 5,
     context: options.Contexts = None,
     gene: Annotated[
         list[str] | None,
-        typer.Option("--gene", help="Gene to learn about; repeat; all by default."),
+        typer.Option("--gene", metavar="NAME", help="Gene to learn about; repeat; all by default."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Screen, .h5ad, in which --target picks cells.")

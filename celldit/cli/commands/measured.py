@@ -43,10 +43,12 @@ def responders(
     found = adata.obs[["p_responded", "response_score"]].dropna()
     write_table(found.rename_axis("cell").reset_index(), cells)
     write_table(table, output)
+    # Guides are often numbered within each perturbation.
+    names = [name for name in ("perturbation", "dose", "guide") if name in table]
     said = [
-        f"{getattr(row, 'guide', row.perturbation)}: {row.share:.0%} responded ({row.low:.0%} to "
-        f"{row.high:.0%})"
-        for row in table.itertuples()
+        f"{', '.join(str(row[name]) for name in names)}: {row['share']:.0%} responded "
+        f"({row['low']:.0%} to {row['high']:.0%})"
+        for row in table.to_dict("records")
     ]
     return Answer(table.to_dict("records"), [*said, f"The shares are in {output}."])
 
@@ -114,8 +116,8 @@ def dose_response(
     write_table(table, output)
     sure = table[table["lfsr"] < 0.05]
     said = [
-        f"{row.perturbation}, {row.gene}: EC50 {row.ec50:.3g} ({row.ec50_low:.3g} to "
-        f"{row.ec50_high:.3g})"
+        f"{row.perturbation}, {getattr(row, 'symbol', row.gene)}: EC50 {row.ec50:.3g} "
+        f"({row.ec50_low:.3g} to {row.ec50_high:.3g})"
         for row in sure.head(10).itertuples()
     ]
     said.append(f"{len(sure)} of {len(table):,} curves respond; all are in {output}.")

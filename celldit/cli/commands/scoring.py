@@ -46,7 +46,7 @@ def evaluate(
         typer.Option(metavar="FILE.csv", help="Predicted effects with sd, for the report."),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Measure; repeat for several; or all.")
+        list[str] | None, typer.Option(metavar="NAME", help="Measure; repeat for several; or all.")
     ] = None,
     preset: Annotated[
         Literal["vcc2026"] | None,

@@ -26,7 +26,7 @@ from celldit.data.disk.stored import StoredCells, library_sizes, pack_names, rea
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
 from celldit.data.labels.columns import read_columns
-from celldit.data.labels.times import find_bins, warn_binned
+from celldit.data.labels.times import find_bins, warn_times
 from celldit.errors import FileError, InputError, examples
 from celldit.memory import give_back
 
@@ -99,7 +99,7 @@ perturbation_sep
     if fields.time_bins or store.times is None or fields.time_key is None:
         return store
     bins = find_bins(store.times)
-    warn_binned(store.times, bins, fields.time_key)
+    warn_times(store.times, bins, fields.time_key)
     return open_fields(path, replace(fields, time_bins=bins)) if bins else store
 
 

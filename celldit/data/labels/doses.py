@@ -57,7 +57,8 @@ def _canonical(dose: object, label: str, sep: str, control: str) -> tuple[float,
         if all(piece == control for piece in pieces):
             return (0.0,)
         raise InputError(
-            f"A cell with the perturbation {label!r} has no dose; only controls may have none."
+            f"A cell with the perturbation {label!r} has no dose; only controls may have none, so "
+            "give it one, or drop such cells."
         )
     if all(piece == control for piece in pieces):
         return _numbers(dose, sep)[:1]

@@ -17,7 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from celldit.errors import outside
+
 MAX_TIMES, MIN_CELLS = 12, 50
+#: Times of fewer cells are said, as a mean of them is mostly noise.
+FEW_CELLS = 20
+NAMED = 4
 
 
 class _Bin(NamedTuple):
@@ -61,9 +66,10 @@ def binned(times_N: np.ndarray, bins: Sequence[str]) -> np.ndarray:
     return found
 
 
-def warn_binned(times_N: np.ndarray, bins: Sequence[str], key: str) -> None:
-    """Say that times were joined, and how not to have it done."""
+def warn_times(times_N: np.ndarray, bins: Sequence[str], key: str) -> None:
+    """Say that times were joined, and how not to have it done, or which have few cells."""
     if not bins:
+        _warn_few(times_N, key)
         return
     n_times = len(np.unique(times_N))
     warnings.warn(
@@ -72,6 +78,21 @@ def warn_binned(times_N: np.ndarray, bins: Sequence[str], key: str) -> None:
         "write the times of your own choice into the column.",
         UserWarning,
         stacklevel=3,
+    )
+
+
+def _warn_few(times_N: np.ndarray, key: str) -> None:
+    times, counts = np.unique(times_N, return_counts=True)
+    few = [f"{time:g} ({n})" for time, n in zip(times, counts, strict=True) if n < FEW_CELLS]
+    if not few:
+        return
+    more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    warnings.warn(
+        f"The column {key!r} has times of fewer than {FEW_CELLS} cells, which tell little of what "
+        f"happens then: {', '.join(few[:NAMED])}{more}. Write a neighbouring time for these "
+        "cells, or leave them out.",
+        UserWarning,
+        stacklevel=outside(),
     )
 
 

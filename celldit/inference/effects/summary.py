@@ -218,6 +218,10 @@ def _network(trained: Trained) -> str:
 
 def _helps(trained: Trained, found: Findings) -> str:
     advice = []
+    if found.strongest and not any(kind in found.explained for kind in KINDS):
+        advice.append(
+            "more perturbations, or more contexts to try them in (of so few none could be left out)"
+        )
     if found.noise_share > NOISY:
         advice.append(
             f"more cells per condition ({found.noise_share:.0%} of the measured shifts is sampling "

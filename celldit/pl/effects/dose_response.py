@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -70,14 +71,12 @@ def dose_response(
     >>> curves = cd.tl.dose_response(drug)
     >>> axes = cd.pl.dose_response(drug.uns["dose_response_points"], curves=curves, n_genes=3)
     """
-    if curves is None:
+    alone = isinstance(effects, ad.AnnData) or "ec50" in getattr(effects, "columns", ())
+    if curves is None and not alone:
         return draw_courses(effects, "dose", genes, n_genes, gene_symbols, canvas)
-    for name, given, needed in (("effects", effects, POINTS), ("curves", curves, CURVES)):
-        if not isinstance(given, pd.DataFrame) or not needed <= set(given.columns) or given.empty:
-            raise InputError(
-                f"{name} does not hold measured curves; pass curves=cd.tl.dose_response(adata) and "
-                "adata.uns['dose_response_points'] before it."
-            )
+    _check_measured(effects, "effects", POINTS)
+    _check_measured(curves, "curves", CURVES)
+    assert curves is not None
     written = effect_names(effects, gene_symbols)
     requested = chosen_genes(genes, n_genes, written, GENES)
     by = ["perturbation", "context", *(["time"] if "time" in effects else [])]
@@ -92,6 +91,14 @@ def dose_response(
         _draw(one, own, of_curves[key], requested or n_genes, written, canvas)
         one.set_title(" in ".join(str(part) for part in key if str(part)))
     return axes if len(axes) > 1 else axes[0]
+
+
+def _check_measured(given: object, name: str, needed: set[str]) -> None:
+    if not isinstance(given, pd.DataFrame) or not needed <= set(given.columns) or given.empty:
+        raise InputError(
+            f"{name} does not hold measured curves; pass curves=cd.tl.dose_response(adata) and "
+            "adata.uns['dose_response_points'] before it."
+        )
 
 
 def _draw(

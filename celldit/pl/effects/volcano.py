@@ -14,11 +14,13 @@ from celldit.errors import InputError
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
 from celldit.pl.figure import Canvas, FigureOptions, figure, known_names, one_name
 from celldit.pl.gene_names import GeneSymbols
-from celldit.pl.labels import place_labels
+from celldit.pl.labels import place_labels, stand_labels
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 
 #: Surer than this is drawn at the top, since the shape of the far tail is not known.
 MOST_SURE = 1e-4
+#: Of more genes than these at the top, names stand upright above them.
+MOST_BESIDE = 3
 
 
 @figure
@@ -93,9 +95,13 @@ def volcano(
     for one, (x, y, names, sure) in zip(axes, drawn, strict=True):
         spread = np.abs(x) / max(np.abs(x).max(), 1e-9) + y / max(y.max(), 1e-9)
         order = np.argsort(-np.where(sure, spread, -1.0), kind="stable")[:n_genes]
-        top = order[sure[order]]
-        written = [symbols.shown(names[i]) for i in top]
-        place_labels(one, x[top], y[top], written, avoid=np.column_stack([x, y]))
+        named = order[sure[order]]
+        written = np.array([symbols.shown(names[i]) for i in named], dtype=object)
+        in_row = y[named] >= -np.log10(MOST_SURE)
+        if in_row.sum() > MOST_BESIDE:
+            stand_labels(one, x[named[in_row]], float(y.max()), written[in_row])
+            named, written = named[~in_row], written[~in_row]
+        place_labels(one, x[named], y[named], written.tolist(), avoid=np.column_stack([x, y]))
     return axes if len(axes) > 1 else axes[0]
 
 
@@ -126,6 +132,9 @@ def _draw(
     ax.axvline(0, color="#DDDDDD", lw=0.8, zorder=-1)
     reach = 1.18 * max(float(np.abs(x).max()), 0.5)
     top = max(float(y.max()), -np.log10(max_lfsr) if max_lfsr > 0 else 0.0, 1.0)
+    if (lfsr < MOST_SURE).any():
+        ticks = np.arange(-np.log10(MOST_SURE) + 1)
+        ax.set_yticks(ticks, [*(f"{tick:g}" for tick in ticks[:-1]), f"≥{ticks[-1]:g}"])
     kind = str(table["extrapolation"].iloc[0]) if "extrapolation" in table else ""
     said = ", ".join(part for part in (str(where), kind) if part)
     ax.set(

@@ -2,6 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("content").textContent);
   const at = (id) => document.getElementById(id);
+  const symbols = data.symbols || data.genes;  // genes by Ensembl ids are shown by their symbols
   const nGenes = data.genes.length, nContexts = data.contexts.length;
   const SURE = 0.05, ROWS = 200;
 
@@ -62,12 +63,12 @@
       : x[g] < 0 ? color("--measured") : color("--predicted"));
     for (let g = 0; g < nGenes; g++) if (p[g] < SURE) strong.push(g);
     strong.sort((a, b) => Math.abs(x[b]) * y[b] - Math.abs(x[a]) * y[a]);
-    const hover = data.genes.map((name, g) => `<b>${escape(name)}</b><br>log2 change ` +
+    const hover = symbols.map((name, g) => `<b>${escape(name)}</b><br>log2 change ` +
       `${show(x[g])} ± ${show(s[g])}<br>local false sign rate ${rate(p[g])}`);
     const reach = 1.2 * Math.max(0.5, ...Array.from(x, Math.abs));
     const top = Math.max(1.6, 1.12 * Math.max(...y));
     const named = roomFor(state.gene === null ? strong : [state.gene, ...strong], x, y, reach, top);
-    const text = data.genes.map((name, g) => named.has(g) ? name : "");
+    const text = symbols.map((name, g) => named.has(g) ? name : "");
     Plotly.react("volcano", [{
       type: "scatter", mode: "markers+text", x: Array.from(x), y, text, hovertext: hover,
       hoverinfo: "text", textposition: "top center", textfont: {size: 11, color: color("--ink")},
@@ -86,7 +87,7 @@
     const box = at("volcano"), width = box.clientWidth - 70, height = 350, taken = [];
     const kept = new Set();
     for (const g of order.slice(0, 40)) {
-      const half = 3.6 * data.genes[g].length + 3, px = (x[g] / reach + 1) / 2 * width;
+      const half = 3.6 * symbols[g].length + 3, px = (x[g] / reach + 1) / 2 * width;
       const py = (1 - y[g] / top) * height - 11;
       if (px < half || px > width - half) continue;
       const free = taken.every(([u, v, w]) => Math.abs(u - px) > w + half || Math.abs(v - py) > 13);
@@ -99,7 +100,7 @@
 
   // --- table of genes ----------------------------------------------------------------------------
   const COLUMNS = [
-    ["gene", "gene", (g) => data.genes[g]],
+    ["gene", "gene", (g) => symbols[g]],
     ["effect", "log2 change", (g, r) => effect[r * nGenes + g]],
     ["sd", "±", (g, r) => sd[r * nGenes + g]],
     ["lfsr", "false sign rate", (g, r) => lfsr[r * nGenes + g]],
@@ -117,7 +118,7 @@
     const rows = [];
     for (let g = 0; g < nGenes; g++) {
       if (only && lfsr[r * nGenes + g] >= SURE) continue;
-      const name = data.genes[g].toLowerCase();
+      const name = `${data.genes[g]} ${symbols[g]}`.toLowerCase();
       if (words.length && !words.some((word) => name.includes(word))) continue;
       rows.push(g);
     }
@@ -171,11 +172,12 @@
   function download() {
     const r = row(), quote = (v) => /[",\n]/.test(v) ? `"${v.replace(/"/g, '""')}"` : v;
     const name = data.perturbations[state.perturbation], where = data.contexts[state.context];
-    const lines = ["perturbation,context,extrapolation,gene,log2_fold_change,log2_sd,lfsr," +
-      "p_changed,measured_log2_fold_change,base_mean"];
+    const lines = ["perturbation,context,extrapolation,gene," + (data.symbols ? "symbol," : "") +
+      "log2_fold_change,log2_sd,lfsr,p_changed,measured_log2_fold_change,base_mean"];
     for (const g of chosen()) {
       const i = r * nGenes + g;
-      lines.push([name, where, data.kinds[r], data.genes[g]].map(quote).concat([
+      const gene = data.symbols ? [data.genes[g], symbols[g]] : [data.genes[g]];
+      lines.push([name, where, data.kinds[r], ...gene].map(quote).concat([
         effect[i].toFixed(4), sd[i].toFixed(4), lfsr[i].toPrecision(3), changed[i].toFixed(3),
         Number.isNaN(measured[i]) ? "" : measured[i].toFixed(4), data.base[state.context][g],
       ]).join(","));

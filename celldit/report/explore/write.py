@@ -21,6 +21,7 @@ from celldit.errors import InputError, UnknownNameError
 from celldit.inference import request
 from celldit.io.files import refuse_existing
 from celldit.io.replacing import made_whole
+from celldit.pl.gene_names import GeneNames
 from celldit.report.explore.content import content
 from celldit.report.explore.page import render
 from celldit.training.trained import Trained
@@ -137,6 +138,9 @@ def explore(
         found = content(
             trained, cells, labels, shown, masks, dose=dose, max_cells=max_cells, seed=seed
         )
+    names = GeneNames.of(adata.var, None)
+    if names.differ:
+        found["symbols"] = [names.symbol(gene) for gene in trained.genes]
     page = render(found, "What these cells would do" if title is None else str(title))
     if len(page) > MOST_BYTES:
         raise InputError(

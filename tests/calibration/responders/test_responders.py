@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,6 +44,26 @@ def screen(size: float, n_cells: int = 300, seed: int = 0) -> tuple[ad.AnnData, 
     adata = ad.AnnData(sparse.csr_matrix(counts.astype(np.float32)), obs=obs)
     cd.CellDiT.setup_anndata(adata, perturbation_key="perturbation", covariate_keys=["batch"])
     return adata, responds
+
+
+def test_cells_without_a_guide_are_a_group_of_their_own() -> None:
+    adata, _ = screen(1.0, n_cells=60)
+    guide = adata.obs["guide"].astype("category")
+    adata.obs["guide"] = guide.where(np.arange(len(guide)) % 3 > 0)
+    table = cd.tl.responders(adata, guide_key="guide")
+    assert list(table["guide"]) == ["g0", "g1", "unknown"]
+
+
+def test_guides_that_are_numbered_in_each_perturbation_are_told_apart() -> None:
+    adata, _ = screen(1.0, n_cells=60)
+    adata.obs["perturbation"] = np.where(
+        adata.obs["guide"] == "g1", "B", adata.obs["perturbation"].astype(str)
+    )
+    adata.obs["guide"] = "g1"
+    cd.tl.responders(adata, guide_key="guide")
+    axes = cd.pl.responders(adata, show=False)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["A g1", "B g1"]
+    plt.close("all")
 
 
 def test_of_cells_given_p_a_share_p_responded() -> None:

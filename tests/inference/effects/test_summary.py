@@ -107,6 +107,17 @@ def test_advice_is_about_what_is_lacking(simulate_screen: Callable[..., ad.AnnDa
     assert "more contexts" not in said
 
 
+def test_of_one_perturbation_nothing_can_be_left_out(
+    simulate_screen: Callable[..., ad.AnnData],
+) -> None:
+    said = model_of(
+        simulate_screen(n_cells=480, n_genes=60, labels=("control", "A"), donors=("d1",))
+    ).summary()
+    assert "too few conditions to tell" in said
+    assert "more perturbations, or more contexts" in said
+    assert "no single lack" not in said
+
+
 def test_without_perturbations_there_is_one_sentence(
     tiny_screen: ad.AnnData, train_tiny: Callable[..., Any]
 ) -> None:

@@ -180,6 +180,9 @@ CASES: dict[str, Case] = {
     "a control of any name": Case(
         lambda s: s.setup(label(s, control="zzz")), "pass control=... with the label of the unpert",
         lambda s, m: s.setup(control="zzz")),
+    "no control at all": Case(
+        lambda s: s.setup(s.adata[s.adata.obs["perturbation"] == "A"].copy()), "or add such cells",
+        lambda s, m: s.setup()),
     "missing labels": Case(
         lambda s: s.setup(first(s, None)), "drop those cells: " + CODE,
         lambda s, m: s.setup(s.run(m)["adata"])),
@@ -200,6 +203,10 @@ CASES: dict[str, Case] = {
                           time_key="t"),
         r"such as (?P<code>adata\.obs.*'1h'\))\.",
         lambda s, m: s.setup(s.run(m, pd=pd)["adata"], time_key="hours")),
+    "a time of few cells": Case(
+        lambda s: s.setup(changed(s, t=(np.arange(s.adata.n_obs) < 5) * 1.0), time_key="t"),
+        "a neighbouring time for these cells",
+        lambda s, m: s.setup(changed(s, t=(np.arange(s.adata.n_obs) < 40) * 1.0), time_key="t")),
     "minutes as times": Case(
         lambda s: s.setup(changed(s, t=np.arange(s.adata.n_obs) * 1.0), time_key="t"),
         "write the times of your own choice into the column",
@@ -229,7 +236,7 @@ CASES: dict[str, Case] = {
         lambda s: s.setup(changed(s, d="1+2+3"), dose_key="d"), "give one number, or one for each",
         lambda s, m: s.setup(changed(s, d="1"), dose_key="d")),
     "a cell without its dose": Case(
-        lambda s: s.setup(changed(s, d=np.nan), dose_key="d"), "only controls may have none",
+        lambda s: s.setup(changed(s, d=np.nan), dose_key="d"), "have none, so give it one",
         lambda s, m: s.setup(changed(s, d=np.where(s.adata.obs["perturbation"] == "control",
                                                    np.nan, 1.0)), dose_key="d")),
     "a dose that is none": Case(

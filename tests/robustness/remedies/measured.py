@@ -53,8 +53,15 @@ CASES: dict[str, Case] = {
         r"call CellDiT\.setup_anndata\(adata, perturbation_key=",
         lambda s, m: cd.tl.responders(s.setup())),
     "responders without controls": Case(
-        lambda s: cd.tl.responders(_no_controls(s)), "label control cells 'control' in the same",
+        lambda s: cd.tl.responders(_no_controls(s)), "are compared, so add such cells",
         lambda s, m: cd.tl.responders(s.adata)),
+    "pairs without controls": Case(
+        lambda s: cd.tl.interactions(only(s, "A", "B", "A+B")), "are compared, so add such cells",
+        lambda s, m: cd.tl.interactions(s.adata)),
+    "curves without controls": Case(
+        lambda s: cd.tl.dose_response(_treated(dosed(s))),
+        "are compared, so add such cells",
+        lambda s, m: cd.tl.dose_response(dosed(s))),
     "responders of contexts without controls": Case(
         lambda s: cd.tl.responders(_many_donors(s)), "set up adata with fewer covariate_keys",
         lambda s, m: cd.tl.responders(s.setup(_many_donors(s), covariate_keys=()))),
@@ -111,6 +118,14 @@ CASES: dict[str, Case] = {
         lambda s: draw("dose_response", curves(s)[1], curves=curves(s)[1]),
         r"adata\.uns\['dose_response_points'\] before it",
         lambda s, m: draw("dose_response", curves(s)[0], curves=curves(s)[1])),
+    "a figure of curves alone": Case(
+        lambda s: draw("dose_response", curves(s)[1]),
+        r"adata\.uns\['dose_response_points'\] before it",
+        lambda s, m: draw("dose_response", curves(s)[0], curves=curves(s)[1])),
+    "a figure of doses from cells": Case(
+        lambda s: draw("dose_response", dosed(s)),
+        r"adata\.uns\['dose_response_points'\] before it",
+        lambda s, m: draw("dose_response", curves(s)[0], curves=curves(s)[1])),
     "a figure of curves of another call": Case(
         lambda s: draw("dose_response", curves(s)[0],
                        curves=curves(s)[1].assign(perturbation="B")),
@@ -123,6 +138,10 @@ CASES: dict[str, Case] = {
 def _no_controls(s: Scope) -> ad.AnnData:
     """Set up with controls, of which none are left."""
     return only(s, "A", "B")
+
+
+def _treated(adata: ad.AnnData) -> ad.AnnData:
+    return adata[(adata.obs["perturbation"] != "control").to_numpy()].copy()
 
 
 def _many_donors(s: Scope) -> ad.AnnData:

@@ -310,7 +310,7 @@ CASES: dict[str, Case] = {
         lambda s, m: predict(s)),
     "no controls": Case(
         lambda s: s.model.predict(without_controls(s), perturbations="A"),
-        "predictions start from controls", lambda s, m: predict(s)),
+        "start from controls, so add control cells", lambda s, m: predict(s)),
     "guidance without dropped conditions": Case(
         lambda s: predict(s, guidance=2), "or use (?P<arguments>guidance=1)",
         lambda s, m: predict(s, **arguments(m))),

@@ -99,6 +99,7 @@ OTHERS: dict[tuple[str, str], str] = {
     ("lazy.py", "has moved"): "test_package.py imports what is told",
     ("arguments.py", "…"): "test_training.py and test_autoencoder.py leave these options out",
     ("effects/tables/elsewhere.py", "…"): "effects/tables has tables that help, and that do not",
+    ("tl/next_perturbations.py", "resemble each other"): MACHINE,
     ("inference/effects/table.py", "Write it to disk"): "inference/effects/test_file.py does both",
     # --- what is missing is named
     ("data/labels/doubtful.py", "…"): "its five warnings are carried out in test_remedies.py",

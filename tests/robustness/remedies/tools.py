@@ -154,7 +154,7 @@ CASES: dict[str, Case] = {
         lambda s, m: s.model.predict(s.few, perturbations=["A", "B"])),
     "counterfactuals without controls": Case(
         lambda s: tool("counterfactual", s, "A", adata=only(s, "A")),
-        "predictions start from control cells", lambda s, m: tool("counterfactual", s, "A")),
+        "start from control cells, so add some", lambda s, m: tool("counterfactual", s, "A")),
     "genes that the model does not know": Case(
         lambda s: tool("counterfactual", s, "A", adata=_wider(s)),
         "they keep their observed counts",
@@ -176,7 +176,7 @@ CASES: dict[str, Case] = {
         lambda s, m: tool("programs", s, "A", groupby=m["name"], max_cells=20)),
     "programmes without controls": Case(
         lambda s: tool("programs", s, "A", adata=only(s, "A")),
-        "predictions start from control cells", lambda s, m: programs(s)),
+        "start from control cells, so add some", lambda s, m: programs(s)),
     "tokens that are genes": Case(
         lambda s: tool("token_activity", s, model=s.once("genes", lambda: s.train_tiny(
             s.adata, tokenizer="genes", max_epochs=0))),
