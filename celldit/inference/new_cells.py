@@ -25,28 +25,14 @@ from celldit.training.trained import Trained
 
 @dataclass(frozen=True, eq=False)
 class NewCells:
-    """New cells by their position in a request.
-
-    Attributes
-    ----------
-    trained
-        The model.
-    conditions
-        Conditions of training, and which of them each cell has.
-    keys_N
-        Of the random numbers of each cell.
-    config, seed
-        Of the solver, and of everything drawn.
-    sizes_N
-        Library sizes; None to draw them.
-    """
+    """New cells by their position in a request."""
 
     trained: Trained
-    conditions: ConditionBatch
-    keys_N: np.ndarray
+    conditions: ConditionBatch  # of training, and which of them each cell has
+    keys_N: np.ndarray  # of the random numbers of each cell
     config: SolverConfig
     seed: int
-    sizes_N: np.ndarray | None = None
+    sizes_N: np.ndarray | None = None  # library sizes; None to draw them
 
     @cached_property
     def _sources(self) -> NoiseSources:

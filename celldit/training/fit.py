@@ -50,12 +50,8 @@ from celldit.training.trained import Trained
 def train(cells: CellStore, design: Design, run: Run) -> Trained:
     """Train a model on cells; nothing else is looked at.
 
-    Raises
-    ------
-    InputError, FileError
-        If the folder of checkpoints belongs to another training, or cannot be used.
-    TrainingError
-        If a loss is not finite.
+    InputError or FileError if the folder of checkpoints belongs to another training, or cannot be
+    used; TrainingError if a loss is not finite.
     """
     table = checked_table(cells, design.fields)
     check_size(table.conditions, design.fields.covariate_keys, bool(design.features))
@@ -136,18 +132,9 @@ def learn(
 ) -> Trained:
     """Learn all that follows the latent, for a new model and for one that goes on.
 
-    Parameters
-    ----------
-    cells, table, autoencoder
-        Training cells, their conditions, and the fitted latent.
-    design, run
-        What is trained, and how.
-    checkpoints
-        Where training keeps its state, and finds that of an earlier call; None for nowhere.
-    trained_with
-        For the model's record of its training.
-    earlier
-        The model that goes on; what it observed and learned is where the new one starts.
+    What an `earlier` model observed and learned is where the new one starts. Training keeps its
+    state in `checkpoints`, and finds there that of an earlier call; `trained_with` is for the
+    model's record of its training.
     """
     weight = {} if earlier is None else earlier.flow_weight
     if any(weight.values()):

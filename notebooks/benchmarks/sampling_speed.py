@@ -32,9 +32,8 @@ from celldit.data.fields import Fields
 from celldit.inference import edits
 from celldit.inference.counterfactual import predict
 from celldit.inference.maps.transport import Sampler
-from celldit.inference.options import SamplingOptions
 from celldit.inference.request import Counterfactuals
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.io.sampling import PredictedCells
 from celldit.io.shards import Output
 

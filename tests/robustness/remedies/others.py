@@ -20,20 +20,7 @@ OTHERS: dict[tuple[str, str], str] = {
         for words in (
             "Unknown network",
             "does not attend to gene sets",
-            "points of one space",
             "needs finite points",
-            "n_steps must be a positive integer",
-            "between two different finite times",
-            "they must be equal",
-            "one int64 number per cell",
-            "must be an integer from 0",
-            "give one key per cell",
-            "a path joins equal shapes",
-            "give one time per row",
-            "one velocity per state",
-            "A grid is one row",
-            "finite and strictly increase",
-            "The SDE runs within",
         )
     },
     ("tokenizers/token_set.py", "TokenSet"): INNER,
@@ -64,7 +51,6 @@ OTHERS: dict[tuple[str, str], str] = {
     ("evaluation/metrics/", "bandwidths"): INNER,
     ("data/cells.py", "gene names for"): INNER,
     ("data/cells.py", "entries for"): INNER,
-    ("latent/transfer.py", "exactly the given genes"): INNER,
     ("training/saving/state_file.py", "cannot hold"): INNER,
     # --- nothing is asked for
     ("data/imputation.py", "were not measured"): TOLD,
