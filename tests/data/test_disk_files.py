@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import struct
 import time
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -392,3 +394,74 @@ def test_an_array_that_says_to_be_larger_than_it_is(tmp_path: Path) -> None:
         with pytest.raises(FileError, match="cannot be read as an AnnData"):
             read(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def lengthened(path: Path, length: int) -> None:
+    """Say of the last text of some length in the file that it has three billion letters."""
+    raw = path.read_bytes()
+    heaps = [at for at in range(len(raw)) if raw.startswith(b"GCOL", at)]
+    found = [raw.rfind(struct.pack("<IQ", length, heap)) for heap in heaps]
+    assert max(found) > 0
+    path.write_bytes(raw[: max(found) + 3] + b"\xb0" + raw[max(found) + 4 :])
+
+
+@pytest.mark.parametrize("where", ["array", "gzip", "text", "records", "attribute", "sequence"])
+def test_a_length_that_no_text_has_is_refused_before_memory_is_taken(
+    tmp_path: Path, where: str
+) -> None:
+    adata, path = cells(), tmp_path / "cells.h5ad"
+    adata.obs_names = [f"{i:017}" for i in range(N)]
+    adata.uns["text"] = "x" * 19
+    adata.uns["records"] = np.array([("a", 1.0, "y" * 21)], [("a", "O"), ("b", "f8"), ("c", "O")])
+    adata.write_h5ad(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["note"] = "z" * 23
+        if where == "gzip":
+            names, kind = [f"{i:02}" for i in range(N)], h5py.string_dtype()
+            packed = file["obs"].create_dataset("p", data=names, dtype=kind, compression="gzip")
+            file.flush()
+            values = bytearray(zlib.decompress(packed.id.read_direct_chunk((0,))[1]))
+            values[3] = 0xB0
+            packed.id.write_direct_chunk((0,), zlib.compress(bytes(values)))
+        rows = file.create_dataset("rows", (1,), dtype=h5py.vlen_dtype(np.float64))
+        rows[0] = np.ones(29)
+    lengths = {"array": 17, "text": 19, "records": 21, "attribute": 23, "sequence": 29}
+    if where in lengths:
+        lengthened(path, lengths[where])
+    start = time.process_time()
+    for read in (lambda: opened(path), lambda: read_h5ad(path)):
+        with pytest.raises(FileError, match="more than the whole file"):
+            read()
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+@pytest.mark.parametrize("version", ["earliest", "v110", "latest"])
+def test_texts_of_right_files_stay_accepted(
+    tmp_path: Path, compression: str | None, version: str
+) -> None:
+    adata, path = cells(), tmp_path / "cells.h5ad"
+    adata.obs["note"] = ["", "β" * 70_000, *["x"] * (N - 2)]
+    adata.uns["records"] = np.array([("a", 1.0, "b")], [("a", "O"), ("b", "f8"), ("c", "O")])
+    adata.uns["alone"] = np.array(["one"], dtype=object)  # which lzf makes no smaller
+    adata.write_h5ad(tmp_path / "plain.h5ad", compression=compression)
+    with (
+        h5py.File(tmp_path / "plain.h5ad") as plain,
+        h5py.File(path, "w", libver=version) as file,
+    ):
+        for name in plain:
+            plain.copy(name, file)
+        file.attrs.update(plain.attrs)
+        file.attrs.update({f"note {i}": "x" * i for i in range(20)})
+        file.attrs.update({"notes": ["a", "bc"], "none": h5py.Empty("f4")})
+        kind = h5py.string_dtype()
+        obs = file["obs"]
+        obs.create_dataset("sorted", data=["a", "bc"] * 9, dtype=kind, chunks=(7,), shuffle=True)
+        obs.create_dataset("empty", (0,), dtype=kind, maxshape=(None,))
+        obs.create_dataset("null", data=h5py.Empty(kind))
+        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        compact.set_layout(h5py.h5d.COMPACT)
+        space, text = h5py.h5s.create_simple((2,)), h5py.h5t.py_create(kind, logical=True)
+        h5py.Dataset(h5py.h5d.create(obs.id, b"in", text, space, compact))[...] = ["abc", "d"]
+    assert opened(path).n_cells == N
+    assert read_h5ad(path).obs["note"].iloc[1] == "β" * 70_000

@@ -18,10 +18,8 @@ from anndata.io import read_elem
 
 from celldit.arguments import check_plain
 from celldit.data.disk.pointers import check_matrices
+from celldit.data.disk.text_lengths import MOST_SQUEEZED, check_lengths
 from celldit.errors import CellditError, FileError, InputError, reason_of
-
-#: gzip makes nothing smaller than that, and neither do the other filters of HDF5 by much.
-MOST_SQUEEZED = 10_000
 
 
 @contextmanager
@@ -122,12 +120,14 @@ def check_no_links(path: Path, kind: str = "an AnnData") -> None:
                         check_plain(one)  # a pipe would be waited for
         else:
             check_plain(path)
-            with h5py.File(path, "r") as file:
+            with h5py.File(path, "r") as file, path.open("rb") as raw:
                 links: list[tuple[str, Any]] = []
                 file.visititems_links(lambda name, link: links.append((name, link)))
                 found += [name for name, link in links if isinstance(link, h5py.ExternalLink)]
                 inner = [name for name, link in links if isinstance(link, h5py.HardLink)]
-                found += [name for name in inner if _points_out(file[name])]
+                for name in ("/", *inner):
+                    found += [name] if _points_out(file[name]) else []
+                    check_lengths(file[name], raw, path.stat().st_size)
     if found:
         raise FileError(
             f"{path} points out of itself (at {found[0]!r}), where a file from elsewhere may name "
