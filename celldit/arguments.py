@@ -15,20 +15,6 @@ from typing import Any, TypeVar
 
 from celldit.errors import FileError, InputError, UnknownNameError
 
-__all__ = [
-    "check_former",
-    "check_key",
-    "check_kind",
-    "check_known",
-    "check_number",
-    "check_path",
-    "check_plain",
-    "check_seed",
-    "check_whole",
-    "refuses_former",
-    "text_list",
-]
-
 Settings = TypeVar("Settings")
 
 #: Torch takes seeds below 2^64, numpy any; their random integers reach 2^63.

@@ -33,24 +33,12 @@ N_EXTRA = 12
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Principal components of N rows of F features.
-
-    Attributes
-    ----------
-    mean_F
-        The mean row.
-    squares_R
-        Sum over rows of the squared scores along each component, falling.
-    directions_FR
-        The components, orthonormal.
-    total
-        Sum of squares of the rows less their mean.
-    """
+    """Principal components of N rows of F features."""
 
     mean_F: np.ndarray
-    squares_R: np.ndarray
-    directions_FR: np.ndarray
-    total: float
+    squares_R: np.ndarray  # sum over rows of the squared scores along each component, falling
+    directions_FR: np.ndarray  # the components, orthonormal
+    total: float  # sum of squares of the rows less their mean
 
 
 def principal_components(rows: Rows, n_components: int, seed: int) -> Components:

@@ -1,7 +1,6 @@
 """Packages that import a member when it is first used, and modules whose members have moved.
 
-The networks and the loops that train them need torch and lightning alone; a package that imported
-all its members at once would make them need anndata, pandas and scikit-learn as well.
+What columns mean is said without torch, and a terminal answers before scanpy is there.
 """
 
 from __future__ import annotations

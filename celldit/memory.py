@@ -17,8 +17,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["bound", "give_back", "within_memory"]
-
 #: How torch says that it got no memory, which it raises as a RuntimeError.
 _TORCH = ("can't allocate memory", "out of memory")
 

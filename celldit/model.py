@@ -30,8 +30,7 @@ from celldit.inference.effects.file import predict_effects
 from celldit.inference.effects.summary import summary
 from celldit.inference.maps.edit import EditConfig
 from celldit.inference.maps.transport import Sampler
-from celldit.inference.options import SamplingOptions
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.inference.time.trajectory import check_times, trajectory
 from celldit.io.model_folder import load_trained, named, save_trained
 from celldit.io.rehearsal import rehearse
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     import torch
 
     from celldit.training.config import TrainingConfig
-
-__all__ = ["CellDiT"]
 
 
 class CellDiT:

@@ -28,21 +28,11 @@ EffectTables: TypeAlias = TableSource | Sequence[TableSource] | Mapping[str, Tab
 
 
 class NewModel(NamedTuple):
-    """What a model is before it is trained.
+    """What a model is before it is trained."""
 
-    Attributes
-    ----------
-    cells
-        Its training cells; None where it was trained elsewhere.
-    design
-        What is to be trained.
-    frequencies
-        Cells of each condition.
-    """
-
-    cells: CellStore | None
-    design: Design
-    frequencies: Mapping[Condition, int]
+    cells: CellStore | None  # its training cells; None where it was trained elsewhere
+    design: Design  # what is to be trained
+    frequencies: Mapping[Condition, int]  # cells of each condition
 
     @property
     def perturbations(self) -> tuple[str, ...]:

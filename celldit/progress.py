@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TypeVar
 
-__all__ = ["counted", "late_bar", "quietly", "speaks"]
-
 #: Work that takes no longer than this, in seconds, goes without a bar.
 PATIENCE = 5.0
 

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-__all__ = ["cell_generator", "draw_keys", "keys_of"]
-
 #: Standard normal noise and uniform numbers (:func:`celldit.flow.noise.cell_noise`).
 SOURCE_STREAM = 0
 """Where the flow from noise starts."""

@@ -37,6 +37,14 @@ def test_datasets_need_neither_torch_nor_lightning():
     assert loaded == ""
 
 
+def test_lightning_is_imported_only_when_training_starts():
+    loaded = run(
+        "import sys, celldit; celldit.CellDiT, celldit.tl, celldit.pl;"
+        " print('lightning' in sys.modules)"
+    )
+    assert loaded == "False"
+
+
 def test_names_are_listed_and_unknown_ones_refused():
     assert set(celldit.__all__) <= set(dir(celldit))
     assert celldit.datasets.__name__ == "celldit.datasets"

@@ -215,11 +215,3 @@ def test_a_truth_without_perturbations(tiny_screen: ad.AnnData) -> None:
     cd.CellDiT.setup_anndata(unlabelled, covariate_keys=["donor"])
     with pytest.raises(InputError, match=r"The truth was set up without a perturbation_key"):
         Task.prepare(unlabelled)
-
-
-def test_exact_transport_needs_pot(monkeypatch: pytest.MonkeyPatch) -> None:
-    from celldit.evaluation.metrics.distances import wasserstein
-
-    monkeypatch.setitem(__import__("sys").modules, "ot", None)
-    with pytest.raises(InputError, match=r"needs POT; install it with pip install 'celldit.eval"):
-        wasserstein(np.zeros((3, 2)), np.ones((3, 2)))

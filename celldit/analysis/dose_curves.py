@@ -31,31 +31,15 @@ ROUNDS, N_DRAWS, BLOCK = 100, 400, 200
 
 @dataclass(frozen=True, eq=False)
 class DoseCurves:
-    """Posteriors of G curves at D doses.
+    """Posteriors of G curves at D doses."""
 
-    Attributes
-    ----------
-    ec50_3G
-        5%, 50% and 95% quantile of the EC50.
-    in_range_G
-        Probability that it lies between the lowest and the highest dose.
-    slope_G
-        Geometric mean of h.
-    largest_G, largest_sd_G
-        e: posterior mean and standard deviation.
-    lfsr_G
-        Local false sign rate of e.
-    fitted_3DG
-        5% quantile, mean and 95% quantile of f at the doses.
-    """
-
-    ec50_3G: np.ndarray
-    in_range_G: np.ndarray
-    slope_G: np.ndarray
-    largest_G: np.ndarray
-    largest_sd_G: np.ndarray
-    lfsr_G: np.ndarray
-    fitted_3DG: np.ndarray
+    ec50_3G: np.ndarray  # 5%, 50% and 95% quantile of the EC50
+    in_range_G: np.ndarray  # probability that it lies between the lowest and the highest dose
+    slope_G: np.ndarray  # geometric mean of h
+    largest_G: np.ndarray  # posterior mean of e
+    largest_sd_G: np.ndarray  # its standard deviation
+    lfsr_G: np.ndarray  # local false sign rate of e
+    fitted_3DG: np.ndarray  # 5% quantile, mean and 95% quantile of f at the doses
 
 
 def fit_curves(

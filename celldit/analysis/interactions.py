@@ -58,36 +58,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class PairFit:
-    """One pair.
+    """One pair."""
 
-    Attributes
-    ----------
-    effects_3G
-        Log fold changes of the first, the second and both.
-    deviation_G, error_G
-        Of the pair from the sum, and its standard error.
-    coefficients, sds
-        c₁ and c₂.
-    difference_sd
-        Of c₁ - c₂.
-    total, total_sd
-        t: above 1 the pair does more than the sum.
-    fit, fit_sd
-        Share of the pair's squared effect that c₁ a + c₂ b explains, free of noise.
-    has_effect
-        Whether the first and the second do anything beyond noise: only then can they be masked.
-    """
-
-    effects_3G: np.ndarray
-    deviation_G: np.ndarray
-    error_G: np.ndarray
-    coefficients: tuple[float, float]
+    effects_3G: np.ndarray  # log fold changes of the first, the second and both
+    deviation_G: np.ndarray  # of the pair from the sum
+    error_G: np.ndarray  # its standard error
+    coefficients: tuple[float, float]  # c₁ and c₂
     sds: tuple[float, float]
-    difference_sd: float
-    total: float
+    difference_sd: float  # of c₁ - c₂
+    total: float  # t: above 1 the pair does more than the sum
     total_sd: float
-    fit: float
+    fit: float  # share of the pair's squared effect that c₁ a + c₂ b explains, free of noise
     fit_sd: float
+    # Beyond noise, of the first and the second: only then can they be masked.
     has_effect: tuple[bool, bool]
 
     @property

@@ -28,6 +28,9 @@ from celldit.conditions.population import Population
 from celldit.conditions.states import States
 from celldit.data.store import CellStore
 from celldit.latent.autoencoder import Autoencoder
+from celldit.progress import late_bar
+
+STEPS = 5
 
 
 class Calibrations(NamedTuple):
@@ -75,23 +78,31 @@ def fit_calibrations(
     new_cells
         Whether to learn how new cells are drawn.
     """
-    sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
-    responses = measure_responses(cells, table, autoencoder, seed)
-    references = ReferenceControls(autoencoder, population, responses, states, sizes)
-    control_rates = measure_control_rates(cells, table, references)
-    mean_calibration = fit_means(cells, table, references, seed, network)
-    # A network that is used moves each cell its own way already.
-    if not mean_calibration.is_none and not any(network.weight.values()):
-        shares = fit_shares(cells, table, population.prior, seed)
-        mean_calibration = replace(mean_calibration, shares=shares)
-    calibration = calibrate_effects(cells, table, references, control_rates, mean_calibration, seed)
-    if new_cells:
-        offsets_of = partial(seen_offsets, mean_calibration, references, network)
-        again = TrainingSample.of(cells, table, references, states, state_N, seed, offsets_of)
-        new_cell_model = fit_new_cells(again, states, sizes, cells.size_factors)
-    else:
-        new_cell_model = NewCellModel.not_learned(len(states), sizes, states.offsets_SF.shape[1])
-    temporal_means = TemporalMeans.fit(cells, table)
+    with late_bar("Learning counts and effects", "steps") as show:
+        sizes = SizeModel.fit(cells.size_factors, state_N, len(states), table)
+        responses = measure_responses(cells, table, autoencoder, seed)
+        references = ReferenceControls(autoencoder, population, responses, states, sizes)
+        control_rates = measure_control_rates(cells, table, references)
+        show(1, STEPS)
+        mean_calibration = fit_means(cells, table, references, seed, network)
+        # A network that is used moves each cell its own way already.
+        if not mean_calibration.is_none and not any(network.weight.values()):
+            shares = fit_shares(cells, table, population.prior, seed)
+            mean_calibration = replace(mean_calibration, shares=shares)
+        show(2, STEPS)
+        calibration = calibrate_effects(
+            cells, table, references, control_rates, mean_calibration, seed
+        )
+        show(3, STEPS)
+        if new_cells:
+            offsets_of = partial(seen_offsets, mean_calibration, references, network)
+            again = TrainingSample.of(cells, table, references, states, state_N, seed, offsets_of)
+            new_cell_model = fit_new_cells(again, states, sizes, cells.size_factors)
+        else:
+            n_dims = states.offsets_SF.shape[1]
+            new_cell_model = NewCellModel.not_learned(len(states), sizes, n_dims)
+        show(4, STEPS)
+        temporal_means = TemporalMeans.fit(cells, table)
     return Calibrations(
         control_rates, mean_calibration, calibration, new_cell_model, temporal_means
     )

@@ -18,8 +18,6 @@ from celldit.cli.commands.scoring import baseline, evaluate, submission
 from celldit.cli.commands.training import fine_tune, train
 from celldit.errors import InputError
 
-__all__ = ["app"]
-
 app = typer.Typer(
     name="celldit",
     help="Predict what cells would do if they were perturbed.",

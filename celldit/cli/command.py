@@ -25,9 +25,7 @@ import typer
 from celldit.cli import options
 from celldit.cli.wording import in_terminal
 from celldit.errors import CellditError, InputError
-
-__all__ = ["FAILED", "INTERRUPTED", "Answer", "command", "guard", "note", "say"]
-
+from celldit.io.files import refuse_existing
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -58,18 +56,10 @@ def command(
 ) -> Callable[[Callable[..., Answer | None]], Callable[..., None]]:
     """Make a command of a function that returns an :class:`Answer`, or None if all is said.
 
-    Parameters
-    ----------
-    columns
-        Those of :data:`celldit.cli.options.COLUMNS` that it has. What was given of them reaches the
-        function as ``columns``, by the arguments of ``setup_anndata``.
-    group
-        Options with their defaults. Those that are not None reach the function as keywords.
-    shared
-        Those of :data:`celldit.cli.options.SHARED` that it has; the function gets those that it
-        names.
-    kept
-        What to say of the files when the user interrupts, from what was given.
+    What was given of the `columns` of :data:`celldit.cli.options.COLUMNS` reaches the function as
+    ``columns``, by the arguments of ``setup_anndata``; options of the `group` that are not None as
+    keywords; of the `shared` ones those that it names. `kept` says, from what was given, what
+    becomes of the files when the user interrupts.
     """
     asked = {name: (options.COLUMNS[name], None) for name in columns}
     common = {name: (options.SHARED[name], False) for name in shared}
@@ -134,8 +124,6 @@ def _check_outputs(files: Mapping[str, Path], cells: Iterable[str], *, overwrite
 
     FileError if one exists. InputError if one of `cells` or a figure has another ending.
     """
-    from celldit.io.files import refuse_existing
-
     for name in cells:
         if files[name].suffix != options.H5AD:
             raise InputError(f"--{name} {files[name]} must end in {options.H5AD}.")

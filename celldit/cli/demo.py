@@ -33,7 +33,6 @@ from celldit.report.report import report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FILES", "DemoResult", "run_demo"]
 
 CELLDIT = "celldit"
 METRICS = ("pearson", "nmse", "energy")

@@ -9,27 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from celldit.arguments import check_plain
 from celldit.errors import FileError
+from celldit.io.files import read_h5ad
+from celldit.io.replacing import made_whole
 
 if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
-
-    from celldit.model import CellDiT
-
-
-def load_model(folder: Path) -> CellDiT:
-    """The model of a folder."""
-    from celldit.model import CellDiT
-
-    return CellDiT.load(folder)
-
-
-def read_cells(data: Path) -> ad.AnnData:
-    """Read an ``.h5ad`` file into memory."""
-    from celldit.io.files import read_h5ad
-
-    return read_h5ad(data)
 
 
 def read_screen(
@@ -40,7 +27,7 @@ def read_screen(
     Arguments of ``setup_anndata`` that were given, `columns`, come first; `assumed` are those for a
     file that was not set up, such as those of a model or a prediction.
     """
-    adata = read_cells(data)
+    adata = read_h5ad(data)
     set_up(adata, columns, assumed)
     return adata
 
@@ -58,8 +45,6 @@ def set_up(
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a plain file that are not blank; FileError if it cannot be read."""
-    from celldit.arguments import check_plain
-
     check_plain(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -85,8 +70,6 @@ def claim(output: Path, *, overwrite: bool) -> None:
 
 def write_table(table: pd.DataFrame, output: Path | None) -> None:
     """Write a table as ``.csv``, whole or not at all, where one is asked for."""
-    from celldit.io.replacing import made_whole
-
     if output is not None:
         with made_whole(output) as path:
             table.to_csv(path, index=False)
@@ -97,8 +80,6 @@ def write_figure(figure: Path | None, draw: Any) -> None:
     if figure is None:
         return
     import matplotlib as mpl
-
-    from celldit.io.replacing import made_whole
 
     mpl.use("Agg")
     with made_whole(figure) as path:

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from celldit.arguments import check_former
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_former, check_known
+from celldit.errors import InputError
 from celldit.io.files import read_toml
-
-__all__ = ["TrainSettings"]
 
 #: By the type of a setting: what a file may hold, and how an error names it.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -29,25 +27,11 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 class TrainSettings:
     """What ``celldit train`` is told, in three tables of TOML: data, model, train.
 
-    Parameters
-    ----------
-    perturbation_key, control, covariate_keys, size_factor_key, counts_layer, dose_key, time_key, \
-perturbation_sep
-        As in :meth:`celldit.CellDiT.setup_anndata`.
-    tokenizer, latent, dit
-        As in :class:`celldit.CellDiT`.
-    autoencoder, min_overlap, train_autoencoder
-        Folder of a model to borrow the autoencoder of, and how, as in :class:`celldit.Pretrained`.
-    features
-        Sources, as :func:`celldit.cli.commands.training.read_features` takes them.
-    effects
-        Files of effects that others measured, as in :class:`celldit.CellDiT`.
-    max_epochs, seed
-        As in :meth:`celldit.CellDiT.train`.
-    accelerator, devices, strategy, nodes
-        Of Lightning's Trainer (``num_nodes`` there); None for its own choice.
-    training
-        Entries of the training configuration, which stand in the table ``train``, too.
+    Most are arguments of :class:`celldit.CellDiT`, its setup and its training; `autoencoder`, a
+    folder, and the two after it are those of :class:`celldit.Pretrained`. `features` are as
+    :func:`celldit.cli.commands.training.read_features` takes them; `accelerator` to `nodes` are
+    of Lightning's Trainer, None for its own choice. `training` holds entries of the training
+    configuration, which stand in the table ``train``, too.
     """
 
     perturbation_key: str | None = None
@@ -90,21 +74,18 @@ perturbation_sep
         entries: dict[str, Any] = {}
         training: dict[str, Any] = {}
         for table, values in read_toml(path).items():
-            if table not in _TABLES:
-                raise UnknownNameError.among(f"table in {path}:", table, _TABLES)
+            check_known([table], _TABLES, f"table in {path}:")
             if not isinstance(values, Mapping):
                 raise InputError(f"{table!r} in {path} must be a table, [{table}].")
-            more = {}
+            more: dict[str, str] = {}
             if table == "train":
-                from celldit.training.config import FORMER
+                from celldit.training.config import FORMER, TrainingConfig
 
                 check_former(values, FORMER)
-                more = _training_defaults()
+                more = _types_of(TrainingConfig)
             for name, value in values.items():
-                if name not in _TABLES[table] and name not in more:
-                    known = [*_TABLES[table], *more]
-                    raise UnknownNameError.among(f"entry of [{table}] in {path}:", name, known)
-                wanted = _wanted(name, value, more)
+                check_known([name], [*_TABLES[table], *more], f"entry of [{table}] in {path}:")
+                wanted = _wanted(value, more.get(name) or _TYPES[name])
                 if wanted is not None:
                     raise InputError(f"{name} in {path} must be {wanted}, not {value!r}.")
                 (training if name in more else entries)[name] = value
@@ -119,7 +100,11 @@ perturbation_sep
         lines = ["# celldit train --config FILE; options of the command line come first"]
         for table, names in _TABLES.items():
             lines += ["", f"[{table}]"]
-            more = {**_training_defaults(), **self.training} if table == "train" else {}
+            more = {}
+            if table == "train":
+                from celldit.training.config import TrainingConfig
+
+                more = {**asdict(TrainingConfig()), **self.training}
             for name, value in {**{n: getattr(self, n) for n in names}, **more}.items():
                 # JSON writes texts, lists, numbers and truth values as TOML does.
                 lines.append(f"# {name} =" if value is None else f"{name} = {json.dumps(value)}")
@@ -153,8 +138,12 @@ perturbation_sep
         return {name: value for name, value in named.items() if value is not None}
 
 
-#: The type of each setting as it is written above, None aside.
-_TYPES = {f.name: str(f.type).removesuffix(" | None") for f in fields(TrainSettings)}
+def _types_of(settings: type) -> dict[str, str]:
+    """The type of each field as it is written, None aside."""
+    return {f.name: str(f.type).removesuffix(" | None") for f in fields(settings)}
+
+
+_TYPES = _types_of(TrainSettings)
 _NAMES = [name for name in _TYPES if name != "training"]
 #: Settings by table, in their order.
 _TABLES = {
@@ -162,13 +151,6 @@ _TABLES = {
     "model": _NAMES[_NAMES.index("tokenizer") : _NAMES.index("max_epochs")],
     "train": _NAMES[_NAMES.index("max_epochs") :],
 }
-
-
-def _training_defaults() -> dict[str, Any]:
-    """The entries of the training configuration and their defaults."""
-    from celldit.training.config import TrainingConfig
-
-    return asdict(TrainingConfig())
 
 
 def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,14 +162,9 @@ def _as_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _wanted(name: str, value: Any, more: Mapping[str, Any]) -> str | None:
-    """What a setting must be, if it is something else; `more` are defaults of training."""
-    if name in more:
-        kind = int if more[name] is None else type(more[name])
-        kinds: tuple[type, ...] = (int, float) if kind is float else (kind,)
-        wanted = "a whole number" if kind is int else f"of type {kind.__name__}"
-    else:
-        kinds, wanted = _KINDS[_TYPES[name]]
+def _wanted(value: Any, written: str) -> str | None:
+    """What a setting must be by its type, if it is something else."""
+    kinds, wanted = _KINDS[written]
     good = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
     if isinstance(value, list):
         good = good and all(isinstance(item, str) for item in value)

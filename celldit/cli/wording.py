@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from functools import partial
 
-__all__ = ["in_terminal"]
-
 # Arguments of CellDiT's methods and the options that stand for them. The short names are words
 # of English, too, so they are changed only where an equals sign makes them arguments.
 _ALIKE = """

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from celldit.data.labels.doses import dose_parts
 from celldit.data.labels.labels import join, parts
@@ -16,24 +17,13 @@ from celldit.data.store import CellStore
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition.
+    """One condition."""
 
-    Attributes
-    ----------
-    parts
-        Names of the perturbations done to one cell, sorted; empty for a control.
-    doses
-        One dose for each part; None where the data have no doses, and of a control.
-    context
-        The covariate values of the cell joined with ``" | "``; empty where there are none.
-    time
-        The time, or None where the data have no times.
-    """
-
-    parts: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()  # names of the perturbations, sorted; empty for a control
+    # One for each part; None without doses, and of a control.
     doses: tuple[float, ...] | None = None
-    context: str = ""
-    time: float | None = None
+    context: str = ""  # covariate values of the cell joined with " | "; empty for none
+    time: float | None = None  # None where the data have no times
 
     def __post_init__(self) -> None:
         # Else the controls of data with doses would be other conditions than those of `control`.
@@ -78,24 +68,14 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class ConditionTable:
-    """The conditions that occur among N cells.
+    """The conditions that occur among N cells."""
 
-    Attributes
-    ----------
-    conditions
-        The C distinct conditions, controls included, in a fixed order.
-    index
-        The condition of each cell, int64, shape (N,).
-    """
-
-    conditions: tuple[Condition, ...]
-    index: np.ndarray
+    conditions: tuple[Condition, ...]  # the C distinct ones, controls included
+    index: np.ndarray  # condition of each cell, int64, shape (N,)
 
     @classmethod
     def from_cells(cls, cells: CellStore, sep: str) -> ConditionTable:
         """Find the distinct conditions among the cells."""
-        import pandas as pd
-
         columns: dict[str, Any] = {"perturbation": cells.perturbations, "context": cells.contexts}
         columns["dose"] = 0.0 if cells.doses is None else cells.doses
         columns["time"] = 0.0 if cells.times is None else cells.times

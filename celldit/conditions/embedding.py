@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.conditions.condition import Condition
+from celldit.conditions.population import Population
+from celldit.conditions.strata import StratumKey
 from celldit.flow.anchored import FlowCondition
-
-if TYPE_CHECKING:
-    from celldit.conditions.condition import Condition
-    from celldit.conditions.population import Population
-    from celldit.conditions.strata import StratumKey
 
 
 @dataclass(frozen=True, eq=False)
 class ConditionEmbedding:
-    """Estimates for Q conditions as tensors.
+    """Estimates for Q conditions as tensors."""
 
-    Attributes
-    ----------
-    effects_QKD, positions_QKD, sds_Q
-        Mean shift, mean, and size of the standard deviation of the shift.
-    """
-
-    effects_QKD: Tensor
-    positions_QKD: Tensor
-    sds_Q: Tensor
+    effects_QKD: Tensor  # mean shift
+    positions_QKD: Tensor  # mean of the condition's cells
+    sds_Q: Tensor  # size of the standard deviation of the shift
 
     @classmethod
     def of(

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from celldit.conditions.condition import Condition
+from celldit.conditions.condition import Condition
 
 
 class Extrapolation(StrEnum):
@@ -33,14 +31,8 @@ class Extrapolation(StrEnum):
 class Known:
     """What was in training, so that many conditions are classified in one pass.
 
-    Parameters
-    ----------
-    trained
-        The conditions, each once.
-    featured
-        Perturbations for which features are known.
-    elsewhere
-        Those, and combinations, whose effects were measured elsewhere.
+    Features of perturbations are known for those `featured`; effects were measured `elsewhere` of
+    some perturbations and combinations.
     """
 
     def __init__(

@@ -62,25 +62,13 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """Cells of one context and the mixture that suits them best.
+    """Cells of one context and the mixture that suits them best."""
 
-    Attributes
-    ----------
-    mixture
-        Fitted to all n cells.
-    away_nF, condition_n
-        The cells about the means of their conditions, and the conditions.
-    apart_n
-        Which cells were left out to choose the number of states.
-    score_a
-        Log likelihood of each of these.
-    """
-
-    mixture: Mixture
-    away_nF: np.ndarray
+    mixture: Mixture  # fitted to all n cells
+    away_nF: np.ndarray  # the cells about the means of their conditions
     condition_n: np.ndarray
-    apart_n: np.ndarray
-    score_a: np.ndarray
+    apart_n: np.ndarray  # which were left out to choose the number of states
+    score_a: np.ndarray  # log likelihood of each of these
 
 
 def best_mixture(

@@ -22,41 +22,22 @@ from celldit.effects.storage import prior_arrays, prior_config, prior_from
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """What is known of Q conditions before the flow; all float32 but the effect's own estimate.
+    """What is known of Q conditions before the flow; all float32."""
 
-    Attributes
-    ----------
-    effect
-        Mean shift against the controls, shape (Q, F).
-    position
-        Mean of the condition's cells, shape (Q, F).
-    sd
-        Root mean square over latent directions of the effect's standard deviation, in units of the
-        spread between cells, shape (Q,).
-    """
-
-    effect: np.ndarray
-    position: np.ndarray
+    effect: np.ndarray  # mean shift against the controls, shape (Q, F)
+    position: np.ndarray  # mean of the condition's cells, shape (Q, F)
+    # Root mean square over latent directions of the effect's standard deviation, in units of the
+    # spread between cells, shape (Q,).
     sd: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Simple estimates of mean and scatter for any condition.
+    """Simple estimates of mean and scatter for any condition."""
 
-    Attributes
-    ----------
-    prior
-        Effects of the perturbations.
-    references
-        Mean latent of the controls of each (context, time).
-    factors
-        Cholesky factor of the scatter within conditions, by (context, time); ``None`` as key for
-        all cells together.
-    """
-
-    prior: EffectPrior
-    references: Mapping[StratumKey, np.ndarray]
+    prior: EffectPrior  # effects of the perturbations
+    references: Mapping[StratumKey, np.ndarray]  # mean latent of the controls
+    # Cholesky factor of the scatter within conditions; under None that of all cells.
     factors: Mapping[StratumKey | None, np.ndarray]
 
     @classmethod

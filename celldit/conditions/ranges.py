@@ -12,18 +12,11 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Ranges:
-    """Ranges of training.
+    """Ranges of training."""
 
-    Attributes
-    ----------
-    doses
-        Smallest positive and largest dose of each perturbation that had one.
-    time
-        First and last time; None where the data have no times.
-    """
-
+    # Smallest positive and largest dose of each perturbation that had one.
     doses: Mapping[str, Range]
-    time: Range | None
+    time: Range | None  # first and last; None where the data have no times
 
     @classmethod
     def of(cls, trained: Iterable[Condition]) -> Ranges:

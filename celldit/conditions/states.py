@@ -33,25 +33,13 @@ FEWEST_CELLS, MOST_CELLS, MOST_OF_ALL = 200, 3_000, 16_000
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """The S states of all contexts of training.
+    """The S states of all contexts of training."""
 
-    Attributes
-    ----------
-    strata
-        Context and time of each state; those of one context are neighbours.
-    offsets_SF, factors_SFF
-        Where its cells lie, about the common place of their condition, and the Cholesky factor of
-        their scatter.
-    cells_S
-        Training cells in it.
-    shares
-        For conditions of contexts with several states, the share of its cells in each of them.
-    """
-
-    strata: tuple[StratumKey, ...]
-    offsets_SF: np.ndarray
-    factors_SFF: np.ndarray
-    cells_S: np.ndarray
+    strata: tuple[StratumKey, ...]  # of each state; those of one context are neighbours
+    offsets_SF: np.ndarray  # where its cells lie, about the common place of their condition
+    factors_SFF: np.ndarray  # Cholesky factor of their scatter
+    cells_S: np.ndarray  # training cells in it
+    # Share of its cells in each state, where there are several.
     shares: Mapping[Condition, np.ndarray]
 
     @classmethod

@@ -47,24 +47,12 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True)
 class Stratum:
-    """The controls of one context at one time.
+    """The controls of one context at one time."""
 
-    Attributes
-    ----------
-    origin
-        The first of the four rules that any of them comes by.
-    shares
-        Share of each control condition, by its row of the table; together 1.
-    n_own
-        Control cells of the same context and time.
-    n_cells
-        As many independent cells the weighted mean over all is worth, 1 / Σ share² / n.
-    """
-
-    origin: Origin
-    shares: Mapping[int, float]
-    n_own: int
-    n_cells: float
+    origin: Origin  # the first of the four rules that any of them comes by
+    shares: Mapping[int, float]  # of each control condition, by its row of the table; together 1
+    n_own: int  # control cells of the same context and time
+    n_cells: float  # independent cells that the weighted mean is worth, 1 / Σ share² / n
 
     @property
     def row(self) -> int:
@@ -79,18 +67,10 @@ class Stratum:
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """The controls of every stratum of a table of conditions.
-
-    Attributes
-    ----------
-    table
-        The conditions of N cells.
-    of
-        Each stratum by context and time, sorted.
-    """
+    """The controls of every stratum of a table of conditions."""
 
     table: ConditionTable
-    of: Mapping[StratumKey, Stratum]
+    of: Mapping[StratumKey, Stratum]  # each stratum by context and time, sorted
 
     @classmethod
     def of_table(cls, table: ConditionTable) -> Strata:

@@ -28,19 +28,11 @@ RESPONSE_RATE = 3.0
 
 @dataclass(frozen=True)
 class TimeScale:
-    """Progress of a course as a function of time.
-
-    Attributes
-    ----------
-    first, last
-        Times of training.
-    rate
-        Time constants between them; 0 for even steps.
-    """
+    """Progress of a course as a function of time, between the first and last of training."""
 
     first: float = 0.0
     last: float = 1.0
-    rate: float = 0.0
+    rate: float = 0.0  # time constants between them; 0 for even steps
 
     def progress(self, time: float) -> float:
         """How far the course has come, 0 at the first and 1 at the last time; held outside."""
@@ -91,13 +83,9 @@ def bracketing(
     """Q conditions at the trained times of their context before and after, and between these.
 
     Outside the times of its context a condition is at the nearest of these. Where the context was
-    not in training, or there are no times, it is where it says.
-
-    Returns
-    -------
-    earlier, later, share_Q
-        Both the same where a condition's own time is trained, or none is known; and how far each is
-        on the way in the progress of the course, in [0, 1), 0 at the earlier.
+    not in training, or there are no times, it is where it says. Both ends are the same where a
+    condition's own time is trained, or none is known; shares say how far each is on the way in the
+    progress of the course, in [0, 1), 0 at the earlier.
     """
     times = times_by_context(trained)
     ends = [bracket(times.get(c.context, ()), c.time, scale) for c in conditions]

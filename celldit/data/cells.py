@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from celldit.data.counts import read_counts, select_matrix
+from celldit.data.counts import read_counts, select_matrix, sizes_of
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.labels.columns import read_columns
@@ -75,7 +75,8 @@ class Cells(CellStore):
         per_cell = read_columns(adata, fields)
         counts = read_counts(adata, fields.counts_layer, columns)
         if per_cell["size_factors"] is None:
-            per_cell["size_factors"] = _totals(counts)
+            totals_N = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+            per_cell["size_factors"] = sizes_of(totals_N)
         return cls(
             counts=counts,
             genes=tuple(str(g) for g in (adata.var_names if genes is None else genes)),
@@ -121,15 +122,3 @@ def log_normalized(counts: sparse.csr_matrix, size_factors: np.ndarray) -> spars
     result.data *= np.repeat(scale, np.diff(result.indptr))
     np.log1p(result.data, out=result.data)
     return result
-
-
-def _totals(counts: sparse.csr_matrix) -> np.ndarray:
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    n_empty = int((totals == 0).sum())
-    if n_empty:
-        raise InputError(
-            f"{n_empty} cells have no counts in these genes; remove them with "
-            "sc.pp.filter_cells(adata, min_counts=1), or name a column of library sizes with "
-            "size_factor_key=..."
-        )
-    return totals.astype(np.float32)

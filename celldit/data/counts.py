@@ -11,9 +11,10 @@ import numpy as np
 from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
+from celldit.arguments import check_known
 from celldit.data.disk.pointers import check_sparse, owner_of
 from celldit.data.not_counts import check_counted
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 
 _BLOCK_ROWS = 4096
 _PROBE_ENTRIES = 100_000
@@ -43,8 +44,8 @@ def select_matrix(adata: ad.AnnData, counts_layer: str | None) -> Any:
         raise InputError(
             f"counts_layer takes the name of a layer as text, not {type(counts_layer).__name__}."
         )
-    if counts_layer is not None and counts_layer not in adata.layers:
-        raise UnknownNameError.among("layer in adata.layers", counts_layer, adata.layers.keys())
+    if counts_layer is not None:
+        check_known([counts_layer], adata.layers.keys(), "layer in adata.layers")
     if adata.n_obs == 0 or adata.n_vars == 0:
         lacking = "cells" if adata.n_obs == 0 else "genes"
         raise InputError(f"The AnnData has no {lacking} (shape {adata.n_obs} x {adata.n_vars}).")
@@ -104,6 +105,18 @@ def tidy(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return _whole_counts(
         sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
     )
+
+
+def sizes_of(totals_N: np.ndarray, where: str = "") -> np.ndarray:
+    """Library sizes, float32, of sums of counts; InputError if some are 0, which `where` tells."""
+    n_empty = int((totals_N == 0).sum())
+    if n_empty:
+        raise InputError(
+            f"{n_empty} of {len(totals_N)} cells have no counts in these genes{where}; remove them "
+            "with sc.pp.filter_cells(adata, min_counts=1), or name a column of library sizes with "
+            "size_factor_key=..."
+        )
+    return totals_N.astype(np.float32)
 
 
 def _whole_counts(counts: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -166,16 +179,12 @@ def check_values(values: np.ndarray, name: str, remedy: Callable[[], str] = lamb
             f"{name} holds values above {_HIGHEST_COUNT:,} (highest {float(values.max()):.4g}), "
             f"which are no counts of molecules; celldit needs raw counts. {remedy()}"
         )
-    if values.dtype.kind == "f" and not _whole(values):
-        broken = values[_off(values)][0]
+    if values.dtype.kind == "f" and (off := _off(values)).any():
+        broken = values[off][0]
         raise InputError(
             f"{name} holds values that are not whole numbers (such as {broken:.4g}), as normalised "
             f"or log-transformed data do; celldit needs raw counts. {remedy()}{_rounding(values)}"
         )
-
-
-def _whole(values: np.ndarray) -> bool:
-    return not _off(values).any()
 
 
 def _off(values: np.ndarray) -> np.ndarray:
@@ -184,8 +193,7 @@ def _off(values: np.ndarray) -> np.ndarray:
     That is about a tenth of a millionth of the logarithm, and so of the value, times ten or so.
     """
     allowed = np.minimum(_INTEGER_TOLERANCE * (1 + 10 * np.abs(values)), _FURTHEST)
-    off: np.ndarray = np.abs(values - np.rint(values)) > allowed
-    return off
+    return np.asarray(np.abs(values - np.rint(values)) > allowed)
 
 
 def _rounding(values: np.ndarray) -> str:
@@ -229,4 +237,4 @@ def _looks_like_counts(matrix: Any) -> bool:
     if values.size == 0 or values.dtype.kind not in "biuf":
         return False
     values = values.astype(np.float64)
-    return bool(np.isfinite(values).all() and values.min() >= 0 and _whole(values))
+    return bool(np.isfinite(values).all() and values.min() >= 0 and not _off(values).any())

@@ -21,15 +21,7 @@ LEAST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Imputed:
-    """What was filled in.
-
-    Attributes
-    ----------
-    genes
-        Those that the query lacks.
-    share_N
-        Share of each cell's expected counts that was filled in, float32, shape (N,).
-    """
+    """Genes that were filled in, and their share of each cell's expected counts, shape (N,)."""
 
     genes: tuple[str, ...]
     share_N: np.ndarray
@@ -51,21 +43,13 @@ def impute(
 ) -> tuple[Cells, Imputed]:
     """Fill in genes that were not measured at the rate of control cells of the same context.
 
+    `cells` have those of the model's G `genes` that the query has; `rates` are counts per 10,000 in
+    the controls of each context and time, shape (G,). `whole_cells` says whether size factors are
+    of whole cells, and not the sum over the genes at hand. A cell's draws belong to the seed and to
+    its name.
+
     InputError if more than half of the genes are missing, or no rates are known. A warning says how
     many genes were filled in, and their share of a cell's counts.
-
-    Parameters
-    ----------
-    cells
-        N cells with those of the model's genes that the query has.
-    genes
-        The model's G genes, in its order.
-    rates
-        Counts per 10,000 of each gene in the controls of each context and time, shape (G,).
-    seed
-        A cell's draws belong to it and to its name.
-    whole_cells
-        Whether size factors are of whole cells, and not the sum over the genes at hand.
     """
     column_of = {gene: column for column, gene in enumerate(cells.genes)}
     missing = np.array([i for i, gene in enumerate(genes) if gene not in column_of], dtype=np.int64)

@@ -19,16 +19,9 @@ from celldit.datasets import bundled_file
 
 @dataclass(frozen=True)
 class Orthologs:
-    """Names of genes in human and mouse.
+    """Human symbols by Ensembl id, of human or mouse, and by mouse symbol in capitals.
 
-    Attributes
-    ----------
-    of_id
-        Human symbol of each Ensembl id, human or mouse.
-    of_mouse
-        Human symbol of each mouse symbol in capitals that is another word.
-    to_mouse
-        Mouse symbol of each of these human ones.
+    `of_mouse` has those that are other words in human, and `to_mouse` leads back.
     """
 
     of_id: dict[str, str]

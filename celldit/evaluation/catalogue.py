@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from celldit.arguments import text_list
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_known, text_list
+from celldit.errors import InputError
 from celldit.evaluation import metrics as m
 from celldit.evaluation.condition import Condition
 
@@ -152,9 +152,7 @@ def resolve(names: Sequence[str] | str | None) -> tuple[str, ...]:
     known = (*METRICS, *COUNTS, *DE_COUNTS)
     if not wanted:
         raise InputError(f"No metric was asked for; give some of {', '.join(METRICS)}.")
-    for name in wanted:
-        if name not in known:
-            raise UnknownNameError.among("metric", name, known)
+    check_known(wanted, known, "metric")
     return wanted
 
 

@@ -10,8 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_whole
-from celldit.errors import UnknownNameError
+from celldit.arguments import check_known, check_whole
 from celldit.evaluation.catalogue import CEILING, METRICS, resolve
 from celldit.evaluation.evaluate import warn_not_scored
 from celldit.evaluation.expression import Expression
@@ -76,18 +75,6 @@ def ceiling(
     return found[CEILING]
 
 
-def average_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Average tables of the same conditions and metrics, row by row; NaN only where all are."""
-    values = np.stack([table["value"].to_numpy(dtype=np.float64) for table in tables])
-    seen = np.isfinite(values)
-    sums = np.where(seen, values, 0.0).sum(axis=0)
-    n_seen = seen.sum(axis=0)
-    means = np.divide(sums, n_seen, out=np.full(len(sums), np.nan), where=n_seen > 0)
-    averaged = tables[0].assign(value=means)
-    averaged.attrs = dict(tables[0].attrs)
-    return averaged
-
-
 def score(value: float, baseline: float, replicate: float, metric: str) -> float:
     """Place a value between the best simple baseline (0) and a replicate (1).
 
@@ -112,8 +99,7 @@ def score(value: float, baseline: float, replicate: float, metric: str) -> float
     UnknownNameError
         If the measure is not known.
     """
-    if metric not in METRICS:
-        raise UnknownNameError.among("metric", metric, METRICS)
+    check_known([metric], METRICS, "metric")
     u, b, r = (METRICS[metric].loss(float(v)) for v in (value, baseline, replicate))
     return (u - b) / (r - b) if r < b else float("nan")
 
@@ -146,7 +132,13 @@ def score_halves(
         # Drawn towards the mean, a half's noise is part of the prediction and no longer known.
         whole = {} if denoised else dict.fromkeys(sizes, math.inf)
         runs[CEILING].append(half.score(first, names, min_cells=min_cells, drawn_from=whole))
-    return {method: average_tables(repeats) for method, repeats in runs.items()}
+    return {method: _averaged(repeats) for method, repeats in runs.items()}
+
+
+def _averaged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Average tables of the same conditions and metrics, row by row; NaN only where all are."""
+    values = np.ma.masked_invalid([table["value"].to_numpy() for table in tables])
+    return tables[0].assign(value=values.mean(axis=0).filled(np.nan))
 
 
 def _thin_to(cells: Expression, sizes: Mapping[tuple[str, str], int], seed: int) -> Expression:

@@ -9,11 +9,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_seed, check_whole
+from celldit.arguments import check_known, check_seed, check_whole
 from celldit.data.checks import check_anndata
 from celldit.data.fields import is_set_up
-from celldit.errors import InputError, UnknownNameError, examples, outside
-from celldit.evaluation.baselines import SIMPLE, predict_all
+from celldit.errors import InputError, examples, outside
+from celldit.evaluation.baselines.prediction import SIMPLE, predict_all
 from celldit.evaluation.catalogue import CEILING, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.challenge.scores import compare_panels
@@ -181,8 +181,8 @@ def with_baselines(
 
 
 def _check_baseline(baseline: str | None, known: Collection[str]) -> None:
-    if baseline is not None and baseline not in known:
-        raise UnknownNameError.among("baseline among the predictions", baseline, known)
+    if baseline is not None:
+        check_known([baseline], known, "baseline among the predictions")
 
 
 def _check(predictions: Mapping[str, ad.AnnData]) -> None:

@@ -9,11 +9,11 @@ from typing import Literal
 import anndata as ad
 import pandas as pd
 
-from celldit.arguments import check_seed, check_whole
-from celldit.errors import InputError, UnknownNameError, examples, outside
+from celldit.arguments import check_known, check_seed, check_whole
+from celldit.errors import InputError, examples, outside
 from celldit.evaluation.catalogue import resolve
-from celldit.evaluation.challenge import COMPOSITE, MeasuredCells, check_engine, score_panels
-from celldit.evaluation.challenge.scores import Engine
+from celldit.evaluation.challenge.panel import MeasuredCells
+from celldit.evaluation.challenge.scores import COMPOSITE, Engine, check_engine, score_panels
 from celldit.evaluation.task import Task
 
 
@@ -104,8 +104,7 @@ def evaluate(
         table = task.score(task.read(predicted), names, min_cells=min_cells)
         warn_not_scored(table)
         return table
-    if preset != "vcc2026":
-        raise UnknownNameError.among("preset", preset, ["vcc2026"])
+    check_known([preset], ["vcc2026"], "preset")
     if metrics is not None:
         raise InputError("A preset has measures of its own; give preset= or metrics=, not both.")
     check_engine(engine)

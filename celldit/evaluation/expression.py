@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from celldit.arguments import check_known
 from celldit.conditions.extrapolation import Extrapolation
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
@@ -116,25 +117,20 @@ def truth_fields(truth: ad.AnnData, control: ad.AnnData | None = None) -> Fields
     return fields
 
 
-def read_measured(
+def measured_cells(
     adata: ad.AnnData, fields: Fields, name: str, counts_layer: str | None = None
-) -> Expression:
-    """Read measured cells: raw counts, divided by their size factors.
+) -> Cells:
+    """Read the raw counts of measured cells.
 
     `name` is for messages, ``"truth"`` or ``"control"``; without `counts_layer` the layer is what
     the cells' own setup, then `fields` say. InputError if the counts or columns cannot be used;
     UnknownNameError if a column or layer does not exist.
     """
     check_columns(adata, fields, name)
-    fields = with_counts_layer(fields, adata, counts_layer)
-    # Doses and times do not make conditions, so flaws in them are no reason to refuse.
-    return Expression.of(Cells.from_anndata(adata, replace(fields, dose_key=None, time_key=None)))
-
-
-def with_counts_layer(fields: Fields, adata: ad.AnnData, counts_layer: str | None) -> Fields:
-    """The same with the layer of raw counts: the one given, or that of the cells' own setup."""
     layer = query_fields(adata, fields, counts_layer).counts_layer
-    return replace(fields, counts_layer=layer)
+    # Doses and times do not make conditions, so flaws in them are no reason to refuse.
+    plain = replace(fields, counts_layer=layer, dose_key=None, time_key=None)
+    return Cells.from_anndata(adata, plain)
 
 
 def read_predicted(
@@ -276,10 +272,9 @@ def check_labels(
     `name` is what messages call the prediction. UnknownNameError names the first such perturbation
     and the closest that the truth holds.
     """
-    known = sorted(set(truth_M) - {control})
-    unknown = sorted(set(predicted_N) - set(known) - {control})
-    if unknown:
-        raise UnknownNameError.among(f"perturbation in {name}, not in truth:", unknown[0], known)
+    known = dict.fromkeys(sorted(set(truth_M) - {control}))
+    predicted = sorted(set(predicted_N) - {control})
+    check_known(predicted, known, f"perturbation in {name}, not in truth:")
 
 
 def check_columns(adata: ad.AnnData, fields: Fields, name: str) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from celldit.arguments import check_kind, check_seed, check_share
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_kind, check_known, check_seed, check_share
+from celldit.errors import InputError
 from celldit.evaluation.catalogue import CEILING, METRICS
 
 N_RESAMPLES = 2000
@@ -177,8 +177,7 @@ def headroom(
     """
     conditions = _conditions(table)
     known = [name for name in dict.fromkeys(conditions["metric"]) if name in METRICS]
-    if metric not in known:
-        raise UnknownNameError.among("metric in the table", metric, known)
+    check_known([metric], known, "metric in the table")
     names = [method, baseline, CEILING]
     losses = _losses(conditions, names, metric, dropna=False)
     losses.columns = ["method", "baseline", "replicate"]
@@ -211,9 +210,8 @@ def _losses(
     wide = rows.pivot_table(
         index=["perturbation", "context"], columns="method", values="value", dropna=False
     )
+    check_known(map(str, methods), set(table["method"]), "method in the table")
     for name in methods:
-        if not isinstance(name, str) or name not in set(table["method"]):
-            raise UnknownNameError.among("method in the table", str(name), set(table["method"]))
         if name not in wide.columns:
             wide[name] = np.nan
     wide = wide[list(methods)].map(METRICS[metric].loss)

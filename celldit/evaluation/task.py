@@ -23,7 +23,7 @@ from celldit.evaluation.expression import (
     align_genes,
     check_labels,
     condition_name,
-    read_measured,
+    measured_cells,
     read_predicted,
     targets_of,
     truth_fields,
@@ -65,9 +65,9 @@ class Task:
         check_anndata(control, "control")
         fields = truth_fields(truth, None if own else control)
         control = align_genes(control, truth.var_names, "control")
-        measured = read_measured(truth, fields, "truth", counts_layer)
+        measured = Expression.of(measured_cells(truth, fields, "truth", counts_layer))
         measured = measured.take(measured.perturbations != fields.control)
-        controls = read_measured(control, fields, "control", counts_layer)
+        controls = Expression.of(measured_cells(control, fields, "control", counts_layer))
         controls = controls.take(controls.perturbations == fields.control)
         if measured.n_cells == 0:
             raise InputError(

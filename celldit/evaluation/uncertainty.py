@@ -120,9 +120,7 @@ def intervals_of(
     bounded = (kinds == "lower") & ~table["metric"].isin(_UNBIASED).to_numpy()
     low = np.where(bounded, np.maximum(low, best), low)
     high = np.where(kinds == "higher", np.minimum(high, best), high)
-    result = table.assign(low=low, high=high)
-    result.attrs = dict(table.attrs)
-    return result
+    return table.assign(low=low, high=high)
 
 
 def _around(

@@ -66,12 +66,8 @@ def network_to_dict(config: NetworkConfig) -> dict[str, Any]:
 def network_from_dict(entries: Mapping[str, Any]) -> NetworkConfig:
     """Read what :func:`network_to_dict` wrote; without a name it is a DiT.
 
-    A DiT from before tokens were views has slices of the latent as tokens.
-
-    Raises
-    ------
-    UnknownNameError
-        If no network has the name.
+    A DiT from before tokens were views has slices of the latent as tokens. UnknownNameError if no
+    network has the name.
     """
     settings = dict(entries)
     name = settings.pop("network", "dit")
@@ -84,28 +80,15 @@ def network_from_dict(entries: Mapping[str, Any]) -> NetworkConfig:
 
 @dataclass(frozen=True)
 class FlowCondition:
-    """What the velocity network is told of each of B cells.
+    """What the velocity network is told of each of B cells."""
 
-    Attributes
-    ----------
-    effect_BKD
-        Estimated shift of the latent.
-    position_BKD
-        Estimated mean of the condition's cells, for the noise source; zero for the control source,
-        whose cell is its own context.
-    sd_B
-        Size of the estimate's standard deviation, in units of the spread between cells.
-    from_noise_B
-        Which source, bool.
-    withheld_B
-        Whether effect and position are withheld (for guidance), bool.
-    """
-
-    effect_BKD: Tensor
+    effect_BKD: Tensor  # estimated shift of the latent
+    # Estimated mean of the condition's cells, for the noise source; zero for the control source,
+    # whose cell is its own context.
     position_BKD: Tensor
-    sd_B: Tensor
-    from_noise_B: Tensor
-    withheld_B: Tensor
+    sd_B: Tensor  # of the estimate, in units of the spread between cells
+    from_noise_B: Tensor  # which source, bool
+    withheld_B: Tensor  # whether effect and position are withheld (for guidance), bool
 
     def withheld(self) -> FlowCondition:
         """The same cells with nothing told of their condition."""
@@ -125,16 +108,9 @@ class FlowCondition:
 class AnchoredFlow(nn.Module):
     """Velocity of the anchored rectified flow over K tokens of D dimensions.
 
-    Parameters
-    ----------
-    n_tokens, token_dim
-        K and D.
-    config
-        Kind and size of the velocity network: a :class:`~celldit.nn.dit.DiTConfig`, or one of the
-        :mod:`~celldit.nn.comparators`.
-    views
-        What each of T tokens sees of the latent, for a DiT whose tokens are views; without them,
-        slices of the latent are its tokens.
+    The configuration is a :class:`~celldit.nn.dit.DiTConfig`, or one of the
+    :mod:`~celldit.nn.comparators`. Views say what each of T tokens sees of the latent, for a DiT
+    whose tokens are views; without them, slices of the latent are its tokens.
     """
 
     def __init__(
@@ -191,10 +167,7 @@ class AnchoredFlow(nn.Module):
     def views(self) -> ViewedDiT:
         """The transformer over views.
 
-        Raises
-        ------
-        InputError
-            If the network is another one, whose velocity is no sum over gene sets.
+        InputError if the network is another one, whose velocity is no sum over gene sets.
         """
         if not isinstance(self.dit, ViewedDiT):
             raise InputError(
@@ -212,22 +185,15 @@ class AnchoredFlow(nn.Module):
         return self.views.attention(*self.inputs(x_BKD, t_B, condition))
 
     def forward(self, x_BKD: Tensor, t_B: Tensor, condition: FlowCondition) -> Tensor:
-        """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D)."""
+        """Velocity at `x_BKD` and time `t_B` (0 at the source, 1 at the data), shape (B, K, D).
+
+        All cells of a batch start at one source.
+        """
         conditions = self.inputs(x_BKD, t_B, condition)
-        noisy_B = condition.from_noise_B
-        if self.from_noise is None or not noisy_B.any():
+        if self.from_noise is None or not condition.from_noise_B.any():
             return self.dit(*conditions)
         anchor_BKD = matched_velocity(x_BKD, t_B, condition.position_BKD)
-        if noisy_B.all():
-            return anchor_BKD + self.noise_trust * self.from_noise(*conditions)
-        from_noise = self.from_noise(*(t[noisy_B] for t in conditions))
-        velocity_BKD = torch.empty_like(x_BKD)
-        from_control = self.dit(*(t[~noisy_B] for t in conditions))
-        # Under autocast some networks give half precision, which cannot be put among single.
-        velocity_BKD[~noisy_B] = from_control.to(x_BKD.dtype)
-        beside_BKD = self.noise_trust * from_noise
-        velocity_BKD[noisy_B] = anchor_BKD[noisy_B] + beside_BKD.to(x_BKD.dtype)
-        return velocity_BKD
+        return anchor_BKD + self.noise_trust * self.from_noise(*conditions)
 
 
 def matched_velocity(x_BKD: Tensor, t_B: Tensor, position_BKD: Tensor) -> Tensor:

@@ -13,8 +13,6 @@ from torch import Tensor
 from celldit.flow.anchored import AnchoredFlow, FlowCondition
 from celldit.flow.solvers import resolve_solver
 
-__all__ = ["contributed"]
-
 
 @torch.no_grad()
 def contributed(
@@ -22,17 +20,9 @@ def contributed(
 ) -> tuple[Tensor, Tensor]:
     """Carry control cells from `x0_BKD` through the flow and keep what each token moved them by.
 
-    The solver, given by name, takes its steps at `times_S`, from 0 to 1.
-
-    Returns
-    -------
-    end_BKD, contributions_BTF
-        Where the cells end, and the displacement by each of T tokens, which sum to the whole.
-
-    Raises
-    ------
-    InputError
-        If the network has no tokens of its own.
+    The solver, given by name, takes its steps at `times_S`, from 0 to 1. Back come where the cells
+    end, and the displacement by each of T tokens, which sum to the whole. InputError if the network
+    has no tokens of its own.
     """
     shape = x0_BKD.shape
     n_tokens, n_dims = flow.views.n_tokens, shape[1] * shape[2]

@@ -24,8 +24,6 @@ from torch import Tensor
 
 from celldit.errors import InputError, UnknownNameError
 
-__all__ = ["COUPLINGS", "Coupling", "Pairs", "resolve_coupling"]
-
 
 class Pairs(NamedTuple):
     """M pairs: index of the source and of the target of each, (M,) int64, on the CPU."""
@@ -40,19 +38,10 @@ class Coupling(Protocol):
     def __call__(
         self, source: Tensor, target: Tensor, generator: torch.Generator | None = None
     ) -> Pairs:
-        """Pair N source points (N, ...) with M target points (M, ...).
+        """Pair N source points (N, ...) with M target points (M, ...) of one space.
 
-        Parameters
-        ----------
-        source, target
-            Points of one space, finite.
-        generator
-            Generator for every choice, on the CPU; the global one when None.
-
-        Raises
-        ------
-        InputError
-            There is no source, the dimensions differ, or a coordinate is not finite.
+        Choices are drawn from the generator, on the CPU; the global one when None. InputError if a
+        coordinate is not finite, where transport is asked for.
         """
         ...
 
@@ -96,10 +85,7 @@ class OptimalTransportCoupling:
 class EntropicCoupling:
     """Pairs drawn from the plan of entropic optimal transport: each target keeps its place.
 
-    Parameters
-    ----------
-    entropy
-        Weight of the entropy, in units of the mean squared distance; 0.01 is close to exact.
+    The entropy weighs in units of the mean squared distance; 0.01 is close to exact.
     """
 
     entropy: float = 0.05
@@ -110,8 +96,6 @@ class EntropicCoupling:
         import ot
 
         cost_NM = _unit_cost(source, target)
-        if not len(target):
-            return Pairs(torch.arange(0), torch.arange(0))
         plan_NM = ot.sinkhorn([], [], cost_NM.numpy(), self.entropy, method="sinkhorn_log")
         # A little of everything keeps a column that fell below the smallest number drawable.
         column_MN = torch.from_numpy(plan_NM).T.clamp(min=1e-300)
@@ -123,13 +107,9 @@ class EntropicCoupling:
 class UnbalancedCoupling:
     """Pairs drawn from an unbalanced plan: points without a counterpart are drawn less.
 
-    Parameters
-    ----------
-    entropy
-        As of :class:`EntropicCoupling`.
-    mass
-        What it costs to leave mass out (weight of the Kullback-Leibler divergence of the
-        marginals), in units of the mean squared distance; large is balanced.
+    The entropy is as of :class:`EntropicCoupling`; `mass` is what it costs to leave mass out
+    (weight of the Kullback-Leibler divergence of the marginals), in the same units; large is
+    balanced.
     """
 
     entropy: float = 0.05
@@ -141,8 +121,6 @@ class UnbalancedCoupling:
         import ot
 
         cost_NM = _unit_cost(source, target)
-        if not len(target):
-            return Pairs(torch.arange(0), torch.arange(0))
         plan_NM = ot.unbalanced.sinkhorn_unbalanced(
             [], [], cost_NM.numpy(), self.entropy, self.mass, numItermax=2000
         )
@@ -152,18 +130,7 @@ class UnbalancedCoupling:
 
 
 def pairing_cost(source: Tensor, target: Tensor) -> Tensor:
-    """Squared Euclidean distances between points (N, ...) and (M, ...), float64 (N, M).
-
-    Raises
-    ------
-    InputError
-        The trailing shapes differ.
-    """
-    if source.shape[1:] != target.shape[1:]:
-        raise InputError(
-            f"Sources have shape {tuple(source.shape[1:])} and targets {tuple(target.shape[1:])}; "
-            "points of one space are paired."
-        )
+    """Squared Euclidean distances between points (N, ...) and (M, ...), float64 (N, M)."""
     x_ND, y_MD = source.double().flatten(1), target.double().flatten(1)
     # Common offset removed first: the expanded square loses digits far from the origin.
     centre_D = x_ND.mean(dim=0)
@@ -181,24 +148,16 @@ def _finite_cost(source: Tensor, target: Tensor) -> Tensor:
 
 def _unit_cost(source: Tensor, target: Tensor) -> Tensor:
     """Squared distances over their mean, so that an entropy means the same for all data."""
-    if not len(source):
-        raise _no_source()
     cost_NM = _finite_cost(source, target)
     return cost_NM / cost_NM.mean().clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _even_draw(n_source: int, n_target: int, generator: torch.Generator | None) -> Tensor:
-    if n_source == 0:
-        raise _no_source()
     rounds = -(-n_target // n_source)
     # Every full round uses each source once; only the last one leaves some out, at random.
     drawn = [torch.randperm(n_source, generator=generator) for _ in range(rounds)]
-    flat = torch.cat([torch.empty(0, dtype=torch.int64), *drawn])[:n_target]
+    flat = torch.cat(drawn)[:n_target]
     return flat[torch.randperm(n_target, generator=generator)]
-
-
-def _no_source() -> InputError:
-    return InputError("There is no source to pair the targets with; give at least one cell.")
 
 
 COUPLINGS: dict[str, Callable[[], Coupling]] = {
@@ -212,10 +171,7 @@ COUPLINGS: dict[str, Callable[[], Coupling]] = {
 def resolve_coupling(name: str) -> Coupling:
     """Find a coupling by name, ``"ot"``, ``"entropic"``, ``"unbalanced"`` or ``"independent"``.
 
-    Raises
-    ------
-    UnknownNameError
-        No coupling has that name.
+    UnknownNameError if none has that name.
     """
     if name not in COUPLINGS:
         raise UnknownNameError.among("coupling", name, COUPLINGS)

@@ -19,7 +19,6 @@ pre-trained flow models. ICCV 2025, arXiv:2412.08629, algorithm 1 (with noise at
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -27,9 +26,7 @@ from torch import Tensor
 
 from celldit.flow.noise import Noise
 from celldit.flow.path import GaussianSource
-from celldit.flow.solvers import Velocity, check_grid, evaluate
-
-__all__ = ["FlowEnd", "edit_flow"]
+from celldit.flow.solvers import Velocity, evaluate, steps_of
 
 
 class FlowEnd(NamedTuple):
@@ -44,34 +41,13 @@ def edit_flow(
 ) -> Tensor:
     """Edit cells from one condition to another with Euler steps.
 
-    Parameters
-    ----------
-    own, other
-        The cells' own condition, and the one asked for.
-    x
-        Latent cells, (B, ...), at t = 1.
-    grid
-        Times from the start of the edit, in [0, 1), to 1, (T,); later starts keep more of the cell
-        and move less.
-    noise
-        Supply of noise, draw ``step * n_avg + k`` for the k-th average; ``CellNoise`` makes results
-        independent of the batch.
-    n_avg
-        Draws of noise averaged at each step; the spread of the result around its mean shrinks as
-        its square root.
-
-    Returns
-    -------
-    Tensor
-        Edited cells, (B, ...); cell i of the input is cell i of the result.
-
-    Raises
-    ------
-    InputError
-        The grid cannot be used, or shapes do not fit.
+    Cells are latents (B, ...) at t = 1. The grid (T,) begins in [0, 1) and ends at 1; later starts
+    keep more of the cell and move less. At each step `n_avg` draws of noise are averaged, the k-th
+    of them number ``step * n_avg + k``; the spread of the result around its mean shrinks as the
+    square root of `n_avg`. ``CellNoise`` makes results independent of the batch.
     """
     z = x
-    for step, (t, t_next) in enumerate(pairwise(check_grid(grid))):
+    for step, (t, t_next) in enumerate(steps_of(grid)):
         total = torch.zeros_like(x)
         for k in range(n_avg):
             eps = noise(step * n_avg + k, x)  # (B, ...)

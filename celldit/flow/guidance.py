@@ -19,24 +19,15 @@ from torch import Tensor
 from celldit.flow.path import per_row
 from celldit.flow.solvers import Velocity
 
-__all__ = ["GuidedVelocity"]
-
 
 @dataclass(frozen=True)
 class GuidedVelocity:
     """Push the conditional velocity away from the unconditional one.
 
     Each side is evaluated only where it counts: with scale 1, or outside the interval, one
-    evaluation is made instead of two; with scale 0 only the unconditional one.
-
-    Parameters
-    ----------
-    conditional, unconditional
-        Velocity under the condition, and with all conditions dropped.
-    scale
-        0 ignores the condition, 1 leaves it as learnt, more exaggerates it; finite.
-    interval
-        Times [lo, hi] within [0, 1], ends included, at which the scale applies; outside it is 1.
+    evaluation is made instead of two; with scale 0 only the unconditional one. A scale of 1 leaves
+    the condition as learnt, more exaggerates it; it applies at times within the interval [lo, hi],
+    ends included, and outside it is 1.
     """
 
     conditional: Velocity

@@ -12,24 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from celldit.errors import InputError
-
-__all__ = ["energy_distance_loss", "velocity_loss"]
-
 
 def velocity_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of velocities, both (B, ...).
-
-    Raises
-    ------
-    InputError
-        The shapes differ, which broadcasting would hide.
-    """
-    if prediction.shape != target.shape:
-        raise InputError(
-            f"The prediction has shape {tuple(prediction.shape)} and the target "
-            f"{tuple(target.shape)}; they must be equal."
-        )
+    """Mean squared error of velocities, both (B, ...)."""
     return (prediction - target).square().flatten(1).mean(dim=1).mean()
 
 
@@ -37,28 +22,9 @@ def energy_distance_loss(x: Tensor, y: Tensor) -> Tensor:
     r"""Energy distance between two sets, :math:`2E|X-Y| - E|X-X'| - E|Y-Y'|`, without bias.
 
     A U-statistic: its gradient in expectation is that of the distance between the distributions,
-    and near equality it falls below zero half of the time.
-
-    Parameters
-    ----------
-    x, y
-        The sets, (N, ...) and (M, ...).
-
-    Returns
-    -------
-    Tensor
-        A scalar in latent units, differentiable in both sets; 0 where a set has fewer than two.
-
-    Raises
-    ------
-    InputError
-        The shapes do not fit together.
+    and near equality it falls below zero half of the time. Of sets (N, ...) and (M, ...) it is a
+    scalar in latent units, differentiable in both; 0 where a set has fewer than two.
     """
-    if x.shape[1:] != y.shape[1:] or x.ndim < 2:
-        raise InputError(
-            f"The sets have shapes {tuple(x.shape)} and {tuple(y.shape)}; rows must be points of "
-            "one space."
-        )
     x_ND, y_MD = x.flatten(1), y.flatten(1)
     if min(len(x_ND), len(y_MD)) < 2:
         return x_ND.new_zeros(())

@@ -18,44 +18,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from celldit.errors import InputError
-
-__all__ = ["GaussianSource", "on_path", "per_row", "stratified_times"]
-
 # 1 - 2**-24 is the largest float32 below 1; the same distance is kept from 0.
 _EDGE = 2.0**-24
 
 
 def on_path(x0: Tensor, x1: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Points on the path at times t, and their velocities, the regression target.
+    """Points on the path from x0 to x1 at times t, and their velocities, the regression target.
 
-    Parameters
-    ----------
-    x0, x1
-        Source and data, both (B, ...).
-    t_B
-        Times in [0, 1].
-
-    Raises
-    ------
-    InputError
-        The shapes do not fit together.
+    Source and data are both (B, ...), times in [0, 1].
     """
-    if x0.shape != x1.shape:
-        raise InputError(
-            f"x0 has shape {tuple(x0.shape)} and x1 {tuple(x1.shape)}; a path joins equal shapes."
-        )
     t = per_row(t_B, x1)
     return (1 - t) * x0 + t * x1, x1 - x0
 
 
 def per_row(t: Tensor, x: Tensor) -> Tensor:
     """Give times of shape (B,) the trailing axes of x, so that they act row by row: (B, 1, ...)."""
-    if t.ndim != 1 or x.ndim < 1 or t.shape[0] != x.shape[0]:
-        raise InputError(
-            f"t has shape {tuple(t.shape)} for a batch of shape {tuple(x.shape)}; give one time "
-            "per row, shape (B,)."
-        )
     return t.reshape(-1, *(1,) * (x.ndim - 1))
 
 
@@ -76,13 +53,8 @@ class GaussianSource:
     """Independent Gaussian coordinates, for generation: x0 = position + spread * noise.
 
     Standard normal by default. The score of a flow, and so the SDE, is known for these sources.
-
-    Parameters
-    ----------
-    position
-        Mean, a number or a tensor that broadcasts against the states (B, ...), in latent units.
-    spread
-        Standard deviation of each coordinate, likewise, in latent units.
+    Mean and standard deviation are in latent units, numbers or tensors that broadcast against the
+    states (B, ...).
     """
 
     position: float | Tensor = 0.0

@@ -21,7 +21,7 @@ Albergo, Boffi, Vanden-Eijnden. Stochastic interpolants. arXiv:2303.08797, corol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, TypeAlias
@@ -29,20 +29,9 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import UnknownNameError
 from celldit.flow.noise import Noise
 from celldit.flow.path import GaussianSource
-
-__all__ = [
-    "SOLVERS",
-    "EulerMaruyama",
-    "FixedStep",
-    "Solver",
-    "Velocity",
-    "check_grid",
-    "evaluate",
-    "resolve_solver",
-]
 
 Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``velocity(x, t)``: states x of shape (B, ...), times t of shape (B,), result shaped like x."""
@@ -56,73 +45,27 @@ class Solver(Protocol):
     """Carries states along a velocity field over a grid of times."""
 
     def solve(self, velocity: Velocity, x0: Tensor, grid: Tensor) -> Tensor:
-        """Carry states from the first to the last time of a grid.
+        """Carry states (B, ...) from the first to the last time of a grid (T,); gradients flow.
 
-        Parameters
-        ----------
-        velocity
-            The field; times reach it as a tensor of shape (B,) in the dtype of the states.
-        x0
-            States at ``grid[0]``, (B, ...).
-        grid
-            Times, (T,), strictly monotone; within [0, 1] for the SDE.
-
-        Returns
-        -------
-        Tensor
-            States at ``grid[-1]``, (B, ...). Gradients flow through.
-
-        Raises
-        ------
-        InputError
-            The grid cannot be used, or the field returns another shape than that of the states.
+        Times of the grid are strictly monotone, for the SDE within [0, 1]; they reach the field as
+        a tensor of shape (B,) in the dtype of the states.
         """
         ...
 
 
 def evaluate(velocity: Velocity, x: Tensor, t: float) -> Tensor:
-    """Velocities of a batch (B, ...) that shares one time.
+    """Velocities of a batch (B, ...) that shares one time."""
+    return velocity(x, torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(x.shape[0]))
 
-    Raises
-    ------
-    InputError
-        The field returned another shape than that of the states, which broadcasting would hide.
+
+def steps_of(grid: Tensor) -> Iterator[tuple[float, float]]:
+    """Start and end of each step of a grid (T,).
+
+    They are double precision numbers on the host, so that neither the device nor the dtype of the
+    states changes them.
     """
-    v = velocity(x, torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(x.shape[0]))
-    if v.shape != x.shape:
-        raise InputError(
-            f"The velocity field returned shape {tuple(v.shape)} for states of shape "
-            f"{tuple(x.shape)}; it must return one velocity per state, of the same shape."
-        )
-    return v
-
-
-def check_grid(grid: Tensor) -> list[float]:
-    """The times of a grid (T,), at least two and strictly monotone, as plain numbers.
-
-    Steps are computed from double precision numbers on the host, so that neither the device nor the
-    dtype of the states changes them.
-
-    Raises
-    ------
-    InputError
-        The grid is anything else.
-    """
-    shape = tuple(grid.shape)
-    if grid.ndim != 1 or shape[0] < 2:
-        raise InputError(
-            f"A grid is one row of at least two times, not a tensor of shape {shape}; try "
-            "uniform_grid(10)."
-        )
     times: list[float] = grid.detach().to("cpu", torch.float64).tolist()
-    steps = [later - earlier for earlier, later in pairwise(times)]
-    monotone = all(step > 0 for step in steps) or all(step < 0 for step in steps)
-    if not monotone or not all(math.isfinite(time) for time in times):
-        raise InputError(
-            "The times of a grid must be finite and strictly increase, or strictly decrease to run "
-            "backward; try uniform_grid(10)."
-        )
-    return times
+    return pairwise(times)
 
 
 def euler(field: Field, x: Tensor, t: float, dt: float) -> Tensor:
@@ -161,7 +104,7 @@ class FixedStep:
     def solve(self, velocity: Velocity, x0: Tensor, grid: Tensor) -> Tensor:
         """As :meth:`Solver.solve`."""
         x = x0
-        for t, t_next in pairwise(check_grid(grid)):
+        for t, t_next in steps_of(grid):
             x = self.step(lambda x, t: evaluate(velocity, x, t), x, t, t_next - t)  # (B, ...)
         return x
 
@@ -169,10 +112,7 @@ class FixedStep:
 def resolve_solver(name: str) -> FixedStep:
     """Find a solver with fixed steps by name, ``"euler"``, ``"heun"`` or ``"rk4"``.
 
-    Raises
-    ------
-    UnknownNameError
-        No solver has that name.
+    UnknownNameError if no solver has that name.
     """
     if not isinstance(name, str) or name not in STEPS:
         raise UnknownNameError.among("solver", name, SOLVERS)
@@ -181,18 +121,12 @@ def resolve_solver(name: str) -> FixedStep:
 
 @dataclass(frozen=True, eq=False)
 class EulerMaruyama:
-    """Euler-Maruyama steps of the SDE that keeps the flow's marginals.
+    """Euler-Maruyama steps of the SDE that keeps the flow's marginals, a draw of noise for each.
 
     Only for flows from a Gaussian source: the score of an anchored flow is unknown. The diffusion
     is the weight of the source, w = 1 - t, with which the drift is finite at both ends. The step on
-    to t = 1, where the score has no bound, is the ODE's, and adds no noise.
-
-    Parameters
-    ----------
-    noise
-        Supply of noise, one draw per step; ``CellNoise`` makes results independent of the batch.
-    source
-        Source of the flow; its position broadcasts against the states.
+    to t = 1, where the score has no bound, is the ODE's, and adds no noise. ``CellNoise`` makes
+    results independent of the batch.
     """
 
     noise: Noise
@@ -200,14 +134,8 @@ class EulerMaruyama:
 
     def solve(self, velocity: Velocity, x0: Tensor, grid: Tensor) -> Tensor:
         """As :meth:`Solver.solve`."""
-        times = check_grid(grid)
-        if min(times) < 0 or max(times) > 1:
-            raise InputError(
-                f"The SDE runs within [0, 1], where the path is defined, not from {times[0]} to "
-                f"{times[-1]}."
-            )
         x = x0
-        for n, (t, t_next) in enumerate(pairwise(times)):
+        for n, (t, t_next) in enumerate(steps_of(grid)):
             x = self._step(velocity, x, t, t_next, n)  # (B, ...)
         return x
 

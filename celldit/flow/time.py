@@ -20,16 +20,9 @@ N_STEPS = 8
 
 
 class TimeFlow(nn.Module):
-    """Velocity of deviations from the mean course.
+    """Velocity of deviations from the mean course, in F dimensions.
 
-    Parameters
-    ----------
-    n_dims
-        F, dimensions of the flattened latent.
-    n_contexts
-        Contexts of training; number 0 is for others.
-    width
-        Of the two hidden layers.
+    Contexts of training have numbers from 1; 0 is for others. There are two hidden layers.
     """
 
     def __init__(self, n_dims: int, n_contexts: int, width: int = 128) -> None:

@@ -27,8 +27,6 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.solver import SolverConfig
 from celldit.training.trained import Trained
 
-__all__ = ["Attribution", "attribute", "read_by_tokens", "view_names"]
-
 RIDGE = 0.1
 """In units of what tokens see of a direction on average."""
 
@@ -38,28 +36,15 @@ class Attribution:
     """The mean shift of Q groups of cells as a sum over T tokens and a rest.
 
     All in units of log expression along the latent's F dimensions.
-
-    Attributes
-    ----------
-    conditions, groups
-        Where the cells of each group go, and what else they have in common.
-    names
-        What the T tokens are.
-    effect_QTF, network_QTF
-        What the effect model, and the network at its weight, move the cells by through each token.
-    rest_QF
-        What no token sees of the effect model's part.
-    loadings_FG
-        Change of a gene's log expectation along each dimension.
     """
 
-    conditions: tuple[Condition, ...]
-    groups: tuple[str, ...]
-    names: tuple[str, ...]
-    effect_QTF: np.ndarray
-    network_QTF: np.ndarray
-    rest_QF: np.ndarray
-    loadings_FG: np.ndarray
+    conditions: tuple[Condition, ...]  # where the cells of each group go
+    groups: tuple[str, ...]  # what else they have in common
+    names: tuple[str, ...]  # what the T tokens are
+    effect_QTF: np.ndarray  # what the effect model moves the cells by through each token
+    network_QTF: np.ndarray  # the same of the network at its weight
+    rest_QF: np.ndarray  # what no token sees of the effect model's part
+    loadings_FG: np.ndarray  # change of a gene's log expectation along each dimension
 
     @property
     def shift_QF(self) -> np.ndarray:
@@ -79,13 +64,7 @@ class Attribution:
 
 
 def view_names(trained: Trained) -> tuple[str, ...]:
-    """What the tokens of the network are.
-
-    Raises
-    ------
-    InputError
-        If the network has none.
-    """
+    """What the tokens of the network are; InputError if it has none."""
     names = trained.autoencoder.tokenizer.token_names
     identities = trained.flow.views.identity_T.tolist()
     return tuple(names[i] if i >= 0 else f"random {k + 1}" for k, i in enumerate(identities))

@@ -28,33 +28,16 @@ BLOCK = 32
 
 @dataclass(frozen=True, eq=False)
 class ConditionBatch:
-    """Conditions of the cells to sample, looked up once.
+    """Conditions of the cells to sample, looked up once."""
 
-    Attributes
-    ----------
-    conditions
-        The Q distinct conditions.
-    kinds
-        How far each is from training.
-    row
-        Condition of each cell, int64, shape (N,).
-    embedding
-        What the network is told of each condition.
-    weight_Q
-        Share of the network's displacement to use for each condition.
-    references
-        Mean latent of the controls of strata that training did not see.
-    beyond_range
-        Whether a dose or the time of each lies outside those of training.
-    """
-
-    conditions: list[Condition]
-    kinds: list[Extrapolation]
-    row: np.ndarray
-    embedding: ConditionEmbedding
-    weight_Q: torch.Tensor
+    conditions: list[Condition]  # the Q distinct ones
+    kinds: list[Extrapolation]  # how far each is from training
+    row: np.ndarray  # condition of each cell, int64, shape (N,)
+    embedding: ConditionEmbedding  # what the network is told of each condition
+    weight_Q: torch.Tensor  # share of the network's displacement to use for each
+    # Mean latent of the controls of strata that training did not see.
     references: Mapping[StratumKey, np.ndarray]
-    beyond_range: list[bool]
+    beyond_range: list[bool]  # whether a dose or the time of each lies outside those of training
 
     @classmethod
     def of(

@@ -20,8 +20,8 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Route, Sampler, TransportMap, transport_map
 from celldit.inference.offsets import Offset, by_position, own_uniforms, route_offsets
-from celldit.inference.options import SamplingOptions
 from celldit.inference.responders import Responders
+from celldit.inference.solver import SamplingOptions
 from celldit.io.sampling import Sampling, flagged
 from celldit.io.shards import Output
 from celldit.random import keys_of
@@ -30,32 +30,16 @@ from celldit.training.trained import Trained
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """The N control cells of a request, encoded once.
-
-    Attributes
-    ----------
-    cells, z_NKD
-        The cells, and their latents.
-    means
-        Mean latent by context and time.
-    keys_N
-        Of their random numbers.
-    """
+    """The N control cells of a request, encoded once."""
 
     cells: CellStore
     z_NKD: torch.Tensor
-    means: dict[StratumKey, np.ndarray]
-    keys_N: np.ndarray
+    means: dict[StratumKey, np.ndarray]  # mean latent by context and time
+    keys_N: np.ndarray  # of their random numbers
 
     @classmethod
     def of(cls, trained: Trained, cells: CellStore) -> Controls:
-        """Choose the controls among some cells.
-
-        Raises
-        ------
-        InputError
-            If none of them is a control.
-        """
+        """Choose the controls among some cells; InputError if there is none."""
         fields = trained.fields
         if not cells.is_control.any():
             raise InputError(
@@ -139,16 +123,7 @@ def moves(
     sampler: Sampler,
     seed: int,
 ) -> tuple[ConditionBatch, TransportMap, Offset | None, Responders]:
-    """How control cells, all of them once or several times over, get to conditions.
-
-    Parameters
-    ----------
-    trained, controls
-        The model, and N cells.
-    conditions
-        One for each cell; several times N for each cell several times.
-    sampler, seed
-        Which map, and the seed of what it draws.
+    """How N control cells, all of them once or several times over, get to conditions, one for each.
 
     Returns
     -------

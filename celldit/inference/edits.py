@@ -17,7 +17,7 @@ from torch import Tensor
 
 from celldit.data.cells import Cells
 from celldit.data.store import CellStore
-from celldit.io.write import PredictedCells
+from celldit.io.sampling import PredictedCells
 from celldit.latent.autoencoder import Autoencoder
 from celldit.latent.likelihoods import CountModel
 from celldit.random import COUNTS_STREAM, cell_generator
@@ -25,32 +25,16 @@ from celldit.random import COUNTS_STREAM, cell_generator
 
 @dataclass(frozen=True, eq=False)
 class CellEdits:
-    """The cells of a request, each an edit of an observed one, by its position in the request.
+    """The cells of a request, each an edit of an observed one, by its position in the request."""
 
-    Attributes
-    ----------
-    autoencoder
-        For its decoder.
-    cells, z_NKD
-        N observed cells, and their latents.
-    cell_P
-        Which of them is at each of P positions.
-    keys_P
-        Of the drawn counts (:func:`celldit.random.draw_keys`).
-    move
-        ``move(z_BKD, at_B)``: latents of the cells at positions `at_B` -> where they go.
-    offset
-        ``offset(at_B)``: what is added to their log rates, (B, G); None for nothing.
-    seed
-        Of the drawn counts.
-    """
-
-    autoencoder: Autoencoder
-    cells: CellStore
-    z_NKD: Tensor
-    cell_P: np.ndarray
-    keys_P: np.ndarray
+    autoencoder: Autoencoder  # for its decoder
+    cells: CellStore  # N observed cells
+    z_NKD: Tensor  # and their latents
+    cell_P: np.ndarray  # which of them is at each of P positions
+    keys_P: np.ndarray  # of the drawn counts, as is the seed
+    # Latents of the cells at some positions -> where they go.
     move: Callable[[Tensor, np.ndarray], Tensor]
+    # What is added to their log rates, (B, G); None for nothing.
     offset: Callable[[np.ndarray], Tensor] | None
     seed: int
 

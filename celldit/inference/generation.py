@@ -20,12 +20,10 @@ from celldit.inference.edits import edit, n_unlike
 from celldit.inference.new_cells import NewCells, as_cells
 from celldit.inference.noise import uniforms
 from celldit.inference.offsets import route_offsets
-from celldit.inference.options import SamplingOptions
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.inference.time.course_map import CourseMap
-from celldit.io.sampling import Sampling
+from celldit.io.sampling import PredictedCells, Sampling, concatenate
 from celldit.io.shards import Output
-from celldit.io.write import PredictedCells, concatenate
 from celldit.random import COMPOSITION_STREAM, MOVED_STREAM, TIME_STREAM, keys_of
 from celldit.training.trained import Trained
 
@@ -34,12 +32,7 @@ from celldit.training.trained import Trained
 class NewCellRequest:
     """Which new cells; see :meth:`celldit.CellDiT.generate`.
 
-    Attributes
-    ----------
-    n_cells
-        How many.
-    perturbation, covariates, dose, time
-        Their conditions; None for all, as they occur in training.
+    Conditions that are None stand for all, as they occur in training.
     """
 
     n_cells: int

@@ -18,7 +18,7 @@ from celldit.inference import request
 from celldit.inference.counterfactual import Controls, moves
 from celldit.inference.edits import CellEdits
 from celldit.inference.maps.transport import Sampler
-from celldit.inference.options import SamplingOptions
+from celldit.inference.solver import SamplingOptions
 from celldit.io.sampling import Sampling
 from celldit.io.shards import Output
 from celldit.random import draw_keys, keys_of
@@ -97,12 +97,8 @@ def interpolate_cells(
     """Show the cells on the straight way in the latent between pairs of observed cells.
 
     Each is written as an edit of the cell it is nearer to, so that both ends are the observed cells
-    themselves, to the count; half way it is an edit of the first.
-
-    Raises
-    ------
-    UnknownNameError, InputError
-        If there is no cell of a name; if there are several.
+    themselves, to the count; half way it is an edit of the first. UnknownNameError if there is no
+    cell of a name, InputError if there are several.
     """
     row = {str(name): i for i, name in enumerate(cells.names)}
     used = list(dict.fromkeys(name for pair in pairs for name in pair))
@@ -147,10 +143,7 @@ def interpolate_cells(
 def check_pairs(start: Sequence[str] | str, end: Sequence[str] | str) -> list[tuple[str, str]]:
     """Names of cells in pairs; one name faces as many as the other side has.
 
-    Raises
-    ------
-    InputError
-        If the sides differ in length, are empty, or hold a pair twice.
+    InputError if the sides differ in length, are empty, or hold a pair twice.
     """
     first, last = text_list(start, "start"), text_list(end, "end")
     first = first * len(last) if len(first) == 1 else first
@@ -167,13 +160,7 @@ def check_pairs(start: Sequence[str] | str, end: Sequence[str] | str) -> list[tu
 
 
 def check_shares(shares: Sequence[float]) -> list[float]:
-    """Refuse shares of the way that are not within it.
-
-    Raises
-    ------
-    InputError
-        If there is none, or one outside [0, 1].
-    """
+    """Refuse shares of the way that are none, or not within [0, 1], with an InputError."""
     try:
         numbers = [float(share) for share in shares]
     except (TypeError, ValueError):

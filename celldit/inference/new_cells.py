@@ -18,36 +18,21 @@ from celldit.inference.edits import draw_counts, n_unlike
 from celldit.inference.noise import NoiseSources, sde_from_noise, uniforms
 from celldit.inference.offsets import RowOffset, condition_offsets, own_uniforms
 from celldit.inference.solver import SolverConfig, carry
-from celldit.io.sampling import TILE
-from celldit.io.write import PredictedCells, concatenate
+from celldit.io.sampling import TILE, PredictedCells, concatenate
 from celldit.random import SIZE_STREAM, STATE_STREAM
 from celldit.training.trained import Trained
 
 
 @dataclass(frozen=True, eq=False)
 class NewCells:
-    """New cells by their position in a request.
-
-    Attributes
-    ----------
-    trained
-        The model.
-    conditions
-        Conditions of training, and which of them each cell has.
-    keys_N
-        Of the random numbers of each cell.
-    config, seed
-        Of the solver, and of everything drawn.
-    sizes_N
-        Library sizes; None to draw them.
-    """
+    """New cells by their position in a request."""
 
     trained: Trained
-    conditions: ConditionBatch
-    keys_N: np.ndarray
+    conditions: ConditionBatch  # of training, and which of them each cell has
+    keys_N: np.ndarray  # of the random numbers of each cell
     config: SolverConfig
     seed: int
-    sizes_N: np.ndarray | None = None
+    sizes_N: np.ndarray | None = None  # library sizes; None to draw them
 
     @cached_property
     def _sources(self) -> NoiseSources:

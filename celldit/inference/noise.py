@@ -25,14 +25,9 @@ from celldit.random import SDE_STREAM
 
 @dataclass(frozen=True, eq=False)
 class NoiseSource(GaussianSource):
-    """Gaussian sources of B cells, each with the mean and scatter of its condition.
+    """Gaussian sources of B cells, each with the mean (B, K, D) and scatter of its condition.
 
-    Attributes
-    ----------
-    position
-        Means, shape (B, K, D).
-    factors_BFF
-        Cholesky factors of the scatter over the F = K·D flattened dimensions, float64.
+    Cholesky factors of the scatter over the F = K·D flattened dimensions are float64.
     """
 
     factors_BFF: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
@@ -58,38 +53,20 @@ class NoiseSource(GaussianSource):
 
 
 class NoiseEnd(NamedTuple):
-    """Where cells are on their way through noise: in a condition, beside its noise.
+    """Where cells are on their way through noise: in a condition, beside its noise."""
 
-    Attributes
-    ----------
-    conditioning
-        What the network knows of the condition, from noise.
-    source
-        Where its flow starts.
-    """
-
-    conditioning: FlowCondition
-    source: NoiseSource
+    conditioning: FlowCondition  # what the network knows of the condition, from noise
+    source: NoiseSource  # where its flow starts
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSources:
-    """The noise sources of Q conditions, looked up once.
-
-    Attributes
-    ----------
-    states, conditions
-        The states of training, and the Q conditions.
-    positions_QKD
-        Means of the conditions.
-    places_QF
-        The same without the offsets of their states, float64.
-    """
+    """The noise sources of Q conditions, looked up once."""
 
     states: States
     conditions: Sequence[Condition]
-    positions_QKD: Tensor
-    places_QF: np.ndarray
+    positions_QKD: Tensor  # means of the conditions
+    places_QF: np.ndarray  # the same without the offsets of their states, float64
 
     @classmethod
     def of(

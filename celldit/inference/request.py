@@ -25,18 +25,10 @@ from celldit.training.trained import Trained
 
 @dataclass(frozen=True)
 class Counterfactuals:
-    """What is done to cells.
-
-    Attributes
-    ----------
-    labels
-        Canonical labels of perturbations that were checked.
-    dose, time
-        As the user gave them.
-    """
+    """What is done to cells: canonical labels of perturbations that were checked."""
 
     labels: Sequence[str]
-    dose: object = None
+    dose: object = None  # as the user gave it, as is the time
     time: float | None = None
 
     @classmethod
@@ -54,12 +46,8 @@ class Counterfactuals:
 def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]:
     """Bring labels into canonical form and refuse those of which nothing is known.
 
-    Raises
-    ------
-    UnknownNameError
-        If a perturbation was not in training and nothing else is known of it; names the closest.
-    InputError
-        If nothing is asked for.
+    UnknownNameError if a perturbation was not in training and nothing else is known of it; names
+    the closest. InputError if nothing is asked for.
     """
     fields, known = trained.fields, trained.perturbations
     featured, elsewhere = trained.featured, trained.elsewhere
@@ -100,10 +88,7 @@ def labels_of(trained: Trained, perturbations: Sequence[str] | str) -> list[str]
 def labels_or_all(trained: Trained, perturbations: Sequence[str] | str | None) -> list[str]:
     """:func:`labels_of`, where None stands for all perturbations of training.
 
-    Raises
-    ------
-    InputError
-        If all are asked for and there are none.
+    InputError if all are asked for and there are none.
     """
     if perturbations is not None:
         return labels_of(trained, perturbations)
@@ -119,13 +104,7 @@ def labels_or_all(trained: Trained, perturbations: Sequence[str] | str | None) -
 
 
 def one_label(trained: Trained, label: str, name: str) -> str:
-    """One label of :func:`labels_of`, for an argument of that name.
-
-    Raises
-    ------
-    InputError
-        If it is not one label.
-    """
+    """One label of :func:`labels_of`, for an argument of that name; InputError if it is not one."""
     check_kind(label, str, name, "the label of one condition, such as 'STAT1'")
     return labels_of(trained, label)[0]
 
@@ -145,16 +124,10 @@ def counterfactual_conditions(
     dose: object = None,
     time: float | None = None,
 ) -> list[Condition]:
-    """The condition of each control cell after a perturbation, in its own context.
+    """The condition of each of N control cells after a perturbation, in its own context.
 
-    Parameters
-    ----------
-    controls, perturbation, fields
-        N control cells, a canonical label, and the meaning of the columns.
-    dose
-        A number, or text with one for each part; required where the training data have doses.
-    time
-        None keeps each cell's own time.
+    A dose is a number, or text with one for each part; required where the training data have doses.
+    Without a time each cell keeps its own.
     """
     names = parts(perturbation, fields.perturbation_sep, fields.control)
     doses = resolve_dose(dose, len(names), fields, perturbation)
@@ -203,10 +176,7 @@ def warn_outside(conditions: Sequence[Condition], trained: Iterable[Condition]) 
 def _check_course(conditions: Sequence[Condition], ranges: Ranges) -> None:
     """Refuse other times where all training cells are of one.
 
-    Raises
-    ------
-    InputError
-        Saying what to train on.
+    InputError says what to train on.
     """
     if ranges.time is None or ranges.time[0] != ranges.time[1]:
         return
@@ -222,10 +192,7 @@ def _check_course(conditions: Sequence[Condition], ranges: Ranges) -> None:
 def check_time(time: object, fields: Fields) -> float | None:
     """A time as a number, or None.
 
-    Raises
-    ------
-    InputError
-        If it is not a finite number, or the data have no times.
+    InputError if it is not a finite number, or the data have no times.
     """
     if time is None:
         return None
@@ -253,22 +220,9 @@ def composition(
 ) -> tuple[list[Condition], np.ndarray]:
     """Conditions to generate, and the share of each.
 
-    Parameters
-    ----------
-    frequencies
-        Cells of each condition in training.
-    perturbation, dose, time
-        Canonical label, dose and time; None for all, as they occur.
-    covariates
-        Wanted values of some covariates, such as ``{"cell_type": "B"}``.
-    fields
-        Meaning of the columns.
-
-    Returns
-    -------
-    conditions, shares
-        The shares follow the training data; a perturbation that was not seen in the wanted contexts
-        follows the controls.
+    The shares follow `frequencies`, cells of each condition in training; a perturbation that was
+    not seen in the wanted contexts follows the controls. Perturbation, dose and time are None for
+    all, as they occur; `covariates` are wanted values of some, such as ``{"cell_type": "B"}``.
     """
     if covariates is not None and not isinstance(covariates, Mapping):
         raise InputError(

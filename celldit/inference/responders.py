@@ -24,15 +24,9 @@ from celldit.training.trained import Trained
 
 @dataclass(frozen=True, eq=False)
 class Responders:
-    """How far cells go by their position in a request.
+    """How far cells go by their position in a request."""
 
-    Attributes
-    ----------
-    scale_P
-        Of its displacement: 0 for a cell that does not respond; None where all do.
-    """
-
-    scale_P: Tensor | None = None
+    scale_P: Tensor | None = None  # 0 for a cell that does not respond; None where all do
 
     @classmethod
     def of(

@@ -1,51 +1,34 @@
-"""Run the flow: settings of the solver, and the share of its displacement that is used."""
+"""Run the flow, and the settings of that: of the solver, and of what every request samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from celldit.arguments import check_number, check_whole
+from celldit.arguments import check_number, check_seed, check_whole
 from celldit.errors import InputError
 from celldit.flow import GuidedVelocity, Solver, Velocity, resolve_grid, resolve_solver
 from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, spread
+from celldit.training.trained import Trained
 
 
 @dataclass(frozen=True)
 class SolverConfig:
     """How the flow is integrated.
 
-    Attributes
-    ----------
-    solver
-        ``"euler"``, ``"heun"``, ``"rk4"``, or ``"sde"`` (from noise only).
-    n_steps
-        Steps of a fixed-step solver.
-    guidance
-        Scale of joint classifier-free guidance; 1 is none.
-    guidance_interval
-        Flow times [lo, hi] within [0, 1] at which guidance acts.
-    grid
-        How the steps are spread: ``"uniform"``, ``"quadratic"`` or ``"cosine"``.
-
-    Raises
-    ------
-    InputError
-        If a number cannot be used.
-    UnknownNameError
-        If no solver or grid has that name.
+    InputError if a number cannot be used; UnknownNameError if no solver or grid has that name.
     """
 
-    solver: str = "heun"
+    solver: str = "heun"  # "euler", "heun", "rk4", or "sde" (from noise only)
     n_steps: int = 8
-    guidance: float = 1.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    grid: str = "uniform"
+    guidance: float = 1.0  # scale of classifier-free guidance; 1 is none
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # flow times at which it acts
+    grid: str = "uniform"  # how the steps are spread: "uniform", "quadratic" or "cosine"
 
     def __post_init__(self) -> None:
         if not (isinstance(self.solver, str) and self.solver == "sde"):
@@ -70,6 +53,30 @@ class SolverConfig:
     def to_dict(self) -> dict[str, Any]:
         """For ``uns``."""
         return {**asdict(self), "guidance_interval": list(self.guidance_interval)}
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How cells are sampled, whatever is asked; InputError if a number cannot be used."""
+
+    config: SolverConfig = field(default_factory=SolverConfig)
+    seed: int = 0  # of everything drawn
+    batch_size: int = 512  # cells handed on at a time
+
+    def __post_init__(self) -> None:
+        check_whole(self.batch_size, "batch_size")
+        check_seed(self.seed)
+
+    def usable_by(self, trained: Trained) -> SamplingOptions:
+        """Themselves; InputError if there is guidance, and training withheld no conditions."""
+        withheld = trained.trained_with.get("config", {}).get("drop_condition", 0)
+        guidance = self.config.guidance
+        if guidance != 1 and not withheld:
+            raise InputError(
+                f"guidance={guidance:g} needs a model trained with conditions withheld; "
+                "train with config=TrainingConfig(drop_condition=0.1), or use guidance=1."
+            )
+        return self
 
 
 def velocity_of(flow: AnchoredFlow, conditioning: FlowCondition, config: SolverConfig) -> Velocity:

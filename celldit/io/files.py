@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celldit.arguments import check_path, check_plain
-from celldit.errors import FileError, examples
+from celldit.errors import FileError, InputError, examples
 from celldit.io.replacing import made_whole
 
 if TYPE_CHECKING:
     import anndata as ad
 
 _MAX_TOML = 1_000_000
-
-__all__ = ["read_h5ad", "read_toml", "refuse_existing", "write_h5ad", "write_text"]
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -44,7 +42,6 @@ def read_h5ad(path: str | os.PathLike[str]) -> ad.AnnData:
         raise FileError(f"There is no file {source}; check the path.")
     if source.is_dir():
         raise FileError(f"{source} is a folder, where an .h5ad file is needed.")
-    check_plain(source)
     # Only commands of the terminal read whole files.
     remedy = (
         "give fewer cells, or, to celldit train, a .zarr or a folder of .h5ad files, which stay "
@@ -72,6 +69,14 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{source} cannot be read as TOML ({error}).") from error
+
+
+def check_page(path: str | os.PathLike[str]) -> Path:
+    """Refuse a path that no page can have: InputError unless it ends in ``.html``."""
+    page = check_path(path)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"The page {str(page)!r} must end in .html, such as 'report.html'.")
+    return page
 
 
 def refuse_existing(

@@ -42,6 +42,17 @@ _KINDS = {"F": "float", "I": "int", "U": "uint"}
 CONFIG, VOCAB, WEIGHTS = "config.json", "vocab.json", "weights.safetensors"
 
 
+def check_place(target: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that may not be replaced, or is no model; FileError says so."""
+    if target.exists() and not overwrite:
+        raise FileError(f"{target} exists already; choose another path or pass overwrite=True.")
+    if target.exists() and not (target / CONFIG).is_file():
+        raise FileError(
+            f"{target} exists and is not a celldit model, so it will not be replaced; choose "
+            "another path."
+        )
+
+
 def write_folder(
     path: str | os.PathLike[str],
     config: Mapping[str, Any],
@@ -52,18 +63,10 @@ def write_folder(
 ) -> None:
     """Write a model folder whole or not at all.
 
-    FileError if the folder exists and `overwrite` is False, is no model folder, or cannot be
-    written.
+    FileError as :func:`check_place`, or if the folder cannot be written.
     """
     target = check_path(path)
-    if target.exists():
-        if not overwrite:
-            raise FileError(f"{target} exists already; choose another path or pass overwrite=True.")
-        if not (target / CONFIG).is_file():
-            raise FileError(
-                f"{target} exists and is not a celldit model, so it will not be replaced; choose "
-                "another path."
-            )
+    check_place(target, overwrite=overwrite)
     texts = {VOCAB: vocab, CONFIG: {"format": FORMAT, **config}}
     with made_whole(target) as partial:
         partial.mkdir()
@@ -79,15 +82,7 @@ def write_folder(
 
 @dataclass(frozen=True)
 class Header:
-    """What a file of weights says of one array, before it is read.
-
-    Attributes
-    ----------
-    shape
-        Of the array.
-    dtype
-        As numpy calls it, such as ``"float32"``.
-    """
+    """What a file of weights says of one array, before it is read; `dtype` as numpy calls it."""
 
     shape: tuple[int, ...]
     dtype: str

@@ -10,7 +10,9 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from celldit import __version__
@@ -106,53 +108,30 @@ def model_card(trained: Trained, *, licence: str = "", data: str = "") -> str:
     was trained on.
     """
     contexts = sorted({c.context for c in trained.frequencies} - {""})
-    n_cells = sum(trained.frequencies.values())
     weight = {str(kind): round(w, 3) for kind, w in trained.flow_weight.items() if w}
-    lines = [
-        "---",
-        "library_name: celldit",
-        f"license: {json.dumps(licence or 'other')}",
-        "tags: [biology, single-cell, perturbation]",
-        "---",
-        "",
-        "# A celldit model",
-        "",
-        "Predicts what single cells would do if they were perturbed, and says how sure it is.",
-        "",
-        "```python",
-        "import celldit as cd",
-        "",
-        "model = cd.CellDiT.from_hub(...)  # this repository",
-        "predicted = model.predict(adata, perturbations=[...])",
-        "```",
-        "",
-        "## Data",
-        "",
-        *([data, ""] if data else []),
-        f"- {n_cells:,} cells, {len(trained.genes):,} genes ({_some(trained.genes, 8)})",
-        f"- {len(trained.perturbations)} perturbations: {_some(trained.perturbations)}",
-        f"- {max(len(contexts), 1)} contexts{': ' + _some(contexts) if contexts else ''}",
-        f"- features: {_some(sorted(trained.features)) or 'none'}",
-        *_tables(trained),
-        "",
-        "## Scores",
-        "",
-        *_scores(trained),
-        "- share of the network beside the effect model, by how far a prediction reaches: "
-        + (_pairs(weight) or "none, it is the effect model alone"),
-        "",
-        "## Limits",
-        "",
-        '- Predictions are extrapolations where `obs["extrapolation"]` is not `seen`; use the `sd` '
-        "of `predict_effects`.",
-        "- It knows the genes above alone, and cells like those it was trained on.",
-        "- For research, not for clinical decisions.",
-        "",
-        f"Model {trained.model_id}, celldit {__version__}, "
-        f"seed {trained.trained_with.get('seed', 'unknown')}. JSON and safetensors; nothing is "
-        "executed when it is loaded.",
-    ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    card = files("celldit.io").joinpath("model_card.md").read_text(encoding="utf-8")
+    return Template(card).substitute(
+        licence=json.dumps(licence or "other"),
+        data=f"{data}\n\n" if data else "",
+        n_cells=f"{sum(trained.frequencies.values()):,}",
+        n_genes=f"{len(trained.genes):,}",
+        genes=_some(trained.genes, 8),
+        n_perturbations=len(trained.perturbations),
+        perturbations=_some(trained.perturbations),
+        n_contexts=max(len(contexts), 1),
+        contexts=f": {_some(contexts)}" if contexts else "",
+        features=_some(sorted(trained.features)) or "none",
+        tables=_lines(_tables(trained)),
+        scores=_lines(_scores(trained)),
+        weight=_pairs(weight) or "none, it is the effect model alone",
+        model=trained.model_id,
+        version=__version__,
+        seed=trained.trained_with.get("seed", "unknown"),
+    )
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _some(names: Sequence[str], limit: int = LISTED) -> str:

@@ -20,7 +20,6 @@ try:
 except ImportError:  # Windows: a second writer is not noticed there.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["is_first_process", "sole_writer"]
 
 _held: dict[Path, int] = {}
 _guard = threading.Lock()

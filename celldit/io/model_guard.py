@@ -11,8 +11,6 @@ from torch import nn
 
 from celldit.io.folders import Header
 
-__all__ = ["SizedArray", "build", "check_arrays", "check_finite", "check_sizes"]
-
 Module = TypeVar("Module", bound=nn.Module)
 
 

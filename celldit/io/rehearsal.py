@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from celldit.conditions import Condition
     from celldit.model import CellDiT
 
-__all__ = ["rehearse"]
 
 #: Conditions that are tried: some are enough to read every setting.
 _TRIED = 2
@@ -39,18 +38,14 @@ def rehearse(model: CellDiT, name: str) -> None:
         config, vocab, _ = to_folder(model.trained)
         json.dumps([config, vocab], allow_nan=False)
         repr(model)
-        for condition in _some(model):
+        # The first perturbed conditions, of different perturbations.
+        by_label = {c.parts: c for c in reversed(model.conditions) if not c.is_control}
+        for condition in list(reversed(by_label.values()))[:_TRIED]:
             request = _request(model, condition)
             model.predict_effects(**request)
             model.predict(_cells(model, condition), n_steps=1, solver="euler", **request)
         if model.trained.new_cell_model.learned:
             model.generate(2, n_steps=1, solver="euler")
-
-
-def _some(model: CellDiT) -> list[Condition]:
-    """The first perturbed conditions, of different perturbations."""
-    by_label = {c.parts: c for c in reversed(model.conditions) if not c.is_control}
-    return list(reversed(by_label.values()))[:_TRIED]
 
 
 def _request(model: CellDiT, condition: Condition) -> dict[str, Any]:

@@ -11,18 +11,13 @@ import errno
 import glob
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from celldit.errors import FileError
 from celldit.io.locks import sole_writer
-
-__all__ = ["made_whole", "sync_folder", "take_place"]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -105,24 +100,14 @@ def sync_folder(folder: Path) -> None:
 
 def _exchange(one: Path, two: Path) -> bool:
     """Swap two names; False where this system or file system has no such call."""
-    call = _renameat2()
-    if call is None:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # TypeError on Windows
         return False
+    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
     if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), str(two))
-
-
-@cache
-def _renameat2() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return None
-    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-    return call

@@ -2,7 +2,19 @@
 
 All arithmetic on cells runs in tiles of :data:`TILE` cells, the last one filled up. A matrix
 product may round differently for another number of rows, so this is what makes the bytes of a cell
-the same whatever the batch size and whichever other cells are asked for.
+the same whatever the batch size and whichever other cells are asked for. The AnnData has the same
+fields whoever made it:
+
+=====================  =====================================================================
+``X``                  log(1 + expected counts per 10,000), float32 CSR
+``layers["counts"]``   counts drawn from the negative binomial, int32 CSR; those of new cells are
+                       brought to the distributions of measured ones
+``layers["mean"]``     expected counts at the cell's own size factor, float32 CSR
+``obs``                perturbation, covariates, dose and time under the names of the training data;
+                       ``size_factor``; ``extrapolation``; for counterfactuals ``control_cell``
+``obsm["X_celldit"]``  the latent, float32
+``uns["celldit"]``     what made the prediction
+=====================  =====================================================================
 """
 
 from __future__ import annotations
@@ -14,32 +26,75 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from celldit.data.cells import log_normalized
 from celldit.data.imputation import Imputed
-from celldit.io.write import PredictedCells, concatenate, var_of
+from celldit.errors import CellditError
 from celldit.latent.autoencoder import TILE
 from celldit.progress import late_bar
 
-__all__ = ["TILE", "Sampling", "collect", "flagged"]
+
+@dataclass(frozen=True, eq=False)
+class PredictedCells:
+    """B predicted cells: expected counts, float32, and drawn ones, int32, shape (B, G) both.
+
+    The latent `z` has every token at its own size, float32, shape (B, F).
+    """
+
+    mean: sparse.csr_matrix
+    counts: sparse.csr_matrix
+    size_factors: np.ndarray
+    z: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> PredictedCells:
+        return PredictedCells(
+            self.mean[rows], self.counts[rows], self.size_factors[rows], self.z[rows]
+        )
+
+    @property
+    def expression(self) -> sparse.csr_matrix:
+        """log(1 + expected counts per 10,000), float32 CSR, shape (B, G)."""
+        return log_normalized(self.mean, self.size_factors)
+
+    def check_finite(self) -> None:
+        """Refuse what is not finite or negative: CellditError, since it is never written."""
+        finite = all(np.isfinite(a).all() for a in (self.mean.data, self.z, self.size_factors))
+        positive = (self.size_factors > 0).all()
+        negative = any((matrix.data < 0).any() for matrix in (self.mean, self.counts))
+        if not finite or not positive or negative:
+            raise CellditError(
+                "The prediction holds values that are not finite or negative; train again with "
+                "another seed, and please report this with the data set's size and celldit's "
+                "version."
+            )
+
+
+def concatenate(batches: list[PredictedCells]) -> PredictedCells:
+    """Join batches in their order."""
+    return PredictedCells(
+        sparse.vstack([b.mean for b in batches], format="csr"),
+        sparse.vstack([b.counts for b in batches], format="csr"),
+        np.concatenate([b.size_factors for b in batches]),
+        np.concatenate([b.z for b in batches]),
+    )
+
+
+def var_of(genes: tuple[str, ...]) -> pd.DataFrame:
+    """The table of genes, with no columns."""
+    return pd.DataFrame(index=pd.Index(genes, name=None, dtype=object))
 
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """What will be sampled.
+    """What will be sampled: cells of `genes` with the columns `obs`, but ``size_factor``.
 
-    Attributes
-    ----------
-    genes
-        Names of the G genes.
-    obs
-        Columns of the N cells but ``size_factor``, with their names as index.
-    made_by
-        For ``uns["celldit"]``.
-    sample
-        Makes the cells of a whole tile from their positions, int64, shape (TILE,); the last tile is
-        filled up with its last cell.
-    batch_size
-        Cells handed on at a time, rounded up to whole tiles.
+    `sample` makes the cells of a whole tile from their positions, int64, shape (TILE,); the last
+    tile is filled up with its last cell. `batch_size` cells are handed on at a time, rounded up to
+    whole tiles; `made_by` is for ``uns["celldit"]``.
     """
 
     genes: tuple[str, ...]

@@ -28,13 +28,7 @@ REQUEST = "request.json"
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several pieces.
-
-    Attributes
-    ----------
-    number, of
-        The first is 1 of `of`.
-    """
+    """One of several pieces, of which the first has the number 1."""
 
     number: int
     of: int
@@ -81,15 +75,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Output:
-    """Where predicted cells go: into memory, a file, or one shard of a folder.
-
-    Attributes
-    ----------
-    path
-        A checked path; None for memory.
-    shard
-        Which shard of the folder `path`; None for all cells.
-    """
+    """Where predicted cells go: into memory, a checked `path`, or one `shard` of that folder."""
 
     path: Path | None = None
     shard: Shard | None = None

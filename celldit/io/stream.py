@@ -25,8 +25,7 @@ from celldit.arguments import check_path
 from celldit.data.disk.files import is_zarr
 from celldit.errors import FileError, InputError
 from celldit.io.replacing import made_whole
-from celldit.io.sampling import Sampling
-from celldit.io.write import var_of
+from celldit.io.sampling import Sampling, var_of
 
 MATRICES = {"X": np.float32, "layers/counts": np.int32, "layers/mean": np.float32}
 CHUNK = 1 << 18

@@ -15,28 +15,15 @@ MAX_CELLS = 50_000
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """Linear map from F features to K tokens of D dimensions.
+    """Linear map from F features to K tokens of D dimensions."""
 
-    Attributes
-    ----------
-    loadings
-        Directions divided by their token's scale, float32, shape (F, K·D); principal components
-        are orthogonal. Columns beyond the rank of the data are zero.
-    mean
-        The mean cell's features, shape (F,).
-    offset
-        What the mean cell maps to, shape (K·D,).
-    scale
-        Root mean square over the cells of each token before scaling, shape (K,).
-    explained
-        Share of the total variance that the latent keeps.
-    """
-
+    # Directions divided by their token's scale, float32, (F, K·D); principal components are
+    # orthogonal, columns beyond the rank of the data zero.
     loadings: np.ndarray
-    mean: np.ndarray
-    offset: np.ndarray
-    scale: np.ndarray
-    explained: float
+    mean: np.ndarray  # the mean cell's features, (F,)
+    offset: np.ndarray  # what the mean cell maps to, (K·D,)
+    scale: np.ndarray  # root mean square over the cells of each token before scaling, (K,)
+    explained: float  # share of the total variance that the latent keeps
 
 
 def anchor_rows(n_cells: int, seed: int) -> np.ndarray | None:
@@ -49,21 +36,11 @@ def anchor_rows(n_cells: int, seed: int) -> np.ndarray | None:
 def fit_anchor(
     features: sparse.csr_matrix | np.ndarray, n_tokens: int, token_dim: int, seed: int
 ) -> Anchor:
-    """Find the principal components of N cells without a dense copy of a sparse matrix.
+    """Find the principal components of N cells (N, F) without a dense copy of a sparse matrix.
 
-    Parameters
-    ----------
-    features
-        Shape (N, F), sparse or dense.
-    n_tokens, token_dim
-        K and D. Neighbouring components share a token, so each token has a size of its own;
-        every token is then scaled to unit root mean square.
-    seed
-        Of the choice of cells where there are very many, and of the decomposition.
+    Neighbouring components share a token, so each token has a size of its own; every token is then
+    scaled to unit root mean square. The seed is of the decomposition.
     """
-    rows = anchor_rows(features.shape[0], seed)
-    if rows is not None:
-        features = features[rows]
     n_cells, n_features = features.shape
     n_dims = n_tokens * token_dim
     found = principal_components(features, n_dims, seed)

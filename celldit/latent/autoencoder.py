@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from celldit.data.store import CellStore
 from celldit.latent.anchor import anchor_rows, choose_n_dims, fit_anchor
 from celldit.latent.calibration import thin
 from celldit.latent.config import LatentConfig
 from celldit.latent.decoder import Decoder, RidgeMoments
 from celldit.latent.likelihoods import CountModel
 from celldit.memory import give_back
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from celldit.data.store import CellStore
-    from celldit.tokenizers import Tokenizer
-
+from celldit.tokenizers import Tokenizer
 
 TILE = 256
 """Rows of every product; the last are filled up, since bytes depend on how many there are."""
@@ -43,20 +39,9 @@ def short(array: np.ndarray) -> np.ndarray:
 class Autoencoder(nn.Module):
     """Encoder to K latent tokens of D dimensions of about unit scale, and decoder to counts.
 
-    The encoder is linear in log expression: its principal components.
-
-    Parameters
-    ----------
-    tokenizer
-        Fitted. What its tokens see of the latent are the tokens of the velocity network.
-    genes
-        Names of the G genes.
-    n_tokens, token_dim
-        K and D.
-    config
-        The rest.
-    residual
-        Width of a perceptron in the decoder, of a model of an earlier version; 0 for none.
+    The encoder is linear in log expression: its principal components. What the tokens of the fitted
+    tokenizer see of the latent are the tokens of the velocity network. A `residual` is the width of
+    a perceptron in the decoder, of a model of an earlier version; 0 for none.
     """
 
     batch_size = 1024
@@ -96,18 +81,8 @@ class Autoencoder(nn.Module):
         """Fit an autoencoder: principal components, and the regression of counts on them.
 
         The components and the count regression are found on a bounded sample, a ridge regression
-        from which the latter starts on all cells, a block at a time.
-
-        Parameters
-        ----------
-        cells
-            Training cells.
-        tokenizer
-            Fitted on them.
-        config
-            The configuration.
-        seed
-            Of samples and randomised decompositions.
+        from which the latter starts on all cells, a block at a time. The tokenizer was fitted on
+        them; the seed is of samples and randomised decompositions.
         """
         n_dims = config.n_dims or choose_n_dims(cells.n_cells, cells.n_genes)
         token_dim = min(config.token_dim, n_dims)
@@ -198,35 +173,20 @@ class Autoencoder(nn.Module):
         self.decoder.rescale(size_K)
 
     def at_own_size(self, z_BKD: Tensor) -> np.ndarray:
-        """Undo the unit scale of latent tokens, for what leaves the model.
+        """Undo the unit scale of latent tokens, for what leaves the model; float32, shape (B, K·D).
 
         At unit scale, as the flow needs them, distances count weak tokens as much as strong ones,
         and neighbours and clusters suffer (``docs/results/structure.csv``). At their own size
         tokens are in units of log expression, like principal components.
-
-        Parameters
-        ----------
-        z_BKD
-            Latent tokens at unit scale, shape (B, K, D).
-
-        Returns
-        -------
-        ndarray
-            Float32, shape (B, K·D).
         """
         return (z_BKD * self.scale.to(z_BKD)[:, None]).flatten(1).float().cpu().numpy()
 
     def gene_loadings(self) -> pd.DataFrame:
         """Loadings of the log-linear decoder, for ``varm``.
 
-        Returns
-        -------
-        DataFrame
-            G genes x K·D latent dimensions named ``token.dimension``; the change of a gene's log
-            expectation when the dimension, its token at its own size, rises by one.
+        G genes x K·D latent dimensions named ``token.dimension``; the change of a gene's log
+        expectation when the dimension, its token at its own size, rises by one.
         """
-        import pandas as pd
-
         names = [f"{k}.{d}" for k in range(self.n_tokens) for d in range(self.token_dim)]
         size_F = self.scale.repeat_interleave(self.token_dim)
         loadings_GF = (self.decoder.loadings.detach() / size_F[:, None]).cpu().T.numpy()

@@ -27,21 +27,11 @@ PRIOR_PRECISION = 4.0
 
 @dataclass(frozen=True, eq=False)
 class LogLinear:
-    """A log-linear model of counts.
+    """A log-linear model of counts."""
 
-    Attributes
-    ----------
-    bias_G
-        Log counts per 10,000 at the origin of the latent.
-    slopes_FG
-        Change of that with each of F latent dimensions.
-    theta_G
-        Inverse dispersion.
-    """
-
-    bias_G: Tensor
-    slopes_FG: Tensor
-    theta_G: Tensor
+    bias_G: Tensor  # log counts per 10,000 at the origin of the latent
+    slopes_FG: Tensor  # change of that with each of F latent dimensions
+    theta_G: Tensor  # inverse dispersion
 
 
 def thin(n_cells: int, n_genes: int, seed: int) -> np.ndarray:
@@ -63,20 +53,11 @@ def calibrate(
     offset_NG: Tensor | None = None,
     n_steps: int = 4,
 ) -> LogLinear:
-    """Take Newton steps for all genes at once.
+    """Take Newton steps for all genes at once, each of about N·G·F² operations.
 
-    Parameters
-    ----------
-    z_NF, counts_NG, size_N
-        Latent of N cells, their counts, dense float32, and size factors, in counts.
-    start
-        Where to start.
-    around
-        Mean of the prior of the slopes, shape (F, G); None for zero.
-    offset_NG
-        What else the log expectation holds; None for nothing.
-    n_steps
-        Newton steps; each costs about N·G·F² operations.
+    Of N cells there are latents, counts, dense float32, and size factors, in counts. The prior of
+    the slopes has the mean `around`, (F, G), or zero; the log expectation may hold an offset
+    besides.
     """
     n_dims, n_genes = start.slopes_FG.shape
     design_NP = torch.cat([z_NF, torch.ones(len(z_NF), 1)], dim=1)

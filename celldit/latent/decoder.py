@@ -20,12 +20,7 @@ class Decoder(nn.Module):
 
     ``log μ = log(size factor / 10,000) + bias + z · loadings (+ residual(z))``
 
-    Parameters
-    ----------
-    n_dims, n_genes
-        Flattened latent dimensions F and genes G.
-    hidden
-        Width of a perceptron that models of earlier versions add; 0 for none.
+    `hidden` is the width of a perceptron that models of earlier versions add; 0 for none.
     """
 
     def __init__(self, n_dims: int, n_genes: int, hidden: int = 0) -> None:

@@ -41,12 +41,8 @@ def expected_log(
 ) -> Tensor:
     """Expected log(1 + 10,000 Y / size) of edited counts Y, shape (B, G).
 
-    Parameters
-    ----------
-    counts_BG, mean_BG, new_mean_BG
-        Counts seen, their expectation, and that under the counterfactual.
-    theta_G, size_B
-        Inverse dispersions and library sizes.
+    From the counts seen, their expectation, and that under the counterfactual; theta are inverse
+    dispersions, sizes those of libraries.
     """
     scale_B1 = (1e4 / size_B)[:, None].to(mean_BG)
     kept_BG = (new_mean_BG / mean_BG.clamp_min(1e-12)).clamp_max(1)
@@ -69,15 +65,9 @@ def expected_log(
 
 @dataclass(frozen=True, eq=False)
 class LogExpression:
-    """Expected log expression of each gene as a function of its log rate.
+    """Expected log expression of each gene as a function of its log rate."""
 
-    Attributes
-    ----------
-    table_PG
-        At :data:`GRID`, over cells of some library sizes.
-    """
-
-    table_PG: Tensor
+    table_PG: Tensor  # at the points of GRID, over cells of some library sizes
 
     @classmethod
     def of(cls, theta_G: Tensor, sizes: np.ndarray) -> LogExpression:

@@ -18,21 +18,13 @@ MAX_RATE = 1e9
 
 @dataclass(frozen=True)
 class CountModel:
-    """Negative binomial counts of B cells and G genes.
+    """Negative binomial counts of B cells and G genes."""
 
-    Attributes
-    ----------
-    mean_BG
-        Expected counts.
-    theta_G
-        Inverse dispersion of each gene; large is Poisson.
-    """
-
-    mean_BG: Tensor
-    theta_G: Tensor
+    mean_BG: Tensor  # expected counts
+    theta_G: Tensor  # inverse dispersion of each gene; large is Poisson
 
     def counterfactual_mean(self, counts_BG: Tensor, new_mean_BG: Tensor) -> Tensor:
-        """Expected counts of the same cells had their expectation been another.
+        """Expected counts (B, G) of the same cells had their expectation been another.
 
         Abduction, action, prediction (Pearl 2009): given what was counted, what would the same cell
         have shown? Where the expectation falls, each transcript that was seen stays with the
@@ -40,18 +32,6 @@ class CountModel:
         rate, whose posterior mean is (x + θ) / (μ + θ). Counts that follow the old distribution
         become counts that follow the new one, and an unchanged expectation gives the cell back
         exactly.
-
-        Parameters
-        ----------
-        counts_BG
-            Counts observed under this model.
-        new_mean_BG
-            Their expectation under the counterfactual.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, G).
         """
         kept = counts_BG * (new_mean_BG / self.mean_BG.clamp_min(1e-12)).clamp_max(1)
         rate = (counts_BG + self.theta_G) / (self.mean_BG + self.theta_G)

@@ -34,21 +34,11 @@ _BY_GENE = {
 
 @dataclass(frozen=True, eq=False)
 class GeneMatch:
-    """How the genes of a data set and of an autoencoder correspond.
+    """How the genes of a data set and of an autoencoder correspond."""
 
-    Attributes
-    ----------
-    genes
-        The data set's genes, in its order.
-    position
-        int64, shape (G,): where each of them is among the autoencoder's genes; -1 for a new one.
-    missing
-        Genes of the autoencoder that the data set lacks.
-    """
-
-    genes: tuple[str, ...]
-    position: np.ndarray
-    missing: tuple[str, ...]
+    genes: tuple[str, ...]  # the data set's, in its order
+    position: np.ndarray  # where each is among the autoencoder's, int64 (G,); -1 for a new one
+    missing: tuple[str, ...]  # genes of the autoencoder that the data set lacks
 
     @property
     def new(self) -> tuple[str, ...]:
@@ -93,41 +83,19 @@ def match_autoencoder(
     cells: CellStore | None = None,
     min_overlap: float = 0.5,
 ) -> tuple[Autoencoder, GeneMatch]:
-    """Carry a trained autoencoder over to a data set with other genes.
+    """Carry a trained autoencoder over to a data set with other genes; it is not changed.
 
     Genes are matched by name, in whatever order. A gene that the data lack counts as lying at its
     mean over the old training cells. A new gene is not read by the encoder (its loadings are zero
-    until trained); the decoder gives it no dependence on the latent and the level of the
-    median gene, or, given `cells`, what a regression of its counts on their latents finds.
+    until trained); the decoder gives it no dependence on the latent and the level of the median
+    gene, or, given `cells`, what a regression of its counts on their latents finds.
 
-    Parameters
-    ----------
-    autoencoder
-        Trained; it is not changed.
-    genes
-        Genes of the new data.
-    cells
-        Cells with these genes, to fit the new ones on.
-    min_overlap
-        Least share of the autoencoder's genes that must be among them; 0 takes any.
-
-    Returns
-    -------
-    autoencoder
-        For the new genes, in their order.
-    match
-        What was found; ``str(match)`` says it in a sentence.
-
-    Raises
-    ------
-    InputError
-        If the overlap is too small or its bound no share, a gene occurs twice, or `cells` have
-        other genes.
+    What comes back is for the new genes, in their order; ``str(match)`` says what was found in a
+    sentence. InputError if fewer than a share `min_overlap` of the autoencoder's genes are among
+    them, that is no share, or a gene occurs twice. Cells have these genes, in their order.
     """
     check_number(min_overlap, "min_overlap", 1)
     match = match_genes_of(autoencoder.genes, genes)
-    if cells is not None and cells.genes != match.genes:
-        raise InputError("cells must have exactly the given genes, in their order.")
     if match.n_shared == 0 or match.overlap < min_overlap:
         why, _ = explain_mismatch(autoencoder.genes, match.genes)
         raise InputError(
@@ -155,21 +123,11 @@ def match_autoencoder(
 
 @dataclass(frozen=True, eq=False)
 class BorrowedAutoencoder:
-    """A trained autoencoder, and how it is taken over.
+    """A trained autoencoder, and how it is taken over."""
 
-    Attributes
-    ----------
-    autoencoder
-        As it was trained, with the genes of its own data. It is never changed.
-    origin
-        Identifier of the model that it is from.
-    min_overlap, train
-        As in :class:`celldit.Pretrained`.
-    """
-
-    autoencoder: Autoencoder
-    origin: str
-    min_overlap: float = 0.5
+    autoencoder: Autoencoder  # with the genes of its own data; never changed
+    origin: str  # identifier of the model that it is from
+    min_overlap: float = 0.5  # as in celldit.Pretrained, as is `train`
     train: bool = True
 
     def __post_init__(self) -> None:
@@ -222,7 +180,7 @@ class BorrowedAutoencoder:
 
     def to_dict(self, genes: Sequence[str]) -> dict[str, Any]:
         """Where the autoencoder is from, for a model's record of its training."""
-        _, match = match_autoencoder(self.autoencoder, genes, min_overlap=self.min_overlap)
+        match = match_genes_of(self.autoencoder.genes, genes)
         return {"from": self.origin, "genes": str(match), "trained_further": self.train}
 
 

@@ -8,16 +8,12 @@ genes. It is found from cells, which serves every tokenizer alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
+from celldit.data.store import CellStore
+from celldit.latent.autoencoder import Autoencoder
 from celldit.nn.views import TokenViews
-
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
-    from celldit.latent.autoencoder import Autoencoder
 
 MAX_CELLS = 5_000
 MAX_VALUES = 20_000_000
@@ -32,23 +28,10 @@ def fit_views(
 ) -> TokenViews:
     """Find what tokens see of the latent, and keep those that see most.
 
-    Parameters
-    ----------
-    autoencoder
-        Trained; its tokenizer says what the tokens are.
-    cells
-        Training cells, of which a sample is looked at.
-    n_tokens, n_values
-        Most tokens, and most values of each.
-    seed
-        Of the sample.
-
-    Returns
-    -------
-    TokenViews
-        Up to `n_tokens` views, sorted by the names of their tokens, so that no order of gene sets
-        or genes changes what is learned; each is scaled so that its first value has unit spread
-        over the cells.
+    The tokenizer of the autoencoder says what the tokens are; of the training cells a sample is
+    looked at, drawn with the seed. There are up to `n_tokens` views of up to `n_values`, sorted by
+    the names of their tokens, so that no order of gene sets or genes changes what is learned; each
+    is scaled so that its first value has unit spread over the cells.
     """
     tokenizer = autoencoder.tokenizer
     n_kept = min(n_values, tokenizer.n_values)

@@ -14,20 +14,11 @@ EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """Multi-head attention within a set.
+    """Multi-head attention within a set; the number of heads divides the width.
 
-    Queries and keys are RMS-normalised per head, which keeps the logits bounded
-    (Dehghani et al. 2023, "Scaling vision transformers to 22 billion parameters").
-    Without positions the result does not depend on the order of the members.
-
-    Parameters
-    ----------
-    width
-        Width of members and result.
-    n_heads
-        Number of heads; divides `width`.
-    dropout
-        Dropout on the attention weights while training.
+    Queries and keys are RMS-normalised per head, which keeps the logits bounded (Dehghani et al.
+    2023, "Scaling vision transformers to 22 billion parameters"). Without positions the result does
+    not depend on the order of the members. Weights are dropped while training.
     """
 
     def __init__(self, width: int, n_heads: int, dropout: float = 0.0) -> None:

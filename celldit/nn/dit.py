@@ -74,13 +74,7 @@ SIZES: dict[str, DiTConfig] = {
 
 
 def size_of(name: str) -> DiTConfig:
-    """Look up a size by its name, ``"celldit-B"`` or ``"B"`` for short.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such size; names those that exist.
-    """
+    """Look up a size by its name, ``"celldit-B"`` or ``"B"`` for short, or UnknownNameError."""
     for full, config in SIZES.items():
         if name.lower() in (full.lower(), full.removeprefix("celldit-").lower()):
             return config
@@ -120,21 +114,9 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """Velocity ``v(x_t, t, condition)`` over K latent tokens of D dimensions.
 
-    Parameters
-    ----------
-    n_tokens, token_dim
-        K and D.
-    n_token_features
-        Features of the condition that belong to one token (its part of the effect, and so on).
-    n_features
-        Features of the condition as a whole.
-    config
-        The size.
-
-    Notes
-    -----
-    The output projection starts at zero: an untrained DiT returns zero velocity everywhere, and
-    the flow leaves its source where it is.
+    Some features of the condition belong to one token (its part of the effect, and so on), others
+    to the condition as a whole. The output projection starts at zero: an untrained DiT returns zero
+    velocity everywhere, and the flow leaves its source where it is.
     """
 
     def __init__(

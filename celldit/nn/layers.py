@@ -26,14 +26,8 @@ class PerTokenLinear(nn.Module):
     """Map token k by its own weight: ``y[b, k] = x[b, k] @ weight[k] + bias[k]``.
 
     Latent tokens are different things (one holds an interferon programme, the next the cell cycle),
-    so sharing one projection among them makes the flow fail.
-
-    Parameters
-    ----------
-    n_tokens, n_in, n_out
-        Number of tokens, input features and output features of each.
-    zero
-        Start at zero, so that the map is silent until trained.
+    so sharing one projection among them makes the flow fail. With `zero` the map is silent until
+    trained.
     """
 
     def __init__(self, n_tokens: int, n_in: int, n_out: int, *, zero: bool = False) -> None:

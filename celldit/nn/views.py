@@ -14,18 +14,10 @@ from celldit.nn.layers import PerTokenLinear
 
 @dataclass(frozen=True, eq=False)
 class TokenViews:
-    """What each of T tokens sees of a vector.
+    """What each of T tokens sees of a vector."""
 
-    Attributes
-    ----------
-    views_TFV
-        One map from F dimensions to V values for each token, float32, shape (T, F, V).
-    identity_T
-        What each token is, as a number that whoever made the views can read, int64, shape (T,).
-    """
-
-    views_TFV: Tensor
-    identity_T: Tensor
+    views_TFV: Tensor  # a map from F dimensions to V values for each token, float32
+    identity_T: Tensor  # what each is, a number for whoever made the views, int64
 
     @classmethod
     def random(cls, n_tokens: int, n_dims: int, n_values: int, seed: int) -> TokenViews:
@@ -36,22 +28,13 @@ class TokenViews:
 
 
 class ViewedDiT(nn.Module):
-    """A :class:`~celldit.nn.dit.DiT` whose T tokens are linear views of the whole state.
+    """A :class:`~celldit.nn.dit.DiT` whose T tokens are linear views of the whole state, F = K·D.
 
     Token g carries ``x A_g``, what its view sees of the state, and the same of the condition's
-    effect and position. Each token has a read-out of its own into the whole space, and the
-    velocity is their sum, so that it says exactly how much each token carries. Views may overlap:
-    a gene belongs to many gene sets.
+    effect and position. Each token has a read-out of its own into the whole space, and the velocity
+    is their sum, so that it says exactly how much each token carries. Views may overlap: a gene
+    belongs to many gene sets.
 
-    Parameters
-    ----------
-    views
-        The views A of F = K·D dimensions.
-    n_features, config
-        As of :class:`~celldit.nn.dit.DiT`.
-
-    Notes
-    -----
     Every read-out starts at zero, so an untrained network returns zero velocity. (A pseudo-inverse
     of the views in place of learned read-outs learned too slowly.)
     """

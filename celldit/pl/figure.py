@@ -267,6 +267,30 @@ def known_names(
     return names
 
 
+def one_name(
+    given: str | None,
+    known: Sequence[Any],
+    argument: str,
+    where: str,
+    usable: Sequence[Any] | None = None,
+) -> Any:
+    """The name that a user chose of those known, or the only one that is usable, by default any.
+
+    InputError if none is chosen and there are several; UnknownNameError if the one that is chosen
+    is not known.
+    """
+    if given is not None:
+        if given not in known:
+            raise UnknownNameError.among(f"{argument} in {where.lower()}", given, known)
+        return given
+    usable = known if usable is None else usable
+    if len(usable) != 1:
+        raise InputError(
+            f"{where} holds {len(usable)} {argument}s; say which, such as {argument}={known[-1]!r}."
+        )
+    return usable[0]
+
+
 def color_bar(ax: Axes, drawn: Any, label: str, **place: Any) -> None:
     """Put a bar without a frame beside axes; `place` as matplotlib's ``colorbar`` takes it."""
     bar = ax.figure.colorbar(drawn, ax=ax, **place)

@@ -129,28 +129,14 @@ def stand_labels(
 
 @dataclass(eq=False)
 class _Page:
-    """What stands in an axes already, in pixels.
-
-    Attributes
-    ----------
-    inside
-        The axes.
-    others_N2
-        Points that should stay visible.
-    unit
-        Pixels of a point.
-    taken
-        Boxes that names must not overlap.
-    names, leaders
-        Boxes of the names that were placed, and the lines to them.
-    """
+    """What stands in an axes already, in pixels."""
 
     inside: Bbox
-    others_N2: np.ndarray
-    unit: float
-    taken: list[Bbox]
-    names: list[Bbox] = field(default_factory=list)
-    leaders: list[Path] = field(default_factory=list)
+    others_N2: np.ndarray  # points that should stay visible
+    unit: float  # pixels of a point
+    taken: list[Bbox]  # boxes that names must not overlap
+    names: list[Bbox] = field(default_factory=list)  # boxes of those that were placed
+    leaders: list[Path] = field(default_factory=list)  # the lines to them
 
     def best(self, point: np.ndarray, extent: Bbox) -> Bbox | None:
         """The free place of least cost for a text of some extent; None where there is none."""

@@ -13,7 +13,7 @@ from celldit.arguments import text_list
 from celldit.data.fields import Fields
 from celldit.data.labels.labels import canonical
 from celldit.errors import InputError, UnknownNameError, examples
-from celldit.evaluation.expression import Expression, align_genes, read_measured, read_predicted
+from celldit.evaluation.expression import Expression, align_genes, measured_cells, read_predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def read_pair(adata: ad.AnnData, predicted: ad.AnnData) -> Pair:
             "adata was set up without perturbation_key, so there is no measured perturbation to "
             "compare with; call CellDiT.setup_anndata(adata, perturbation_key=...)."
         )
-    measured = read_measured(adata, fields, "adata")
+    measured = Expression.of(measured_cells(adata, fields, "adata"))
     predicted = align_genes(predicted, measured.genes, "predicted", "adata")
     largest = float(measured.log.max()) if measured.n_cells else 0.0
     return Pair(measured, read_predicted(predicted, fields, largest), fields)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation.catalogue import CEILING, METRICS
-from celldit.evaluation.challenge import COMPOSITE
+from celldit.evaluation.challenge.scores import COMPOSITE
 from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
 

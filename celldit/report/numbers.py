@@ -11,7 +11,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_known
+from celldit.errors import InputError
 from celldit.evaluation.catalogue import CEILING, COUNTS, DE_COUNTS, METRICS, without_counts
 from celldit.evaluation.ceiling import score, score_halves
 from celldit.evaluation.compare import averages
@@ -52,39 +53,16 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """The content of a report.
+    """The content of a report on the prediction `name`.
 
-    Parameters
-    ----------
-    name
-        Of the prediction.
-    table
-        ``method``, ``perturbation``, ``context``, ``metric``, ``value``, ``low``, ``high``: a row
-        for every number; the interval is given for the main metrics of the prediction.
-    summary
-        Mean over conditions, methods in rows and metrics in columns, every cell used.
-    equal
-        The same with as many cells for every method as the ceiling has, which is the last row.
-    scores
-        ``(u - b) / (r - b)`` of the prediction for each metric, from ``equal``.
-    effects
-        What :func:`celldit.evaluation.detectable` returns.
-    verdicts
-        The prediction against the best other method, metric by metric.
-    closed
-        How much of the way from no change to a replicate each method closes, over the main metrics,
-        with equal numbers of cells.
-    worse
-        Conditions with a detectable effect for which the prediction is worse than no change, by
-        squared error.
-    not_scored
-        Reason for each condition without a score.
-    not_predicted
-        Conditions that were measured and not predicted.
-    in_training
-        Conditions of which the prediction says that they were in training.
-    made_by
-        What wrote the prediction, as its ``uns`` says.
+    `table` is what :func:`celldit.tl.report` returns. `summary` is its mean over conditions,
+    methods in rows and metrics in columns, every cell used; `equal` the same with as many cells for
+    every method as the ceiling has, which is the last row. From the latter are `scores`, ``(u - b)
+    / (r - b)`` of the prediction, and `closed`, how much of the way from no change to a replicate
+    each method closes over the main metrics. `effects` is what
+    :func:`celldit.evaluation.detectable` returns; `worse` are detectable conditions for which the
+    prediction is worse than no change, by squared error. `verdicts` put it against the best other
+    method, metric by metric.
     """
 
     name: str
@@ -107,8 +85,8 @@ class Numbers:
             "name": self.name,
             "summary": _records(self.summary.reset_index()),
             "equal_cells": _records(self.equal.reset_index()),
-            "scores": _numbers(self.scores),
-            "closed": {k: _numbers(asdict(v)) for k, v in self.closed.items()},
+            "scores": {m: s if np.isfinite(s) else None for m, s in self.scores.items()},
+            "closed": {k: _records(pd.DataFrame([asdict(v)]))[0] for k, v in self.closed.items()},
             "worse_than_no_change": self.worse,
             "detectable": _records(self.effects),
             "not_scored": self.not_scored,
@@ -196,8 +174,7 @@ def judge(
     method. There is a verdict for each measure with a value and something to compare it with;
     UnknownNameError if there is no such method.
     """
-    if ours not in values:
-        raise UnknownNameError.among("method", ours, values)
+    check_known([ours], values, "method")
     verdicts = []
     for metric in metrics:
         losses = {
@@ -275,15 +252,7 @@ def _made_by(predicted: ad.AnnData) -> dict[str, str]:
     return {str(k): str(v) for k, v in flat.items()}
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [_numbers(row) for row in table.to_dict("records")]
-
-
-def _numbers(named: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(k): _number(v) for k, v in named.items()}
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows, what is missing or not finite as null."""
+    known = table.replace([np.inf, -np.inf], np.nan)
+    return list(known.astype(object).where(known.notna(), None).to_dict("records"))

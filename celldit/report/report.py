@@ -12,15 +12,15 @@ import anndata as ad
 import pandas as pd
 
 import celldit
-from celldit.arguments import check_path, check_whole
+from celldit.arguments import check_known, check_whole
 from celldit.data.checks import check_anndata
 from celldit.data.fields import setup_anndata
 from celldit.data.labels.columns import label_column
 from celldit.data.labels.labels import canonical_array
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.evaluation.compare import with_baselines
 from celldit.evaluation.expression import align_genes, truth_fields
-from celldit.io.files import refuse_existing
+from celldit.io.files import check_page, refuse_existing
 from celldit.io.replacing import made_whole
 from celldit.report.numbers import NO_CHANGE, Numbers, measure
 from celldit.report.page import render
@@ -107,13 +107,10 @@ def report(
     >>> measured = adata[adata.obs["perturbation"].isin(["control", "STAT1"])]
     >>> table = cd.tl.report(predicted, measured, measured, "report.html")  # doctest: +SKIP
     """
-    target = check_path(path)
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"path={str(path)!r} must end in .html, such as 'report.html'.")
+    target = check_page(path)
     files = [target, target.with_suffix(".csv"), target.with_suffix(".json")]
     refuse_existing(files, overwrite=overwrite, how="overwrite=True")
-    if basis not in ("effect", "pca", "umap"):
-        raise UnknownNameError.among("basis", basis, ["effect", "pca", "umap"])
+    check_known([basis], ["effect", "pca", "umap"], "basis")
     check_whole(n_perturbations, "n_perturbations", 0)
     check_whole(n_repeats, "n_repeats")
     check_whole(min_cells, "min_cells", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anndata as ad
 import pandas as pd
@@ -15,11 +15,9 @@ from celldit.data.disk.pointers import check_matrices
 from celldit.data.fields import Fields
 from celldit.data.query import query_fields
 from celldit.errors import InputError
+from celldit.model import CellDiT
 from celldit.pl.gene_names import GeneNames
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
-    from celldit.training.trained import Trained
+from celldit.training.trained import Trained
 
 
 def trained_parts(model: CellDiT) -> Trained:
@@ -28,8 +26,6 @@ def trained_parts(model: CellDiT) -> Trained:
     InputError if `model` is something else, most often because the arguments were exchanged;
     NotTrainedError if it was not trained.
     """
-    from celldit.model import CellDiT
-
     if not isinstance(model, CellDiT):
         raise InputError(
             f"model must be a CellDiT, not {type(model).__name__}; the AnnData comes first: "

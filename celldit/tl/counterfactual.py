@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -13,11 +13,9 @@ from celldit.data.counts import read_counts
 from celldit.data.genes import match_genes
 from celldit.data.query import query_fields
 from celldit.errors import InputError, examples
+from celldit.inference.maps.edit import EditConfig
+from celldit.model import CellDiT
 from celldit.tl.cells import read_cells, store, trained_parts, writable
-
-if TYPE_CHECKING:
-    from celldit.inference.maps.edit import EditConfig
-    from celldit.model import CellDiT
 
 
 def counterfactual(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -22,13 +22,10 @@ from celldit.inference.effects.table import (
     effect_strata,
     full_effect_table,
 )
+from celldit.model import CellDiT
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
 from celldit.pl.gene_names import GeneSymbols
 from celldit.tl.cells import read_cells, text_rows, trained_parts, with_symbols, writable
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
-
 
 STATISTICS = ("z", "confidence", "log2_fold_change")
 

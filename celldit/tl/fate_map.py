@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -13,11 +11,8 @@ from celldit.arguments import check_whole
 from celldit.data.disk.pointers import check_matrices
 from celldit.data.labels.columns import obs_column
 from celldit.errors import InputError
+from celldit.model import CellDiT
 from celldit.tl.cells import read_cells, trained_parts, writable
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
-
 
 N_NEIGHBORS = 15
 

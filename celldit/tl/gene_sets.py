@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -19,12 +18,10 @@ from celldit.inference import request
 from celldit.inference.attribution import Attribution, attribute, read_by_tokens, view_names
 from celldit.inference.counterfactual import control_means
 from celldit.inference.solver import SolverConfig
+from celldit.model import CellDiT
 from celldit.pl.gene_names import GeneNames
 from celldit.tl.cells import read_cells, store, text_rows, trained_parts, writable
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
-    from celldit.training.trained import Trained
+from celldit.training.trained import Trained
 
 REST = "outside the tokens"
 N_GENES = 5
@@ -264,7 +261,7 @@ def token_activity(
     """
     trained = trained_parts(model)
     tokenizer = trained.autoencoder.tokenizer
-    if not (tokenizer.same_for_every_cell and tokenizer.name in ("gene_sets", "modules")):
+    if tokenizer.name not in ("gene_sets", "modules"):
         raise InputError(
             f"This model has the tokenizer {tokenizer.name!r}, whose tokens are single genes; "
             'token_activity needs one with tokenizer="gene_sets" or "modules".'

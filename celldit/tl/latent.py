@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import anndata as ad
 import numpy as np
 
 from celldit.arguments import check_key
 from celldit.data.checks import check_anndata
 from celldit.errors import InputError, examples
+from celldit.model import CellDiT
 from celldit.tl.cells import read_cells, store, trained_parts, writable
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
 
 
 def embed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import anndata as ad
 import numpy as np
@@ -19,12 +19,9 @@ from celldit.effects.experiments import evenly_described, greedy_design, joint_c
 from celldit.errors import InputError, OutOfMemoryError, examples
 from celldit.inference import request
 from celldit.memory import bound
+from celldit.model import CellDiT
 from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
-
 
 #: A batch that takes away less than this share of the variance teaches nothing of the others.
 LEAST_GAIN = 1e-4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -19,12 +18,10 @@ from celldit.data.cells import Cells
 from celldit.data.query import Selection, selected
 from celldit.errors import InputError
 from celldit.inference.request import counterfactual_conditions, labels_or_all
+from celldit.model import CellDiT
 from celldit.progress import counted
 from celldit.tl.cells import read_cells, text_rows, trained_parts, writable
 from celldit.training.trained import Trained
-
-if TYPE_CHECKING:
-    from celldit.model import CellDiT
 
 
 def rank_perturbations(

@@ -27,13 +27,10 @@ class Tokenizer(ABC):
         The name by which ``CellDiT(adata, tokenizer=...)`` knows this kind of tokenizer.
     n_values
         Number of values ``V`` of each token.
-    same_for_every_cell
-        Whether each cell has every token, in the order of the identities.
     """
 
     name: str
     n_values: int
-    same_for_every_cell: bool
     _options: ClassVar[tuple[str, ...]]
     #: Only when it is fitted.
     _genes: tuple[str, ...]
@@ -127,19 +124,6 @@ class Tokenizer(ABC):
         raise InputError(
             f"These cells have the genes of the tokenizer {self.name!r} in another order; {remedy}."
         )
-
-
-def check_positive(tokenizer: str, **numbers: int | None) -> None:
-    """Refuse options that are not whole numbers of at least one; None stands for a default."""
-    for option, number in numbers.items():
-        if number is None:
-            continue
-        whole = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
-        if not whole or number < 1:
-            raise InputError(
-                f"{option} of the tokenizer {tokenizer!r} must be a whole number of at least 1, "
-                f"not {number!r}."
-            )
 
 
 def stored(tokenizer: str, entries: Mapping[str, Any], key: str) -> Any:

@@ -21,17 +21,10 @@ class SortedExpression:
     """Log-normalised expression with the genes sorted by name.
 
     Whatever is computed from it comes out bit for bit the same however the genes were arranged.
-
-    Parameters
-    ----------
-    log_SG
-        ``(S, G)`` CSC float32, genes in sorted order.
-    order
-        ``(G,)`` for each sorted gene its position among ``genes`` of the cells.
     """
 
-    log_SG: sparse.csc_matrix
-    order: np.ndarray
+    log_SG: sparse.csc_matrix  # float32, genes in sorted order
+    order: np.ndarray  # for each sorted gene its position among those of the cells, (G,)
 
 
 def sample_cells(cells: CellStore, seed: int) -> Cells:

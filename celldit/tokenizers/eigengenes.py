@@ -46,25 +46,15 @@ class Eigengenes:
     """Loadings of ``T`` groups of genes, ``V`` components each.
 
     InputError if the shapes do not fit together.
-
-    Parameters
-    ----------
-    members
-        ``(M,)`` int64, the gene indices of all groups end to end; a gene may be in several groups.
-    offsets
-        ``(T + 1,)`` int64: group ``t`` owns the rows ``offsets[t]`` to ``offsets[t + 1]``.
-    loadings
-        ``(M, V)`` float32, orthonormal columns within each group; columns beyond the size of a
-        small group are zero.
-    center, scale
-        ``(G,)`` float32, the mean of each gene's log expression, and its standard deviation or one.
     """
 
-    members: np.ndarray
-    offsets: np.ndarray
+    members: np.ndarray  # gene indices of all groups end to end, (M,); a gene may be in several
+    offsets: np.ndarray  # group t owns the rows offsets[t] to offsets[t + 1], (T + 1,)
+    # (M, V) float32, orthonormal columns within each group; columns beyond the size of a small
+    # group are zero.
     loadings: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
+    center: np.ndarray  # mean of each gene's log expression, (G,) float32
+    scale: np.ndarray  # its standard deviation, or one
 
     def __post_init__(self) -> None:
         n_genes, n_members = len(self.center), len(self.members)
@@ -166,7 +156,6 @@ class Eigengenes:
 class GroupTokenizer(Tokenizer):
     """One token for each group of genes, the same for every cell."""
 
-    same_for_every_cell = True
     n_values: int
     _eigengenes: Eigengenes
 

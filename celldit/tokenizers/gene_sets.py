@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_whole
 from celldit.data.genes import check_unique_genes, explain_mismatch, kind_of
 from celldit.data.store import CellStore
 from celldit.data.symbols import human_symbols
 from celldit.datasets import gene_set_file
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import check_positive, stored
+from celldit.tokenizers.base import stored
 from celldit.tokenizers.canonical import SortedExpression, sorted_expression
 from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 from celldit.tokenizers.gmt import check_sets, read_gmt
@@ -79,14 +80,11 @@ class GeneSets(GroupTokenizer):
         ignore_case: bool = False,
         seed: int = 0,
     ) -> None:
-        check_positive(
-            self.name,
-            min_size=min_size,
-            max_size=max_size,
-            min_overlap=min_overlap,
-            n_values=n_values,
-            remainder_size=remainder_size,
-        )
+        check_whole(min_size, "min_size")
+        check_whole(max_size, "max_size")
+        check_whole(min_overlap, "min_overlap")
+        check_whole(n_values, "n_values")
+        check_whole(remainder_size, "remainder_size")
         if min_size > max_size:
             raise InputError(
                 f"min_size={min_size} is above max_size={max_size}; no set has such a size."

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from celldit.arguments import refuses_former
+from celldit.arguments import check_whole, refuses_former
 from celldit.data.cells import COUNTS_PER_CELL, Cells
 from celldit.data.genes import check_unique_genes
 from celldit.data.store import CellStore
 from celldit.errors import InputError
-from celldit.tokenizers.base import Tokenizer, check_positive, stored
+from celldit.tokenizers.base import Tokenizer, stored
 from celldit.tokenizers.canonical import sample_cells, tie_order
 from celldit.tokenizers.token_set import TokenSet
 
@@ -31,14 +31,14 @@ _FORMER = {"zeros": "Genes at zero are no tokens, and a model takes them for zer
 class GeneTokenizer(Tokenizer):
     """What tokenizers have in common whose tokens are single genes."""
 
-    same_for_every_cell = False
     n_values = 1
     _options = ("n_tokens", "seed")
     _typical: np.ndarray
     _ties: np.ndarray
 
     def __init__(self, n_tokens: int | None, *, seed: int) -> None:
-        check_positive(self.name, n_tokens=n_tokens)
+        if n_tokens is not None:
+            check_whole(n_tokens, "n_tokens")
         self.n_tokens = None if n_tokens is None else int(n_tokens)
         self.seed = int(seed)
 

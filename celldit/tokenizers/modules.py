@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import Self
 
+from celldit.arguments import check_whole
 from celldit.data.genes import check_unique_genes
 from celldit.data.store import CellStore
 from celldit.errors import InputError
 from celldit.tokenizers.balanced import balanced_modules
-from celldit.tokenizers.base import check_positive
 from celldit.tokenizers.canonical import sorted_expression
 from celldit.tokenizers.eigengenes import GroupTokenizer, fit_eigengenes
 
@@ -50,7 +50,9 @@ class Modules(GroupTokenizer):
         scale: bool = False,
         seed: int = 0,
     ) -> None:
-        check_positive(self.name, n_modules=n_modules, n_values=n_values)
+        if n_modules is not None:
+            check_whole(n_modules, "n_modules")
+        check_whole(n_values, "n_values")
         self.n_modules = None if n_modules is None else int(n_modules)
         self.n_values = int(n_values)
         self.scale = bool(scale)

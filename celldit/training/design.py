@@ -19,15 +19,12 @@ from celldit.latent.config import LatentConfig
 from celldit.latent.transfer import BorrowedAutoencoder
 from celldit.tokenizers import Tokenizer
 from celldit.training.config import TrainingConfig
-from celldit.training.loop.trainer import check_trainer_arguments
 from celldit.training.saving.checkpoints import (
     Checkpoints,
     identity_of,
     is_main_process,
     settings_of,
 )
-
-__all__ = ["Design", "Run"]
 
 # Arguments of Lightning's Trainer that change where training ends, not only how fast.
 MATTERS = (
@@ -42,57 +39,35 @@ MATTERS = (
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A model before it is trained.
+    """A model before it is trained."""
 
-    Attributes
-    ----------
-    fields
-        Meaning of the columns.
-    tokenizer, latent, network
-        Unfitted tokenizer, shape of the latent, velocity network.
-    features
-        Features of perturbations by source.
-    borrowed
-        Another model's autoencoder to take over; None for a new one.
-    effects
-        Effects measured elsewhere, by source.
-    """
-
-    fields: Fields
-    tokenizer: Tokenizer
+    fields: Fields  # meaning of the columns
+    tokenizer: Tokenizer  # not fitted yet, as are latent and network
     latent: LatentConfig
     network: NetworkConfig
-    features: Features
+    features: Features  # features of perturbations by source
+    # Another model's autoencoder, or None for a new one.
     borrowed: BorrowedAutoencoder | None = None
+    # Measured elsewhere, by source.
     effects: Mapping[str, MatchedTable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training.
+    """One training."""
 
-    Attributes
-    ----------
-    max_epochs
-        Bound on the epochs of each stage; None for none.
-    seed
-        Of everything random.
-    config
-        Settings.
-    trainer_arguments
-        For :class:`lightning.pytorch.Trainer`.
-    checkpoint_dir, checkpoint_minutes
-        Folder for checkpoints, or None; minutes between two of them.
-    """
-
-    max_epochs: int | None
-    seed: int
+    max_epochs: int | None  # bound on the epochs of each stage; None for none
+    seed: int  # of everything random
     config: TrainingConfig
-    trainer_arguments: Mapping[str, Any]
+    trainer_arguments: Mapping[str, Any]  # for lightning's Trainer
+    # Folder for checkpoints, and minutes between two of them.
     checkpoint_dir: str | os.PathLike[str] | None = None
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        # Imports lightning, which takes seconds; a model that only predicts never needs it.
+        from celldit.training.loop.trainer import check_trainer_arguments
+
         check_trainer_arguments(self.trainer_arguments)
         if self.max_epochs is not None:
             check_whole(self.max_epochs, "max_epochs", 0)
@@ -114,12 +89,8 @@ class Run:
     ) -> Iterator[Checkpoints | None]:
         """Hold the folder of checkpoints for exactly this training, from a `start`: a model's name.
 
-        Raises
-        ------
-        InputError
-            If what is in the folder belongs to another training; says what differs.
-        FileError
-            If the folder cannot be used, or another process trains into it.
+        InputError if what is in the folder belongs to another training; says what differs.
+        FileError if the folder cannot be used, or another process trains into it.
         """
         folder = self.checkpoint_dir
         if folder is None:

@@ -31,13 +31,7 @@ GENTLE = TrainingConfig(flow_rate=3e-4)
 
 
 def check_fields(trained: Fields, given: Fields) -> None:
-    """Refuse data whose conditions are not of the kind that the model knows.
-
-    Raises
-    ------
-    InputError
-        Naming the field.
-    """
+    """Refuse data whose conditions the model does not know; InputError names the field."""
     n_trained, n_given = len(trained.covariate_keys), len(given.covariate_keys)
     if n_trained != n_given:
         raise InputError(
@@ -61,12 +55,7 @@ def fine_tune(
 ) -> Trained:
     """Train on new cells, from a trained model, which is not changed.
 
-    The cells must have at least a share `min_overlap` of its genes.
-
-    Raises
-    ------
-    InputError
-        If too few genes are shared.
+    InputError unless the cells have at least a share `min_overlap` of its genes.
     """
     check_fields(trained.fields, fields)
     autoencoder = trained.autoencoder

@@ -33,6 +33,7 @@ from celldit.latent.views import fit_views
 from celldit.memory import give_back
 from celldit.nn.dit import DiTConfig
 from celldit.nn.views import TokenViews
+from celldit.progress import quietly
 from celldit.tokenizers import tokenizer_from_config
 from celldit.training.design import Design, Run
 from celldit.training.devices.cuda import is_large
@@ -49,12 +50,8 @@ from celldit.training.trained import Trained
 def train(cells: CellStore, design: Design, run: Run) -> Trained:
     """Train a model on cells; nothing else is looked at.
 
-    Raises
-    ------
-    InputError, FileError
-        If the folder of checkpoints belongs to another training, or cannot be used.
-    TrainingError
-        If a loss is not finite.
+    InputError or FileError if the folder of checkpoints belongs to another training, or cannot be
+    used; TrainingError if a loss is not finite.
     """
     table = checked_table(cells, design.fields)
     check_size(table.conditions, design.fields.covariate_keys, bool(design.features))
@@ -135,18 +132,9 @@ def learn(
 ) -> Trained:
     """Learn all that follows the latent, for a new model and for one that goes on.
 
-    Parameters
-    ----------
-    cells, table, autoencoder
-        Training cells, their conditions, and the fitted latent.
-    design, run
-        What is trained, and how.
-    checkpoints
-        Where training keeps its state, and finds that of an earlier call; None for nowhere.
-    trained_with
-        For the model's record of its training.
-    earlier
-        The model that goes on; what it observed and learned is where the new one starts.
+    What an `earlier` model observed and learned is where the new one starts. Training keeps its
+    state in `checkpoints`, and finds there that of an earlier call; `trained_with` is for the
+    model's record of its training.
     """
     weight = {} if earlier is None else earlier.flow_weight
     if any(weight.values()):
@@ -192,17 +180,18 @@ def learn(
             flow, z_NKD, table, population, run, watch, of_flow("noise")
         )
     weight = complete_weight(verdict, weight)
-    fitted = fit_calibrations(
-        cells,
-        table,
-        population,
-        autoencoder,
-        states,
-        state_N,
-        run.seed,
-        NetworkShare(flow, weight),
-        new_cells=run.config.new_cells,
-    )
+    with quietly(not run.trainer_arguments.get("enable_progress_bar", True)):
+        fitted = fit_calibrations(
+            cells,
+            table,
+            population,
+            autoencoder,
+            states,
+            state_N,
+            run.seed,
+            NetworkShare(flow, weight),
+            new_cells=run.config.new_cells,
+        )
     warn_uninformative(design.features, population.prior.uninformative)
     warn_of_tables(population.prior.elsewhere)
     return Trained(

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from celldit.conditions import ConditionTable
 from celldit.conditions.embedding import ConditionEmbedding
+from celldit.conditions.population import Population
+from celldit.conditions.states import States
+from celldit.conditions.strata import Strata, StratumKey
 from celldit.flow.anchored import FlowCondition, to_device
 from celldit.flow.coupling import resolve_coupling
 from celldit.training.config import TrainingConfig
 from celldit.training.devices.parallel import rank_and_world
 from celldit.training.latents import LatentFile
-
-if TYPE_CHECKING:
-    from celldit.conditions import ConditionTable
-    from celldit.conditions.population import Population
-    from celldit.conditions.states import States
-    from celldit.conditions.strata import StratumKey
 
 
 class FlowBatch(NamedTuple):
@@ -45,41 +43,21 @@ class FlowBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FlowTables:
-    """Cells of C conditions, and the prior's estimates of them, which are in memory.
+    """Cells of C conditions, and the prior's estimates of them, which are in memory."""
 
-    Attributes
-    ----------
-    z_NKD
-        Latents of all cells, in memory or in a file.
-    order
-        Positions of the training cells among them, sorted by condition.
-    first, size
-        Where each condition's cells begin in that order, and how many there are, shape (C,).
-    controls
-        Where pairs of each condition start.
-    embedding
-        Estimates of all conditions with their own cells and, in C further rows, without.
-    factors
-        Cholesky factors of the scatter, shape (X, F, F), and for each condition its row.
-    unit_K
-        Size of each latent token in units of log expression, in which distances are measured.
-    weight_C
-        How often each condition is drawn, up to a constant.
-    offsets
-        Where controls of other contexts stand in, from them to where its own would lie, shape
-        (C, K, D); None where they do nowhere.
-    """
-
-    z_NKD: Tensor | LatentFile
-    order: np.ndarray
-    first: np.ndarray
-    size: np.ndarray
-    controls: PairedControls
+    z_NKD: Tensor | LatentFile  # latents of all cells
+    order: np.ndarray  # positions of the training cells among them, sorted by condition
+    first: np.ndarray  # where each condition's cells begin in that order, (C,)
+    size: np.ndarray  # how many there are, (C,)
+    controls: PairedControls  # where pairs of each condition start
+    # Of all conditions with their own cells and, in C further rows, without.
     embedding: ConditionEmbedding
-    factors: Tensor
-    factor_row: np.ndarray
-    unit_K: Tensor
-    weight_C: np.ndarray
+    factors: Tensor  # Cholesky factors of the scatter, (X, F, F)
+    factor_row: np.ndarray  # the row of each condition in these, (C,)
+    unit_K: Tensor  # size of each latent token in log expression, in which distances are measured
+    weight_C: np.ndarray  # how often each condition is drawn, up to a constant
+    # Where controls of other contexts stand in, from them to where its own would lie, shape (C,
+    # K, D); None where they do nowhere.
     offsets: Tensor | None = None
 
     @property
@@ -185,24 +163,15 @@ def make_tables(
 
 @dataclass(frozen=True, eq=False)
 class PairedControls:
-    """The training cells that start pairs of each condition, by the strata of all cells.
+    """The training cells that start pairs of each condition, by the strata of all cells."""
 
-    Attributes
-    ----------
-    of
-        For each stratum, positions of the control cells and the cumulative weight of each.
-    stratum_C
-        Stratum of each condition; -1 for a control, and where there are none.
-    """
-
+    # For each stratum, positions of the control cells and the cumulative weight of each.
     of: tuple[tuple[np.ndarray, np.ndarray], ...]
-    stratum_C: np.ndarray
+    stratum_C: np.ndarray  # stratum of each condition; -1 for a control, and where there are none
 
     @classmethod
     def of_table(cls, table: ConditionTable, rows: np.ndarray) -> PairedControls:
         """Look up the controls of every condition among some rows of a table."""
-        from celldit.conditions.strata import Strata
-
         strata = Strata.of_table(table)
         is_row = np.zeros(len(table.index), dtype=bool)
         is_row[rows] = True
@@ -238,19 +207,9 @@ class FlowBatches(IterableDataset[FlowBatch]):
     says which ends where. Paired at random, cells of any kind would go to cells of any other, and
     the network would learn to send all to their average.
 
-    Parameters
-    ----------
-    tables
-        Cells and estimates by condition.
-    config
-        Settings.
-    seed
-        Of the draws.
-    at_noise
-        Whether pairs start at noise about the estimated position, with ends of every condition,
-        controls among them; else at controls, with ends of the conditions that have them.
-    shared_out
-        Whether each of several processes keeps its share of a batch that all draw alike.
+    Pairs `at_noise` start at noise about the estimated position, with ends of every condition,
+    controls among them; others start at controls, with ends of the conditions that have them. Where
+    batches are `shared_out`, each of several processes keeps its share of what all draw alike.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -21,10 +21,13 @@ from celldit.calibration.stacking import (
     compare,
     stack_courses,
 )
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.population import Population
 from celldit.errors import outside
 from celldit.flow import on_path, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, to_device
 from celldit.training.config import TrainingConfig
+from celldit.training.design import Run
 from celldit.training.devices.cuda import compile_network, is_large
 from celldit.training.devices.parallel import rank_and_world
 from celldit.training.devices.sharding import ShardedStrategy, shard, whole
@@ -32,15 +35,9 @@ from celldit.training.flow_data import FlowBatch, FlowBatches, make_tables
 from celldit.training.latents import LatentFile
 from celldit.training.loop.moving_average import MovingAverage
 from celldit.training.loop.steps import clip_norm_, warm_cosine
+from celldit.training.saving.checkpoints import Checkpoints
 from celldit.training.saving.resume import run_stage
 from celldit.training.trials import hold_out, make_trials
-
-if TYPE_CHECKING:
-    from celldit.conditions import Condition, ConditionTable
-    from celldit.conditions.population import Population
-    from celldit.training.design import Run
-    from celldit.training.saving.checkpoints import Checkpoints
-
 
 LEAST_CELLS = 8
 """Cells of a typical condition below which transport would match all controls to the same few."""
@@ -74,10 +71,8 @@ class FlowStage(pl.LightningModule):
         if self.in_shards or not isinstance(strategy, ShardedStrategy):
             return
         self.in_shards = True
-        # With a network from before for noise, rows decide which blocks run.
-        by_block = self.flow.from_noise is None
         for network in (self.flow, cast(AnchoredFlow, self.ema.module)):
-            shard(network, strategy.shards, by_block=by_block)
+            shard(network, strategy.shards)
         # Weights are gathered when the module is called, not when its method is.
         self.velocity = self.flow.__call__
 
@@ -212,24 +207,10 @@ def train_flow(
     that go on all take the same steps: of many looks at few held-out conditions the best is mostly
     luck.
 
-    Parameters
-    ----------
-    make_flow
-        Makes an untrained flow, which equals the prior.
-    z_NKD
-        Latents of the N training cells, in memory or in a file.
-    table, population
-        Their conditions, and the simple estimates.
-    unit_K
-        Size of each latent token in units of log expression, in which distances are measured.
-    run
-        Settings, bound on the epochs, and seed of what is held out and of the pairs.
-    trainer_arguments
-        For :class:`lightning.pytorch.Trainer`, given the name of the run.
-    checkpoints
-        Where the runs keep their states; None for nowhere.
-    never_hold_out
-        Conditions that are known from before, whether these cells have them or not.
+    An untrained flow of `make_flow` equals the prior. `unit_K` is the size of each latent token in
+    log expression, in which distances are measured; `trainer_arguments` are those of a run, by its
+    name; conditions of `never_hold_out` are known from before, whether these cells have them or
+    not.
 
     Returns
     -------

@@ -9,24 +9,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from celldit.data.store import CellStore
 from celldit.errors import FileError
+from celldit.latent.autoencoder import Autoencoder
 
 try:
     import fcntl
 except ImportError:  # Windows: what killed runs leave behind stays there.
     fcntl = None  # type: ignore[assignment]
 
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
-    from celldit.latent.autoencoder import Autoencoder
-
-__all__ = ["LatentFile", "encoded_once"]
 
 _PREFIX, _LOCK = "celldit-latents-", ".lock"
 #: Bytes that must stay free beside the latents.
@@ -39,11 +35,6 @@ class LatentFile:
     Mapped pages count as resident memory for as long as they are mapped in, with neighbours that
     nobody asked for, so the file is mapped for each reading anew; the operating system keeps its
     pages cached while it has room.
-
-    Parameters
-    ----------
-    path
-        The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,19 +57,10 @@ class LatentFile:
 def encoded_once(
     autoencoder: Autoencoder, cells: CellStore, folder: Path | None = None
 ) -> Iterator[Tensor | LatentFile]:
-    """Encode all N cells; those on disk into a temporary file that goes when the context ends.
+    """Encode all N cells, (N, K, D); those on disk into a file that goes with the context.
 
-    It lies in `folder`, by default the system's for temporary files (``TMPDIR``).
-
-    Yields
-    ------
-    Tensor or LatentFile
-        float32, shape (N, K, D).
-
-    Raises
-    ------
-    FileError
-        If there is no room; says how much is needed, and where.
+    It lies in `folder`, by default the system's for temporary files (``TMPDIR``). FileError if
+    there is no room; says how much is needed, and where.
     """
     if not cells.on_disk:
         yield autoencoder.encode(cells)

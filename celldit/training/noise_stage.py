@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from celldit.conditions.states import States
 from celldit.flow import on_path, stratified_times, velocity_loss
 from celldit.flow.anchored import AnchoredFlow, FlowCondition, matched_velocity, to_device
 from celldit.training.config import TrainingConfig
+from celldit.training.design import Run
 from celldit.training.devices.parallel import device_of
 from celldit.training.flow_data import FlowBatches, FlowTables, make_tables
 from celldit.training.latents import LatentFile
@@ -33,9 +34,6 @@ from celldit.training.loop.finite import FiniteLoss
 from celldit.training.loop.moving_average import MovingAverage
 from celldit.training.loop.steps import clip_norm_
 from celldit.training.loop.trainer import halves_on_cuda
-
-if TYPE_CHECKING:
-    from celldit.training.design import Run
 
 # A condition with fewer cells gives none away to be judged by.
 MIN_CELLS = 10
@@ -63,31 +61,16 @@ def train_from_noise(
 ) -> tuple[States, np.ndarray, list[dict[str, float]]]:
     """Find the states of the training cells, then train what starts at noise from them.
 
-    Parameters
-    ----------
-    flow
-        Trained from control cells, which is not changed; it learns in place, on weights apart, and
-        comes back to the CPU.
-    z_NKD, table, population
-        Latents of the N training cells, their conditions, and the simple estimates.
-    run
-        Settings, bound on the epochs, and seed of states, held-out cells and pairs. No epochs leave
-        a network that was trained before as it is, and one that was not without a say.
-    watch
-        Stops training at a loss that is not finite.
-    trainer_arguments
-        Of Lightning's Trainer, of which device and precision are taken.
+    The flow from control cells is not changed; the one from noise learns in place, on weights
+    apart, and all comes back to the CPU. No epochs leave a network that was trained before as it
+    is, and one that was not without a say. Of the Trainer's arguments device and precision are
+    taken. TrainingError if a loss is not finite.
 
     Returns
     -------
     states, state_N, history
         States that cells may be in, and that of each cell; for each epoch, the velocity error on
         the held-out cells, and that of the anchor alone.
-
-    Raises
-    ------
-    TrainingError
-        If a loss is not finite.
     """
     config, seed = run.config, run.seed
     states = States.fit(z_NKD, table, population, seed)

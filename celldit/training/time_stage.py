@@ -66,15 +66,9 @@ def fit_time_course(
 ) -> TimeCourse:
     """Learn the course of the control cells; where the data have fewer than two times, nothing.
 
-    Parameters
-    ----------
-    z, table, population
-        Latents of N training cells, their conditions, and where the controls of each time lie.
-    autoencoder
-        Whose latent tokens have a size in units of log expression.
-    run
-        Seed, bound on the epochs (0 for no network), whether to show a bar, and settings, of which
-        ``growth`` says how cells are paired.
+    The autoencoder gives latent tokens their size in log expression. Of the run are taken the seed,
+    the bound on the epochs (0 for no network), whether to show a bar, and ``growth``, which says
+    how cells are paired.
     """
     times = sorted({c.time for c in table.conditions if c.time is not None})
     if len(times) < 2:

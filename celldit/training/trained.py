@@ -37,61 +37,26 @@ from celldit.latent.autoencoder import Autoencoder
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The trained parts, and what was in training.
+    """The trained parts, and what was in training."""
 
-    Attributes
-    ----------
-    fields, genes
-        Meaning of the columns, and the G genes.
-    autoencoder, population, flow
-        Latent space, simple estimates, velocity network.
-    flow_weight
-        Share of the network's displacement to use, for each kind of extrapolation.
-    frequencies
-        Cells of each condition of training.
-    features
-        Features of perturbations by source.
-    trained_with
-        Arguments of training.
-    history
-        Its course.
-    calibration
-        How far log fold changes are off.
-    states
-        States that cells of each context may be in, from which new cells start.
-    new_cell_model
-        How new cells are drawn from their latents.
-    control_rates
-        Counts per 10,000 in the controls of each context and time, from which log fold changes are
-        counted.
-    mean_calibration
-        What brings the mean log expression of counterfactual cells where it should be.
-    temporal_means
-        The same for cells at other times.
-    time_course
-        How cells get there.
-    model_id
-        Fingerprint of the weights.
-    """
-
-    fields: Fields
-    genes: tuple[str, ...]
+    fields: Fields  # meaning of the columns
+    genes: tuple[str, ...]  # names of the G genes
     autoencoder: Autoencoder
     population: Population
     flow: AnchoredFlow
-    flow_weight: Mapping[Extrapolation, float]
-    frequencies: Mapping[Condition, int]
-    features: Features
-    trained_with: Mapping[str, Any]
-    history: Mapping[str, list[dict[str, float]]]
-    calibration: EffectCalibration
-    states: States
-    new_cell_model: NewCellModel
-    control_rates: ControlRates
-    mean_calibration: MeanCalibration
-    temporal_means: TemporalMeans
-    time_course: TimeCourse
-    model_id: str
+    flow_weight: Mapping[Extrapolation, float]  # share of the network's displacement to use
+    frequencies: Mapping[Condition, int]  # cells of each condition of training
+    features: Features  # features of perturbations by source
+    trained_with: Mapping[str, Any]  # arguments of training
+    history: Mapping[str, list[dict[str, float]]]  # its course
+    calibration: EffectCalibration  # how far log fold changes are off
+    states: States  # that cells of each context may be in, from which new cells start
+    new_cell_model: NewCellModel  # how new cells are drawn from their latents
+    control_rates: ControlRates  # counts per 10,000 that log fold changes are counted from
+    mean_calibration: MeanCalibration  # brings mean log expression where it should be
+    temporal_means: TemporalMeans  # the same for cells at other times
+    time_course: TimeCourse  # how cells get there
+    model_id: str  # fingerprint of the weights
 
     @cached_property
     def reference_controls(self) -> ReferenceControls:
@@ -140,23 +105,12 @@ class Trained:
         """Effects measured elsewhere."""
         return self.population.prior.elsewhere
 
-    @property
-    def drops_conditions(self) -> bool:
-        """Whether training withheld conditions, without which there is no guidance."""
-        return bool(self.trained_with.get("config", {}).get("drop_condition", 0))
-
     def weight_of(self, kind: Extrapolation) -> float:
         """Share of the network's displacement for a kind; older models know none of time."""
         return self.flow_weight.get(kind, self.flow_weight[Extrapolation.SEEN])
 
     def check_draws_new_cells(self) -> None:
-        """Refuse what needs new cells where training left out how to draw them.
-
-        Raises
-        ------
-        InputError
-            Saying how to train for it.
-        """
+        """InputError where training left out how to draw new cells."""
         if not self.new_cell_model.learned:
             raise InputError(
                 "This model, or the one it was tuned from, was trained with new_cells=False, for "
@@ -177,10 +131,7 @@ class Trained:
     ) -> tuple[CellStore, Imputed | None]:
         """Read cells that lack some of the model's genes, which are filled in.
 
-        Raises
-        ------
-        InputError
-            If the query lacks too many; as :meth:`read` otherwise.
+        InputError if the query lacks too many; as :meth:`read` otherwise.
         """
         fields = query_fields(adata, self.fields, counts_layer)
         if isinstance(adata, ad.AnnData):

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from celldit.calibration.stacking import Trial
+from celldit.conditions import Condition, ConditionTable
+from celldit.conditions.embedding import ConditionEmbedding
 from celldit.conditions.extrapolation import Extrapolation, Known
+from celldit.conditions.population import Population
+from celldit.conditions.strata import Strata
 from celldit.training.latents import LatentFile
-
-if TYPE_CHECKING:
-    from celldit.conditions import Condition, ConditionTable
-    from celldit.conditions.population import Population
 
 MAX_CONDITIONS = 16
 MAX_CELLS = 160
@@ -34,9 +33,6 @@ def make_trials(
     unit_K: Tensor,
 ) -> list[Trial]:
     """Set up the held-out conditions, and held-out cells of trained ones, as trials."""
-    from celldit.conditions.embedding import ConditionEmbedding
-    from celldit.conditions.strata import Strata
-
     strata, apart = Strata.of_table(table), set(held_out)
     trained = Known(c for c in population.prior.conditions if c not in apart)
     chosen: list[tuple[int, Extrapolation, np.ndarray]] = []
@@ -88,18 +84,9 @@ def hold_out(
 ) -> list[Condition]:
     """Choose conditions to keep from training, such that the rest can still predict them.
 
-    A condition may be held out if every one of its perturbations stays in another condition.
-
-    Parameters
-    ----------
-    conditions, share
-        The perturbed conditions of training, and the share of them to hold out.
-    rng
-        Of the choice.
-    always_known
-        Conditions that are not to be held out, but help to predict the others.
-    last
-        Conditions that are held out only where no others can be: those of earlier trial runs.
+    A condition may be held out if every one of its perturbations stays in another condition. Those
+    `always_known` are not to be held out, but help to predict the others; the `last` are held out
+    only where no others can be: those of earlier trial runs.
     """
     wanted = min(MAX_CONDITIONS, math.ceil(share * len(conditions)))
     known = (*conditions, *always_known)

@@ -32,11 +32,10 @@ from celldit.data.fields import Fields
 from celldit.inference import edits
 from celldit.inference.counterfactual import predict
 from celldit.inference.maps.transport import Sampler
-from celldit.inference.options import SamplingOptions
 from celldit.inference.request import Counterfactuals
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
+from celldit.io.sampling import PredictedCells
 from celldit.io.shards import Output
-from celldit.io.write import PredictedCells
 
 HELD_OUT, PEER_STEPS = "8 knock-outs in rep_3", 1600
 SOLVERS = (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8), ("heun", 8))

@@ -47,6 +47,9 @@ RESULTS = ROOT / "docs" / "results" / "side_by_side.csv"
 BASE, FLOOR = "mean shift", "no change"
 METRICS = ("pearson", "nmse", "energy")
 OURS = ("celldit", "celldit, effect model alone")
+# Marks a mean over one or two seeds where other rows have more.
+FEWER = {1: "¹", 2: "²"}
+SIGNS = {"¹": "one seed", "²": "two seeds"}
 TAL1 = {
     "perturbation_key": "perturbation",
     "control": "control",
@@ -173,9 +176,10 @@ def render(table: pd.DataFrame) -> str:
                 low, high = own["closed_low"].mean(), own["closed_high"].mean()
                 if method in OURS and np.isfinite(low):
                     shown += f" ({low:.2f} to {high:.2f})"
+                shown += mark(own, table)
             cells.append(shown)
         lines.append(f"| {dataset}: {problem} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + f"\n\n{when(table)}\n"
+    return finish(lines, table)
 
 
 def short(table: pd.DataFrame) -> str:
@@ -188,11 +192,26 @@ def short(table: pd.DataFrame) -> str:
         closed = rows.groupby("method")["closed"].mean()
         if not set(OURS) <= set(closed.index):
             continue
-        best = closed.drop([*OURS, FLOOR]).max()
-        values = closed[BASE], best, closed[OURS[1]], closed[OURS[0]]
-        shown = " | ".join(f"{value:.2f}" for value in values)
-        lines.append(f"| {dataset.capitalize()}, {problem} | {shown} |")
-    return "\n".join(lines) + f"\n\n{when(table)}\n"
+        best = closed.drop([*OURS, FLOOR]).idxmax()
+        shown = [
+            f"{closed[method]:.2f}{mark(rows[rows['method'] == method], table)}"
+            for method in (BASE, best, OURS[1], OURS[0])
+        ]
+        lines.append(f"| {dataset.capitalize()}, {problem} | {' | '.join(shown)} |")
+    return finish(lines, table)
+
+
+def mark(own: pd.DataFrame, table: pd.DataFrame) -> str:
+    """What stands behind a mean over fewer seeds than other rows have."""
+    seeds = own["seed"].nunique()
+    return FEWER.get(seeds, "") if seeds < table["seed"].nunique() else ""
+
+
+def finish(lines: list[str], table: pd.DataFrame) -> str:
+    """The table with what is to be known of all of it below."""
+    text = "\n".join(lines)
+    marked = [f"{sign} {named}" for sign, named in SIGNS.items() if sign in text]
+    return f"{text}\n\n{'; '.join([when(table), *marked])}.\n"
 
 
 def when(table: pd.DataFrame) -> str:
@@ -200,7 +219,7 @@ def when(table: pd.DataFrame) -> str:
     seeds = ", ".join(str(s) for s in sorted(set(table["seed"])))
     dates = sorted(set(table["date"]))
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    return f"{days}; 2 cores; training seeds {seeds}."
+    return f"{days}; 2 cores; seeds {seeds}"
 
 
 def write_pages(table: pd.DataFrame) -> None:

@@ -28,6 +28,21 @@ def test_how_good_it_is(block):
         assert block(page, "benchmark") == script[make](rows).strip()
 
 
+def test_a_mean_over_fewer_seeds_is_marked(block):
+    render = runpy.run_path(str(STUDIES / "side_by_side.py"))["render"]
+    rows = pd.DataFrame(
+        [
+            {"dataset": "d", "problem": "p", "method": method, "seed": seed, "closed": 0.5}
+            for method, seeds in (("often", 3), ("twice", 2), ("once", 1))
+            for seed in range(seeds)
+        ]
+    ).assign(closed_low=0.4, closed_high=0.6, date="2026-01-01")
+    assert "| d: p | 0.50 | 0.50² | 0.50¹ |" in render(rows)
+    alike = render(rows[rows["seed"] == 0])
+    assert "¹" not in alike
+    assert "²" not in alike
+
+
 def test_what_the_transformer_adds(block):
     script = runpy.run_path(str(STUDIES / "transformer.py"))
     rows = pd.read_csv(ROOT / "docs" / "results" / "transformer.csv")

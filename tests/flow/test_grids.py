@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import UnknownNameError
 from celldit.flow.grids import cosine_grid, quadratic_grid, resolve_grid, uniform_grid
 
 GRIDS = [uniform_grid, quadratic_grid, cosine_grid]
@@ -17,10 +17,7 @@ time = st.integers(-50, 50).map(lambda k: k / 25)
 @given(grid=some_grid, n_steps=st.integers(1, 2000), t0=time, t1=time)
 @settings(deadline=None, max_examples=60)
 def test_grids_are_monotone_and_include_both_ends(grid, n_steps, t0, t1):
-    if t0 == t1:
-        with pytest.raises(InputError, match="different"):
-            grid(n_steps, t0, t1)
-        return
+    assume(t0 != t1)
     times = grid(n_steps, t0, t1)
     assert times.shape == (n_steps + 1,)
     assert times[0] == t0
@@ -43,22 +40,6 @@ def test_spacing():
     steps = cosine_grid(50).diff()
     torch.testing.assert_close(steps, steps.flip(0))
     assert bool((steps[:25].diff() > 0).all())
-
-
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("n_steps", [0, -3, 2.5, 4.0, True, "8", None])
-def test_numbers_of_steps_that_are_not_positive_integers_are_refused(grid, n_steps):
-    with pytest.raises(InputError, match="n_steps must be a positive integer"):
-        grid(n_steps)
-
-
-def test_numpy_integers_are_integers():
-    assert len(uniform_grid(np.int64(3))) == 4
-
-
-def test_ends_must_be_finite():
-    with pytest.raises(InputError, match="finite"):
-        uniform_grid(3, 0.0, float("inf"))
 
 
 def test_grids_are_found_by_name():

@@ -12,9 +12,8 @@ import pytest
 from scipy import sparse
 
 from celldit.errors import CellditError, FileError, InputError
-from celldit.io.sampling import Sampling
+from celldit.io.sampling import PredictedCells, Sampling
 from celldit.io.stream import stream
-from celldit.io.write import PredictedCells
 
 
 def same(a: ad.AnnData, b: ad.AnnData) -> None:

@@ -28,9 +28,8 @@ from celldit import CellDiT
 from celldit.errors import FileError
 from celldit.io.files import read_h5ad, write_h5ad, write_text
 from celldit.io.folders import read_folder, write_folder
-from celldit.io.sampling import TILE, Sampling
+from celldit.io.sampling import TILE, PredictedCells, Sampling
 from celldit.io.stream import stream
-from celldit.io.write import PredictedCells
 
 N_KILLS = int(os.environ.get("CELLDIT_KILLS", "5"))
 

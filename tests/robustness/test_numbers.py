@@ -15,7 +15,7 @@ from scipy import sparse
 
 from celldit import CellDiT
 from celldit.errors import CellditError, InputError
-from celldit.io.write import PredictedCells
+from celldit.io.sampling import PredictedCells
 from celldit.training import flow_stage, noise_stage
 
 

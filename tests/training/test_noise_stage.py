@@ -95,24 +95,6 @@ def test_a_shape_that_is_no_gaussian_is_learned_and_trusted(
     assert learned.std() < 0.6 * radii(sources).std()
 
 
-def test_a_mixed_batch_goes_to_both_networks(pair: tuple[CellDiT, CellDiT]) -> None:
-    flow = pair[1].trained.flow
-    assert flow.from_noise is not None
-    briefing_rows = torch.zeros(6, dtype=torch.int64)
-    from celldit.conditions.embedding import ConditionEmbedding
-
-    trained = pair[1].trained
-    briefing = ConditionEmbedding.of(trained.population, list(trained.frequencies), trained.shape)
-    noisy, plain = (briefing.conditioning(briefing_rows, from_noise=flag) for flag in (True, False))
-    pairs = [(getattr(noisy, n), getattr(plain, n)) for n in type(noisy).__dataclass_fields__]
-    mixed = type(noisy)(*(None if a is None else torch.cat([a[:3], b[3:]]) for a, b in pairs))
-    x_BKD, t_B = torch.randn(6, *trained.shape), torch.rand(6)
-    with torch.no_grad():
-        both = flow(x_BKD, t_B, mixed)
-        torch.testing.assert_close(both[:3], flow(x_BKD, t_B, noisy)[:3])
-        torch.testing.assert_close(both[3:], flow(x_BKD, t_B, plain)[3:])
-
-
 def test_both_networks_are_saved(pair: tuple[CellDiT, CellDiT], tmp_path: Path) -> None:
     for i, model in enumerate(pair):
         model.save(tmp_path / str(i))

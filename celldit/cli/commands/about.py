@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import celldit as cd
 from celldit.cli.command import Answer, command
-from celldit.cli.files import load_model
 from celldit.cli.options import ModelFolder
 
 LISTED = 30
@@ -19,7 +19,7 @@ def summary(model: ModelFolder) -> Answer:
 
     Example: celldit summary model
     """
-    sentences = load_model(model).summary().splitlines()
+    sentences = cd.CellDiT.load(model).summary().splitlines()
     return Answer({"model": str(model), "summary": sentences}, sentences)
 
 
@@ -36,7 +36,12 @@ def info(model: ModelFolder) -> Answer:
 
 
 def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
+    from celldit.conditions.strata import names_of
+    from celldit.io.folders import best_of
+
     trained = config["trained_with"]
+    borrowed = config["population"]["prior"].get("borrowed", [])
+    best = best_of(config["history"].get("flow", []))
     return {
         "model": config["model"],
         "celldit": config["celldit"],
@@ -47,7 +52,8 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
         "genes": list(vocab["genes"]),
         "perturbations": vocab["perturbations"],
         "contexts": [context for context in vocab["contexts"] if context],
-        "without_controls": _without_controls(config),
+        # Those whose effects are measured from controls of others, for want of their own.
+        "without_controls": list(names_of((where, time) for where, time, *_ in borrowed)),
         "features": sorted(vocab.get("features", {})),
         "effects": {
             table["name"]: {**table["provenance"], **{n: table[n] for n in _LEARNED}}
@@ -57,35 +63,15 @@ def _facts(config: dict[str, Any], vocab: dict[str, Any]) -> dict[str, Any]:
             "tokens": config["latent"]["n_tokens"],
             "dimensions": config["latent"]["token_dim"],
         },
-        "times": _times(config),
+        # Those that stand for several are said in ``setup``.
+        "times": sorted({float(e[3]) for e in config["frequencies"] if e[3] is not None}),
         "time_course": config.get("time_course", {}).get("verdict", "nothing learned"),
         "flow_weight": config.get("flow_weight", config.get("trust")),
-        "scores": _scores(config["history"]),
+        "scores": {"error_over_prior": best} if best else {},
         "draws_new_cells": config["synthesis"].get("learned", True),
         "seed": trained["seed"],
         "max_epochs": trained["max_epochs"],
     }
-
-
-def _without_controls(config: dict[str, Any]) -> list[str]:
-    """Contexts whose effects are measured from controls of others, for want of their own."""
-    from celldit.conditions.strata import names_of
-
-    borrowed = config["population"]["prior"].get("borrowed", [])
-    return list(names_of((where, time) for where, time, *_ in borrowed))
-
-
-def _times(config: dict[str, Any]) -> list[float]:
-    """The times of training; those that stand for several are said in ``setup``."""
-    return sorted({float(entry[3]) for entry in config["frequencies"] if entry[3] is not None})
-
-
-def _scores(history: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """The best that was reached on what training held out."""
-    from celldit.io.folders import best_of
-
-    best = best_of(history.get("flow", []))
-    return {"error_over_prior": best} if best else {}
 
 
 def _show(value: Any) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import celldit as cd
 from celldit.cli import options
 from celldit.cli.command import Answer, command
-from celldit.cli.files import claim, load_model, named_pairs, read_cells, write_table
+from celldit.cli.files import claim, named_pairs, write_table
+from celldit.io.files import read_h5ad, refuse_existing, write_h5ad
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -77,23 +79,20 @@ def predict(
         raise typer.BadParameter(
             "DATA.h5ad is missing: a model's folder holds no cells, so say which to perturb."
         )
-    from celldit.io.files import refuse_existing
-
     if shard is None:
         claim(output, overwrite=overwrite)
     as_table = effects_output is not None and effects_output.suffix not in (".h5ad", ".zarr")
-    if effects_output is not None:
-        if as_table:
-            refuse_existing([effects_output], overwrite=overwrite)
-        else:
-            claim(effects_output, overwrite=overwrite)
+    if effects_output is not None and as_table:
+        refuse_existing([effects_output], overwrite=overwrite)
+    elif effects_output is not None:
+        claim(effects_output, overwrite=overwrite)
     from celldit.inference.maps.edit import EditConfig
 
     edit: dict[str, Any] = {"n_avg": n_avg, "t_start": t_start}
     edit = {name: value for name, value in edit.items() if value is not None}
-    loaded = load_model(model).to(device)
+    loaded = cd.CellDiT.load(model).to(device)
     predicted = loaded.predict(
-        read_cells(data),
+        read_h5ad(data),
         perturbations=perturbation,
         sampler=sampler,
         edit=EditConfig(**edit) if edit else None,
@@ -148,12 +147,12 @@ def generate(
     """
     covariates = named_pairs(covariate, "--covariate takes COLUMN=VALUE, not {}.", empty=True)
     claim(output, overwrite=overwrite)
-    loaded = load_model(model).to(device)
+    loaded = cd.CellDiT.load(model).to(device)
     generated = loaded.generate(
         n_cells,
         perturbation=perturbation,
         covariates=covariates or None,
-        like=None if like is None else read_cells(like),
+        like=None if like is None else read_h5ad(like),
         counts_layer=counts_layer,
         out=output,
         overwrite=overwrite,
@@ -197,13 +196,13 @@ def interpolate(
     if all(conditions) == all(cells) or (any(conditions) and any(cells)):
         raise typer.BadParameter("Give --start and --end, or --start-cell and --end-cell.")
     claim(output, overwrite=overwrite)
-    loaded = load_model(model)
+    loaded = cd.CellDiT.load(model)
     ask: Callable[..., ad.AnnData] = loaded.interpolate_cells if start_cell else loaded.interpolate
     first, last = cells if start_cell else conditions
     ends: dict[str, Any] = {"start": first, "end": last, "shares": share}
     if not start_cell:
         ends["dose"] = dose
-    way = ask(read_cells(data), **ends, out=output, overwrite=overwrite, **drawn)
+    way = ask(read_h5ad(data), **ends, out=output, overwrite=overwrite, **drawn)
     said = f"{way.n_obs:,} cells on the way are in {output}."
     return Answer({"output": str(output), "n_cells": way.n_obs}, [said])
 
@@ -228,8 +227,8 @@ def trajectory(
     Example: celldit trajectory model day10.h5ad --time 10.25 --time 10.5 -o path.h5ad
     """
     claim(output, overwrite=overwrite)
-    loaded = load_model(model)
-    path = loaded.trajectory(read_cells(data), times=time, out=output, overwrite=overwrite, **drawn)
+    loaded = cd.CellDiT.load(model)
+    path = loaded.trajectory(read_h5ad(data), times=time, out=output, overwrite=overwrite, **drawn)
     return Answer(
         {"output": str(output), "n_cells": path.n_obs, "time_course": loaded.time_course},
         [f"{path.n_obs:,} cells are in {output}.", f"Between the times of training: "
@@ -248,11 +247,8 @@ def embed(
 
     Example: celldit embed model screen.h5ad -o embedded.h5ad
     """
-    from celldit.io.files import write_h5ad
-    from celldit.tl.latent import embed as put
-
-    adata = read_cells(data)
-    put(adata, load_model(model), key_added=key_added)
+    adata = read_h5ad(data)
+    cd.tl.embed(adata, cd.CellDiT.load(model), key_added=key_added)
     write_h5ad(output, adata)
     n_cells, n_dims = adata.obsm[key_added].shape
     said = f"{n_cells:,} cells, each with {n_dims} numbers in obsm[{key_added!r}], are in {output}."

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+import celldit as cd
 from celldit.cli import options
 from celldit.cli.command import Answer, command
-from celldit.cli.files import load_model, named_query, read_cells, write_figure, write_table
+from celldit.cli.files import named_query, write_figure, write_table
 from celldit.errors import InputError
+from celldit.io.files import read_h5ad
 
 
 @command(group=options.WHEN)
@@ -33,13 +35,10 @@ def effects(
 
     Example: celldit effects model screen.h5ad -p STAT1 -o effects.csv --figure volcano.pdf
     """
-    from celldit.pl.effects.volcano import volcano
-    from celldit.tl.effects import effects as table_of
-
     chosen = {"contexts": context, "min_change": min_change, **when}
-    table = table_of(read_cells(data), load_model(model), perturbation, **chosen)
+    table = cd.tl.effects(read_h5ad(data), cd.CellDiT.load(model), perturbation, **chosen)
     drawn = str(table["context"].iloc[0])
-    write_figure(figure, partial(volcano, table, context=drawn))
+    write_figure(figure, partial(cd.pl.volcano, table, context=drawn))
     write_table(table, output)
     changed = table[table["lfsr"] < 0.05].groupby(["perturbation", "context"], sort=False).size()
     counts = [{"perturbation": p, "context": c, "changed": int(n)} for (p, c), n in changed.items()]
@@ -72,11 +71,9 @@ def rank(
     Example: celldit rank model screen.h5ad --from "cell_type == 'CD4 T'"
     --target "cell_type == 'Treg'" -o ranking.csv
     """
-    from celldit.tl.rank_perturbations import rank_perturbations
-
-    table = rank_perturbations(
-        read_cells(data),
-        load_model(model),
+    table = cd.tl.rank_perturbations(
+        read_h5ad(data),
+        cd.CellDiT.load(model),
         source=source,
         target=named_query(target)[1],
         perturbations=perturbation,
@@ -129,13 +126,11 @@ def next_perturbations(
     """
     import anndata as ad
 
-    from celldit.tl.next_perturbations import next_perturbations as choose
-
     if (data is None) != (target is None):
         raise InputError("--target picks cells of --data; give both, or neither.")
-    table = choose(
-        ad.AnnData() if data is None else read_cells(data),
-        load_model(model),
+    table = cd.tl.next_perturbations(
+        ad.AnnData() if data is None else read_h5ad(data),
+        cd.CellDiT.load(model),
         candidate,
         n=n,
         contexts=context,
@@ -178,11 +173,9 @@ def explore(
 
     Example: celldit explore model screen.h5ad -o explore.html --target "B cells=cell_type == 'B'"
     """
-    from celldit.report import explore as write
-
-    page = write(
-        read_cells(data),
-        load_model(model),
+    page = cd.report.explore(
+        read_h5ad(data),
+        cd.CellDiT.load(model),
         output,
         perturbation,
         contexts=context,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+import celldit as cd
 from celldit.cli import options
 from celldit.cli.command import Answer, command
 from celldit.cli.files import read_screen, write_figure, write_table
@@ -34,12 +35,9 @@ def responders(
 
     Example: celldit responders screen.h5ad -o shares.csv --cells cells.csv --guide-key grna
     """
-    from celldit.pl.responders import responders as draw
-    from celldit.tl.responders import responders as find
-
     adata = read_screen(data, columns)
-    table = find(adata, perturbation, guide_key=guide_key, seed=seed)
-    write_figure(figure, partial(draw, adata, perturbation))
+    table = cd.tl.responders(adata, perturbation, guide_key=guide_key, seed=seed)
+    write_figure(figure, partial(cd.pl.responders, adata, perturbation))
     found = adata.obs[["p_responded", "response_score"]].dropna()
     write_table(found.rename_axis("cell").reset_index(), cells)
     write_table(table, output)
@@ -71,12 +69,9 @@ def interactions(
 
     Example: celldit interactions screen.h5ad -o pairs.csv --genes genes.csv --figure pairs.pdf
     """
-    from celldit.pl.interactions import interactions as draw
-    from celldit.tl.interactions import interactions as find
-
     adata = read_screen(data, columns)
-    table = find(adata, min_cells=min_cells, seed=seed)
-    write_figure(figure, partial(draw, adata))
+    table = cd.tl.interactions(adata, min_cells=min_cells, seed=seed)
+    write_figure(figure, partial(cd.pl.interactions, adata))
     write_table(adata.uns["interactions_genes"], genes)
     write_table(table, output)
     said = [
@@ -105,13 +100,10 @@ def dose_response(
 
     Example: celldit dose-response drugs.h5ad -o curves.csv --dose-key dose_um --figure curves.pdf
     """
-    from celldit.pl.effects.dose_response import dose_response as draw
-    from celldit.tl.dose_response import dose_response as find
-
     adata = read_screen(data, columns)
-    table = find(adata, perturbation, min_cells=min_cells)
+    table = cd.tl.dose_response(adata, perturbation, min_cells=min_cells)
     measured = adata.uns["dose_response_points"]
-    write_figure(figure, partial(draw, measured, curves=table))
+    write_figure(figure, partial(cd.pl.dose_response, measured, curves=table))
     write_table(measured, points)
     write_table(table, output)
     sure = table[table["lfsr"] < 0.05]
@@ -147,11 +139,8 @@ def effects_table(
     Example: celldit effects-table screen.h5ad -o effects.h5ad --perturbation-key perturbation
     --source "our first screen" --licence "CC BY 4.0"
     """
-    from celldit.data import open_store
-    from celldit.pp import effect_table
-
-    table = effect_table(
-        open_store(data, **columns),
+    table = cd.pp.effect_table(
+        cd.open_store(data, **columns),
         source=source,
         licence=licence,
         species=species,

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import celldit as cd
+from celldit.arguments import check_plain
 from celldit.cli import options
 from celldit.cli.command import Answer, command, note
-from celldit.cli.files import named_pairs, read_cells, read_lines, read_screen, set_up, write_table
-from celldit.errors import InputError
+from celldit.cli.files import named_pairs, read_lines, read_screen, set_up, write_table
+from celldit.errors import FileError, InputError
+from celldit.io.files import check_page, read_h5ad, refuse_existing, write_h5ad
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -76,29 +79,26 @@ def evaluate(
             "--baseline, --baselines and --predicted-effects belong to --report FILE.html."
         )
     others = named_pairs(baseline, "--baseline {} must be NAME=FILE.h5ad.")
-    from celldit.evaluation import evaluate as score
     from celldit.evaluation.expression import (
         align_genes,
         seen_in_training,
         seen_note,
         truth_fields,
     )
-    from celldit.io.files import refuse_existing
 
     if report is not None:
-        if report.suffix.lower() not in (".html", ".htm"):
-            raise InputError(f"--report {report} must end in .html, such as report.html.")
+        check_page(report)
         pages = [report, report.with_suffix(".csv"), report.with_suffix(".json")]
         refuse_existing(pages, overwrite=overwrite)
     table_of_effects = _read_effects(predicted_effects)
-    guess, measured = read_cells(predicted), read_cells(truth)
+    guess, measured = read_h5ad(predicted), read_h5ad(truth)
     set_up(measured, columns, _assumed(guess, measured))
     # Scores, baselines and report then find the genes in one order, and none notes another.
     guess = align_genes(guess, measured.var_names, "predicted")
     controls = measured
     if control_cells is not None:
-        controls = align_genes(read_cells(control_cells), measured.var_names, "control")
-    given_baselines = {name: read_cells(Path(path)) for name, path in others.items()}
+        controls = align_genes(read_h5ad(control_cells), measured.var_names, "control")
+    given_baselines = {name: read_h5ad(Path(path)) for name, path in others.items()}
     if baselines:
         names = [predicted.stem, *given_baselines]
         given_baselines |= _simple(guess, measured, controls, names, seed)
@@ -109,7 +109,7 @@ def evaluate(
     with warnings.catch_warnings():
         # A screen holds more than was predicted, which is nothing to warn of.
         warnings.filterwarnings("ignore", message=".*conditions are not scored.*")
-        table = score(guess, measured, controls, preset=preset, engine=engine, **chosen)
+        table = cd.tl.evaluate(guess, measured, controls, preset=preset, engine=engine, **chosen)
     if preset is None:
         table = _predicted_only(table)
     for name, reason in table.attrs["not_scored"].items():
@@ -120,9 +120,7 @@ def evaluate(
     write_table(table, output)
     said = [_shown(table)]
     if report is not None:
-        from celldit.report import report as write_report
-
-        write_report(
+        cd.tl.report(
             guess,
             measured,
             controls,
@@ -156,9 +154,6 @@ def _read_effects(path: Path | None) -> pd.DataFrame | None:
     if path is None:
         return None
     import pandas as pd
-
-    from celldit.arguments import check_plain
-    from celldit.errors import FileError
 
     check_plain(path)
     try:
@@ -250,10 +245,9 @@ def baseline(
     -o nearest.h5ad
     """
     from celldit.evaluation.baselines import predict_baseline
-    from celldit.io.files import write_h5ad
 
     screen = read_screen(train, columns)
-    base = screen if control_cells is None else read_cells(control_cells)
+    base = screen if control_cells is None else read_h5ad(control_cells)
     predicted = predict_baseline(name, screen, base, perturbation, seed=seed)
     write_h5ad(output, predicted)
     return Answer(
@@ -289,9 +283,8 @@ def submission(
     """
     from celldit.data.fields import Fields, is_set_up
     from celldit.evaluation.challenge.submission import submission as make
-    from celldit.io.files import write_h5ad
 
-    guess, base = read_cells(predicted), read_cells(controls)
+    guess, base = read_h5ad(predicted), read_h5ad(controls)
     known = Fields.from_anndata(guess) if is_set_up(guess) else Fields()
     made = make(
         guess,

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import celldit as cd
 from celldit.cli import options
 from celldit.cli.command import Answer, command, note, say
-from celldit.cli.files import load_model, read_cells, read_screen
+from celldit.cli.files import read_screen
 from celldit.cli.settings import TrainSettings
-from celldit.errors import FileError, InputError
+from celldit.errors import InputError
+from celldit.io.files import read_h5ad
+from celldit.io.locks import is_first_process, sole_writer
 
 if TYPE_CHECKING:
     import anndata as ad
 
     from celldit.data.reading import Source
-    from celldit.model import CellDiT
-
-__all__ = ["fine_tune", "read_features", "train"]
 
 
 def _kept(given: Mapping[str, Any]) -> str:
@@ -72,20 +72,18 @@ def train(
         lacking = "DATA.h5ad" if data is None else "--output FOLDER"
         raise typer.BadParameter(f"{lacking} is missing.")
     with _place_of(output, overwrite=overwrite) as first:
-        from celldit.data import open_store
-        from celldit.model import CellDiT
         from celldit.training.config import TrainingConfig
 
         training = TrainingConfig(**settings.training)
-        adata = None if data.is_dir() else read_cells(data)
+        adata = None if data.is_dir() else read_h5ad(data)
         if adata is None:
-            store = open_store(data, **settings.setup_arguments())
+            store = cd.open_store(data, **settings.setup_arguments())
             source: Source = store
             n_cells, n_genes = store.n_cells, store.n_genes
         else:
-            CellDiT.setup_anndata(adata, **settings.setup_arguments())
+            cd.CellDiT.setup_anndata(adata, **settings.setup_arguments())
             source, (n_cells, n_genes) = adata, adata.shape
-        model = CellDiT(
+        model = cd.CellDiT(
             source,
             **settings.model_arguments(),
             features=read_features(settings.features, adata),
@@ -138,7 +136,7 @@ def fine_tune(
     with _place_of(output, overwrite=overwrite) as first:
         from celldit.training.fine_tune import GENTLE
 
-        loaded = load_model(model)
+        loaded = cd.CellDiT.load(model)
         adata = read_screen(data, columns, loaded.fields.arguments())
         quiet = quiet or as_json or not first
         say(f"Fine-tuning on {adata.n_obs:,} cells x {adata.n_vars} genes.", quiet=quiet)
@@ -163,21 +161,17 @@ def _place_of(output: Path, *, overwrite: bool) -> Iterator[bool]:
 
     FileError if it exists already, is no model, or another process writes to it.
     """
-    from celldit.io.folders import CONFIG
-    from celldit.io.locks import is_first_process, sole_writer
+    from celldit.io.folders import check_place
 
     # Of several processes of one training only the first writes, and holds the place for all.
     first = is_first_process()
     with sole_writer(output) if first else nullcontext():
-        if output.exists() and not overwrite:
-            raise FileError(f"{output} exists already; choose another folder, or pass --overwrite.")
-        if output.exists() and not (output / CONFIG).is_file():
-            raise FileError(f"{output} is not a celldit model, so it will not be replaced.")
+        check_place(output, overwrite=overwrite)
         yield first
 
 
 def _trained(
-    model: CellDiT, output: Path, n_cells: int, started: float, *, overwrite: bool
+    model: cd.CellDiT, output: Path, n_cells: int, started: float, *, overwrite: bool
 ) -> Answer | None:
     """Save a model, and say so; None from processes that only helped."""
     from celldit.training.saving.checkpoints import is_main_process
@@ -226,9 +220,7 @@ def read_features(sources: Sequence[str], adata: ad.AnnData | None) -> dict[str,
         for source in named:
             tables[name_of(source, list(tables))] = describe(source, None, None, 0)
     elif named and adata is not None:
-        from celldit.pp import gene_features
-
-        tables.update(gene_features(adata, named, allow_missing=True))
+        tables.update(cd.pp.gene_features(adata, named, allow_missing=True))
         # It leaves its result in uns, which training does not read.
         del adata.uns["gene_features"]
     return tables

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from celldit.arguments import check_known
 from celldit.data.disk.files import (
     check_no_links,
     file_at,
@@ -16,7 +17,7 @@ from celldit.data.disk.files import (
     refuse_missing_chunks,
 )
 from celldit.data.disk.pointers import check_indices, check_indptr
-from celldit.errors import FileError, InputError, UnknownNameError, reason_of
+from celldit.errors import FileError, InputError, reason_of
 
 #: How anndata 0.6 said what is called an encoding now.
 _OLD_ENCODINGS = {"csr": "csr_matrix", "csc": "csc_matrix"}
@@ -30,24 +31,9 @@ class DiskMatrix:
     FileError if the file cannot be read. InputError if the matrix is missing, is stored by columns,
     or holds no numbers. UnknownNameError if there is no such layer.
 
-    Parameters
-    ----------
-    path
-        The ``.h5ad`` file or ``.zarr`` folder.
-    counts_layer
-        The layer to read; None for ``X``.
-
-    Attributes
-    ----------
-    shape
-        Cells and genes.
-    indptr
-        Where each row begins among the stored entries, int64; None for a dense matrix.
-    chunk_rows
-        Rows (about) that the disk must read for any one of them.
-    lacks_chunks, chunk_columns
-        Whether parts of a dense matrix are not on disk, which are zeros or lost, and how many genes
-        a part has.
+    `indptr` says where each row begins among the stored entries, int64; None for a dense matrix.
+    The disk must read about `chunk_rows` rows for any one of them. `lacks_chunks` says whether
+    parts of a dense matrix, of `chunk_columns` genes each, are not on disk: they are zeros or lost.
     """
 
     lacks_chunks, chunk_columns = False, 0
@@ -58,9 +44,9 @@ class DiskMatrix:
         self.indptr: np.ndarray | None = None
         check_no_links(path)
         with opened(path) as root:
-            if counts_layer is not None and counts_layer not in root.get("layers", {}):
+            if counts_layer is not None:
                 known = list(root["layers"].keys()) if "layers" in root else []
-                raise UnknownNameError.among(f"layer in {path}", counts_layer, known)
+                check_known([counts_layer], known, f"layer in {path}")
             if self.key not in root:
                 raise InputError(f"{path} has no X; name the layer of counts with counts_layer=...")
             self._look_at(root[self.key])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
@@ -22,7 +23,7 @@ from celldit.data.disk.files import (
     table_of,
 )
 from celldit.data.disk.matrix import DiskMatrix
-from celldit.data.disk.stored import StoredCells, library_sizes, pack_names, read_totals
+from celldit.data.disk.stored import StoredCells, library_sizes, read_totals
 from celldit.data.fields import Fields, fields_of
 from celldit.data.genes import FEATURE_COLUMNS, check_are_genes, check_unique_genes, match_genes
 from celldit.data.labels.columns import read_columns
@@ -199,7 +200,7 @@ def _open(
         shards,
         fields,
         genes=tuple(str(g) for g in (available if genes is None else genes)),
-        packed_names=pack_names(obs.index),
+        packed_names=np.array(list(map(str, obs.index)), dtype=np.dtypes.StringDType()),
         control=fields.control,
         columns=columns,
         **per_cell,

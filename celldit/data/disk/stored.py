@@ -12,12 +12,12 @@ import numpy as np
 from scipy import sparse
 
 from celldit.data.cells import Cells
-from celldit.data.counts import check_block, tidy
+from celldit.data.counts import check_block, sizes_of, tidy
 from celldit.data.disk.matrix import DiskMatrix
 from celldit.data.fields import Fields
 from celldit.data.genes import match_genes
 from celldit.data.store import CellStore, Index, digest
-from celldit.errors import FileError, InputError
+from celldit.errors import FileError
 from celldit.memory import give_back
 
 #: Most cells that are read at once, and most stored counts in them.
@@ -29,8 +29,6 @@ GAP = 64
 SPAN_ENTRIES = 1 << 22
 #: Counts expected of a part of a matrix that cannot all be zero by chance.
 _SURELY_SEEN = 20.0
-#: Bytes that packed names may take, however wide.
-_NAMES_AT_EASE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,7 @@ class StoredCells(CellStore):
     genes, size_factors, perturbations, covariates, doses, times, control
         See :class:`celldit.data.CellStore`.
     packed_names
-        Name of each cell as UTF-8, fixed width, shape (N,): a tenth of the memory of text.
+        Name of each cell in numpy's type of text, shape (N,): a third of the memory of objects.
     columns
         Positions in the files of the genes wanted, in the order wanted; None for all.
     rows
@@ -62,7 +60,7 @@ class StoredCells(CellStore):
     @property
     def names(self) -> np.ndarray:
         """Name of each cell, object (str), shape (N,)."""
-        return unpack_names(self.packed_names)
+        return self.packed_names.astype(object)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -90,7 +88,7 @@ class StoredCells(CellStore):
 
     def take(self, index: Index) -> Cells:
         picked = self._picked(index)
-        names, rows = unpack_names(picked.pop("packed_names")), picked.pop("rows")
+        names, rows = picked.pop("packed_names").astype(object), picked.pop("rows")
         counts = self._read(rows)
         return Cells(counts, genes=self.genes, names=names, control=self.control, **picked)
 
@@ -212,36 +210,7 @@ def _gene_totals(shard: DiskMatrix, start: int, stop: int) -> np.ndarray:
 
 def library_sizes(shards: Sequence[DiskMatrix], columns: np.ndarray | None) -> np.ndarray:
     """Total counts of all cells, float32; InputError if some have none."""
-    totals = np.concatenate([read_totals(shard, columns) for shard in shards])
-    n_empty = int((totals == 0).sum())
-    if n_empty:
-        ends = np.cumsum([shard.shape[0] for shard in shards])
-        where = shards[int(np.searchsorted(ends, np.flatnonzero(totals == 0)[0], side="right"))]
-        raise InputError(
-            f"{n_empty} of {len(totals)} cells have no counts in these genes, the first of them in "
-            f"{where.path}; remove them with sc.pp.filter_cells(adata, min_counts=1), or name a "
-            "column of library sizes with size_factor_key=..."
-        )
-    return totals.astype(np.float32)
-
-
-def pack_names(names: Sequence[str]) -> np.ndarray:
-    """Names as UTF-8 of fixed width; as they are where one giant name would widen all."""
-    packed = [str(name).encode() for name in names]
-    width, total = max(map(len, packed), default=0), sum(map(len, packed))
-    if width * len(packed) > max(_NAMES_AT_EASE, 8 * total) or any(
-        b.endswith(b"\0") for b in packed
-    ):
-        kept = np.empty(len(packed), dtype=object)
-        kept[:] = [str(name) for name in names]
-        return kept
-    return np.array(packed, dtype=np.bytes_)
-
-
-def unpack_names(packed: np.ndarray) -> np.ndarray:
-    """What :func:`pack_names` packed, object (str)."""
-    if packed.dtype == object:
-        return packed
-    names = np.empty(len(packed), dtype=object)
-    names[:] = [name.decode() for name in packed.tolist()]
-    return names
+    totals = [read_totals(shard, columns) for shard in shards]
+    empty = [shard.path for shard, own in zip(shards, totals, strict=True) if (own == 0).any()]
+    where = f", the first of them in {empty[0]}" if empty else ""
+    return sizes_of(np.concatenate(totals), where)

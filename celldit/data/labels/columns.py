@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from celldit.arguments import check_known
 from celldit.data.labels.doses import canonical_doses
 from celldit.data.labels.labels import (
     as_text,
@@ -18,7 +19,7 @@ from celldit.data.labels.labels import (
     with_one_control,
 )
 from celldit.data.labels.times import binned
-from celldit.errors import InputError, UnknownNameError, outside
+from celldit.errors import InputError, outside
 
 if TYPE_CHECKING:
     from celldit.data.fields import Fields
@@ -37,8 +38,7 @@ def obs_column(adata: ad.AnnData, key: str, role: str) -> pd.Series:
     """
     if not isinstance(key, str):
         raise InputError(f"{role} takes the name of a column as text, not {type(key).__name__}.")
-    if key not in adata.obs.columns:
-        raise UnknownNameError.among(f"column for {role} in adata.obs", key, adata.obs.columns)
+    check_known([key], adata.obs.columns, f"column for {role} in adata.obs")
     column = adata.obs[key]
     if isinstance(column, pd.DataFrame):
         raise InputError(

@@ -104,17 +104,9 @@ def is_control_guide(name: str) -> bool:
 class GuideNames:
     """How guides are named.
 
-    InputError if the pattern is not a regular expression with a group ``target``.
-
-    Parameters
-    ----------
-    pattern
-        Regular expression that a whole guide's name matches, with a group ``target``; None for the
-        styles of the common libraries.
-    control_guides
-        Names of guides that target nothing.
-    is_gene
-        Whether a name is a gene's, asked where a number may belong to either.
+    `pattern` is a regular expression that a whole guide's name matches, with a group ``target``;
+    None for the styles of the common libraries. `is_gene` says whether a name is a gene's, where a
+    number may belong to either. InputError if the pattern is no such expression.
     """
 
     pattern: str | None = None

@@ -11,8 +11,6 @@ import anndata as ad
 from celldit.arguments import check_known
 from celldit.errors import InputError
 
-__all__ = ["modalities", "modality_in_use", "set_up_modality"]
-
 
 def modalities(data: Any) -> dict[str, ad.AnnData]:
     """Modalities of a MuData by name; none of anything else."""

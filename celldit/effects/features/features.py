@@ -41,25 +41,15 @@ def read_features(
 ) -> Features:
     """Check feature tables and bring them to a scale.
 
-    Parameters
-    ----------
-    features
-        One row per perturbation (its name is the index), any number of columns; or several such
-        tables, in a list or by source. They need not hold the same perturbations. Files, an
-        AnnData, and a matrix with its names are read as :mod:`celldit.effects.features.files` says.
+    Back come, by source, P names and a matrix (P, columns). A table has one row per perturbation
+    (its name is the index); several come in a list or by source, and need not hold the same
+    perturbations. Files, an AnnData, and a matrix with its names are read as
+    :mod:`celldit.effects.features.files` says.
 
-    Returns
-    -------
-    dict
-        ``{source: (names, matrix of shape (P, n_columns))}``. Of a table with sparse columns the
-        rows as they are, up to one factor that makes their mean square 1, sparse; rows of zeros
-        are left out, since nothing is known of these. Of any other, columns are centred and rows
-        scaled to unit length, so that the inner product of two rows is their correlation.
-
-    Raises
-    ------
-    InputError
-        If a row is named twice, or a value is missing or not a number.
+    Of a table with sparse columns the rows stay as they are, up to one factor that makes their mean
+    square 1, sparse; rows of zeros are left out, since nothing is known of these. Of any other,
+    columns are centred and rows scaled to unit length, so that the inner product of two rows is
+    their correlation. InputError if a row is named twice, or a value is missing or not a number.
     """
     if features is None:
         return {}

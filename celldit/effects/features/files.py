@@ -51,14 +51,8 @@ def table_of(given: Any) -> pd.DataFrame | dict[str, Any]:
     """A table with one row for each perturbation, or the memberships that a network gives.
 
     Of a path, an AnnData, or a matrix (or the path of an ``.npy``) with a list of names (or the
-    path of one).
-
-    Raises
-    ------
-    FileError
-        If a file cannot be read, or may hold code.
-    InputError
-        If names and rows do not fit together.
+    path of one). FileError if a file cannot be read, or may hold code; InputError if names and rows
+    do not fit together.
     """
     if isinstance(given, ad.AnnData):
         return _of_anndata(given)
@@ -128,24 +122,16 @@ def is_edges(frame: pd.DataFrame) -> bool:
 def graph_table(edges: pd.DataFrame) -> dict[str, Any]:
     """Memberships in neighbourhoods, in the form that ``uns`` holds of a sparse table.
 
-    With Ã the adjacency of a network, weighed by the inverse square roots of the degrees, two genes
-    are as alike as two steps of a lazy random walk on it say (the p-step random walk kernel with
-    p = 2; Smola & Kondor 2003),
+    Edges are two columns of names, in either direction, and a weight above 0 where there is a
+    third; InputError if a weight is missing or not above 0, or there is no edge. With Ã the
+    adjacency of a network, weighed by the inverse square roots of the degrees, two genes are as
+    alike as two steps of a lazy random walk on it say (the p-step random walk kernel with p = 2;
+    Smola & Kondor 2003),
 
         K = B Bᵀ,   B = (I + Ã) / 2.
 
     B is as sparse as the network: each gene is a member of its own neighbourhood and of those of
     its neighbours, as others are of gene sets.
-
-    Parameters
-    ----------
-    edges
-        Two columns of names, in either direction, and a weight above 0 where there is a third.
-
-    Raises
-    ------
-    InputError
-        If a weight is missing, not above 0, or there is no edge.
     """
     first, second = (edges.iloc[:, i].astype(str).to_numpy() for i in (0, 1))
     weight = np.ones(len(edges))

@@ -36,16 +36,9 @@ def informative_sources(
 ) -> set[str]:
     """The sources of features that leave out better than their own shuffles.
 
-    Parameters
-    ----------
-    kernel, conditions
-        Covariance between conditions, and C observed ones.
-    without_CC, part
-        Their covariance without any source, and the weight of each perturbation's own part in it.
-    error
-        Squared error of leaving perturbations out, of a covariance (C, C).
-    seed
-        Of the shuffles.
+    Of C observed conditions `without_CC` is the covariance without any source, and `part` the
+    weight of each perturbation's own part in it; `error` is the squared error of leaving
+    perturbations out, of a covariance (C, C). The seed is of the shuffles.
     """
     error_without = error(without_CC)
     trained = {name for condition in conditions for name in condition.parts}

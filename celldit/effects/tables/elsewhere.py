@@ -47,50 +47,25 @@ _ENTRIES: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class TableEffects:
-    """One table in the latent, and how far it is believed.
-
-    Attributes
-    ----------
-    name
-        Of the table.
-    keys
-        Its P perturbations, each by the sorted names of its parts.
-    means_PF, common_F
-        m and μ, in the latent.
-    shared_F
-        μ as far as it is more than the noise of that screen's controls; used with `with_common`.
-    amplitude, sd
-        a, and its standard error.
-    share
-        τ: what is left of the variance that a perturbation has of its own.
-    reliability
-        Probability that its effects belong to the perturbations that it names, rather than having
-        been dealt out at random.
-    shared
-        Perturbations on which this was learned.
-    contradicts
-        Slope of what was measured here on the table where it is below zero beyond doubt, else 0.
-    with_common
-        Whether μ counts, too.
-    residuals
-        What the table says of single genes beyond the latent.
-    provenance
-        Source, licence, species, contexts, and the share of genes matched.
-    """
+    """One table in the latent, and how far it is believed."""
 
     name: str
-    keys: tuple[Key, ...]
-    means_PF: np.ndarray
-    common_F: np.ndarray
-    shared_F: np.ndarray
-    amplitude: float = 0.0
-    sd: float = 0.0
-    share: float = 1.0
+    keys: tuple[Key, ...]  # its P perturbations, each by the sorted names of its parts
+    means_PF: np.ndarray  # m, in the latent
+    common_F: np.ndarray  # μ
+    shared_F: np.ndarray  # μ as far as it is more than the noise of that screen's controls
+    amplitude: float = 0.0  # a
+    sd: float = 0.0  # standard error of a
+    share: float = 1.0  # τ: what is left of the variance that a perturbation has of its own
+    # Probability that its effects belong to the perturbations that it names, rather than having
+    # been dealt out at random.
     reliability: float = 0.0
-    shared: tuple[Key, ...] = ()
+    shared: tuple[Key, ...] = ()  # perturbations on which this was learned
+    # Slope of what was measured here on the table where it is below zero beyond doubt, else 0.
     contradicts: float = 0.0
-    with_common: bool = False
-    residuals: TableResiduals | None = None
+    with_common: bool = False  # whether μ counts, too, as far as `shared_F` says
+    residuals: TableResiduals | None = None  # what the table says of single genes beyond the latent
+    # Source, licence, species, contexts, and the share of genes matched.
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -51,26 +51,13 @@ TIE = 2.0
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """Errors of perturbations left out, as a linear map of what is taken off their shifts.
+    """Errors of perturbations left out, as a linear map of what is taken off their shifts."""
 
-    Attributes
-    ----------
-    keys
-        The G perturbations.
-    error_GF
-        Of predicting each from the others, averaged over its conditions.
-    variance_GF, own_GF
-        What the process expects of its square, and how much of that is the part that the
-        perturbation has of its own.
-    onto_FGC
-        The map that takes shifts of all C conditions to such errors, for each dimension.
-    """
-
-    keys: tuple[Key, ...]
-    error_GF: np.ndarray
-    variance_GF: np.ndarray
-    own_GF: np.ndarray
-    onto_FGC: np.ndarray
+    keys: tuple[Key, ...]  # the G perturbations
+    error_GF: np.ndarray  # of predicting each from the others, averaged over its conditions
+    variance_GF: np.ndarray  # what the process expects of its square
+    own_GF: np.ndarray  # how much of that is the part that the perturbation has of its own
+    onto_FGC: np.ndarray  # takes shifts of all C conditions to such errors, for each dimension
 
     def of(self, shifts_CF: np.ndarray) -> np.ndarray:
         """The same errors of other shifts, (G, F)."""
@@ -179,13 +166,7 @@ def _chosen(
 
 
 class _Fit(NamedTuple):
-    """Errors regressed on what a table says of them.
-
-    Attributes
-    ----------
-    along, square
-        Inner products of the table with the errors, and with itself.
-    """
+    """Errors regressed on a table: inner products of it with the errors, and with itself."""
 
     along: float
     square: float

@@ -19,32 +19,17 @@ LOG_2 = float(np.log(2))
 
 @dataclass(frozen=True, eq=False)
 class MatchedTable:
-    """A table, and the M of its genes that a model has, too.
+    """A table, and the M of its genes that a model has, too."""
 
-    Attributes
-    ----------
-    name, table
-        The table, by the name that messages have for it.
-    keys
-        Its perturbations as the model writes them, each by the sorted names of its parts.
-    genes
-        Names of the M genes, in the model.
-    theirs, own
-        Their columns in the table and in the model, shape (M,).
-    factor
-        What brings stored values to natural logarithms.
-    share
-        Share of the model's genes that are matched.
-    """
-
-    name: str
+    name: str  # that messages have for it
     table: EffectTable
+    # Its perturbations as the model writes them, by the sorted names of their parts.
     keys: tuple[tuple[str, ...], ...]
-    genes: tuple[str, ...]
-    theirs: np.ndarray
-    own: np.ndarray
-    factor: float
-    share: float
+    genes: tuple[str, ...]  # names of the M genes, in the model
+    theirs: np.ndarray  # their columns in the table, shape (M,)
+    own: np.ndarray  # their columns in the model, shape (M,)
+    factor: float  # what brings stored values to natural logarithms
+    share: float  # of the model's genes that are matched
 
     def blocks(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray | None]]:
         """Some rows at a time: which, and effects and standard errors of the M genes."""

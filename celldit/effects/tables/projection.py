@@ -26,34 +26,17 @@ USUAL_CONTROLS = 1000.0
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A table as the latent sees it.
+    """A table as the latent sees it."""
 
-    Attributes
-    ----------
-    keys
-        The P perturbations, each by the sorted names of its parts.
-    gram_FF
-        A, for rows of noise 1.
-    right_PF, square_P
-        b and q.
-    n_genes
-        M, those that were matched.
-    noise_P, scatter_P
-        By how much the variance of each row's values is larger than W says, and that of a single
-        row where several of one perturbation were averaged.
-    cells_P, controls
-        Cells behind each row, and control cells behind all of them, about.
-    """
-
-    keys: tuple[tuple[str, ...], ...]
-    gram_FF: np.ndarray
-    right_PF: np.ndarray
-    square_P: np.ndarray
-    n_genes: int
-    noise_P: np.ndarray
-    scatter_P: np.ndarray
-    cells_P: np.ndarray
-    controls: float
+    keys: tuple[tuple[str, ...], ...]  # the P perturbations, each by the sorted names of its parts
+    gram_FF: np.ndarray  # A, for rows of noise 1
+    right_PF: np.ndarray  # b
+    square_P: np.ndarray  # q
+    n_genes: int  # M, those that were matched
+    noise_P: np.ndarray  # by how much the variance of each row's values is larger than W says
+    scatter_P: np.ndarray  # that of a single row where several of one perturbation were averaged
+    cells_P: np.ndarray  # behind each row, about
+    controls: float  # control cells behind all rows, about
 
     def turned(self, rotation_FF: np.ndarray) -> Projection:
         """In coordinates y R of the latent."""

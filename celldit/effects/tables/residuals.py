@@ -29,12 +29,7 @@ TARGETS = 2.0
 class TableResiduals:
     """Further changes of log rates, of P perturbations in H genes that have any.
 
-    Attributes
-    ----------
-    genes
-        Their names.
-    values_PH
-        Mostly zero; what is stored of a perturbation's own target was measured, whatever it is.
+    Mostly zero; what is stored of a perturbation's own target was measured, whatever it is.
     """
 
     genes: tuple[str, ...]
@@ -76,14 +71,9 @@ def table_residuals(
     keys: Sequence[tuple[str, ...]],
     means_PF: np.ndarray,
 ) -> TableResiduals:
-    """Read a table once more, for what shifts of the latent leave over.
+    """Read a table once more, for what shifts of the P perturbations in the latent leave over.
 
-    Parameters
-    ----------
-    given, loadings_FG
-        As in :func:`celldit.effects.tables.projection.project`.
-    keys, means_PF
-        The P perturbations, and their shifts.
+    Table and loadings are as in :func:`celldit.effects.tables.projection.project`.
     """
     loads_FM = loadings_FG[:, given.own]
     usual_M = typical_variance(given)

@@ -54,39 +54,20 @@ class StoredRows:
 
 @dataclass(frozen=True, eq=False)
 class EffectTable:
-    """Effects of P perturbations on G genes.
+    """Effects of P perturbations on G genes."""
 
-    Attributes
-    ----------
-    obs
-        P rows: perturbation, context, direction, n_cells.
-    genes
-        G names.
-    effects
-        Natural log fold changes, shape (P, G), in memory or on disk.
-    errors
-        Their standard errors, shape (P, G); None where nothing is known of these.
-    source, licence, species
-        Where the table is from, on what terms it may be used, and of which organism it is.
-    aliases
-        Other names of the G genes, by kind.
-    log
-        ``"natural"``, or ``"2"``, in which the stored values are; empty where the table does not
-        say.
-    sep
-        What joins perturbations of a combination; empty where the table does not say.
-    """
-
-    obs: pd.DataFrame
+    obs: pd.DataFrame  # P rows: perturbation, context, direction, n_cells
     genes: tuple[str, ...]
-    effects: np.ndarray | StoredRows
-    errors: np.ndarray | StoredRows | None = None
+    effects: np.ndarray | StoredRows  # log fold changes, (P, G), in memory or on disk
+    errors: np.ndarray | StoredRows | None = None  # their standard errors; None if not known
     source: str = ""
-    licence: str = ""
+    licence: str = ""  # on what terms it may be used
     species: str = ""
+    # Other names of the genes, by kind.
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # "natural" or "2", in which values are stored; empty where it does not say.
     log: str = "natural"
-    sep: str = ""
+    sep: str = ""  # joins perturbations of a combination; empty where it does not say
 
     def __len__(self) -> int:
         return len(self.obs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from celldit.evaluation.baselines.effects import Effects, measure_effects
 from celldit.evaluation.baselines.prediction import (
     SIMPLE,
-    predict_all,
     predict_anndata,
     predict_baseline,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "NearestPerturbation",
     "NoChange",
     "measure_effects",
-    "predict_all",
     "predict_anndata",
     "predict_baseline",
 ]

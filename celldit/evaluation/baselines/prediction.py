@@ -50,34 +50,13 @@ def predict_all(
     truth: Collection[str] | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, ad.AnnData], dict[str, str]]:
-    """Fit every simple predictor and predict conditions.
+    """Fit every simple predictor on `train` and predict conditions from the controls in `control`.
 
-    Parameters
-    ----------
-    train
-        Cells to learn from. Those of the conditions asked for are left out.
-    control
-        Cells whose controls are moved.
-    conditions
-        (perturbation, context) to predict.
-    fields
-        What the columns mean; None for what the setup of `train` says.
-    truth
-        Names of the cells that predictions are measured against. Where no other condition is left
-        to learn from, other cells of the same conditions are; None if they may be among `train`.
-    seed
-        Of the rounding of counts.
-
-    Returns
-    -------
-    predictions, skipped
-        By name, as :func:`predict_anndata` writes them; and why others know nothing of what is
-        asked.
-
-    Raises
-    ------
-    InputError
-        If nothing is left to learn from, or to predict from.
+    Cells of the conditions asked for, (perturbation, context), are not learned from; where no
+    others are left, those are that `truth`, names of the cells that predictions are measured
+    against, does not hold. `fields` say what the columns mean, as the setup of `train` does. Beside
+    the predictions, by name, are the reasons of those that know nothing of what is asked.
+    InputError if nothing is left to learn from, or to predict from.
     """
     fields = Fields.from_anndata(train) if fields is None else fields
     plain = replace(fields, dose_key=None, time_key=None)
@@ -249,11 +228,7 @@ def edit_counts(
     The N cells are of one context, with library sizes; the shift is in mean log expression, log(1 +
     10,000 counts / size factor). One factor for each gene, found by bisection; cells without the
     gene stay without it, so a gene that no cell shows stays silent, and none is scaled by more than
-    a hundred. Fractions are rounded up or down at random, right on average.
-
-    Returns
-    -------
-    scipy.sparse.csr_matrix of int32, shape (N, G)
+    a hundred. Fractions are rounded up or down at random, right on average, to int32.
     """
     columns = counts_NG.tocsc().astype(np.float64)
     n_cells = columns.shape[0]

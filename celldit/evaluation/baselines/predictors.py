@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from celldit.arguments import check_known
 from celldit.data.cells import Cells
 from celldit.data.labels.labels import canonical, parts
 from celldit.data.symbols import columns_of
@@ -153,8 +154,7 @@ class Additive(Baseline):
     def _shift(self, perturbation: str, context: str) -> np.ndarray:
         total_G = np.zeros(len(self.effects.genes))
         for part in self._parts(perturbation):
-            if part not in self.columns:
-                raise UnknownNameError.among("perturbation", part, self.columns)
+            check_known([part], self.columns, "perturbation")
             total_G += self.ridge.coefficients[self.columns[part]]
         return total_G
 
@@ -212,8 +212,7 @@ class LatentArithmetic(Baseline):
         known = dict.fromkeys(self.effects.perturbations)
         mean_G = np.zeros(len(self.effects.genes))
         for label in [perturbation] if perturbation in known else self._parts(perturbation):
-            if label not in known:
-                raise UnknownNameError.among("perturbation", label, known)
+            check_known([label], known, "perturbation")
             mean_G += self.effects.shifts[self.effects.find(label)].mean(axis=0)
         # A linear encoder: the difference of mean latents is the latent of the mean difference.
         return (self.directions @ mean_G) @ self.directions

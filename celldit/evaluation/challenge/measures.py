@@ -115,14 +115,9 @@ def measure_panel(
     """Compute the measures of P perturbations, whose effects start at the controls of each side.
 
     Of each perturbation the genes it acts on, at the positions `targets`, do not count; from the
-    distances of ``pds`` the targets of the whole panel are left out.
-
-    Returns
-    -------
-    dict
-        Arrays of shape (P,), of each of :data:`MEASURES` but ``squared_error``, of which there are
-        the error (``squared_error``) and what it is divided by (``squared_effect``). NaN where a
-        measure is not defined for a perturbation.
+    distances of ``pds`` the targets of the whole panel are left out. An array of shape (P,) comes
+    back for each of :data:`MEASURES`, NaN where one is not defined; ``squared_error`` stands beside
+    ``squared_effect``, what it is divided by.
     """
     own_PG = own_targets(real.labels, targets, real.profiles.means.shape[1])
     error_P, effect_P = _squared(predicted.profiles, real.profiles, real.control.profile, own_PG)

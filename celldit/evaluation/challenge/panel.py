@@ -18,9 +18,9 @@ from celldit.evaluation.expression import (
     check_columns,
     check_labels,
     condition_name,
+    measured_cells,
     targets_of,
     truth_fields,
-    with_counts_layer,
 )
 
 #: Layers of a prediction that hold counts, the first that is there is read; else ``X``.
@@ -125,13 +125,12 @@ class MeasuredCells:
         check_anndata(truth, "truth")
         if control is not None:
             control = align_genes(control, truth.var_names, "control")
-        fields = truth_fields(truth, control)
-        cells = _read(truth, with_counts_layer(fields, truth, counts_layer), "truth")
-        controls = cells
-        if control is not None:
-            own = with_counts_layer(fields, control, counts_layer)
-            controls = _read(control, own, "control")
-        return cls(cells, controls, fields)
+        # Counts are scaled to their own sum.
+        fields = replace(truth_fields(truth, control), size_factor_key=None)
+        cells = measured_cells(truth, fields, "truth", counts_layer)
+        if control is None:
+            return cls(cells, cells, fields)
+        return cls(cells, measured_cells(control, fields, "control", counts_layer), fields)
 
     def panels(
         self, predicted: ad.AnnData, *, least: int = 2, name: str = "predicted"
@@ -205,13 +204,6 @@ def _scored(
     return tuple(kept), reasons
 
 
-def _read(adata: ad.AnnData, fields: Fields, name: str) -> Cells:
-    check_columns(adata, fields, name)
-    # Doses and times do not make conditions, and counts are scaled to their own sum.
-    plain = replace(fields, dose_key=None, time_key=None, size_factor_key=None)
-    return Cells.from_anndata(adata, plain)
-
-
 def _read_predicted(adata: ad.AnnData, measured: MeasuredCells, name: str) -> Cells:
     adata = align_genes(adata, measured.cells.genes, name)
     layer = next((key for key in COUNT_LAYERS if key in adata.layers), None)
@@ -225,4 +217,6 @@ def _read_predicted(adata: ad.AnnData, measured: MeasuredCells, name: str) -> Ce
                 "its X holds log expression; give counts, as CellDiT.predict and celldit baseline "
                 "write them."
             )
-    return _read(adata, replace(measured.fields, counts_layer=layer), name)
+    check_columns(adata, measured.fields, name)
+    plain = replace(measured.fields, counts_layer=layer, dose_key=None, time_key=None)
+    return Cells.from_anndata(adata, plain)

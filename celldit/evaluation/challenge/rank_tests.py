@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse, special, stats
+from scipy import sparse, stats
 
 from celldit.evaluation.challenge.panel import CountGroups, indicator
-from celldit.evaluation.metrics.differential import DifferentialExpression
+from celldit.evaluation.metrics.differential import DifferentialExpression, rank_sum_p_values
 
 #: Genes with less in the control cells, on average, are not tested (counts per million).
 LEAST_CPM = 5.0
@@ -96,8 +96,9 @@ def rank_tests(groups: CountGroups, control: ControlRanks) -> DifferentialExpres
             u_PG[:, g], ties_PG[:, g] = _statistic(
                 block.data[entries], groups.codes[block.indices[entries]], sizes_P, control, int(g)
             )
-    p_PG[:, tested] = _p_values(
-        u_PG[:, tested], ties_PG[:, tested], sizes_P[:, None], float(control.values.shape[0])
+    n_control = control.values.shape[0]
+    p_PG[:, tested] = rank_sum_p_values(
+        u_PG[:, tested], ties_PG[:, tested], sizes_P[:, None], n_control
     )
     changes_PG = np.log2((means_PG + EPSILON) / (control.means + EPSILON))
     q_PG = np.full(means_PG.shape, np.nan)
@@ -132,15 +133,6 @@ def _statistic(
         gained = _cubed(own + theirs) - _cubed(theirs)
         ties_P = ties_P + np.bincount(group[starts], weights=gained, minlength=n_groups)
     return u_P, ties_P
-
-
-def _p_values(u_PG: np.ndarray, ties_PG: np.ndarray, n_P1: np.ndarray, k: float) -> np.ndarray:
-    total_P1 = n_P1 + k
-    corrected_PG = 1.0 - ties_PG / (total_P1**3 - total_P1)
-    spread_PG = np.sqrt(np.maximum(corrected_PG, 0.0) * n_P1 * k * (total_P1 + 1.0) / 12.0)
-    away_PG = u_PG - 0.5 * n_P1 * k
-    z_PG = np.divide(away_PG, spread_PG, out=np.zeros_like(u_PG), where=spread_PG > 0)
-    return np.asarray(2.0 * special.ndtr(-np.abs(z_PG)))
 
 
 def _cubed(t: np.ndarray) -> np.ndarray:

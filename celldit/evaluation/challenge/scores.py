@@ -14,7 +14,8 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from celldit.errors import InputError, UnknownNameError
+from celldit.arguments import check_known
+from celldit.errors import InputError
 from celldit.evaluation.catalogue import CEILING
 from celldit.evaluation.challenge.measures import (
     MEASURES,
@@ -44,8 +45,7 @@ CLIPPED = {"squared_error": (0.0, 1.0), "fold_change_error": (-6.0, np.inf)}
 
 def check_engine(engine: str) -> None:
     """Refuse, before any work, an engine that is not known or not installed."""
-    if engine not in get_args(Engine):
-        raise UnknownNameError.among("engine", engine, get_args(Engine))
+    check_known([engine], get_args(Engine), "engine")
     if engine == "cell-eval2":
         check_installed()
 
@@ -53,14 +53,9 @@ def check_engine(engine: str) -> None:
 def score_panels(
     panels: Mapping[str, Panel], *, engine: Engine = "cell-eval2", seed: int = 0
 ) -> pd.DataFrame:
-    """Score the prediction of every context.
+    """Score the prediction of every context, as :func:`celldit.evaluation.evaluate` returns it.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``context``, ``measure``, ``value``, ``mean_response``, ``replicate``, ``score``; a row for
-        each context and measure, and one for the composite of each context, the mean of its scores,
-        which is NaN where one of them is.
+    The composite of a context, the mean of its scores, is NaN where one of them is.
     """
     tables = []
     for context, panel in panels.items():
@@ -99,22 +94,14 @@ def compare_panels(
 ) -> pd.DataFrame:
     """Score methods by the measures of the challenge; see :func:`celldit.tl.compare`.
 
-    `called` is how messages call each prediction, where not by its method.
+    `called` is how messages call each prediction, where not by its method. There is a row for each
+    method and one for the replicate, which is 1 by definition. The composite is the mean over the
+    measures in which the replicate is better than the baseline (``attrs["measures"]``); the others
+    cannot tell anything on these data. ``attrs["drawn"]`` has the composite of every method on
+    resampled perturbations.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row for each method and one for the replicate, which is 1 by definition; the score of each
-        measure, ``composite``, and its 90% interval over perturbations, ``low`` and ``high``. The
-        composite is the mean over the measures in which the replicate is better than the baseline
-        (``attrs["measures"]``); the others cannot tell anything on these data. ``attrs["drawn"]``
-        has the composite of every method on resampled perturbations.
-
-    Raises
-    ------
-    InputError
-        As :meth:`MeasuredCells.panels`, if no context has perturbations that all methods predicted,
-        or if no measure can tell a replicate from the baseline.
+    InputError as :meth:`MeasuredCells.panels`, if no context has perturbations that all methods
+    predicted, or if no measure can tell a replicate from the baseline.
     """
     # The mean response needs two perturbations in a context.
     least = 2 if baseline is None else 1
@@ -200,11 +187,7 @@ def _resample(standings: Mapping[str, Standing], usable: Sequence[str], seed: in
 
 def _known_mean(arrays: Sequence[np.ndarray] | np.ndarray, axis: int) -> np.ndarray:
     """Mean of what is known, such as over contexts; NaN where nothing is."""
-    values = np.asarray(arrays)
-    known = np.isfinite(values)
-    n = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    return np.asarray(np.ma.masked_invalid(arrays).mean(axis=axis).filled(np.nan))
 
 
 @dataclass(frozen=True, eq=False)

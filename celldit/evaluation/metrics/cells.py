@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
@@ -150,15 +149,12 @@ def classifier_auc(
     if n_each < 2:
         return float("nan")
     folds = StratifiedKFold(min(5, n_each), shuffle=True, random_state=short_seed(seed))
-    areas = []
+    model = HistGradientBoostingClassifier(
+        max_iter=60, early_stopping=False, random_state=short_seed(seed), max_bins=64
+    )
     with threadpool_limits(limits=1):
-        for train, test in folds.split(x, labels):
-            model = HistGradientBoostingClassifier(
-                max_iter=60, early_stopping=False, random_state=short_seed(seed), max_bins=64
-            )
-            model.fit(x[train], labels[train])
-            areas.append(roc_auc_score(labels[test], model.decision_function(x[test])))
-    return float(np.mean(areas))
+        areas = cross_val_score(model, x, labels, cv=folds, scoring="roc_auc")
+    return float(areas.mean())
 
 
 def nearest_neighbor_accuracy(

@@ -74,7 +74,7 @@ def differential_expression(
     for start in range(0, n_genes, BLOCK):
         block = slice(start, start + BLOCK)
         x_NB, y_KB = (side[:, block].astype(np.float64) for side in (perturbed_NG, control_KG))
-        p_G[block] = _p_values(perturbed_NG[:, block], control_KG[:, block])
+        p_G[block] = _test(perturbed_NG[:, block], control_KG[:, block])
         mean_G[block], base_G[block] = _mean_expression(x_NB), _mean_expression(y_KB)
     tested_G = base_G > LEAST_EXPRESSION
     q_G = np.full_like(p_G, np.nan)
@@ -139,7 +139,7 @@ def lfc_error(predicted: DifferentialExpression, true: DifferentialExpression) -
     return float(np.mean(np.abs(u_G - v_G)))
 
 
-def _p_values(x_NG: np.ndarray, y_KG: np.ndarray) -> np.ndarray:
+def _test(x_NG: np.ndarray, y_KG: np.ndarray) -> np.ndarray:
     """The p values of ``scipy.stats.mannwhitneyu``, to the bit, in a fraction of its time.
 
     Sorting values takes far less time than sorting positions, as ranks of all cells need them;
@@ -157,11 +157,19 @@ def _p_values(x_NG: np.ndarray, y_KG: np.ndarray) -> np.ndarray:
         # Twice the sum of ranks: the mean of the first and the last rank of each value.
         twice = all_C.searchsorted(x_N, "left").sum() + all_C.searchsorted(x_N, "right").sum() + n
         u_G[g] = 0.5 * (twice - n * (n + 1))
+    return rank_sum_p_values(u_G, ties_G, n, k)
+
+
+def rank_sum_p_values(u: np.ndarray, ties: np.ndarray, n: np.ndarray | int, k: int) -> np.ndarray:
+    """Two-sided p values of Mann and Whitney's U of n cells against k, ties being sum t^3 - t.
+
+    1 where all values are equal.
+    """
     total = n + k
-    with np.errstate(invalid="ignore", divide="ignore"):
-        spread_G = np.sqrt(n * k / 12 * ((total + 1) - ties_G / (total * (total - 1))))
-        z_G = (np.maximum(u_G, n * k - u_G) - n * k / 2) / spread_G
-    return np.nan_to_num(np.clip(2 * special.ndtr(-z_G), 0.0, 1.0), nan=1.0)
+    spread = np.sqrt(n * k / 12 * np.maximum((total + 1) - ties / (total * (total - 1)), 0.0))
+    away = np.abs(u - n * k / 2)
+    z = np.divide(away, spread, out=np.zeros_like(u), where=spread > 0)
+    return np.asarray(2.0 * special.ndtr(-z))
 
 
 def _mean_expression(log_NG: np.ndarray) -> np.ndarray:

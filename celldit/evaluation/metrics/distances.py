@@ -187,18 +187,9 @@ def wasserstein(x_ND: np.ndarray, y_MD: np.ndarray) -> float:
     float
         In the unit of the coordinates; above 0 even for two samples of one distribution. NaN when a
         sample is empty.
-
-    Raises
-    ------
-    InputError
-        If POT is not installed.
     """
-    try:
-        import ot
-    except ImportError as error:
-        raise InputError(
-            "The exact Wasserstein distance needs POT; install it with pip install 'celldit[eval]'."
-        ) from error
+    import ot  # which takes a while
+
     x_ND, y_MD = np.asarray(x_ND, dtype=np.float64), np.asarray(y_MD, dtype=np.float64)
     if len(x_ND) == 0 or len(y_MD) == 0:
         return float("nan")

@@ -27,44 +27,22 @@ BLOCK = 64
 
 @dataclass(frozen=True, eq=False)
 class NewControls:
-    """Control cells of contexts that training did not see.
+    """Control cells of contexts that training did not see."""
 
-    Attributes
-    ----------
-    positions
-        Their mean latent by context and time, shape (F,).
-    rates
-        Their mean counts per 10,000, shape (G,).
-    n_cells
-        How many there are.
-    """
-
-    positions: Mapping[StratumKey, np.ndarray]
-    rates: ControlRates
+    positions: Mapping[StratumKey, np.ndarray]  # their mean latent, shape (F,)
+    rates: ControlRates  # their mean counts per 10,000, shape (G,)
     n_cells: Mapping[StratumKey, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Effect:
-    """Log fold changes of the G genes under one condition.
-
-    Attributes
-    ----------
-    condition, kind
-        The condition, and how far it is from training.
-    beyond_range
-        Whether its dose or time lies outside those of training; None where there are none.
-    spread
-        Distributions of the true log fold changes about those predicted, natural logarithms.
-    base_G
-        Mean counts per 10,000 in the controls, shape (G,).
-    """
+    """Log fold changes of the G genes under one condition."""
 
     condition: Condition
-    kind: Extrapolation
-    beyond_range: bool | None
-    spread: Spread
-    base_G: np.ndarray
+    kind: Extrapolation  # how far it is from training
+    beyond_range: bool | None  # whether its dose or time lies outside training; None without
+    spread: Spread  # of true log fold changes about those predicted, natural logarithms
+    base_G: np.ndarray  # mean counts per 10,000 in the controls
 
     @property
     def sd_G(self) -> np.ndarray:

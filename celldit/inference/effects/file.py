@@ -55,12 +55,8 @@ def predict_effects(
 def write_effects(trained: Trained, conditions: Sequence[Condition], target: Path) -> ad.AnnData:
     """Predict log fold changes into a file that :func:`celldit.io.stream.check_out` let pass.
 
-    X and the layer are left on disk.
-
-    Raises
-    ------
-    FileError
-        If there is no room for them, said before any work, or the disk cannot take them.
+    X and the layer are left on disk. FileError if there is no room for them, said before any work,
+    or the disk cannot take them.
     """
     genes = trained.genes
     check_room(target, len(conditions), len(genes))

@@ -44,37 +44,20 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Findings:
-    """The numbers behind the sentences.
-
-    Attributes
-    ----------
-    n_cells, n_controls
-        Training cells, and controls among them.
-    n_perturbations, n_contexts, n_conditions
-        Perturbations, contexts, and perturbed conditions.
-    strongest
-        Perturbations by the size of their effect, strongest first, as far as it stands out: the
-        squared shift, in the mean over contexts, is more than twice its sampling noise.
-    explained
-        Share of the squared effect that leave-one-out predictions explain, by kind of question.
-    n_left_out
-        From how many conditions each of these is known.
-    noise_share
-        Share of the squared measured shifts that is sampling noise.
-    cells_per_condition
-        Median number of cells of a perturbed condition.
-    """
+    """The numbers behind the sentences."""
 
     n_cells: int
     n_controls: int
     n_perturbations: int
     n_contexts: int
-    n_conditions: int
+    n_conditions: int  # that are perturbed
+    # Perturbations by the size of their effect, as far as it stands out: the squared shift, in
+    # the mean over contexts, is more than twice its sampling noise.
     strongest: tuple[str, ...]
-    explained: dict[Extrapolation, float]
-    n_left_out: dict[Extrapolation, int]
-    noise_share: float
-    cells_per_condition: float
+    explained: dict[Extrapolation, float]  # share of the squared effect that leave-one-out predicts
+    n_left_out: dict[Extrapolation, int]  # from how many conditions each of these is known
+    noise_share: float  # of the squared measured shifts
+    cells_per_condition: float  # median over the perturbed conditions
 
 
 def findings(trained: Trained) -> Findings:

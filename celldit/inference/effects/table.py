@@ -44,13 +44,10 @@ def check_table(n_conditions: int, n_genes: int, row_bytes: int = ROW_BYTES) -> 
 def effect_table(
     trained: Trained, conditions: Sequence[Condition], controls: NewControls | None = None
 ) -> pd.DataFrame:
-    """What :func:`effects_of` says, as a table.
+    """What :func:`effects_of` says, as a table of Q·G rows.
 
-    Returns
-    -------
-    DataFrame
-        Q·G rows: perturbation, context, gene, log_fold_change, sd, extrapolation, and
-        with doses or times beyond_range.
+    Its columns are perturbation, context, gene, log_fold_change, sd, extrapolation, and with doses
+    or times beyond_range.
     """
     return _joined(_columns(trained, one) for one in effects_of(trained, conditions, controls))
 
@@ -142,21 +139,10 @@ def effect_strata(
     contexts: Sequence[str] | str | None,
     controls: NewControls,
 ) -> list[StratumKey]:
-    """The contexts and times that effects are asked in.
+    """The contexts and times that effects are asked in, where the contexts `at_hand` have cells.
 
-    Parameters
-    ----------
-    trained, controls
-        The model, and controls of contexts that training did not see.
-    at_hand
-        Contexts that have cells.
-    contexts
-        Those asked for; None for all that have cells and a place to start from.
-
-    Raises
-    ------
-    InputError, UnknownNameError
-        If a context has neither been in training nor controls; if it is not known at all.
+    None for `contexts` are all that have cells and a place to start from. InputError if a context
+    has neither been in training nor controls; UnknownNameError if it is not known at all.
     """
     known = {c.stratum for c in trained.frequencies}
     every = sorted({*known, *controls.positions}, key=str)

@@ -42,34 +42,16 @@ _Way: TypeAlias = Callable[[Tensor, np.ndarray], tuple[Tensor, Callable[[], Tens
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """Cells on their way from one condition to another.
+    """Cells on their way from one condition to another."""
 
-    Attributes
-    ----------
-    source, target
-        Own condition, and the one asked for, of each of N positions of the request.
-    keys
-        Of the random numbers of the cell at each position, the same wherever it goes.
-    """
-
-    source: ConditionBatch
-    target: ConditionBatch
-    keys: np.ndarray
+    source: ConditionBatch  # own condition of each of N positions of the request
+    target: ConditionBatch  # the one asked for
+    keys: np.ndarray  # of the random numbers of each cell, the same wherever it goes
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Which map takes a cell to its counterfactual, and its settings.
-
-    Attributes
-    ----------
-    name
-        One of :data:`SAMPLERS`.
-    config
-        Of the solver.
-    edit
-        Averages and start of ``"edit"``.
-    """
+    """Which map, one of :data:`SAMPLERS`, takes a cell to its counterfactual, and its settings."""
 
     name: str = "transport"
     config: SolverConfig = field(default_factory=SolverConfig)
@@ -79,12 +61,7 @@ class Sampler:
     def of(cls, name: str, solver: str | None, edit: EditConfig | None, **settings: Any) -> Sampler:
         """Check what users say of it; `solver` and `settings` make a :class:`SolverConfig`.
 
-        Raises
-        ------
-        UnknownNameError
-            If no sampler has the name.
-        InputError
-            If a setting does not belong to it.
+        UnknownNameError if no sampler has the name; InputError if a setting does not belong to it.
         """
         if not isinstance(name, str) or name not in SAMPLERS:
             raise UnknownNameError.among("sampler", name, SAMPLERS)

@@ -31,17 +31,9 @@ from celldit.training.trained import Trained
 class CourseMap:
     """Cells on their way from one time to another, whatever else was done to them.
 
-    Attributes
-    ----------
-    trained
-        The model.
-    start, end
-        Conditions that differ in time alone, looked up once.
-    from_end
-        Whether cells start at a time of training next to that asked for and stand for it in the
-        mixture, as new cells do; otherwise they are drawn to one of the two.
-    seed
-        Of who is drawn where.
+    The conditions at start and end differ in time alone. Cells `from_end` start at a time of
+    training next to that asked for and stand for it in the mixture, as new cells do; otherwise they
+    are drawn to one of the two, by the seed.
     """
 
     trained: Trained

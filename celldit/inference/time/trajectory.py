@@ -19,8 +19,7 @@ from celldit.inference.batch import ConditionBatch
 from celldit.inference.counterfactual import control_means
 from celldit.inference.edits import CellEdits
 from celldit.inference.offsets import by_position, route_offsets
-from celldit.inference.options import SamplingOptions
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.inference.time.course_map import CourseMap
 from celldit.io.sampling import Sampling
 from celldit.io.shards import Output
@@ -67,13 +66,7 @@ def trajectory(
 
 
 def check_times(times: Sequence[float], trained: Trained) -> list[float]:
-    """Refuse times that cannot be used.
-
-    Raises
-    ------
-    InputError
-        If the model knows no time, or a time is no finite number.
-    """
+    """Refuse times with an InputError: no finite numbers, or the model knows no time."""
     if trained.fields.time_key is None:
         raise InputError("trajectory() needs a model that was set up with time_key=.")
     numbers = [float(t) for t in np.atleast_1d(np.asarray(times, dtype=np.float64))]

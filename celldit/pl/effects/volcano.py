@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.arguments import check_number, check_whole
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.pl.effects.effect_heatmap import check_effects, effect_names
-from celldit.pl.figure import Canvas, FigureOptions, figure, known_names
+from celldit.pl.figure import Canvas, FigureOptions, figure, known_names, one_name
 from celldit.pl.gene_names import GeneSymbols
 from celldit.pl.labels import place_labels, stand_labels
 from celldit.pl.style import CONTROL, INK, MEASURED, PREDICTED
@@ -107,14 +107,7 @@ def volcano(
 
 def _of_context(effects: pd.DataFrame, context: str | None) -> pd.DataFrame:
     known = list(dict.fromkeys(effects["context"]))
-    if context is None:
-        if len(known) > 1:
-            raise InputError(
-                f"effects holds {len(known)} contexts; say which, such as context={known[0]!r}."
-            )
-        context = known[0]
-    elif context not in known:
-        raise UnknownNameError.among("context in effects", context, known)
+    context = one_name(context, known, "context", "effects")
     table = effects[effects["context"] == context]
     if table.duplicated(["perturbation", "gene"]).any():
         raise InputError(

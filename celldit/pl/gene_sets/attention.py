@@ -13,8 +13,8 @@ from matplotlib.path import Path
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from celldit.arguments import check_whole
-from celldit.errors import InputError, UnknownNameError
-from celldit.pl.figure import Canvas, FigureOptions, color_bar, figure
+from celldit.errors import InputError
+from celldit.pl.figure import Canvas, FigureOptions, color_bar, figure, one_name
 from celldit.pl.style import INK
 
 # Room around the ring for the names, in radii.
@@ -246,19 +246,10 @@ def _measure(difference: bool) -> str:
 
 def _choose(table: pd.DataFrame, perturbation: str | None, difference: bool) -> str:
     labels = list(dict.fromkeys(table["perturbation"]))
-    if perturbation is not None:
-        if not isinstance(perturbation, str) or perturbation not in labels:
-            raise UnknownNameError.among("perturbation in the table", perturbation, labels)
-        return perturbation
     # A control differs from itself by nothing, so it is what to leave out.
     moved = table.groupby("perturbation")["difference"].apply(lambda d: d.abs().max() > 0)
-    candidates = [label for label in labels if not difference or moved[label]]
-    if len(candidates) != 1:
-        raise InputError(
-            f"The table holds {len(candidates)} perturbations to draw; say which, such as "
-            f"perturbation={labels[-1]!r}."
-        )
-    return candidates[0]
+    usable = [label for label in labels if not difference or moved[label]]
+    return str(one_name(perturbation, labels, "perturbation", "The table", usable))
 
 
 def short_name(name: str, longest: int = 34) -> str:

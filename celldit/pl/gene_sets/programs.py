@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from celldit.arguments import check_whole
-from celldit.errors import InputError, UnknownNameError
-from celldit.pl.figure import Canvas, FigureOptions, figure
+from celldit.errors import InputError
+from celldit.pl.figure import Canvas, FigureOptions, figure, one_name
 from celldit.pl.gene_sets.attention import short_name
 from celldit.pl.style import INK, MEASURED, PREDICTED
 
@@ -58,11 +58,12 @@ def programs(
     if not isinstance(table, pd.DataFrame) or not set(table.columns) >= COLUMNS:
         raise InputError("table must be what cd.tl.programs returns.")
     check_whole(n_programs, "n_programs")
-    label = _one_of(table, "perturbation", perturbation)
+    known = list(dict.fromkeys(table["perturbation"]))
+    label = one_name(perturbation, known, "perturbation", "The table")
     own = table[table["perturbation"] == label]
     where = ""
     if context is not None:
-        where = _one_of(own, "context", context)
+        where = one_name(context, list(dict.fromkeys(own["context"])), "context", "The table")
         own = own[own["context"] == where]
     # Groups within contexts, by which the table may be made, are averaged, too.
     for what, n in (
@@ -90,17 +91,3 @@ def programs(
     ax.set_title(f"{label}: programmes" + (f", {where}" if where else ""))
     ax.legend(loc="lower right", fontsize=7, frameon=False)
     return ax
-
-
-def _one_of(table: pd.DataFrame, column: str, value: str | None) -> str:
-    known = list(dict.fromkeys(table[column]))
-    if value is None:
-        if len(known) != 1:
-            raise InputError(
-                f"The table holds {len(known)} perturbations; say which, such as "
-                f"perturbation={known[0]!r}."
-            )
-        return str(known[0])
-    if value not in known:
-        raise UnknownNameError.among(f"{column} in the table", value, known)
-    return value

@@ -21,8 +21,7 @@ from celldit.inference.effects.changes import effects_of, new_controls
 from celldit.inference.effects.summary import summary
 from celldit.inference.effects.table import CHANGED
 from celldit.inference.maps.transport import Sampler
-from celldit.inference.options import SamplingOptions
-from celldit.inference.solver import SolverConfig
+from celldit.inference.solver import SamplingOptions, SolverConfig
 from celldit.io.shards import Output
 from celldit.pl.gene_sets.attention import short_name
 from celldit.random import short_seed

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 
-from celldit.arguments import check_path, check_seed, check_whole, text_list
+from celldit.arguments import check_known, check_seed, check_whole, text_list
 from celldit.compute import threads
 from celldit.conditions.strata import StratumKey
 from celldit.data.cells import Cells
 from celldit.data.checks import check_anndata
 from celldit.data.query import query_fields, selected
-from celldit.errors import InputError, UnknownNameError
+from celldit.errors import InputError
 from celldit.inference import request
-from celldit.io.files import refuse_existing
+from celldit.io.files import check_page, refuse_existing
 from celldit.io.replacing import made_whole
 from celldit.pl.gene_names import GeneNames
 from celldit.report.explore.content import content
@@ -115,9 +115,7 @@ def explore(
     check_anndata(adata, "adata")
     check_whole(max_cells, "max_cells")
     check_seed(seed)
-    out = Path(check_path(path))
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"The page {str(out)!r} must end in .html, such as 'explore.html'.")
+    out = check_page(path)
     if importlib.util.find_spec("plotly") is None:
         raise InputError(
             "The page is drawn with plotly, which is not installed; pip install 'celldit[explore]'."
@@ -149,7 +147,7 @@ def explore(
             "fewer perturbations= or contexts=."
         )
     with made_whole(out) as place:
-        Path(place).write_bytes(page)
+        place.write_bytes(page)
     return out
 
 
@@ -168,9 +166,7 @@ def _contexts(
     chosen = list(names[np.argsort(-counts, kind="stable")])
     if contexts is not None:
         chosen = text_list(contexts, "contexts")
-        for name in chosen:
-            if name not in set(names):
-                raise UnknownNameError.among("context with control cells", name, list(names))
+        check_known(chosen, list(names), "context with control cells")
     if trained.fields.time_key is not None and when is None:
         known = sorted({c.time for c in trained.frequencies if c.time is not None})
         raise InputError(f"The page shows one time; pass time=, for example time={known[-1]:g}.")

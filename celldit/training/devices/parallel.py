@@ -43,11 +43,8 @@ def device_of(arguments: Mapping[str, Any]) -> torch.device:
 def check_devices(arguments: Mapping[str, Any]) -> None:
     """Refuse arguments of Lightning's Trainer for more devices than there are, before any work.
 
-    Raises
-    ------
-    InputError
-        If that is no number of devices or machines, there are not as many devices, or the strategy
-        shards the weights.
+    InputError if that is no number of devices or machines, there are not as many devices, or the
+    strategy shards the weights.
     """
     kind, wanted = arguments.get("accelerator", "auto"), arguments.get("devices", "auto")
     strategy = arguments.get("strategy", "auto")

@@ -21,8 +21,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-__all__ = ["ShardedStrategy", "shard", "whole"]
-
 
 class ShardedStrategy(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, over all processes, on CPUs too, with whole checkpoints.
@@ -83,18 +81,16 @@ class ShardedStrategy(ModelParallelStrategy):
             optimizer.load_state_dict({**state, "state": moments})
 
 
-def shard(network: nn.Module, mesh: DeviceMesh, *, by_block: bool = True) -> None:
+def shard(network: nn.Module, mesh: DeviceMesh) -> None:
     """Split the weights of a network over processes, in place; the order of its names stays.
 
     They go to the device of the mesh, which has one dimension. Each block is gathered when its turn
-    comes, unless `by_block` is False, as a network needs it that runs other blocks for other rows:
-    processes must gather the same things in the same order, so all is gathered at once.
+    comes.
     """
-    if by_block:
-        for part in network.modules():
-            if isinstance(part, nn.ModuleList):
-                for block in part:
-                    fully_shard(block, mesh=mesh)
+    for part in network.modules():
+        if isinstance(part, nn.ModuleList):
+            for block in part:
+                fully_shard(block, mesh=mesh)
     # Back to shards after each pass, so that nobody finds gathered weights between two steps.
     fully_shard(network, mesh=mesh, reshard_after_forward=True)
 

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from celldit.data.store import CellStore
 from celldit.errors import TrainingError, examples
 from celldit.training.latents import LatentFile
 from celldit.training.saving.checkpoints import SUFFIX
-
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
-
-__all__ = ["FiniteLoss"]
 
 
 class FiniteLoss(pl.Callback):
     """Stop at a loss of NaN: before the weights take the step, or on one GPU a step later.
 
-    No state that training can go on from holds weights from after such a loss.
-
-    Parameters
-    ----------
-    cells
-        The N training cells, which are asked for their names only where a loss is not finite.
-    checkpoints
-        Folder of checkpoints; None where none are kept.
-
-    Attributes
-    ----------
-    latents
-        Their latents, shape (N, K, D), once they are made; batches of the flow hold latents only,
-        and are looked up in them.
+    No state that training can go on from holds weights from after such a loss. The training cells
+    are asked for their names only then; `checkpoints` is the folder of these, or None. Batches of
+    the flow hold latents only, and are looked up in :attr:`latents`, those of the cells, once they
+    are made.
     """
 
     def __init__(self, cells: CellStore | None, checkpoints: Path | None = None) -> None:
@@ -78,10 +64,7 @@ class FiniteLoss(pl.Callback):
     def check(self, loss: Tensor, step: int, batch: Any, stage: str = "flow") -> None:
         """Refuse a loss of one batch that is not finite.
 
-        Raises
-        ------
-        TrainingError
-            With stage, step, cells and the folder of the last good checkpoint.
+        TrainingError with stage, step, cells and the folder of the last good checkpoint.
         """
         if torch.isfinite(loss):
             return

@@ -11,18 +11,9 @@ from torch import Tensor, nn
 class MovingAverage(nn.Module):
     """A copy of a network whose weights follow those of the network; its buffers are constants.
 
-    The first update takes the weights as they are, each later one a share of them. It is what
-    torch's ``AveragedModel`` does with ``get_ema_multi_avg_fn``, which asks the device at each
-    update whether it is the first, and so waits until all work that is under way is done.
-
-    Attributes
-    ----------
-    module
-        The average.
-    decay
-        Share of it that an update keeps.
-    n_averaged
-        Updates so far.
+    The first update takes the weights as they are, each later one a share ``1 - decay`` of them. It
+    is what torch's ``AveragedModel`` does with ``get_ema_multi_avg_fn``, which asks the device at
+    each update whether it is the first, and so waits until all work that is under way is done.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

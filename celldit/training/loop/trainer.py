@@ -15,16 +15,14 @@ import torch
 from celldit.errors import InputError, closest
 from celldit.progress import speaks
 from celldit.training.devices.parallel import check_devices, uses_cuda
+from celldit.training.devices.sharding import ShardedStrategy
 from celldit.training.loop.progress import StageProgress
 
 
 def check_trainer_arguments(arguments: Mapping[str, Any]) -> None:
-    """Refuse names that :class:`lightning.pytorch.Trainer` does not know.
+    """Refuse names that Lightning's Trainer does not know, and devices that there are not.
 
-    Raises
-    ------
-    InputError
-        Naming the closest that it knows; or if there are fewer devices than asked for.
+    InputError names the closest that it knows.
     """
     known = set(inspect.signature(pl.Trainer).parameters) - {"self", "max_epochs"}
     own = ("max_epochs", "seed", "config", "checkpoint_dir", "checkpoint_minutes")
@@ -92,8 +90,6 @@ def trainer_defaults(
         defaults["precision"] = "bf16-mixed"
     merged = {**defaults, **arguments}
     if merged.get("strategy") == "fsdp":
-        from celldit.training.devices.sharding import ShardedStrategy
-
         merged["strategy"] = ShardedStrategy()
     merged["callbacks"] = listed(merged.get("callbacks"))
     if merged["enable_progress_bar"]:

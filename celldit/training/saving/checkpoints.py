@@ -12,40 +12,27 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from celldit import __version__
+from celldit.data.store import CellStore
 from celldit.errors import FileError, InputError, examples, outside
 from celldit.io.locks import is_first_process
 from celldit.training.saving.state_file import read_state, write_state
-
-if TYPE_CHECKING:
-    from celldit.data.store import CellStore
 
 SUFFIX = ".checkpoint"
 
 
 class Checkpoints:
-    """The files of one training.
+    """The files of one training in a folder, which is made if need be.
 
-    Parameters
-    ----------
-    folder
-        Where they are; made if need be.
-    minutes
-        Time between two states of a part in progress; 0 for one after every batch.
-    identity
-        What must be the same for training to go on: settings, data and version, as texts.
-
-    Raises
-    ------
-    InputError
-        If the folder belongs to another training; says what differs.
-    FileError
-        If the folder cannot be written to, or a file in it is damaged.
+    Minutes are those between two states of a part in progress, 0 for one after every batch; the
+    identity is what must be the same for training to go on: settings, data and version, as texts.
+    InputError if the folder belongs to another training; says what differs. FileError if it cannot
+    be written to, or a file in it is damaged.
     """
 
     def __init__(

@@ -10,18 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
+from celldit.training.flow_data import FlowBatches
 from celldit.training.loop.trainer import listed
-
-if TYPE_CHECKING:
-    from celldit.training.flow_data import FlowBatches
-    from celldit.training.saving.checkpoints import Part
+from celldit.training.saving.checkpoints import Part
 
 # Batches between two agreements of several processes on whether it is time for a checkpoint.
 AGREE_EVERY = 8
@@ -125,10 +123,7 @@ class KeepState(pl.Callback):
 def _stop_between_batches(keeper: KeepState) -> Iterator[None]:
     """Answer the first Ctrl-C (or SIGTERM) after the next batch, with a checkpoint; the second now.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        Saying how to go on.
+    KeyboardInterrupt says how to go on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

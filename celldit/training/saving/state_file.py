@@ -32,14 +32,9 @@ _STATE, _DIGEST = "celldit_state", "celldit_sha256"
 def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Write nested dictionaries, lists, numbers, texts, arrays and tensors; whole or not at all.
 
-    A file that is there is replaced in one step. Tensors go to the CPU.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written; says how much room it needs when the disk is full.
-    InputError
-        If something in the state is of a kind that cannot be written.
+    A file that is there is replaced in one step. Tensors go to the CPU. FileError if the file
+    cannot be written; says how much room it needs when the disk is full. InputError if something in
+    the state is of a kind that cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     text = json.dumps({"format": FORMAT, "state": _encode(state, "", tensors)})
@@ -60,10 +55,7 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what :func:`write_state` wrote.
 
-    Raises
-    ------
-    FileError
-        If the file is damaged, cut short, or of another format.
+    FileError if the file is damaged, cut short, or of another format.
     """
     damaged = f"{path} is damaged or cut short; delete it to start this part of training again"
     check_plain(Path(path))

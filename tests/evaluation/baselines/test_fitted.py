@@ -16,11 +16,10 @@ from celldit.evaluation.baselines import (
     SIMPLE,
     ControlCovariance,
     MajorityVote,
-    predict_all,
     predict_anndata,
     predict_baseline,
 )
-from celldit.evaluation.baselines.prediction import edit_counts
+from celldit.evaluation.baselines.prediction import edit_counts, predict_all
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from celldit.evaluation import evaluate, metrics
-from celldit.evaluation.challenge import MEASURES, MeasuredCells, Panel
+from celldit.evaluation.challenge.measures import MEASURES
 from celldit.evaluation.challenge.package import _anndata, package_values
+from celldit.evaluation.challenge.panel import MeasuredCells, Panel
 from celldit.evaluation.challenge.rank_tests import ControlRanks, rank_tests
 from celldit.evaluation.challenge.scores import own_values
 from celldit.evaluation.metrics import DifferentialExpression

@@ -14,7 +14,7 @@ import pytest
 from celldit.data import Cells, Fields
 from celldit.errors import InputError, UnknownNameError
 from celldit.evaluation import compare, evaluate
-from celldit.evaluation.challenge import MeasuredCells
+from celldit.evaluation.challenge.panel import MeasuredCells
 from celldit.evaluation.expression import targets_of
 
 

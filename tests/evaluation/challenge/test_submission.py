@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from celldit.errors import InputError
-from celldit.evaluation.challenge import check_submission, submission
+from celldit.evaluation.challenge.submission import check_submission, submission
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ CASES: dict[str, Case] = {
         r"(?P<code>cd\.report\.explore)\(adata, model, path\)",
         lambda s, m: eval(m["code"], {"cd": cd})(s.adata, s.model, s.folder / "page.html", "A")),
     "a page of another kind": Case(
-        lambda s: page(s, "page.pdf"), "such as '(?P<name>explore.html)'",
+        lambda s: page(s, "page.pdf"), "such as '(?P<name>report.html)'",
         lambda s, m: page(s, m["name"])),
     "a page without perturbations": Case(
         lambda s: page(s, model=controls_only(s), perturbations=None),

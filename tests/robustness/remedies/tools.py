@@ -536,8 +536,13 @@ CASES: dict[str, Case] = {
         lambda s: terminal("info", s.folder / "gone"), "check the path",
         lambda s, m: terminal("info", model_and_query(s)[0])),
     "a report of the terminal of another ending": Case(
-        lambda s: _evaluated(s, "--report", s.folder / "r.txt"), r"such as (?P<name>report\.html)",
+        lambda s: _evaluated(s, "--report", s.folder / "r.txt"),
+        r"such as '(?P<name>report\.html)'",
         lambda s, m: None),
+    "cells of the terminal of another ending": Case(
+        lambda s: terminal("embed", *model_and_query(s), "-o", s.folder / "e.csv"),
+        r"must end in (?P<end>\.h5ad)",
+        lambda s, m: terminal("embed", *model_and_query(s), "-o", s.folder / f"e{m['end']}")),
     "training into a folder that is there": Case(
         lambda s: _trained(s, s.folder / "m2", before=True), "pass (?P<option>--overwrite)",
         lambda s, m: _trained(s, s.folder / "m2", m["option"])),
