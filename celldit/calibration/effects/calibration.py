@@ -24,6 +24,11 @@ is added; those of a combination follow it with each of its parts. Of n cells th
 (u / rate + φ of the gene) / n, with u the counts per 10,000 that one count makes and φ the squared
 coefficient of variation between cells. What that changes is in ``docs/results/effect_doubt.csv``.
 
+Of a seen condition the perturbed cells tell more: had the prediction missed by much more than what
+their mean is off by, they would have shown it. So with v their sampling variance, at the predicted
+rate, the variance is 1 / (1 / variance + 1 / 6 v). Which of its genes respond is asked with v and f
+times the variance of the controls.
+
 What the variance is of is a distribution with a shape of its own
 (:mod:`celldit.calibration.effects.shape`).
 """
@@ -151,19 +156,23 @@ class EffectCalibration:
         added_sd_G
             What else is not known of each.
         """
-        variance_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2
-        if kind is Extrapolation.SEEN and n_cells and self.one_count:
+        variance_G, noise_G = self.scale(prior_sd_G, fold_change_G, kind) ** 2, None
+        if kind is Extrapolation.SEEN and n_cells and n_controls and self.one_count:
             rate_G = control_rate_G * np.exp(fold_change_G)
-            variance_G = shown(variance_G, self._of_log_rate(rate_G, n_cells))
+            noise_G = self._of_log_rate(rate_G, n_cells)
+            variance_G = shown(variance_G, noise_G)
+            # Of what the controls are off by, predictions hold what they follow.
+            followed_G = self.control_followed * self._of_log_rate(control_rate_G, n_controls)
+            noise_G = noise_G + followed_G
         variance_G = variance_G + np.square(added_sd_G)
         shape = self.of_kind(kind).shape
         unseen_share = self._share_of_controls(kind, n_parts)
         if not unseen_share or not n_controls:
-            return shape.of(fold_change_G, np.sqrt(variance_G))
+            return shape.of(fold_change_G, np.sqrt(variance_G), noise_G)
         of_controls_G = self._of_log_rate(control_rate_G, n_controls)
         # Whether a gene responds is asked as if all of it were followed: a sign is soon wrong.
         doubtful_G = variance_G + of_controls_G * max(unseen_share, 1.0)
-        spread = shape.of(fold_change_G, np.sqrt(doubtful_G))
+        spread = shape.of(fold_change_G, np.sqrt(doubtful_G), noise_G)
         # No comparison shows it, so it has no part in the shape of errors that comparisons have.
         beside_G = unseen_share * of_controls_G
         return replace(spread, scale_G=np.sqrt(variance_G), beside_G=beside_G)

@@ -126,7 +126,7 @@ def calibrate_effects(
         for kind, own in by_kind.items()
     }
     if own := shaped.get(Extrapolation.SEEN):
-        shape = fit_seen_shape(whole, followed)
+        shape = fit_seen_shape(followed)
         shaped[Extrapolation.SEEN] = replace(own, shape=shape)
     return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
 

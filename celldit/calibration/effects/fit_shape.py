@@ -11,22 +11,20 @@ A kind of extrapolation borrows from the others as for the widths
 (:mod:`celldit.calibration.effects.intervals`).
 
 By what predictions of seen conditions differ from measurements that they follow, errors look small
-and every gene looks as predicted. So which of these respond is told by the measurements alone:
-those whose log fold change is better explained by a mixture of scales about zero, and the noise,
-than by the narrow part (:func:`fit_seen_shape`). Their errors are normal.
+and every gene looks as predicted. So which of these respond is told by the measurements alone
+(:func:`fit_seen_shape`). Their errors are normal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
-from celldit.calibration.effects.calibration import EffectCalibration, shown
+from celldit.calibration.effects.calibration import EffectCalibration
 from celldit.calibration.effects.intervals import BORROWED, MIN_RESPONDING, Compared
-from celldit.calibration.effects.shape import SCALES, ErrorShape
+from celldit.calibration.effects.shape import EFFECTS, SCALES, ErrorShape, density
 
 #: Independent genes that a condition counts as, at most.
 GENES = 200
@@ -34,27 +32,12 @@ GENES = 200
 NULL_SD = (0.01, 0.15)
 #: Share of all weight that holds the mixture of scales.
 TIE = 0.02
-#: Standard deviations of log fold changes of responding genes, of which there is a mixture.
-EFFECTS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
+#: Where the mixture of scales is held; the prior of a and b, its precision, and the most b is.
+TIED = np.array([0, 0, 0.2, 0.6, 0.2, 0])
+PRIOR_MEAN, PRIOR_PRECISION, MOST_SLOPE = np.array([-1.0, 1.0]), np.array([0.04, 1.0]), 3.0
+#: Share of genes that respond before anything is known, and as many genes this counts as.
+RESPONDING, RESPONDING_GENES = 0.25, 50.0
 ROUNDS = 80
-
-
-class _Prior(NamedTuple):
-    """Where a and b are held, how tightly, the most that b is, and what the mixture is held to."""
-
-    mean: np.ndarray
-    precision: np.ndarray
-    most_slope: float
-    tied_K: np.ndarray
-
-
-OF_ERRORS = _Prior(
-    np.array([-1.0, 1.0]), np.array([0.04, 1.0]), 3.0, np.array([0, 0, 0.2, 0.6, 0.2, 0])
-)
-# Where measurements hardly tell, what is predicted at three standard deviations responds.
-OF_SEEN = _Prior(
-    np.array([-6.0, 4.0]), np.full(2, 4.0), 15.0, np.full(len(EFFECTS), 1 / len(EFFECTS))
-)
 
 
 def fit_shape(
@@ -78,32 +61,40 @@ def fit_shape(
     weighted = [(one, 1.0) for one in own] + [(one, borrowed) for kind in others for one in kind]
     rows = [_read(calibration, one, weight) for one, weight in weighted]
     mean_R, sd_R, *measured = (np.concatenate(column) for column in zip(*rows, strict=True))
-    own_RK = _density(
+    own_RK = density(
         (measured[0] - mean_R)[:, None], (sd_R[:, None] * SCALES) ** 2 + measured[1][:, None]
     )
-    return _most_likely(mean_R / sd_R, own_RK, OF_ERRORS, *measured)
+    return _most_likely(mean_R / sd_R, own_RK, *measured)
 
 
-def fit_seen_shape(calibration: EffectCalibration, own: Sequence[Compared]) -> ErrorShape:
+def fit_seen_shape(own: Sequence[Compared]) -> ErrorShape:
     """The shape of errors of seen conditions; normal where there are too few.
 
-    Parameters
-    ----------
-    calibration
-        Reads predictions and their standard deviations.
-    own
-        Seen conditions.
+    By expectation maximisation from what was measured in them.
     """
-    if len(own) * sum(len(one.noise_G) for one in own[:1]) < MIN_RESPONDING:
+    if not own or len(own) * len(own[0].noise_G) < MIN_RESPONDING:
         return ErrorShape()
-    rows = []
-    for one in own:
-        mean_G, sd_G, measured_G, _, weight_G = _read(calibration, one, 1.0)
-        ratio_G = mean_G / np.sqrt(shown(sd_G**2, one.noise_G))
-        rows.append((ratio_G, measured_G, one.noise_G + one.control_noise_G, weight_G))
-    ratio_R, *measured = (np.concatenate(column) for column in zip(*rows, strict=True))
-    own_RK = _density(measured[0][:, None], EFFECTS**2 + measured[1][:, None])
-    return _most_likely(ratio_R, own_RK, OF_SEEN, *measured).normal
+    measured_R = np.concatenate([one.measured_G for one in own])
+    noise_R = np.concatenate([one.noise_G + one.control_noise_G for one in own])
+    w_R = np.full(len(measured_R), min(1.0, GENES / len(own[0].noise_G)))
+    own_RK = density(measured_R[:, None], EFFECTS**2 + noise_R[:, None])
+    responding, null_variance = RESPONDING, 0.03**2
+    effects_K = tied_K = np.full(len(EFFECTS), 1 / len(EFFECTS))
+    for _ in range(ROUNDS):
+        own_R = responding * own_RK @ effects_K
+        null_R = (1 - responding) * density(measured_R, null_variance + noise_R)
+        responds_R = own_R / (own_R + null_R)
+        of_K = (w_R * responds_R / own_R) @ own_RK * responding * effects_K
+        effects_K = of_K + TIE * w_R.sum() * tied_K
+        effects_K = effects_K / effects_K.sum()
+        null_variance = _null_variance(null_variance, measured_R, noise_R, w_R * (1 - responds_R))
+        responding = w_R @ responds_R + RESPONDING * RESPONDING_GENES
+        responding = float(responding / (w_R.sum() + RESPONDING_GENES))
+    return ErrorShape(
+        null_sd=float(np.sqrt(null_variance)),
+        responding=responding,
+        effects=tuple(effects_K.tolist()),
+    )
 
 
 def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple[np.ndarray, ...]:
@@ -117,24 +108,23 @@ def _read(calibration: EffectCalibration, one: Compared, weight: float) -> tuple
 def _most_likely(
     ratio_R: np.ndarray,
     own_RK: np.ndarray,
-    prior: _Prior,
     measured_R: np.ndarray,
     noise_R: np.ndarray,
     w_R: np.ndarray,
 ) -> ErrorShape:
     """By expectation maximisation, from m / s and the densities of genes that respond."""
     design_R2 = np.stack([np.ones_like(ratio_R), np.log1p(ratio_R**2)], axis=-1)
-    odds_2, null_variance = prior.mean, 0.03**2
-    shares_K = np.full(len(prior.tied_K), 1 / len(prior.tied_K))
+    odds_2, null_variance = PRIOR_MEAN, 0.03**2
+    shares_K = np.full(len(TIED), 1 / len(TIED))
     for _ in range(ROUNDS):
         prior_R = expit(design_R2 @ odds_2)
         own_R = own_RK @ shares_K
-        null_R = _density(measured_R, null_variance + noise_R)
+        null_R = density(measured_R, null_variance + noise_R)
         responds_R = prior_R * own_R / (prior_R * own_R + (1 - prior_R) * null_R)
-        shares_K = (w_R * responds_R / own_R) @ own_RK * shares_K + TIE * w_R.sum() * prior.tied_K
+        shares_K = (w_R * responds_R / own_R) @ own_RK * shares_K + TIE * w_R.sum() * TIED
         shares_K = shares_K / shares_K.sum()
         null_variance = _null_variance(null_variance, measured_R, noise_R, w_R * (1 - responds_R))
-        odds_2 = _logistic(odds_2, design_R2, responds_R, w_R, prior)
+        odds_2 = _logistic(odds_2, design_R2, responds_R, w_R)
     return ErrorShape(
         float(odds_2[0]), float(odds_2[1]), float(np.sqrt(null_variance)), tuple(shares_K.tolist())
     )
@@ -155,21 +145,14 @@ def _logistic(
     design_R2: np.ndarray,
     responds_R: np.ndarray,
     w_R: np.ndarray,
-    prior: _Prior,
 ) -> np.ndarray:
     """Three Newton steps of a logistic regression with a normal prior."""
     for _ in range(3):
         prior_R = expit(design_R2 @ odds_2)
         slope_2 = design_R2.T @ (w_R * (responds_R - prior_R))
-        slope_2 = slope_2 - prior.precision * (odds_2 - prior.mean)
+        slope_2 = slope_2 - PRIOR_PRECISION * (odds_2 - PRIOR_MEAN)
         curvature_R = w_R * prior_R * (1 - prior_R)
-        curvature_22 = design_R2.T @ (curvature_R[:, None] * design_R2) + np.diag(prior.precision)
+        curvature_22 = design_R2.T @ (curvature_R[:, None] * design_R2) + np.diag(PRIOR_PRECISION)
         odds_2 = odds_2 + np.linalg.solve(curvature_22, slope_2)
-        odds_2[1] = np.clip(odds_2[1], 0.0, prior.most_slope)
+        odds_2[1] = np.clip(odds_2[1], 0.0, MOST_SLOPE)
     return odds_2
-
-
-def _density(x: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    density: np.ndarray = np.exp(-0.5 * x**2 / variance) / np.sqrt(2 * np.pi * variance)
-    # Far out it would be nothing, and shares of nothing are none.
-    return density + 1e-300

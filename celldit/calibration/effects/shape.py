@@ -10,8 +10,13 @@ s (:class:`celldit.calibration.effects.EffectCalibration`) has the density
 
 a narrow part about zero of genes that do not respond, and a mixture of scales about the prediction
 of those that do; u is what no comparison of predictions with measurements shows, such as what the
-controls of both are off by. It is the idea of adaptive shrinkage (Stephens 2017), where predictions
-are the observations; what is fitted, and on what, is in
+controls of both are off by. Of conditions that were seen the measurement tells which genes respond:
+with v its sampling variance,
+
+    r / (1 - r) = π / (1 - π) Σ_j e_j N(m; 0, d_j² + v) / N(m; 0, τ² + v),
+
+d the sizes of effects that responding genes may have. It is the idea of adaptive shrinkage
+(Stephens 2017), where predictions are the observations; what is fitted, and on what, is in
 :mod:`celldit.calibration.effects.fit_shape`.
 
 The **local false sign rate** counts the whole narrow part as false, as Stephens has it: a gene that
@@ -21,13 +26,15 @@ does not respond has no sign.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import expit, ndtr
 
 SCALES = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.5])
+#: d, standard deviations of log fold changes of genes that respond in conditions that were seen.
+EFFECTS = np.array([0.1, 0.2, 0.4, 0.8, 1.6])
 #: Steps of the bisection for quantiles; each halves the error.
 STEPS = 40
 
@@ -44,22 +51,32 @@ class ErrorShape:
         τ.
     shares
         w, one for each of :data:`SCALES`.
+    responding
+        π, of conditions that were seen.
+    effects
+        e, one for each of :data:`EFFECTS`; none where a and b tell which genes respond.
     """
 
     intercept: float = np.inf
     slope: float = 0.0
     null_sd: float = 0.0
     shares: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    responding: float = 1.0
+    effects: tuple[float, ...] = ()
 
-    @property
-    def normal(self) -> ErrorShape:
-        """The same with normal errors of genes that respond."""
-        return replace(self, shares=ErrorShape().shares)
+    def of(self, mean_G: np.ndarray, sd_G: np.ndarray, noise_G: np.ndarray | None = None) -> Spread:
+        """The distributions of genes with these predictions and standard deviations.
 
-    def of(self, mean_G: np.ndarray, sd_G: np.ndarray) -> Spread:
-        """The distributions of genes with these predictions and standard deviations."""
+        `noise_G` is v, where it is known; s² elsewhere.
+        """
         ratio_G = mean_G / np.maximum(sd_G, 1e-12)
-        if np.isinf(self.intercept):
+        if self.effects:
+            v_G = np.maximum(sd_G**2 if noise_G is None else noise_G, 1e-12)
+            own_G = density(mean_G[:, None], EFFECTS**2 + v_G[:, None]) @ np.array(self.effects)
+            own_G = self.responding * own_G
+            null_G = (1 - self.responding) * density(mean_G, self.null_sd**2 + v_G)
+            responds_G = own_G / (own_G + null_G)
+        elif np.isinf(self.intercept):
             responds_G = np.ones_like(ratio_G)
         else:
             responds_G = expit(self.intercept + self.slope * np.log1p(ratio_G**2))
@@ -67,6 +84,9 @@ class ErrorShape:
 
     def to_config(self) -> dict[str, Any] | None:
         """For JSON; None for a normal distribution."""
+        if self.effects:
+            own = {"null_sd": self.null_sd, "responding": self.responding}
+            return {**own, "effects": list(self.effects)}
         if np.isinf(self.intercept):
             return None
         return {
@@ -87,12 +107,16 @@ class ErrorShape:
         """
         if config is None:
             return cls()
-        shape = cls(**{**config, "shares": tuple(config["shares"])})
-        numbers = [shape.intercept, shape.slope, shape.null_sd, *shape.shares]
-        finite = all(type(n) in (int, float) and np.isfinite(n) for n in numbers)
-        if not finite or len(shape.shares) != len(SCALES) or min(shape.shares) < 0:
-            raise ValueError("the shape of its errors is no distribution")
-        if shape.null_sd < 0 or abs(sum(shape.shares) - 1) > 1e-6:
+        tuples = {name: tuple(config[name]) for name in ("shares", "effects") if name in config}
+        shape = cls(**{**config, **tuples})
+        numbers = [shape.slope, shape.null_sd, shape.responding, *shape.shares, *shape.effects]
+        numbers += [] if shape.effects else [shape.intercept]
+        sound = all(type(n) in (int, float) and np.isfinite(n) for n in numbers)
+        sound = sound and shape.null_sd >= 0 and 0 <= shape.responding <= 1
+        for shares, n in ((shape.shares, len(SCALES)), (shape.effects or (1.0,), len(EFFECTS))):
+            sound = sound and len(shares) in (n, 1) and min(shares) >= 0
+            sound = sound and abs(sum(shares) - 1) < 1e-6
+        if not sound or len(shape.shares) != len(SCALES):
             raise ValueError("the shape of its errors is no distribution")
         return shape
 
@@ -180,3 +204,10 @@ def _ndtr(x: np.ndarray | float, sd: np.ndarray | float) -> np.ndarray:
     # A deviation of nothing is a step.
     result: np.ndarray = ndtr(x / np.maximum(sd, 1e-12))
     return result
+
+
+def density(x: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Of a normal distribution about 0."""
+    found: np.ndarray = np.exp(-0.5 * x**2 / variance) / np.sqrt(2 * np.pi * variance)
+    # Far out it would be nothing, and shares of nothing are none.
+    return found + 1e-300

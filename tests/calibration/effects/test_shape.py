@@ -14,9 +14,9 @@ from scipy import stats
 import celldit as cd
 from celldit.calibration.effects import EffectCalibration, ErrorShape
 from celldit.calibration.effects.fit import control_scatter
-from celldit.calibration.effects.fit_shape import fit_shape
+from celldit.calibration.effects.fit_shape import fit_seen_shape, fit_shape
 from celldit.calibration.effects.intervals import Compared
-from celldit.calibration.effects.shape import SCALES
+from celldit.calibration.effects.shape import EFFECTS, SCALES
 from celldit.calibration.rates.fold_change import PSEUDO_RATE
 from celldit.calibration.rates.means import MeanRates
 from celldit.conditions.extrapolation import Extrapolation
@@ -102,8 +102,32 @@ def test_where_nothing_responds_nothing_is_called() -> None:
     assert (shape.of(predicted_G, np.full(len(predicted_G), 0.3)).false_sign_G > 0.05).all()
 
 
+def test_which_genes_respond_is_told_by_measurements_of_seen_conditions() -> None:
+    """The closed form of two groups, and the share of genes that are in the second."""
+    compared, _ = world(20, 0.15)
+    shape = fit_seen_shape(compared)
+    assert 0.1 < shape.responding < 0.25
+    assert shape.null_sd < 0.05
+    # Without any noise nearly all that is not narrow responds; with much of it as many as usual.
+    means_G, sds_G = np.array([0.0, 1.0]), np.full(2, 0.3)
+    sure, unsure = (shape.of(means_G, sds_G, np.full(2, v)).responds_G for v in (1e-4, 1e4))
+    np.testing.assert_allclose(sure, [0, 1], atol=0.02)
+    np.testing.assert_allclose(unsure, shape.responding, atol=1e-3)
+    own = np.array(shape.effects) @ stats.norm.pdf(1.0, 0, np.sqrt(EFFECTS**2 + 0.04))
+    none = stats.norm.pdf(1.0, 0, np.hypot(shape.null_sd, 0.2))
+    odds = shape.responding / (1 - shape.responding) * own / none
+    found = shape.of(means_G, sds_G, np.full(2, 0.04)).responds_G[1]
+    assert found / (1 - found) == pytest.approx(odds)
+    again = ErrorShape.from_config(json.loads(json.dumps(shape.to_config())))
+    assert again == shape
+    for bad in ({"responding": 2.0}, {"effects": [1.0]}, {"effects": [0.5] * 5}):
+        with pytest.raises(ValueError, match="no distribution"):
+            ErrorShape.from_config({**shape.to_config(), **bad})
+
+
 def test_too_few_comparisons_leave_the_normal_one() -> None:
     assert fit_shape(EffectCalibration(), []) == ErrorShape()
+    assert fit_seen_shape([]) == ErrorShape()
 
 
 def test_through_json() -> None:
