@@ -113,10 +113,12 @@ class ErrorShape:
         numbers += [] if shape.effects else [shape.intercept]
         sound = all(type(n) in (int, float) and np.isfinite(n) for n in numbers)
         sound = sound and shape.null_sd >= 0 and 0 <= shape.responding <= 1
-        for shares, n in ((shape.shares, len(SCALES)), (shape.effects or (1.0,), len(EFFECTS))):
-            sound = sound and len(shares) in (n, 1) and min(shares) >= 0
+        mixtures = [(shape.shares, SCALES)]
+        mixtures += [(shape.effects, EFFECTS)] if shape.effects else []
+        for shares, each in mixtures:
+            sound = sound and len(shares) == len(each) and min(shares) >= 0
             sound = sound and abs(sum(shares) - 1) < 1e-6
-        if not sound or len(shape.shares) != len(SCALES):
+        if not sound:
             raise ValueError("the shape of its errors is no distribution")
         return shape
 
