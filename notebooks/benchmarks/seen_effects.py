@@ -63,7 +63,7 @@ def simulate(
     return ad.AnnData(sparse.csr_matrix(counts_NG), obs, var), truth_PG
 
 
-def measure(n_controls: int, n_cells: int, n_active: int, seed: int) -> dict[str, object]:
+def measure(n_controls: int, n_cells: int, n_active: int, seed: int) -> dict[str, float]:
     """One row of the table."""
     cells, truth_PG = simulate(n_controls, n_cells, n_active, seed)
     cd.CellDiT.setup_anndata(cells, perturbation_key="perturbation", control="control")

@@ -120,14 +120,9 @@ def calibrate_effects(
         one_count=one_count,
         control_followed=followed[0].control_followed if followed else 1.0,
     )
-    compared_of = {**of_kind, Extrapolation.SEEN: followed}
-    shaped = {
-        kind: replace(own, shape=fit_shape(whole, compared_of[kind], of_others.get(kind, ())))
-        for kind, own in by_kind.items()
-    }
-    if own := shaped.get(Extrapolation.SEEN):
-        shape = fit_seen_shape(followed)
-        shaped[Extrapolation.SEEN] = replace(own, shape=shape)
+    shapes = {kind: fit_shape(whole, own, of_others[kind]) for kind, own in of_kind.items()}
+    shapes[Extrapolation.SEEN] = fit_seen_shape(followed)
+    shaped = {kind: replace(own, shape=shapes[kind]) for kind, own in by_kind.items()}
     return replace(whole, by_kind=shaped, shape=fit_shape(whole, unseen))
 
 

@@ -141,10 +141,7 @@ def _null_variance(
 
 
 def _logistic(
-    odds_2: np.ndarray,
-    design_R2: np.ndarray,
-    responds_R: np.ndarray,
-    w_R: np.ndarray,
+    odds_2: np.ndarray, design_R2: np.ndarray, responds_R: np.ndarray, w_R: np.ndarray
 ) -> np.ndarray:
     """Three Newton steps of a logistic regression with a normal prior."""
     for _ in range(3):
